@@ -1,0 +1,76 @@
+"""Lists of unequal length in two flat arrays: what sequences and histories are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Row `i` is `values[offsets[i]:offsets[i + 1]]`; both arrays are int64 and read-only.
+
+    >>> rows = Ragged.of([[3, 1], [], [2]])
+    >>> len(rows), rows[0].tolist(), rows.lengths.tolist()
+    (3, [3, 1], [2, 0, 1])
+    >>> rows.tails(1).values.tolist()
+    [1, 2]
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("values", "offsets"):
+            array = np.array(getattr(self, name), dtype=np.int64)  # a copy: freezing must not reach the caller's array
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.values):
+            raise ValueError("offsets must begin with 0 and end with the number of values")
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
+        """From any iterable of rows."""
+        arrays = [np.asarray(row, dtype=np.int64) for row in rows]
+        lengths = np.array([len(row) for row in arrays], dtype=np.int64)
+        values = np.concatenate(arrays) if arrays else np.empty(0, np.int64)
+        return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[row] for row in range(len(self)))
+
+    def rows(self) -> np.ndarray:
+        """The row number of every value, shape (len(values),)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def trimmed(self, dropped: int) -> Ragged:
+        """Every row without its last `dropped` values (an empty row where it has no more)."""
+        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        kept = place < np.repeat(self.lengths - dropped, self.lengths)
+        lengths = np.maximum(self.lengths - dropped, 0)
+        return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+
+    def tails(self, longest: int) -> Ragged:
+        """The last `longest` values of every row."""
+        left = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
+        lengths = np.minimum(self.lengths, longest)
+        return Ragged(self.values[left <= longest], np.concatenate([[0], np.cumsum(lengths)]))
+
+    def take(self, rows: np.ndarray) -> Ragged:
+        """The given rows, in the given order."""
+        return Ragged.of([self[int(row)] for row in rows])

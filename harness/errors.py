@@ -1,0 +1,43 @@
+"""The errors that a user may meet, and nothing else.
+
+Owns the distinction between the user's mistake (exit code 2, one clear line) and a fault of the program (exit code 1).
+How an error is printed is the command line's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Base of every error that the harness raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(HarnessError):
+    """The user's input is wrong: says what, where, and how to mend it, in one line.
+
+    >>> str(InputError("timestamp 'x' is not a number", where="log.inter line 3", mend="give seconds since 1970"))
+    "log.inter line 3: timestamp 'x' is not a number; give seconds since 1970"
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        line = f"{where}: {what}" if where else what
+        super().__init__(" ".join((f"{line}; {mend}" if mend else line).split()))
+
+
+class ContractError(HarnessError):
+    """A recommender broke its contract (a missing user, a duplicate or unknown item): a fault, never a lower score."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str | None = None) -> InputError:
+    """The error for a name that is not registered, with the nearest registered ones as the mend."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return InputError(f"unknown {kind} {name!r}", where=where, mend=mend)

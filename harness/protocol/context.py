@@ -1,0 +1,82 @@
+"""`RunContext`: everything a recommender may use besides its data: seed, device, progress, files, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Requests
+
+
+class Stage(Protocol):
+    """One bar of progress."""
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        """`steps` more are done; `shown` stands beside the bar (loss, metric)."""
+
+
+class Reporter(Protocol):
+    """Where progress and log events go; the command line has a rich one, tests none."""
+
+    def open(self, name: str, total: int | None) -> Stage: ...
+
+    def close(self, stage: Stage) -> None: ...
+
+    def event(self, **fields: Any) -> None:
+        """One line of `log.jsonl`: stage, step, loss, learning rate, validation metric, seconds."""
+
+
+class SilentReporter:
+    """Reports nothing."""
+
+    def open(self, name: str, total: int | None) -> Stage:
+        return self
+
+    def close(self, stage: Stage) -> None:
+        pass
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        pass
+
+    def event(self, **fields: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation questions, and a judge who knows the answers: `score(predictions)` gives the protocol's metrics."""
+
+    requests: Requests
+    score: Callable[[Predictions], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """`seed`: derive every stream from it (`harness.seeding`). `device`: a torch device name. `cache`: a folder shared
+    between runs, for artefacts keyed by their content. `checkpoint`: this run's folder for what a resumed run needs
+    (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
+    """
+
+    seed: int
+    cache: Path
+    device: str = "cpu"
+    checkpoint: Path | None = None
+    validation: Validation | None = None
+    reporter: Reporter = field(default_factory=SilentReporter)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """A bar of progress for as long as the block runs."""
+        stage = self.reporter.open(name, total)
+        try:
+            yield stage
+        finally:
+            self.reporter.close(stage)
+
+    def event(self, **fields: Any) -> None:
+        """One line of the run's log."""
+        self.reporter.event(**fields)

@@ -1,0 +1,66 @@
+"""`Predictions`: the ranked lists that a recommender gives, checked before anything is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NOBODY = -1  # fills a row behind its last item: a short list stays short
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """`items[n]` is the list of `users[n]`, best first: int64, shape (n, k), `NOBODY` behind the end of a short list.
+
+    `scores` is float64 of the same shape, falling along a row; what a score means is the model's business, only the
+    order is measured. Construction checks shapes; `problems` checks the rest against what was asked.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, kind in (("users", np.int64), ("items", np.int64), ("scores", np.float64)):
+            array = np.array(getattr(self, name), dtype=kind)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if self.items.ndim != 2 or self.items.shape != self.scores.shape or len(self.users) != len(self.items):
+            raise ValueError(
+                f"users {self.users.shape}, items {self.items.shape} and scores {self.scores.shape} do not fit"
+            )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Items listed a user, shape (n,)."""
+        return (self.items != NOBODY).sum(axis=1)
+
+    def problems(self, users: np.ndarray, n_items: int) -> list[str]:
+        """What breaks the contract, one line each: users asked but missing (or not asked), duplicate and unknown items,
+        gaps, scores that are not finite or that rise. Empty where all is well."""
+        found = []
+        listed = self.items != NOBODY
+        missing, extra = np.setdiff1d(users, self.users), np.setdiff1d(self.users, users)
+        if len(missing) or len(extra) or len(np.unique(self.users)) != len(self.users):
+            found.append(f"{len(missing)} users missing, {len(extra)} not asked for, of {len(users)}")
+        if (unknown := int(((self.items < NOBODY) | (self.items >= n_items)).sum())) > 0:
+            found.append(f"{unknown} items outside the catalogue of {n_items}")
+        ordered = np.sort(self.items, axis=1)
+        if (twice := int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).any(axis=1).sum())) > 0:
+            found.append(f"duplicate items in the lists of {twice} users")
+        if (listed[:, 1:] & ~listed[:, :-1]).any():
+            found.append("an item behind the end of a list")
+        if not np.isfinite(self.scores[listed]).all():
+            found.append("a score that is not finite")
+        elif (self.scores[:, 1:] > self.scores[:, :-1])[listed[:, 1:]].any():
+            found.append("scores that rise along a list")
+        return found
+
+    @classmethod
+    def best(cls, users: np.ndarray, scores: np.ndarray, k: int) -> Predictions:
+        """The `k` best of dense scores, shape (n, n_items); equal scores by item id. -inf is never listed."""
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        kept = np.take_along_axis(scores, order, axis=1).astype(np.float64)
+        listed = kept > -np.inf
+        return cls(users, np.where(listed, order, NOBODY), np.where(listed, kept, 0.0))

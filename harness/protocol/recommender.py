@@ -1,0 +1,97 @@
+"""The `Recommender` contract: the only thing that EAGER-LLM and every baseline have in common.
+
+The public methods check everything; a model fills the private ones. A configuration is the only constructor argument,
+a frozen pydantic value that refuses unknown keys.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.errors import ContractError
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+
+class ModelConfig(BaseModel):
+    """Base of every model's configuration. `profiles` names the settings that a profile changes from the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+
+
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers of the model that ranks: all of its parameters, and those that some stage trained."""
+
+    parameters: int = 0
+    trainable_parameters: int = 0
+
+
+class Recommender(ABC, Generic[ConfigT]):
+    """fit → recommend → save; load → recommend.
+
+    `code_version` is bumped whenever a change of code can move this model's numbers: it is part of the run's key.
+    """
+
+    config_class: ClassVar[type[ModelConfig]] = ModelConfig
+    code_version: ClassVar[int] = 1
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+        self.n_items = 0
+
+    def fit(self, data: TrainingData, context: RunContext) -> None:
+        """Learns from `data`, from scratch or from what `context.checkpoint` holds of this very run."""
+        self._fit(data, context)
+        self.n_items = data.n_items
+
+    def recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
+        """Up to `k` distinct items a user, best first. Raises `ContractError` where the model gave anything else."""
+        if not self.n_items:
+            raise ContractError(f"{type(self).__name__} was asked before it was fitted or loaded")
+        predictions = self._recommend(requests, k, context)
+        if found := predictions.problems(requests.users, self.n_items):
+            raise ContractError(f"{type(self).__name__} gave {'; '.join(found)}")
+        return predictions
+
+    def save(self, folder: Path) -> None:
+        """Writes what `load` needs, as safetensors and JSON."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save(folder)
+
+    def load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
+        """Makes this model what it was when it was saved; `data` is what it was fitted on."""
+        self._load(folder, data, context)
+        self.n_items = data.n_items
+
+    def size(self) -> ModelSize:
+        """How large the fitted model is."""
+        return ModelSize()
+
+    def record(self) -> dict[str, Any]:
+        """What else belongs in the run's record, JSON-able: index health, stage times, the best validation."""
+        return {}
+
+    @abstractmethod
+    def _fit(self, data: TrainingData, context: RunContext) -> None: ...
+
+    @abstractmethod
+    def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions: ...
+
+    @abstractmethod
+    def _save(self, folder: Path) -> None: ...
+
+    @abstractmethod
+    def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None: ...

@@ -1,0 +1,36 @@
+"""What a model is asked (`Requests`, no answers in it) and what the evaluator alone knows (`Targets`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.ragged import Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """Rank every item for each of `users` after `histories` (item ids, oldest first, at most `max_history` of them).
+
+    `users` is int64, shape (n,), distinct user ids; `histories` has n rows.
+    """
+
+    fold: str
+    users: np.ndarray
+    histories: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Requests:
+        """The given rows, in the given order."""
+        return Requests(self.fold, self.users[rows], self.histories.take(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The one relevant item of each user; `items[n]` answers `Requests.users[n]`."""
+
+    users: np.ndarray
+    items: np.ndarray

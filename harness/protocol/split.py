@@ -1,0 +1,101 @@
+"""Leave-one-out: cuts a `Dataset` into training, validation and test, and names the cut by a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.data.dataset import Dataset, ItemText
+from harness.data.ragged import Ragged
+from harness.errors import InputError
+from harness.fingerprint import fingerprint
+from harness.protocol.protocol import Protocol
+from harness.protocol.requests import Requests, Targets
+
+FEWEST = 3  # interactions that a user needs: one to train on, one to validate, one to test
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """All that a model may learn from: the training part of each user, and the catalogue with its text.
+
+    `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item.
+    """
+
+    dataset: str
+    items: tuple[str, ...]
+    sequences: Ragged
+    text: Sequence[ItemText] | None
+    max_history: int
+
+    @property
+    def n_users(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every row that a model trained on this has seen: the provenance of what it makes."""
+        return fingerprint(self.items, self.sequences.values, self.sequences.offsets)
+
+    def counts(self) -> np.ndarray:
+        """Training interactions an item, int64, shape (n_items,)."""
+        return np.bincount(self.sequences.values, minlength=self.n_items)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One set of questions with its answers kept apart."""
+
+    requests: Requests
+    targets: Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set under a protocol. `fingerprint` covers everything that every model is given to learn and to rank."""
+
+    protocol: Protocol
+    train: TrainingData
+    valid: Fold
+    test: Fold
+    fingerprint: str
+
+
+def leave_one_out(dataset: Dataset, protocol: Protocol) -> Split:
+    """Per user: last item = test, second last = validation, the rest = training; histories keep their latest items.
+
+    Raises `InputError` for a user with fewer than 3 interactions.
+    """
+    lengths = dataset.sequences.lengths
+    short = np.flatnonzero(lengths < FEWEST)
+    if len(short):
+        user = dataset.users[int(short[0])]
+        raise InputError(
+            f"user {user!r} has {lengths[short[0]]} interactions, {protocol.name} needs {FEWEST} "
+            f"({len(short)} such users)",
+            where=dataset.name,
+            mend="drop these users, for example by a k-core filter",
+        )
+    train = dataset.sequences.trimmed(2)
+    folds = {
+        fold: _fold(fold, dataset.sequences, held_out, protocol.max_history)
+        for fold, held_out in (("valid", 2), ("test", 1))
+    }
+    data = TrainingData(dataset.name, dataset.items, train, dataset.text, protocol.max_history)
+    held = [array for fold in folds.values() for array in (fold.requests.histories.values, fold.targets.items)]
+    mark = fingerprint(protocol.model_dump(), dataset.users, data.fingerprint, *held)
+    return Split(protocol, data, folds["valid"], folds["test"], mark)
+
+
+def _fold(name: str, sequences: Ragged, held_out: int, max_history: int) -> Fold:
+    users = np.arange(len(sequences))
+    answers = sequences.values[sequences.offsets[1:] - held_out]
+    histories = sequences.trimmed(held_out).tails(max_history)
+    return Fold(Requests(name, users, histories), Targets(users, answers))

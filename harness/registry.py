@@ -1,0 +1,99 @@
+"""The models that `harness run` knows: a table from a name to where its class is, loaded only when it is asked for.
+
+A third-party package adds to it with an entry point in the group `harness.models`, whose object is a `ModelEntry`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import unknown_name
+
+if TYPE_CHECKING:
+    from harness.protocol.recommender import Recommender
+
+GROUP = "harness.models"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One registered model. `target` is `module:Class`; `section` is its section in `--set section.key=value` and in a
+    configuration file; `preset` are settings that make this row of the table (they give way to the user's)."""
+
+    name: str
+    family: str
+    target: str
+    description: str
+    paper: str
+    section: str
+    needs: tuple[str, ...] = ()
+    preset: tuple[tuple[str, Any], ...] = ()
+
+    def load(self) -> type[Recommender[Any]]:
+        module, _, attribute = self.target.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+MODELS = (
+    ModelEntry(
+        "mostpop", "sanity", "baselines.sanity:MostPopular", "the most bought items, the same for everybody", "", "mostpop"
+    ),
+    ModelEntry(
+        "markov", "sanity", "baselines.sanity:Markov", "first-order transitions from the last item", "", "markov"
+    ),
+    ModelEntry(
+        "itemknn",
+        "sanity",
+        "baselines.sanity:ItemKNN",
+        "items bought by the same users as the history's, by cosine",
+        "Sarwar et al., WWW 2001",
+        "itemknn",
+    ),
+    ModelEntry(
+        "sasrec",
+        "recbole",
+        "baselines.recbole.recommender:RecBoleRecommender",
+        "self-attention over the history (RecBole)",
+        "Kang & McAuley, ICDM 2018",
+        "recbole",
+        preset=(("model", "SASRec"),),
+    ),
+    ModelEntry(
+        "gru4rec",
+        "recbole",
+        "baselines.recbole.recommender:RecBoleRecommender",
+        "a recurrent network over the history (RecBole)",
+        "Hidasi et al., ICLR 2016; Tan et al., DLRS 2016",
+        "recbole",
+        preset=(("model", "GRU4Rec"),),
+    ),
+    ModelEntry(
+        "eager-llm",
+        "llm",
+        "eager.recommender:EagerLLM",
+        "a decoder-only LLM that reads and writes dual-source item codes",
+        "Hong et al., WWW 2025, arXiv 2502.14735",
+        "eager",
+        needs=("text",),
+    ),
+)
+
+
+def model_entries() -> dict[str, ModelEntry]:
+    """All models by name: this project's, then those that installed packages add (which may not take a name away)."""
+    known = {entry.name: entry for entry in MODELS}
+    for point in entry_points(group=GROUP):
+        entry = point.load()
+        known.setdefault(entry.name, entry)
+    return known
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The entry of one name; `InputError` with near names for a miss."""
+    known = model_entries()
+    if name not in known:
+        raise unknown_name("model", name, known, where="harness models lists them")
+    return known[name]
