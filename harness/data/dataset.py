@@ -6,7 +6,7 @@ Knows nothing of splits, models and metrics. Readers make it; the protocol cuts 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,34 @@ class ItemText:
     @property
     def empty(self) -> bool:
         return not (self.title or self.description or self.brand or self.categories)
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """A naming of users and items that does not depend on the order of a file: for hashes, never for ids.
+
+    `users[n]` and `items[n]` are the positions of the n-th raw id in alphabetical order; `item_ranks[i]` is the place
+    of item `i` in that order.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    item_ranks: np.ndarray
+
+    @classmethod
+    def of(cls, users: Sequence[str], items: Sequence[str]) -> Canonical:
+        """From raw ids."""
+        user_order, item_order = (
+            np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64) for ids in (users, items)
+        )
+        ranks = np.empty(len(items), np.int64)
+        ranks[item_order] = np.arange(len(items))
+        return cls(user_order, item_order, ranks)
+
+    def sequences(self, rows: Ragged) -> Ragged:
+        """Rows of item ids, one a user, under this naming."""
+        taken = rows.take(self.users)
+        return Ragged(self.item_ranks[taken.values], taken.offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +96,22 @@ class Dataset:
         return len(self.sequences.values)
 
     @cached_property
+    def canonical(self) -> Canonical:
+        """Users and items in the order of their raw ids, whatever order the source has them in."""
+        return Canonical.of(self.users, self.items)
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of ids, sequences and text; names and notes do not count."""
-        texts = None if self.text is None else [asdict(text) for text in self.text]
-        return fingerprint(self.users, self.items, self.sequences.values, self.sequences.offsets, texts)
+        """Hash of ids, sequences and text; names and notes do not count, nor does the order of users and items: the
+        same content read from another layout, or from shuffled lines, has the same fingerprint."""
+        order = self.canonical
+        rows = order.sequences(self.sequences)
+        texts = None
+        if self.text is not None:
+            listed = (self.text[item] for item in order.items)
+            texts = [(text.title, text.description, text.brand, text.categories) for text in listed]
+        users, items = [self.users[u] for u in order.users], [self.items[i] for i in order.items]
+        return fingerprint(users, items, rows.values, rows.offsets, texts)
 
 
 def require_text(text: Sequence[ItemText] | None, items: Sequence[str], *, where: str) -> Sequence[ItemText]:

@@ -73,4 +73,8 @@ class Ragged:
 
     def take(self, rows: np.ndarray) -> Ragged:
         """The given rows, in the given order."""
-        return Ragged.of([self[int(row)] for row in rows])
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        shift = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)

@@ -89,9 +89,20 @@ def leave_one_out(dataset: Dataset, protocol: Protocol) -> Split:
         for fold, held_out in (("valid", 2), ("test", 1))
     }
     data = TrainingData(dataset.name, dataset.items, train, dataset.text, protocol.max_history)
-    held = [array for fold in folds.values() for array in (fold.requests.histories.values, fold.targets.items)]
-    mark = fingerprint(protocol.model_dump(), dataset.users, data.fingerprint, *held)
+    mark = _mark(dataset, protocol, train, *folds.values())
     return Split(protocol, data, folds["valid"], folds["test"], mark)
+
+
+def _mark(dataset: Dataset, protocol: Protocol, train: Ragged, *folds: Fold) -> str:
+    """Hash of what every model is given, free of the order in which the source lists users and items (the raw ids are
+    in the data set's own fingerprint)."""
+    order = dataset.canonical
+    parts: list[np.ndarray] = []
+    for rows in (train, *(fold.requests.histories for fold in folds)):
+        named = order.sequences(rows)
+        parts += [named.values, named.offsets]
+    answers = [order.item_ranks[fold.targets.items[order.users]] for fold in folds]
+    return fingerprint(protocol.model_dump(), dataset.fingerprint, *parts, *answers)
 
 
 def _fold(name: str, sequences: Ragged, held_out: int, max_history: int) -> Fold:

@@ -1,0 +1,75 @@
+"""`load_dataset`: from what a user types after `-d` to a `Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.data.catalogue import catalogue_entries, catalogue_entry
+from harness.data.columns import INTERACTIONS_CSV
+from harness.data.dataset import Dataset
+from harness.data.readers import atomic, lcrec, tables
+from harness.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of laying out a folder: its interactions file is `NAME` + `ending` (CSV: always the same file)."""
+
+    name: str
+    ending: str
+    read: Callable[[Path, str], Dataset]
+
+    def names(self, folder: Path) -> list[str]:
+        """What `NAME` may be in this folder."""
+        if self.ending == INTERACTIONS_CSV:
+            return [folder.resolve().name] if (folder / INTERACTIONS_CSV).is_file() else []
+        return sorted(path.name.removesuffix(self.ending) for path in folder.glob(f"?*{self.ending}") if path.is_file())
+
+
+LAYOUTS = (  # where a folder holds several, the first one counts, and the data set's notes say so
+    Layout("LC-Rec", lcrec.INTERACTIONS, lcrec.read),
+    Layout("RecBole atomic", atomic.INTERACTIONS, atomic.read),
+    Layout("CSV", INTERACTIONS_CSV, tables.read),
+)
+
+
+def load_dataset(name_or_path: str) -> Dataset:
+    """A registered name, else a folder in one of the three layouts.
+
+    Raises `InputError` for an unknown name (with near names), a folder in no known layout, or files that are wrong.
+    """
+    if (entry := catalogue_entries().get(name_or_path)) is not None:
+        return entry.load()
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return read_folder(folder)
+    if folder.exists():
+        raise InputError("a file, where a folder is needed", where=name_or_path, mend="give the folder that holds it")
+    if "/" in name_or_path or "\\" in name_or_path:
+        raise InputError("no such folder", where=name_or_path, mend="check the path, or see harness datasets")
+    return catalogue_entry(name_or_path).load()  # which raises, with near names
+
+
+def read_folder(folder: Path) -> Dataset:
+    """The data set in a folder; which layout it has is seen from its files."""
+    found = [(layout, names) for layout in LAYOUTS if (names := layout.names(folder))]
+    if not found:
+        raise InputError(
+            "no interactions file of a known layout",
+            where=str(folder),
+            mend="it needs NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic) or interactions.csv (CSV)",
+        )
+    layout, names = found[0]
+    own = folder.resolve().name
+    if len(names) > 1 and own not in names:
+        listed = ", ".join(f"{name}{layout.ending}" for name in names)
+        mend = "keep one, or name the folder after the one that counts"
+        raise InputError(f"{len(names)} interactions files ({listed})", where=str(folder), mend=mend)
+    dataset = layout.read(folder, own if own in names else names[0])
+    if len(found) > 1:
+        others = ", ".join(other.name for other, _ in found[1:])
+        dataset = replace(dataset, notes=(*dataset.notes, f"read in the {layout.name} layout; {others} is there too"))
+    return dataset
+

@@ -1,0 +1,1 @@
+"""One reader a layout; each turns files into a `Dataset` or says in one line what is wrong with them."""

@@ -1,0 +1,92 @@
+"""The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json`.
+
+`NAME.index.json` (ready-made item indices) belongs to the generative models and is not read here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TITLE
+from harness.data.dataset import Dataset, ItemText
+from harness.data.ragged import Ragged
+from harness.data.readers.files import read_json_object
+from harness.data.readers.log import numbered, repeat_notes, texts_of
+from harness.errors import InputError
+
+INTERACTIONS = ".inter.json"
+ITEMS = ".item.json"
+
+
+def read(folder: Path, name: str) -> Dataset:
+    """{user: [item, …] in time order}: the file states the order, so no timestamps are kept.
+
+    The catalogue holds the items of the interactions, in order of first appearance, user by user.
+    """
+    path = folder / f"{name}{INTERACTIONS}"
+    listed = read_json_object(path)
+    raw = [item for user, row in listed.items() for item in _row(path, user, row)]
+    items, flat = numbered(raw)
+    if not items:
+        raise InputError("no user has an interaction", where=str(path), mend="write the data to it again")
+    lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
+    sequences = Ragged(flat, np.concatenate([[0], np.cumsum(lengths)]))
+    described = folder / f"{name}{ITEMS}"
+    texts, notes = texts_of(items, _texts(described) if described.exists() else None)
+    return Dataset(
+        name=name,
+        users=tuple(listed),
+        items=items,
+        sequences=sequences,
+        text=texts,
+        source=f"LC-Rec layout, {path.name}",
+        notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
+    )
+
+
+def _row(path: Path, user: str, row: Any) -> list[str]:
+    where = f"{path} user {user!r}"
+    if not user.strip():
+        raise InputError("empty user id", where=where, mend="give every user one")
+    if not isinstance(row, list):
+        raise InputError("a list of items is needed", where=where, mend='write {"user": ["item", …]}')
+    for place, item in enumerate(row):
+        if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
+            mend = "write item ids as strings or whole numbers"
+            raise InputError(f"item {item!r} at place {place + 1} is no id", where=where, mend=mend)
+    return [str(item) for item in row]
+
+
+def _texts(path: Path) -> dict[str, ItemText]:
+    return {item: _text(path, item, fields) for item, fields in read_json_object(path).items()}
+
+
+def _text(path: Path, item: str, fields: Any) -> ItemText:
+    if not isinstance(fields, dict):
+        mend = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
+        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", mend=mend)
+    listed = {field: _strings(path, item, field, fields.get(field)) for field in (TITLE, DESCRIPTION, BRAND, CATEGORIES)}
+    categories = fields.get(CATEGORIES)
+    if isinstance(categories, str):
+        listed[CATEGORIES] = [part.strip() for part in categories.split(",")]
+    return ItemText(
+        title=" ".join(listed[TITLE]).strip(),
+        description=" ".join(listed[DESCRIPTION]).strip(),
+        brand=" ".join(listed[BRAND]).strip(),
+        categories=tuple(part for part in listed[CATEGORIES] if part),
+    )
+
+
+def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
+    """A text field as a list of strings: a string, a list of strings, or null."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return value
+    where = f"{path} item {item!r} field {field!r}"
+    raise InputError(f"text is needed, not {type(value).__name__}", where=where, mend="write a string or a list of strings")

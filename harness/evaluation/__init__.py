@@ -1,0 +1,1 @@
+"""What comes after a model has answered: scores by ranx, the audit of lists, paired statistics."""
