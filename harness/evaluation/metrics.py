@@ -35,12 +35,12 @@ def per_user(predictions: Predictions, targets: Targets) -> dict[str, np.ndarray
         raise ContractError(f"these lists cannot be measured: {'; '.join(found)}")
     import ranx.metrics
 
-    listed = predictions.items[_rows(predictions.users, targets.users)]
+    qrels, run = _qrels(targets.items), _run(predictions.items[_rows(predictions.users, targets.users)])
     scores = {}
     for name in METRICS:
         metric, _, k = name.partition("@")
         function = getattr(ranx.metrics, FUNCTIONS[metric])
-        scores[name] = function(_qrels(targets.items), _run(listed), k=int(k))
+        scores[name] = function(qrels, run, k=int(k))
     return scores
 
 
