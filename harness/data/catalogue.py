@@ -62,6 +62,7 @@ DATASETS = (
         users=943,
         items=1682,
         interactions=100_000,
+        fingerprint="fb776602fb660507",
     ),
 )
 

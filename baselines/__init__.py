@@ -1,0 +1,1 @@
+"""The models that EAGER-LLM is measured against, each behind the `Recommender` contract."""
