@@ -1,4 +1,4 @@
-"""Short ranked lists from sparse scores, without a dense users × items table. Shared by the sanity baselines."""
+"""Short ranked lists from sparse scores, without a dense users by items table. Shared by the sanity baselines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Baselines that need no training: popularity, first-order Markov, item-kNN. A model that does not beat them is broken.
 
-Memory grows with the interactions, never with users × items. Equal scores are ordered by rules stated at each class,
+Memory grows with the interactions, never with users times items. Equal scores are ordered by rules stated at each class,
 so that any two implementations can agree to the last digit.
 """
 
@@ -69,8 +69,8 @@ class _Counting(Recommender[ConfigT], Generic[ConfigT]):
                 rows = np.arange(start, min(start + CHUNK, len(requests)))
                 parts.append(self._lists(requests.take(rows), k))
                 stage.advance(len(rows))
-        empty = np.empty((0, k))
-        items, scores = (np.concatenate([empty, *part]) for part in zip(*parts, strict=True)) if parts else (empty, empty)
+        empty = (np.empty((0, k)), np.empty((0, k)))
+        items, scores = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
         return Predictions(requests.users, items, scores)
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,22 +160,24 @@ class ItemKNN(_Counting[ItemKNNConfig]):
         parts = []
         with context.stage("similarities", total=data.n_items) as stage:
             for start in range(0, data.n_items, CHUNK):
-                block = sparse.coo_array(by_item[start : start + CHUNK] @ bought)
-                parts.append(self._nearest(block, start, norms))
-                stage.advance(block.shape[0])
+                stop = min(start + CHUNK, data.n_items)
+                block = sparse.coo_array(by_item[start:stop] @ bought)
+                parts.append(self._nearest(block, np.arange(start, stop), norms))
+                stage.advance(stop - start)
         item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
         return {"item": item, "near": near, "similarity": similarity}
 
     def _nearest(
-        self, together: sparse.coo_array, start: int, norms: np.ndarray
+        self, together: sparse.coo_array, block: np.ndarray, norms: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The nearest others of a block of items that begins at item `start`, grouped by item."""
+        """The nearest others of a block of items, grouped by item, from the users they have together."""
         row, near = (np.asarray(part, dtype=np.int64) for part in together.coords)
-        item = row + start
-        cosine = together.data / (norms[item] * norms[near] + self.config.shrinkage)
+        item = block[row]
+        times = np.asarray(together.data, dtype=np.float64)
+        cosine = times / (norms[item] * norms[near] + self.config.shrinkage)
         others = np.flatnonzero(item != near)
         order = others[np.lexsort((near[others], -cosine[others], row[others]))]
-        kept, _ = first_of_each(row[order], together.shape[0], self.config.neighbours)
+        kept, _ = first_of_each(row[order], len(block), self.config.neighbours)
         chosen = order[kept]
         return item[chosen], near[chosen], cosine[chosen]
 
@@ -194,9 +196,10 @@ class ItemKNN(_Counting[ItemKNNConfig]):
         )
         found = sparse.coo_array(weights @ self.similar)
         rows, near = (np.asarray(part, dtype=np.int64) for part in found.coords)
-        order = np.lexsort((near, -found.data, rows))
+        summed = np.asarray(found.data, dtype=np.float64)
+        order = np.lexsort((near, -summed, rows))
         kept, columns = first_of_each(rows[order], len(requests), k)
         chosen = order[kept]
         items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
-        items[rows[chosen], columns], scores[rows[chosen], columns] = near[chosen], found.data[chosen]
+        items[rows[chosen], columns], scores[rows[chosen], columns] = near[chosen], summed[chosen]
         return fill_up(items, scores, self.ranking, k)

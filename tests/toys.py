@@ -56,7 +56,7 @@ def dataset(rows: list[np.ndarray], items: int, text: tuple[ItemText, ...] | Non
 
 
 def titles(items: int) -> tuple[ItemText, ...]:
-    """A different title for each of up to 30 × 5 items, with a category."""
+    """A different title for each item, with a category."""
     return tuple(
         ItemText(
             title=f"{COLOURS[i % 5]} {SHAPES[i // 5 % 6]} box no {i}",
@@ -74,7 +74,12 @@ def split(data: Dataset | None = None) -> Split:
 
 
 def context(
-    folder: Path, fold: Fold | None = None, *, seed: int = 1, checkpoint: Path | None = None, reporter: Reporter | None = None
+    folder: Path,
+    fold: Fold | None = None,
+    *,
+    seed: int = 1,
+    checkpoint: Path | None = None,
+    reporter: Reporter | None = None,
 ) -> RunContext:
     """A CPU context whose cache is `folder / "cache"`; with `fold` it offers validation."""
     validation = None

@@ -84,7 +84,7 @@ class Dataset:
         if len(self.sequences) != len(self.users):
             raise ValueError("one sequence a user")
         values = self.sequences.values
-        if len(values) and not (0 <= values.min() and values.max() < len(self.items)):
+        if len(values) and not (values.min() >= 0 and values.max() < len(self.items)):
             raise ValueError("item ids must be positions in `items`")
         if self.text is not None and len(self.text) != len(self.items):
             raise ValueError("one text an item")

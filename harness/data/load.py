@@ -72,4 +72,3 @@ def read_folder(folder: Path) -> Dataset:
         others = ", ".join(other.name for other, _ in found[1:])
         dataset = replace(dataset, notes=(*dataset.notes, f"read in the {layout.name} layout; {others} is there too"))
     return dataset
-

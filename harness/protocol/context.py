@@ -48,7 +48,7 @@ class SilentReporter:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation questions, and a judge who knows the answers: `score(predictions)` gives the protocol's metrics."""
+    """The validation questions, and a judge who knows the answers: `score(predictions)` gives the metrics."""
 
     requests: Requests
     score: Callable[[Predictions], dict[str, float]]

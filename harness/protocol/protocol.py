@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-METRICS = tuple(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10, 20)) + ("mrr@10",)
+METRICS = (*(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10, 20)), "mrr@10")
 MAIN_METRIC = "ndcg@10"
 DEPTH = 20  # items a user that are measured and stored
 

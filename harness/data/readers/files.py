@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file. A key that stands twice in one object is an error: JSON would quietly keep the last."""
+    """The JSON object in the file. A key that stands twice is an error: JSON would quietly keep the last."""
     text = read_text(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

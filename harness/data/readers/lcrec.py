@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TITLE
+from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
 from harness.data.dataset import Dataset, ItemText
 from harness.data.ragged import Ragged
 from harness.data.readers.files import read_json_object
@@ -68,7 +68,7 @@ def _text(path: Path, item: str, fields: Any) -> ItemText:
     if not isinstance(fields, dict):
         mend = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
         raise InputError("an object of fields is needed", where=f"{path} item {item!r}", mend=mend)
-    listed = {field: _strings(path, item, field, fields.get(field)) for field in (TITLE, DESCRIPTION, BRAND, CATEGORIES)}
+    listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     categories = fields.get(CATEGORIES)
     if isinstance(categories, str):
         listed[CATEGORIES] = [part.strip() for part in categories.split(",")]
@@ -89,4 +89,5 @@ def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     where = f"{path} item {item!r} field {field!r}"
-    raise InputError(f"text is needed, not {type(value).__name__}", where=where, mend="write a string or a list of strings")
+    what = f"text is needed, not {type(value).__name__}"
+    raise InputError(what, where=where, mend="write a string or a list of strings")

@@ -74,7 +74,8 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> CsvFile:
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise InputError(f"not CSV ({error})", where=f"{path} line {reader.line_num}", mend="mend the quotes") from error
+        where = f"{path} line {reader.line_num}"
+        raise InputError(f"not CSV ({error})", where=where, mend="mend the quotes") from error
     if not rows:
         raise InputError("no rows after the header", where=str(path), mend="write the data to it again")
     return CsvFile(path, columns, rows, lines)
