@@ -1,0 +1,38 @@
+"""One protocol, one data path and one set of metrics for EAGER-LLM and its baselines.
+
+`load_dataset`, `run` and `leaderboard` are what the command line does, for Python; each is imported when it is first
+used, so that `import harness` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.data.load import load_dataset
+    from harness.jobs.api import run
+    from harness.reports.leaderboard import leaderboard
+
+    __version__: str
+
+__all__ = ["__version__", "leaderboard", "load_dataset", "run"]
+
+_HOMES = {
+    "load_dataset": "harness.data.load",
+    "run": "harness.jobs.api",
+    "leaderboard": "harness.reports.leaderboard",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("eager-harness")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            return "0+source"
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -1,0 +1,49 @@
+"""Which device a run computes on. Imports torch only where a machine may have more than its processor."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.errors import InputError
+
+# where a Linux kernel shows a graphics card to user programs: NVIDIA, NVIDIA on Jetson, AMD, Windows' Linux
+_LINUX_CARDS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl", "/dev/kfd", "/dev/dxg")
+
+
+def cuda_available() -> bool:
+    """Whether torch sees a CUDA device, answered without torch where there plainly is none."""
+    if find_spec("torch") is None:
+        return False
+    if sys.platform == "linux" and not any(Path(card).exists() for card in _LINUX_CARDS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def resolve_device(device: str | None, profile: str) -> str:
+    """The user's device, checked; without one, `cuda` for the profile `gpu` and `cpu` for every other."""
+    name = device or ("cuda" if profile == "gpu" else "cpu")
+    if name == "cpu":
+        return name
+    if not re.fullmatch(r"cuda(:\d+)?|mps", name):
+        raise InputError(f"unknown device {name!r}", where="--device", mend="choose cpu, cuda, cuda:N or mps")
+    if not _present(name):
+        where = "--device" if device else "--profile gpu"
+        raise InputError(f"no device {name!r} here", where=where, mend="choose --device cpu; harness doctor lists them")
+    return name
+
+
+def _present(name: str) -> bool:
+    if name == "mps":
+        import torch
+
+        return torch.backends.mps.is_available()
+    if not cuda_available():
+        return False
+    import torch
+
+    return int(name.partition(":")[2] or 0) < torch.cuda.device_count()

@@ -1,0 +1,110 @@
+"""Measures rankings made elsewhere under the same protocol, and stores them as a run of the family `external`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.data.load import load_dataset
+from harness.errors import InputError
+from harness.evaluation.integrity import audit
+from harness.evaluation.metrics import measure
+from harness.fingerprint import fingerprint
+from harness.jobs import yaml_values
+from harness.jobs.execute import Finished, settle
+from harness.jobs.rankings import TIE_RULE, Rankings, read_rankings
+from harness.jobs.recording import dataset_mark, protocol_mark
+from harness.jobs.settings import resolve_protocol
+from harness.protocol.protocol import DEPTH
+from harness.protocol.split import leave_one_out
+from harness.registry import model_entries
+from harness.store.atomic import write_text
+from harness.store.keys import Outcome, RunKey, folder_name
+from harness.store.predictions import write_predictions
+from harness.store.provenance import environment
+from harness.store.records import SCHEMA, Cost, Integrity, Metrics, Record
+from harness.store.runs import Store
+
+FAMILY = "external"
+CODE_VERSION = 1  # bumped whenever a change of how rankings are read can move a number
+
+
+@dataclass(frozen=True)
+class External:
+    """Rankings to measure. `name` stands in the leaderboard; None takes the file's stem. Runs of one name with a
+    `seed` each are one row over seeds; without a seed every file is a row of its own."""
+
+    path: Path
+    dataset: str
+    name: str | None = None
+    seed: int | None = None
+    sets: Sequence[str] = ()
+
+
+def evaluate(external: External, store: Store) -> Finished:
+    """Reads, measures and stores. The same lists under the same name are the same run, and returned at once."""
+    started = datetime.now(UTC)
+    name = _name(external)
+    protocol = resolve_protocol(external.sets)
+    dataset = load_dataset(external.dataset)
+    split = leave_one_out(dataset, protocol)
+    rankings = read_rankings(external.path, dataset, protocol.depth_asked)
+    lists = settle(rankings.predictions, split.test.requests, protocol)
+    content = fingerprint(lists.items, lists.scores)
+    settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
+    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.fingerprint, external.seed)
+    with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
+        if claim.stored is not None:
+            if claim.stored.record.details.get("lists") != content:
+                raise InputError(
+                    f"seed {external.seed} of {name!r} is stored already, with other rankings",
+                    where=str(claim.final.path),
+                    mend="choose another --seed or --name, or remove that folder",
+                )
+            return Finished(claim.stored, reused=True)
+        write_text(claim.folder.config, yaml_values.write(_config(external, name, protocol.model_dump())))
+        write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
+        counts = audit(lists, split.test.requests, DEPTH, len(dataset.items))
+        record = Record(
+            schema=SCHEMA,
+            run_id=outcome.run_id,
+            model=name,
+            family=FAMILY,
+            dataset=dataset_mark(dataset),
+            protocol=protocol_mark(split),
+            seed=external.seed,
+            profile=FAMILY,
+            metrics=Metrics(test=measure(lists, split.test.targets), valid={}),
+            cost=Cost(),
+            integrity=Integrity(**counts),
+            env=environment(CODE_VERSION),
+            started=started,
+            finished=datetime.now(UTC),
+            details={"configuration": outcome.settings, "lists": content, **_source(external.path, rankings)},
+        )
+        return Finished(claim.finish(record), reused=False)
+
+
+def _name(external: External) -> str:
+    name = external.name if external.name is not None else external.path.name.partition(".")[0]
+    if name in model_entries():
+        raise InputError(f"{name!r} is a model of the harness", where="--name", mend="give these rankings another name")
+    return folder_name("model", name)
+
+
+def _config(external: External, name: str, protocol: dict[str, object]) -> dict[str, object]:
+    made_elsewhere = {"file": external.path.name}
+    return {
+        "model": name,
+        "dataset": external.dataset,
+        "seed": external.seed,
+        "protocol": protocol,
+        FAMILY: made_elsewhere,
+    }
+
+
+def _source(path: Path, rankings: Rankings) -> dict[str, object]:
+    ties = {"rule": TIE_RULE, "users": rankings.tied_users, "pairs": rankings.tied_pairs}
+    return {"file": path.name, "layout": rankings.layout, "rows": rankings.rows, "ties": ties}

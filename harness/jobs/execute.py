@@ -1,0 +1,164 @@
+"""The whole flow of a run, top to bottom: data, split, training, ranking, scoring, record.
+
+Models are reached only through the registry; answers (`Targets`) meet predictions only here, at scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset, require_text
+from harness.data.load import load_dataset
+from harness.errors import InputError
+from harness.evaluation.history import without_history
+from harness.evaluation.integrity import audit
+from harness.evaluation.metrics import measure
+from harness.home import home
+from harness.jobs.job import Job
+from harness.jobs.recording import Measured, record_of
+from harness.jobs.reporting import RunReporter
+from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH, Protocol
+from harness.protocol.recommender import Recommender
+from harness.protocol.requests import Requests, Targets
+from harness.protocol.split import Fold, Split, leave_one_out
+from harness.store.atomic import write_text, writing
+from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
+from harness.store.events import EventLog, read_events, seconds_between
+from harness.store.keys import RunKey
+from harness.store.predictions import write_predictions
+from harness.store.records import Cost, Integrity, Metrics, Record
+from harness.store.runs import Claim, Store, StoredRun
+
+TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete run; `reused` where it was there already."""
+
+    run: StoredRun
+    reused: bool
+
+    @property
+    def record(self) -> Record:
+        return self.run.record
+
+    @property
+    def path(self) -> str:
+        """The run's folder."""
+        return str(self.run.folder.path)
+
+    def document(self) -> dict[str, Any]:
+        """`result.json` plus `path`: what `harness run --json` prints."""
+        return {**self.record.document(), "path": self.path}
+
+
+def execute(
+    job: Job,
+    store: Store,
+    *,
+    fresh: bool = False,
+    reporter: Reporter | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Finished:
+    """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
+
+    `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
+    input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
+    """
+    dataset = load_dataset(job.dataset)
+    split = leave_one_out(dataset, job.settings.protocol)
+    if "text" in job.entry.needs:
+        require_text(split.train.text, split.train.items, where=dataset.name)
+    outcome = job.outcome(dataset, split)
+    key = RunKey(job.entry.name, dataset.name, outcome.run_id)
+
+    def waiting() -> None:
+        note(f"another process is making {key.run_id}; waiting for it")
+
+    with store.claim(key, fresh=fresh, waiting=waiting) as claim:
+        if claim.stored is not None:
+            return Finished(claim.stored, reused=True)
+        if read_events(claim.folder.log):
+            note(f"continuing the unfinished run in {claim.folder.path}")
+        try:
+            return Finished(_make(job, dataset, split, claim, reporter or SilentReporter()), reused=False)
+        except InputError:
+            claim.abandon()
+            raise
+
+
+def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Reporter) -> StoredRun:
+    folder, protocol = claim.folder, split.protocol
+    write_text(folder.config, job.config_yaml())
+    with writing(folder.checkpoint):
+        folder.checkpoint.mkdir(exist_ok=True)
+    log = EventLog(folder.log)
+    recommender = job.recommender()
+    context = RunContext(
+        seed=job.seed,
+        cache=home() / "artefacts",
+        device=job.device,
+        checkpoint=folder.checkpoint,
+        validation=Validation(split.valid.requests, lambda predictions: _judge(predictions, split.valid, protocol)),
+        reporter=RunReporter(log, reporter),
+    )
+    reset_device_memory(job.device)
+    try:
+        with MemoryWatch() as memory:
+            log.write(event=TRAIN)
+            recommender.fit(split.train, context)
+            log.write(event=TRAINED)
+            valid = _rank(recommender, split.valid.requests, context, protocol)
+            watch = Stopwatch()
+            test = _rank(recommender, split.test.requests, context, protocol)
+            eval_seconds = watch.seconds
+    except BaseException as error:
+        with suppress(Exception):
+            log.write(event="stopped", reason=type(error).__name__)
+        raise
+    write_predictions(folder.predictions, test, dataset.users, dataset.items)
+    metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
+    log.write(event="measured", **metrics.test)
+    cost = Cost(
+        train_seconds=seconds_between(read_events(folder.log), TRAIN, TRAINED),
+        eval_seconds=eval_seconds,
+        eval_users_per_second=len(split.test.requests) / eval_seconds,
+        peak_memory_mb=memory.peak_mb,
+        parameters=recommender.size().parameters,
+        trainable_parameters=recommender.size().trainable_parameters,
+        device=job.device,
+    )
+    integrity = Integrity(**audit(test, split.test.requests, DEPTH, len(dataset.items)))
+    details = {
+        "audit_valid": audit(valid, split.valid.requests, DEPTH, len(dataset.items)),
+        "model": recommender.record(),
+        "peak_device_memory_mb": device_memory_mb(job.device),
+    }
+    measured = Measured(metrics, cost, integrity, details)
+    return claim.finish(record_of(job, dataset, split, measured, read_events(folder.log)))
+
+
+def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
+    """The lists as they are measured and stored: at most `DEPTH` items, without the history where the protocol says."""
+    if protocol.exclude_history:
+        return without_history(predictions, requests, DEPTH)
+    return Predictions(predictions.users, predictions.items[:, :DEPTH], predictions.scores[:, :DEPTH])
+
+
+def _rank(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
+    return settle(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
+
+
+def _judge(predictions: Predictions, fold: Fold, protocol: Protocol) -> dict[str, float]:
+    """The protocol's metrics over the users that were ranked (a model may validate on some of them)."""
+    asked = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
+    targets = Targets(fold.targets.users[asked], fold.targets.items[asked])
+    return measure(settle(predictions, fold.requests, protocol), targets)

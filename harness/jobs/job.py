@@ -1,0 +1,98 @@
+"""`Job`: one run to make, as one frozen value, and `plan`, which makes jobs of what the user asked.
+
+A job knows its key once the data are known; `harness.jobs.execute` does the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.catalogue import catalogue_entries
+from harness.errors import InputError
+from harness.jobs import yaml_values
+from harness.jobs.devices import resolve_device
+from harness.jobs.settings import Settings, read_config, resolve
+from harness.registry import ModelEntry, model_entry
+from harness.store.keys import Outcome
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+    from harness.protocol.recommender import Recommender
+    from harness.protocol.split import Split
+
+DATASET = "ml-100k"
+SEED = 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults."""
+
+    dataset: str | None = None
+    profile: str | None = None
+    seeds: tuple[int, ...] = ()
+    sets: tuple[str, ...] = ()
+    config: Path | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `dataset` is a registered name or the absolute path of a folder."""
+
+    entry: ModelEntry
+    dataset: str
+    settings: Settings
+    seed: int
+    device: str = "cpu"
+
+    def recommender(self) -> Recommender[Any]:
+        """A new model with the job's configuration."""
+        return self.entry.load()(self.settings.model)
+
+    def outcome(self, dataset: Dataset, split: Split) -> Outcome:
+        """Everything that decides the numbers."""
+        return Outcome(
+            model=self.entry.name,
+            configuration=self.settings.model.model_dump(mode="json"),
+            code_version=self.entry.load().code_version,
+            data=dataset.fingerprint,
+            protocol=split.fingerprint,
+            seed=self.seed,
+        )
+
+    def config_yaml(self) -> str:
+        """The whole resolved configuration: given to `--config`, it makes this job again."""
+        return yaml_values.write(
+            {
+                "model": self.entry.name,
+                "dataset": self.dataset,
+                "profile": self.settings.profile,
+                "seed": self.seed,
+                "protocol": self.settings.protocol.model_dump(mode="json"),
+                self.entry.section: self.settings.model.model_dump(mode="json"),
+            }
+        )
+
+
+def plan(model: str, options: RunOptions) -> list[Job]:
+    """One job a seed. Raises `InputError` for whatever of it is wrong, before any data are read."""
+    entry = model_entry(model)
+    file = read_config(options.config, entry)
+    settings = resolve(entry, options.profile or file.say("profile") or "auto", file, options.sets)
+    device = resolve_device(options.device, settings.profile)
+    dataset = _locate(options.dataset or file.say("dataset") or DATASET)
+    given = file.say("seed")
+    seeds = options.seeds or (SEED if given is None else given,)
+    for seed in seeds:
+        if seed < 0:
+            raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
+    return [Job(entry, dataset, settings, seed, device) for seed in dict.fromkeys(seeds)]
+
+
+def _locate(dataset: str) -> str:
+    """Names stay; folders become absolute, so that a stored configuration works from anywhere."""
+    folder = Path(dataset).expanduser()
+    return str(folder.resolve()) if dataset not in catalogue_entries() and folder.is_dir() else dataset

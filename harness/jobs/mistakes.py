@@ -1,0 +1,63 @@
+"""Words for a setting that does not fit: which key, what it holds, what is expected, and where it came from."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import InputError, unknown_name
+
+Layer = tuple[str, Mapping[str, Any]]
+
+
+def explain(error: ValidationError, section: str, model: type[BaseModel], layers: Sequence[Layer]) -> InputError:
+    """One `InputError` for the first thing that pydantic found; `layers` are the sources, later ones win."""
+    first = error.errors(include_url=False)[0]
+    location = first["loc"]
+    names = [section, *map(str, location)]
+    where = _source(names, layers)
+    if first["type"] == "extra_forbidden":
+        known = _fields(model, location[:-1])
+        return unknown_name(
+            "setting", ".".join(names), [".".join([*names[:-1], field]) for field in known], where=where
+        )
+    if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
+        return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=where)
+    expected = first["msg"].removeprefix("Input should be ")
+    return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {expected}", where=where)
+
+
+def _source(names: Sequence[str], layers: Sequence[Layer]) -> str | None:
+    """The last layer that says anything about this key."""
+    for depth in range(len(names), 1, -1):
+        for label, layer in reversed(layers):
+            if _holds(layer, names[:depth]):
+                return label
+    return None
+
+
+def _holds(layer: Any, names: Sequence[str]) -> bool:
+    for name in names:
+        if not isinstance(layer, Mapping) or name not in layer:
+            return False
+        layer = layer[name]
+    return True
+
+
+def _fields(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The settings of the (nested) configuration at `location`."""
+    for name in location:
+        field = model.model_fields.get(str(name))
+        if field is None:  # the name of a union's branch, or an index
+            continue
+        for choice in _choices(field.annotation):
+            if isinstance(choice, type) and issubclass(choice, BaseModel):
+                model = choice
+    return list(model.model_fields)
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)

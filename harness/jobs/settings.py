@@ -1,0 +1,147 @@
+"""From what the user asked to the whole resolved configuration of a run.
+
+Precedence, later wins: class defaults < the registry entry's preset < profile < `--config` file < `--set`. Owns the
+merging and the wording of what is wrong; what a setting means is known where its configuration class is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import InputError, unknown_name
+from harness.jobs import yaml_values
+from harness.jobs.mistakes import Layer, explain
+from harness.protocol.protocol import Protocol
+from harness.protocol.recommender import ModelConfig
+from harness.registry import ModelEntry
+
+PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
+TOP_KEYS = ("model", "dataset", "profile", "seed")  # of a configuration file, besides its sections
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole resolved configuration, and the profile it came from (never `auto`)."""
+
+    profile: str
+    protocol: Protocol
+    model: ModelConfig
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A `--config` file, cut into what it says of the run and its sections."""
+
+    path: Path | None = None
+    top: Mapping[str, Any] | None = None
+    sections: Mapping[str, Mapping[str, Any]] | None = None
+
+    def say(self, key: str) -> Any:
+        """What the file gives for one of `TOP_KEYS`, None where it is silent."""
+        return (self.top or {}).get(key)
+
+
+def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
+    """Reads and checks the outline of a configuration file for one model. Raises `InputError`."""
+    if path is None:
+        return ConfigFile()
+    content = yaml_values.read(path)
+    known = (*TOP_KEYS, *_sections(entry))
+    for key in content:
+        if key not in known:
+            raise unknown_name("section", key, known, where=str(path))
+    top = {key: content.pop(key) for key in TOP_KEYS if key in content}
+    kinds = {"model": str, "dataset": str, "profile": str, "seed": int}
+    for key, value in top.items():
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            expected = "a whole number" if kinds[key] is int else "text"
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
+    if top.get("model", entry.name) != entry.name:
+        raise InputError(f"made for model {top['model']!r}, not {entry.name!r}", where=str(path))
+    for section, values in content.items():
+        if not isinstance(values, dict):
+            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))
+    return ConfigFile(path, top, content)
+
+
+def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:
+    """The settings of one run. `profile` is `auto` or a name; raises `InputError` for anything that does not fit."""
+    config_class = entry.load().config_class
+    profile = resolve_profile(profile, entry.name, config_class)
+    layers: list[Layer] = [("preset", {entry.section: dict(entry.preset)})]
+    layers.append((f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}))
+    layers.append((str(file.path), dict(file.sections or {})))
+    layers += [(f"--set {text}", _one_set(text, entry)) for text in sets]
+    merged: dict[str, Any] = {}
+    for _, layer in layers:
+        merged = _merge(merged, layer)
+
+    def build(section: str, model: type[BaseModel]) -> Any:
+        # JSON mode, because strict checking there still takes a list for a tuple and text for an enumeration
+        values = merged.get(section) or {}
+        try:
+            return model.model_validate_json(json.dumps(values, default=str), strict=True)
+        except ValidationError as error:
+            raise explain(error, section, model, layers) from error
+
+    return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def resolve_protocol(sets: Iterable[str]) -> Protocol:
+    """The protocol alone, for rankings made elsewhere."""
+    layers = [(f"--set {text}", _one_set(text, None)) for text in sets]
+    merged: dict[str, Any] = {}
+    for _, layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return Protocol.model_validate_json(json.dumps(merged.get("protocol", {}), default=str), strict=True)
+    except ValidationError as error:
+        raise explain(error, "protocol", Protocol, layers) from error
+
+
+def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -> str:
+    """A profile that the model has. `cpu` and `gpu` are the class defaults where it does not name them, and a model
+    without any profile is the same under each."""
+    from harness.jobs.devices import cuda_available
+
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES, where="--profile")
+    if profile == "auto":
+        return "gpu" if cuda_available() else "cpu"
+    known = {"cpu", "gpu", *config_class.profiles}
+    if config_class.profiles and profile not in known:
+        raise InputError(
+            f"{model} has no profile {profile!r}", where="--profile", mend=f"choose {', '.join(sorted(known))}"
+        )
+    return profile
+
+
+def _sections(entry: ModelEntry | None) -> tuple[str, ...]:
+    return ("protocol",) if entry is None else ("protocol", entry.section)
+
+
+def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    section, *keys = path.strip().split(".")
+    if not equals or not keys or not all(keys):
+        raise InputError(f"{text!r} is not of the form section.key=value", where="--set")
+    if section not in _sections(entry):
+        raise unknown_name("section", section, _sections(entry), where=f"--set {text}")
+    nested = yaml_values.parse(value, f"--set {text}")
+    for key in reversed(keys):
+        nested = {key: nested}
+    return {section: nested}
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged

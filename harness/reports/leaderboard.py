@@ -1,0 +1,197 @@
+"""The leaderboard: all stored runs of a data set, best first, mean ± standard deviation over seeds.
+
+Runs measured on different data or under different rules never share a board: each pair of fingerprints has its own,
+and what tells the boards apart is said in words. Numbers are left as they are; `render` rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError, unknown_name
+from harness.protocol.protocol import MAIN_METRIC, METRICS
+from harness.reports.differences import notes
+from harness.store.records import DatasetMark, ProtocolMark
+from harness.store.runs import Store, StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INTEGRITY = ("short", "invalid", "duplicate")
+COST = {
+    "train_s": "train_seconds",
+    "users_per_s": "eval_users_per_second",
+    "peak_mb": "peak_memory_mb",
+    "parameters": "parameters",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
+    that were not measured here."""
+
+    model: str
+    family: str
+    seeds: tuple[int | None, ...]
+    metrics: dict[str, list[float]]
+    integrity: dict[str, int]
+    cost: dict[str, float]
+    run_ids: tuple[str, ...] = ()
+    rank: int | None = None
+    note: str = ""
+
+    def mean(self, metric: str) -> float | None:
+        """Over seeds; None where the row does not say."""
+        values = self.metrics.get(metric)
+        return statistics.fmean(values) if values else None
+
+    def std(self, metric: str) -> float | None:
+        """Sample standard deviation over seeds; None for fewer than two."""
+        values = self.metrics.get(metric) or []
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows that may be compared. `apart` says how it differs from the other boards of this data set, if there are any."""
+
+    dataset: DatasetMark
+    protocol: ProtocolMark
+    rows: tuple[Row, ...]
+    apart: str = ""
+
+
+def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
+    """One board for each data set under each protocol, by data set name; the board with most runs of a name first."""
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS, where="--metric")
+    found: dict[tuple[str, str, str], list[StoredRun]] = {}
+    for run in runs:
+        record = run.record
+        key = (record.dataset.name, record.dataset.fingerprint, record.protocol.fingerprint)
+        found.setdefault(key, []).append(run)
+    ordered = sorted(found.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
+    made = [_board(group, metric) for _, group in ordered]
+    told = []
+    for _, same in groupby(made, key=lambda board: board.dataset.name):
+        alike = list(same)
+        told += alike if len(alike) == 1 else [replace(board, apart=_apart(board, alike)) for board in alike]
+    return told
+
+
+def leaderboard(
+    dataset: str | None = None, *, metric: str = MAIN_METRIC, results: str | Path = "results", published: bool = False
+) -> pd.DataFrame:
+    """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
+
+    Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, train_s, users_per_s, peak_mb,
+    parameters, note. Raises `InputError` for an unknown metric or data set.
+    """
+    import pandas as pd
+
+    found = select(Store(Path(results)), dataset, metric)
+    if published:
+        from harness.reports.published import with_published
+
+        found = with_published(found, Path(results))
+    rows = [{**place(board), **cells(row)} for board in found for row in board.rows]
+    return pd.DataFrame(rows, columns=None if rows else list({**_NO_PLACE, **cells(_NO_ROW)}))
+
+
+def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC) -> list[Board]:
+    """The boards of one data set, or of all. A folder stands for the data set in it. Raises `InputError` for a data
+    set that is neither stored nor known."""
+    name = None if dataset is None else _stored_name(store, dataset)
+    return boards(store.query(name), metric)
+
+
+def place(board: Board) -> dict[str, Any]:
+    """The columns that say where a row belongs."""
+    return {"dataset": board.dataset.name, "board": board.protocol.fingerprint}
+
+
+def cells(row: Row) -> dict[str, Any]:
+    """One row as plain columns, unrounded; None where nothing was measured."""
+    numbers: dict[str, Any] = {}
+    for metric in METRICS:
+        numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
+    counts = {name: row.integrity.get(name) for name in INTEGRITY}
+    costs = {name: row.cost.get(name) for name in COST}
+    who = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
+    return {**who, **numbers, **counts, **costs, "note": row.note}
+
+
+_NO_PLACE = {"dataset": "", "board": ""}
+_NO_ROW = Row("", "", (), {}, {}, {})
+
+
+def _stored_name(store: Store, dataset: str) -> str:
+    from harness.data.catalogue import catalogue_entries
+
+    stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
+    if dataset in stored or dataset in catalogue_entries():
+        return dataset
+    if Path(dataset).expanduser().is_dir():
+        from harness.data.load import load_dataset
+
+        return load_dataset(dataset).name
+    raise unknown_name("data set", dataset, {*stored, *catalogue_entries()}, where=str(store.root))
+
+
+def _board(runs: list[StoredRun], metric: str) -> Board:
+    groups: dict[tuple[str, str], list[StoredRun]] = {}
+    for run in runs:
+        configuration = run.record.details.get("configuration", run.record.run_id)
+        groups.setdefault((run.record.model, configuration), []).append(run)
+    said = notes(list(groups.values()))
+    rows = [_row(group, note) for group, note in zip(groups.values(), said, strict=True)]
+    rows.sort(key=lambda row: (-(row.mean(metric) or 0.0), row.model, row.run_ids))
+    ranked = tuple(replace(row, rank=number) for number, row in enumerate(rows, start=1))
+    return Board(runs[0].record.dataset, runs[0].record.protocol, ranked)
+
+
+def _row(runs: list[StoredRun], note: str) -> Row:
+    records = sorted((run.record for run in runs), key=lambda record: record.seed or 0)
+    cost = {}
+    for name, key in COST.items():
+        values = [value for record in records if (value := getattr(record.cost, key)) is not None]
+        if values:
+            cost[name] = max(values) if name == "peak_mb" else statistics.fmean(values)
+    first = records[0]
+    return Row(
+        model=first.model,
+        family=first.family,
+        seeds=tuple(record.seed for record in records),
+        metrics={metric: [record.metrics.test[metric] for record in records] for metric in METRICS},
+        integrity={name: max(getattr(record.integrity, name) for record in records) for name in INTEGRITY},
+        cost=cost,
+        run_ids=tuple(record.run_id for record in records),
+        note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
+    )
+
+
+def _apart(board: Board, alike: Sequence[Board]) -> str:
+    """Which fields tell this board from the others of the same name."""
+    told = []
+    for part in ("dataset", "protocol"):
+        mine = getattr(board, part)
+        for field in type(mine).model_fields:
+            if len({getattr(getattr(other, part), field) for other in alike}) > 1:
+                told.append(f"{part}.{field}={getattr(mine, field)}")
+    return "not comparable with the other boards of this data set: " + ", ".join(told)
+
+
+def standing(found: Sequence[Board], run_id: str) -> tuple[Board, Row]:
+    """The board and the row that a run stands in. Raises `InputError` where it is in none."""
+    for board in found:
+        for row in board.rows:
+            if run_id in row.run_ids:
+                return board, row
+    raise InputError(f"no stored run {run_id}")

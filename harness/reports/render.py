@@ -1,0 +1,149 @@
+"""How a leaderboard looks: table, markdown, csv, json. The only place that rounds; csv and json keep every digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError, unknown_name
+from harness.reports.leaderboard import Board, Row, cells, place
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
+LATER = ("latex", "html")
+SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
+HEADER = ("#", "model", "family", "n", *SHOWN, "short", "train s", "users/s", "peak MB", "parameters", "note")
+LEFT = {"model", "family", "note"}
+DIGITS = 4
+
+
+def check_format(name: str) -> str:
+    """A format that can be rendered; `InputError` for others, before anything is computed."""
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS, where="--format")
+    if name in LATER:
+        ready = ", ".join(entry for entry in FORMATS if entry not in LATER)
+        raise InputError(f"format {name!r} is not there yet", where="--format", mend=f"choose {ready}")
+    return name
+
+
+def render(boards: Sequence[Board], form: str, metric: str) -> str:
+    """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
+    writers = {"table": _table_text, "markdown": _markdown, "csv": _csv, "json": _json}
+    return writers[check_format(form)](boards, metric)
+
+
+def metric_text(mean: float | None, std: float | None = None) -> str:
+    """A metric as it is shown: four digits, `±` where there are several seeds, a dash where there is nothing."""
+    if mean is None:
+        return "–"  # noqa: RUF001 - a dash, where a number is missing
+    return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
+
+
+def row_texts(row: Row) -> list[str]:
+    """One row under `HEADER`."""
+    metrics = [metric_text(row.mean(name), row.std(name)) for name in SHOWN]
+    costs = [
+        _number(row.cost.get("train_s"), 1),
+        _number(row.cost.get("users_per_s"), 0),
+        _number(row.cost.get("peak_mb"), 0),
+        _count(row.cost.get("parameters")),
+    ]
+    n = str(len(row.seeds)) if row.seeds else ""
+    return [str(row.rank or ""), row.model, row.family, n, *metrics, _integrity(row), *costs, row.note]
+
+
+def title(board: Board, metric: str) -> str:
+    """What a board is of."""
+    data, rules = board.dataset, board.protocol
+    taken = ", history taken out of the lists" if rules.exclude_history else ""
+    size = f"{data.users:,} users, {data.items:,} items"
+    return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
+
+
+def table(boards: Sequence[Board], metric: str) -> Group:
+    """The boards as rich tables."""
+    from rich import box
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for board in boards:
+        drawn = Table(title=escape(title(board, metric)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in HEADER:
+            style = "bold" if name == metric else None
+            drawn.add_column(name, justify="left" if name in LEFT else "right", style=style, no_wrap=name != "note")
+        for row in board.rows:
+            drawn.add_row(*(escape(text) for text in row_texts(row)), style=None if row.rank else "dim")
+        parts += [drawn, *([Text(board.apart, style="yellow")] if board.apart else [])]
+    return Group(*parts)
+
+
+def _table_text(boards: Sequence[Board], metric: str) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=200, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(table(boards, metric))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _markdown(boards: Sequence[Board], metric: str) -> str:
+    lines = []
+    for board in boards:
+        lines += [f"**{title(board, metric)}**", ""]
+        lines.append("| " + " | ".join(HEADER) + " |")
+        lines.append("| " + " | ".join("---" if name in LEFT else "---:" for name in HEADER) + " |")
+        lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row_texts(row)) + " |" for row in board.rows]
+        lines += ["", *([board.apart, ""] if board.apart else [])]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _csv(boards: Sequence[Board], metric: str) -> str:
+    out = io.StringIO()
+    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    empty = {"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))}
+    writer = csv.DictWriter(out, list(empty), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _json(boards: Sequence[Board], metric: str) -> str:
+    document = [
+        {
+            "dataset": board.dataset.model_dump(),
+            "protocol": board.protocol.model_dump(),
+            "metric": metric,
+            "apart": board.apart,
+            "rows": [{**cells(row), "seeds": list(row.seeds), "run_ids": list(row.run_ids)} for row in board.rows],
+        }
+        for board in boards
+    ]
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _integrity(row: Row) -> str:
+    broken = [f"{name} {row.integrity[name]}" for name in ("invalid", "duplicate") if row.integrity.get(name)]
+    short = row.integrity.get("short")
+    return ", ".join([*([str(short)] if short is not None else []), *broken])
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return ""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
+    return f"{value:.0f}"

@@ -1,0 +1,63 @@
+"""`log.jsonl`: one line an event, on the disk as soon as it has happened.
+
+A run that was interrupted and resumed has several sessions in one file; each begins with the event `session`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.store.atomic import writing
+from harness.store.records import plain
+
+
+class EventLog:
+    """Appends events to one file. `seconds` in a line counts from the start of its session."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._began = time.monotonic()
+        self.write(event="session", time=datetime.now(UTC).isoformat())
+
+    def write(self, **fields: Any) -> None:
+        """One line, flushed. Raises `InputError` where the disk refuses."""
+        line = {**fields, "seconds": round(time.monotonic() - self._began, 6)}
+        if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
+            line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(line), ensure_ascii=False) + "\n")
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last line that a crash cut short is left out. Empty where there is no file."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float:
+    """Wall seconds between the events `begin` and `end`, over all sessions; where a session was cut short, up to its
+    last line."""
+    spent, began, last = 0.0, None, 0.0
+    for event in events:
+        now = float(event.get("session_seconds", event.get("seconds", 0.0)))
+        if event.get("event") == "session" and began is not None:
+            spent, began = spent + last - began, None
+        if event.get("event") == begin:
+            began = now
+        elif event.get("event") == end and began is not None:
+            spent, began = spent + now - began, None
+        last = now
+    return spent if began is None else spent + last - began

@@ -1,0 +1,135 @@
+"""`Record`: what `result.json` holds, key by key, with a schema number.
+
+Owns the shape and its checks; how the numbers were made, and where the file lies, is known elsewhere.
+Schema 1 (2026-11-23): first version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from harness.protocol.protocol import METRICS
+
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+
+class DatasetMark(_Part):
+    """Which data: a name, and the hash of its content."""
+
+    name: str
+    fingerprint: str
+    users: int
+    items: int
+    interactions: int
+
+
+class ProtocolMark(_Part):
+    """Which rules: `fingerprint` is the split's, a hash of everything that every model was given."""
+
+    name: str
+    fingerprint: str
+    max_history: int
+    exclude_history: bool
+
+
+class Metrics(_Part):
+    """Means over users, unrounded. `valid` is empty for rankings made elsewhere."""
+
+    test: dict[str, float]
+    valid: dict[str, float]
+
+    @field_validator("test", "valid")
+    @classmethod
+    def _complete(cls, value: dict[str, float]) -> dict[str, float]:
+        if value and set(value) != set(METRICS):
+            raise ValueError(f"metrics must be {', '.join(METRICS)}")
+        if any(not 0 <= number <= 1 for number in value.values()):
+            raise ValueError("a metric lies between 0 and 1")
+        return value
+
+
+class Cost(_Part):
+    """Measured, never estimated; None where nothing was measured. Seconds are wall time: `train_seconds` of `fit` over
+    all sessions of an interrupted run, `eval_seconds` of ranking the test cases. `peak_memory_mb` (2**20 bytes) is of
+    this process and its children."""
+
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    eval_users_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    device: str | None = None
+
+
+class Integrity(_Part):
+    """Counts over the test lists, by `harness.evaluation.integrity`."""
+
+    users_expected: int
+    users_scored: int
+    short: int
+    invalid: int
+    duplicate: int
+    seen: int
+
+
+class Env(_Part):
+    """Where and with what. `code_version` is the method's; `revision` the project's git commit, where there is one."""
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    code_version: str
+    revision: str | None = None
+
+
+class Record(_Part):
+    """One stored run. `details` is open: `configuration` (hash of the model's settings and code version: runs that
+    share it differ by seed only), what the model's `record()` returned, and notes of the harness."""
+
+    schema_number: Literal[1] = Field(SCHEMA, alias="schema")
+    run_id: str
+    status: Literal["complete"] = "complete"
+    model: str
+    family: str
+    dataset: DatasetMark
+    protocol: ProtocolMark
+    seed: int | None
+    profile: str
+    metrics: Metrics
+    cost: Cost
+    integrity: Integrity
+    env: Env
+    started: AwareDatetime
+    finished: AwareDatetime
+    details: dict[str, Any] = Field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document, as plain values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able copy: NumPy values become Python's, paths text, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    return str(value) if isinstance(value, Path) else repr(value)

@@ -1,0 +1,188 @@
+"""The run store: RESULTS/runs/MODEL/DATASET/RUN_ID/.
+
+Owns paths, the rule that a folder without `result.json` is unfinished, the lock that lets two processes that ask for
+one run make it once, the replacement of a run by a fresh one, and the query over all runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import InputError
+from harness.store.atomic import write_text, writing
+from harness.store.keys import RunKey, folder_name
+from harness.store.records import SCHEMA, Record
+
+
+def warn(line: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {line}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A complete run: its record, and where it lies."""
+
+    record: Record
+    folder: RunFolder
+
+
+class Unreadable(Exception):
+    """A `result.json` that this version cannot use; the text says why."""
+
+
+def read_record(path: Path) -> Record:
+    """Raises `Unreadable` for a corrupt record, or one of a newer schema."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path}: not a readable record ({error})") from error
+    number = document.get("schema") if isinstance(document, dict) else None
+    if isinstance(number, int) and number > SCHEMA:
+        raise Unreadable(f"{path}: schema {number} is newer than this version's {SCHEMA}")
+    try:
+        return Record.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {first['msg']})") from error
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this process alone may make. `stored` is the complete run, where there is one to reuse; otherwise
+    `folder` is where to work, and `finish` makes it the run."""
+
+    folder: RunFolder
+    final: RunFolder
+    stored: StoredRun | None = None
+
+    def finish(self, record: Record) -> StoredRun:
+        """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then."""
+        write_text(self.folder.result, json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n")
+        if self.folder != self.final:
+            with writing(self.final.path):
+                old = _beside(self.final.path, "old")
+                os.rename(self.final.path, old)
+                os.rename(self.folder.path, self.final.path)
+                shutil.rmtree(old, ignore_errors=True)
+        return StoredRun(record, self.final)
+
+    def abandon(self) -> None:
+        """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
+        kept = self.folder.checkpoint
+        if not self.folder.result.exists() and not (kept.exists() and any(kept.iterdir())):
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+
+
+class Store:
+    """All runs under one results folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.runs = self.root / "runs"
+
+    def folder(self, key: RunKey) -> RunFolder:
+        """Where the run lies or would lie."""
+        parts = (folder_name("model", key.model), folder_name("data set", key.dataset), key.run_id)
+        return RunFolder(self.runs.joinpath(*parts))
+
+    @contextmanager
+    def claim(self, key: RunKey, *, fresh: bool = False, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
+        """Holds the run's lock for the block; calls `waiting` first where another process holds it.
+
+        Without `fresh`, a complete run is handed out as `stored`, and an unfinished folder is continued. With `fresh`,
+        an unfinished folder is emptied, and a complete one is left alone until its successor is finished.
+        """
+        from filelock import FileLock, Timeout
+
+        final = self.folder(key)
+        with writing(final.path):
+            final.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(_beside(final.path, "lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                waiting()
+                lock.acquire()
+        try:
+            yield _open(final, fresh)
+        finally:
+            lock.release()
+
+    def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
+        """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
+        that names it."""
+        found = []
+        for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
+            if path.parent.name.startswith("."):
+                continue
+            try:
+                found.append(StoredRun(read_record(path), RunFolder(path.parent)))
+            except Unreadable as error:
+                warn(f"skipped {error}")
+        return found
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+def _open(final: RunFolder, fresh: bool) -> Claim:
+    old = _beside(final.path, "old")
+    with writing(final.path):
+        if old.exists() and not final.path.exists():  # a crash between the two steps of a replacement
+            os.rename(old, final.path)
+        shutil.rmtree(old, ignore_errors=True)
+        stored = None
+        if final.result.exists():
+            try:
+                stored = StoredRun(read_record(final.result), final)
+            except Unreadable as error:
+                if "newer" in str(error):
+                    raise InputError(str(error), mend="update this program, or choose another --results") from error
+                warn(f"{error}; made again")
+        if stored is not None and not fresh:
+            return Claim(final, final, stored)
+        folder = RunFolder(_beside(final.path, "fresh")) if stored is not None else final
+        if fresh or final.result.exists():
+            shutil.rmtree(folder.path, ignore_errors=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+    return Claim(folder, final)
