@@ -1,6 +1,6 @@
 """Baselines that need no training: popularity, first-order Markov, item-kNN. A model that does not beat them is broken.
 
-Memory grows with the interactions, never with users times items. Equal scores are ordered by rules stated at each class,
+Memory grows with the interactions, never with users times items. Equal scores are ordered by the rule of each class,
 so that any two implementations can agree to the last digit.
 """
 
@@ -36,9 +36,11 @@ class MarkovConfig(ModelConfig):
 class ItemKNNConfig(ModelConfig):
     """Settings chosen on the validation items of ml-100k and office (`docs/log.md`)."""
 
-    neighbours: int = Field(100, ge=1, description="similar items kept an item")
-    shrinkage: float = Field(10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
-    recency: float = Field(0.8, gt=0, le=1, description="weight of an item relative to the one after it in the history")
+    neighbours: int = Field(default=100, ge=1, description="similar items kept an item")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    recency: float = Field(
+        default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history"
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

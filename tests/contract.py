@@ -61,10 +61,11 @@ class RecommenderContract:
         return toys.cycle()
 
     @pytest.fixture(scope="class")
-    def fitted(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Split, Path]:
+    @classmethod
+    def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Split, Path]:
         """One fitted model for the tests that only ask it."""
         folder = tmp_path_factory.mktemp("fitted")
-        return *self.fit(folder), folder
+        return *cls().fit(folder), folder
 
     def fit(self, folder: Path, seed: int = 1, **options: Any) -> tuple[Recommender[Any], Split]:
         split, model = toys.split(self.toy()), self.make()

@@ -18,9 +18,9 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("leave-one-out/1", pattern="^leave-one-out/1$")
-    max_history: int = Field(20, ge=1, description="a history keeps its latest items")
-    exclude_history: bool = Field(False, description="take items of the history out of every model's list")
+    name: str = Field(default="leave-one-out/1", pattern="^leave-one-out/1$")
+    max_history: int = Field(default=20, ge=1, description="a history keeps its latest items")
+    exclude_history: bool = Field(default=False, description="take items of the history out of every model's list")
 
     @property
     def depth_asked(self) -> int:

@@ -1,0 +1,75 @@
+"""Counts and audits, against numbers counted by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data.audit import audit
+from harness.data.dataset import Dataset, ItemText
+from harness.data.load import load_dataset
+from harness.data.statistics import describe
+from tests import toys
+
+SHARED = Path(__file__).parents[3] / "shared/data"
+
+TEXT = (ItemText("Pen"), ItemText("pen", "blue ink"), ItemText(), ItemText("Ink", brand="B"), ItemText("Box"))
+
+
+def small() -> Dataset:
+    """3 users who leave-one-out can cut and one it cannot; item 4 is only a test item."""
+    rows = [np.array(row) for row in ([0, 1, 2], [1, 1, 0, 1], [0, 2, 3, 3, 4], [2, 4])]
+    times = np.array([1, 2, 2, 1, 2, 3, 4, 1, 2, 3, 4, 4, 7, 7.0])
+    return replace(toys.dataset(rows, 5, TEXT), timestamps=times)
+
+
+def test_counts() -> None:
+    found = describe(small())
+    assert json.loads(json.dumps(found)) == found
+    assert (found["users"], found["items"], found["interactions"], found["repeats"]) == (4, 5, 14, 3)
+    assert found["density"] == 14 / 20
+    assert found["length"] == {"min": 2, "mean": 3.5, "median": 3.5, "p90": pytest.approx(4.7), "max": 5}
+    assert found["item_count"]["max"] == 4
+    assert found["text"]["any"] == 0.8 and found["text"]["brand"] == 0.2 and found["text"]["duplicate_titles"] == 2
+
+
+def test_no_text_no_coverage() -> None:
+    assert describe(replace(small(), text=None))["text"] is None
+
+
+def test_audit() -> None:
+    found = audit(small())
+    assert (found["test_ties"].count, found["test_ties"].total) == (2, 3)  # users 0 and 2
+    assert found["validation_ties"].count == 0
+    assert found["test_in_history"].count == 1  # user 1 had item 1 before
+    assert found["validation_in_history"].count == 1  # user 2 had item 3 before
+    assert found["test_untrained"].count == 1  # item 4, and item 2 is in user 2's training part
+    assert found["validation_untrained"].count == 0
+    assert found["without_text"].count == 1
+    assert found["duplicate_titles"].share == 0.4
+
+
+def test_ties_cannot_be_told_without_timestamps() -> None:
+    assert audit(toys.cycle())["test_ties"].total == 0
+
+
+def test_statistics_of_ml_100k() -> None:
+    found = describe(load_dataset("ml-100k"))
+    assert (found["length"]["min"], found["length"]["max"], found["repeats"]) == (20, 737, 0)
+    assert audit(load_dataset("ml-100k"))["test_ties"].count == 415
+
+
+@pytest.mark.realdata
+def test_statistics_of_instruments() -> None:
+    if not (SHARED / "instruments").is_dir():
+        pytest.skip("the real data is not beside the project")
+    data = load_dataset(str(SHARED / "instruments"))
+    found = describe(data)
+    assert (found["users"], found["items"], found["interactions"]) == (24772, 9922, 206153)
+    assert (found["length"]["min"], found["length"]["max"]) == (5, 218)
+    assert round(found["length"]["mean"], 2) == 8.32
+    assert audit(data)["test_untrained"].count == 35 and audit(data)["test_in_history"].count == 0
