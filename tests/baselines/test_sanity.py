@@ -33,7 +33,7 @@ REFERENCE = {  # from an independent script, as printed (five decimals)
 
 class TestMostPopular(RecommenderContract):
     model_class = MostPopular
-    pattern_floor = 0.0  # the cycle has no popular items: nothing to learn
+    pattern_floor = 0.1  # the cycle has hardly any popular items; chance is 0.19
 
 
 class TestMarkov(RecommenderContract):
@@ -43,7 +43,7 @@ class TestMarkov(RecommenderContract):
 
 class TestItemKNN(RecommenderContract):
     model_class = ItemKNN
-    pattern_floor = 0.3  # neighbours on both sides of the last item score alike
+    pattern_floor = 0.8
 
 
 def lists(
@@ -108,7 +108,8 @@ def test_knn_agrees_with_dense_arithmetic(tmp_path: Path) -> None:
     for row in cosine:
         row[np.argsort(-row, kind="stable")[4:]] = 0
     for user, history in enumerate(split.test.requests.histories):
-        wanted = sum(0.5**age * cosine[item] for age, item in enumerate(history[::-1]))
+        weights = 0.5 ** np.arange(len(history))[::-1]
+        wanted = (weights[:, None] * cosine[history]).sum(axis=0)
         positive = int((wanted > 0).sum())
         scores = given.scores[user, :positive]
         np.testing.assert_allclose(scores, wanted[given.items[user, :positive]], rtol=1e-12)

@@ -57,7 +57,8 @@ ATOMIC = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 
 def test_atomic(tmp_path: Path) -> None:
     rows = "u1\tb\t1\t30\r\nu2\ta\t1\t5\nu1\ta\t1\t20\nu1\tc\t1\t20\n\nu2\tb\t2\t4.5\n"
-    items = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\na\tA Film\t1995\tDrama War\nb\tB\t\t\n"
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+    items = header + "a\tA Film\t1995\tDrama War\nb\tB\t\t\n"
     data = load_dataset(write(tmp_path, toy__inter=ATOMIC + rows, toy__item=items))
     assert (data.name, data.users, data.items) == ("toy", ("u1", "u2"), ("b", "a", "c"))
     assert raw(data) == {"u1": ["a", "c", "b"], "u2": ["b", "a"]}  # a before c: the same time, an earlier line
