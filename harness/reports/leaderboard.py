@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared. `apart` says how it differs from the other boards of this data set, if there are any."""
+    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any."""
 
     dataset: DatasetMark
     protocol: ProtocolMark

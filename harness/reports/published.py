@@ -19,7 +19,7 @@ NEEDED = ("dataset", "model", "source")
 
 
 def with_published(found: Sequence[Board], results: Path) -> list[Board]:
-    """The boards, each with the published rows of its data set below its own. Raises `InputError` for a malformed file."""
+    """The boards, each with the published rows of its data set below its own. Raises `InputError` for a bad file."""
     quoted = read_published(results)
     return [
         replace(board, rows=(*board.rows, *(row for name, row in quoted if name == board.dataset.name)))

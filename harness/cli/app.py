@@ -1,0 +1,57 @@
+"""The `harness` command: puts the groups together, and turns every way to fail into its exit code.
+
+0 done, 2 the user's input is wrong, 130 interrupted, 1 a fault of the program.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from harness.cli import catalogue, data, doctor, evaluate, leaderboard, run
+from harness.cli.errors import interrupted, tell
+
+app = typer.Typer(
+    name="harness",
+    help="EAGER-LLM and its baselines, trained and measured under one protocol.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (run, evaluate, leaderboard, catalogue, data, doctor):
+    group.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+) -> None:
+    """EAGER-LLM and its baselines, trained and measured under one protocol."""
+    if version:
+        import harness
+
+        print(f"harness {harness.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line; the exit code."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return interrupted()
+    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return tell(error)
+    if code == 130:
+        return interrupted()
+    return code if isinstance(code, int) else 0

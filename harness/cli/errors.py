@@ -1,0 +1,82 @@
+"""From an exception to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.cli.output import note
+from harness.errors import InputError
+
+DEBUG = "HARNESS_DEBUG"
+INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def tell(error: Exception) -> int:
+    """Says what went wrong, in one line; the exit code. A fault leaves its traceback in a file, or, with
+    `HARNESS_DEBUG=1`, on stderr."""
+    if isinstance(error, InputError):
+        note(f"harness: {error}")
+        return error.exit_code
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a usage error of Typer's
+        note(f"harness: {_usage(error)}")
+        return InputError.exit_code
+    if (refused := _disk_refused(error)) is not None:
+        note(f"harness: cannot write: {_one_line(refused)}; free some space, and run the same command again")
+        return InputError.exit_code
+    if os.environ.get(DEBUG) == "1":
+        traceback.print_exception(error)
+        return 1
+    what = f"{type(error).__name__}: {_one_line(error)}"
+    note(f"harness: a fault of the program: {what}; {_kept(error)}")
+    return 1
+
+
+def interrupted() -> int:
+    """After Ctrl-C."""
+    note("harness: interrupted; what was done is kept, and the same command continues it")
+    return INTERRUPTED
+
+
+def _usage(error: Exception) -> str:
+    said = _one_line(error.format_message()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
+    context = getattr(error, "ctx", None)
+    return f"{said}; see {context.command_path if context else 'harness'} --help"
+
+
+def _disk_refused(error: BaseException) -> BaseException | None:
+    """The error in the chain that says that the disk is full, whichever library put it into its own words."""
+    for link in _chain(error):
+        if (isinstance(link, OSError) and link.errno in NO_ROOM) or os.strerror(errno.ENOSPC) in str(link):
+            return link
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _kept(error: Exception) -> str:
+    """Writes the traceback; where it is, in words."""
+    from harness.home import home
+
+    try:
+        folder = Path(home()) / "logs"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"fault-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except (OSError, InputError):
+        return f"set {DEBUG}=1 to see the traceback"
+    return f"the traceback is in {path}"

@@ -1,0 +1,39 @@
+"""`harness evaluate`: measures rankings made elsewhere, and stores them as a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, Dataset, Results, Sets
+from harness.cli.output import stdout_kept
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Rankings with raw ids: ranx .json, .csv (user,item,score), or a TREC run.")
+    ],
+    dataset: Dataset,
+    name: Annotated[str | None, typer.Option(help="What the leaderboard calls it.", show_default="file name")] = None,
+    seed: Annotated[int | None, typer.Option(help="Rankings of one name with a seed each are one row.")] = None,
+    sets: Sets = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Measure rankings made elsewhere under the same protocol, and store them as a run."""
+    from harness.cli.summary import conclude
+    from harness.jobs.evaluate import External
+    from harness.jobs.evaluate import evaluate as measure
+    from harness.store.runs import Store
+
+    store = Store(results)
+    with stdout_kept():
+        done = measure(External(predictions, dataset, name, seed, tuple(sets or ())), store)
+    conclude([done], store, as_json=as_json)

@@ -1,0 +1,54 @@
+"""`harness leaderboard`: all stored runs, best first, in the format that is asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, MaybeDataset, Results
+from harness.cli.output import console, note, print_plain
+
+FORMATS = "table, markdown, latex, csv, json or html."
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(leaderboard)
+
+
+def leaderboard(
+    dataset: MaybeDataset = None,
+    metric: Annotated[str, typer.Option(help="What the order goes by.")] = "ndcg@10",
+    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
+    published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Print all stored runs, best first: mean ± standard deviation over seeds."""
+    from harness.reports import render
+    from harness.reports.leaderboard import select
+    from harness.reports.published import read_published, with_published
+    from harness.store.atomic import write_text
+    from harness.store.runs import Store
+
+    render.check_format(form)
+    found = select(Store(results), dataset, metric)
+    if not found:
+        note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+    if published:
+        if not read_published(results):
+            note(f"no published rows in {results / 'published'}")
+        found = with_published(found, results)
+    if output is not None:
+        write_text(output, render.render(found, form, metric))
+        note(f"written to {output}")
+    elif form == "table":
+        if found:
+            print_plain(render.table(found, metric, console().width))
+    else:
+        sys.stdout.write(render.render(found, form, metric))

@@ -1,0 +1,19 @@
+"""The options that several commands share, each stated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
+MaybeDataset = Annotated[str | None, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are stored.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
+]
+
+RESULTS = Path("results")

@@ -1,0 +1,85 @@
+"""Where words go: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 200  # columns of a table that is not drawn on a terminal
+
+
+def note(line: str) -> None:
+    """One line for the user, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """The one document."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def console(*, as_json: bool = False) -> Console:
+    """Where tables are drawn: stdout, or stderr beside a JSON document."""
+    from rich.console import Console
+
+    terminal = (sys.stderr if as_json else sys.stdout).isatty()
+    return Console(stderr=as_json, width=None if terminal else WIDE, highlight=False)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Rows of plain values under `columns` (key to heading), to stdout."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key, heading in columns.items():
+        numeric = all(isinstance(row[key], (int, float)) and not isinstance(row[key], bool) for row in rows)
+        table.add_column(heading, justify="right" if numeric and rows else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_text(row[key])) for key in columns))
+    print_plain(table)
+
+
+def print_plain(drawn: Any, *, as_json: bool = False) -> None:
+    """A drawn thing, without blanks at the ends of lines where it does not go to a terminal."""
+    target = console(as_json=as_json)
+    if target.is_terminal:
+        target.print(drawn)
+        return
+    with target.capture() as captured:
+        target.print(drawn)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """For the block, whatever libraries and child processes print to stdout goes to stderr."""
+    sys.stdout.flush()
+    kept_file, kept = sys.stdout, os.dup(1)
+    try:
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        yield
+    finally:
+        sys.stdout = kept_file
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,152 @@
+"""Progress on stderr: a bar for every stage on a terminal, a line now and then where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.output import note
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+QUIET = 1.0  # seconds that a stage must last to leave a line behind
+EVERY = 20.0  # seconds between lines where there is no terminal
+KEPT = 12  # finished bars that stay on the screen
+
+
+class PlainReporter:
+    """A `Reporter` that writes whole lines: for files, pipes and continuous integration."""
+
+    def __enter__(self) -> PlainReporter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def open(self, name: str, total: int | None) -> PlainStage:
+        return PlainStage(name, total)
+
+    def close(self, stage: Any) -> None:
+        stage.close()
+
+    def event(self, **fields: Any) -> None:
+        pass
+
+
+class PlainStage:
+    """Counts, and says how far it is every `EVERY` seconds."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self.name, self.total = name, total
+        self.steps, self.shown = 0, ""
+        self.began = self.told = time.monotonic()
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        self.steps += steps
+        self.shown = values(shown) or self.shown
+        now = time.monotonic()
+        if now - self.told >= EVERY:
+            self.told = now
+            gone = now - self.began
+            left = f", {clock(gone * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
+            self._say(f"{clock(gone)} gone{left}")
+
+    def close(self) -> None:
+        gone = time.monotonic() - self.began
+        if gone >= QUIET:
+            self._say(f"done in {clock(gone)}")
+
+    def _say(self, how: str) -> None:
+        of = f"{self.steps}/{self.total}" if self.total else str(self.steps)
+        note("  ".join(part for part in (f"{self.name} {of}", how, self.shown) if part))
+
+
+class BarReporter:
+    """A `Reporter` of rich bars: steps, time gone, time left, and the values that the stage shows."""
+
+    def __enter__(self) -> BarReporter:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Remaining(),
+            TextColumn("{task.fields[shown]}", style="dim"),
+        )
+        self._progress: Progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+        self._done: list[Any] = []
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def open(self, name: str, total: int | None) -> BarStage:
+        return BarStage(self._progress, name, total)
+
+    def close(self, stage: Any) -> None:
+        if stage.close() < QUIET:
+            self._progress.remove_task(stage.task)
+            return
+        self._done.append(stage.task)
+        if len(self._done) > KEPT:
+            self._progress.remove_task(self._done.pop(0))
+
+    def event(self, **fields: Any) -> None:
+        pass
+
+
+class BarStage:
+    """One bar."""
+
+    def __init__(self, progress: Progress, name: str, total: int | None) -> None:
+        self._progress = progress
+        self._shown = ""
+        self._began = time.monotonic()
+        self.task = progress.add_task(name, total=total, shown="")
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        self._shown = values(shown) or self._shown
+        self._progress.update(self.task, advance=steps, shown=self._shown)
+
+    def close(self) -> float:
+        """Stops the clock; the seconds it lasted."""
+        self._progress.stop_task(self.task)
+        return time.monotonic() - self._began
+
+
+def reporter() -> BarReporter | PlainReporter:
+    """What suits the terminal; a context manager."""
+    return BarReporter() if sys.stderr.isatty() else PlainReporter()
+
+
+def values(shown: dict[str, Any]) -> str:
+    """Loss, metric and the like beside a bar.
+
+    >>> values({"loss": 2.34567, "lr": 1e-05, "phase": "warm-up"})
+    'loss 2.346 lr 1e-05 phase warm-up'
+    """
+    return " ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items()
+    )
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(7), clock(201.4), clock(3661)
+    ('0:07', '3:21', '1:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,53 @@
+"""`harness run`: prepare, train, recommend, measure, store; then the place in the leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results, Sets
+from harness.cli.output import note, stdout_kept
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(run)
+
+
+def run(
+    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    dataset: MaybeDataset = None,
+    profile: Annotated[
+        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="The run's seed; repeatable.", show_default="1")] = None,
+    sets: Sets = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A configuration, such as a stored run's config.yaml.")
+    ] = None,
+    results: Results = RESULTS,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and measure a model; print its metrics and its place in the leaderboard.
+
+    A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k.
+    """
+    from harness.cli.progress import reporter
+    from harness.cli.summary import conclude
+    from harness.jobs.execute import execute
+    from harness.jobs.job import RunOptions, plan
+    from harness.store.runs import Store
+
+    options = RunOptions(dataset, profile, tuple(seed or ()), tuple(sets or ()), config, device)
+    store, done = Store(results), []
+    with stdout_kept():
+        for job in plan(model, options):
+            with reporter() as shown:
+                done.append(execute(job, store, fresh=fresh, reporter=shown, note=note))
+    conclude(done, store, as_json=as_json)
