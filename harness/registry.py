@@ -39,7 +39,12 @@ class ModelEntry:
 
 MODELS = (
     ModelEntry(
-        "mostpop", "sanity", "baselines.sanity:MostPopular", "the most bought items, the same for everybody", "", "mostpop"
+        "mostpop",
+        "sanity",
+        "baselines.sanity:MostPopular",
+        "the most bought items, the same for everybody",
+        "",
+        "mostpop",
     ),
     ModelEntry(
         "markov", "sanity", "baselines.sanity:Markov", "first-order transitions from the last item", "", "markov"

@@ -1,0 +1,62 @@
+"""Global contrast decompression: the summary state of a response is pulled to its item's source vectors.
+
+The summary state is the last hidden state at the end of the response, where the whole code has been read. One linear
+projector a source takes it to the source's space; InfoNCE (van den Oord et al. 2018) compares it there:
+
+    L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
+
+Negatives are drawn from the catalogue and never contain the positive (in the released code the positive is one of them
+with p = 2048/N); samples whose response is no item take no part (there they only push).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eager.config import ContrastConfig, Source
+
+
+class Contrast(nn.Module):
+    """Projectors sized by the backbone and the vectors, and the weighted sum of the sources' terms."""
+
+    def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weights: dict[Source, float] = {
+            source: weight
+            for source, weight in (("semantic", config.semantic), ("behavior", config.behavior))
+            if weight and source in vectors
+        }
+        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in self.weights})
+        for source in self.weights:
+            unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
+            self.register_buffer(f"vectors_{source}", unit, persistent=False)
+
+    def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """The loss of summary `states` (n, width) of responses that name `items` (n,); `drawn` (negatives,) are items."""
+        total = states.new_zeros((), dtype=torch.float32)
+        for source, weight in self.weights.items():
+            vectors = self.get_buffer(f"vectors_{source}")
+            projected = functional.normalize(self.projectors[source](states).float(), dim=-1)
+            total = total + weight * info_nce(projected, vectors, items, drawn, self.config.temperature)
+        return total
+
+    def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+        """Candidate negatives of a step, distinct items; a row's own target among them is left out of its sum."""
+        return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
+
+
+def info_nce(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows."""
+    positive = (projected * vectors[items]).sum(-1, keepdim=True)
+    negative = projected @ vectors[drawn].T
+    negative = negative.masked_fill(drawn[None] == items[:, None], float("-inf"))
+    logits = torch.cat([positive, negative], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

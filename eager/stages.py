@@ -1,0 +1,107 @@
+"""The two stages of tuning: all tasks on all weights, then the annealing adapter on the sequential task alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from eager.batches import Batches
+from eager.config import AnnealingConfig, EagerConfig, StageConfig, Task
+from eager.contrast import Contrast
+from eager.losses import Losses
+from eager.prompts import Prompts
+from harness.data.dataset import ItemText
+from harness.generative.code_lm import CodeLM
+from harness.generative.tuning import Group, Outcome, Plan, Precision, tune
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+from harness.seeding import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What both stages work on."""
+
+    model: CodeLM
+    prompts: Prompts
+    contrast: Contrast | None
+    data: TrainingData
+    text: tuple[ItemText, ...]
+    config: EagerConfig
+    precision: Precision
+
+
+def stage_one(tuned: Tuned, context: RunContext) -> Outcome:
+    """Alignment and recommendation tasks with the contrastive loss; every weight of the backbone but its vocabulary."""
+    model, config = tuned.model, tuned.config.tuning
+    model.train()
+    for parameter in model.embedding.parameters():
+        parameter.requires_grad_(False)
+    body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
+    groups = [Group(body, config.learning_rate, config.weight_decay), *_code_groups(tuned, config)]
+    return _run("alignment", groups, config, tuned.config.tasks.weights(), tuned, context)
+
+
+def annealing(tuned: Tuned, context: RunContext) -> Outcome:
+    """Annealing adapter tuning: LoRA on the projections of attention and MLP, code rows and head trained in full; the
+    adapter is merged into the backbone at the end."""
+    from peft import LoraConfig, get_peft_model
+
+    config: AnnealingConfig = tuned.config.annealing
+    plain = tuned.model.body
+    torch.manual_seed(context.seed)  # the adapter's first weights
+    adapter = get_peft_model(
+        plain,  # type: ignore[arg-type]
+        LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules="all-linear"),  # type: ignore[arg-type]
+    )
+    tuned.model.body = adapter  # type: ignore[assignment]
+    tuned.model.train()
+    lora = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    kept = tuned if config.contrast else replace(tuned, contrast=None)
+    groups = [Group(lora, config.learning_rate, config.weight_decay), *_code_groups(kept, config)]
+    outcome = _run("annealing", groups, config, {"seqrec": 1.0}, kept, context)
+    tuned.model.body = adapter.merge_and_unload()  # type: ignore[assignment,operator]
+    return outcome
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """How many numbers the stages train: everything but the backbone's vocabulary."""
+    frozen = {id(parameter) for parameter in model.embedding.parameters()} if isinstance(model, CodeLM) else set()
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in frozen)
+
+
+def _code_groups(tuned: Tuned, config: StageConfig) -> list[Group]:
+    """Code rows, and what is learned with them: the scale of their logits, the projectors."""
+    model = tuned.model
+    rows = [model.code_in] if model.code_out is model.code_in else [model.code_in, model.code_out]
+    projectors = [] if tuned.contrast is None else list(tuned.contrast.parameters())
+    return [
+        Group(rows, config.code_rate, config.weight_decay),
+        Group([model.scale, *projectors], config.code_rate / 3),
+    ]
+
+
+def _run(
+    name: str, groups: list[Group], config: StageConfig, weights: dict[Task, float], tuned: Tuned, context: RunContext
+) -> Outcome:
+    window = tuned.config.tasks.window
+    batches = Batches(tuned.data.sequences, window, config, weights, (context.seed, name))
+    losses = Losses(tuned.model, tuned.prompts, tuned.contrast, context.device)
+    n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
+
+    def loss(step: int, part: int) -> torch.Tensor:
+        rng = generator(context.seed, name, "step", step, part)
+        drawn = tuned.contrast.draw(n_items, rng) if tuned.contrast else np.empty(0, np.int64)
+        template = int(rng.integers(templates))
+        task = batches.tasks[step]
+        if task == "seqrec":
+            return losses.windows(batches.windows(step, part), template, drawn)
+        write = tuned.prompts.item2index if task == "item2index" else tuned.prompts.index2item
+        items = rng.choice(n_items, size=min(config.rows // config.accumulate, n_items), replace=False)
+        return losses.rows([write(int(item), tuned.text[item], template) for item in items], drawn)
+
+    plan = Plan(name, batches.steps, config.warmup, config.floor, config.clip, tuned.precision, config.accumulate)
+    return tune(groups, loss, plan, context)

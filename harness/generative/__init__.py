@@ -1,0 +1,1 @@
+"""What every generative recommender shares: codes, trie, beam search, backbones, the tuning loop."""

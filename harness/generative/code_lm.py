@@ -1,0 +1,74 @@
+"""`CodeLM`: a causal LM whose vocabulary is grown by the code tokens.
+
+The rows of the new tokens are parameters of their own beside the untouched vocabulary, so that training them never
+moves (nor pays for) the other rows. Ids: 0..vocabulary-1 are the backbone's tokens, vocabulary + flat code number
+(`CodeTable.flat`) the code tokens, the numbers that the tokenizer gives them when they are added in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from harness.generative.backbone import Backbone
+
+
+class CodeLM(nn.Module):
+    """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head.
+
+    Logits of code tokens are `scale · ⟨state, code_out⟩`. The scale is learned and starts where the logits have unit
+    variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 and more a token.
+    """
+
+    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, tied: bool = False) -> None:
+        super().__init__()
+        self.body = backbone.body
+        self.embedding = self.body.get_input_embeddings()
+        self.register_buffer("text_head", backbone.head, persistent=False)
+        self.vocabulary = backbone.vocabulary
+        self.sizes = tuple(sizes)
+        self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
+        width, codes = backbone.width, sum(self.sizes)
+        self.code_in = nn.Parameter(torch.empty(codes, width))
+        self.code_out = self.code_in if tied else nn.Parameter(torch.empty(codes, width))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.reset_codes(torch.randn(codes, width))
+
+    @torch.no_grad()
+    def reset_codes(self, directions: torch.Tensor) -> None:
+        """Starts the code rows along `directions` (code tokens, width), at the size of the backbone's embeddings."""
+        rows = self.embedding.weight
+        typical = rows[: min(len(rows), 4096)].float().std()
+        unit = directions / directions.std().clamp(min=1e-9)
+        self.code_in.copy_(unit * typical)
+        if self.code_out is not self.code_in:
+            self.code_out.copy_(unit * typical)
+        norm = next((p for name, p in self.body.named_parameters() if name in ("norm.weight", "ln_f.weight")), None)
+        state = 1.0 if norm is None else norm.float().pow(2).mean().sqrt().item()
+        self.scale.fill_(1.0 / (state * typical.item() * self.code_in.shape[1] ** 0.5))
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings of text and code tokens, (*ids.shape, width)."""
+        is_code = ids >= self.vocabulary
+        text = self.embedding(ids.clamp(max=self.vocabulary - 1))
+        codes = functional.embedding((ids - self.vocabulary).clamp(min=0), self.code_in)
+        return torch.where(is_code[..., None], codes.to(text.dtype), text)
+
+    def states(self, ids: torch.Tensor, **where: Any) -> torch.Tensor:
+        """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
+        position_ids, past_key_values, use_cache, as transformers takes them."""
+        where.setdefault("use_cache", False)
+        return self.body(inputs_embeds=self.embed(ids), **where).last_hidden_state
+
+    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
+        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
+        rows = self.code_out[self.offsets[level] : self.offsets[level + 1]]
+        return functional.linear(states, rows.to(states.dtype)).float() * self.scale
+
+    def text_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the backbone's own vocabulary, (*states.shape[:-1], vocabulary)."""
+        return functional.linear(states, self.text_head.to(states.dtype)).float()

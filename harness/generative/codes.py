@@ -1,0 +1,112 @@
+"""`CodeTable`: item ⇄ code, a code being one token of each level; read and written as an LC-Rec-style index file.
+
+Owns the names of tokens and the flat numbering of code tokens. How codes are made is a method's business.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.fingerprint import fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class CodeTable:
+    """`digits[i, l]` is the token of item `i` on level `l`, in 0..sizes[l]-1; int64, shape (n_items, levels).
+
+    Code tokens are numbered flat: level `l` owns `offsets[l] .. offsets[l + 1] - 1`.
+    """
+
+    digits: np.ndarray
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        digits = np.array(self.digits, dtype=np.int64)
+        digits.setflags(write=False)
+        object.__setattr__(self, "digits", digits)
+        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= 26:
+            raise ValueError(f"digits {digits.shape} do not fit {len(self.sizes)} levels")
+        if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
+            raise ValueError("a digit outside its level")
+
+    @classmethod
+    def joined(cls, parts: Sequence[np.ndarray], k: int) -> CodeTable:
+        """Codes of several sources, one behind the other, each level of size `k`."""
+        digits = np.concatenate(parts, axis=1)
+        return cls(digits, (k,) * digits.shape[1])
+
+    @property
+    def n_items(self) -> int:
+        return len(self.digits)
+
+    @property
+    def levels(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.sizes)])
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Flat token numbers, shape of `digits`."""
+        return self.digits + self.offsets[:-1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.digits, list(self.sizes))
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The names of all code tokens in flat order: `<a_0>`, `<a_1>`, …, `<b_0>`, …"""
+        return tuple(
+            f"<{string.ascii_lowercase[level]}_{digit}>"
+            for level, size in enumerate(self.sizes)
+            for digit in range(size)
+        )
+
+    def collisions(self) -> np.ndarray:
+        """Items that share their code with another, ascending ids."""
+        _, inverse, counts = np.unique(self.digits, axis=0, return_inverse=True, return_counts=True)
+        return np.flatnonzero(counts[inverse.reshape(-1)] > 1)
+
+    def write(self, path: Path, items: Sequence[str]) -> None:
+        """An index file: {raw item id: [token, …]}."""
+        names = np.array(self.tokens, dtype=object)[self.flat]
+        path.write_text(json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False))
+
+    @classmethod
+    def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
+        """From an index file whose keys are raw item ids. Raises `InputError` for a missing item, codes of unequal
+        length, or a token that is not `<letter_number>` of its level."""
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"cannot be read: {error}", where=str(path)) from error
+        if not isinstance(index, dict):
+            raise InputError("not an object of item: [token, …]", where=str(path))
+        missing = [item for item in items if item not in index]
+        if missing:
+            raise InputError(f"{len(missing)} items have no code ({missing[0]}, …)", where=str(path), mend="rebuild it")
+        rows = [[_digit(token, level, item, path) for level, token in enumerate(index[item])] for item in items]
+        if len({len(row) for row in rows}) != 1:
+            raise InputError("codes of unequal length", where=str(path), mend="rebuild it")
+        digits = np.array(rows, dtype=np.int64)
+        return cls(digits, tuple(int(size) for size in digits.max(axis=0) + 1))
+
+
+def _digit(token: object, level: int, item: str, path: Path) -> int:
+    text, letter = str(token), string.ascii_lowercase[level % 26]
+    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdigit()):
+        raise InputError(
+            f"item {item!r}: token {text!r} on level {level + 1}", where=str(path), mend=f"use <{letter}_N>"
+        )
+    return int(text[3:-1])

@@ -1,0 +1,66 @@
+"""What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments and the step, safetensors and JSON.
+
+A checkpoint is written beside the old one and takes its place in one step, so that a kill leaves one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+
+class StageKeeper:
+    """Keeps and restores one stage in `folder`; keeps nothing where `folder` is None."""
+
+    def __init__(
+        self, folder: Path | None, stage: str, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.folder = None if folder is None else folder / stage.replace(" ", "-")
+        self.parameters, self.optimizer = parameters, optimizer
+
+    def keep(self, step: int, losses: list[float]) -> None:
+        """Writes the state after `step` steps."""
+        if self.folder is None:
+            return
+        tensors = {}
+        for number, parameter in enumerate(self.parameters):
+            tensors[f"{number}.value"] = parameter.detach().contiguous()
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"{number}.{name}"] = value.detach().contiguous()
+        new = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        save_file(tensors, new / "state.safetensors")
+        (new / "stage.json").write_text(json.dumps({"step": step, "losses": losses}))
+        old = self.folder.with_name(f"{self.folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.folder.exists():
+            self.folder.rename(old)
+        new.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self) -> tuple[int, list[float]]:
+        """Steps done and their last losses; (0, []) where nothing is kept. Changes parameters and optimiser in place."""
+        if self.folder is None:
+            return 0, []
+        found = next((f for f in (self.folder, self.folder.with_name(f"{self.folder.name}.old")) if f.is_dir()), None)
+        if found is None:
+            return 0, []
+        state = json.loads((found / "stage.json").read_text())
+        tensors = load_file(found / "state.safetensors")
+        with torch.no_grad():
+            for number, parameter in enumerate(self.parameters):
+                names = [name for name in tensors if name.split(".")[0] == str(number)]
+                parameter.copy_(tensors[f"{number}.value"])
+                self.optimizer.state[parameter] = {
+                    name.split(".", 1)[1]: tensors[name].to(parameter.device)
+                    for name in names
+                    if not name.endswith(".value")
+                }
+        return int(state["step"]), list(state["losses"])
