@@ -100,5 +100,5 @@ def model_entry(name: str) -> ModelEntry:
     """The entry of one name; `InputError` with near names for a miss."""
     known = model_entries()
     if name not in known:
-        raise unknown_name("model", name, known, where="harness models lists them")
+        raise unknown_name("model", name, known)
     return known[name]

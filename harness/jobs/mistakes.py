@@ -21,9 +21,9 @@ def explain(error: ValidationError, section: str, model: type[BaseModel], layers
     where = _source(names, layers)
     if first["type"] == "extra_forbidden":
         known = _fields(model, location[:-1])
-        return unknown_name(
-            "setting", ".".join(names), [".".join([*names[:-1], field]) for field in known], where=where
-        )
+        # near names are sought among the bare names, because what is before the last dot makes all of them near
+        mend = unknown_name("setting", names[-1], known).mend if known else "there is nothing to set here"
+        return InputError(f"unknown setting {'.'.join(names)!r}", where=where, mend=mend)
     if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
         return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=where)
     expected = first["msg"].removeprefix("Input should be ")

@@ -112,7 +112,7 @@ def metrics_table(record: Record) -> Table:
     from rich.table import Table
 
     seed = "" if record.seed is None else f", seed {record.seed}"
-    drawn = Table(title=f"{record.model} on {record.dataset.name}{seed}", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(title=f"{record.model} on {record.dataset.name}{seed}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("")
     for name in METRICS:
         drawn.add_column(name, justify="right")

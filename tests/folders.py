@@ -1,0 +1,31 @@
+"""Toy data as files, and registered toy models: what tests of the store, the jobs and the command line start from."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from harness.data.dataset import Dataset
+from harness.registry import MODELS, ModelEntry
+from tests import toys
+
+FAKE = ModelEntry("fake", "sanity", "tests.jobs.fakes:Fake", "a model for tests", "", "fake", preset=(("size", 3),))
+
+
+def csv_folder(folder: Path, data: Dataset | None = None) -> Path:
+    """A data set (the toy cycle) in the CSV layout; the folder."""
+    data = data or toys.cycle()
+    folder.mkdir(parents=True)
+    with (folder / "interactions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "item", "timestamp"])
+        for user, row in zip(data.users, data.sequences, strict=True):
+            writer.writerows([user, data.items[item], time] for time, item in enumerate(row))
+    return folder
+
+
+def register(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the model `fake` known."""
+    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, FAKE))
