@@ -1,0 +1,103 @@
+"""`RecBoleConfig`: what a user may set of a RecBole model, and how it becomes RecBole's own settings.
+
+Which settings a model has and what they default to stands in `table`. Files, folders and devices are the worker's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from baselines.recbole.table import recbole_model
+from harness.protocol.protocol import MAIN_METRIC
+from harness.protocol.recommender import ModelConfig
+
+STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout")
+
+# Settled by the protocol, by the other fields or by the worker: `extra` may not move them.
+RESERVED = {
+    "model", "dataset", "seed", "reproducibility", "device", "gpu_id", "use_gpu", "worker", "data_path", "load_col",
+    "checkpoint_dir", "show_progress", "epochs", "train_batch_size", "eval_batch_size", "learning_rate", "weight_decay",
+    "stopping_step", "eval_step", "eval_args", "metrics", "topk", "valid_metric", "valid_metric_bigger", "repeatable",
+    "MAX_ITEM_LIST_LENGTH", "benchmark_filename", "loss_type", "train_neg_sample_args", "save_dataset",
+    "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
+}  # fmt: skip
+
+
+class RecBoleConfig(ModelConfig):
+    """One RecBole model and how it is trained. A structural field that the model lacks is None.
+
+    `max_samples` bounds the cost on any data: training stops after the whole epochs that fit into so many training
+    samples (every prefix of a sequence is one), but never before the first. `patience` counts epochs without a better
+    validation score. `extra` goes to RecBole as it is.
+    """
+
+    model: str = "SASRec"
+    epochs: int = Field(200, ge=1)
+    max_samples: int | None = Field(None, ge=1)
+    patience: int = Field(10, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    train_batch_size: int = Field(512, ge=1)
+    eval_batch_size: int = Field(1024, ge=1)
+    embedding_size: int | None = Field(None, ge=1)
+    hidden_size: int | None = Field(None, ge=1)
+    layers: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
+    inner_size: int | None = Field(None, ge=1)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {"epochs": 2, "hidden_size": 16, "layers": 1, "train_batch_size": 128},
+        "cpu": {"max_samples": 1_000_000},
+        "gpu": {"train_batch_size": 2048},
+    }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_table(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("model", cls.model_fields["model"].default)
+        return {**recbole_model(str(name)).defaults, **given}
+
+    @field_validator("extra")
+    @classmethod
+    def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(RESERVED & set(extra)):
+            raise ValueError(f"{', '.join(taken)} cannot be set in extra: the harness settles it")
+        return extra
+
+    @model_validator(mode="after")
+    def _fit_structure(self) -> RecBoleConfig:
+        named = recbole_model(self.model).names
+        for name in STRUCTURE:
+            if (getattr(self, name) is None) == (name in named):
+                raise ValueError(f"{self.model} {'needs' if name in named else 'has no'} {name!r}")
+        if self.heads and self.hidden_size and self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} cannot be shared by {self.heads} heads")
+        return self
+
+    def settings(self, max_history: int) -> dict[str, Any]:
+        """RecBole's settings for this configuration, JSON-able, without paths, device and seed."""
+        entry = recbole_model(self.model)
+        structure = {alias: getattr(self, name) for name, aliases in entry.names.items() for alias in aliases}
+        return {
+            "epochs": self.epochs,
+            "stopping_step": self.patience,
+            "eval_step": 1,
+            "learner": "adam",
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "train_batch_size": self.train_batch_size,
+            "eval_batch_size": self.eval_batch_size,
+            "MAX_ITEM_LIST_LENGTH": max_history,
+            "metrics": ["NDCG"],  # never computed by RecBole: these two only tell it that higher is better
+            "valid_metric": MAIN_METRIC.upper(),
+            "topk": [int(MAIN_METRIC.partition("@")[2])],
+            **structure,
+            **self.extra,
+            **entry.pinned,
+        }

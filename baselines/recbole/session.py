@@ -1,0 +1,107 @@
+"""`Session`: the harness's end of one RecBole process, from its start to its end.
+
+Owns the process, its temporary folder and its log, and turns its death into one clear error. What is said to it is the
+recommender's business. RecBole itself is never imported on this side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from baselines.recbole.exchange import receive, send
+from harness.errors import HarnessError, InputError, unknown_name
+
+ROOT = Path(__file__).parents[2]  # holds `baselines` and `harness`
+LOG_LINES = 6  # of the worker's log, shown when it dies
+
+Listener = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+class Session:
+    """A running worker. `folder` is where both sides lay their files; it goes when the session ends.
+
+    The worker is in a process group of its own, so that Ctrl-C reaches only the harness, which then ends it.
+    """
+
+    def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="harness-recbole-")
+        self.folder = Path(self._temporary.name)
+        self.log = self.folder / "log.txt"
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "baselines.recbole.worker", str(self.folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        self._finalizer = weakref.finalize(self, _end, self._process, self._temporary)
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def request(self, command: str, listen: Listener | None = None, **fields: Any) -> dict[str, Any]:
+        """Sends one command and returns the fields of its answer; `listen` hears what comes between.
+
+        Raises `InputError` for a setting that RecBole does not know, `HarnessError` where the worker has died. After
+        any exception, Ctrl-C included, the session is over.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            send(self._process.stdin, {"kind": command, **fields})
+            while (message := receive(self._process.stdout)) is not None:
+                if message["kind"] == "done":
+                    return message
+                if message["kind"] == "refused":
+                    raise _refusal(message)
+                reply = listen(message) if listen else None
+                if message["kind"] == "ask":
+                    send(self._process.stdin, reply or {})
+            raise self._death(command)
+        except BrokenPipeError:
+            raise self._death(command) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the worker and removes its folder; does nothing the second time."""
+        self._finalizer()
+
+    def _death(self, command: str) -> HarnessError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        lines = [line.strip() for line in said.splitlines() if line.strip()][-LOG_LINES:]
+        code = self._process.poll()
+        self.close()
+        return HarnessError(f"RecBole's process ended with code {code} during {command!r}: {' | '.join(lines) or '-'}")
+
+
+def _refusal(message: dict[str, Any]) -> InputError:
+    if "known" in message:
+        return unknown_name("RecBole setting", message["name"], message["known"], where="recbole.extra")
+    return InputError(message["what"], where=message.get("where"), mend=message.get("mend"))
+
+
+def _end(process: subprocess.Popen[str], temporary: tempfile.TemporaryDirectory[str]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    process.wait()
+    temporary.cleanup()

@@ -1,0 +1,255 @@
+"""RecBole behind the contract: its own process, exactly our split, one metric, and what happens when it dies."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from baselines.recbole.config import RecBoleConfig
+from baselines.recbole.exchange import read_arrays
+from baselines.recbole.recommender import RecBoleRecommender
+from baselines.recbole.session import Session
+from baselines.recbole.table import RECBOLE_MODELS
+from harness.data.dataset import Dataset
+from harness.errors import HarnessError, InputError
+from harness.protocol.context import RunContext, SilentReporter, Validation
+from harness.protocol.predictions import Predictions
+from tests import toys
+from tests.contract import RecommenderContract, made
+
+SMALL = {**RecBoleConfig.profiles["smoke"], "epochs": 12, "learning_rate": 0.03, "train_batch_size": 64, "dropout": 0.0}
+TINY = {**SMALL, "epochs": 2}
+SAMPLES = 300  # of the cycle: 60 users with 6 training items, every prefix a sample
+
+
+class TestSASRec(RecommenderContract):
+    model_class = RecBoleRecommender
+    settings: ClassVar[dict[str, Any]] = {"model": "SASRec", "heads": 1, "inner_size": 16, **SMALL}
+    pattern_floor = 0.8
+    resumable = True
+
+
+class TestGRU4Rec(RecommenderContract):
+    model_class = RecBoleRecommender
+    settings: ClassVar[dict[str, Any]] = {"model": "GRU4Rec", "embedding_size": 16, **SMALL}
+    pattern_floor = 0.8
+    resumable = True
+
+
+class Hearing(SilentReporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.totals: list[int | None] = []
+        self.events: list[dict[str, Any]] = []
+        self.steps = 0
+
+    def open(self, name: str, total: int | None) -> Hearing:
+        self.totals.append(total)
+        return self
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        self.steps += steps
+
+    def event(self, **fields: Any) -> None:
+        self.events.append(fields)
+
+
+def fitted(folder: Path, data: Dataset | None = None, reporter: Hearing | None = None, **settings: Any) -> Any:
+    split = toys.split(data)
+    model = RecBoleRecommender(RecBoleConfig(**{"model": "GRU4Rec", **TINY, **settings}))
+    model.fit(split.train, toys.context(folder, split.valid, reporter=reporter))
+    return model
+
+
+def test_one_training_seen_from_outside(tmp_path: Path) -> None:
+    """Every prefix is a sample, the loss is cross-entropy, `max_samples` bounds the epochs, the best one is recorded,
+    the network has its size, and this process stays as it was."""
+    heard = Hearing()
+    settings = {"learning_rate": 0.01, "embedding_size": 8, "epochs": 50, "patience": 50}
+    model = fitted(tmp_path, reporter=heard, **settings, max_samples=3 * SAMPLES + 7)
+    batches = math.ceil(SAMPLES / TINY["train_batch_size"])
+    assert heard.totals[0] == heard.steps == 3 * batches
+    assert [event["epoch"] for event in heard.events] == [1, 2, 3]
+    losses, scores = ([event[name] for event in heard.events] for name in ("loss", "valid"))
+    assert losses[0] == pytest.approx(math.log(24 + 1), abs=0.15)  # the catalogue and the padding item
+    assert losses[2] < losses[1] < losses[0]
+    best = 3 - scores[::-1].index(max(scores))  # RecBole: of equal epochs the last is best
+    assert model.record() == {"recbole": "1.2.1", "epochs": 3, "best_epoch": best, "best_valid": max(scores)}
+    items, wide = 24 + 1, 16
+    assert model.size().parameters == items * 8 + 3 * wide * (8 + wide) + (wide * 8 + 8)
+    assert model.size().trainable_parameters == model.size().parameters
+    assert not any(hasattr(np, name) for name in ("float_", "complex_", "unicode_"))
+    assert not any(name.partition(".")[0] == "recbole" for name in sys.modules)
+
+
+def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    split = toys.split()
+    given = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    scored: list[Predictions] = []
+
+    def score(predictions: Predictions) -> dict[str, float]:
+        scored.append(predictions)
+        return {"ndcg@10": next(given)}
+
+    model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **{**SMALL, "patience": 2}))
+    context = RunContext(1, tmp_path, validation=Validation(split.valid.requests, score))
+    model.fit(split.train, context)
+    assert model.record() == {"recbole": "1.2.1", "epochs": 5, "best_epoch": 2, "best_valid": 0.3}
+    again = model.recommend(split.valid.requests, 20, context)
+    np.testing.assert_array_equal(again.items, scored[1].items)
+    assert (again.items != scored[-1].items).any()
+
+
+def test_without_validation_the_last_epoch_counts(tmp_path: Path) -> None:
+    split = toys.split()
+    model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **TINY))
+    model.fit(split.train, toys.context(tmp_path))
+    assert model.record() == {"recbole": "1.2.1", "epochs": 2, "best_epoch": 2, "best_valid": None}
+    assert (model.recommend(split.test.requests, 5, toys.context(tmp_path)).lengths == 5).all()
+
+
+def test_the_worker_never_sees_an_answer(tmp_path: Path) -> None:
+    """Each user's validation and test item is one that no other row has: a file that names one has leaked it."""
+    users, plain = 30, 24
+    rows = [np.append((7 * u + np.arange(5)) % plain, [plain + 2 * u, plain + 2 * u + 1]) for u in range(users)]
+    split = toys.split(toys.dataset(rows, plain + 2 * users, None))
+    canaries = set(range(plain, plain + 2 * users))
+    wide, inner = 16, 32
+    model = RecBoleRecommender(RecBoleConfig(model="SASRec", **{**TINY, "inner_size": inner}))
+    seen: set[str] = set()
+
+    def score(predictions: Predictions) -> dict[str, float]:
+        assert model._session is not None
+        for path in (path for path in model._session.folder.rglob("*") if path.is_file()):
+            name = path.name
+            if path.suffix == ".npz" and name != "valid-lists.npz":  # the lists are what the worker says itself
+                arrays = read_arrays(path)
+                assert not canaries & set(arrays["values"].tolist()), name
+                assert int(arrays["offsets"][-1]) <= 5 * users
+            elif path.suffix == ".inter":
+                rows = path.read_text().splitlines()[1:]
+                assert len(rows) == 5 * users and not canaries & {int(row.split("\t")[1]) for row in rows}
+            seen.add(name)
+        return {"ndcg@10": 0.5}
+
+    model.fit(split.train, RunContext(1, tmp_path, validation=Validation(split.valid.requests, score)))
+    assert {"training.npz", "valid-requests.npz", "valid-lists.npz", "harness.inter", "harness.item"} <= seen
+    block = 4 * (wide * wide + wide) + (wide * inner + inner) + (inner * wide + wide) + 4 * wide
+    assert model.size().parameters == (split.train.n_items + 1 + 20) * wide + 2 * wide + block
+
+
+def test_a_worker_that_dies_in_recbole_gives_one_error_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"ended with code 1 during 'open'.*nonsense") as caught:
+        fitted(tmp_path, model="SASRec", inner_size=16, extra={"hidden_act": "nonsense"})
+    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
+
+
+def test_a_killed_worker_gives_one_error(tmp_path: Path) -> None:
+    split = toys.split()
+    model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **TINY))
+
+    def score(_: Predictions) -> dict[str, float]:
+        assert model._session is not None
+        os.kill(model._session.process_id, signal.SIGKILL)
+        return {"ndcg@10": 0.5}
+
+    with pytest.raises(HarnessError, match="ended with code -9 during 'fit'"):
+        model.fit(split.train, RunContext(1, tmp_path, validation=Validation(split.valid.requests, score)))
+
+
+def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path) -> None:
+    split = toys.split()
+    model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **SMALL))
+    pids, folders, kept = [], [], made(tmp_path / "kept")
+
+    def score(_: Predictions) -> dict[str, float]:
+        assert model._session is not None
+        pids.append(model._session.process_id)
+        folders.append(model._session.folder)
+        if len(pids) == 2:
+            raise KeyboardInterrupt
+        return {"ndcg@10": 0.5}
+
+    context = RunContext(1, tmp_path, checkpoint=kept, validation=Validation(split.valid.requests, score))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(split.train, context)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert not folders[0].exists()
+    assert [path.name for path in (kept / "recbole").iterdir()] == ["epoch-000000"]
+    assert {path.suffix for path in kept.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+
+
+def test_a_worker_ends_with_the_process_that_started_it() -> None:
+    code = "import os; from baselines.recbole.session import Session; print(Session().process_id); "
+    parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
+    worker = int(subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout)
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent")
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="did you mean SASRec"):
+        RecBoleConfig(model="SASRek")
+    for wrong in ({"heads": 2}, {"model": "SASRec", "heads": 3}, {"model": "SASRec", "dropout": None}):
+        with pytest.raises(ValidationError):
+            RecBoleConfig(**{"model": "GRU4Rec", **wrong})
+    with pytest.raises(ValidationError, match="eval_args cannot be set in extra"):
+        RecBoleConfig(extra={"eval_args": {}})
+
+
+def test_an_unknown_recbole_setting_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown RecBole setting 'layer_norm_epps'.*layer_norm_eps"):
+        fitted(tmp_path, model="SASRec", inner_size=16, extra={"layer_norm_epps": 1e-6})
+
+
+def test_weights_of_another_catalogue_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recbole.json").write_text(json.dumps({"model": "GRU4Rec", "n_items": 30}))
+    model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **TINY))
+    with pytest.raises(InputError, match="holds GRU4Rec over 30 items; give one of GRU4Rec over 24"):
+        model.load(tmp_path, toys.split().train, toys.context(tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(RECBOLE_MODELS))
+def test_each_profile_fits_each_model(name: str) -> None:
+    for settings in RecBoleConfig.profiles.values():
+        config = RecBoleConfig(**{"model": name, **settings})
+        assert config.settings(20)["MAX_ITEM_LIST_LENGTH"] == 20
+
+
+def test_best_agrees_with_a_stable_sort() -> None:
+    torch = pytest.importorskip("torch")
+    from baselines.recbole.ranking import best
+
+    random = np.random.default_rng(1)
+    for spread in (3, 50, 10**6):  # many ties, some, hardly any
+        scores = random.integers(0, spread, (40, 33)).astype(np.float32)
+        for k in (1, 20, 33, 99):
+            items, values = best(torch.from_numpy(scores), k)
+            wanted = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            np.testing.assert_array_equal(items, wanted)
+            np.testing.assert_array_equal(values, np.take_along_axis(scores, wanted, axis=1))
+
+
+def test_closing_twice_does_no_harm() -> None:
+    session = Session()
+    session.close()
+    session.close()
+    assert not session.folder.exists()

@@ -1,0 +1,148 @@
+"""Keeps the house rules true: who may import whom, where heavy libraries live, sizes, docstrings, the README's map, and
+no trace of anybody's machine in what is committed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CODE = ("harness", "baselines", "eager")
+BASE = {"harness.errors", "harness.seeding", "harness.fingerprint", "harness.home"}
+LOWER = BASE | {"harness.data", "harness.protocol"}
+
+# Room → the rooms it may import, besides itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    **{name: BASE for name in BASE},
+    "harness.data": BASE,
+    "harness.protocol": BASE | {"harness.data"},
+    "harness.registry": LOWER,
+    "harness.generative": LOWER,
+    "harness.evaluation": LOWER,
+    "harness.store": LOWER,
+    "eager": LOWER | {"harness.generative"},
+    "baselines": LOWER | {"harness.generative"},
+    "harness.reports": LOWER | {"harness.evaluation", "harness.store"},
+    "harness.jobs": LOWER | {"harness.evaluation", "harness.registry", "harness.store"},
+}
+TOP = {
+    "harness",
+    "harness.__main__",
+    "harness.cli",
+}  # the Python door and the command line may import all of the harness, but no model
+
+# Heavy library → the rooms that may import it.
+HOMES: dict[str, set[str]] = {
+    "ranx": {"harness.evaluation"},
+    "typer": {"harness.cli"},
+    "recbole": {"baselines.recbole"},
+    "transformers": {"harness.generative", "eager", "baselines"},
+    "peft": {"harness.generative", "eager", "baselines"},
+}
+LONGEST, MEDIAN = 300, 150
+
+
+def modules(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(module: str) -> str:
+    """The room that a module belongs to: `harness.data.load` → `harness.data`, `eager.trees` → `eager`."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "harness" else parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module named by an import, inside functions too, and by `import_module("…")`."""
+    package = dotted(path).split(".") if path.name == "__init__.py" else dotted(path).split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.args[0].value
+
+
+@pytest.mark.parametrize("path", modules(*CODE), ids=dotted)
+def test_rooms_import_only_what_they_may(path: Path) -> None:
+    home = room(dotted(path))
+    known = {name for name in MAY_IMPORT if name.startswith("harness.")} | {"harness.cli"}
+    allowed = known if home in TOP else MAY_IMPORT.get(home, set()) | {home}
+    for name in imports(path):
+        if name.split(".")[0] not in CODE or name in ("harness", "harness.__version__"):
+            continue
+        assert room(name) in allowed, f"{dotted(path)} imports {name}"
+        assert room(name) != "harness.cli" or home in TOP - {"harness"}, f"{dotted(path)} imports the command line"
+
+
+def test_each_room_has_rules() -> None:
+    assert {room(dotted(path)) for path in modules(*CODE)} <= set(MAY_IMPORT) | TOP
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_heavy_libraries_stay_at_home(library: str) -> None:
+    users = {dotted(path) for path in modules(*CODE) if any(name.split(".")[0] == library for name in imports(path))}
+    away = {user for user in users if not any(f"{user}.".startswith(f"{home}.") for home in HOMES[library])}
+    assert not away
+    assert users, f"nobody uses {library}: take its row out"
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    heavy = ["torch", "transformers", "recbole", "ranx", "peft"]
+    code = f"import sys, harness.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sizes() -> None:
+    lines = {dotted(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules(*CODE, "tests")}
+    assert not {name: count for name, count in lines.items() if count > LONGEST}
+    assert statistics.median(lines.values()) < MEDIAN
+
+
+@pytest.mark.parametrize("path", modules(*CODE, "tests"), ids=dotted)
+def test_each_module_says_what_it_is(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not tree.body or ast.get_docstring(tree), f"{dotted(path)} has no docstring"
+
+
+def test_the_readme_maps_the_house() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("## Map of the house\n")
+    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    named = {found.group(1) for row in rows if (found := re.search(r"`([^`]+)`", row))}
+    packages = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
+    rooms = {f"harness/{name}/" for name in packages} | {"eager/", "baselines/", "tests/"}
+    assert rooms <= named, "rooms that the map lacks"
+    assert not {name for name in named if not (ROOT / name).exists()}, "rows of the map that do not exist"
+
+
+def test_no_machine_and_no_registry_in_what_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    path = r"(?<![\w.~])/(?:root|work|(?:home|Users)/\w[\w.-]*)/"
+    host = "|".join(("pypi[.]org", "python" + "hosted", "index-" + "url", "find-" + "links"))
+    pattern = re.compile(f"{path}|{host}".encode())
+    for name in filter(None, listed.stdout.split("\0")):
+        file = ROOT / name
+        if file.is_file() and file != Path(__file__):
+            found = pattern.search(file.read_bytes())
+            assert found is None, f"{name} holds {found.group().decode()!r}"
