@@ -87,4 +87,5 @@ def context(
         validation = Validation(fold.requests, lambda predictions: measure(predictions, fold.targets))
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    return RunContext(seed, cache, "cpu", checkpoint, validation, reporter or SilentReporter())
+    reporter = reporter or SilentReporter()
+    return RunContext(seed, cache, "cpu", checkpoint=checkpoint, validation=validation, reporter=reporter)
