@@ -132,15 +132,16 @@ class EagerConfig(ModelConfig):
         "smoke": {
             "backbone": {"name": "tiny-random"},
             "behavior": {"dim": 16, "layers": 1, "epochs": 20, "batch": 32},
+            "tasks": {"templates": 1, "item2index": 0.05, "index2item": 0.05},
             "tuning": {
-                "max_steps": 120,
-                "targets": 160,
+                "max_steps": 200,
+                "epochs": 100,
+                "targets": 48,
                 "rows": 8,
-                "learning_rate": 5e-3,
-                "code_rate": 1e-2,
-                "epochs": 50,
+                "learning_rate": 7e-3,
+                "code_rate": 2e-2,
             },
-            "annealing": {"max_steps": 20, "targets": 160, "learning_rate": 1e-3, "code_rate": 1e-3},
+            "annealing": {"max_steps": 20, "targets": 48, "learning_rate": 1e-3, "code_rate": 1e-3},
         },
         "cpu": {
             "backbone": {"layers": 4},
@@ -149,6 +150,15 @@ class EagerConfig(ModelConfig):
         },
         "gpu": {},
     }
+
+    def resolved(self, device: str) -> EagerConfig:
+        """With the precision that `auto` stands for on this machine."""
+        if self.backbone.precision != "auto":
+            return self
+        from harness.generative.tuning import best_precision
+
+        backbone = self.backbone.model_copy(update={"precision": best_precision(device)})
+        return self.model_copy(update={"backbone": backbone})
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:

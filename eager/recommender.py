@@ -26,7 +26,7 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
 from harness.generative.trie import CodeTrie
-from harness.generative.tuning import Precision, best_precision
+from harness.generative.tuning import best_precision
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
@@ -47,8 +47,8 @@ class EagerLLM(Recommender[EagerConfig]):
         text = tuple(require_text(data.text, data.items, where=data.dataset))
         vectors = self._vectors(data, context)
         table = build_codes(vectors, self.config.index, context.seed)
-        if context.checkpoint is not None:
-            table.write(context.checkpoint.parent / INDEX_FILE, data.items)
+        if context.keep is not None:
+            table.write(context.keep / INDEX_FILE, data.items)
         self._build(table, context)
         if self.config.backbone.codes == "centroid":
             width = self.model.code_in.shape[1]
@@ -113,7 +113,7 @@ class EagerLLM(Recommender[EagerConfig]):
         self._table, self._trie = table, CodeTrie(table)
         self._prompts = Prompts(backbone, table)
         self.model = CodeLM(backbone, table.sizes)
-        self._precision: Precision = best_precision(context.device) if config.precision == "auto" else config.precision
+        self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
 
     def _contrast(self, vectors: dict[Source, np.ndarray], context: RunContext) -> Contrast | None:
         config = self.config.contrast

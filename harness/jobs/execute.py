@@ -107,6 +107,7 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         cache=home() / "artefacts",
         device=job.device,
         checkpoint=folder.checkpoint,
+        keep=folder.path,
         validation=Validation(split.valid.requests, lambda predictions: _judge(predictions, split.valid, protocol)),
         reporter=RunReporter(log, reporter),
     )

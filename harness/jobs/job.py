@@ -5,7 +5,7 @@ A job knows its key once the data are known; `harness.jobs.execute` does the wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     file = read_config(options.config, entry)
     settings = resolve(entry, options.profile or file.say("profile") or "auto", file, options.sets)
     device = resolve_device(options.device, settings.profile)
+    settings = replace(settings, model=settings.model.resolved(device))
     dataset = _locate(options.dataset or file.say("dataset") or DATASET)
     given = file.say("seed")
     seeds = options.seeds or (SEED if given is None else given,)

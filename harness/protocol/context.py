@@ -57,7 +57,8 @@ class Validation:
 @dataclass(frozen=True)
 class RunContext:
     """`seed`: derive every stream from it (`harness.seeding`). `device`: a torch device name. `cache`: a folder shared
-    between runs, for artefacts keyed by their content. `checkpoint`: this run's folder for what a resumed run needs
+    between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an index
+    file), or None. `checkpoint`: this run's folder for what a resumed run needs
     (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
     """
 
@@ -67,6 +68,7 @@ class RunContext:
     checkpoint: Path | None = None
     validation: Validation | None = None
     reporter: Reporter = field(default_factory=SilentReporter)
+    keep: Path | None = None
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,10 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def resolved(self, device: str) -> Self:
+        """This configuration with everything decided that depends on the machine, as it goes into the run's key."""
+        return self
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

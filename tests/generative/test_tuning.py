@@ -1,0 +1,113 @@
+"""The tuning loop: schedule, accumulation, resume to the last digit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness.generative import tuning
+from harness.generative.tuning import Group, Plan, rate, tune
+from harness.protocol.context import RunContext, SilentReporter
+
+PLAN = Plan("stage", 60, warmup=0.1, precision="float32")
+
+
+class Stop(SilentReporter):
+    """Ctrl-C at the event of one step."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def event(self, **fields: Any) -> None:
+        if fields.get("step") == self.at:
+            raise KeyboardInterrupt
+
+
+def problem(seed: int = 0) -> tuple[nn.Module, Any]:
+    """A small regression with dropout, so that a resume needs the random state too."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+
+    def loss(step: int, part: int) -> torch.Tensor:
+        rows = inputs[(step * 4) % 32 : (step * 4) % 32 + 4]
+        return (model(rows).squeeze(-1) - rows.sum(1)).pow(2).mean()
+
+    return model, loss
+
+
+def tuned(context: RunContext, plan: Plan = PLAN) -> list[torch.Tensor]:
+    model, loss = problem()
+    tune([Group(list(model.parameters()), 1e-2, 0.1)], loss, plan, context)
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_an_interrupted_stage_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    whole = tuned(RunContext(3, tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)))
+    kept = json.loads((tmp_path / "kept/stage/stage.json").read_text())
+    assert kept["step"] == 39
+    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"))
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+
+
+def test_a_complete_stage_is_not_run_again(tmp_path: Path) -> None:
+    context = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    first = tuned(context)
+    model, _ = problem()
+
+    def never(step: int, part: int) -> torch.Tensor:
+        raise AssertionError("asked for a loss")
+
+    outcome = tune([Group(list(model.parameters()), 1e-2)], never, PLAN, context)
+    assert outcome.steps == 60
+    assert all(torch.equal(one, other) for one, other in zip(first, model.parameters(), strict=True))
+
+
+def test_a_kill_while_keeping_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    context = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    first = tuned(context)
+    (tmp_path / "kept/stage").rename(tmp_path / "kept/stage.old")  # between the two renames of `keep`
+    assert all(torch.equal(one, other) for one, other in zip(first, tuned(context), strict=True))
+
+
+def test_the_seed_is_read(tmp_path: Path) -> None:
+    one, other = tuned(RunContext(3, tmp_path)), tuned(RunContext(4, tmp_path))
+    assert not torch.equal(one[0], other[0])
+
+
+def test_accumulated_parts_equal_one_whole_step(tmp_path: Path) -> None:
+    def run(parts: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1)
+        inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+
+        def loss(step: int, part: int) -> torch.Tensor:
+            return layer(inputs[part * (8 // parts) : (part + 1) * (8 // parts)]).pow(2).mean()
+
+        plan = Plan("stage", 5, accumulate=parts)
+        tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        return layer.weight.detach()
+
+    torch.testing.assert_close(run(1), run(4), rtol=1e-5, atol=1e-7)
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    rates = [rate(step, PLAN) for step in range(60)]
+    assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
+    assert rates[6:] == sorted(rates[6:], reverse=True) and rates[-1] < 0.01
+    assert rate(59, replace(PLAN, floor=1.0)) == 1.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
+    layer = nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        tune([Group(list(layer.parameters()), 1.0)], lambda s, p: layer.weight.sum() * float("nan"), PLAN, RunContext(1, tmp_path))
