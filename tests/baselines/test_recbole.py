@@ -37,14 +37,13 @@ class TestSASRec(RecommenderContract):
     model_class = RecBoleRecommender
     settings: ClassVar[dict[str, Any]] = {"model": "SASRec", "heads": 1, "inner_size": 16, **SMALL}
     pattern_floor = 0.8
-    resumable = True
+    resumable = True  # the same code resumes every model: once is enough
 
 
 class TestGRU4Rec(RecommenderContract):
     model_class = RecBoleRecommender
     settings: ClassVar[dict[str, Any]] = {"model": "GRU4Rec", "embedding_size": 16, **SMALL}
     pattern_floor = 0.8
-    resumable = True
 
 
 class Hearing(SilentReporter):
