@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDE = 200  # columns of a table that is not drawn on a terminal
+WIDE = 240  # columns of a table that is not drawn on a terminal
 
 
 def note(line: str) -> None:

@@ -25,7 +25,7 @@ LEFT = {"model", "family", "note"}
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 NOTE_WIDTH = 20  # a longer note is wrapped
 DIGITS = 4
-WIDE = 200  # columns of text of a table in a file
+WIDE = 240  # columns of text of a table in a file
 
 
 def check_format(name: str) -> str:
@@ -86,20 +86,20 @@ def title(board: Board, metric: str) -> str:
 
 def table(boards: Sequence[Board], metric: str, width: int) -> Group:
     """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
-    from rich import box
     from rich.console import Group
     from rich.markup import escape
-    from rich.table import Table
     from rich.text import Text
 
     parts: list[Any] = []
     for board in boards:
         rows = [row_texts(row, metric) for row in board.rows]
-        drawn = Table(title=escape(title(board, metric)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        drawn = _frame(title(board, metric))
         columns = _fitting(rows, metric, width)
         for name in columns:
             style = "bold" if name == metric else None
-            drawn.add_column(name, justify="left" if name in LEFT else "right", style=style, no_wrap=name != "note")
+            drawn.add_column(
+                name, justify="left" if name in LEFT else "right", style=style, no_wrap=name != "note", overflow="fold"
+            )
         for row, texts in zip(board.rows, rows, strict=True):
             drawn.add_row(*(escape(texts[name]) for name in columns), style=None if row.rank else "dim")
         parts += [drawn, *([Text(board.apart, style="yellow")] if board.apart else [])]
@@ -108,11 +108,8 @@ def table(boards: Sequence[Board], metric: str, width: int) -> Group:
 
 def metrics_table(record: Record) -> Table:
     """The metrics of one run, test and validation."""
-    from rich import box
-    from rich.table import Table
-
     seed = "" if record.seed is None else f", seed {record.seed}"
-    drawn = Table(title=f"{record.model} on {record.dataset.name}{seed}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = _frame(f"{record.model} on {record.dataset.name}{seed}")
     drawn.add_column("")
     for name in METRICS:
         drawn.add_column(name, justify="right")
@@ -120,6 +117,14 @@ def metrics_table(record: Record) -> Table:
         if metrics:
             drawn.add_row(fold, *(metric_text(metrics[name]) for name in METRICS))
     return drawn
+
+
+def _frame(heading: str) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    return Table(title=escape(heading), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], metric: str, width: int) -> list[str]:

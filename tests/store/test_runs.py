@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_bad_records_are_skipped_by_name(store: Store) -> None:
     bad = {
         "torn": "{",
         "newer": json.dumps(document(schema=2)),
-        "wrong": json.dumps(document(seed="one")),
+        "wrong": json.dumps(document(seed=1) | {"seed": "one"}),
         "list": "[]",
         "metric": json.dumps(document(metrics={"test": {"ndcg@10": 0.5}})),
     }
@@ -104,7 +105,13 @@ def test_an_unfinished_fresh_run_is_no_run(store: Store) -> None:
 
 
 def test_records_refuse_what_is_not_theirs() -> None:
-    for change in ({"extra": 1}, {"metrics": {"test": {"hits": 1.0}}}, {"status": "running"}, {"started": "now"}):
+    changes: list[dict[str, Any]] = [
+        {"extra": 1},
+        {"metrics": {"test": {"hits": 1.0}}},
+        {"status": "running"},
+        {"started": "now"},
+    ]
+    for change in changes:
         with pytest.raises(ValidationError):
             Record.model_validate(document(**change))
     assert Record.model_validate(document()).document() == document() | {

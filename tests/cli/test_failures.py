@@ -1,0 +1,139 @@
+"""Exit codes, and one line on stderr: what, where, and the mend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ContractError
+from tests.cli.conftest import Harness, start
+from tests.jobs.fakes import Fake
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run markof", "unknown model 'markof'; did you mean markov?"),
+        ("run markov -d ml-10k", "unknown data set 'ml-10k'; did you mean ml-100k?"),
+        ("run markov -d nowhere/toy", "nowhere/toy: no such folder"),
+        ("run fake -d toy --set fake.sise=1", "unknown setting 'fake.sise'; did you mean size?"),
+        ("run fake -d toy --set fake.size=big", "fake.size is 'big', expected a valid integer"),
+        ("run fake -d toy --set feke.size=2", "unknown section 'feke'; did you mean fake?"),
+        ("run markov --set markov.a=1", "unknown setting 'markov.a'; there is nothing to set here"),
+        ("run fake -d toy --profile smoky", "did you mean smoke?"),
+        ("run fake -d toy --device tpu", "unknown device 'tpu'"),
+        ("run fake -d toy --config none.yaml", "none.yaml: cannot be read"),
+        ("run fake -d toy --seed one", "Invalid value for '--seed'"),
+        ("run fake -d toy --seed -1", "-1 is no seed"),
+        ("run fake -d toy --results toy/interactions.csv", "cannot write"),
+        ("run fake -d toy --sed 1", "No such option: --sed"),
+        ("run", "Missing argument"),
+        ("rum", "No such command 'rum'"),
+        ("leaderboard --metric ndcg", "unknown metric 'ndcg'"),
+        ("leaderboard --format html", "format 'html' is not there yet"),
+        ("leaderboard -d nothing", "unknown data set 'nothing'"),
+        ("evaluate none.csv -d toy", "none.csv: cannot be read"),
+        ("data stats ml-10k", "did you mean ml-100k?"),
+    ],
+)
+def test_wrong_input_is_one_line_and_code_2(harness: Harness, arguments: str, said: str) -> None:
+    done = harness(*arguments.split())
+    assert done.code == 2 and done.out == "" and said in done.err
+    assert done.err.count("\n") == 1 and done.err.startswith("harness: ") and "Traceback" not in done.err
+    assert not list(Path("results").glob("**/result.json"))
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("it\nbroke"), ContractError("a missing user")])
+def test_a_fault_is_one_line_and_keeps_its_traceback(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    monkeypatch.setattr(Fake, "failure", failure)
+    done = harness("run", "fake", "-d", "toy")
+    assert done.code == 1 and done.err.count("\n") == 1 and "a fault of the program" in done.err
+    (kept,) = (tmp_path / "home" / "logs").iterdir()
+    assert str(kept) in done.err and "Traceback" in kept.read_text() and type(failure).__name__ in kept.read_text()
+    monkeypatch.setenv("HARNESS_DEBUG", "1")
+    assert "Traceback" in harness("run", "fake", "-d", "toy").err
+
+
+def test_a_full_disk_in_any_words(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fake, "failure", RuntimeError("I/O error: No space left on device (os error 28)"))
+    done = harness("run", "fake", "-d", "toy")
+    assert done.code == 2 and done.err.count("\n") == 1 and "free some space" in done.err
+
+
+def test_interrupted_then_continued(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
+    done = harness("run", "fake", "-d", "toy")
+    assert done.code == 130 and "interrupted; what was done is kept" in done.err
+    assert not list(Path("results").glob("**/result.json"))
+    monkeypatch.setattr(Fake, "failure", None)
+    again = harness("run", "fake", "-d", "toy")
+    assert again.code == 0 and "continuing the unfinished run" in again.err
+
+
+SLOW = """
+import time
+import harness.registry
+from tests.folders import FAKE
+from tests.jobs.fakes import Fake
+from harness.__main__ import main
+harness.registry.MODELS = (*harness.registry.MODELS, FAKE)
+fit = Fake._fit
+def slow(self, data, context):
+    with open("fits", "a") as file:
+        file.write("fit\\n")
+    time.sleep({seconds})
+    fit(self, data, context)
+Fake._fit = slow
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c(toy: str, tmp_path: Path) -> None:
+    process = start("run", "fake", "-d", toy, code=SLOW.format(seconds=60))
+    _wait_for(tmp_path / "fits")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in err
+    assert list(Path("results").glob("runs/fake/toy/*/checkpoint")) and not list(Path("results").glob("**/result.json"))
+
+
+def test_two_processes_make_one_run(toy: str, tmp_path: Path) -> None:
+    both = [start("run", "fake", "-d", toy, code=SLOW.format(seconds=4)) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert (tmp_path / "fits").read_text() == "fit\n"
+    assert sum("is complete already" in err for _, err in told) == 1
+    assert told[0][0] == told[1][0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_no_room_for_the_predictions(toy: str) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500));"
+    process = start("run", "markov", "-d", toy, code=f"{limit} from harness.__main__ import main; sys.exit(main())")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == "" and "cannot write" in err and "Traceback" not in err
+    assert not list(Path("results").glob("**/result.json"))
+
+
+def test_a_reader_that_goes_away(toy: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = start("models", out=write)
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert err == "" and process.returncode == 1
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)

@@ -1,0 +1,149 @@
+"""The leaderboard: seeds become one row, and what may not be compared stands apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.errors import InputError
+from harness.protocol.protocol import METRICS
+from harness.reports.leaderboard import boards, select, standing
+from harness.reports.published import with_published
+from harness.reports.render import metric_text, render, row_texts, table
+from harness.store.runs import Store
+from tests.store.made import put
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Model `b` over three seeds, `a` with one seed in two configurations."""
+    store = Store(tmp_path / "results")
+    for seed, value in ((1, 0.30), (2, 0.40), (3, 0.50)):
+        put(store, model="b", seed=seed, value=value, cost={"peak_memory_mb": 100.0 * seed})
+    put(store, model="a", value=0.2, details={"configuration": "a1", "size": 3})
+    put(store, model="a", value=0.6, details={"configuration": "a2", "size": 4}, run_id="seed1-a2")
+    return store
+
+
+def test_seeds_become_mean_and_deviation(store: Store) -> None:
+    (board,) = boards(store.query())
+    assert [(row.rank, row.model, len(row.seeds)) for row in board.rows] == [(1, "a", 1), (2, "b", 3), (3, "a", 1)]
+    b = board.rows[1]
+    assert b.mean("ndcg@10") == pytest.approx(0.4) and b.std("ndcg@10") == pytest.approx(0.1)
+    assert b.seeds == (1, 2, 3) and b.note == "" and b.cost["peak_mb"] == 300.0
+    assert board.rows[0].std("ndcg@10") is None and board.apart == ""
+
+
+def test_notes_tell_single_seeds_and_configurations(store: Store) -> None:
+    (board,) = boards(store.query())
+    assert board.rows[0].note == "single seed; configuration=a2, size=4"
+    assert board.rows[2].note == "single seed; configuration=a1, size=3"
+
+
+def test_other_data_or_rules_stand_apart(store: Store) -> None:
+    put(store, model="c", value=0.9, protocol={"fingerprint": "p1", "exclude_history": True})
+    put(store, model="d", value=0.9, dataset={"fingerprint": "d1", "users": 6}, protocol={"fingerprint": "p2"})
+    put(store, model="e", value=0.9, dataset={"name": "other"})
+    found = boards(store.query())
+    names = [(board.dataset.name, [row.model for row in board.rows]) for board in found]
+    assert names == [("other", ["e"]), ("toy", ["a", "b", "a"]), ("toy", ["c"]), ("toy", ["d"])]
+    assert found[0].apart == ""
+    assert all(field in found[2].apart for field in ("exclude_history=True", "protocol.fingerprint=p1"))
+    assert "max_history" not in found[2].apart and "dataset.users=6" in found[3].apart
+    assert found[3].rows[0].rank == 1
+
+
+def test_the_metric_decides_the_order(store: Store) -> None:
+    put(store, model="z", metrics={"test": dict.fromkeys(METRICS, 0.0) | {"recall@1": 0.99}})
+    assert boards(store.query(), "recall@1")[0].rows[0].model == "z"
+    assert boards(store.query(), "mrr@10")[0].rows[-1].model == "z"
+    with pytest.raises(InputError, match=r"did you mean ndcg@10"):
+        boards(store.query(), "ndgc@10")
+
+
+def test_a_run_finds_its_place(store: Store) -> None:
+    board, row = standing(boards(store.query()), "seed2-b")
+    assert (row.rank, row.model, board.dataset.name) == (2, "b", "toy")
+    with pytest.raises(InputError):
+        standing(boards(store.query()), "none")
+
+
+def test_select_knows_stored_and_registered_names(store: Store) -> None:
+    assert len(select(store, "toy")) == 1 and select(store, "ml-100k") == []
+    with pytest.raises(InputError, match="did you mean toy"):
+        select(store, "toi")
+
+
+def test_the_dataframe(store: Store) -> None:
+    frame = harness.leaderboard("toy", results=store.root)
+    assert frame["rank"].tolist() == [1, 2, 3] and frame["model"].tolist() == ["a", "b", "a"]
+    assert frame["ndcg@10_std"][1] == pytest.approx(0.1) and frame["board"].unique().tolist() == ["p0"]
+    empty = harness.leaderboard(results=store.root / "none")
+    assert list(empty.columns) == list(frame.columns) and empty.empty
+
+
+def test_csv_and_json_keep_every_digit(store: Store) -> None:
+    put(store, model="third", value=1 / 3)
+    found = boards(store.query())
+    rows = list(csv.DictReader(io.StringIO(render(found, "csv", "ndcg@10"))))
+    assert {row["model"]: float(row["ndcg@10"]) for row in rows}["third"] == 1 / 3
+    (board,) = json.loads(render(found, "json", "ndcg@10"))
+    assert [row["model"] for row in board["rows"]] == ["a", "b", "third", "a"]
+    assert board["rows"][1]["ndcg@10_std"] == statistics.stdev([0.3, 0.4, 0.5])
+    assert board["rows"][1]["run_ids"] == ["seed1-b", "seed2-b", "seed3-b"] and board["protocol"]["fingerprint"] == "p0"
+
+
+def test_markdown_and_table_round(store: Store) -> None:
+    found = boards(store.query())
+    markdown = render(found, "markdown", "ndcg@10").splitlines()
+    assert len({line.count("|") for line in markdown if line.startswith("|")}) == 1
+    assert "0.4000 ± 0.1000" in markdown[5] and "1.2M" in markdown[5]
+    text = render(found, "table", "recall@20")
+    assert "recall@20" in text and "0.4000 ± 0.1000" in text
+    assert "single seed; configuration=a2, size=4" in render(found, "table", "ndcg@10")
+    assert metric_text(None) == "-" and metric_text(0.06) == "0.0600"
+
+
+def test_a_broken_list_shows(store: Store) -> None:
+    put(store, model="broken", value=0.01, integrity={"invalid": 3})
+    row = boards(store.query())[0].rows[-1]
+    assert row_texts(row, "ndcg@10")["short"] == "5, invalid 3"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) -> None:
+    from rich.console import Console
+
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(table(boards(store.query()), "ndcg@10", width))
+    assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
+
+
+@pytest.mark.parametrize("name", ["html", "latex"])
+def test_later_formats_say_so(name: str) -> None:
+    with pytest.raises(InputError, match="not there yet; choose table, markdown, csv, json"):
+        render([], name, "ndcg@10")
+
+
+def test_published_rows_are_marked_and_not_ranked(store: Store) -> None:
+    folder = store.root / "published"
+    folder.mkdir()
+    (folder / "x.csv").write_text("dataset,model,source,ndcg@10,extra\ntoy,TIGER,Table 2,0.99,1\nother,X,Y,0.1,2\n")
+    (board,) = with_published(boards(store.query()), store.root)
+    quoted = board.rows[-1]
+    assert (quoted.rank, quoted.model, quoted.family) == (None, "TIGER", "published")
+    assert quoted.note == "published: Table 2" and quoted.mean("ndcg@10") == 0.99 and quoted.mean("mrr@10") is None
+    assert [row.model for row in board.rows] == ["a", "b", "a", "TIGER"]
+    assert "TIGER" in render([board], "table", "ndcg@10")
+    frame = harness.leaderboard(results=store.root, published=True)
+    assert frame["model"].tolist()[-1] == "TIGER"
+    (folder / "x.csv").write_text("dataset,model,source,ndcg@10\ntoy,TIGER,Table 2,much\n")
+    with pytest.raises(InputError, match=r"x\.csv line 2: 'much' is not a number"):
+        with_published(boards(store.query()), store.root)
