@@ -24,16 +24,16 @@ class BehaviorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(64, ge=2, description="dimensions of an item vector")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    dropout: float = Field(0.3, ge=0, lt=1)
-    window: int = Field(50, ge=2, description="items of a training window")
-    epochs: int = Field(40, ge=1, description="passes over all training windows")
-    batch: int = Field(64, ge=1, description="windows of a step")
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    window: int = Field(default=21, ge=2, description="items of a training window")
+    epochs: int = Field(default=20, ge=1, description="passes over all training windows")
+    batch: int = Field(default=64, ge=1, description="windows of a step")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class BehaviorEncoder(nn.Module):

@@ -13,6 +13,7 @@ from eager.behavior import BehaviorConfig
 from harness.protocol.recommender import ModelConfig
 
 Source = Literal["semantic", "behavior"]
+Normalise = Literal["level", "children"]
 Task = Literal["seqrec", "item2index", "index2item"]
 
 
@@ -25,70 +26,82 @@ class Section(BaseModel):
 class SemanticConfig(Section):
     """Item text to vectors."""
 
-    encoder: str = Field("all-MiniLM-L6-v2", description="the embedded encoder, a folder or a hub name")
+    encoder: str = Field(default="all-MiniLM-L6-v2", description="the embedded encoder, a folder or a hub name")
     fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
-        ("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
+        default=("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
     )
 
 
 class IndexConfig(Section):
     """Vectors to item codes: a balanced tree a source, the codes joined in the order of `sources`."""
 
-    sources: tuple[Source, ...] = Field(("semantic", "behavior"), min_length=1)
-    k: int | None = Field(None, ge=2, description="children of a node; null: the smallest that holds the catalogue")
-    height: int = Field(2, ge=1, le=8, description="levels of a tree, tokens of a source")
+    sources: tuple[Source, ...] = Field(default=("semantic", "behavior"), min_length=1)
+    k: int | None = Field(
+        default=None, ge=2, description="children of a node; null: the smallest that holds the catalogue"
+    )
+    height: int = Field(default=2, ge=1, le=8, description="levels of a tree, tokens of a source")
     order: Literal["clustered", "released"] = Field(
-        "clustered", description="numbers below the first level: by shared residual centres, or arbitrary as released"
+        default="clustered",
+        description="numbers below the first level: by shared residual centres, or arbitrary as released",
     )
 
 
 class BackboneConfig(Section):
     """The language model."""
 
-    name: str = Field("smollm2-135m-instruct", description="embedded, tiny-random, a folder or a hub name")
-    layers: int | None = Field(None, ge=1, description="only the first layers; null: all")
+    name: str = Field(default="smollm2-135m-instruct", description="embedded, tiny-random, a folder or a hub name")
+    layers: int | None = Field(default=None, ge=1, description="only the first layers; null: all")
     weights: Literal["pretrained", "random"] = "pretrained"
     codes: Literal["centroid", "random"] = Field(
-        "centroid", description="first rows of the code tokens: projected means of their items' vectors, or noise"
+        default="centroid",
+        description="first rows of the code tokens: projected means of their items' vectors, or noise",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is native")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where it is native"
+    )
 
 
 class ContrastConfig(Section):
     """Global contrast decompression: InfoNCE from the summary state to the target's vectors."""
 
-    semantic: float = Field(0.1, ge=0, description="weight of the semantic term; 0 switches it off")
-    behavior: float = Field(0.1, ge=0, description="weight of the behaviour term; 0 switches it off")
-    temperature: float = Field(0.1, gt=0)
-    negatives: int = Field(512, ge=1, description="items drawn a step, never the positive; at most the catalogue")
+    semantic: float = Field(default=0.1, ge=0, description="weight of the semantic term; 0 switches it off")
+    behavior: float = Field(default=0.1, ge=0, description="weight of the behaviour term; 0 switches it off")
+    temperature: float = Field(default=0.1, gt=0)
+    negatives: int = Field(
+        default=512, ge=1, description="items drawn a step, never the positive; at most the catalogue"
+    )
 
 
 class StageConfig(Section):
     """One pass of tuning over task samples."""
 
-    epochs: float = Field(3, gt=0, description="passes over all sequence targets")
-    max_steps: int | None = Field(None, ge=1, description="an upper bound on optimiser steps; null: none")
-    targets: int = Field(1024, ge=1, description="next-item targets of a sequence step (about)")
-    rows: int = Field(64, ge=1, description="samples of a text-task step")
-    accumulate: int = Field(1, ge=1, description="parts that a step is computed in")
-    learning_rate: float = Field(5e-5, gt=0, description="peak rate of the backbone")
-    code_rate: float = Field(5e-4, gt=0, description="peak rate of code rows, their scale and the projectors")
-    warmup: float = Field(0.01, ge=0, le=1)
-    floor: float = Field(0.0, ge=0, le=1, description="share of the peak rate that the cosine ends at; 1: constant")
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)
+    epochs: float = Field(default=3, gt=0, description="passes over all sequence targets")
+    max_steps: int | None = Field(default=None, ge=1, description="an upper bound on optimiser steps; null: none")
+    targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (about)")
+    rows: int = Field(default=64, ge=1, description="samples of a text-task step")
+    accumulate: int = Field(default=1, ge=1, description="parts that a step is computed in")
+    learning_rate: float = Field(default=5e-5, gt=0, description="peak rate of the backbone")
+    code_rate: float = Field(default=5e-4, gt=0, description="peak rate of code rows, their scale and the projectors")
+    warmup: float = Field(default=0.01, ge=0, le=1)
+    floor: float = Field(
+        default=0.0, ge=0, le=1, description="share of the peak rate that the cosine ends at; 1: constant"
+    )
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
 
 
 class TasksConfig(Section):
     """Stage-1 tasks. A step draws its task by these weights; 0 leaves a task out."""
 
-    seqrec: float = Field(1.0, gt=0)
-    item2index: float = Field(0.1, ge=0)
-    index2item: float = Field(0.1, ge=0)
+    seqrec: float = Field(default=1.0, gt=0)
+    item2index: float = Field(default=0.1, ge=0)
+    index2item: float = Field(default=0.1, ge=0)
     templates: int = Field(
-        8, ge=1, le=8, description="templates of a task that training draws from; ranking uses the first"
+        default=8, ge=1, le=8, description="templates of a task that training draws from; ranking uses the first"
     )
-    window: int = Field(21, ge=2, description="items of a training sequence: every one but the first is a target")
+    window: int = Field(
+        default=21, ge=2, description="items of a training sequence: every one but the first is a target"
+    )
 
     def weights(self) -> dict[Task, float]:
         """The tasks that take part, with their chances."""
@@ -101,18 +114,22 @@ class AnnealingConfig(StageConfig):
     """Annealing adapter tuning: LoRA on the sequential task alone, code rows and head trained too."""
 
     enabled: bool = True
-    epochs: float = Field(1, gt=0)
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.05, ge=0, lt=1)
-    contrast: bool = Field(True, description="keep the contrastive terms; the released code leaves it open")
+    epochs: float = Field(default=1, gt=0)
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    contrast: bool = Field(default=True, description="keep the contrastive terms; the released code leaves it open")
 
 
 class DecodeConfig(Section):
     """Ranking."""
 
-    beams: int = Field(20, ge=1)
-    batch: int = Field(64, ge=1, description="users decoded at once")
+    beams: int = Field(default=20, ge=1)
+    batch: int = Field(default=64, ge=1, description="users decoded at once")
+    normalise: Normalise = Field(
+        default="level",
+        description="a token's probability among all of its level, or among those that lead on to a real code",
+    )
 
 
 class EagerConfig(ModelConfig):

@@ -24,21 +24,24 @@ from eager.config import ContrastConfig, Source
 class Contrast(nn.Module):
     """Projectors sized by the backbone and the vectors, and the weighted sum of the sources' terms."""
 
+    weights: dict[Source, float]
+
     def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
         super().__init__()
         self.config = config
-        self.weights: dict[Source, float] = {
-            source: weight
-            for source, weight in (("semantic", config.semantic), ("behavior", config.behavior))
-            if weight and source in vectors
-        }
-        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in self.weights})
-        for source in self.weights:
+        wanted: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
+        weights: dict[Source, float] = {}
+        for source, weight in wanted.items():
+            if weight and source in vectors:
+                weights[source] = weight
+        self.weights = weights
+        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in weights})
+        for source in weights:
             unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
             self.register_buffer(f"vectors_{source}", unit, persistent=False)
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """The loss of summary `states` (n, width) of responses that name `items` (n,); `drawn` (negatives,) are items."""
+        """The loss of summary `states` (n, width) of responses naming `items` (n,); `drawn` (negatives,) are items."""
         total = states.new_zeros((), dtype=torch.float32)
         for source, weight in self.weights.items():
             vectors = self.get_buffer(f"vectors_{source}")

@@ -26,7 +26,7 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
 from harness.generative.trie import CodeTrie
-from harness.generative.tuning import best_precision
+from harness.generative.tuning import Precision, best_precision
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
@@ -42,6 +42,9 @@ class EagerLLM(Recommender[EagerConfig]):
 
     config_class: ClassVar[type[ModelConfig]] = EagerConfig
     code_version: ClassVar[int] = 1
+
+    _record: dict[str, Any]
+    _precision: Precision
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         text = tuple(require_text(data.text, data.items, where=data.dataset))
@@ -64,7 +67,8 @@ class EagerLLM(Recommender[EagerConfig]):
         }
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        how = Decoding(self.config.decode.beams, self.config.decode.batch, self._precision)
+        decode = self.config.decode
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
         self._record["beams"] = max(how.beams, k)
         return recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
 

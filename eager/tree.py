@@ -44,17 +44,19 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
     node = np.zeros(n, dtype=np.int64)  # the node that each item has come down to
     residual = vectors.astype(np.float32)
     for level in range(height):
-        shared = order == "clustered" and level > 0
-        digits, residual = (_shared_split if shared else _own_split)(residual, node, k, k ** (height - level - 1), rng)
-        if order == "released" and level == height - 1 and level > 0:
+        if order == "clustered" and level > 0:
+            digits, residual = _shared_split(residual, node, k, k ** (height - level - 1), rng)
+        elif level > 0 and level == height - 1:
             digits = _list_order(node)
+        else:
+            digits, residual = _own_split(residual, node, k, rng)
         codes[:, level] = digits
         node = node * k + digits
     return codes
 
 
 def _own_split(
-    vectors: np.ndarray, node: np.ndarray, k: int, room: int, rng: np.random.Generator
+    vectors: np.ndarray, node: np.ndarray, k: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every node split by its own balanced k-means; gives digits and the vectors less their centres."""
     digits, residual = np.zeros(len(node), dtype=np.int64), vectors.copy()
@@ -67,7 +69,7 @@ def _own_split(
 def _shared_split(
     vectors: np.ndarray, node: np.ndarray, k: int, room: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every node's members given to k centres that all nodes share, at most as many to a centre as its subtree holds."""
+    """Every node's members given to k centres that all nodes share, to each as many as its subtree holds."""
     _, centres = balanced_kmeans(vectors, k, rng)
     digits = np.zeros(len(node), dtype=np.int64)
     for members in _members(node):

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
@@ -92,7 +92,7 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
             f"the tokenizer of {name!r} has no end-of-sequence token", mend="set eos_token in its configuration"
         )
     head = model.get_output_embeddings().weight.detach().clone()
-    return Backbone(name, model.base_model, head, tokenizer, int(tokenizer.eos_token_id))
+    return Backbone(name, model.base_model, head, tokenizer, cast(int, tokenizer.eos_token_id))
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:

@@ -9,7 +9,7 @@ generation settings are not read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NOBODY
 
 MINUS = float("-inf")
+Normalise = Literal["level", "children"]
 
 
 @dataclass
@@ -33,12 +34,13 @@ class _Beams:
 
 @torch.inference_mode()
 def beam_search(
-    model: CodeLM, trie: CodeTrie, prompts: torch.Tensor, beams: int, k: int
+    model: CodeLM, trie: CodeTrie, prompts: torch.Tensor, beams: int, k: int, normalise: Normalise = "level"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` best items for each prompt, shape (batch, k), `NOBODY` behind a short list, and their scores.
 
-    `prompts` is (batch, length), all of one length. A score is the sum over levels of the log-probability among all code
-    tokens of the level, taken before the trie's mask. Equal scores keep the trie's order.
+    `prompts` is (batch, length), all of one length. A score is the sum of the log-probabilities of the code's tokens:
+    over all tokens of a level, taken before the trie's mask (`level`), or over those that lead on to a real code
+    (`children`), so that a token without an alternative costs nothing. Equal scores keep the trie's order.
     """
     batch, length = prompts.shape
     cache: Any = DynamicCache(config=model.body.config)
@@ -49,8 +51,7 @@ def beam_search(
     for level in range(trie.levels):
         if level:
             states = _step(model, live, trie.digit[level], level, length, cache)
-        logs = torch.log_softmax(model.level_logits(states, level), dim=-1)
-        parents = _extend(live, trie, level, logs, beams)
+        parents = _extend(live, trie, level, model.level_logits(states, level), beams, normalise)
         live.seen = _inherit(live, parents, level)
     return _items(live, trie, k)
 
@@ -67,12 +68,18 @@ def _step(model: CodeLM, live: _Beams, digit: np.ndarray, level: int, length: in
     )
 
 
-def _extend(live: _Beams, trie: CodeTrie, level: int, logs: torch.Tensor, beams: int) -> torch.Tensor:
+def _extend(
+    live: _Beams, trie: CodeTrie, level: int, logits: torch.Tensor, beams: int, normalise: Normalise
+) -> torch.Tensor:
     """Keeps the best children of all beams of a user; gives the beam that each came from, (batch, kept)."""
     child, exists = trie.children(level, live.nodes)
-    digits = torch.from_numpy(trie.digit[level + 1][child]).to(logs.device)
-    allowed = torch.from_numpy(exists).to(logs.device)
-    scores = live.scores[..., None] + logs.gather(-1, digits)
+    digits = torch.from_numpy(trie.digit[level + 1][child]).to(logits.device)
+    allowed = torch.from_numpy(exists).to(logits.device)
+    if normalise == "level":
+        logs = torch.log_softmax(logits, dim=-1).gather(-1, digits)
+    else:
+        logs = torch.log_softmax(logits.gather(-1, digits).masked_fill(~allowed, MINUS), dim=-1)
+    scores = live.scores[..., None] + logs
     scores = scores.masked_fill(~allowed | (live.scores == MINUS)[..., None], MINUS).flatten(1)
     kept = min(beams, scores.shape[1])
     order = torch.sort(scores, dim=1, descending=True, stable=True)

@@ -8,7 +8,7 @@ moves (nor pays for) the other rows. Ids: 0..vocabulary-1 are the backbone's tok
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,13 +21,16 @@ class CodeLM(nn.Module):
     """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head.
 
     Logits of code tokens are `scale · ⟨state, code_out⟩`. The scale is learned and starts where the logits have unit
-    variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 and more a token.
+    variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
     """
+
+    embedding: nn.Embedding
+    text_head: torch.Tensor
 
     def __init__(self, backbone: Backbone, sizes: Sequence[int], *, tied: bool = False) -> None:
         super().__init__()
         self.body = backbone.body
-        self.embedding = self.body.get_input_embeddings()
+        self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
         self.register_buffer("text_head", backbone.head, persistent=False)
         self.vocabulary = backbone.vocabulary
         self.sizes = tuple(sizes)

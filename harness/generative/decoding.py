@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from harness.generative.beam import beam_search
+from harness.generative.beam import Normalise, beam_search
 from harness.generative.code_lm import CodeLM
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, autocast
@@ -28,6 +28,7 @@ class Decoding:
     beams: int
     batch: int
     precision: Precision
+    normalise: Normalise = "level"
 
 
 def recommend(
@@ -54,7 +55,7 @@ def recommend(
                 ids = torch.tensor([prompts[row] for row in batch], device=context.device)
                 try:
                     with autocast(context.device, how.precision):
-                        items[batch], scores[batch] = beam_search(model, trie, ids, beams, k)
+                        items[batch], scores[batch] = beam_search(model, trie, ids, beams, k, how.normalise)
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise

@@ -1,6 +1,7 @@
-"""What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments and the step, safetensors and JSON.
+"""What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments and the step.
 
-A checkpoint is written beside the old one and takes its place in one step, so that a kill leaves one of the two.
+Safetensors and JSON only. A checkpoint is written beside the old one and takes its place in one step, so that a kill
+leaves one of the two.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class StageKeeper:
         shutil.rmtree(old, ignore_errors=True)
 
     def restore(self) -> tuple[int, list[float]]:
-        """Steps done and their last losses; (0, []) where nothing is kept. Changes parameters and optimiser in place."""
+        """Steps done and their last losses; (0, []) where nothing is kept. Changes parameters and optimiser."""
         if self.folder is None:
             return 0, []
         found = next((f for f in (self.folder, self.folder.with_name(f"{self.folder.name}.old")) if f.is_dir()), None)

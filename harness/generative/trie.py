@@ -11,8 +11,8 @@ class CodeTrie:
     """Nodes of depth d are numbered by the order of their prefixes; the children of node `n` are the nodes
     `first[d][n] .. first[d][n + 1] - 1` of depth d + 1, and `digit[d + 1][child]` is the token that leads to them.
 
-    A node of the last depth is a code; `items_of(leaf)` are the items that own it, by the order of a fixed hash of their
-    ids, which never looks at a target.
+    A node of the last depth is a code; `items_of(leaf)` are the items that own it, by the order of a fixed hash of
+    their ids, which never looks at a target.
     """
 
     def __init__(self, table: CodeTable) -> None:

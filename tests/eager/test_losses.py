@@ -1,4 +1,4 @@
-"""What a step costs: one pass over a window equals each next item asked alone; the contrastive term and who takes part."""
+"""What a step costs: one pass over a window equals each next item asked alone; who takes part in the contrast."""
 
 from __future__ import annotations
 

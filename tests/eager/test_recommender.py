@@ -98,7 +98,9 @@ def test_every_switch_does_something(section: dict[str, Any], plain: EagerLLM, t
     assert not (same_shape and torch.equal(rows(plain), rows(other)))
 
 
-def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     groups: dict[str, list[int]] = {}
     real = stages.tune
 

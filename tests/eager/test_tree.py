@@ -74,7 +74,9 @@ def test_only_clustered_second_tokens_carry_similarity() -> None:
     coarse, fine = np.repeat(np.arange(9), 9), np.tile(np.arange(9), 9)
     shuffled = rng.permutation(81)
     coarse, fine = coarse[shuffled], fine[shuffled]
-    vectors = (40 * np.eye(9, 18)[coarse] + 10 * np.eye(9, 18, k=9)[fine] + rng.normal(size=(81, 18))).astype(np.float32)
+    vectors = (40 * np.eye(9, 18)[coarse] + 10 * np.eye(9, 18, k=9)[fine] + rng.normal(size=(81, 18))).astype(
+        np.float32
+    )
 
     def agreement(order: str) -> float:
         second = tree_codes(vectors, 9, 2, order=order, seed=1)[:, 1]

@@ -26,7 +26,12 @@ def backbone(folder: Path, kind: str = "llama") -> Backbone:
         return tiny
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    sizes: dict[str, Any] = {"vocab_size": tiny.vocabulary, "bos_token_id": None, "eos_token_id": 0, "pad_token_id": None}
+    sizes: dict[str, Any] = {
+        "vocab_size": tiny.vocabulary,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "pad_token_id": None,
+    }
     if kind == "gpt2":
         sizes |= {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 256}
     else:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.generative.beam import beam_search
+from harness.data.ragged import Ragged
+from harness.generative.beam import Normalise, beam_search
 from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NOBODY
 from harness.protocol.requests import Requests
-from harness.data.ragged import Ragged
 from tests.generative import models
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")
@@ -32,9 +32,23 @@ def log_probabilities(model: CodeLM, prompt: list[int], code: np.ndarray) -> lis
     ]
 
 
-def reference(model: CodeLM, codes: CodeTable, prompt: list[int], beams: int) -> list[tuple[int, float]]:
+def among_children(codes: CodeTable, steps: np.ndarray) -> np.ndarray:
+    """Log-probabilities (items, levels) normalised again over the tokens that follow each item's own prefix."""
+    result = np.empty_like(steps)
+    for item, code in enumerate(codes.digits):
+        for level in range(codes.levels):
+            same = (codes.digits[:, :level] == code[:level]).all(axis=1)
+            chances = {int(codes.digits[other, level]): np.exp(steps[other, level]) for other in np.flatnonzero(same)}
+            result[item, level] = steps[item, level] - np.log(sum(chances.values()))
+    return result
+
+
+def reference(
+    model: CodeLM, codes: CodeTable, prompt: list[int], beams: int, normalise: Normalise = "level"
+) -> list[tuple[int, float]]:
     """Beam search by the book: the best `beams` prefixes of real codes of each length; (item, score), best first."""
-    scores = [np.cumsum(log_probabilities(model, prompt, code)) for code in codes.digits]
+    steps = np.array([log_probabilities(model, prompt, code) for code in codes.digits])
+    scores = np.cumsum(steps if normalise == "level" else among_children(codes, steps), axis=1)
     live = list(range(codes.n_items))
     for level in range(codes.levels):
         prefixes: dict[tuple[int, ...], float] = {}
@@ -51,13 +65,14 @@ def prompts(count: int, length: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("beams", [3, 10, 30])
-def test_lists_and_scores_equal_the_reference(tmp_path: Path, kind: str, beams: int) -> None:
+@pytest.mark.parametrize("normalise", ["level", "children"])
+def test_lists_and_scores_equal_the_reference(tmp_path: Path, kind: str, beams: int, normalise: Normalise) -> None:
     codes = models.table()
     model = models.code_lm(tmp_path, codes, kind)
     asked = prompts(3, 9)
-    items, scores = beam_search(model, CodeTrie(codes), asked, beams, beams)
+    items, scores = beam_search(model, CodeTrie(codes), asked, beams, beams, normalise)
     for row, prompt in enumerate(asked.tolist()):
-        expected = reference(model, codes, prompt, beams)
+        expected = reference(model, codes, prompt, beams, normalise)
         assert [item for item in items[row] if item != NOBODY] == [item for item, _ in expected]
         np.testing.assert_allclose(scores[row, : len(expected)], [score for _, score in expected], atol=1e-4)
 
@@ -122,11 +137,13 @@ def test_out_of_memory_makes_batches_smaller_and_changes_nothing_else(
     whole = run()
     sizes: list[tuple[int, int]] = []
 
-    def tight(model: CodeLM, trie: CodeTrie, ids: torch.Tensor, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def tight(
+        model: CodeLM, trie: CodeTrie, ids: torch.Tensor, beams: int, k: int, normalise: Normalise
+    ) -> tuple[np.ndarray, np.ndarray]:
         sizes.append((len(ids), beams))
         if len(ids) > 3:
             raise torch.OutOfMemoryError
-        return beam_search(model, trie, ids, beams, k)
+        return beam_search(model, trie, ids, beams, k, normalise)
 
     monkeypatch.setattr(decoding, "beam_search", tight)
     np.testing.assert_array_equal(run(), whole)

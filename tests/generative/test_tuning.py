@@ -110,4 +110,9 @@ def test_the_schedule_rises_and_falls() -> None:
 def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
     layer = nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        tune([Group(list(layer.parameters()), 1.0)], lambda s, p: layer.weight.sum() * float("nan"), PLAN, RunContext(1, tmp_path))
+        tune(
+            [Group(list(layer.parameters()), 1.0)],
+            lambda s, p: layer.weight.sum() * float("nan"),
+            PLAN,
+            RunContext(1, tmp_path),
+        )
