@@ -50,7 +50,7 @@ class RecBoleConfig(ModelConfig):
     extra: dict[str, Any] = Field(default_factory=dict)
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"epochs": 2, "hidden_size": 16, "layers": 1, "train_batch_size": 128},
+        "smoke": {"epochs": 2, "max_samples": 100_000, "hidden_size": 16, "layers": 1, "train_batch_size": 128},
         "cpu": {"max_samples": 800_000, "patience": 5, "train_batch_size": 256},
         "gpu": {"train_batch_size": 2048},
     }

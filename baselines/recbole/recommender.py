@@ -65,7 +65,7 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
                 elif "lists" in message:
                     return {"score": self._score(Path(message["lists"]), context)}
                 elif "loss" in message:
-                    _report(message, stages[0], context)
+                    _report(message, stages[0], context, self.config.learning_rate)
                 return None
 
             answer = session.request("fit", listen, order=order)
@@ -108,15 +108,16 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
         self._session = session = Session()
         training = session.folder / "training.npz"
         write_arrays(training, values=data.sequences.values, offsets=data.sequences.offsets)
-        answer = session.request(
-            "open",
-            model=self.config.model,
-            settings=self.config.settings(data.max_history),
-            extra=sorted(self.config.extra),
-            training=str(training),
-            n_items=data.n_items,
-            run={"device": context.device, "seed": derive_seed(context.seed, "weights") % 2**32},
-        )
+        with context.stage(f"{self.config.model} starts RecBole"):
+            answer = session.request(
+                "open",
+                model=self.config.model,
+                settings=self.config.settings(data.max_history),
+                extra=sorted(self.config.extra),
+                training=str(training),
+                n_items=data.n_items,
+                run={"device": context.device, "seed": derive_seed(context.seed, "weights") % 2**32},
+            )
         self._size = ModelSize(answer["parameters"], answer["trainable"])
         self._record = {"recbole": answer["version"]}
         return session
@@ -129,8 +130,8 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
         return context.validation.score(predictions)[MAIN_METRIC]
 
 
-def _report(message: dict[str, Any], stage: Stage, context: RunContext) -> None:
+def _report(message: dict[str, Any], stage: Stage, context: RunContext, learning_rate: float) -> None:
     told = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
     shown = {} if told["valid"] is None else {MAIN_METRIC: told["valid"]}
     stage.advance(0, epoch=told["epoch"], loss=told["loss"], **shown)
-    context.event(stage="train", **told)
+    context.event(stage="train", **told, learning_rate=learning_rate)
