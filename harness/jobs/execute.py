@@ -126,6 +126,8 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
             log.write(event="stopped", reason=type(error).__name__)
         raise
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
+    with writing(folder.model):
+        recommender.save(folder.model)
     metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
     cost = Cost(

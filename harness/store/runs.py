@@ -53,7 +53,13 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
+        """What an interrupted run needs to go on; gone once the run is complete."""
         return self.path / "checkpoint"
+
+    @property
+    def model(self) -> Path:
+        """The fitted model, as `Recommender.load` takes it."""
+        return self.path / "model"
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,10 @@ class Claim:
     stored: StoredRun | None = None
 
     def finish(self, record: Record) -> StoredRun:
-        """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then."""
+        """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then. Optimiser
+        states, of no use to a complete run, go."""
         write_text(self.folder.result, json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n")
+        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         if self.folder != self.final:
             with writing(self.final.path):
                 old = _beside(self.final.path, "old")

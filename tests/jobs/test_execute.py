@@ -30,7 +30,7 @@ def test_a_run_is_stored_and_reused(toy: str, store: Store) -> None:
     first = go(toy, store)
     assert not first.reused and first.record.metrics.test["recall@5"] == 1.0  # the next item of the circle is second
     names = {path.name for path in Path(first.path).iterdir()}
-    assert names == {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "checkpoint"}
+    assert names == {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "model"}
     again = go(toy, store)
     assert again.reused and again.record == first.record and len(Fake.resumed) == 1
 

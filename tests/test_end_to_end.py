@@ -1,0 +1,108 @@
+"""`harness run eager-llm` from the command line, as a user types it: raw files in, a leaderboard row out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness.store.records import Record
+from tests import toys
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def lcrec_folder(folder: Path) -> Path:
+    """The toy cycle as LC-Rec files, text included."""
+    data = toys.cycle(length=12)
+    folder.mkdir(parents=True)
+    sequences = {user: [data.items[i] for i in row] for user, row in zip(data.users, data.sequences, strict=True)}
+    assert data.text is not None
+    texts = {item: asdict(text) for item, text in zip(data.items, data.text, strict=True)}
+    for text in texts.values():
+        text["categories"] = ",".join(text["categories"])
+    (folder / "toy.inter.json").write_text(json.dumps(sequences))
+    (folder / "toy.item.json").write_text(json.dumps(texts))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("user")
+    lcrec_folder(place / "toy")
+    return place
+
+
+def harness(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HARNESS_HOME": str(place / "home"), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def run(place: Path, *arguments: str) -> dict[str, Any]:
+    done = harness(place, "run", "eager-llm", "-d", "toy", "--profile", "smoke", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_from_raw_files_to_the_leaderboard(place: Path) -> None:
+    document = run(place)
+    assert document["metrics"]["test"]["ndcg@10"] > 0.8
+    integrity = document["integrity"]
+    assert integrity["users_expected"] == integrity["users_scored"] == 60
+    assert integrity["invalid"] == integrity["duplicate"] == integrity["short"] == 0
+    assert document["details"]["model"]["beams"] == 20
+    assert document["details"]["model"]["index"]["collision_rate"] == 0
+
+    folder = place / document["path"]
+    kept = {path.name for path in folder.iterdir()}
+    assert kept >= {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "item.index.json"}
+    Record.model_validate_json((folder / "result.json").read_text())
+    lists = pd.read_parquet(folder / "predictions.parquet")
+    index = json.loads((folder / "item.index.json").read_text())
+    assert set(lists["item"]) <= set(index) and lists.groupby("user").size().eq(20).all()
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert {event.get("stage") for event in events} >= {"behavior", "alignment", "annealing"}
+
+    board = harness(place, "leaderboard", "-d", "toy", "--format", "json")
+    assert board.returncode == 0 and "eager-llm" in board.stdout
+
+
+def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Path) -> None:
+    first, reused = run(place), run(place)
+    assert reused["started"] == first["started"], "a complete run is returned, not made again"
+    again = run(place, "--fresh")
+    assert again["started"] > first["started"]
+    assert again["metrics"] == first["metrics"] and again["run_id"] == first["run_id"]
+    other = run(place, "--seed", "2")
+    assert other["run_id"] != first["run_id"]
+    assert other["details"]["model"]["index"] != first["details"]["model"]["index"]
+
+
+def test_config_yaml_repeats_the_run(place: Path) -> None:
+    document = run(place)
+    done = harness(place, "run", "eager-llm", "--config", str(Path(document["path"]) / "config.yaml"), "--json")
+    assert json.loads(done.stdout)["run_id"] == document["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--set", "eager.index.ordr=released"), "order"),
+        (("--set", "eager.decode.beams=many"), "beams"),
+        (("--set", "eager.index.k=1000"), "eager.index.k"),
+        (("--set", "eager.backbone.name=no-such-folder"), "no-such-folder"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_exit_code_2(place: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = harness(place, "run", "eager-llm", "-d", "toy", "--profile", "smoke", *arguments)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not list((place / "results").rglob(".*.part")) and done.stdout == ""
