@@ -56,6 +56,7 @@ class BackboneConfig(Section):
         default="centroid",
         description="first rows of the code tokens: projected means of their items' vectors, or noise",
     )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="on input embeddings and last states while tuning")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where it is native"
     )
@@ -161,9 +162,20 @@ class EagerConfig(ModelConfig):
             "annealing": {"max_steps": 20, "targets": 48, "learning_rate": 1e-3, "code_rate": 1e-3},
         },
         "cpu": {
-            "backbone": {"layers": 4},
-            "tuning": {"max_steps": 560, "epochs": 100, "targets": 320, "learning_rate": 1e-3, "code_rate": 3e-3},
-            "annealing": {"max_steps": 80, "targets": 320, "learning_rate": 2e-4, "code_rate": 3e-4},
+            "backbone": {"layers": 2, "dropout": 0.2},
+            "index": {"sources": ("behavior", "semantic")},
+            "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04},
+            "tuning": {
+                "max_steps": 1700,
+                "epochs": 100,
+                "targets": 160,
+                "rows": 24,
+                "learning_rate": 1e-3,
+                "code_rate": 3e-3,
+                "warmup": 0.05,
+                "floor": 0.1,
+            },
+            "annealing": {"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
         },
         "gpu": {},
     }

@@ -116,7 +116,7 @@ class EagerLLM(Recommender[EagerConfig]):
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self._table, self._trie = table, CodeTrie(table)
         self._prompts = Prompts(backbone, table)
-        self.model = CodeLM(backbone, table.sizes)
+        self.model = CodeLM(backbone, table.sizes, dropout=config.dropout)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
 
     def _contrast(self, vectors: dict[Source, np.ndarray], context: RunContext) -> Contrast | None:

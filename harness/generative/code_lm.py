@@ -20,6 +20,8 @@ from harness.generative.backbone import Backbone
 class CodeLM(nn.Module):
     """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head.
 
+    `dropout` is on what goes into the blocks and on what comes out of them, in training mode only.
+
     Logits of code tokens are `scale · ⟨state, code_out⟩`. The scale is learned and starts where the logits have unit
     variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
     """
@@ -27,13 +29,14 @@ class CodeLM(nn.Module):
     embedding: nn.Embedding
     text_head: torch.Tensor
 
-    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, tied: bool = False) -> None:
+    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, tied: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.body = backbone.body
         self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
         self.register_buffer("text_head", backbone.head, persistent=False)
         self.vocabulary = backbone.vocabulary
         self.sizes = tuple(sizes)
+        self.dropout = dropout
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         width, codes = backbone.width, sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
@@ -65,7 +68,9 @@ class CodeLM(nn.Module):
         """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
         position_ids, past_key_values, use_cache, as transformers takes them."""
         where.setdefault("use_cache", False)
-        return self.body(inputs_embeds=self.embed(ids), **where).last_hidden_state
+        inputs = functional.dropout(self.embed(ids), self.dropout, self.training)
+        states = self.body(inputs_embeds=inputs, **where).last_hidden_state
+        return functional.dropout(states, self.dropout, self.training)
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
         """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""

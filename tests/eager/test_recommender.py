@@ -76,6 +76,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
         {"index": {"order": "released"}},
         {"index": {"k": 7}},
         {"backbone": {"codes": "random"}},
+        {"backbone": {"dropout": 0.3}},
         {"tasks": {"item2index": 0.0, "index2item": 5.0}},
         {"tasks": {"item2index": 5.0, "index2item": 0.0}},
         {"tasks": {"templates": 3}},
