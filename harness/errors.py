@@ -35,9 +35,15 @@ class ContractError(HarnessError):
     """A recommender broke its contract (a missing user, a duplicate or unknown item): a fault, never a lower score."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str | None = None) -> InputError:
-    """The error for a name that is not registered, with the nearest registered ones as the mend."""
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], *, where: str | None = None, otherwise: str | None = None
+) -> InputError:
+    """The error for a name that is not registered, with the nearest registered ones (and `otherwise`) as the mend.
+
+    >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
+    "unknown model 'markow'; did you mean markov?"
+    """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"unknown {kind} {name!r}", where=where, mend=mend)
+    return InputError(f"unknown {kind} {name!r}", where=where, mend=f"{mend} {otherwise}" if otherwise else mend)

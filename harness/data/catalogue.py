@@ -80,5 +80,5 @@ def catalogue_entry(name: str) -> CatalogueEntry:
     """The entry of one name; `InputError` with near names for a miss."""
     known = catalogue_entries()
     if name not in known:
-        raise unknown_name("data set", name, known, where="harness datasets lists them; a path to a folder works too")
+        raise unknown_name("data set", name, known, otherwise="(a path to a folder works too)")
     return known[name]
