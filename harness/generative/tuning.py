@@ -109,7 +109,8 @@ def tune(groups: Sequence[Group], loss: Callable[[int, int], torch.Tensor], plan
             bar.advance(1, loss=mean)
             if step % 20 == 0 or step == plan.steps:
                 seconds = round(time.monotonic() - begun, 1)
-                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=share, seconds=seconds)
+                peak = groups[0].learning_rate
+                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=peak * share, seconds=seconds)
             if step == plan.steps or time.monotonic() - kept > KEEP_SECONDS:
                 keeper.keep(step, losses)
                 kept = time.monotonic()
