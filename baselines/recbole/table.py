@@ -39,7 +39,7 @@ RECBOLE_MODELS: dict[str, RecBoleModel] = {
             "dropout": ("hidden_dropout_prob", "attn_dropout_prob"),
         },
         pinned=CROSS_ENTROPY,
-        defaults={"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256, "dropout": 0.5},
+        defaults={"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256, "dropout": 0.3},
     ),
     "GRU4Rec": RecBoleModel(
         names={
