@@ -51,7 +51,7 @@ class RecBoleConfig(ModelConfig):
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {"epochs": 2, "max_samples": 100_000, "hidden_size": 16, "layers": 1, "train_batch_size": 128},
-        "cpu": {"max_samples": 800_000, "patience": 5, "train_batch_size": 256},
+        "cpu": {"max_samples": 600_000, "patience": 5, "train_batch_size": 256},
         "gpu": {"train_batch_size": 2048},
     }
 
