@@ -58,7 +58,7 @@ class Job:
             model=self.entry.name,
             configuration=self.settings.model.model_dump(mode="json"),
             code_version=self.entry.load().code_version,
-            # Ids follow the source's order, which breaks ties between items: equal rows in another order make another run.
+            # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
             data=f"{dataset.fingerprint}/{split.train.fingerprint}",
             protocol=split.fingerprint,
             seed=self.seed,
