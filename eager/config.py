@@ -163,7 +163,7 @@ class EagerConfig(ModelConfig):
         },
         "cpu": {
             "backbone": {"layers": 2, "dropout": 0.2},
-            "index": {"sources": ("behavior", "semantic")},
+            "index": {"sources": ("behavior", "semantic"), "k": 256},
             "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04},
             "tuning": {
                 "max_steps": 1700,
@@ -177,7 +177,7 @@ class EagerConfig(ModelConfig):
             },
             "annealing": {"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
         },
-        "gpu": {},
+        "gpu": {"index": {"k": 256}},
     }
 
     def resolved(self, device: str) -> EagerConfig:
