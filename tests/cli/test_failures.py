@@ -97,7 +97,9 @@ sys.exit(main())
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c(toy: str, tmp_path: Path) -> None:
-    process = start("run", "fake", "-d", toy, code=SLOW.format(seconds=60))
+    # A shell's background job ignores SIGINT, and its children inherit that: the test must not depend on who started it.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    process = start("run", "fake", "-d", toy, code=listen + SLOW.format(seconds=60))
     _wait_for(tmp_path / "fits")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
