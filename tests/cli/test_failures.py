@@ -97,7 +97,7 @@ sys.exit(main())
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c(toy: str, tmp_path: Path) -> None:
-    # A shell's background job ignores SIGINT, and its children inherit that: the test must not depend on who started it.
+    # A shell's background job ignores SIGINT and its children inherit that: who started the tests must not matter.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = start("run", "fake", "-d", toy, code=listen + SLOW.format(seconds=60))
     _wait_for(tmp_path / "fits")
