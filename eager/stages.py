@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from eager.batches import Batches
 from eager.config import AnnealingConfig, EagerConfig, StageConfig, Task
@@ -70,19 +69,18 @@ def annealing(tuned: Tuned, context: RunContext) -> Outcome:
     return outcome
 
 
-def trained_parameters(model: nn.Module) -> int:
+def trained_parameters(model: CodeLM) -> int:
     """How many numbers the stages train: everything but the backbone's vocabulary."""
-    frozen = {id(parameter) for parameter in model.embedding.parameters()} if isinstance(model, CodeLM) else set()
+    frozen = {id(parameter) for parameter in model.embedding.parameters()}
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in frozen)
 
 
 def _code_groups(tuned: Tuned, config: StageConfig) -> list[Group]:
     """Code rows, and what is learned with them: the scale of their logits, the projectors."""
     model = tuned.model
-    rows = [model.code_in] if model.code_out is model.code_in else [model.code_in, model.code_out]
     projectors = [] if tuned.contrast is None else list(tuned.contrast.parameters())
     return [
-        Group(rows, config.code_rate, config.weight_decay),
+        Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
         Group([model.scale, *projectors], config.code_rate / 3),
     ]
 

@@ -29,7 +29,7 @@ class CodeLM(nn.Module):
     embedding: nn.Embedding
     text_head: torch.Tensor
 
-    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, tied: bool = False, dropout: float = 0.0) -> None:
+    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0) -> None:
         super().__init__()
         self.body = backbone.body
         self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
@@ -40,7 +40,7 @@ class CodeLM(nn.Module):
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         width, codes = backbone.width, sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
-        self.code_out = self.code_in if tied else nn.Parameter(torch.empty(codes, width))
+        self.code_out = nn.Parameter(torch.empty(codes, width))
         self.scale = nn.Parameter(torch.ones(()))
         self.reset_codes(torch.randn(codes, width))
 
@@ -51,8 +51,7 @@ class CodeLM(nn.Module):
         typical = rows[: min(len(rows), 4096)].float().std()
         unit = directions / directions.std().clamp(min=1e-9)
         self.code_in.copy_(unit * typical)
-        if self.code_out is not self.code_in:
-            self.code_out.copy_(unit * typical)
+        self.code_out.copy_(unit * typical)
         norm = next((p for name, p in self.body.named_parameters() if name in ("norm.weight", "ln_f.weight")), None)
         state = 1.0 if norm is None else norm.float().pow(2).mean().sqrt().item()
         self.scale.fill_(1.0 / (state * typical.item() * self.code_in.shape[1] ** 0.5))
