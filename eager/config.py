@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eager.behavior import BehaviorConfig
+from harness.generative.scoring import Normalise
 from harness.protocol.recommender import ModelConfig
 
 Source = Literal["semantic", "behavior"]
-Normalise = Literal["level", "children"]
 Task = Literal["seqrec", "item2index", "index2item"]
 
 

@@ -9,18 +9,18 @@ generation settings are not read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
 from harness.generative.code_lm import CodeLM
+from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NOBODY
 
 MINUS = float("-inf")
-Normalise = Literal["level", "children"]
 
 
 @dataclass

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from harness.generative.beam import Normalise, beam_search
+from harness.generative.beam import beam_search
 from harness.generative.code_lm import CodeLM
+from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, autocast
 from harness.protocol.context import RunContext
