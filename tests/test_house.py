@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eager": LOWER | {"harness.generative"},
     "baselines": LOWER | {"harness.generative"},
     "harness.reports": LOWER | {"harness.evaluation", "harness.store"},
+    "harness.bench": LOWER | {"harness.evaluation", "harness.generative", "harness.registry"},
     "harness.jobs": LOWER | {"harness.evaluation", "harness.registry", "harness.store"},
 }
 TOP = {
@@ -40,10 +41,10 @@ TOP = {
 
 # Heavy library → the rooms that may import it.
 HOMES: dict[str, set[str]] = {
-    "ranx": {"harness.evaluation"},
+    "ranx": {"harness.evaluation", "harness.bench"},  # the bench has the usual way beside ours
     "typer": {"harness.cli"},
     "recbole": {"baselines.recbole"},
-    "transformers": {"harness.generative", "eager", "baselines"},
+    "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},
 }
 LONGEST, MEDIAN = 300, 150

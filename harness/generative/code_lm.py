@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.generative.backbone import Backbone
+from harness.generative.normaliser import text_normaliser
 
 
 class CodeLM(nn.Module):
@@ -34,7 +35,7 @@ class CodeLM(nn.Module):
         self.body = backbone.body
         self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
         self.register_buffer("text_head", backbone.head, persistent=False)
-        self.vocabulary = backbone.vocabulary
+        self.vocabulary, self.eos = backbone.vocabulary, backbone.eos
         self.sizes = tuple(sizes)
         self.dropout = dropout
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
@@ -79,3 +80,22 @@ class CodeLM(nn.Module):
     def text_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the backbone's own vocabulary, (*states.shape[:-1], vocabulary)."""
         return functional.linear(states, self.text_head.to(states.dtype)).float()
+
+    def code_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of all code tokens, level after level, (*states.shape[:-1], code tokens)."""
+        return functional.linear(states, self.code_out.to(states.dtype)).float() * self.scale
+
+    def eos_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logit of the end-of-sequence token, (*states.shape[:-1],)."""
+        return functional.linear(states, self.text_head[self.eos : self.eos + 1].to(states.dtype)).float()[..., 0]
+
+    def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary, text then codes, (*states.shape[:-1], vocabulary + code tokens): what
+        `generate` scores. Large: `log_normaliser` gives the sum that most callers want it for."""
+        return torch.cat([self.text_logits(states), self.code_logits(states)], dim=-1)
+
+    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
+        """log Σ exp over the whole vocabulary, text and codes, float32 (*states.shape[:-1]): a token's exact
+        log-probability is its logit minus this. Gradients reach the states and the code rows, as through the logits."""
+        text = text_normaliser(states, self.text_head)
+        return torch.logaddexp(text, self.code_logits(states).logsumexp(dim=-1))

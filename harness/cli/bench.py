@@ -1,0 +1,113 @@
+"""`harness bench decode|train|index|metrics`: the engine against the usual way, paired, with equality asserted."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import AsJson, MaybeDataset
+from harness.cli.output import note, print_json, print_table, stdout_kept
+
+if TYPE_CHECKING:
+    from harness.bench.paired import Options, Outcome
+
+Users = Annotated[int | None, typer.Option("--users", min=1, help="Users measured.", show_default="by benchmark")]
+Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index: of the catalogue).")]
+Beams = Annotated[int | None, typer.Option("--beams", min=1, help="Beams of the search.", show_default="20")]
+Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Only the first layers.", show_default="all")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Users (or samples) computed at once.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=3, help="Both sides are timed this often; medians count.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of what is drawn.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(help="The engine against the usual way: paired in one run, equality asserted.")
+    group.callback(invoke_without_command=True)(_help)
+    for command in (decode, train, index, metrics):
+        group.command()(command)
+    app.add_typer(group, name="bench")
+
+
+def _help(context: typer.Context) -> None:
+    """The engine against the usual way: paired in one run, equality asserted."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def decode(
+    dataset: MaybeDataset = None,
+    users: Users = None,
+    items: Items = None,
+    beams: Beams = None,
+    layers: Layers = None,
+    batch: Batch = None,
+    rounds: Rounds = 3,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Constrained beam search against transformers' `generate` with the same trie."""
+    from harness.bench.paired import Options
+
+    _measure("decode", Options(dataset, users, items, beams, layers, batch, rounds, seed), as_json)
+
+
+def train(
+    dataset: MaybeDataset = None,
+    users: Users = None,
+    items: Items = None,
+    layers: Layers = None,
+    batch: Batch = None,
+    rounds: Rounds = 3,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """All next items of a user in one pass against one sample a next item, sorted by length."""
+    from harness.bench.paired import Options
+
+    _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed), as_json)
+
+
+def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
+    """The balanced tree against k-means with the leaves repaired by assignment."""
+    from harness.bench.paired import Options
+
+    _measure("index", Options(items=items, rounds=rounds, seed=seed), as_json)
+
+
+def metrics(
+    users: Users = None, items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False
+) -> None:
+    """Metrics by ranx's array functions against its dictionaries."""
+    from harness.bench.paired import Options
+
+    _measure("metrics", Options(users=users, items=items, rounds=rounds, seed=seed), as_json)
+
+
+def _measure(name: str, options: Options, as_json: bool) -> None:
+    """Runs `harness.bench.NAME.measure` and prints its outcome; differing results are a fault of the program."""
+    with stdout_kept():
+        outcome: Outcome = import_module(f"harness.bench.{name}").measure(options)
+        document = outcome.document()
+    if as_json:
+        print_json(document)
+    else:
+        rows = [{"side": side, **document[side]} for side in ("ours", "reference")]
+        for row in rows:
+            row |= {"median_seconds": f"{row['median_seconds']:.3f}", "per_second": f"{row['per_second']:.2f}"}
+        print_table(
+            rows,
+            {
+                "side": "",
+                "name": "what",
+                "units": document["unit"],
+                "median_seconds": "seconds",
+                "per_second": "a second",
+            },
+        )
+        print(f"ratio {document['ratio']:.2f}, results {'identical' if outcome.identical else 'DIFFERENT'}")
+    if not outcome.identical:
+        note(f"harness: the two sides of bench {name} gave different results: {document['checks']}")
+        raise typer.Exit(1)
