@@ -22,7 +22,7 @@ from harness.home import home
 from harness.jobs.job import Job
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
-from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
+from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
@@ -130,8 +130,9 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         recommender.save(folder.model)
     metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
+    events = read_events(folder.log)
     cost = Cost(
-        train_seconds=seconds_between(read_events(folder.log), TRAIN, TRAINED),
+        train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
         eval_seconds=eval_seconds,
         eval_users_per_second=len(split.test.requests) / eval_seconds,
         peak_memory_mb=memory.peak_mb,
@@ -146,7 +147,7 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         "peak_device_memory_mb": device_memory_mb(job.device),
     }
     measured = Measured(metrics, cost, integrity, details)
-    return claim.finish(record_of(job, dataset, split, measured, read_events(folder.log)))
+    return claim.finish(record_of(job, dataset, split, measured, events))
 
 
 def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:

@@ -27,11 +27,14 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
     """The record of a run made here; `events` is its log."""
     outcome = job.outcome(dataset, split)
     sessions = [event for event in events if event.get("event") == "session"]
+    model = dict(measured.details.get("model", {}))
+    comprehension = model.pop("comprehension", None)
     details = {
         "configuration": outcome.settings,
         "sessions": len(sessions),
         "data_notes": dataset.notes,
         **measured.details,
+        "model": model,
     }
     return Record(
         schema=SCHEMA,
@@ -48,6 +51,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         env=environment(outcome.code_version),
         started=datetime.fromisoformat(sessions[0]["time"]),
         finished=datetime.now(UTC),
+        comprehension=plain(comprehension),
         details=plain(details),
     )
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
 
+ASIDE, BACK = "aside", "back"  # the events between which the training clock stands
+
 
 class Stage(Protocol):
     """One bar of progress."""
@@ -78,6 +80,15 @@ class RunContext:
             yield stage
         finally:
             self.reporter.close(stage)
+
+    @contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Measuring while `fit` runs: the seconds of the block are not counted as training."""
+        self.event(event=ASIDE, what=what)
+        try:
+            yield
+        finally:
+            self.event(event=BACK, what=what)
 
     def event(self, **fields: Any) -> None:
         """One line of the run's log."""

@@ -59,8 +59,8 @@ class Metrics(_Part):
 
 class Cost(_Part):
     """Measured, never estimated; None where nothing was measured. Seconds are wall time: `train_seconds` of `fit` over
-    all sessions of an interrupted run, `eval_seconds` of ranking the test cases. `peak_memory_mb` (2**20 bytes) is of
-    this process and its children."""
+    all sessions of an interrupted run, less what it measured on the way, `eval_seconds` of ranking the test cases.
+    `peak_memory_mb` (2**20 bytes) is of this process and its children."""
 
     train_seconds: float | None = None
     eval_seconds: float | None = None
@@ -94,7 +94,8 @@ class Env(_Part):
 
 class Record(_Part):
     """One stored run. `details` is open: `configuration` (hash of the model's settings and code version: runs that
-    share it differ by seed only), what the model's `record()` returned, and notes of the harness."""
+    share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
+    what a language model still understands, stage by stage, as it measured it; None for every other model."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str
@@ -111,6 +112,7 @@ class Record(_Part):
     env: Env
     started: AwareDatetime
     finished: AwareDatetime
+    comprehension: dict[str, Any] | None = None
     details: dict[str, Any] = Field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:

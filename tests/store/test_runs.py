@@ -117,6 +117,7 @@ def test_records_refuse_what_is_not_theirs() -> None:
     assert Record.model_validate(document()).document() == document() | {
         "started": "2026-01-01T12:00:00Z",
         "finished": "2026-01-01T12:00:00Z",
+        "comprehension": None,
     }
 
 
