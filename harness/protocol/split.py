@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.data.dataset import Dataset, ItemText
+from harness.data.dataset import Canonical, Dataset, ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
@@ -43,6 +43,17 @@ class TrainingData:
     def fingerprint(self) -> str:
         """Hash of every row that a model trained on this has seen: the provenance of what it makes."""
         return fingerprint(self.items, self.sequences.values, self.sequences.offsets)
+
+    @cached_property
+    def rows_fingerprint(self) -> str:
+        """The same rows under their raw item ids, free of the order of users and items: what an artefact's provenance
+        names, so that it holds for the same data read from another layout."""
+        order = Canonical.of((), self.items)
+        named = Ragged(order.item_ranks[self.sequences.values], self.sequences.offsets)
+        rows = sorted(row.tobytes() for row in named if len(row))
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        values = np.frombuffer(b"".join(rows), dtype=np.int64)
+        return fingerprint([self.items[item] for item in order.items], values, lengths)
 
     def counts(self) -> np.ndarray:
         """Training interactions an item, int64, shape (n_items,)."""
