@@ -25,8 +25,8 @@ class StageKeeper:
         self.folder = None if folder is None else folder / stage.replace(" ", "-")
         self.parameters, self.optimizer = parameters, optimizer
 
-    def keep(self, step: int, losses: list[float]) -> None:
-        """Writes the state after `step` steps."""
+    def keep(self, step: int, losses: list[float], seconds: float) -> None:
+        """Writes the state after `step` steps and `seconds`, counted over all sessions."""
         if self.folder is None:
             return
         tensors = {}
@@ -38,7 +38,7 @@ class StageKeeper:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         save_file(tensors, new / "state.safetensors")
-        (new / "stage.json").write_text(json.dumps({"step": step, "losses": losses}))
+        (new / "stage.json").write_text(json.dumps({"step": step, "losses": losses, "seconds": seconds}))
         old = self.folder.with_name(f"{self.folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.folder.exists():
@@ -46,13 +46,14 @@ class StageKeeper:
         new.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
 
-    def restore(self) -> tuple[int, list[float]]:
-        """Steps done and their last losses; (0, []) where nothing is kept. Changes parameters and optimiser."""
+    def restore(self) -> tuple[int, list[float], float]:
+        """Steps done, their last losses and the seconds they took; (0, [], 0) where nothing is kept. Changes
+        parameters and optimiser."""
         if self.folder is None:
-            return 0, []
+            return 0, [], 0.0
         found = next((f for f in (self.folder, self.folder.with_name(f"{self.folder.name}.old")) if f.is_dir()), None)
         if found is None:
-            return 0, []
+            return 0, [], 0.0
         state = json.loads((found / "stage.json").read_text())
         tensors = load_file(found / "state.safetensors")
         with torch.no_grad():
@@ -64,4 +65,4 @@ class StageKeeper:
                     for name in names
                     if not name.endswith(".value")
                 }
-        return int(state["step"]), list(state["losses"])
+        return int(state["step"]), list(state["losses"]), float(state["seconds"])

@@ -35,8 +35,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is tuned. The learning rate rises over the share `warmup` of the steps, then follows a half cosine
-    down to the share `floor` of its peak (`floor=1`: constant). Gradients are clipped to the norm `clip`."""
+    """How a stage is tuned. The learning rate rises over the share `warmup` of the stage, then follows a half cosine
+    down to the share `floor` of its peak (`floor=1`: constant). Gradients are clipped to the norm `clip`.
+
+    With `max_seconds` the stage also ends when it has computed for so long, all sessions together, and its schedule
+    follows whichever of steps and seconds is further on, so that models of any size get equal time and a whole
+    schedule. How many steps that makes depends on the machine: such a stage resumes, but not to the same digits.
+    """
 
     stage: str
     steps: int
@@ -45,15 +50,28 @@ class Plan:
     clip: float = 1.0
     precision: Precision = "float32"
     accumulate: int = 1
+    beta2: float = 0.98
+    max_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage: mean loss of its last steps, optimiser steps made, seconds in this process."""
+    """What became of a stage: mean loss of its last steps, optimiser steps made, seconds over all sessions."""
 
     loss: float
     steps: int
     seconds: float
+
+
+def reached(step: int, seconds: float, plan: Plan) -> int:
+    """The step that the schedule stands at, after `step` steps and `seconds`; `plan.steps` ends the stage.
+
+    >>> [reached(10, seconds, Plan("x", 100, max_seconds=60)) for seconds in (1, 30, 60)]
+    [10, 50, 100]
+    """
+    if plan.max_seconds is None:
+        return step
+    return max(step, min(plan.steps, int(plan.steps * seconds / plan.max_seconds)))
 
 
 def rate(step: int, plan: Plan) -> float:
@@ -88,33 +106,35 @@ def tune(groups: Sequence[Group], loss: Callable[[int, int], torch.Tensor], plan
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = torch.optim.AdamW(
         [{"params": list(g.parameters), "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups],
-        betas=(0.9, 0.98),
+        betas=(0.9, plan.beta2),
         fused=True,
     )
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer)
-    step, losses = keeper.restore()
-    begun, kept = time.monotonic(), time.monotonic()
+    step, losses, before = keeper.restore()
+    begun = kept = time.monotonic()
+    at = reached(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
             bar.advance(step)
-        while step < plan.steps:
+        while at < plan.steps:
             torch.manual_seed(derive_seed(context.seed, plan.stage, step))
-            share = rate(step, plan)
+            share = rate(at, plan)
             for group, setting in zip(optimizer.param_groups, groups, strict=True):
                 group["lr"] = setting.learning_rate * share
             losses.append(_one_step(optimizer, parameters, loss, step, plan, context.device))
             step += 1
+            seconds = before + time.monotonic() - begun
+            at = reached(step, seconds, plan)
             del losses[:-50]
             mean = sum(losses) / len(losses)
             bar.advance(1, loss=mean)
-            if step % 20 == 0 or step == plan.steps:
-                seconds = round(time.monotonic() - begun, 1)
-                peak = groups[0].learning_rate
-                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=peak * share, seconds=seconds)
-            if step == plan.steps or time.monotonic() - kept > KEEP_SECONDS:
-                keeper.keep(step, losses)
+            if step % 20 == 0 or at >= plan.steps:
+                now = groups[0].learning_rate * share
+                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=now, seconds=round(seconds, 1))
+            if at >= plan.steps or time.monotonic() - kept > KEEP_SECONDS:
+                keeper.keep(step, losses, seconds)
                 kept = time.monotonic()
-    return Outcome(sum(losses) / max(len(losses), 1), step, time.monotonic() - begun)
+    return Outcome(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)
 
 
 def _one_step(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.generative import tuning
-from harness.generative.tuning import Group, Plan, rate, tune
+from harness.generative.tuning import Group, Plan, rate, reached, tune
 from harness.protocol.context import RunContext, SilentReporter
 
 PLAN = Plan("stage", 60, warmup=0.1, precision="float32")
@@ -105,6 +105,52 @@ def test_the_schedule_rises_and_falls() -> None:
     assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
     assert rates[6:] == sorted(rates[6:], reverse=True) and rates[-1] < 0.01
     assert rate(59, replace(PLAN, floor=1.0)) == 1.0
+
+
+class Clock:
+    """Each look at it costs half a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.5
+        return self.now
+
+
+def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "time", Clock())
+    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    plan = replace(PLAN, max_seconds=20.0)
+    model, loss = problem()
+    groups = [Group(list(model.parameters()), 1e-2)]
+    whole = tune(groups, loss, plan, RunContext(3, tmp_path))
+    assert 0 < whole.steps < 60 and whole.seconds >= 20
+    unbound = tune(groups, loss, PLAN, RunContext(3, tmp_path))
+    assert unbound.steps == 60 and unbound.seconds > 40
+
+    kept = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    longer = replace(plan, max_seconds=40.0)
+    with pytest.raises(KeyboardInterrupt):
+        tune(groups, loss, longer, replace(kept, reporter=Stop(20)))
+    state = json.loads((tmp_path / "kept/stage/stage.json").read_text())
+    assert state["step"] == 19 and state["seconds"] > 10
+    second = tune(groups, loss, longer, kept)
+    assert 40 <= second.seconds < 45 and second.steps < 60
+    third = tune(groups, loss, longer, kept)
+    assert (third.steps, third.loss) == (second.steps, second.loss), "a complete stage is not run again"
+
+
+def test_the_schedule_of_a_timed_stage_is_whole() -> None:
+    plan = replace(PLAN, steps=1000, max_seconds=10.0)
+    rates = [rate(reached(step, step / 10, plan), plan) for step in range(100)]
+    assert reached(100, 10.0, plan) == 1000 and reached(5, 0.0, plan) == 5
+    assert max(rates) > 0.99 and rates[0] < 0.1 and rates[-1] < 0.01
+
+
+def test_the_second_decay_of_adam_is_read(tmp_path: Path) -> None:
+    one, other = tuned(RunContext(3, tmp_path)), tuned(RunContext(3, tmp_path), replace(PLAN, beta2=0.9))
+    assert not torch.equal(one[0], other[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:

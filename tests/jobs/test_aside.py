@@ -1,4 +1,4 @@
-"""What a model measures while it is fitted: its seconds are not training, its figures stand at the top of the record."""
+"""What a model measures while it is fitted: not counted as training, its figures at the top of the record."""
 
 from __future__ import annotations
 
