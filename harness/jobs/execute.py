@@ -110,6 +110,7 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         keep=folder.path,
         validation=Validation(split.valid.requests, lambda predictions: _judge(predictions, split.valid, protocol)),
         reporter=RunReporter(log, reporter),
+        validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,
     )
     reset_device_memory(job.device)
     try:
@@ -148,6 +149,13 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
     }
     measured = Measured(metrics, cost, integrity, details)
     return claim.finish(record_of(job, dataset, split, measured, events))
+
+
+def _held_out(fold: Fold, n_users: int) -> np.ndarray:
+    """The fold's answer of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
+    items = np.full(n_users, -1, dtype=np.int64)
+    items[fold.targets.users] = fold.targets.items
+    return items
 
 
 def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:

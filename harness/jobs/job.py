@@ -5,6 +5,7 @@ A job knows its key once the data are known; `harness.jobs.execute` does the wor
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,13 @@ class Job:
             configuration=self.settings.model.model_dump(mode="json"),
             code_version=self.entry.load().code_version,
             # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
-            data=f"{dataset.fingerprint}/{split.train.fingerprint}",
+            data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
             protocol=split.fingerprint,
             seed=self.seed,
         )
+
+    def _files(self, split: Split) -> tuple[Path, ...]:
+        return self.settings.model.files(split.train)
 
     def config_yaml(self) -> str:
         """The whole resolved configuration: given to `--config`, it makes this job again."""
@@ -92,6 +96,13 @@ def plan(model: str, options: RunOptions) -> list[Job]:
         if seed < 0:
             raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
     return [Job(entry, dataset, settings, seed, device) for seed in dict.fromkeys(seeds)]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
 
 
 def _locate(dataset: str) -> str:

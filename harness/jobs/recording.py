@@ -52,6 +52,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         started=datetime.fromisoformat(sessions[0]["time"]),
         finished=datetime.now(UTC),
         comprehension=plain(comprehension),
+        leaks=list(job.settings.model.leaks()),
         details=plain(details),
     )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
 
@@ -62,6 +64,8 @@ class RunContext:
     between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an index
     file), or None. `checkpoint`: this run's folder for what a resumed run needs
     (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
+    `validation_items`: the held-out validation item of each user, int64 (n_users,), -1 where there is none; given only
+    to a model whose configuration declares that it leaks (`ModelConfig.leaks`), else None.
     """
 
     seed: int
@@ -71,6 +75,7 @@ class RunContext:
     validation: Validation | None = None
     reporter: Reporter = field(default_factory=SilentReporter)
     keep: Path | None = None
+    validation_items: np.ndarray | None = None
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:

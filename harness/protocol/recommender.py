@@ -31,6 +31,15 @@ class ModelConfig(BaseModel):
         """This configuration with everything decided that depends on the machine, as it goes into the run's key."""
         return self
 
+    def leaks(self) -> tuple[str, ...]:
+        """Plain sentences, one for each way in which this configuration lets the model see held-out rows. Only a model
+        that declares one is given them (`RunContext.validation_items`), and every table marks its runs."""
+        return ()
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """The files that this configuration reads besides the data set: their content is part of the run's key."""
+        return ()
+
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 

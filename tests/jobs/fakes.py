@@ -27,6 +27,14 @@ class FakeConfig(ModelConfig):
     kind: Literal["a", "b"] = "a"
     levels: tuple[int, ...] = (1, 2)
     layer: Layer = Layer()
+    peek: bool = False
+    words: str | None = None
+
+    def leaks(self) -> tuple[str, ...]:
+        return ("it peeks at validation items",) if self.peek else ()
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        return (Path(self.words),) if self.words else ()
 
 
 class Fake(Recommender[FakeConfig]):
@@ -37,9 +45,11 @@ class Fake(Recommender[FakeConfig]):
     resumed: ClassVar[list[bool]] = []  # whether each `fit` found a checkpoint
     validated: ClassVar[dict[str, float]] = {}
     asked: ClassVar[list[int]] = []
+    shown: ClassVar[np.ndarray | None] = None  # the held-out items that the last `fit` was given
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         assert context.checkpoint is not None and context.validation is not None
+        type(self).shown = context.validation_items
         mark = context.checkpoint / "state.json"
         type(self).resumed.append(mark.exists())
         mark.write_text("{}")
