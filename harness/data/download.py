@@ -1,0 +1,269 @@
+"""Fetches public raw files: several sources, continued where a connection dropped, checked by size and SHA-256.
+
+A file has its final name only when it is whole and right; until then it is `NAME.part`, which the same command
+continues. pooch, the usual choice for known hashes, begins a broken download anew: too dear for files of gigabytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import requests
+
+OFFLINE = "HARNESS_OFFLINE"
+ATTEMPTS = 3  # of one source, before the next one is asked
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 2**18
+KIB = 1024
+HTML = (b"<!doctype html", b"<html")
+
+
+class Bar(Protocol):
+    """One bar of progress."""
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None: ...
+
+
+class Progress(Protocol):
+    """What shows bars: any `Reporter` of the protocol room."""
+
+    def open(self, name: str, total: int | None) -> Any: ...
+
+    def close(self, stage: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file by its final name, the addresses that have it (tried in order), and what it must be where that is known:
+    `size` in bytes, `sha256` in hexadecimal digits."""
+
+    name: str
+    urls: tuple[str, ...]
+    size: int | None = None
+    sha256: str | None = None
+
+
+class _Broken(Exception):
+    """The transfer stopped; asking again may continue it."""
+
+
+class _Wrong(Exception):
+    """This source does not have the file."""
+
+
+def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, attempts: int = ATTEMPTS) -> Path:
+    """The file in `folder`, downloaded unless it is there. Two processes that ask for it fetch it once.
+
+    Raises `InputError`, with what each source said, where no source gives it whole and right; what has come is kept in
+    `NAME.part`, and the next call goes on from there. With `HARNESS_OFFLINE=1` nothing is asked of the network.
+    """
+    from filelock import FileLock
+
+    target = folder / file.name
+    if target.exists():
+        return _held(target, file)
+    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+        mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
+        raise InputError(f"not here, and {OFFLINE}=1 forbids to download it", where=str(target), mend=mend)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{file.name}.lock"):
+        if target.exists():
+            return _held(target, file)
+        said = []
+        for url in file.urls:
+            try:
+                _from_source(url, file, target, progress, attempts)
+                return target
+            except (_Broken, _Wrong) as error:
+                said.append(f"{url}: {error}")
+    part = _part(target)
+    came = part.stat().st_size if part.exists() else 0
+    again = f"{came:,} bytes are kept, and the same command continues" if came else "try the same command again later"
+    mend = f"{again}; or put the file into {folder} yourself"
+    raise InputError(f"could not be downloaded ({'; '.join(said)})", where=file.name, mend=mend)
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal digits."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _held(target: Path, file: RemoteFile) -> Path:
+    """The file that is there, if it is the right one."""
+    if (what := _mismatch(target, file)) is not None:
+        raise InputError(what, where=str(target), mend="remove it, so that it is downloaded again")
+    return target
+
+
+def _mismatch(path: Path, file: RemoteFile) -> str | None:
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"{size:,} bytes, where {file.size:,} are expected"
+    if file.sha256 is not None and (digest := sha256_of(path)) != file.sha256.lower():
+        return f"SHA-256 {digest[:16]}…, where {file.sha256[:16].lower()}… is expected"
+    return None
+
+
+def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | None, attempts: int) -> None:
+    """Asks one address until the file is whole; each attempt goes on where the last one stopped."""
+    import requests
+
+    part = _part(target)
+    with requests.Session() as session:
+        for left in reversed(range(attempts)):
+            begun = part.exists()
+            try:
+                _transfer(session, url, file, part, progress)
+                if (what := _mismatch(part, file)) is None:
+                    break
+                _discard(part)
+                if not begun:
+                    raise _Wrong(what)
+                raise _Broken(f"{what}; what was kept of an earlier attempt is thrown away")
+            except _Broken:
+                if not left:
+                    raise
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    os.replace(part, target)
+    _discard(part)
+
+
+def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path, progress: Progress | None) -> None:
+    """One request, appended to what is there. Raises `_Broken` where the connection fails, `_Wrong` for an answer that
+    is not the file."""
+    import requests
+
+    have, headers = _kept(part, url, file)
+    try:
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == 416 and have and have == (file.size or _total(answer, have)):
+                return
+            have = _accepted(answer, have, part)
+            total = _total(answer, have)
+            if file.size is not None and total is not None and total != file.size:
+                raise _Wrong(f"it has {total:,} bytes, where {file.size:,} are expected")
+            _room(part, (total or 0) - have)
+            _note_state(part, url, answer)
+            _write(answer, part, have, total, _Shown(progress, file.name, total, have))
+    except requests.RequestException as error:
+        came = part.stat().st_size if part.exists() else 0
+        raise _Broken(f"the connection failed after {came:,} bytes ({type(error).__name__})") from error
+
+
+def _accepted(answer: requests.Response, have: int, part: Path) -> int:
+    """How many of the kept bytes the answer goes on from: all of them (206) or none (200)."""
+    status = answer.status_code
+    if status == 416 or (status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
+        _discard(part)
+        raise _Broken("it cannot continue what is kept; begun anew")
+    if status >= 500 or status in (408, 429):
+        raise _Broken(f"the server says {status} {answer.reason}")
+    if status not in (200, 206):
+        raise _Wrong(f"the server says {status} {answer.reason}")
+    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise _Wrong("an HTML page came instead of the file (it has moved, or asks for a login)")
+    return have if status == 206 else 0
+
+
+def _write(answer: requests.Response, part: Path, have: int, total: int | None, shown: _Shown) -> None:
+    with shown, part.open("r+b" if part.exists() else "wb") as out:
+        out.truncate(have)
+        out.seek(have)
+        for chunk in answer.iter_content(CHUNK):
+            if out.tell() == 0 and chunk.lstrip()[:16].lower().startswith(HTML):
+                raise _Wrong("an HTML page came instead of the file (it has moved, or asks for a login)")
+            out.write(chunk)
+            out.flush()
+            shown.reach(out.tell())
+        came = out.tell()
+    if total is not None and came < total:
+        raise _Broken(f"the connection ended after {came:,} of {total:,} bytes")
+
+
+class _Shown:
+    """A bar in KiB that starts where the file starts."""
+
+    def __init__(self, progress: Progress | None, name: str, total: int | None, have: int) -> None:
+        self._progress, self._done = progress, 0
+        self._asked = (f"{name} (KiB)", None if total is None else -(-total // KIB))
+        self._have = have
+
+    def __enter__(self) -> _Shown:
+        self._bar: Bar | None = self._progress.open(*self._asked) if self._progress else None
+        self.reach(self._have)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._progress:
+            self._progress.close(self._bar)
+
+    def reach(self, size: int) -> None:
+        """`size` bytes are there."""
+        steps = -(-size // KIB) - self._done
+        if self._bar is not None and steps:
+            self._bar.advance(steps)
+        self._done += steps
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _state(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _discard(part: Path) -> None:
+    for path in (part, _state(part)):
+        path.unlink(missing_ok=True)
+
+
+def _kept(part: Path, url: str, file: RemoteFile) -> tuple[int, dict[str, str]]:
+    """How much may be continued, and the headers that ask for the rest. Where a hash guards the result, any source may
+    continue what another began; otherwise only the same source, and only while it has the same content."""
+    headers = {"Accept-Encoding": "identity"}
+    have = part.stat().st_size if part.exists() else 0
+    state: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        state = json.loads(_state(part).read_text(encoding="utf-8"))
+    same = state.get("url") == url and bool(state.get("validator"))
+    if not have or not (same or file.sha256) or (file.size is not None and have > file.size):
+        return 0, headers
+    headers["Range"] = f"bytes={have}-"
+    if same:
+        headers["If-Range"] = state["validator"]
+    return have, headers
+
+
+def _note_state(part: Path, url: str, answer: requests.Response) -> None:
+    tag = answer.headers.get("ETag", "")
+    validator = answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+    _state(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _total(answer: requests.Response, have: int) -> int | None:
+    """The size of the whole file, as the answer states it."""
+    stated = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if stated.isdigit():
+        return int(stated)
+    length = answer.headers.get("Content-Length", "")
+    return have + int(length) if length.isdigit() and answer.status_code in (200, 206) else None
+
+
+def _room(part: Path, needed: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        what = f"{needed:,} bytes are to come, and {free:,} are free"
+        raise InputError(what, where=str(part.parent), mend="free some space; the same command continues")
