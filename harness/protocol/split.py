@@ -22,7 +22,8 @@ FEWEST = 3  # interactions that a user needs: one to train on, one to validate, 
 class TrainingData:
     """All that a model may learn from: the training part of each user, and the catalogue with its text.
 
-    `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item.
+    `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item. `users` are the
+    raw ids, for files that name users.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class TrainingData:
     sequences: Ragged
     text: Sequence[ItemText] | None
     max_history: int
+    users: tuple[str, ...] = ()
 
     @property
     def n_users(self) -> int:
@@ -99,7 +101,7 @@ def leave_one_out(dataset: Dataset, protocol: Protocol) -> Split:
         fold: _fold(fold, dataset.sequences, held_out, protocol.max_history)
         for fold, held_out in (("valid", 2), ("test", 1))
     }
-    data = TrainingData(dataset.name, dataset.items, train, dataset.text, protocol.max_history)
+    data = TrainingData(dataset.name, dataset.items, train, dataset.text, protocol.max_history, dataset.users)
     mark = _mark(dataset, protocol, train, *folds.values())
     return Split(protocol, data, folds["valid"], folds["test"], mark)
 
