@@ -1,0 +1,112 @@
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) on a backbone: put on in place, merged, or kept as files of their own.
+
+Owns what peft is asked for. An adapter sits on every linear projection of attention and MLP, found by what a module is
+(`nn.Linear`, or the `Conv1D` of GPT-2), never by its name, so that any family of backbones gets the same treatment:
+W' = W + (alpha / rank) · B A, with A (rank, in) drawn and B (out, rank) zero at first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+PREFIX = "base_model.model."  # what peft writes before a name, so that its `PeftModel.from_pretrained` reads the files
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """Rank, scale numerator and the dropout on what the adapter reads."""
+
+    rank: int
+    alpha: float
+    dropout: float
+
+
+def attach(body: nn.Module, shape: AdapterShape, seed: int) -> list[nn.Parameter]:
+    """Puts a fresh adapter on `body` and freezes the rest of it; gives the adapter's parameters, float32."""
+    from peft import LoraConfig
+
+    torch.manual_seed(seed)
+    alpha = cast(int, shape.alpha)  # peft computes with any number
+    return _inject(body, LoraConfig(r=shape.rank, lora_alpha=alpha, lora_dropout=shape.dropout, **_everywhere()))
+
+
+def merge(body: nn.Module) -> None:
+    """Adds the adapter's product to the weights that it sits on and takes it off; nothing where there is none."""
+    for name, layer in list(_layers(body)):
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(body.get_submodule(parent), child, layer.get_base_layer())
+
+
+def attached(body: nn.Module) -> bool:
+    """Whether an adapter sits on `body`."""
+    return any(True for _ in _layers(body))
+
+
+def plain_name(name: str) -> str | None:
+    """A parameter's name as it is without the adapter; None for the adapter's own parameters.
+
+    >>> plain_name("layers.0.mlp.up_proj.base_layer.weight"), plain_name("layers.0.mlp.up_proj.lora_A.default.weight")
+    ('layers.0.mlp.up_proj.weight', None)
+    """
+    return None if ".lora_" in name else name.replace(".base_layer.", ".")
+
+
+def save_adapter(body: nn.Module, folder: Path) -> None:
+    """Writes the adapter alone, in peft's own layout."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = get_peft_model_state_dict(body)
+    weights = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in found.items()}
+    save_file(weights, folder / WEIGHTS)
+    cast("LoraConfig", cast(Any, body).peft_config["default"]).save_pretrained(str(folder))
+
+
+def load_adapter(body: nn.Module, folder: Path) -> None:
+    """Puts a saved adapter on `body`. Raises `ValueError` where it does not fit."""
+    from peft import LoraConfig, set_peft_model_state_dict
+
+    weights = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    try:
+        _inject(body, cast(LoraConfig, LoraConfig.from_pretrained(str(folder))))
+        result = set_peft_model_state_dict(body, weights)
+    except (ValueError, RuntimeError) as error:  # modules or sizes that are not there
+        raise ValueError(f"{folder} holds another model's adapter: {error}") from error
+    if result.unexpected_keys or any(".lora_" in name for name in result.missing_keys):
+        raise ValueError(f"{folder} holds another model's adapter")
+
+
+def _everywhere() -> dict[str, Any]:
+    return {"target_modules": "all-linear", "bias": "none"}
+
+
+def _inject(body: nn.Module, config: LoraConfig) -> list[nn.Parameter]:
+    from peft import inject_adapter_in_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
+        warnings.simplefilter("ignore", UserWarning)  # and finds out by itself that GPT-2's weights are transposed
+        inject_adapter_in_model(config, body)
+    own = [parameter for name, parameter in body.named_parameters() if ".lora_" in name]
+    for parameter in own:
+        parameter.data = parameter.data.float()  # small steps would be lost in bfloat16
+    return own
+
+
+def _layers(body: nn.Module) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer
+
+    return ((name, module) for name, module in body.named_modules() if isinstance(module, LoraLayer))

@@ -1,0 +1,75 @@
+"""What a `CodeLM` says of plain text: how likely it finds it, and how it goes on. The text vocabulary alone counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from harness.generative.code_lm import CodeLM
+from harness.generative.tuning import Precision, autocast
+
+SPAN = 256  # tokens read at once
+BATCH = 64  # prompts continued at once
+
+
+@torch.inference_mode()
+def perplexity(model: CodeLM, texts: Iterable[Sequence[int]], device: str, precision: Precision) -> float | None:
+    """exp of the mean negative log-likelihood (nats) a token, over all `texts` (token ids of the text vocabulary), each
+    read in spans of `SPAN` tokens. The first token of a span has nothing before it and is not scored; None where none
+    is. Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
+    total, scored = 0.0, 0
+    for text in texts:
+        for begin in range(0, len(text), SPAN):
+            ids = torch.tensor([list(text[begin : begin + SPAN])], device=device)
+            if ids.shape[1] < 2:
+                continue
+            with autocast(device, precision):
+                logits = model.text_logits(model.states(ids)[:, :-1])
+            loss = functional.cross_entropy(logits.float().flatten(0, 1), ids[0, 1:], reduction="sum")
+            total, scored = total + float(loss), scored + ids.shape[1] - 1
+    return math.exp(min(total / scored, 700.0)) if scored else None
+
+
+@torch.inference_mode()
+def continuations(
+    model: CodeLM, prompts: Sequence[Sequence[int]], limit: int, device: str, precision: Precision
+) -> list[list[int]]:
+    """The likeliest next text token, again and again, up to the end-of-sequence token (left out) or `limit` tokens.
+
+    Prompts may hold code tokens; those of one length are computed together, so that nothing is padded and an answer
+    does not depend on its neighbours.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    lengths = np.array([len(prompt) for prompt in prompts])
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        for begin in range(0, len(rows), BATCH):
+            batch = rows[begin : begin + BATCH]
+            ids = torch.tensor([list(prompts[row]) for row in batch], device=device)
+            with autocast(device, precision):
+                said = _greedy(model, ids, limit)
+            for row, tokens in zip(batch, said.tolist(), strict=True):
+                answers[row] = tokens[: tokens.index(model.eos)] if model.eos in tokens else tokens
+    return answers
+
+
+def _greedy(model: CodeLM, ids: torch.Tensor, limit: int) -> torch.Tensor:
+    """Token ids, (batch, up to `limit`); what stands behind a row's end-of-sequence token means nothing."""
+    cache: Any = DynamicCache(config=model.body.config)
+    said: list[torch.Tensor] = []
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    step = ids
+    for _ in range(limit):
+        states = model.states(step, past_key_values=cache, use_cache=True)[:, -1]
+        said.append(model.text_logits(states).argmax(dim=-1))
+        ended |= said[-1] == model.eos
+        if bool(ended.all()):
+            break
+        step = said[-1][:, None]
+    return torch.stack(said, dim=1)
