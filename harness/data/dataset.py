@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+
+# what orders a user's interactions: timestamps, or the lines as they stand
+Order = Literal["time", "file"]
+ORDERS: tuple[Order, ...] = ("time", "file")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Dataset:
     User and item ids inside the harness are positions in `users` and `items` (raw ids as strings, in order of first
     appearance in the source). `sequences[u]` holds item ids, oldest first. `timestamps` (seconds since 1970, aligned
     with `sequences.values`) is None where the source states only an order. `text[i]` belongs to item `i`; None where
-    the source has no text at all. `notes` says in words what the reader did (ties, dropped rows).
+    the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
+    what did not make it into the data set, each with its reason.
     """
 
     name: str
@@ -76,6 +82,7 @@ class Dataset:
     text: tuple[ItemText, ...] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    lost: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
@@ -94,6 +101,11 @@ class Dataset:
     @property
     def interactions(self) -> int:
         return len(self.sequences.values)
+
+    @property
+    def order(self) -> Order:
+        """`time` where timestamps order a user's interactions, `file` where the source's own order is taken."""
+        return "file" if self.timestamps is None else "time"
 
     @cached_property
     def canonical(self) -> Canonical:

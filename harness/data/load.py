@@ -7,24 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.catalogue import catalogue_entries, catalogue_entry
-from harness.data.columns import INTERACTIONS_CSV
-from harness.data.dataset import Dataset
-from harness.data.readers import atomic, lcrec, tables
-from harness.errors import InputError
+from harness.data.columns import INTERACTIONS_CSV, INTERACTIONS_PARQUET
+from harness.data.dataset import ORDERS, Dataset, Order
+from harness.data.readers import atomic, columnar, lcrec, tables
+from harness.errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way of laying out a folder: its interactions file is `NAME` + `ending` (CSV: always the same file)."""
+    """One way of laying out a folder: its interactions file is `NAME` + `ending`, or, for CSV and Parquet, always the
+    same file."""
 
     name: str
     ending: str
-    read: Callable[[Path, str], Dataset]
+    read: Callable[[Path, str, Order], Dataset]
 
     def names(self, folder: Path) -> list[str]:
         """What `NAME` may be in this folder."""
-        if self.ending == INTERACTIONS_CSV:
-            return [folder.resolve().name] if (folder / INTERACTIONS_CSV).is_file() else []
+        if self.ending in (INTERACTIONS_CSV, INTERACTIONS_PARQUET):
+            return [folder.resolve().name] if (folder / self.ending).is_file() else []
         return sorted(path.name.removesuffix(self.ending) for path in folder.glob(f"?*{self.ending}") if path.is_file())
 
 
@@ -32,19 +33,25 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
     Layout("LC-Rec", lcrec.INTERACTIONS, lcrec.read),
     Layout("RecBole atomic", atomic.INTERACTIONS, atomic.read),
     Layout("CSV", INTERACTIONS_CSV, tables.read),
+    Layout("Parquet", INTERACTIONS_PARQUET, columnar.read),
 )
 
 
-def load_dataset(name_or_path: str) -> Dataset:
-    """A registered name, else a folder in one of the three layouts.
+def load_dataset(name_or_path: str, order: str = "time") -> Dataset:
+    """A registered name, else a folder in one of the four layouts. With `order="file"` the lines of a folder's files
+    stand in the order in time, whatever their timestamps say.
 
     Raises `InputError` for an unknown name (with near names), a folder in no known layout, or files that are wrong.
     """
+    by = check_order(order)
     if (entry := catalogue_entries().get(name_or_path)) is not None:
+        if by == "file":
+            what = "--order file is for folders: a registered data set has its order already"
+            raise InputError(what, where=name_or_path, mend="leave --order out, or give the folder")
         return entry.load()
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        return read_folder(folder)
+        return read_folder(folder, by)
     if folder.exists():
         raise InputError("a file, where a folder is needed", where=name_or_path, mend="give the folder that holds it")
     if "/" in name_or_path or "\\" in name_or_path:
@@ -52,14 +59,23 @@ def load_dataset(name_or_path: str) -> Dataset:
     return catalogue_entry(name_or_path).load()  # which raises, with near names
 
 
-def read_folder(folder: Path) -> Dataset:
+def check_order(order: str) -> Order:
+    """`time` or `file`; `InputError` for anything else."""
+    for known in ORDERS:
+        if order == known:
+            return known
+    raise unknown_name("order", order, ORDERS, where="--order")
+
+
+def read_folder(folder: Path, order: Order = "time") -> Dataset:
     """The data set in a folder; which layout it has is seen from its files."""
     found = [(layout, names) for layout in LAYOUTS if (names := layout.names(folder))]
     if not found:
         raise InputError(
             "no interactions file of a known layout",
             where=str(folder),
-            mend="it needs NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic) or interactions.csv (CSV)",
+            mend="it needs NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic), interactions.csv or "
+            "interactions.parquet",
         )
     layout, names = found[0]
     own = folder.resolve().name
@@ -67,7 +83,7 @@ def read_folder(folder: Path) -> Dataset:
         listed = ", ".join(f"{name}{layout.ending}" for name in names)
         mend = "keep one, or name the folder after the one that counts"
         raise InputError(f"{len(names)} interactions files ({listed})", where=str(folder), mend=mend)
-    dataset = layout.read(folder, own if own in names else names[0])
+    dataset = layout.read(folder, own if own in names else names[0], order)
     if len(found) > 1:
         others = ", ".join(other.name for other, _ in found[1:])
         dataset = replace(dataset, notes=(*dataset.notes, f"read in the {layout.name} layout; {others} is there too"))

@@ -1,4 +1,4 @@
-"""The three layouts read right: ids, order in time, ties, text, what is left over."""
+"""The layouts read right: ids, order in time, ties, text, what is left over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from harness.data.dataset import Dataset, ItemText
 from harness.data.load import load_dataset
-from harness.data.readers.log import TIE_RULE
+from harness.data.readers.log import FILE_RULE, TIE_RULE
 from harness.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared/data"
@@ -131,3 +131,28 @@ def test_real_data(name: str, sizes: tuple[int, int, int]) -> None:
     data = load_dataset(str(SHARED / name))
     assert (len(data.users), len(data.items), data.interactions) == sizes
     assert (data.text is None) == (name == "instruments")
+
+
+@pytest.mark.parametrize("rows", ["u,a,0\nu,c,0\nu,b,0\nv,a,0\n", "u,a,5\nu,c,5\nu,b,5\nv,a,9\n"])
+def test_timestamps_that_state_no_order_need_order_file(rows: str, tmp_path: Path) -> None:
+    csv = write(tmp_path / "csv", interactions__csv=f"user,item,timestamp\n{rows}")
+    atomic = write(
+        tmp_path / "atomic", x__inter="user_id:token\titem_id:token\ttimestamp:float\n" + rows.replace(",", "\t")
+    )
+    for path in (csv, atomic):
+        with pytest.raises(InputError, match=r"they state no order in time.*--order file"):
+            load_dataset(path)
+        data = load_dataset(path, "file")
+        assert raw(data) == {"u": ["a", "c", "b"], "v": ["a"]}
+        assert data.timestamps is None and data.order == "file" and FILE_RULE in data.notes
+
+
+def test_order_file_does_without_the_column_and_is_for_folders(tmp_path: Path) -> None:
+    path = write(tmp_path, interactions__csv="user,item\nu,b\nv,a\nu,a\n")
+    with pytest.raises(InputError, match=r"lacks timestamp.*--order file"):
+        load_dataset(path)
+    assert raw(load_dataset(path, "file")) == {"u": ["b", "a"], "v": ["a"]}
+    with pytest.raises(InputError, match="has its order already"):
+        load_dataset("ml-100k", "file")
+    with pytest.raises(InputError, match=r"unknown order 'files'; did you mean file\?"):
+        load_dataset(path, "files")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.columns import ATOMIC_ITEM, ATOMIC_TEXT, ATOMIC_TYPES, ATOMIC_USER, ATOMIC_YEAR, CATEGORIES, TIMESTAMP
-from harness.data.dataset import Dataset, ItemText
+from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.readers.files import read_text
-from harness.data.readers.log import Log
+from harness.data.readers.log import WITHOUT_TIME, Log
 from harness.errors import InputError
 
 INTERACTIONS = ".inter"
@@ -33,11 +33,14 @@ class AtomicFile:
         return [row[place] for row in self.rows]
 
 
-def read(folder: Path, name: str) -> Dataset:
-    """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line)."""
+def read(folder: Path, name: str, order: Order = "time") -> Dataset:
+    """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
+    `file` the rows stand as they do, and the timestamp may be missing."""
     path = folder / f"{name}{INTERACTIONS}"
-    file = read_atomic(path, {ATOMIC_USER: "token", ATOMIC_ITEM: "token", TIMESTAMP: "float"})
-    log = Log(path, file.column(ATOMIC_USER), file.column(ATOMIC_ITEM), file.column(TIMESTAMP), file.lines)
+    timed = {TIMESTAMP: "float"} if order == "time" else {}
+    file = read_atomic(path, {ATOMIC_USER: "token", ATOMIC_ITEM: "token", **timed})
+    times = file.column(TIMESTAMP) if timed else []
+    log = Log(path, file.column(ATOMIC_USER), file.column(ATOMIC_ITEM), times, file.lines, order)
     described = folder / f"{name}{ITEMS}"
     text = _texts(described) if described.exists() else None
     return log.dataset(name, text, f"RecBole atomic files, {path.name}")
@@ -50,7 +53,7 @@ def read_atomic(path: Path, needed: dict[str, str]) -> AtomicFile:
     for field, kind in needed.items():
         if types.get(field) != kind:
             has = ", ".join(f"{name}:{of}" for name, of in types.items())
-            mend = f"add a field {field}:{kind} (it has {has})"
+            mend = f"add a field {field}:{kind} (it has {has})" + (WITHOUT_TIME if field == TIMESTAMP else "")
             raise InputError(f"the header lacks {field}:{kind}", where=f"{path} line 1", mend=mend)
     rows, lines = [], []
     for number, line in enumerate(body, start=2):

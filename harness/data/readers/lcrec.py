@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
-from harness.data.dataset import Dataset, ItemText
+from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.ragged import Ragged
 from harness.data.readers.files import read_json_object
 from harness.data.readers.log import numbered, repeat_notes, texts_of
@@ -21,8 +21,9 @@ INTERACTIONS = ".inter.json"
 ITEMS = ".item.json"
 
 
-def read(folder: Path, name: str) -> Dataset:
-    """{user: [item, …] in time order}: the file states the order, so no timestamps are kept.
+def read(folder: Path, name: str, order: Order = "file") -> Dataset:
+    """{user: [item, …] in time order}: the layout states the order by its definition, so no timestamps are kept, and
+    `order` changes nothing.
 
     The catalogue holds the items of the interactions, in order of first appearance, user by user.
     """
@@ -35,7 +36,7 @@ def read(folder: Path, name: str) -> Dataset:
     lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
     sequences = Ragged(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
-    texts, notes = texts_of(items, _texts(described) if described.exists() else None)
+    texts, notes, lost = texts_of(items, _texts(described) if described.exists() else None)
     return Dataset(
         name=name,
         users=tuple(listed),
@@ -44,6 +45,7 @@ def read(folder: Path, name: str) -> Dataset:
         text=texts,
         source=f"LC-Rec layout, {path.name}",
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
+        lost=lost,
     )
 
 
@@ -76,7 +78,7 @@ def _text(path: Path, item: str, fields: Any) -> ItemText:
         title=" ".join(listed[TITLE]).strip(),
         description=" ".join(listed[DESCRIPTION]).strip(),
         brand=" ".join(listed[BRAND]).strip(),
-        categories=tuple(part for part in listed[CATEGORIES] if part),
+        categories=tuple(part.strip() for part in listed[CATEGORIES] if part.strip()),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from harness.data.columns import (
     TITLE,
     USER,
 )
-from harness.data.dataset import Dataset, ItemText
+from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.readers.files import read_text
-from harness.data.readers.log import Log
+from harness.data.readers.log import WITHOUT_TIME, Log
 from harness.errors import InputError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit, 131,072, is shorter than some descriptions
@@ -46,11 +47,12 @@ class CsvFile:
         return [row[place] for row in self.rows]
 
 
-def read(folder: Path, name: str) -> Dataset:
-    """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line)."""
+def read(folder: Path, name: str, order: Order = "time") -> Dataset:
+    """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
+    `file` the rows stand as they do, and the timestamp may be missing."""
     path = folder / INTERACTIONS_CSV
-    file = read_csv(path, (USER, ITEM, TIMESTAMP))
-    log = Log(path, file.column(USER), file.column(ITEM), file.column(TIMESTAMP), file.lines)
+    file = read_csv(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM))
+    log = Log(path, file.column(USER), file.column(ITEM), file.column(TIMESTAMP), file.lines, order)
     described = folder / ITEMS_CSV
     text = _texts(described) if described.exists() else None
     return log.dataset(name, text, f"CSV, {path.name}")
@@ -85,6 +87,7 @@ def _check_header(path: Path, columns: list[str], needed: tuple[str, ...]) -> No
     where = f"{path} line 1"
     if missing := [column for column in needed if column not in columns]:
         mend = f"begin the file with a header {','.join(needed)} (it has {','.join(columns)})"
+        mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
         raise InputError(f"the header lacks {', '.join(missing)}", where=where, mend=mend)
     for column in columns:
         if columns.count(column) > 1:
@@ -101,6 +104,21 @@ def _texts(path: Path) -> dict[str, ItemText]:
             raise InputError("empty item id", where=where, mend="give every row one")
         if item in texts:
             raise InputError(f"item {item!r} stands twice", where=where, mend="keep one row an item")
-        listed = tuple(part.strip() for part in categories.split(",") if part.strip())
-        texts[item] = ItemText(title.strip(), description.strip(), brand.strip(), listed)
+        texts[item] = ItemText(title.strip(), description.strip(), brand.strip(), listed_categories(categories))
     return texts
+
+
+def listed_categories(cell: str) -> tuple[str, ...]:
+    """Categories parted by commas, or, where a name holds a comma, as a JSON list of strings.
+
+    >>> listed_categories("Office, Pens"), listed_categories('["Pens, Ink", "Office"]')
+    (('Office', 'Pens'), ('Pens, Ink', 'Office'))
+    """
+    if cell.startswith("["):
+        try:
+            listed = json.loads(cell)
+        except ValueError:
+            listed = None
+        if isinstance(listed, list) and all(isinstance(part, str) for part in listed):
+            return tuple(part.strip() for part in listed if part.strip())
+    return tuple(part.strip() for part in cell.split(",") if part.strip())

@@ -1,0 +1,149 @@
+"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields).
+
+The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.data.columns import (
+    BRAND,
+    CATEGORIES,
+    DESCRIPTION,
+    INTERACTIONS_PARQUET,
+    ITEM,
+    ITEMS_PARQUET,
+    TIMESTAMP,
+    TITLE,
+    USER,
+)
+from harness.data.dataset import Dataset, ItemText, Order
+from harness.data.readers.log import WITHOUT_TIME, Log
+from harness.data.readers.tables import listed_categories
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WRITE_AGAIN = "write it again as Parquet"
+
+
+def read(folder: Path, name: str, order: Order = "time") -> Dataset:
+    """Users in order of first appearance, row by row; items in the order of `items.parquet` where there is one, else by
+    first appearance; each user's rows by (timestamp, row), with the order `file` by row alone.
+
+    Ids are text or whole numbers; a timestamp is a number of seconds since 1970 or a Parquet timestamp.
+    """
+    path = folder / INTERACTIONS_PARQUET
+    table = _table(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM))
+    catalogue, texts = _items(folder / ITEMS_PARQUET)
+    log = Log(
+        path=path,
+        users=_ids(path, table, USER),
+        items=_ids(path, table, ITEM),
+        timestamps=_seconds(path, table) if order == "time" else [],
+        lines=range(1, len(table) + 1),
+        order=order,
+        catalogue=catalogue,
+        unit="row",
+    )
+    return log.dataset(name, texts, f"Parquet, {path.name}")
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot be read as Parquet ({error})", where=str(path), mend=WRITE_AGAIN) from error
+    missing = [column for column in needed if column not in table.column_names]
+    if missing:
+        mend = f"name the columns {', '.join(needed)} (it has {', '.join(table.column_names)})"
+        mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), mend=mend)
+    if not len(table):
+        raise InputError("no rows", where=str(path), mend="write the data to it again")
+    return table
+
+
+def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
+    """One id column as text; a missing id is an empty one, which the log refuses with its row."""
+    import pyarrow as pa
+
+    column = table.column(field)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        where, mend = f"{path} field {field!r}", "write ids as text or whole numbers"
+        raise InputError(f"ids are needed, not {column.type}", where=where, mend=mend)
+    return ["" if raw is None else str(raw) for raw in column.to_pylist()]
+
+
+def _seconds(path: Path, table: pa.Table) -> np.ndarray:
+    """Seconds since 1970, float64, NaN where there is none."""
+    import pyarrow as pa
+
+    column = table.column(TIMESTAMP).combine_chunks()
+    if pa.types.is_timestamp(column.type):
+        micro = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        return micro.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        where = f"{path} field {TIMESTAMP!r}"
+        what = f"numbers of seconds since 1970 are needed, not {column.type}"
+        raise InputError(what, where=where, mend="write numbers, or Parquet timestamps")
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _items(path: Path) -> tuple[list[str], dict[str, ItemText] | None]:
+    """Items in the file's order, and their text; no text at all where the file has no field of it."""
+    if not path.exists():
+        return [], None
+    table = _table(path, (ITEM,))
+    items = _ids(path, table, ITEM)
+    seen: set[str] = set()
+    for row, item in enumerate(items, start=1):
+        where = f"{path} row {row} field {ITEM!r}"
+        if not item.strip():
+            raise InputError("empty item id", where=where, mend="give every row one")
+        if item in seen:
+            raise InputError(f"item {item!r} stands twice", where=where, mend="keep one row an item")
+        seen.add(item)
+    fields = [field for field in (TITLE, DESCRIPTION, BRAND) if field in table.column_names]
+    if not fields and CATEGORIES not in table.column_names:
+        return items, None
+    texts: list[dict[str, str]] = [{} for _ in items]
+    for field in fields:
+        for text, raw in zip(texts, _strings(path, table, field), strict=True):
+            text[field] = (raw or "").strip()
+    categories = _categories(path, table) if CATEGORIES in table.column_names else [()] * len(items)
+    return items, {
+        item: ItemText(**text, categories=listed) for item, text, listed in zip(items, texts, categories, strict=True)
+    }
+
+
+def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
+    import pyarrow as pa
+
+    column = table.column(field)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
+        raise InputError(f"text is needed, not {column.type}", where=f"{path} field {field!r}", mend=WRITE_AGAIN)
+    return column.to_pylist()
+
+
+def _categories(path: Path, table: pa.Table) -> list[tuple[str, ...]]:
+    """A list of strings, or one string as in CSV."""
+    import pyarrow as pa
+
+    column = table.column(CATEGORIES)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
+            rows = column.to_pylist()
+            return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
+        where = f"{path} field {CATEGORIES!r}"
+        raise InputError(f"lists of text are needed, not {column.type}", where=where, mend=WRITE_AGAIN)
+    return [listed_categories(cell or "") for cell in _strings(path, table, CATEGORIES)]
