@@ -1,16 +1,20 @@
 """Balanced k-means: clusters of given sizes, every point in exactly one.
 
 The paper's implementation lets clusters, in random order, pick the points that rank them highest. Here a pass assigns
-by deferred acceptance instead: each point asks for its nearest cluster that has not refused it, each cluster keeps the
-nearest points up to its size. The result does not depend on an order of visits, no point and cluster would both rather
-have each other, and a pass is a handful of array operations.
+by deferred acceptance instead: each point asks its nearest cluster that has not refused it, each cluster keeps the
+nearest points up to its size. The result does not depend on an order of visits, and no point and cluster would both
+rather have each other.
 """
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
 MAX_PASSES = 50
+TOLERANCE = 1e-4  # the least share of the inertia that a pass must save for another one to be worth it
+FEW = 0.15  # share of the points from which on the refused ask one by one, which is cheaper than a round of all
 
 
 def balanced_sizes(points: int, clusters: int) -> np.ndarray:
@@ -21,61 +25,110 @@ def balanced_sizes(points: int, clusters: int) -> np.ndarray:
 def balanced_kmeans(
     vectors: np.ndarray, clusters: int, rng: np.random.Generator, max_passes: int = MAX_PASSES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster of each point, int64 (n,), and the centres (clusters, dim); sizes as `balanced_sizes`.
+    """Cluster of each point, int64 (n,), and the clusters' means, float32 (clusters, dim); sizes as `balanced_sizes`.
 
-    `vectors` is (n, dim), float32. Squared Euclidean distance; equal distances go to the lower number.
+    `vectors` is (n, dim), float32, with at least `clusters` rows. Squared Euclidean distance; equal distances go to the
+    lower number. Ends when a pass moves nothing, when passes no longer pay (`TOLERANCE`), or after `max_passes`.
     """
     n = len(vectors)
-    sizes = balanced_sizes(n, clusters)
-    centres = _spread_centres(vectors, clusters, rng)
-    assigned = np.full(n, -1)
+    sizes, norms = balanced_sizes(n, clusters), np.einsum("nd,nd->n", vectors, vectors)
+    centres = _spread_centres(vectors, norms, clusters, rng)
+    assigned, before = np.full(n, -1), np.inf
     for _ in range(max_passes):
-        previous = assigned
-        assigned = assign_with_sizes(squared_distances(vectors, centres), sizes)
-        if (assigned == previous).all():
+        previous, assigned = assigned, assign_with_sizes(squared_distances(vectors, centres, norms), sizes)
+        centres = _means(vectors, assigned, sizes)
+        # Σ|x - c|² = Σ|x|² - Σ s |c|² where c is the mean of its s points
+        inertia = float(norms.sum(dtype=np.float64) - (sizes * np.einsum("kd,kd->k", centres, centres)).sum())
+        if (assigned == previous).all() or before - inertia < TOLERANCE * before < np.inf:
             break
-        sums = np.zeros_like(centres, dtype=np.float64)
-        np.add.at(sums, assigned, vectors)
-        filled = np.bincount(assigned, minlength=clusters)
-        centres = np.where(filled[:, None] > 0, sums / np.maximum(filled, 1)[:, None], centres).astype(np.float32)
+        before = inertia
     return assigned, centres
 
 
 def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """A stable assignment of n points to clusters with `sizes` places; `distances` is (n, clusters).
 
-    Deferred acceptance (Gale & Shapley 1962). Needs `sizes.sum() >= n`.
+    Deferred acceptance (Gale & Shapley 1962), whose result is the same in whatever order points ask: all refused points
+    at once while they are many, then one by one. Needs `sizes.sum() >= n`.
     """
-    n, clusters = distances.shape
+    n = len(distances)
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
-    preference = np.argsort(distances, axis=1, kind="stable")
-    asked = np.zeros(n, dtype=np.int64)  # how many clusters each point has asked so far, less one
+    left = np.array(distances)  # a cluster that has refused a point is infinitely far from it
+    points, wish = np.arange(n), left.argmin(axis=1)
+    cost = left[points, wish]
     while True:
-        wish = preference[np.arange(n), asked]
-        # Order by cluster, then by distance: the first `size` of each cluster stay, the others ask their next one.
-        order = np.lexsort((np.arange(n), distances[np.arange(n), wish], wish))
-        begins = np.searchsorted(wish[order], np.arange(clusters))
-        place = np.arange(n) - begins[wish[order]]
-        refused = order[place >= sizes[wish[order]]]
-        if not len(refused):
-            return wish
-        asked[refused] += 1
+        # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
+        order = np.lexsort((cost, wish))
+        asked = wish[order]
+        counts = np.bincount(wish, minlength=len(sizes))
+        refused = order[points - (np.cumsum(counts) - counts)[asked] >= sizes[asked]]
+        if len(refused) <= FEW * n:
+            return _ask_one_by_one(left, wish, cost, sizes, refused)
+        left[refused, wish[refused]] = np.inf
+        rows = left[refused]
+        wish[refused] = rows.argmin(axis=1)
+        cost[refused] = rows.min(axis=1)
 
 
-def squared_distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances, float64, shape (n, clusters)."""
-    products = vectors.astype(np.float64) @ centres.astype(np.float64).T
-    return (vectors.astype(np.float64) ** 2).sum(1)[:, None] - 2 * products + (centres.astype(np.float64) ** 2).sum(1)
+def _ask_one_by_one(
+    left: np.ndarray, wish: np.ndarray, cost: np.ndarray, sizes: np.ndarray, refused: np.ndarray
+) -> np.ndarray:
+    """The rest of the asking. A cluster's points stand in a heap whose first is the one that it likes least."""
+    if not len(refused):
+        return wish
+    waiting, outside = refused.tolist(), set(refused.tolist())
+    held: list[list[tuple[float, int]]] = [[] for _ in sizes]
+    for point, (cluster, distance) in enumerate(zip(wish.tolist(), cost.tolist(), strict=True)):
+        if point not in outside:
+            held[cluster].append((-distance, -point))
+    for heap in held:
+        heapq.heapify(heap)
+    while waiting:
+        point = waiting.pop()
+        row = left[point]
+        row[wish[point]] = np.inf
+        cluster = int(row.argmin())
+        wish[point] = cluster
+        asking = (-float(row[cluster]), -point)
+        if len(held[cluster]) < sizes[cluster]:
+            heapq.heappush(held[cluster], asking)
+        else:
+            waiting.append(-heapq.heappushpop(held[cluster], asking)[1])
+    return wish
 
 
-def _spread_centres(vectors: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++ (Arthur & Vassilvitskii 2007): each next centre with a chance that grows with its squared distance."""
+def squared_distances(vectors: np.ndarray, centres: np.ndarray, norms: np.ndarray | None = None) -> np.ndarray:
+    """Squared Euclidean distances in the type of `vectors`, shape (n, clusters); `norms` are those of the vectors,
+    squared, where they are known."""
+    own = np.einsum("nd,nd->n", vectors, vectors) if norms is None else norms
+    distances = vectors @ (-2 * centres.T)
+    distances += own[:, None]
+    distances += np.einsum("kd,kd->k", centres, centres)
+    return distances
+
+
+def _means(vectors: np.ndarray, assigned: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Mean of each cluster, all of which hold `sizes` > 0 points."""
+    order = np.argsort(assigned, kind="stable")
+    sums = np.add.reduceat(vectors[order], np.concatenate([[0], np.cumsum(sizes)[:-1]]), axis=0)
+    return (sums / sizes[:, None]).astype(np.float32)
+
+
+def _spread_centres(vectors: np.ndarray, norms: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """k-means++ (Arthur & Vassilvitskii 2007): each next centre with a chance that grows with the squared distance to
+    the nearest one before it."""
     chosen = [int(rng.integers(len(vectors)))]
-    nearest = squared_distances(vectors, vectors[chosen])[:, 0].clip(min=0)
-    for _ in range(clusters - 1):
-        total = nearest.sum()
-        chances = nearest / total if total > 0 else None
-        chosen.append(int(rng.choice(len(vectors), p=chances)))
-        nearest = np.minimum(nearest, squared_distances(vectors, vectors[chosen[-1:]])[:, 0].clip(min=0))
-    return vectors[chosen].astype(np.float32)
+    nearest = np.full(len(vectors), np.inf, dtype=vectors.dtype)
+    while len(chosen) < clusters:
+        distances = squared_distances(vectors, vectors[chosen[-1:]], norms)[:, 0].clip(min=0)
+        nearest = np.minimum(nearest, distances)
+        nearest[chosen[-1]] = 0
+        bounds = np.cumsum(nearest, dtype=np.float64)
+        if bounds[-1] == 0:  # fewer distinct points than clusters: the other centres are any points
+            others = np.setdiff1d(np.arange(len(vectors)), chosen)
+            chosen += rng.permutation(others)[: clusters - len(chosen)].tolist()
+        else:
+            drawn = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
+            chosen.append(min(drawn, len(vectors) - 1))
+    return vectors[chosen]

@@ -10,8 +10,9 @@ that equal numbers under different parents mean similar directions.
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-from eager.balanced import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
+from eager.balanced import assign_with_sizes, balanced_kmeans, squared_distances
 from harness.errors import InputError
 from harness.seeding import generator
 
@@ -28,6 +29,31 @@ def smallest_k(n_items: int, height: int) -> int:
     return k
 
 
+def check_size(n_items: int, k: int, height: int) -> None:
+    """Raises `InputError` where a tree of `height` levels of `k` children does not fit a catalogue."""
+    if n_items < k:
+        raise InputError(f"{n_items} items are fewer than index.k = {k}", mend="lower eager.index.k")
+    if k**height < n_items:
+        raise InputError(
+            f"a tree of {height} levels of {k} has {k**height} leaves for {n_items} items",
+            mend="raise k (eager.index.k) or the height (eager.index.height)",
+        )
+
+
+def random_codes(n_items: int, k: int, height: int, *, seed: int) -> np.ndarray:
+    """Codes of a tree of the same shape that knows nothing of the items: at every node they are dealt out at random,
+    equally many to each child. int64 (n_items, height), no two rows alike."""
+    check_size(n_items, k, height)
+    rng = generator(seed, "random codes")
+    codes = np.zeros((n_items, height), dtype=np.int64)
+    node = np.zeros(n_items, dtype=np.int64)
+    for level in range(height):
+        for members in _members(node):
+            codes[rng.permutation(members), level] = np.resize(rng.permutation(k), len(members))
+        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]
+    return codes
+
+
 def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: int) -> np.ndarray:
     """Codes of all items, int64 (n_items, height), digits in 0..k-1, no two rows alike.
 
@@ -35,10 +61,9 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
     finite and for a tree too small for the items.
     """
     n = len(vectors)
-    if not np.isfinite(vectors).all():
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
-    if k**height < n:
-        raise InputError(f"a tree of {height} levels of {k} has {k**height} leaves for {n} items", mend="raise k")
+    check_size(n, k, height)
     rng = generator(seed, "tree")
     codes = np.zeros((n, height), dtype=np.int64)
     node = np.zeros(n, dtype=np.int64)  # the node that each item has come down to
@@ -51,7 +76,7 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
         else:
             digits, residual = _own_split(residual, node, k, rng)
         codes[:, level] = digits
-        node = node * k + digits
+        node = np.unique(node * k + digits, return_inverse=True)[1]  # numbered anew, so that no height overflows
     return codes
 
 
@@ -69,12 +94,14 @@ def _own_split(
 def _shared_split(
     vectors: np.ndarray, node: np.ndarray, k: int, room: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every node's members given to k centres that all nodes share, to each as many as its subtree holds."""
+    """Every node's members given to k centres that all nodes share, to each as many as its subtree holds (`room`)."""
     _, centres = balanced_kmeans(vectors, k, rng)
-    digits = np.zeros(len(node), dtype=np.int64)
+    distances, digits = squared_distances(vectors, centres), np.zeros(len(node), dtype=np.int64)
     for members in _members(node):
-        places = np.maximum(balanced_sizes(len(members), k), 1) if room == 1 else np.full(k, room)
-        digits[members] = assign_with_sizes(squared_distances(vectors[members], centres), places)
+        if room == 1:  # leaves: one item each, at the least sum of distances (Jonker & Volgenant 1987)
+            digits[members] = linear_sum_assignment(distances[members])[1]
+        else:
+            digits[members] = assign_with_sizes(distances[members], np.full(k, room))
     return digits, vectors - centres[digits]
 
 

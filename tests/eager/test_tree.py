@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.cluster.vq import kmeans2
 
+from eager import balanced
 from eager.balanced import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
-from eager.tree import smallest_k, tree_codes
+from eager.tree import random_codes, smallest_k, tree_codes
 from harness.errors import InputError
 
 
 def points(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+
+
+def grouped(n: int, dim: int, groups: int) -> np.ndarray:
+    """Unit vectors around `groups` random directions, as text encoders give."""
+    rng = np.random.default_rng(7)
+    vectors = 2 * rng.normal(size=(groups, dim))[rng.integers(groups, size=n)] + rng.normal(size=(n, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 @settings(max_examples=40, deadline=None)
@@ -47,7 +58,7 @@ def test_well_separated_groups_are_found() -> None:
 def test_squared_distances_are_exact_enough() -> None:
     vectors, centres = points(20), points(3, seed=9)
     expected = ((vectors[:, None].astype(float) - centres[None].astype(float)) ** 2).sum(-1)
-    np.testing.assert_allclose(squared_distances(vectors, centres), expected, rtol=1e-9)
+    np.testing.assert_allclose(squared_distances(vectors, centres), expected, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -94,6 +105,61 @@ def test_wrong_vectors_and_too_small_trees_are_refused() -> None:
         tree_codes(broken, 4, 2, order="clustered", seed=1)
     with pytest.raises(InputError, match="raise k"):
         tree_codes(points(10), 3, 2, order="clustered", seed=1)
+
+
+def test_asking_one_by_one_or_all_at_once_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    distances, sizes = np.random.default_rng(3).random((300, 20)), np.full(20, 15)
+    results = []
+    for few in (0.0, 0.05, 1.0):
+        monkeypatch.setattr(balanced, "FEW", few)
+        results.append(assign_with_sizes(distances, sizes).tolist())
+    assert results[0] == results[1] == results[2]
+
+
+def test_balanced_clusters_lose_little_against_free_ones() -> None:
+    """Inertia stays near that of k-means without sizes (here by SciPy), on points whose groups are nearly even."""
+    rng = np.random.default_rng(7)
+    vectors = grouped(900, 16, 30)
+    assigned, centres = balanced_kmeans(vectors, 30, rng)
+    free_centres, labels = kmeans2(vectors, 30, minit="++", rng=8)
+    inertia, free = ((vectors - centres[assigned]) ** 2).sum(), ((vectors - free_centres[labels]) ** 2).sum()
+    assert inertia < 1.35 * free
+
+
+@pytest.mark.parametrize(("items", "dim", "seconds"), [(3300, 384, 3.0)])
+def test_both_trees_are_fast(items: int, dim: int, seconds: float) -> None:
+    """Processor time, so that a busy machine does not fail it."""
+    vectors = grouped(items, dim, 150)
+    begun = time.process_time()
+    for seed in (1, 2):
+        tree_codes(vectors, 256, 2, order="clustered", seed=seed)
+    assert time.process_time() - begun < seconds
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 90), st.integers(1, 3))
+def test_random_codes_have_the_shape_of_the_tree_and_know_nothing(n: int, height: int) -> None:
+    k = min(smallest_k(n, height), n)
+    codes = random_codes(n, k, height, seed=1)
+    assert codes.min() >= 0 and codes.max() < k and len(np.unique(codes, axis=0)) == n
+    counts = np.bincount(codes[:, 0], minlength=k)
+    assert counts.max() - counts.min() <= 1
+    np.testing.assert_array_equal(codes, random_codes(n, k, height, seed=1))
+
+
+def test_random_codes_read_their_seed() -> None:
+    assert (random_codes(80, 9, 2, seed=1) != random_codes(80, 9, 2, seed=2)).any()
+
+
+def test_the_tallest_tree_of_the_widest_nodes_does_not_overflow() -> None:
+    for order in ("clustered", "released"):
+        codes = tree_codes(points(300), 256, 8, order=order, seed=1)
+        assert len(np.unique(codes, axis=0)) == 300
+
+
+def test_points_that_are_all_alike_get_codes_of_their_own() -> None:
+    codes = tree_codes(np.zeros((40, 5), dtype=np.float32), 7, 2, order="clustered", seed=1)
+    assert len(np.unique(codes, axis=0)) == 40
 
 
 def test_smallest_k_is_the_smallest() -> None:
