@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 
@@ -85,27 +86,39 @@ class CodeTable:
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
-        """From an index file whose keys are raw item ids. Raises `InputError` for a missing item, codes of unequal
-        length, or a token that is not `<letter_number>` of its level."""
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"cannot be read: {error}", where=str(path)) from error
-        if not isinstance(index, dict):
-            raise InputError("not an object of item: [token, …]", where=str(path))
-        missing = [item for item in items if item not in index]
-        if missing:
-            raise InputError(f"{len(missing)} items have no code ({missing[0]}, …)", where=str(path), mend="rebuild it")
-        rows = [[_digit(token, level, item, path) for level, token in enumerate(index[item])] for item in items]
+        """From an index file whose keys are raw item ids: exactly those of the catalogue, in any order.
+
+        Raises `InputError` for a file that is no such object, an item that is missing, stands twice or is unknown,
+        codes of unequal length, or a token that is not `<letter_number>` of its level. Shared codes are allowed.
+        """
+        index = read_json_object(path)
+        if missing := [item for item in items if item not in index]:
+            mend = "rebuild it for this data set"
+            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), mend=mend)
+        if unknown := sorted(index.keys() - set(items)):
+            mend = "this is the index of another catalogue: rebuild it, or take these items out"
+            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), mend=mend)
+        rows = [_code(index[item], item, path) for item in items]
         if len({len(row) for row in rows}) != 1:
             raise InputError("codes of unequal length", where=str(path), mend="rebuild it")
         digits = np.array(rows, dtype=np.int64)
         return cls(digits, tuple(int(size) for size in digits.max(axis=0) + 1))
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _code(tokens: object, item: str, path: Path) -> list[int]:
+    if not isinstance(tokens, list) or not 0 < len(tokens) <= 26:
+        mend = "write [token, …], 1 to 26 of them"
+        raise InputError(f"the code of item {item!r} is no list of tokens", where=str(path), mend=mend)
+    return [_digit(token, level, item, path) for level, token in enumerate(tokens)]
+
+
 def _digit(token: object, level: int, item: str, path: Path) -> int:
-    text, letter = str(token), string.ascii_lowercase[level % 26]
-    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdigit()):
+    text, letter = str(token), string.ascii_lowercase[level]
+    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdecimal() and len(text) <= 12):
         raise InputError(
             f"item {item!r}: token {text!r} on level {level + 1}", where=str(path), mend=f"use <{letter}_N>"
         )

@@ -27,9 +27,14 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "cannot be read"),
-        ("[]", "not an object"),
-        ('{"a": ["<a_1>"]}', "have no code"),
+        ("{", "not JSON"),
+        ("[]", "a JSON object is needed"),
+        ('{"a": ["<a_1>"]}', r"1 items have no code \(b\)"),
+        ('{"a": ["<a_1>"], "b": ["<a_2>"], "c": ["<a_3>"]}', r"1 unknown items have a code \(c\)"),
+        ('{"a": ["<a_1>"], "b": ["<a_2>"], "a": ["<a_3>"]}', "'a' stands twice"),
+        ('{"a": ["<a_1>"], "b": "<a_2>"}', "'b' is no list"),
+        ('{"a": [], "b": []}', "'a' is no list"),
+        ('{"a": ["<a_1>"], "b": ["<a_99999999999999999999>"]}', "'b'"),
         ('{"a": ["<a_1>"], "b": ["<a_1>", "<b_2>"]}', "unequal length"),
         ('{"a": ["<a_1>"], "b": ["<b_2>"]}', "'b'"),
         ('{"a": ["<a_1>"], "b": ["<a_x>"]}', "<a_x>"),
