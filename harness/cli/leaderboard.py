@@ -24,6 +24,12 @@ def leaderboard(
     metric: Annotated[str, typer.Option(help="What the order goes by.")] = "ndcg@10",
     form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
     published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="quality, cost, integrity, comprehension: any, with commas.", show_default="all but the last"
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
     ] = None,
@@ -37,6 +43,7 @@ def leaderboard(
     from harness.store.runs import Store
 
     render.check_format(form)
+    sets = render.check_columns(columns)
     found = select(Store(results), dataset, metric)
     if not found:
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
@@ -45,10 +52,10 @@ def leaderboard(
             note(f"no published rows in {results / 'published'}")
         found = with_published(found, results)
     if output is not None:
-        write_text(output, render.render(found, form, metric))
+        write_text(output, render.render(found, form, metric, sets))
         note(f"written to {output}")
     elif form == "table":
         if found:
-            print_plain(render.table(found, metric, console().width))
+            print_plain(render.table(found, metric, console().width, sets))
     else:
-        sys.stdout.write(render.render(found, form, metric))
+        sys.stdout.write(render.render(found, form, metric, sets))

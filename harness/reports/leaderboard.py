@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
+from harness.reports import comprehension
 from harness.reports.differences import notes
 from harness.store.records import DatasetMark, ProtocolMark
 from harness.store.runs import Store, StoredRun
@@ -22,7 +23,7 @@ from harness.store.runs import Store, StoredRun
 if TYPE_CHECKING:
     import pandas as pd
 
-INTEGRITY = ("short", "invalid", "duplicate")
+INTEGRITY = ("short", "invalid", "duplicate", "seen")
 COST = {
     "train_s": "train_seconds",
     "users_per_s": "eval_users_per_second",
@@ -34,7 +35,7 @@ COST = {
 @dataclass(frozen=True)
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
-    that were not measured here."""
+    that were not measured here; `leaks` says which held-out rows the configuration shows to the model."""
 
     model: str
     family: str
@@ -45,6 +46,8 @@ class Row:
     run_ids: tuple[str, ...] = ()
     rank: int | None = None
     note: str = ""
+    comprehension: dict[str, list[float]] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -91,8 +94,9 @@ def leaderboard(
     """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
 
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
-    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, train_s, users_per_s, peak_mb,
-    parameters, note. Raises `InputError` for an unknown metric or data set.
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, train_s, users_per_s,
+    peak_mb, parameters, note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. Raises
+    `InputError` for an unknown metric or data set.
     """
     import pandas as pd
 
@@ -125,7 +129,10 @@ def cells(row: Row) -> dict[str, Any]:
     counts = {name: row.integrity.get(name) for name in INTEGRITY}
     costs = {name: row.cost.get(name) for name in COST}
     who = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
-    return {**who, **numbers, **counts, **costs, "note": row.note}
+    understood = {
+        f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
+    }
+    return {**who, **numbers, **counts, **costs, "note": row.note, "leaks": "; ".join(row.leaks), **understood}
 
 
 _NO_PLACE = {"dataset": "", "board": ""}
@@ -174,6 +181,8 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         cost=cost,
         run_ids=tuple(record.run_id for record in records),
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
+        comprehension=comprehension.over_seeds(records),
+        leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
     )
 
 
@@ -182,9 +191,9 @@ def _apart(board: Board, alike: Sequence[Board]) -> str:
     told = []
     for part in ("dataset", "protocol"):
         mine = getattr(board, part)
-        for field in type(mine).model_fields:
-            if len({getattr(getattr(other, part), field) for other in alike}) > 1:
-                told.append(f"{part}.{field}={getattr(mine, field)}")
+        for name in type(mine).model_fields:
+            if len({getattr(getattr(other, part), name) for other in alike}) > 1:
+                told.append(f"{part}.{name}={getattr(mine, name)}")
     return "not comparable with the other boards of this data set: " + ", ".join(told)
 
 

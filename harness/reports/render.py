@@ -1,47 +1,71 @@
-"""How a leaderboard looks: table, markdown, csv, json. The only place that rounds; csv and json keep every digit."""
+"""How reports look: which columns, which words, how many digits. The only place that rounds; csv and json keep every
+digit. `sheet`, `latex` and `page` then write what is decided here."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
+from harness.reports import comprehension
+from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.page import html
+from harness.reports.sheet import WIDE, Column, Line, Mark, Sheet, drawn, markdown, ranking, table_text
 from harness.store.records import Record
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+__all__ = ["WIDE", "render", "table"]
+
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
-LATER = ("latex", "html")
+SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
+    "table": table_text,
+    "markdown": markdown,
+    "latex": latex,
+    "html": html,
+}
+SETS = ("quality", "integrity", "cost", "comprehension")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
-NOTE_WIDTH = 20  # a longer note is wrapped
 DIGITS = 4
-WIDE = 240  # columns of text of a table in a file
+LEAK = "‡"
 
 
 def check_format(name: str) -> str:
     """A format that can be rendered; `InputError` for others, before anything is computed."""
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS, where="--format")
-    if name in LATER:
-        ready = ", ".join(entry for entry in FORMATS if entry not in LATER)
-        raise InputError(f"format {name!r} is not there yet", where="--format", mend=f"choose {ready}")
     return name
 
 
-def render(boards: Sequence[Board], form: str, metric: str) -> str:
+def check_columns(text: str | None) -> tuple[str, ...]:
+    """The column sets that `--columns a,b` names, in that order; empty for None. Raises `InputError`."""
+    if text is None:
+        return ()
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SETS:
+            raise unknown_name("column set", name, SETS, where="--columns")
+    if not names:
+        raise InputError("names no column set", where="--columns", mend=f"choose from {', '.join(SETS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = ()) -> str:
     """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
-    writers = {"table": _table_text, "markdown": _markdown, "csv": _csv, "json": _json}
-    return writers[check_format(form)](boards, metric)
+    check_format(form)
+    if form in SHEETS:
+        return SHEETS[form]([sheet(board, metric, columns) for board in boards])
+    return _csv(boards) if form == "csv" else _json(boards, metric)
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -51,29 +75,76 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
-def row_texts(row: Row, metric: str) -> dict[str, str]:
-    """One row as it is shown, by column; the column of `metric` is always among them."""
+def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, str]:
+    """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
+    column of integrity, and cost."""
     shown = SHOWN if metric in SHOWN else (*SHOWN, metric)
+    sets: dict[str, dict[str, str]] = {
+        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown},
+        "broken": {"short": _integrity(row)},
+        "integrity": {name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
+        "cost": {
+            "train s": _number(row.cost.get("train_s"), 1),
+            "users/s": _number(row.cost.get("users_per_s"), 0),
+            "peak MB": _number(row.cost.get("peak_mb"), 0),
+            "parameters": _count(row.cost.get("parameters")),
+        },
+        "comprehension": comprehension.texts(row.comprehension),
+    }
+    chosen = tuple(columns) or ("quality", "broken", "cost")
+    chosen = chosen if "quality" in chosen else ("by", *chosen)
+    sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": row.model,
+        "model": f"{row.model} {LEAK}" if row.leaks else row.model,
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
-        **{name: metric_text(row.mean(name), row.std(name)) for name in shown},
-        "short": _integrity(row),
-        "train s": _number(row.cost.get("train_s"), 1),
-        "users/s": _number(row.cost.get("users_per_s"), 0),
-        "peak MB": _number(row.cost.get("peak_mb"), 0),
-        "parameters": _count(row.cost.get("parameters")),
+        **{name: text for part in chosen for name, text in sets[part].items()},
         "note": row.note,
     }
+
+
+def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
+    """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
+    texts = [row_texts(row, metric, columns) for row in board.rows]
+    names = list(texts[0])
+    fair = [row.rank is not None and not row.leaks for row in board.rows]
+    marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
+    for name in set(names) & set(METRICS):
+        values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
+        marks[name] = ranking(values)
+    lines = [
+        Line(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
+        for number, (row, text) in enumerate(zip(board.rows, texts, strict=True))
+    ]
+    heads = [
+        Column(
+            name,
+            left=name in LEFT,
+            wraps=name == "note",
+            main=name == metric,
+            drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
+        )
+        for name in names
+    ]
+    below = (*([board.apart] if board.apart else []), *leak_notes(board.rows))
+    return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
+
+
+def leak_notes(rows: Sequence[Row]) -> list[str]:
+    """What the mark behind a model's name means, where a row has it."""
+    said = dict.fromkeys(sentence for row in rows for sentence in row.leaks)
+    if not said:
+        return []
+    return [f"{LEAK} leaks: this configuration sees held-out rows, so it is no clean result: {'; '.join(said)}"]
 
 
 def place_text(board: Board, row: Row, metric: str) -> str:
     """Where a row stands, in words."""
     ranked = sum(other.rank is not None for other in board.rows)
     mean = metric_text(row.mean(metric), row.std(metric))
-    return f"{row.model} is number {row.rank} of {ranked} on {board.dataset.name}, {metric} {mean}"
+    leaks = f"; {LEAK} it leaks: {'; '.join(row.leaks)}" if row.leaks else ""
+    return f"{row.model} is number {row.rank} of {ranked} on {board.dataset.name}, {metric} {mean}{leaks}"
 
 
 def title(board: Board, metric: str) -> str:
@@ -84,89 +155,37 @@ def title(board: Board, metric: str) -> str:
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
 
 
-def table(boards: Sequence[Board], metric: str, width: int) -> Group:
+def table(boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = ()) -> Group:
     """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
+    return sheets_drawn([sheet(board, metric, columns) for board in boards], width)
+
+
+def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
+    """Sheets for a terminal, their notes below them."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.text import Text
 
     parts: list[Any] = []
-    for board in boards:
-        rows = [row_texts(row, metric) for row in board.rows]
-        drawn = _frame(title(board, metric))
-        columns = _fitting(rows, metric, width)
-        for name in columns:
-            style = "bold" if name == metric else None
-            drawn.add_column(
-                name, justify="left" if name in LEFT else "right", style=style, no_wrap=name != "note", overflow="fold"
-            )
-        for row, texts in zip(board.rows, rows, strict=True):
-            drawn.add_row(*(escape(texts[name]) for name in columns), style=None if row.rank else "dim")
-        parts += [drawn, *([Text(board.apart, style="yellow")] if board.apart else [])]
+    for made in sheets:
+        parts += [drawn(made, width), *(Text(note, style="yellow") for note in made.notes)]
     return Group(*parts)
 
 
 def metrics_table(record: Record) -> Table:
     """The metrics of one run, test and validation."""
     seed = "" if record.seed is None else f", seed {record.seed}"
-    drawn = _frame(f"{record.model} on {record.dataset.name}{seed}")
-    drawn.add_column("")
-    for name in METRICS:
-        drawn.add_column(name, justify="right")
-    for fold, metrics in (("test", record.metrics.test), ("valid", record.metrics.valid)):
-        if metrics:
-            drawn.add_row(fold, *(metric_text(metrics[name]) for name in METRICS))
-    return drawn
+    folds = (("test", record.metrics.test), ("valid", record.metrics.valid))
+    lines = [Line((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
+    heads = (Column("", left=True), *(Column(name) for name in METRICS))
+    return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
 
 
-def _frame(heading: str) -> Table:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    return Table(title=escape(heading), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _fitting(rows: Sequence[Mapping[str, str]], metric: str, width: int) -> list[str]:
-    columns = list(rows[0])
-    for dropped in ("", *DROPPED):
-        if dropped in columns and dropped != metric:
-            columns.remove(dropped)
-        widths = [max(len(name), *(len(row[name]) for row in rows)) for name in columns]
-        needed = sum(
-            min(size, NOTE_WIDTH) if name == "note" else size for name, size in zip(columns, widths, strict=True)
-        )
-        if needed + 3 * len(columns) <= width:
-            break
-    return columns
-
-
-def _table_text(boards: Sequence[Board], metric: str) -> str:
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=WIDE, color_system=None, highlight=False)
-    with console.capture() as captured:
-        console.print(table(boards, metric, WIDE))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
-
-
-def _markdown(boards: Sequence[Board], metric: str) -> str:
-    lines = []
-    for board in boards:
-        rows = [row_texts(row, metric) for row in board.rows]
-        lines += [f"**{title(board, metric)}**", ""]
-        lines.append("| " + " | ".join(rows[0]) + " |")
-        lines.append("| " + " | ".join("---" if name in LEFT else "---:" for name in rows[0]) + " |")
-        lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row.values()) + " |" for row in rows]
-        lines += ["", *([board.apart, ""] if board.apart else [])]
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _csv(boards: Sequence[Board], metric: str) -> str:
+def _csv(boards: Sequence[Board]) -> str:
     out = io.StringIO()
     rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
-    empty = {"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))}
-    writer = csv.DictWriter(out, list(empty), lineterminator="\n")
+    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
+    names.update(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -179,11 +198,18 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "protocol": board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
-            "rows": [{**cells(row), "seeds": list(row.seeds), "run_ids": list(row.run_ids)} for row in board.rows],
+            "rows": [
+                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                for row in board.rows
+            ],
         }
         for board in boards
     ]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)
 
 
 def _integrity(row: Row) -> str:

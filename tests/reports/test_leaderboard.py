@@ -126,12 +126,6 @@ def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) ->
     assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
 
 
-@pytest.mark.parametrize("name", ["html", "latex"])
-def test_later_formats_say_so(name: str) -> None:
-    with pytest.raises(InputError, match="not there yet; choose table, markdown, csv, json"):
-        render([], name, "ndcg@10")
-
-
 def test_published_rows_are_marked_and_not_ranked(store: Store) -> None:
     folder = store.root / "published"
     folder.mkdir()

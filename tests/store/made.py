@@ -43,7 +43,8 @@ def document(model: str = "a", seed: int | None = 1, value: float = 0.1, **chang
         "details": {"configuration": model},
     }
     for key, change in changes.items():
-        base[key] = {**base[key], **change} if isinstance(change, dict) else change
+        below = base.get(key)
+        base[key] = {**below, **change} if isinstance(below, dict) and isinstance(change, dict) else change
     return base
 
 

@@ -1,0 +1,91 @@
+"""LaTeX: booktabs tables in a document that compiles as it stands; the best is bold, the second underlined."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from harness.reports.sheet import Line, Mark, Sheet
+
+HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{booktabs}.
+\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage{booktabs}
+\usepackage[landscape,margin=1cm]{geometry}
+\begin{document}
+"""
+FOOT = "\\end{document}\n"
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",  # behind \\ a bracket would begin an option
+    "]": "{]}",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
+    "Δ": r"$\Delta$",
+    "\u2212": "$-$",
+    "\u00d7": r"$\times$",
+    "‡": r"$\ddagger$",
+    "†": r"$\dagger$",
+    "\u2013": "--",
+    "…": r"\ldots{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+LAST_LATIN = "\u017f"  # T1 fonts know the letters up to here
+
+
+def escaped(text: str) -> str:
+    r"""Text that LaTeX prints as it is; a letter that its fonts lack becomes its plain form, or a question mark.
+
+    >>> print(escaped("a_b & 5% ± 1"))
+    a\_b \& 5\% $\pm$ 1
+    """
+    return "".join(SPECIAL.get(character) or _letter(character) for character in " ".join(text.split()))
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """One `table` a sheet; notes stand below it."""
+    return HEAD + "".join(map(_table, sheets)) + FOOT
+
+
+def _table(sheet: Sheet) -> str:
+    kinds = ["p{4cm}" if column.wraps else "l" if column.left else "r" for column in sheet.columns]
+    lines = [
+        r"\begin{table}[!ht]",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{escaped(sheet.title)}}}",
+        rf"\begin{{tabular}}{{@{{}}{''.join(kinds)}@{{}}}}",
+        r"\toprule",
+        " & ".join(escaped(column.name) for column in sheet.columns) + r" \\",
+        r"\midrule",
+    ]
+    for before, line in zip((None, *sheet.lines), sheet.lines, strict=False):
+        if line.apart and before is not None and not before.apart:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_cells(line)) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip {escaped(note)}" for note in sheet.notes]
+    return "\n".join([*lines, r"\end{table}", "", ""])
+
+
+def _cells(line: Line) -> list[str]:
+    return [_cell(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
+
+
+def _cell(text: str, mark: Mark, apart: bool) -> str:
+    shown = escaped(text)
+    if not shown:
+        return ""
+    if apart:
+        return rf"\textit{{{shown}}}"
+    return {"best": rf"\textbf{{{shown}}}", "second": rf"\underline{{{shown}}}"}.get(mark, shown)
+
+
+def _letter(character: str) -> str:
+    if character <= LAST_LATIN and character.isprintable():
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return plain if plain.isprintable() and plain else "?"

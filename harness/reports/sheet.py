@@ -1,0 +1,152 @@
+"""`Sheet`: a table that is ready to print, as plain text with marks; each format writes the same sheet.
+
+What the numbers mean, and how they are rounded, is settled before a sheet is made; how a mark looks, and which
+characters must be escaped, is the format's business.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Mark = Literal["", "best", "second"]
+NOTE_WIDTH = 20  # a longer note is wrapped
+WIDE = 240  # columns of text of a table in a file
+
+
+@dataclass(frozen=True)
+class Column:
+    """`left`: text, else right-aligned. `wraps`: long text that may take several lines. `main`: what the order goes
+    by. `drop`: which columns a narrow terminal goes without, the lowest number first; None: never."""
+
+    name: str
+    left: bool = False
+    wraps: bool = False
+    main: bool = False
+    drop: int | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: a text and a mark a column. `apart`: stands below the others and is not compared with them."""
+
+    texts: tuple[str, ...]
+    marks: tuple[Mark, ...] = ()
+    apart: bool = False
+
+    def mark(self, column: int) -> Mark:
+        return self.marks[column] if self.marks else ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with a title above it and notes below it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+
+def ranking(shown: Sequence[float | None]) -> list[Mark]:
+    """Marks the highest and the second highest of the values as they are shown; equal values share a mark.
+
+    >>> ranking([0.1, None, 0.3, 0.3, 0.2])
+    ['', '', 'best', 'best', 'second']
+    """
+    order = sorted({value for value in shown if value is not None}, reverse=True)[:2]
+    names: dict[float, Mark] = dict(zip(order, ("best", "second"), strict=False))
+    return [names.get(value, "") if value is not None else "" for value in shown]
+
+
+def drawn(sheet: Sheet, width: int) -> Table:
+    """The sheet as a rich table of at most `width` columns of text, where the fewest columns allow it."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(sheet.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    kept = fitting(sheet, width)
+    for place in kept:
+        column = sheet.columns[place]
+        table.add_column(
+            escape(column.name),
+            justify="left" if column.left else "right",
+            style="bold" if column.main else None,
+            no_wrap=not column.wraps,
+            overflow="fold",
+        )
+    for line in sheet.lines:
+        table.add_row(*(escape(line.texts[place]) for place in kept), style="dim" if line.apart else None)
+    return table
+
+
+def fitting(sheet: Sheet, width: int) -> list[int]:
+    """Which columns are shown; empty ones and those that may go give way until the rest fits."""
+
+    def needed(place: int) -> int:
+        column = sheet.columns[place]
+        size = max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
+        return min(size, NOTE_WIDTH) if column.wraps else size
+
+    kept = list(range(len(sheet.columns)))
+    for place in sorted(kept, key=lambda place: (sheet.columns[place].drop is None, sheet.columns[place].drop or 0)):
+        if sum(map(needed, kept)) + 3 * len(kept) <= width or sheet.columns[place].drop is None:
+            break
+        kept.remove(place)
+    return kept
+
+
+def table_text(sheets: Sequence[Sheet]) -> str:
+    """The sheets as a terminal would show them, for a file."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=WIDE, color_system=None, highlight=False)
+    with console.capture() as captured:
+        for sheet in sheets:
+            console.print(drawn(sheet, WIDE))
+            for note in sheet.notes:
+                console.print(note, markup=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """GitHub's tables. The best of a column is bold, rows that stand apart are in italics."""
+    out: list[str] = []
+    for sheet in sheets:
+        out += [f"**{markdown_text(sheet.title)}**", ""]
+        out.append("| " + " | ".join(markdown_text(column.name) for column in sheet.columns) + " |")
+        out.append("| " + " | ".join("---" if column.left else "---:" for column in sheet.columns) + " |")
+        out += ["| " + " | ".join(_marked(line, _markdown_cell)) + " |" for line in sheet.lines]
+        out.append("")
+        for note in sheet.notes:
+            out += [markdown_text(note), ""]
+    return "\n".join(out).rstrip("\n") + "\n"
+
+
+def markdown_text(text: str) -> str:
+    r"""Text that Markdown shows as it is.
+
+    >>> print(markdown_text("a_b | <c>"))
+    a\_b \| \<c>
+    """
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
+
+
+def _markdown_cell(text: str, mark: Mark, apart: bool) -> str:
+    shown = markdown_text(text)
+    if not shown:
+        return ""
+    if apart:
+        return f"*{shown}*"
+    return f"**{shown}**" if mark == "best" else shown
+
+
+def _marked(line: Line, write: Callable[[str, Mark, bool], str]) -> list[str]:
+    return [write(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
