@@ -11,7 +11,8 @@ from harness.data.ragged import Ragged
 from harness.evaluation.metrics import measure
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import Fold, Split, leave_one_out
+from harness.protocol.split import Fold, Split
+from harness.protocol.split import split as split_by
 
 SHAPES = ("round", "square", "oval", "flat", "tall", "thin")
 COLOURS = ("red", "blue", "green", "grey", "black")
@@ -70,7 +71,7 @@ def titles(items: int) -> tuple[ItemText, ...]:
 
 def split(data: Dataset | None = None) -> Split:
     """The toy under the default protocol."""
-    return leave_one_out(cycle() if data is None else data, Protocol())
+    return split_by(cycle() if data is None else data, Protocol())
 
 
 def context(

@@ -65,6 +65,16 @@ class Ragged:
         lengths = np.maximum(self.lengths - dropped, 0)
         return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
 
+    def heads(self, lengths: np.ndarray) -> Ragged:
+        """The first `lengths[i]` values of row `i`, shape (rows,); no more than it has.
+
+        >>> Ragged.of([[3, 1], [], [2]]).heads(np.array([1, 1, 1])).values.tolist()
+        [3, 2]
+        """
+        kept = np.clip(lengths, 0, self.lengths)
+        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        return Ragged(self.values[place < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+
     def tails(self, longest: int) -> Ragged:
         """The last `longest` values of every row."""
         left = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))

@@ -18,7 +18,7 @@ from harness.jobs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.jobs.recording import dataset_mark, protocol_mark
 from harness.jobs.settings import resolve_protocol
 from harness.protocol.protocol import DEPTH
-from harness.protocol.split import leave_one_out
+from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.store.atomic import write_text
 from harness.store.keys import Outcome, RunKey, folder_name
@@ -49,7 +49,7 @@ def evaluate(external: External, store: Store) -> Finished:
     name = _name(external)
     protocol = resolve_protocol(external.sets)
     dataset = load_dataset(external.dataset)
-    split = leave_one_out(dataset, protocol)
+    split = split_by(dataset, protocol)
     rankings = read_rankings(external.path, dataset, protocol.depth_asked)
     lists = settle(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)

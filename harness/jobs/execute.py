@@ -27,7 +27,8 @@ from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
-from harness.protocol.split import Fold, Split, leave_one_out
+from harness.protocol.split import Fold, Split
+from harness.protocol.split import split as split_by
 from harness.store.atomic import write_text, writing
 from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.events import EventLog, read_events, seconds_between
@@ -74,7 +75,7 @@ def execute(
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
     dataset = load_dataset(job.dataset)
-    split = leave_one_out(dataset, job.settings.protocol)
+    split = split_by(dataset, job.settings.protocol)
     if "text" in job.entry.needs:
         require_text(split.train.text, split.train.items, where=dataset.name)
     outcome = job.outcome(dataset, split)

@@ -1,4 +1,7 @@
-"""Leave-one-out: cuts a `Dataset` into training, validation and test, and names the cut by a fingerprint."""
+"""Cuts a `Dataset` into training, validation and test under any protocol, and names the cut by a fingerprint.
+
+What a protocol's name means is in `harness.protocol.cuts`; everything after the cut is the same for all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,10 @@ import numpy as np
 
 from harness.data.dataset import Canonical, Dataset, ItemText
 from harness.data.ragged import Ragged
-from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.protocol.cuts import Cut, cut
 from harness.protocol.protocol import Protocol
 from harness.protocol.requests import Requests, Targets
-
-FEWEST = 3  # interactions that a user needs: one to train on, one to validate, one to test
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,55 +72,63 @@ class Fold:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """A data set under a protocol. `fingerprint` covers everything that every model is given to learn and to rank."""
+class Parts:
+    """What a cut makes of a data set."""
 
-    protocol: Protocol
+    cut: Cut
     train: TrainingData
     valid: Fold
     test: Fold
+
+
+@dataclass(frozen=True, eq=False)
+class Split(Parts):
+    """A data set under a protocol. `fingerprint` covers everything that every model is given to learn and to rank."""
+
+    protocol: Protocol
     fingerprint: str
 
 
-def leave_one_out(dataset: Dataset, protocol: Protocol) -> Split:
-    """Per user: last item = test, second last = validation, the rest = training; histories keep their latest items.
+def split(dataset: Dataset, protocol: Protocol) -> Split:
+    """The data set under the protocol; histories keep their latest items.
 
-    Raises `InputError` for a user with fewer than 3 interactions.
+    Raises `InputError` where the protocol cannot be applied: a user too short for leave-one-out, no timestamps or an
+    empty part for global time.
     """
-    lengths = dataset.sequences.lengths
-    short = np.flatnonzero(lengths < FEWEST)
-    if len(short):
-        user = dataset.users[int(short[0])]
-        raise InputError(
-            f"user {user!r} has {lengths[short[0]]} interactions, {protocol.name} needs {FEWEST} "
-            f"({len(short)} such users)",
-            where=dataset.name,
-            mend="drop these users, for example by a k-core filter",
-        )
-    train = dataset.sequences.trimmed(2)
-    folds = {
-        fold: _fold(fold, dataset.sequences, held_out, protocol.max_history)
-        for fold, held_out in (("valid", 2), ("test", 1))
-    }
-    data = TrainingData(dataset.name, dataset.items, train, dataset.text, protocol.max_history, dataset.users)
-    mark = _mark(dataset, protocol, train, *folds.values())
-    return Split(protocol, data, folds["valid"], folds["test"], mark)
+    made = parts(dataset, protocol)
+    mark = _mark(dataset, protocol, made)
+    return Split(made.cut, made.train, made.valid, made.test, protocol, mark)
 
 
-def _mark(dataset: Dataset, protocol: Protocol, train: Ragged, *folds: Fold) -> str:
+def parts(dataset: Dataset, protocol: Protocol) -> Parts:
+    """The parts alone, without their fingerprint."""
+    where, rows = cut(dataset, protocol), dataset.sequences
+    data = TrainingData(dataset.name, dataset.items, rows.heads(where.train), dataset.text, protocol.max_history)
+    valid = _fold("valid", rows, where.valid, protocol.max_history)
+    return Parts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))
+
+
+def _fold(name: str, sequences: Ragged, places: np.ndarray, max_history: int) -> Fold:
+    users = np.flatnonzero(places >= 0)
+    answers = sequences.values[sequences.offsets[users] + places[users]]
+    histories = sequences.take(users).heads(places[users]).tails(max_history)
+    return Fold(Requests(name, users, histories), Targets(users, answers))
+
+
+def _mark(dataset: Dataset, protocol: Protocol, made: Parts) -> str:
     """Hash of what every model is given, free of the order in which the source lists users and items (the raw ids are
     in the data set's own fingerprint)."""
     order = dataset.canonical
-    parts: list[np.ndarray] = []
-    for rows in (train, *(fold.requests.histories for fold in folds)):
-        named = order.sequences(rows)
-        parts += [named.values, named.offsets]
-    answers = [order.item_ranks[fold.targets.items[order.users]] for fold in folds]
-    return fingerprint(protocol.model_dump(), dataset.fingerprint, *parts, *answers)
-
-
-def _fold(name: str, sequences: Ragged, held_out: int, max_history: int) -> Fold:
-    users = np.arange(len(sequences))
-    answers = sequences.values[sequences.offsets[1:] - held_out]
-    histories = sequences.trimmed(held_out).tails(max_history)
-    return Fold(Requests(name, users, histories), Targets(users, answers))
+    named = order.sequences(made.train.sequences)
+    given, answers = [named.values, named.offsets], []
+    for fold in (made.valid, made.test):
+        row_of = np.full(len(dataset.users), -1)
+        row_of[fold.requests.users] = np.arange(len(fold.requests))
+        rows = row_of[order.users]
+        asked = np.flatnonzero(rows >= 0)
+        histories = fold.requests.histories.take(rows[asked])
+        given += [order.item_ranks[histories.values], histories.offsets]
+        answers.append(order.item_ranks[fold.targets.items[rows[asked]]])
+        if len(asked) < len(rows):
+            answers.append(asked)
+    return fingerprint(protocol.rules(), dataset.fingerprint, *given, *answers)

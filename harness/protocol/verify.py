@@ -14,8 +14,11 @@ import numpy as np
 from harness.data.catalogue import CatalogueEntry, catalogue_entries
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.protocol import Protocol
-from harness.protocol.split import Fold, Split, leave_one_out
+from harness.protocol.canary import canary
+from harness.protocol.protocol import GLOBAL_TIME, Protocol, is_share, seconds
+from harness.protocol.split import Fold, Split, split
+
+Plain = list[tuple[list[int], int | None, int | None]]  # a user's training part, places of both answers
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,10 @@ def verify(dataset: Dataset, protocol: Protocol) -> list[Check]:
     """Every check in a fixed order; nothing raises for a rule that is broken, its check says so."""
     checks = [*_catalogue(dataset, catalogue_entries().get(dataset.name)), *_data(dataset)]
     try:
-        split = leave_one_out(dataset, protocol)
+        made = split(dataset, protocol)
     except InputError as error:
         return [*checks, Check("split", False, str(error))]
-    return [*checks, *_split(dataset, protocol, split)]
+    return [*checks, *_split(dataset, protocol, made)]
 
 
 def _catalogue(dataset: Dataset, entry: CatalogueEntry | None) -> Iterator[Check]:
@@ -59,45 +62,81 @@ def _data(dataset: Dataset) -> Iterator[Check]:
     if dataset.timestamps is None:
         yield Check("time order", True, "the source states the order, and no timestamps to hold it to")
         return
-    offsets, times = dataset.sequences.offsets.tolist(), dataset.timestamps.tolist()
-    back = sum(
-        any(later < earlier for earlier, later in pairwise(row))
-        for row in (times[start:stop] for start, stop in pairwise(offsets))
-    )
+    rows = _times(dataset)
+    back = sum(any(later < earlier for earlier, later in pairwise(row)) for row in rows)
     yield Check("time order", back == 0, f"{back} users whose timestamps go back")
-    constant = len(times) > 1 and len(set(times)) == 1
-    yield Check("timestamps differ", not constant, "all are equal" if constant else "they do")
+    many = [row for row in rows if len(row) > 1]
+    constant = bool(many) and all(len(set(row)) == 1 for row in many)
+    yield Check("timestamps differ", not constant, "within no user" if constant else "they do")
 
 
-def _split(dataset: Dataset, protocol: Protocol, split: Split) -> Iterator[Check]:
+def _split(dataset: Dataset, protocol: Protocol, made: Split) -> Iterator[Check]:
     rows = [row.tolist() for row in dataset.sequences]
-    train = [row.tolist() for row in split.train.sequences]
-    wrong = sum(given != row[: len(row) - 2] for given, row in zip(train, rows, strict=True))
-    yield Check("training part", wrong == 0, f"{wrong} of {len(rows)} users whose part is not all but the last 2 items")
-    for name, fold, held_out in (("validation", split.valid, 2), ("test", split.test, 1)):
-        yield from _fold(name, fold, rows, held_out, protocol.max_history)
-    kept = sum(len(row) for row in train)
-    gone = dataset.interactions - kept
-    yield Check(
-        "leakage", gone == 2 * len(rows), f"{gone} interactions kept from training, 2 for each of {len(rows)} users"
+    plain = _global_time(rows, dataset, protocol) if protocol.name == GLOBAL_TIME else _leave_one_out(rows)
+    train = [row.tolist() for row in made.train.sequences]
+    wrong = sum(given != part for given, (part, _, _) in zip(train, plain, strict=True))
+    yield Check("training part", wrong == 0, f"{wrong} of {len(rows)} users whose part is not what the protocol says")
+    for name, fold, places in (
+        ("validation", made.valid, [valid for _, valid, _ in plain]),
+        ("test", made.test, [test for _, _, test in plain]),
+    ):
+        yield from _fold(name, fold, rows, places, protocol.max_history)
+    yield _leakage(dataset, train, plain)
+    broken = canary(dataset, protocol)
+    yield Check("canary", not broken, broken or "other answers in the data change nothing that a model is given")
+    again = split(_turned(dataset), protocol).fingerprint
+    same = again == made.fingerprint
+    yield Check("split fingerprint", same, f"{made.fingerprint}, {again} with the users in another order")
+
+
+def _leave_one_out(rows: list[list[int]]) -> Plain:
+    return [(row[:-2], len(row) - 2, len(row) - 1) for row in rows]
+
+
+def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
+    assert protocol.cut is not None and dataset.timestamps is not None
+    ordered = sorted(dataset.timestamps.tolist())
+    begin_valid, begin_test = (
+        ordered[int(seconds(mark) * len(ordered))] if is_share(seconds(mark)) else seconds(mark)
+        for mark in protocol.cut
     )
-    again = leave_one_out(_turned(dataset), protocol).fingerprint
-    same = again == split.fingerprint
-    yield Check("split fingerprint", same, f"{split.fingerprint}, {again} with the users in another order")
+    plain: Plain = []
+    for row, times in zip(rows, _times(dataset), strict=True):
+        part = [item for item, time in zip(row, times, strict=True) if time < begin_valid]
+        valid = next((place for place, time in enumerate(times) if begin_valid <= time < begin_test), None)
+        test = next((place for place, time in enumerate(times) if time >= begin_test), None)
+        plain.append((part, valid or None, test or None))  # an answer at place 0 has no history and is not asked
+    return plain
 
 
-def _fold(name: str, fold: Fold, rows: list[list[int]], held_out: int, longest: int) -> Iterator[Check]:
+def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
+    kept = sum(map(len, train))
+    gone, expected = dataset.interactions - kept, dataset.interactions - sum(len(part) for part, _, _ in plain)
+    asked = sum(place is not None for _, *places in plain for place in places)
+    detail = f"{gone} interactions kept from training, {asked} of them answers"
+    return Check("leakage", gone == expected >= asked, detail)
+
+
+def _fold(name: str, fold: Fold, rows: list[list[int]], places: list[int | None], longest: int) -> Iterator[Check]:
     asked, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
-    everyone = sorted(asked) == list(range(len(rows))) and fold.targets.users.tolist() == asked
+    expected = [user for user, place in enumerate(places) if place is not None]
+    everyone = sorted(asked) == expected and fold.targets.users.tolist() == asked
     yield Check(f"{name} users", everyone, f"{len(set(asked))} of {len(rows)} users asked, each once")
-    late = sum(answer != rows[user][-held_out] for user, answer in zip(asked, answers, strict=True))
-    yield Check(f"{name} answers", late == 0, f"{late} answers that are not item {-held_out} of the user")
-    leaking = 0
-    for user, history in zip(asked, fold.requests.histories, strict=True):
-        before = rows[user][: len(rows[user]) - held_out]
-        leaking += history.tolist() != before[max(len(before) - longest, 0) :]
+    late = leaking = 0
+    for user, answer, history in zip(asked, answers, fold.requests.histories, strict=True):
+        place = places[user]
+        before = rows[user][:place]
+        late += place is None or answer != rows[user][place]
+        leaking += place is None or history.tolist() != before[max(len(before) - longest, 0) :]
+    yield Check(f"{name} answers", late == 0, f"{late} answers that are not the interaction that the protocol says")
     detail = f"{leaking} histories that are not the latest {longest} items before the answer"
     yield Check(f"{name} histories", leaking == 0, detail)
+
+
+def _times(dataset: Dataset) -> list[list[float]]:
+    assert dataset.timestamps is not None
+    times = dataset.timestamps.tolist()
+    return [times[start:stop] for start, stop in pairwise(dataset.sequences.offsets.tolist())]
 
 
 def _turned(dataset: Dataset) -> Dataset:

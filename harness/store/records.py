@@ -33,12 +33,14 @@ class DatasetMark(_Part):
 
 
 class ProtocolMark(_Part):
-    """Which rules: `fingerprint` is the split's, a hash of everything that every model was given."""
+    """Which rules: `fingerprint` is the split's, a hash of everything that every model was given; `cut` is where
+    validation and test begin in global time (shares of the interactions, dates or seconds), else None."""
 
     name: str
     fingerprint: str
     max_history: int
     exclude_history: bool
+    cut: tuple[float | str, float | str] | None = None
 
 
 class Metrics(_Part):

@@ -13,7 +13,7 @@ from harness.evaluation.metrics import measure
 from harness.jobs.execute import Finished, execute
 from harness.jobs.job import RunOptions, plan
 from harness.protocol.protocol import METRICS, Protocol
-from harness.protocol.split import leave_one_out
+from harness.protocol.split import split as split_by
 from harness.store.events import read_events
 from harness.store.predictions import read_predictions
 from harness.store.records import Record
@@ -56,7 +56,7 @@ def test_predictions_give_the_metrics_again(toy: str, store: Store) -> None:
 
     done, data = go(toy, store), load_dataset(toy)
     kept = read_predictions(Path(done.path) / "predictions.parquet", data.users, data.items)
-    assert measure(kept, leave_one_out(data, Protocol()).test.targets) == done.record.metrics.test
+    assert measure(kept, split_by(data, Protocol()).test.targets) == done.record.metrics.test
 
 
 def test_the_log_tells_stages(toy: str, store: Store) -> None:

@@ -58,7 +58,7 @@ def test_values_have_yaml_types() -> None:
         ("fake.levels=3", "fake.levels is 3, expected a valid"),
         ("fake.layer=3", "fake.layer is 3, expected"),
         ("fake.layer.width=x", "fake.layer.width is 'x', expected a valid integer"),
-        ("protocol.name=random/1", "protocol.name is 'random/1', expected"),
+        ("protocol.name=random/1", "unknown protocol 'random/1'"),
         ("fake.size", "not of the form section.key=value"),
         ("fake=3", "not of the form section.key=value"),
         ("fake.size=[1", "--set fake.size=[1 line 1: not YAML"),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from harness.data.load import load_dataset
 from harness.errors import InputError
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import Split, leave_one_out
+from harness.protocol.split import Split
+from harness.protocol.split import split as split_by
 from tests import toys
 
 ROWS = st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=12), min_size=1, max_size=8)
@@ -25,7 +26,7 @@ def protocol(max_history: int = 20) -> Protocol:
 
 
 def cut(rows: list[list[int]], max_history: int = 20) -> Split:
-    return leave_one_out(toys.dataset([np.array(row) for row in rows], 10, None), protocol(max_history))
+    return split_by(toys.dataset([np.array(row) for row in rows], 10, None), protocol(max_history))
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,7 +47,7 @@ def test_no_answer_reaches_a_model(lengths: list[int], max_history: int) -> None
     """With every interaction an item of its own, an answer can only be seen where it leaks."""
     ends = np.cumsum(lengths)
     rows = [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-    split = leave_one_out(toys.dataset(rows, int(ends[-1]), None), protocol(max_history))
+    split = split_by(toys.dataset(rows, int(ends[-1]), None), protocol(max_history))
     test, valid = set(split.test.targets.items.tolist()), set(split.valid.targets.items.tolist())
     trained = set(split.train.sequences.values.tolist())
     assert not (test | valid) & trained
@@ -71,7 +72,7 @@ def test_shuffled_lines_give_an_equal_fingerprint(
             body = "\n".join(["user_id:token,item_id:token,timestamp:float", *lines])
             (tmp_path / "x.inter").write_text(body.replace(",", "\t"))
         data = load_dataset(str(tmp_path))
-        marks.add((data.fingerprint, leave_one_out(data, protocol()).fingerprint))
+        marks.add((data.fingerprint, split_by(data, protocol()).fingerprint))
         random.shuffle(lines)
     for file in tmp_path.iterdir():
         file.unlink()

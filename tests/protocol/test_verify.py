@@ -13,7 +13,8 @@ from harness.data import catalogue
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.protocol import verify as module
-from harness.protocol.split import Fold, Split, leave_one_out
+from harness.protocol.split import Fold, Split
+from harness.protocol.split import split as split_by
 from harness.protocol.verify import verify
 from tests import toys
 
@@ -80,7 +81,7 @@ def user_left_out(split: Split) -> Split:
     ],
 )
 def test_faults_of_the_split(fault: Any, checks: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "leave_one_out", lambda dataset, protocol: fault(leave_one_out(dataset, protocol)))
+    monkeypatch.setattr(module, "split", lambda dataset, protocol: fault(split_by(dataset, protocol)))
     assert failed(toys.cycle()) == checks
 
 
