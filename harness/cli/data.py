@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.options import AsJson
 from harness.cli.output import print_json, print_table
+from harness.cli.prepare import prepare
 
 Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder with data.")]
 
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     group.callback(invoke_without_command=True)(_help)
     group.command()(stats)
     group.command()(verify)
+    group.command()(prepare)
     app.add_typer(group, name="data")
 
 

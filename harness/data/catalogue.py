@@ -1,18 +1,22 @@
 """The data sets that `-d NAME` knows: a table of entries as data.
 
-A third-party package adds to it with an entry point in the group `harness.datasets`, whose object is a
-`CatalogueEntry`. Listing the table and asking what is ready imports nothing heavy.
+Beside the one that comes with a package these are the public ones that `harness data prepare` makes, and whatever was
+prepared or imported on this machine (`harness.data.library`). A third-party package adds to it with an entry point in
+the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
+nothing heavy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from harness.data import library
 from harness.data.packaged import packaged_folder
-from harness.errors import unknown_name
+from harness.data.raw.catalogue import Published, named_sets, resolve
+from harness.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -24,10 +28,12 @@ GROUP = "harness.datasets"
 class CatalogueEntry:
     """One registered data set.
 
-    `reader` is `module:function`, a function without arguments that gives the `Dataset`. `files` is
+    `reader` is `module:function`, a function without arguments that gives the `Dataset`; an entry whose files are
+    `kept` on this machine by `data prepare` or `data import` has a function of its name instead. `files` is
     `package:folder/inside` where its files come with an installed package, empty where the reader needs none.
     `users`, `items`, `interactions` and `fingerprint` are what the reader must give (None where not stated);
-    `harness data verify` holds it to them.
+    `harness data verify` holds it to them (for one that is still to be prepared they are the published ones). `obtain`
+    is the mend where it is not ready.
     """
 
     name: str
@@ -40,13 +46,21 @@ class CatalogueEntry:
     items: int | None = None
     interactions: int | None = None
     fingerprint: str | None = None
+    kept: bool = False
+    obtain: str = ""
 
     def ready(self) -> bool:
         """Whether its files are on this machine."""
+        if self.kept:
+            return library.find(self.name) is not None
         return not self.files or packaged_folder(self.files) is not None
 
     def load(self) -> Dataset:
         """Reads it; `InputError` where its files are missing or wrong."""
+        if self.kept:
+            if not self.ready():
+                raise InputError("it is not on this machine yet", where=self.name, mend=self.obtain)
+            return library.load(self.name)
         module, _, function = self.reader.partition(":")
         return getattr(import_module(module), function)()
 
@@ -68,8 +82,13 @@ DATASETS = (
 
 
 def catalogue_entries() -> dict[str, CatalogueEntry]:
-    """All data sets by name: this project's, then those that installed packages add (which may take no name away)."""
+    """All data sets by name: this project's, those kept on this machine, then those that installed packages add (which
+    may take no name away)."""
     known = {entry.name: entry for entry in DATASETS}
+    known.update({name: _public(name) for name, data in named_sets().items() if data.listed})
+    for name, entry in library.kept().items():
+        known.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
+        known[name] = _as_kept(known[name], entry) if known[name].kept else known[name]
     for point in entry_points(group=GROUP):
         entry = point.load()
         known.setdefault(entry.name, entry)
@@ -77,8 +96,46 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
-    """The entry of one name; `InputError` with near names for a miss."""
+    """The entry of one name, or of a category's full name; `InputError` with near names for a miss."""
     known = catalogue_entries()
-    if name not in known:
-        raise unknown_name("data set", name, known, otherwise="(a path to a folder works too)")
-    return known[name]
+    if name in known:
+        return known[name]
+    try:
+        own = resolve(name).name
+    except InputError as error:
+        if ":" in name:
+            raise
+        raise unknown_name("data set", name, known, otherwise="(a path to a folder works too)") from error
+    return known[own] if own in known else _public(own)
+
+
+def _public(name: str) -> CatalogueEntry:
+    """A data set that `harness data prepare` can make."""
+    data = resolve(name)
+    expected = next((entry for entry in data.published if entry.interactions is not None), Published(""))
+    return CatalogueEntry(
+        name=data.name,
+        source=f"{data.release.title}, {data.release.homepage}",
+        licence=data.release.licence,
+        description=data.title,
+        reader="",
+        users=expected.users,
+        items=expected.items,
+        interactions=expected.interactions,
+        kept=True,
+        obtain=data.how_to_get,
+    )
+
+
+def _as_kept(entry: CatalogueEntry, kept: library.Kept) -> CatalogueEntry:
+    """The entry with what the machine's own copy holds."""
+    return replace(
+        entry,
+        source=kept.source or entry.source,
+        licence=kept.licence or entry.licence,
+        description=kept.description or entry.description,
+        users=kept.users,
+        items=kept.items,
+        interactions=kept.interactions,
+        fingerprint=kept.fingerprint,
+    )

@@ -1,0 +1,173 @@
+"""Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
+
+Each lies in a folder of its own, `NAME-<fingerprint>`, as Parquet (lists and timestamps survive exactly) with its
+`provenance.json`. The small file `NAME.json` says which folder the name means now: it is written last, in one atomic
+step, so that a name never leads to half a data set, and an older version stays readable by its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.data.dataset import Dataset
+from harness.errors import InputError
+from harness.home import home
+
+PROVENANCE = "provenance.json"
+AGAIN = "prepare or import it again"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What `NAME.json` says: enough to list a data set without opening it."""
+
+    name: str
+    folder: str
+    fingerprint: str
+    users: int
+    items: int
+    interactions: int
+    source: str = ""
+    licence: str = ""
+    description: str = ""
+
+    @property
+    def path(self) -> Path:
+        return _shelf() / self.folder
+
+
+def kept() -> dict[str, Kept]:
+    """Every data set of this machine, by name; a file that says nothing sensible is no data set."""
+    entries = (_read_entry(path) for path in sorted(_shelf().glob("*.json")))
+    return {entry.name: entry for entry in entries if entry is not None}
+
+
+def find(name: str) -> Kept | None:
+    """What is kept under a name, or None."""
+    entry = _read_entry(_shelf() / f"{name}.json")
+    return entry if entry is not None and entry.name == name else None
+
+
+def load(name: str) -> Dataset:
+    """The data set of a name; `InputError` where it is not kept here, or its files were changed."""
+    entry = find(name)
+    if entry is None:
+        raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
+    dataset = _read(entry.path, name)
+    if dataset.fingerprint != entry.fingerprint:
+        what = f"its content has the fingerprint {dataset.fingerprint}, not {entry.fingerprint}: a file was changed"
+        raise InputError(what, where=str(entry.path), mend=AGAIN)
+    return dataset
+
+
+def provenance(name: str) -> dict[str, Any] | None:
+    """How it came to be, as its maker wrote it; None for a name that is not kept here."""
+    entry = find(name)
+    return None if entry is None else _story(entry.path)
+
+
+def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", description: str = "") -> Kept:
+    """Writes a data set and its provenance (`story`, JSON-able), whole or not at all, and lets its name mean it.
+
+    The same content under the same name replaces only the provenance. Raises `InputError` where the disk refuses, or
+    where the data set holds what Parquet rows cannot say (users without interactions).
+    """
+    shelf = _shelf()
+    entry = Kept(
+        name=dataset.name,
+        folder=f"{dataset.name}-{dataset.fingerprint}",
+        fingerprint=dataset.fingerprint,
+        users=len(dataset.users),
+        items=len(dataset.items),
+        interactions=dataset.interactions,
+        source=dataset.source,
+        licence=licence,
+        description=description,
+    )
+    own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
+    told = {**story, "dataset": own}
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        if not entry.path.is_dir():
+            _put_folder(entry, dataset, told)
+        _write(entry.path / PROVENANCE, told)
+        _write(shelf / f"{dataset.name}.json", asdict(entry))
+    except OSError as error:
+        mend = "free some space, or set HARNESS_HOME to another folder"
+        raise InputError(f"cannot write: {error.strerror or error}", where=str(shelf), mend=mend) from error
+    return entry
+
+
+def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
+    """Fills a folder beside its place, reads it back, and moves it there."""
+    from harness.data.export import LAYOUTS
+
+    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", suffix=".tmp", dir=entry.path.parent))
+    try:
+        for _ in LAYOUTS["parquet"](dataset, made):
+            pass
+        _write(made / PROVENANCE, told)
+        if _read(made, entry.name).fingerprint != entry.fingerprint:
+            what = "it cannot be kept as it is: reading it back gives something else"
+            raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
+        for written in made.iterdir():
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+        made.chmod(0o755)
+        try:
+            made.rename(entry.path)
+        except OSError:
+            if not entry.path.is_dir():  # else another process was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _read(folder: Path, name: str) -> Dataset:
+    from harness.data.readers import columnar
+
+    own = _story(folder).get("dataset", {})
+    dataset = columnar.read(folder, name, own.get("order", "time"))
+    notes, lost = tuple(own.get("notes", ())), tuple((reason, count) for reason, count in own.get("lost", ()))
+    return replace(dataset, source=own.get("source", ""), notes=notes, lost=lost)
+
+
+def _story(folder: Path) -> dict[str, Any]:
+    path = folder / PROVENANCE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})", where=str(path), mend=AGAIN) from error
+
+
+def _shelf() -> Path:
+    return home() / "data"
+
+
+def _read_entry(path: Path) -> Kept | None:
+    try:
+        entry = Kept(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return entry if entry.path.is_dir() else None
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

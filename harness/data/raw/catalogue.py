@@ -1,0 +1,152 @@
+"""The table of public releases and of the data sets in them: `releases.toml` and `sets.toml` as values, and names.
+
+What a release is called, which files it has and what others counted in it are data; nothing here reads raw files.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from harness.errors import unknown_name
+
+PLAIN = "amazon2018"  # the release that a bare category name means: `Gift_Cards` is `amazon2018:Gift_Cards`
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file of a release, as it is published. `file` and `urls` hold `{category}`.
+
+    `format` is how its lines are written: `csv` (with or without a header), `colons` (parted by `::`), `json` or
+    `literal` (one JSON object, or one Python literal, a line). `fields` maps our names to the release's.
+    """
+
+    file: str
+    format: Literal["csv", "colons", "json", "literal"]
+    folders: tuple[str, ...] = ("",)
+    urls: tuple[str, ...] = ()
+    archive: str = ""
+    columns: tuple[str, ...] = ()
+    header: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+    unit: float = 1.0
+    encoding: str = "utf-8"
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Release:
+    """A public release: the published order of steps, and its files in order of preference."""
+
+    key: str
+    title: str
+    homepage: str
+    licence: str
+    ties: Literal["hash", "file"]
+    dedupe: bool
+    with_metadata: bool
+    core: int
+    between: tuple[str, str]
+    categories: tuple[str, ...]
+    interactions: tuple[RawFile, ...]
+    metadata: tuple[RawFile, ...]
+    rating_above: float | None = None
+    window: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of others for one data set; `rounded` is the unit to which each was rounded (1 where not stated)."""
+
+    source: str
+    users: int | None = None
+    items: int | None = None
+    interactions: int | None = None
+    mean_length: float | None = None
+    rounded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RawSet:
+    """What `harness data prepare NAME` means."""
+
+    name: str
+    release: Release
+    category: str
+    published: tuple[Published, ...] = ()
+    listed: bool = True
+
+    @property
+    def title(self) -> str:
+        plain = self.category.replace("_", " ")
+        return f"{self.release.title}, {plain}" if len(self.release.categories) > 1 else self.release.title
+
+    @property
+    def how_to_get(self) -> str:
+        """One clear line for somebody who has none of its files."""
+        specs = (self.release.interactions[0], self.release.metadata[0])
+        needed = " and ".join(spec.file.format(category=self.category) for spec in specs)
+        if specs[0].urls:
+            return f"harness data prepare {self.name} downloads it (with --raw DIR: from {needed} in DIR)"
+        return f"harness data prepare {self.name} --raw DIR, where {needed} lie in DIR (from {self.release.homepage})"
+
+
+@cache
+def releases() -> dict[str, Release]:
+    """Every release, by key."""
+    return {key: _release(key, entry) for key, entry in _table("releases.toml").items()}
+
+
+@cache
+def named_sets() -> dict[str, RawSet]:
+    """The data sets that have a name of their own (every other category goes by `RELEASE:CATEGORY`)."""
+    found = {}
+    for name, entry in _table("sets.toml").items():
+        published = tuple(Published(**row) for row in entry.pop("published", ()))
+        found[name] = RawSet(name, releases()[entry.pop("release")], published=published, **entry)
+    return found
+
+
+def resolve(name: str) -> RawSet:
+    """What a name means: one of `named_sets`, `RELEASE:CATEGORY`, or a full category name of Amazon Reviews 2018.
+
+    >>> resolve("amazon2018:Musical_Instruments").name, resolve("Gift_Cards").name
+    ('instruments', 'amazon2018-Gift_Cards')
+
+    Raises `InputError` with near names for anything else.
+    """
+    if name in named_sets():
+        return named_sets()[name]
+    key, parted, category = name.partition(":" if ":" in name else "-")
+    if key not in releases():
+        key, parted, category = PLAIN, "", name
+    release = releases()[key]
+    if category in release.categories:
+        for known in named_sets().values():
+            if (known.release.key, known.category) == (key, category):
+                return known
+        return RawSet(f"{key}-{category}", release, category)
+    if parted:
+        raise unknown_name(f"category of {release.title}", category, release.categories)
+    known = [*named_sets(), *releases()[PLAIN].categories]
+    known += [f"{other.key}:{listed}" for other in releases().values() for listed in other.categories]
+    otherwise = "(or RELEASE:CATEGORY, with the category's full name, as in amazon2023:Video_Games)"
+    raise unknown_name("public data set", name, known, otherwise=otherwise)
+
+
+def _release(key: str, entry: dict[str, Any]) -> Release:
+    for kind in ("interactions", "metadata"):
+        entry[kind] = [RawFile(**_frozen(file)) for file in entry[kind]]
+    return Release(key=key, **_frozen(entry))
+
+
+def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+
+
+def _table(name: str) -> dict[str, Any]:
+    return tomllib.loads(files("harness.data.raw").joinpath(name).read_text(encoding="utf-8"))

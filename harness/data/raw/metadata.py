@@ -1,0 +1,127 @@
+"""Which items a metadata file knows, and the texts of those that may be kept; one pass, line by line.
+
+The raw text of an item is let go as soon as it is cleaned, and items that cannot survive the k-core are never cleaned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from harness.data.dataset import ItemText
+from harness.data.download import Progress
+from harness.data.raw.catalogue import Release
+from harness.data.raw.files import AGAIN, Found
+from harness.data.raw.log import decoded
+from harness.data.raw.release import foreign, literal, parsed
+from harness.data.raw.text import NoText, TextMode, fuller, item_text
+from harness.errors import InputError
+
+# The 2014 files begin nearly every line with the item's id: a line of an item that nobody needs is not parsed further.
+FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`known[i]`: the file describes item `i` of the log. `texts` has the wanted ones, by raw id.
+
+    `lines` counts records, `unrated` those of items without interactions, `twice` the wanted items that stand there
+    more than once with another text.
+    """
+
+    known: np.ndarray
+    texts: dict[str, ItemText] = field(default_factory=dict)
+    lines: int = 0
+    unrated: int = 0
+    twice: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Whose metadata: raw ids of `items`, and (bool, one an item) whose `text`, made in which `mode`."""
+
+    items: list[str]
+    text: np.ndarray
+    mode: TextMode = "clean"
+
+
+def read_metadata(found: Found, release: Release, wanted: Wanted, progress: Progress | None = None) -> Metadata:
+    """What the file says of the wanted items.
+
+    An item that stands there twice: the last line counts with `released`, as published; the fuller text otherwise, so
+    that the order of lines does not matter. Raises `InputError` with file, line and field for the first fault.
+    """
+    place = {raw: code for code, raw in enumerate(wanted.items)}
+    known = np.zeros(len(place), bool)
+    texts: dict[str, ItemText] = {}
+    lines = unrated = 0
+    twice: set[str] = set()
+    records = _Records(found, release, place, wanted.text)
+    for line, content in found.lines(progress):
+        lines += 1
+        raw, record = records.read(line, content, lines == 1)
+        if (code := place.get(raw)) is None:
+            unrated += 1
+            continue
+        known[code] = True
+        if not wanted.text[code] or record is None:
+            continue
+        try:
+            text = item_text(record, found.spec.fields or dict.fromkeys(found.spec.columns, ""), wanted.mode)
+        except NoText as error:
+            raise InputError(error.args[0], where=found.at(line, error.args[1]), mend=AGAIN) from error
+        if (before := texts.get(raw)) is not None and before != text:
+            twice.add(raw)
+            text = text if wanted.mode == "released" else fuller(before, text)
+        texts[raw] = text
+    if not lines:
+        raise InputError("the file describes no item", where=found.name, mend=AGAIN)
+    return Metadata(known, texts, lines, unrated, len(twice))
+
+
+@dataclass(frozen=True)
+class _Records:
+    """How a line becomes an item's raw id and its record (None where nobody needs it)."""
+
+    found: Found
+    release: Release
+    place: Mapping[str, int]
+    wanted: np.ndarray
+
+    def read(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
+        spec = self.found.spec
+        if spec.format == "literal" and not first and (raw := self._skipped(line, content)) is not None:
+            return raw, None
+        if spec.format == "colons":
+            parts = decoded(self.found, line, content).split("::")
+            if len(parts) != len(spec.columns):
+                what = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
+                raise InputError(what, where=self.found.at(line), mend=AGAIN)
+            record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
+        else:
+            record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
+            if first:
+                foreign(self.found, self.release, record)
+        return self._id(line, record), record
+
+    def _id(self, line: int, record: Mapping[str, Any]) -> str:
+        name = self.found.spec.fields.get("item", "item")
+        raw = record.get(name)
+        if isinstance(raw, str) and raw.strip():
+            return raw
+        what = "it is missing" if raw is None else f"{raw!r} is no id"
+        raise InputError(what, where=self.found.at(line, name), mend="every line needs an item")
+
+    def _skipped(self, line: int, content: bytes) -> str | None:
+        """The id of an item whose text nobody needs, where the line begins with it and ends as it should."""
+        found = FIRST_ID.match(content)
+        if found is None or not content.rstrip().endswith(b"}"):
+            return None
+        raw = decoded(self.found, line, found.group(1))
+        code = self.place.get(raw)
+        return raw if code is None or not self.wanted[code] else None

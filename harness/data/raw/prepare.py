@@ -1,0 +1,210 @@
+"""From public raw files to a data set of this machine: the published order of steps, told step by step.
+
+Read the interactions, drop repeats of a user's item, drop items without metadata, 5-core by joint passes, order in time
+by a written tie rule, ids by first appearance; then the text of the items that stay. What each release wants is in
+`releases.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset, ItemText
+from harness.data.download import Progress
+from harness.data.library import Kept, find, keep, provenance
+from harness.data.raw.catalogue import RawSet, resolve
+from harness.data.raw.compare import compared, ties
+from harness.data.raw.files import Found, download, locate
+from harness.data.raw.log import RawLog, instant, read_log
+from harness.data.raw.metadata import Metadata, Wanted, read_metadata
+from harness.data.raw.steps import FILE_RULE, HASH_RULE, Ordered, Rows, first_of_each, in_order, k_core
+from harness.data.raw.text import TextMode
+from harness.errors import InputError
+
+RULES = 1  # of the steps below: bumped, with a dated line here, by whatever can change their result
+SCHEMA = 1  # of provenance.json
+NOT_IN_METADATA = "without metadata dropped"
+SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `tie_seed` None: the release's own tie rule."""
+
+    name: str
+    raw: Path | None = None
+    tie_seed: int | None = None
+    text: TextMode = "clean"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data set on this machine and its story; `fresh` is False where it was there already."""
+
+    kept: Kept
+    story: Mapping[str, Any]
+    fresh: bool
+
+
+def prepare(request: Request, progress: Progress | None = None) -> Prepared:
+    """Builds the data set, or finds that the same raw files gave it before.
+
+    Raises `InputError` for an unknown name, missing or broken raw files, files that do not belong together, and an
+    empty result; nothing is written then.
+    """
+    data = resolve(request.name)
+    settings = _settings(data, request)
+    name = _name(data, request)
+    found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
+    raw = [found[kind].record() for kind in found]
+    before = provenance(name)
+    if before is not None and (before["settings"], before["raw"]) == (settings, raw):
+        entry = find(name)
+        assert entry is not None
+        return Prepared(entry, before, fresh=False)
+    log = read_log(found["interactions"], data.release, progress)
+    rows = _published_start(Rows.of(log), data)
+    metadata = _metadata(found, data, rows, request.text, progress)
+    rows = _published_end(rows, data, metadata)
+    _not_empty(rows, data, found["interactions"])
+    ordered = in_order(rows, settings["tie_seed"])
+    dataset = _dataset(name, data, ordered, metadata, rows.history)
+    dataset = replace(dataset, notes=(settings["tie_rule"],))
+    story = {"schema": SCHEMA, "name": name, "settings": settings, "raw": raw, **_story(data, rows, metadata, dataset)}
+    kept = keep(dataset, story, licence=data.release.licence, description=data.title)
+    return Prepared(kept, story, fresh=True)
+
+
+def _settings(data: RawSet, request: Request) -> dict[str, Any]:
+    release = data.release
+    seed = request.tie_seed if request.tie_seed is not None else (0 if release.ties == "hash" else None)
+    return {
+        "rules": RULES,
+        "release": release.key,
+        "category": data.category,
+        "dedupe": release.dedupe,
+        "with_metadata": release.with_metadata,
+        "core": release.core,
+        "rating_above": release.rating_above,
+        "window": list(release.window) if release.window else None,
+        "tie_seed": seed,
+        "tie_rule": FILE_RULE if seed is None else HASH_RULE.format(seed=seed),
+        "text": request.text,
+    }
+
+
+def _name(data: RawSet, request: Request) -> str:
+    """Another tie order or another text is another data set, with a name that says so."""
+    own = 0 if data.release.ties == "hash" else None
+    tied = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
+    return f"{data.name}{tied}{'' if request.text == 'clean' else f'-{request.text}'}"
+
+
+def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> Found:
+    return locate(data, kind, raw.expanduser()) if raw is not None else download(data, kind, progress)
+
+
+def _published_start(rows: Rows, data: RawSet) -> Rows:
+    """What needs no metadata: the release's window and ratings, then repeats."""
+    log, release = rows.log, data.release
+    if release.window is not None:
+        first, last = map(instant, release.window)
+        rows = rows.keep((log.times[rows.kept] >= first) & (log.times[rows.kept] <= last), "outside the window dropped")
+    if release.rating_above is not None:
+        step = f"rated {release.rating_above:g} or less dropped"
+        rows = rows.keep(log.ratings[rows.kept] > release.rating_above, step)
+    if release.dedupe:
+        rows = rows.keep(first_of_each(log, rows.kept), "repeats of a user's item dropped (the first stays)")
+    return rows
+
+
+def _metadata(
+    found: Mapping[str, Found], data: RawSet, rows: Rows, text: TextMode, progress: Progress | None
+) -> Metadata:
+    """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
+    log: RawLog = rows.log
+    wanted = rows.counts()[1] >= data.release.core
+    metadata = read_metadata(found["metadata"], data.release, Wanted(log.items, wanted, text), progress)
+    if not metadata.known.any():
+        said = found["interactions"].name
+        swapped = " (its columns of users and items may have changed places, as in the release of 2014)"
+        what = f"it describes none of the {len(log.items):,} items of {said}"
+        users = Wanted(log.users, np.zeros(len(log.users), bool))
+        what += swapped if read_metadata(found["metadata"], data.release, users).known.any() else ""
+        mend = "give two files of the same release and category"
+        raise InputError(what, where=found["metadata"].name, mend=mend)
+    return metadata
+
+
+def _published_end(rows: Rows, data: RawSet, metadata: Metadata) -> Rows:
+    if data.release.with_metadata:
+        rows = rows.keep(metadata.known[rows.items], f"items {NOT_IN_METADATA}")
+    return k_core(rows, data.release.core)
+
+
+def _not_empty(rows: Rows, data: RawSet, found: Found) -> None:
+    if not len(rows.kept):
+        left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
+        what = f"nothing is left after the steps of {data.title} (interactions: {left})"
+        raise InputError(what, where=found.name, mend="give the whole public file")
+
+
+def _warnings(rows: Rows) -> list[str]:
+    counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
+    steps = list(counts)
+    for before, step in pairwise(steps):
+        lost = 1 - counts[step] / max(counts[before], 1)
+        if step.endswith(NOT_IN_METADATA) and lost > SUSPICIOUS:
+            return [f"{lost:.0%} of the interactions are with items without metadata: do the files belong together?"]
+    return []
+
+
+def _dataset(
+    name: str, data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]]
+) -> Dataset:
+    lost = [
+        (f"{kind} of the raw file that the steps took away (see provenance.json)", history[0][kind] - history[-1][kind])
+        for kind in ("users", "items")
+    ]
+    return Dataset(
+        name=name,
+        users=ordered.users,
+        items=ordered.items,
+        sequences=ordered.sequences,
+        timestamps=ordered.times,
+        text=tuple(metadata.texts.get(item, ItemText()) for item in ordered.items),
+        source=f"{data.title}, prepared from its raw files",
+        lost=tuple((reason, count) for reason, count in lost if count),
+    )
+
+
+def _story(data: RawSet, rows: Rows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:
+    """What was done and what came of it, for `provenance.json`."""
+    return {
+        "title": data.title,
+        "licence": data.release.licence,
+        "homepage": data.release.homepage,
+        "steps": rows.history,
+        "warnings": _warnings(rows),
+        "text": {
+            "records": metadata.lines,
+            "records_of_items_without_interactions": metadata.unrated,
+            "items_with_several_texts": metadata.twice,
+            "items_without_text": sum(text.empty for text in dataset.text or ()),
+        },
+        "ties": ties(dataset),
+        "result": {
+            "users": len(dataset.users),
+            "items": len(dataset.items),
+            "interactions": dataset.interactions,
+            "mean_length": round(dataset.interactions / len(dataset.users), 4),
+            "fingerprint": dataset.fingerprint,
+        },
+        "published": compared(dataset, data.published),
+    }

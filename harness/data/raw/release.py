@@ -1,0 +1,67 @@
+"""One record of a raw file: from bytes to a mapping, and whether it belongs to the release it was taken for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.data.raw.catalogue import RawFile, Release, releases
+from harness.data.raw.files import AGAIN, Found
+from harness.errors import InputError
+
+DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
+
+
+def parsed(found: Found, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
+    """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
+    try:
+        record = parse(content)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _unreadable(found, line, content, error) from error
+    if not isinstance(record, Mapping):
+        raise InputError(f"an object is needed, not {type(record).__name__}", where=found.at(line), mend=AGAIN)
+    return record
+
+
+def literal(content: bytes) -> Any:
+    """A Python literal (the 2014 metadata are written so), read without running anything.
+
+    >>> literal(b"{'asin': 'B0', 'title': 'Bob\\\\'s', 'price': 1.5}")
+    {'asin': 'B0', 'title': "Bob's", 'price': 1.5}
+    """
+    if len(content) > DEEPEST:
+        raise ValueError(f"a line of {len(content):,} bytes")
+    return ast.literal_eval(content.decode("utf-8").strip())
+
+
+def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:
+    """Raises `InputError` where a record has fields of another release, and none that only this one has."""
+    if not found.spec.marks or any(mark in record for mark in found.spec.marks):
+        return
+    for other in releases().values():
+        for spec in (*other.interactions, *other.metadata):
+            own = other.key == release.key and spec in _alike(release, found.spec)
+            if not own and (seen := [mark for mark in spec.marks if mark in record]):
+                theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
+                what = f"it has {', '.join(seen)}, as {theirs} of {other.title} has, and nothing that {ours} has"
+                raise InputError(what, where=found.at(1), mend=f"give the file of {release.title}")
+
+
+def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
+    return release.interactions if spec in release.interactions else release.metadata
+
+
+def _unreadable(found: Found, line: int, content: bytes, error: BaseException) -> InputError:
+    where = found.at(line)
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return InputError("not UTF-8 text", where=where, mend=AGAIN)
+    if found.spec.format == "json":
+        if text.startswith("{'"):
+            what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
+            return InputError(what, where=where, mend="give the file of the release that you prepare")
+        return InputError(f"not JSON ({error})", where=where, mend=AGAIN)
+    said = getattr(error, "msg", None) or error
+    return InputError(f"not a Python literal ({said})", where=where, mend=AGAIN)

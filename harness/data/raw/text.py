@@ -1,0 +1,132 @@
+"""What an item says of itself: from a raw metadata record to an `ItemText`, cleaned.
+
+`clean` (the default) keeps what can be read and cuts what is too long; `released` does what the scripts of LC-Rec and
+EAGER-LLM do (a forced full stop, no quotes, and texts of 2,000 characters and more are blanked).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from harness.data.dataset import ItemText
+
+TextMode = Literal["clean", "released"]
+
+LONGEST = 2000  # characters of a text, in both modes
+TAG = re.compile(r"</?\w+[^>]*>")
+SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+SPACE = re.compile(r"\s+")
+DROPPED = re.compile(r'["\n\r]')
+BROKEN = "getTime()"  # scraped page code that stands for the title of some items of 2018
+
+
+class NoText(ValueError):
+    """A field holds something that is no text; `args[0]` says what, `args[1]` where."""
+
+
+def item_text(record: Mapping[str, Any], fields: Mapping[str, str], mode: TextMode) -> ItemText:
+    """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty."""
+    made = _released if mode == "released" else _clean
+    return made({ours: record.get(theirs) for ours, theirs in fields.items()}, fields)
+
+
+def fuller(one: ItemText, other: ItemText) -> ItemText:
+    """Of two texts of the same item the one that says more; of two equally long ones the later by alphabet, so that
+    the order of lines does not decide."""
+    return max(one, other, key=lambda text: (_size(text), text.title, text.description, text.brand, text.categories))
+
+
+def _size(text: ItemText) -> int:
+    return len(text.title) + len(text.description) + len(text.brand) + sum(map(len, text.categories))
+
+
+def _clean(raw: Mapping[str, Any], fields: Mapping[str, str]) -> ItemText:
+    title, description, brand = (
+        _plain(_strings(raw.get(f), fields.get(f, f))) for f in ("title", "description", "brand")
+    )
+    return ItemText(
+        title="" if BROKEN in title else _cut(title),
+        description=_cut(description),
+        brand=brand.removeprefix("by ").strip(),
+        categories=tuple(filter(None, (_plain([part]) for part in _categories(raw, fields)))),
+    )
+
+
+def _plain(parts: Iterable[str]) -> str:
+    """Without mark-up, with single blanks."""
+    joined = " ".join(parts)
+    if "<" in joined or "&" in joined:
+        joined = TAG.sub(" ", SCRIPT.sub(" ", html.unescape(joined)))
+    return SPACE.sub(" ", joined).strip()
+
+
+def _cut(text: str) -> str:
+    """At most `LONGEST` characters, up to the end of a word where there is one in the last tenth."""
+    if len(text) <= LONGEST:
+        return text
+    end = text.rfind(" ", LONGEST * 9 // 10, LONGEST + 1)
+    return text[: end if end > 0 else LONGEST].rstrip()
+
+
+def _categories(raw: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
+    """The first list where there are several; up to the first that holds page code, as published."""
+    value = raw.get("categories")
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[,|]", value)]
+    kept: list[str] = []
+    for part in _strings(value, fields.get("categories", "categories")):
+        if "</span>" in part:
+            break
+        kept.append(part)
+    return kept
+
+
+def _strings(value: Any, field: str) -> list[str]:
+    """A field as a list of strings: text, a number, a list of them, or nothing."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, (int, float)):
+        return [str(value)]
+    if isinstance(value, list):
+        return [text for part in value for text in _strings(part, field)]
+    raise NoText(f"text is needed, not {type(value).__name__}", field)
+
+
+def _released(raw: Mapping[str, Any], fields: Mapping[str, str]) -> ItemText:
+    """As the published scripts: see `docs/data.md`."""
+    brand = raw.get("brand")
+    listed = ",".join(part.strip() for part in _categories(raw, fields))
+    return ItemText(
+        title=_released_text(raw.get("title")),
+        description=_released_text(raw.get("description")),
+        brand=brand.replace("by\n", "").strip() if isinstance(brand, str) else "",
+        categories=tuple(part.strip() for part in listed.split(",") if part.strip()),
+    )
+
+
+def _released_text(value: Any) -> str:
+    """One field of the published files. An absent field stays empty; an empty one becomes a full stop.
+
+    >>> _released_text('A 5&quot; <b>pen</b>..'), _released_text(["one", "two "]), _released_text("x" * 2000)
+    ('A 5 pen.', 'one two.', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        text = " ".join(_released_part(str(part)).strip() for part in value)
+    else:
+        whole = str(value)[1:-1] if isinstance(value, dict) else str(value)
+        text = _released_part(whole.strip())
+    text = text[:1] + text[1:].rstrip(".") + "."  # dots at the end become one, but the first character always stays
+    return "" if len(text) >= LONGEST else text
+
+
+def _released_part(text: str) -> str:
+    return DROPPED.sub("", TAG.sub("", html.unescape(text)))
