@@ -14,6 +14,8 @@ from harness.generative.scoring import Normalise
 from harness.protocol.recommender import ModelConfig
 
 Source = Literal["semantic", "behavior"]
+Engine = Literal["shared", "plain"]
+LossNormalise = Literal["level", "vocabulary"]
 Task = Literal["seqrec", "item2index", "index2item"]
 
 
@@ -81,6 +83,14 @@ class StageConfig(Section):
     targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (about)")
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="parts that a step is computed in")
+    engine: Engine = Field(
+        default="shared", description="plain: a padded row a next item, the reference that shared is measured against"
+    )
+    normalise: LossNormalise = Field(
+        default="level",
+        description="what a token's probability is among: its level (or the text vocabulary), or text and codes "
+        "together, then with an end-of-sequence token behind a code",
+    )
     learning_rate: float = Field(default=5e-5, gt=0, description="peak rate of the backbone")
     code_rate: float = Field(default=5e-4, gt=0, description="peak rate of code rows, their scale and the projectors")
     warmup: float = Field(default=0.01, ge=0, le=1)

@@ -1,20 +1,43 @@
-"""What a step costs: response-only cross-entropy of codes and text, and the contrastive term on their summary states.
+"""What a step costs: cross-entropy of responses, codes and text alike, and the contrastive term on summary states.
 
-Code tokens are normalised over their level, as the search scores them; text over the backbone's own vocabulary.
+Two ways to compute it, chosen by `engine`, with one value and one gradient where dropout is off. `shared`: a user's
+next items are all trained in one pass over the sequence, what the prompts have in common is computed once, and other
+samples are packed without padding. `plain`: every next item is a sample of its own with its whole prompt, a padded row
+each, as most of the field does; the reference that the other is measured against.
+
+A token's probability is among the tokens of its kind (`level`: a code token's level, the backbone's own vocabulary for
+text), as the search scores it by default, or among text and codes together (`vocabulary`), as `generate` does; then a
+code's response ends with the end-of-sequence token. That token is predicted from the state of the code's last token,
+which is also where a sequence goes on with the next item: it is a target there and never an input, so that a pass over
+a whole sequence stays exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from eager.config import Engine, LossNormalise
 from eager.contrast import Contrast
-from eager.prompts import IGNORED, Prompts, Sample, padded
+from eager.prompts import IGNORED, Prompts, Sample
 from harness.generative.code_lm import CodeLM
+from harness.generative.normaliser import text_normaliser
+from harness.generative.packing import Read, read_packed, read_padded
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is to be said: flat places of the states that predict, their labels; and the flat places of summary states
+    with their items."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    ends: np.ndarray
+    items: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -25,60 +48,93 @@ class Losses:
     prompts: Prompts
     contrast: Contrast | None
     device: str
+    engine: Engine = "shared"
+    normalise: LossNormalise = "level"
 
     def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
-        """Every item of each window but the first is a response to the items before it: mean over code tokens."""
-        lead = self.prompts.lead(template)
-        levels = self.prompts.codes.shape[1]
-        longest = max(len(window) for window in windows)
-        ids = np.zeros((len(windows), len(lead) + longest * levels), dtype=np.int64)
-        ids[:, : len(lead)] = lead
-        items = np.zeros((len(windows), longest), dtype=np.int64)
-        real = np.zeros((len(windows), longest), dtype=bool)
-        for row, window in enumerate(windows):
-            codes = self.prompts.codes[window].reshape(-1)
-            ids[row, len(lead) : len(lead) + len(codes)] = codes
-            items[row, : len(window)], real[row, : len(window)] = window, True
-        states = self.model.states(self._tensor(ids))
-        # The state before a code token predicts it; the state at the last token of an item sums it up.
-        before = states[:, len(lead) - 1 : -1].unflatten(1, (longest, levels))
-        summary = states[:, len(lead) + levels - 1 :: levels]
-        real[:, 0] = False  # the first item is context only
-        mask = self._tensor(real)
-        targets = self._tensor(items)[mask]
-        digits = self._tensor(self.prompts.codes)[targets] - self.model.vocabulary
-        loss = self._code_loss(before[mask], digits)
-        return loss + self._contrast(summary[mask], targets, drawn)
+        """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
+        over response tokens, plus the contrastive term with the negatives `drawn`."""
+        return self._cost(*self.read_windows(windows, template), drawn)
 
     def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
-        """Mean over response tokens of item→code or code→item samples (all of one kind)."""
-        ids, labels = padded(samples)
-        states = self.model.states(self._tensor(ids))
+        """Mean over the response tokens of any mix of samples, plus the contrastive term of those that name an item."""
+        return self._cost(*self.read_rows(samples), drawn)
+
+    def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
+        """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
+        lead = self.prompts.lead(template)
+        if self.engine == "plain":
+            return self.read_rows(list(self.alone(windows, lead)))
         levels = self.prompts.codes.shape[1]
-        if samples[0].item is None:
-            mask = labels[:, 1:] != IGNORED
-            logits = self.model.text_logits(states[:, :-1][self._tensor(mask)])
-            return functional.cross_entropy(logits, self._tensor(labels[:, 1:][mask]))
-        ends = np.array([len(sample.ids) - 1 for sample in samples])
-        place = self._tensor(ends[:, None] - levels + np.arange(levels))  # of the token before each code token
-        row = torch.arange(len(samples), device=self.device)[:, None]
-        items = self._tensor(np.array([sample.item for sample in samples]))
-        digits = self._tensor(self.prompts.codes)[items] - self.model.vocabulary
-        loss = self._code_loss(states[row, place], digits)
-        return loss + self._contrast(states[row[:, 0], self._tensor(ends)], items, drawn)
+        read = read_packed(self.model, [self.prompts.codes[window].reshape(-1) for window in windows], lead)
+        items = np.concatenate([window[1:] for window in windows])
+        starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
+        before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
+        labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
+        said = slice(0, levels + (self.normalise == "vocabulary"))
+        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), before[:, -1], items)
 
-    def _code_loss(self, states: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
-        """`states` (n, levels, width) against flat code numbers (n, levels)."""
-        parts = [
-            functional.cross_entropy(self.model.level_logits(states[:, level], level), flat[:, level] - offset)
-            for level, offset in enumerate(self.model.offsets[:-1])
-        ]
-        return torch.stack(parts).mean()
+    def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
+        """What `rows` computes its cost from."""
+        sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
+        read = (read_padded if self.engine == "plain" else read_packed)(self.model, sequences)
+        return read, self._targets(samples, read.begins)
 
-    def _contrast(self, states: torch.Tensor, items: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
-        if self.contrast is None:
-            return states.new_zeros((), dtype=torch.float32)
-        return self.contrast(states, items, self._tensor(drawn))
+    def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:
+        """Each target of each window with its whole prompt."""
+        for window in windows:
+            codes = self.prompts.codes[window]
+            for place in range(1, len(window)):
+                prompt, response = lead + codes[:place].reshape(-1).tolist(), codes[place].tolist()
+                yield Sample(prompt + response, [IGNORED] * len(prompt) + response, int(window[place]))
+
+    def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
+        places, labels, ends, items = [], [], [], []
+        for sample, begin in zip(samples, begins, strict=True):
+            own = np.asarray(sample.labels)
+            said = np.flatnonzero(own != IGNORED)
+            places.append(begin + said - 1)
+            labels.append(own[said])
+            if sample.item is not None:
+                end = begin + np.flatnonzero(own >= self.model.vocabulary)[-1]  # of the code, were there more behind it
+                ends.append(end)
+                items.append(sample.item)
+                if self.normalise == "vocabulary" and own[-1] != self.model.eos:
+                    places.append(np.array([end]))
+                    labels.append(np.array([self.model.eos]))
+        whole = np.concatenate(places), np.concatenate(labels)
+        return Targets(*whole, np.array(ends, np.int64), np.array(items, np.int64))
+
+    def _cost(self, read: Read, targets: Targets, drawn: np.ndarray) -> torch.Tensor:
+        if self.normalise == "vocabulary":
+            states = read[targets.places]
+            loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
+        else:
+            loss = torch.cat(list(self._by_kind(read, targets))).mean()
+        if self.contrast is None or not len(targets.items):
+            return loss
+        return loss + self.contrast(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
+
+    def _by_kind(self, read: Read, targets: Targets) -> Iterator[torch.Tensor]:
+        """-log p of each label among its kind: text first, then level by level."""
+        flat = targets.labels - self.model.vocabulary
+        level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
+        for kind in np.unique(level):
+            mine = level == kind
+            states, labels = read[targets.places[mine]], targets.labels[mine]
+            if kind < 0:
+                yield text_normaliser(states, self.model.text_head) - self._chosen(states, labels)
+            else:
+                digits = self._tensor(flat[mine] - self.model.offsets[kind])
+                yield functional.cross_entropy(self.model.level_logits(states, kind), digits, reduction="none")
+
+    def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+        """Logits of one label a state, (n,)."""
+        label = self._tensor(labels)
+        flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
+        text = self.model.text_head[label.clamp(max=last)]
+        code = functional.embedding(flat.clamp(min=0), self.model.code_out) * self.model.scale
+        return (states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)

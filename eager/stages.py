@@ -90,7 +90,7 @@ def _run(
 ) -> Outcome:
     window = tuned.config.tasks.window
     batches = Batches(tuned.data.sequences, window, config, weights, (context.seed, name))
-    losses = Losses(tuned.model, tuned.prompts, tuned.contrast, context.device)
+    losses = Losses(tuned.model, tuned.prompts, tuned.contrast, context.device, config.engine, config.normalise)
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
     def loss(step: int, part: int) -> torch.Tensor:

@@ -1,28 +1,38 @@
-"""log Σ exp over a vocabulary that is not trained, for many states: exact, and never all logits at once.
+"""log Σ exp over a vocabulary, for many states: exact, and never all logits at once.
 
-The gradient by a state is the mean of the head's rows under the softmax. It is computed beside the sum, from the same
-logits, so that backward recomputes nothing and keeps one vector a state, as the fused losses of the field do (Hsu et
-al., *Liger Kernel*, 2024). The head gets no gradient.
+The gradient by a state is the mean of the head's rows under the softmax. Where the head is frozen it is computed beside
+the sum, from the same logits, so that backward recomputes nothing and keeps one vector a state, as the fused losses of
+the field do (Hsu et al., *Liger Kernel*, 2024). A head that is trained costs the logits twice.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 CHUNK = 256  # states whose logits stand in memory together: 50 MB of float32 for 49,152 tokens
 
 
 def text_normaliser(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    """log Σ_v exp⟨state, head_v⟩, float32; `states` (*any, width), `head` (vocabulary, width), frozen. Under autocast
+    """log Σ_v exp⟨state, head_v⟩, float32; `states` (*any, width), `head` (vocabulary, width). Under autocast
     the products are made in its precision, else in that of the states."""
     kind, device = states.dtype, states.device.type
     if torch.is_autocast_enabled(device):
         kind = torch.get_autocast_dtype(device)
     flat = states.reshape(-1, states.shape[-1])
-    summed = _Normaliser.apply(flat, head.to(kind))
+    if head.requires_grad and torch.is_grad_enabled():
+        parts = [checkpoint(_summed, part, head, use_reentrant=False) for part in flat.split(CHUNK)]
+        summed = torch.cat(cast(list[torch.Tensor], parts))
+    else:
+        summed = _Normaliser.apply(flat, head.to(kind))
     return summed.reshape(states.shape[:-1])
+
+
+def _summed(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    return functional.linear(states, head.to(states.dtype)).float().logsumexp(dim=-1)
 
 
 class _Normaliser(torch.autograd.Function):

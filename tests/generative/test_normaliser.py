@@ -11,13 +11,16 @@ from harness.generative import normaliser
 from tests.generative import models
 
 
-@pytest.mark.parametrize("chunk", [4, 256])
-def test_equals_the_sum_over_all_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "trained"), [(4, False), (256, False), (4, True)])
+def test_equals_the_sum_over_all_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, trained: bool
+) -> None:
     monkeypatch.setattr(normaliser, "CHUNK", chunk)
     model = models.code_lm(tmp_path, models.table())
+    model.text_head = model.text_head.requires_grad_(trained)
     states = torch.randn(3, 5, 48, requires_grad=True)
     weights = torch.rand(3, 5)
-    inputs = [states, model.code_out, model.scale]
+    inputs = [states, model.code_out, model.scale] + [model.text_head] * trained
     exact = model.vocabulary_logits(states).logsumexp(dim=-1)
     expected = torch.autograd.grad((exact * weights).sum(), inputs)
     value = model.log_normaliser(states)
