@@ -2,7 +2,8 @@
 
 Each lies in a folder of its own, `NAME-<fingerprint>`, as Parquet (lists and timestamps survive exactly) with its
 `provenance.json`. The small file `NAME.json` says which folder the name means now: it is written last, in one atomic
-step, so that a name never leads to half a data set, and an older version stays readable by its folder.
+step, so that a name never leads to half a data set, and an older version stays readable by its folder. Listing what is
+kept imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.home import home
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
 AGAIN = "prepare or import it again"
