@@ -5,24 +5,20 @@ Defaults follow the paper's method in its clean form; where the released code do
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from eager.behavior import BehaviorConfig
+from eager.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
 from harness.protocol.recommender import ModelConfig
+from harness.protocol.split import TrainingData
 
 Source = Literal["semantic", "behavior"]
 Engine = Literal["shared", "plain"]
 LossNormalise = Literal["level", "vocabulary"]
-Task = Literal["seqrec", "item2index", "index2item"]
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SemanticConfig(Section):
@@ -51,9 +47,27 @@ class IndexConfig(Section):
 class BackboneConfig(Section):
     """The language model."""
 
-    name: str = Field(default="smollm2-135m-instruct", description="embedded, tiny-random, a folder or a hub name")
-    layers: int | None = Field(default=None, ge=1, description="only the first layers; null: all")
-    weights: Literal["pretrained", "random"] = "pretrained"
+    name: str = Field(
+        default="smollm2-135m-instruct",
+        description="the embedded one; a folder or a hub name of a Llama, Qwen, Mistral or GPT-2 style causal LM; "
+        "random-llama: a Llama of `width` and `layers` drawn at random; tiny-random: a minute one over bytes",
+    )
+    layers: int | None = Field(default=None, ge=1, description="only the first layers; null: all (random-llama: 4)")
+    width: int | None = Field(default=None, ge=32, multiple_of=32, description="of random-llama alone; null: 256")
+    weights: Literal["pretrained", "random"] = Field(
+        default="pretrained", description="random: the shape and the tokenizer are kept, the weights drawn anew"
+    )
+    storage: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="what weights, gradients and moments are held in; bfloat16 halves memory and loses small steps",
+    )
+    checkpointing: bool = Field(
+        default=False, description="compute activations twice instead of keeping them: for large models"
+    )
+    vocabulary: Literal["frozen", "trained"] = Field(
+        default="frozen",
+        description="the rows of text tokens, read and written; trained as in the released code",
+    )
     codes: Literal["centroid", "random"] = Field(
         default="centroid",
         description="first rows of the code tokens: projected means of their items' vectors, or noise",
@@ -67,11 +81,16 @@ class BackboneConfig(Section):
 class ContrastConfig(Section):
     """Global contrast decompression: InfoNCE from the summary state to the target's vectors."""
 
+    mode: Literal["clean", "released"] = Field(
+        default="clean",
+        description="released: every response takes part, those of other tasks than seqrec with their own projection "
+        "as the positive, and a positive may be its own negative",
+    )
     semantic: float = Field(default=0.1, ge=0, description="weight of the semantic term; 0 switches it off")
     behavior: float = Field(default=0.1, ge=0, description="weight of the behaviour term; 0 switches it off")
     temperature: float = Field(default=0.1, gt=0)
     negatives: int = Field(
-        default=512, ge=1, description="items drawn a step, never the positive; at most the catalogue"
+        default=512, ge=1, description="items drawn a step, never a row's positive; at most the catalogue"
     )
 
 
@@ -98,27 +117,15 @@ class StageConfig(Section):
         default=0.0, ge=0, le=1, description="share of the peak rate that the cosine ends at; 1: constant"
     )
     weight_decay: float = Field(default=0.01, ge=0)
+    beta2: float = Field(default=0.98, gt=0, lt=1, description="Adam's second decay; transformers' own is 0.999")
     clip: float = Field(default=1.0, gt=0)
-
-
-class TasksConfig(Section):
-    """Stage-1 tasks. A step draws its task by these weights; 0 leaves a task out."""
-
-    seqrec: float = Field(default=1.0, gt=0)
-    item2index: float = Field(default=0.1, ge=0)
-    index2item: float = Field(default=0.1, ge=0)
-    templates: int = Field(
-        default=8, ge=1, le=8, description="templates of a task that training draws from; ranking uses the first"
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="an upper bound on seconds, over all sessions; not repeatable to the digit"
     )
-    window: int = Field(
-        default=21, ge=2, description="items of a training sequence: every one but the first is a target"
-    )
-
-    def weights(self) -> dict[Task, float]:
-        """The tasks that take part, with their chances."""
-        every: dict[Task, float] = {"seqrec": self.seqrec, "item2index": self.item2index, "index2item": self.index2item}
-        total = sum(every.values())
-        return {task: weight / total for task, weight in every.items() if weight}
+    adapter: bool = Field(default=False, description="LoRA on attention and MLP projections instead of all weights")
+    rank: int = Field(default=8, ge=1, description="of the adapter")
+    alpha: float = Field(default=32, gt=0, description="of the adapter: its product is scaled by alpha / rank")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="on what the adapter reads")
 
 
 class AnnealingConfig(StageConfig):
@@ -126,20 +133,28 @@ class AnnealingConfig(StageConfig):
 
     enabled: bool = True
     epochs: float = Field(default=1, gt=0)
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=32, gt=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    adapter: bool = Field(default=True, description="false: all weights, as in stage 1")
+    merge: bool = Field(default=True, description="into the backbone; false: kept and saved as an adapter of its own")
     contrast: bool = Field(default=True, description="keep the contrastive terms; the released code leaves it open")
+
+
+class ComprehensionConfig(Section):
+    """What the language model understands, measured before stage 1, after it, and after annealing."""
+
+    items: int = Field(default=200, ge=0, description="items asked for, of each kind; 0: nothing is measured")
 
 
 class DecodeConfig(Section):
     """Ranking."""
 
-    beams: int = Field(default=20, ge=1)
-    batch: int = Field(default=64, ge=1, description="users decoded at once")
+    beams: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        default=20, description="prefixes kept a level, at least as many as items are asked; all: score every item"
+    )
+    batch: int = Field(default=64, ge=1, description="users decoded at once; less where memory gives out")
     normalise: Normalise = Field(
         default="level",
-        description="a token's probability among all of its level, or among those that lead on to a real code",
+        description="a token's probability among all of its level, among those that lead on to a real code, or among "
+        "the whole vocabulary, as `generate` scores",
     )
 
 
@@ -154,6 +169,7 @@ class EagerConfig(ModelConfig):
     contrast: ContrastConfig = ContrastConfig()
     tuning: StageConfig = StageConfig()
     annealing: AnnealingConfig = AnnealingConfig()
+    comprehension: ComprehensionConfig = ComprehensionConfig()
     decode: DecodeConfig = DecodeConfig()
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -170,6 +186,7 @@ class EagerConfig(ModelConfig):
                 "code_rate": 2e-2,
             },
             "annealing": {"max_steps": 20, "targets": 48, "learning_rate": 1e-3, "code_rate": 1e-3},
+            "comprehension": {"items": 12},
         },
         "cpu": {
             "backbone": {"layers": 2, "dropout": 0.2},
@@ -198,6 +215,17 @@ class EagerConfig(ModelConfig):
 
         backbone = self.backbone.model_copy(update={"precision": best_precision(device)})
         return self.model_copy(update={"backbone": backbone})
+
+    @model_validator(mode="after")
+    def _width_is_random(self) -> EagerConfig:
+        if self.backbone.width is not None and self.backbone.name != "random-llama":
+            raise ValueError("backbone.width is for backbone.name=random-llama: another backbone brings its own")
+        return self
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """The file of generated texts, where one is named."""
+        texts = self.tasks.intentions
+        return () if texts is None else (Path(texts).expanduser(),)
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:

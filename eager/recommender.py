@@ -17,9 +17,11 @@ from eager.behavior import behavior_vectors
 from eager.config import EagerConfig, Source
 from eager.contrast import Contrast
 from eager.index import build_codes, code_directions, health
+from eager.pools import Pools
 from eager.prompts import Prompts
 from eager.semantic import semantic_vectors
 from eager.stages import Tuned, annealing, stage_one, trained_parameters
+from eager.task_texts import task_texts
 from harness.data.dataset import require_text
 from harness.generative.backbone import Backbone, load_backbone
 from harness.generative.code_lm import CodeLM
@@ -48,6 +50,7 @@ class EagerLLM(Recommender[EagerConfig]):
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         text = tuple(require_text(data.text, data.items, where=data.dataset))
+        texts = task_texts(data, text, self.config.tasks)
         vectors = self._vectors(data, context)
         table = build_codes(vectors, self.config.index, context.seed)
         if context.keep is not None:
@@ -58,19 +61,22 @@ class EagerLLM(Recommender[EagerConfig]):
             self.model.reset_codes(code_directions(table, vectors, self.config.index, width, context.seed))
         contrast = self._contrast(vectors, context)
         self.model.to(context.device)
-        tuned = Tuned(self.model, self._prompts, contrast, data, text, self.config, self._precision)
+        pools = Pools(self._prompts, texts, self.config.tasks, context.seed)
+        tuned = Tuned(self.model, self._prompts, contrast, data, text, pools, self.config, self._precision)
         first = stage_one(tuned, context)
         second = annealing(tuned, context) if self.config.annealing.enabled else None
         self._record |= {
             "index": health(table),
+            "tasks": pools.record(),
             "stages": {"alignment": vars(first), "annealing": None if second is None else vars(second)},
         }
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
-        self._record["beams"] = max(how.beams, k)
-        return recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
+        predictions, report = recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
+        self._record.setdefault("decode", {})[requests.fold] = vars(report)
+        return predictions
 
     def _save(self, folder: Path) -> None:
         save_file(self._state(), folder / "model.safetensors")
@@ -115,7 +121,7 @@ class EagerLLM(Recommender[EagerConfig]):
         backbone: Backbone = load_backbone(config.name, config.layers, config.weights, context)
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self._table, self._trie = table, CodeTrie(table)
-        self._prompts = Prompts(backbone, table)
+        self._prompts = Prompts(backbone, table, self.config.tasks.text_tokens)
         self.model = CodeLM(backbone, table.sizes, dropout=config.dropout)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
 

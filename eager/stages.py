@@ -9,11 +9,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from eager.batches import Batches
-from eager.config import AnnealingConfig, EagerConfig, StageConfig, Task
+from eager.config import AnnealingConfig, EagerConfig, StageConfig
 from eager.contrast import Contrast
 from eager.losses import Losses
+from eager.pools import Pools
 from eager.prompts import Prompts
+from eager.tasks import Tasks
 from harness.data.dataset import ItemText
 from harness.generative.code_lm import CodeLM
 from harness.generative.tuning import Group, Outcome, Plan, Precision, tune
@@ -31,6 +32,7 @@ class Tuned:
     contrast: Contrast | None
     data: TrainingData
     text: tuple[ItemText, ...]
+    pools: Pools
     config: EagerConfig
     precision: Precision
 
@@ -43,7 +45,9 @@ def stage_one(tuned: Tuned, context: RunContext) -> Outcome:
         parameter.requires_grad_(False)
     body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
     groups = [Group(body, config.learning_rate, config.weight_decay), *_code_groups(tuned, config)]
-    return _run("alignment", groups, config, tuned.config.tasks.weights(), tuned, context)
+    stream = (context.seed, "alignment")
+    tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
+    return _run("alignment", groups, config, tasks, tuned, context)
 
 
 def annealing(tuned: Tuned, context: RunContext) -> Outcome:
@@ -64,7 +68,8 @@ def annealing(tuned: Tuned, context: RunContext) -> Outcome:
     added = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
     kept = tuned if config.contrast else replace(tuned, contrast=None)
     groups = [Group(added, config.learning_rate, config.weight_decay), *_code_groups(kept, config)]
-    outcome = _run("annealing", groups, config, {"seqrec": 1.0}, kept, context)
+    tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
+    outcome = _run("annealing", groups, config, tasks, kept, context)
     tuned.model.body = adapter.merge_and_unload()
     return outcome
 
@@ -86,10 +91,9 @@ def _code_groups(tuned: Tuned, config: StageConfig) -> list[Group]:
 
 
 def _run(
-    name: str, groups: list[Group], config: StageConfig, weights: dict[Task, float], tuned: Tuned, context: RunContext
+    name: str, groups: list[Group], config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext
 ) -> Outcome:
-    window = tuned.config.tasks.window
-    batches = Batches(tuned.data.sequences, window, config, weights, (context.seed, name))
+    batches = tasks.batches
     losses = Losses(tuned.model, tuned.prompts, tuned.contrast, context.device, config.engine, config.normalise)
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
@@ -97,12 +101,10 @@ def _run(
         rng = generator(context.seed, name, "step", step, part)
         drawn = tuned.contrast.draw(n_items, rng) if tuned.contrast else np.empty(0, np.int64)
         template = int(rng.integers(templates))
-        task = batches.tasks[step]
+        task = batches.task(step)
         if task == "seqrec":
             return losses.windows(batches.windows(step, part), template, drawn)
-        write = tuned.prompts.item2index if task == "item2index" else tuned.prompts.index2item
-        items = rng.choice(n_items, size=min(config.rows // config.accumulate, n_items), replace=False)
-        return losses.rows([write(int(item), tuned.text[item], template) for item in items], drawn)
+        return losses.rows(tasks.samples(task, step, part), drawn)
 
     plan = Plan(name, batches.steps, config.warmup, config.floor, config.clip, tuned.precision, config.accumulate)
     return tune(groups, loss, plan, context)

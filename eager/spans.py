@@ -1,0 +1,83 @@
+"""Token rows that are looked up, joined and shortened without tokenising anything twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.data.ragged import Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Row `n` is the rows `values[begin[n]:end[n]]` of `tokens`, one behind the other.
+
+    >>> words = Ragged.of([[1], [2, 2], [3]])
+    >>> Spans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3]))[1]
+    [1, 2, 2]
+    """
+
+    tokens: Ragged
+    values: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def __getitem__(self, row: int) -> list[int]:
+        values = self.values[self.begin[row] : self.end[row]]
+        return self.tokens[int(values[0])].tolist() if len(values) == 1 else self.tokens.take(values).values.tolist()
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """Tokens of `values[:n]`, shape (len(values) + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.tokens.lengths[self.values])])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row."""
+        return self.sums[self.end] - self.sums[self.begin]
+
+
+def one(tokens: Ragged, rows: np.ndarray | None = None) -> Spans:
+    """Row `n` is row `rows[n]` of `tokens` (None: row `n`)."""
+    rows = np.arange(len(tokens)) if rows is None else rows
+    return Spans(tokens, rows, np.arange(len(rows)), np.arange(1, len(rows) + 1))
+
+
+def fitted(spans: Spans, room: np.ndarray) -> tuple[Spans, int]:
+    """Rows without their first parts, as many as it takes to have at most `room[n]` tokens, and how many rows lost any.
+    The last part of a row always stays.
+
+    >>> rows = Spans(Ragged.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
+    >>> short, cut = fitted(rows, np.array([4]))
+    >>> short[0], cut
+    ([2, 2, 3], 1)
+    """
+    first = np.searchsorted(spans.sums, spans.sums[spans.end] - room, side="left")
+    begin = np.minimum(np.maximum(spans.begin, first), spans.end - 1)
+    return Spans(spans.tokens, spans.values, begin, spans.end), int((begin > spans.begin).sum())
+
+
+def heads(rows: Ragged, longest: int) -> Ragged:
+    """The first `longest` values of every row.
+
+    >>> heads(Ragged.of([[1, 2, 3], [4]]), 2).values.tolist()
+    [1, 2, 4]
+    """
+    place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
+    return Ragged(rows.values[place < longest], np.concatenate([[0], np.cumsum(np.minimum(rows.lengths, longest))]))
+
+
+def suffixed(rows: Ragged, ids: Sequence[int]) -> Ragged:
+    """Every row with `ids` behind it.
+
+    >>> suffixed(Ragged.of([[1], [2, 3]]), [9, 8]).values.tolist()
+    [1, 9, 8, 2, 3, 9, 8]
+    """
+    values = np.insert(rows.values, np.repeat(rows.offsets[1:], len(ids)), np.tile(ids, len(rows)))
+    return Ragged(values, rows.offsets + len(ids) * np.arange(len(rows) + 1))
