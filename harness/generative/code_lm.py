@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from harness.generative.backbone import Backbone
 from harness.generative.normaliser import text_normaliser
+from harness.generative.reading import Reader, reader_for
 
 
 class CodeLM(nn.Module):
@@ -63,6 +64,16 @@ class CodeLM(nn.Module):
         text = self.embedding(ids.clamp(max=self.vocabulary - 1))
         codes = functional.embedding((ids - self.vocabulary).clamp(min=0), self.code_in)
         return torch.where(is_code[..., None], codes.to(text.dtype), text)
+
+    @property
+    def limit(self) -> int:
+        """The longest input, in tokens."""
+        return int(getattr(self.body.config, "max_position_embeddings", None) or 1 << 30)
+
+    def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
+        """What a search reads with: prompts that begin with `lead`, of at most `longest` tokens with what is put behind
+        them, and about `room` such tokens each."""
+        return reader_for(self, lead, longest, room)
 
     def states(self, ids: torch.Tensor, **where: Any) -> torch.Tensor:
         """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),

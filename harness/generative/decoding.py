@@ -1,19 +1,22 @@
-"""From `Requests` to ranked lists: batches users by the length of their prompts and runs the beam search.
+"""From `Requests` to ranked lists: what all prompts share is read once, users are batched by length and searched.
 
-Users of one batch have prompts of one length, so that nothing is padded and a list does not depend on its neighbours.
-Out of memory halves the batch and nothing else: beams and precision stay.
+Neighbours in a batch never change a list. Out of memory halves the batch and nothing else: beams and precision stay.
+A prompt that the model's context cannot hold loses the oldest items of its history, and is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
-from harness.generative.beam import beam_search
-from harness.generative.code_lm import CodeLM
+from harness.errors import ContractError, InputError
+from harness.generative.beam import CodeScorer, Search, beam_search
+from harness.generative.exhaustive import FEWEST, rank_all
+from harness.generative.reading import PromptBatch, Reader
 from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, autocast
@@ -21,48 +24,182 @@ from harness.protocol.context import RunContext
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests
 
+EXHAUSTIVE_USERS = 8  # users whose whole catalogue is walked at once: bounds the keys and values of a piece
+Beams = int | Literal["all"]
+Prompt = Callable[[np.ndarray], list[int]]
+
+
+class Decodable(CodeScorer, Protocol):
+    """A model that ranks: `CodeLM`, `CodeT5`."""
+
+    @property
+    def limit(self) -> int:
+        """The longest prompt with its response, in tokens."""
+        ...
+
+    def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
+        """Reads prompts of at most `longest` tokens that begin with `lead`, and about `room` tokens behind each."""
+        ...
+
+    def eval(self) -> Any: ...
+
 
 @dataclass(frozen=True)
 class Decoding:
-    """How lists are generated."""
+    """How lists are generated. `beams="all"` scores every item."""
 
-    beams: int
+    beams: Beams
     batch: int
     precision: Precision
     normalise: Normalise = "level"
 
 
+@dataclass
+class DecodeReport:
+    """What decoding did, for the record. `beams` as used (at least as many as items are asked); `reader` how the model
+    reads (`SharedReader` is the fast way); `batch` the smallest that memory left of `batch_asked`; `shortened_prompts`
+    users whose history did not fit the context, `dropped_items` the items they lost; `shared_tokens` of each prompt
+    that were computed once for all."""
+
+    beams: Beams
+    normalise: Normalise
+    precision: Precision
+    batch_asked: int
+    batch: int
+    reader: str = ""
+    codes: int = 0
+    users_expected: int = 0
+    users_scored: int = 0
+    short: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    shortened_prompts: int = 0
+    dropped_items: int = 0
+    shared_tokens: int = 0
+    prompt_tokens: int = 0
+
+
 def recommend(
-    model: CodeLM,
+    model: Decodable,
     trie: CodeTrie,
     requests: Requests,
-    prompt: Callable[[np.ndarray], list[int]],
+    prompt: Prompt,
     k: int,
     how: Decoding,
     context: RunContext,
-) -> Predictions:
-    """Up to `k` items a user. `prompt(history)` gives the token ids of one user's prompt."""
-    prompts = [prompt(history) for history in requests.histories]
-    items = np.full((len(requests), k), NOBODY)
-    scores = np.zeros((len(requests), k))
-    lengths = np.array([len(ids) for ids in prompts])
-    beams, size = max(how.beams, k), how.batch
+) -> tuple[Predictions, DecodeReport]:
+    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt.
+
+    Raises `InputError` where the model's context holds no prompt at all, `ContractError` where a list is not what the
+    trie and the beams promise.
+    """
+    beams = how.beams if how.beams == "all" else max(how.beams, k)
+    report = DecodeReport(beams, how.normalise, how.precision, how.batch, how.batch)
+    depth = trie.levels + (how.normalise == "vocabulary")
     model.eval()
-    with context.stage(f"generating ({requests.fold})", len(requests)) as bar:
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            while len(rows):
-                batch = rows[:size]
-                ids = torch.tensor([prompts[row] for row in batch], device=context.device)
-                try:
-                    with autocast(context.device, how.precision):
-                        items[batch], scores[batch] = beam_search(model, trie, ids, beams, k, how.normalise)
-                except torch.OutOfMemoryError:
-                    if size == 1:
-                        raise
-                    size //= 2
-                    torch.cuda.empty_cache()
-                    continue
-                rows = rows[size:]
-                bar.advance(len(batch))
-    return Predictions(requests.users, items, scores)
+    prompts = _fitting(requests, prompt, model.limit - depth, report)
+    lead = shared_lead(prompts)
+    own = [ids[len(lead) :] for ids in prompts]
+    report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
+    longest = max(map(len, prompts), default=0) + depth
+    with (
+        torch.inference_mode(),
+        autocast(context.device, how.precision),
+        context.stage(f"generating ({requests.fold})", len(requests)) as bar,
+    ):
+        reader = model.reader(lead, longest, depth * (FEWEST if beams == "all" else beams))
+        report.reader = type(reader).__name__
+        search = Search(model, trie.on(context.device), reader, how.normalise)
+
+        def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            batch = PromptBatch.of([own[row] for row in rows], context.device)
+            return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
+
+        items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
+        for rows, found in _in_batches(ranked, [len(ids) for ids in own], report):
+            items[rows], scores[rows] = found
+            bar.advance(len(rows))
+    predictions = Predictions(requests.users, items, scores)
+    _check(predictions, trie, report)
+    return predictions, report
+
+
+def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """What all prompts begin with, short of the last token of any of them: each keeps one of its own.
+
+    >>> shared_lead([[7, 7, 1], [7, 7, 2, 3]]), shared_lead([[7, 7], [7, 7, 1]])
+    ([7, 7], [7])
+    """
+    if not prompts:
+        return []
+    same = min(map(len, prompts)) - 1
+    first = list(prompts[0])
+    while any(list(prompt[:same]) != first[:same] for prompt in prompts):
+        same -= 1
+    return first[:same]
+
+
+def _fitting(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:
+    """Each user's prompt of at most `room` tokens: the oldest items of a history go first."""
+    prompts = []
+    for history in requests.histories:
+        ids, dropped = prompt(history), 0
+        while len(ids) > room and dropped < len(history):
+            dropped += 1
+            ids = prompt(history[dropped:])
+        if len(ids) > room:
+            raise InputError(
+                f"the model reads {room} tokens before a code, a prompt without any history has {len(ids)}",
+                mend="take a backbone with a longer context",
+            )
+        report.shortened_prompts += dropped > 0
+        report.dropped_items += dropped
+        prompts.append(list(ids))
+    return prompts
+
+
+def _in_batches(
+    ranked: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], lengths: Sequence[int], report: DecodeReport
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+    """Ranks users from the longest prompt to the shortest, so that memory gives out early if it does. Nobody is padded
+    by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
+    rows = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    slack = FEWEST if report.beams == "all" else report.beams
+    if report.beams == "all":
+        report.batch = min(report.batch, EXHAUSTIVE_USERS)
+    while len(rows):
+        near = [lengths[rows[0]] - lengths[row] <= slack for row in rows[: report.batch]]
+        batch = rows[: sum(near)]
+        try:
+            found = ranked(batch)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            report.batch = len(batch) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        report.users_scored += len(batch)
+        rows = rows[len(batch) :]
+        yield batch, found
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an error of its own for it; the CPU's allocator says it in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport) -> None:
+    """Fills in the counts and raises where a list is not what the trie and the beams promise."""
+    ordered = np.sort(predictions.items, axis=1)
+    k, promised = predictions.items.shape[1], min(predictions.items.shape[1], trie.n_items)
+    report.users_expected = len(predictions.users)
+    report.short = int((predictions.lengths < k).sum())
+    report.invalid = int(((predictions.items < NOBODY) | (predictions.items >= trie.n_items)).sum())
+    report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).sum())
+    cut = int((predictions.lengths < promised).sum())
+    if cut or report.invalid or report.duplicate or report.users_scored != report.users_expected:
+        raise ContractError(
+            f"decoding {report.users_expected} users gave {report.users_scored} lists, {cut} of them shorter than "
+            f"{promised}, {report.invalid} invalid and {report.duplicate} duplicate items"
+        )

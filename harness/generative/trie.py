@@ -1,10 +1,27 @@
-"""The trie of all item codes, as flat arrays: which tokens may follow a prefix, for many prefixes at once."""
+"""The trie of all item codes, as flat (CSR) arrays: which tokens may follow a prefix, for many prefixes at once.
+
+Memory grows with the codes, never with the product of anything and a node's widest fan: children are listed, not padded
+to the widest node of a level.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 
 from harness.generative.codes import CodeTable
+
+
+@dataclass(frozen=True)
+class Children:
+    """What may follow the beams of each user, all beams of a user in one row: `node` (batch, most), the node of the
+    next depth; `beam`, which beam it continues; `real`, false behind the end of a shorter row (node and beam 0)."""
+
+    node: torch.Tensor
+    beam: torch.Tensor
+    real: torch.Tensor
 
 
 class CodeTrie:
@@ -12,24 +29,25 @@ class CodeTrie:
     `first[d][n] .. first[d][n + 1] - 1` of depth d + 1, and `digit[d + 1][child]` is the token that leads to them.
 
     A node of the last depth is a code; `items_of(leaf)` are the items that own it, by the order of a fixed hash of
-    their ids, which never looks at a target.
+    their ids, which never looks at a target. The arrays lie on the CPU; `on(device)` gives a trie that searches there.
     """
 
     def __init__(self, table: CodeTable) -> None:
         order = np.lexsort(table.digits.T[::-1])
         digits = table.digits[order]
         self.levels = table.levels
-        self.first: list[np.ndarray] = []
-        self.digit: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
+        self.first: list[torch.Tensor] = []
+        self.digit: list[torch.Tensor] = [torch.zeros(1, dtype=torch.int64)]
         starts = np.zeros(1, dtype=np.int64)  # row of `digits` where each node of this depth begins
         new = np.zeros(len(digits), dtype=bool)
         for level in range(table.levels):
-            new = new | np.concatenate([[True], digits[1:, level] != digits[:-1, level]])
+            new[:1] = True
+            new[1:] |= digits[1:, level] != digits[:-1, level]
             children = np.flatnonzero(new)
-            self.first.append(np.searchsorted(children, np.concatenate([starts, [len(digits)]])))
-            self.digit.append(digits[children, level])
+            self.first.append(torch.from_numpy(np.searchsorted(children, np.append(starts, len(digits)))))
+            self.digit.append(torch.from_numpy(digits[children, level]))
             starts = children
-        self._begin = np.concatenate([starts, [len(digits)]])
+        self._begin = np.append(starts, len(digits))
         self._items = _declared_order(order, self._begin)
 
     @property
@@ -37,16 +55,48 @@ class CodeTrie:
         """How many different codes there are."""
         return len(self._begin) - 1
 
-    def width(self, depth: int) -> int:
-        """The largest number of children of a node at `depth`."""
-        return int(np.diff(self.first[depth]).max())
+    @property
+    def n_items(self) -> int:
+        """How many items the codes lead to."""
+        return len(self._items)
 
-    def children(self, depth: int, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For nodes of any shape: the child nodes, shape (*nodes.shape, width), and a mask of those that exist."""
-        begin, end = self.first[depth][nodes], self.first[depth][nodes + 1]
-        child = begin[..., None] + np.arange(self.width(depth))
-        exists = child < end[..., None]
-        return np.where(exists, child, 0), exists
+    def on(self, device: str | torch.device) -> CodeTrie:
+        """This trie with the arrays of the search on `device`."""
+        moved = object.__new__(CodeTrie)
+        moved.__dict__ |= self.__dict__
+        moved.first = [array.to(device) for array in self.first]
+        moved.digit = [array.to(device) for array in self.digit]
+        return moved
+
+    def fan(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
+        """Number of children of nodes of any shape."""
+        return self.first[depth][nodes + 1] - self.first[depth][nodes]
+
+    def children(self, depth: int, nodes: torch.Tensor) -> Children:
+        """Of the beams' nodes (batch, beams): in the order of the beams, those of one beam in the order of the trie."""
+        batch, width = nodes.shape
+        fan = self.fan(depth, nodes)
+        ends = fan.cumsum(dim=1)
+        flat = fan.reshape(-1)
+        total = int(flat.sum())
+        owner = torch.repeat_interleave(torch.arange(batch * width, device=nodes.device), flat, output_size=total)
+        nth = torch.arange(total, device=nodes.device) - (flat.cumsum(0) - flat)[owner]
+        row, column = owner // width, (ends - fan).reshape(-1)[owner] + nth
+        most = int(ends[:, -1].max())
+        node, beam = (torch.zeros(batch, most, dtype=torch.int64, device=nodes.device) for _ in range(2))
+        node[row, column] = self.first[depth][nodes.reshape(-1)][owner] + nth
+        beam[row, column] = owner % width
+        return Children(node, beam, torch.arange(most, device=nodes.device) < ends[:, -1:])
+
+    def spans(self, leaves: range) -> list[range]:
+        """The nodes of each depth, 0 to the last, that lead to these leaves."""
+        spans = [leaves]
+        for first in reversed(self.first):
+            low, high = spans[0].start, spans[0].stop - 1
+            ends = torch.tensor([low, high], device=first.device)
+            begin, last = (torch.searchsorted(first, ends, right=True) - 1).tolist()
+            spans.insert(0, range(begin, last + 1))
+        return spans
 
     def items_of(self, leaf: int) -> np.ndarray:
         """The items that own this code, in their declared order."""

@@ -1,0 +1,83 @@
+"""Keys and values in one slab a layer: allocated once, written in place, cut back instead of copied.
+
+What all users share (the lead of their prompts) is written once and stays where it is from batch to batch; a batch only
+writes what is its own behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class SlabLayer(DynamicLayer):
+    """Keys and values (batch, heads, capacity, dim) of one layer, of which the first `filled` places are in use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filled = 0
+        self._wanted = (0, 0)  # batch and capacity
+        self._lead: tuple[torch.Tensor, ...] | None = None
+        self._store: tuple[torch.Tensor, ...] = ()
+        self._led = 0  # rows of the slab that begin with the lead
+
+    def keep_lead(self) -> None:
+        """Takes what is written so far, by a batch of one, as what every later batch begins with."""
+        self._lead = tuple(store[:1, :, : self.filled].clone() for store in self._store)
+        self._store, self._led = (), 0
+
+    def begin(self, batch: int, capacity: int) -> None:
+        """A new batch, behind the lead. The capacity is what it will want in all; more is found where it comes."""
+        self._wanted = (batch, capacity)
+        self.filled = 0 if self._lead is None else self._lead[0].shape[2]
+
+    def cut(self, length: int) -> None:
+        """Forgets what is behind the first `length` places."""
+        self.filled = length
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        batch, end = key_states.shape[0], self.filled + key_states.shape[2]
+        self._make_room(key_states, end)
+        for store, states in zip(self._store, (key_states, value_states), strict=True):
+            store[:batch, :, self.filled : end] = states
+        self.filled = end
+        return tuple(store[:batch, :, :end] for store in self._store)
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def _make_room(self, like: torch.Tensor, end: int) -> None:
+        batch, capacity = self._wanted
+        old = self._store
+        if not old or old[0].shape[0] < batch or old[0].shape[2] < max(end, capacity) or old[0].dtype != like.dtype:
+            shape = (batch, like.shape[1], max(end, capacity), like.shape[3])
+            self._store, self.is_initialized = (like.new_empty(shape), like.new_empty(shape)), True
+            for new, before in zip(self._store, old, strict=False):
+                new[: len(before), :, : self.filled] = before[:batch, :, : self.filled]
+            self._led = 0
+        if self._lead is not None and self._led < batch:
+            for store, lead in zip(self._store, self._lead, strict=True):
+                store[:, :, : lead.shape[2]] = lead
+            self._led = len(self._store[0])
+
+
+class SlabCache(Cache):
+    """A slab for each of `layers` layers."""
+
+    def __init__(self, layers: int) -> None:
+        self.slabs = [SlabLayer() for _ in range(layers)]
+        super().__init__(layers=list(self.slabs))
+
+    def keep_lead(self) -> None:
+        for slab in self.slabs:
+            slab.keep_lead()
+
+    def begin(self, batch: int, capacity: int) -> None:
+        for slab in self.slabs:
+            slab.begin(batch, capacity)
+
+    def cut(self, length: int) -> None:
+        for slab in self.slabs:
+            slab.cut(length)
