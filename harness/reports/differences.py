@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import yaml
+from collections.abc import Sequence
 
 from harness.store.runs import StoredRun
 
@@ -14,38 +11,62 @@ SHOWN = 3  # settings that a note names before it only counts
 
 def notes(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """One note a group (runs that differ by seed only); empty where its model has no other group."""
-    said = []
-    for group in groups:
-        model = group[0].record.model
-        rivals = [other for other in groups if other[0].record.model == model]
-        said.append(_note(group, rivals) if len(rivals) > 1 else "")
+    models: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        models.setdefault(group[0].record.model, []).append(number)
+    said = [""] * len(groups)
+    for rivals in models.values():
+        if len(rivals) == 1:
+            continue
+        settings = [_settings(groups[number][0]) for number in rivals]
+        keys = dict.fromkeys(key for one in settings for key in one)
+        telling = {key for key in keys if len({one.get(key) for one in settings}) > 1}
+        for number, mine in zip(rivals, settings, strict=True):
+            said[number] = _note({key: value for key, value in mine.items() if key in telling})
     return said
 
 
-def _note(group: Sequence[StoredRun], rivals: Sequence[Sequence[StoredRun]]) -> str:
-    mine = _settings(group[0])
-    others = [_settings(rival[0]) for rival in rivals]
-    keys = [key for key in mine if len({repr(other.get(key)) for other in others}) > 1]
-    shown = [f"{key.rpartition('.')[2]}={mine[key]}" for key in keys[:SHOWN]]
-    return ", ".join([*shown, f"and {len(keys) - SHOWN} more settings"] if len(keys) > SHOWN else shown)
+def _note(telling: dict[str, str]) -> str:
+    shown = [f"{key.rpartition('.')[2]}={value}" for key, value in list(telling.items())[:SHOWN]]
+    return ", ".join([*shown, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else shown)
 
 
-def _settings(run: StoredRun) -> dict[str, Any]:
-    """The flattened configuration of a run; what cannot be read is left out."""
-    flat: dict[str, Any] = {"profile": run.record.profile, "code_version": run.record.env.code_version}
+def _settings(run: StoredRun) -> dict[str, str]:
+    """The flattened configuration of a run, as text; what cannot be read is left out."""
+    flat = {"profile": run.record.profile, "code_version": run.record.env.code_version}
     try:
-        content = yaml.safe_load(run.folder.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return flat | flattened(run.folder.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return flat
-    for section, values in (content or {}).items():
-        if isinstance(values, Mapping) and section != "protocol":
-            flat.update(_flatten(section, values))
-    return flat
 
 
-def _flatten(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for key, value in values.items():
-        name = f"{prefix}.{key}"
-        flat.update(_flatten(name, value) if isinstance(value, Mapping) else {name: value})
-    return flat
+def flattened(text: str) -> dict[str, str]:
+    r"""The settings of a configuration as the harness writes it, `section.key` to the text of its value, without the
+    protocol's (which is the board's). Thousands are read for one leaderboard: a YAML parser takes a hundred times as
+    long, and what is told apart here is only shown.
+
+    >>> flattened("seed: 1\nfake:\n  rate: 0.1\n  layer:\n    width: 4\n  levels:\n  - 1\n  - 2\n")
+    {'fake.rate': '0.1', 'fake.layer.width': '4', 'fake.levels': '[1, 2]'}
+    """
+    above: list[tuple[int, str]] = []  # the keys that the current line stands under, with their indents
+    flat: dict[str, str] = {}
+    for line in text.splitlines():
+        entry = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if entry.startswith("- ") and above:
+            name = _name(above)
+            flat[name] = f"{flat[name][:-1]}, {entry[2:]}]" if name in flat else f"[{entry[2:]}]"
+            continue
+        key, colon, value = entry.partition(":")
+        if not colon or key.startswith(("#", "{", "-", '"')):
+            continue
+        while above and above[-1][0] >= indent:
+            above.pop()
+        above.append((indent, key))
+        if value.strip():
+            flat[_name(above)] = value.strip()
+    return {name: value for name, value in flat.items() if "." in name and not name.startswith("protocol.")}
+
+
+def _name(above: Sequence[tuple[int, str]]) -> str:
+    return ".".join(key for _, key in above)

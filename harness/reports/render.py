@@ -15,14 +15,12 @@ from harness.reports import comprehension
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.page import html
-from harness.reports.sheet import WIDE, Column, Line, Mark, Sheet, drawn, markdown, ranking, table_text
+from harness.reports.sheet import MANY, WIDE, Column, Line, Mark, Sheet, drawn, markdown, plain, ranking, table_text
 from harness.store.records import Record
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
-
-__all__ = ["WIDE", "render", "table"]
 
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
@@ -167,7 +165,9 @@ def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
 
     parts: list[Any] = []
     for made in sheets:
-        parts += [drawn(made, width), *(Text(note, style="yellow") for note in made.notes)]
+        long = len(made.lines) >= MANY
+        shown = Text(plain(made, width), no_wrap=True, overflow="ignore") if long else drawn(made, width)
+        parts += [shown, *(Text(note, style="yellow") for note in made.notes)]
     return Group(*parts)
 
 

@@ -6,7 +6,6 @@ characters must be escaped, is the format's business.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 Mark = Literal["", "best", "second"]
 NOTE_WIDTH = 20  # a longer note is wrapped
 WIDE = 240  # columns of text of a table in a file
+MANY = 200  # rows from which on a table is not drawn but laid out as plain text: drawing takes a millisecond a row
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def drawn(sheet: Sheet, width: int) -> Table:
     from rich import box
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=escape(sheet.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     kept = fitting(sheet, width)
@@ -83,7 +84,7 @@ def drawn(sheet: Sheet, width: int) -> Table:
             overflow="fold",
         )
     for line in sheet.lines:
-        table.add_row(*(escape(line.texts[place]) for place in kept), style="dim" if line.apart else None)
+        table.add_row(*(Text(line.texts[place]) for place in kept), style="dim" if line.apart else None)
     return table
 
 
@@ -104,16 +105,23 @@ def fitting(sheet: Sheet, width: int) -> list[int]:
 
 
 def table_text(sheets: Sequence[Sheet]) -> str:
-    """The sheets as a terminal would show them, for a file."""
-    from rich.console import Console
+    """The sheets as plain columns, for a file, and for tables that are too long to be drawn."""
+    return "\n".join("\n".join([plain(sheet, WIDE), *sheet.notes, ""]) for sheet in sheets)
 
-    console = Console(file=io.StringIO(), width=WIDE, color_system=None, highlight=False)
-    with console.capture() as captured:
-        for sheet in sheets:
-            console.print(drawn(sheet, WIDE))
-            for note in sheet.notes:
-                console.print(note, markup=False)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+def plain(sheet: Sheet, width: int) -> str:
+    """The sheet in columns of text, without its notes; a column that wraps when it is drawn stays on its line."""
+    kept = fitting(sheet, width)
+    heads = [sheet.columns[place] for place in kept]
+    rows = [[head.name for head in heads], *([line.texts[place] for place in kept] for line in sheet.lines)]
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def laid(row: Sequence[str]) -> str:
+        cells = zip(row, sizes, heads, strict=True)
+        return "   ".join(text.ljust(size) if head.left else text.rjust(size) for text, size, head in cells).rstrip()
+
+    rule = "─" * min(width, sum(sizes) + 3 * (len(sizes) - 1))
+    return "\n".join([sheet.title, laid(rows[0]), rule, *map(laid, rows[1:])])
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:

@@ -13,7 +13,7 @@ import pytest
 import harness
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports.leaderboard import boards, select, standing
+from harness.reports.leaderboard import Board, boards, select, standing
 from harness.reports.published import with_published
 from harness.reports.render import metric_text, render, row_texts, table
 from harness.store.runs import Store
@@ -141,3 +141,35 @@ def test_published_rows_are_marked_and_not_ranked(store: Store) -> None:
     (folder / "x.csv").write_text("dataset,model,source,ndcg@10\ntoy,TIGER,Table 2,much\n")
     with pytest.raises(InputError, match=r"x\.csv line 2: 'much' is not a number"):
         with_published(boards(store.query()), store.root)
+
+
+def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "results")
+    for size in range(210):
+        put(store, model="a", run_id=f"seed1-{size}", details={"configuration": str(size), "size": size})
+    read: list[Path] = []
+    real = Path.read_text
+
+    def counted(self: Path, *arguments: str | None, **options: str | None) -> str:
+        read.append(self)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    found = boards(store.query())
+    assert sorted(read) == sorted(store.runs.glob("*/*/*/config.yaml"))  # not once for every pair of configurations
+    assert {row.note for row in found[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.reports.render.drawn", None)
+        assert "size=209" in text_of(found, 100)
+    assert len({line.rindex("single") for line in text_of(found, 240).splitlines() if "single" in line}) == 1
+
+
+def text_of(found: list[Board], width: int) -> str:
+    from rich.console import Console
+
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(table(found, "ndcg@10", width))
+    return captured.get()

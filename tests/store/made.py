@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
+
+import yaml
 
 from harness.protocol.protocol import METRICS
 from harness.store.keys import RunKey
@@ -52,6 +53,6 @@ def put(store: Store, **fields: Any) -> Record:
     """Stores such a record as a complete run."""
     record = Record.model_validate(document(**fields))
     with store.claim(RunKey(record.model, record.dataset.name, record.run_id)) as claim:
-        claim.folder.config.write_text(json.dumps({record.model: fields.get("details", {})}))
+        claim.folder.config.write_text(yaml.safe_dump({record.model: fields.get("details", {})}, sort_keys=False))
         claim.finish(record)
     return record
