@@ -5,8 +5,11 @@ projector a source takes it to the source's space; InfoNCE (van den Oord et al. 
 
     L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
 
-Negatives are drawn from the catalogue and never contain the positive (in the released code the positive is one of them
-with p = 2048/N); samples whose response is no item take no part (there they only push).
+One draw of negatives from the catalogue serves all rows of a step and both sources. `mode="clean"`: a row's own target
+is left out of its sum, and a response that names no item takes no part. `mode="released"`, as in the authors' code: the
+target is its own negative where it was drawn (p = negatives / N); every response takes part, but only those of
+sequential recommendation have a target, all others their own projection as the positive, a constant, so that they are
+pushed away from whatever was drawn; and the state is scaled to unit length before it is projected.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from eager.config import ContrastConfig, Source
+
+NO_ITEM = -1  # instead of an item: a response that names none
 
 
 class Contrast(nn.Module):
@@ -40,13 +45,25 @@ class Contrast(nn.Module):
             unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
             self.register_buffer(f"vectors_{source}", unit, persistent=False)
 
+    @property
+    def released(self) -> bool:
+        """Whether responses without a target item take part."""
+        return self.config.mode == "released"
+
     def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """The loss of summary `states` (n, width) of responses naming `items` (n,); `drawn` (negatives,) are items."""
+        """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `drawn` (negatives,)
+        are items. 0 where nothing takes part."""
+        if self.released:
+            states = functional.normalize(states.float(), dim=-1)
+        else:
+            aimed = items != NO_ITEM
+            states, items = states[aimed], items[aimed]
         total = states.new_zeros((), dtype=torch.float32)
-        for source, weight in self.weights.items():
+        for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states).float(), dim=-1)
-            total = total + weight * info_nce(projected, vectors, items, drawn, self.config.temperature)
+            chosen = pushed_too if self.released else info_nce
+            total = total + weight * chosen(projected, vectors, items, drawn, self.config.temperature)
         return total
 
     def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,4 +79,14 @@ def info_nce(
     negative = projected @ vectors[drawn].T
     negative = negative.masked_fill(drawn[None] == items[:, None], float("-inf"))
     logits = torch.cat([positive, negative], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def pushed_too(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""
+    aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
+    positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
+    logits = torch.cat([positive, projected @ vectors[drawn].T], dim=-1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

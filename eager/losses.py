@@ -15,14 +15,14 @@ a whole sequence stays exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from eager.config import Engine, LossNormalise
-from eager.contrast import Contrast
+from eager.contrast import NO_ITEM, Contrast
 from eager.prompts import IGNORED, Prompts, Sample
 from harness.generative.code_lm import CodeLM
 from harness.generative.normaliser import text_normaliser
@@ -32,7 +32,7 @@ from harness.generative.packing import Read, read_packed, read_padded
 @dataclass(frozen=True, eq=False)
 class Targets:
     """What is to be said: flat places of the states that predict, their labels; and the flat places of summary states
-    with their items."""
+    with their items, or `NO_ITEM`."""
 
     places: np.ndarray
     labels: np.ndarray
@@ -57,8 +57,12 @@ class Losses:
         return self._cost(*self.read_windows(windows, template), drawn)
 
     def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
-        """Mean over the response tokens of any mix of samples, plus the contrastive term of those that name an item."""
-        return self._cost(*self.read_rows(samples), drawn)
+        """Mean over the response tokens of any mix of text-task samples, plus the contrastive term of those that
+        name an item; in its released mode of all, and none of them has a target."""
+        read, targets = self.read_rows(samples)
+        if self.contrast is not None and self.contrast.released:
+            targets = replace(targets, items=np.full_like(targets.items, NO_ITEM))
+        return self._cost(read, targets, drawn)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
         """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
@@ -95,10 +99,11 @@ class Losses:
             said = np.flatnonzero(own != IGNORED)
             places.append(begin + said - 1)
             labels.append(own[said])
+            ends.append(begin + said[-1])
+            items.append(NO_ITEM if sample.item is None else sample.item)
             if sample.item is not None:
                 end = begin + np.flatnonzero(own >= self.model.vocabulary)[-1]  # of the code, were there more behind it
-                ends.append(end)
-                items.append(sample.item)
+                ends[-1] = end
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
                     places.append(np.array([end]))
                     labels.append(np.array([self.model.eos]))
@@ -111,7 +116,7 @@ class Losses:
             loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
-        if self.contrast is None or not len(targets.items):
+        if self.contrast is None:
             return loss
         return loss + self.contrast(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
 
