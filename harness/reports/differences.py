@@ -64,7 +64,7 @@ def flattened(text: str) -> dict[str, str]:
             above.pop()
         above.append((indent, key))
         if value.strip():
-            flat[_name(above)] = value.strip()
+            flat[_name(above)] = value.strip().strip("'")
     return {name: value for name, value in flat.items() if "." in name and not name.startswith("protocol.")}
 
 
