@@ -166,7 +166,7 @@ def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
     parts: list[Any] = []
     for made in sheets:
         long = len(made.lines) >= MANY
-        shown = Text(plain(made, width), no_wrap=True, overflow="ignore") if long else drawn(made, width)
+        shown = Text(plain(made, width), overflow="fold") if long else drawn(made, width)
         parts += [shown, *(Text(note, style="yellow") for note in made.notes)]
     return Group(*parts)
 
