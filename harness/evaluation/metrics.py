@@ -1,11 +1,15 @@
 """The only place that calls ranx: validated lists and known answers in, the protocol's metrics out.
 
 Each user has one relevant item, so Recall@k is 1 where it is among the first k, NDCG@k is 1 / log2(1 + its rank), and
-MRR@10 is 1 / its rank. ranx gets fresh arrays whose scores are made from the rank (it sorts ties unstably and edits
-what it is given), and a short list gets an id that nobody owns behind its end.
+MRR@10 is 1 / its rank. A user's metrics thus depend on nothing but the place of that item in the list: ranx scores one
+list for each place that there is, and every user gets the numbers of their place. ranx gets fresh arrays whose scores
+are made from the rank (it sorts ties unstably and edits what it is given).
 """
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 
 ANY_ITEM = int(np.iinfo(np.int64).max)  # ids are checked against the catalogue where the catalogue is known
+RELEVANT = 1  # the id, and the relevance, of the relevant item in the lists that ranx is given
 FUNCTIONS = {"recall": "recall", "ndcg": "ndcg", "mrr": "reciprocal_rank"}
 
 
@@ -33,29 +38,48 @@ def per_user(predictions: Predictions, targets: Targets) -> dict[str, np.ndarray
         raise ContractError("there is no user to measure")
     if found := predictions.problems(targets.users, ANY_ITEM):
         raise ContractError(f"these lists cannot be measured: {'; '.join(found)}")
-    import ranx.metrics
+    places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
+    outcomes = _outcomes(predictions.items.shape[1])
+    return {name: values[places] for name, values in outcomes.items()}
 
-    qrels, run = _qrels(targets.items), _run(predictions.items[_rows(predictions.users, targets.users)])
+
+def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Where each list has its user's relevant item, from 0; the list's width where it has not."""
+    found = items == answers[:, None]
+    return np.where(found.any(axis=1), found.argmax(axis=1), items.shape[1])
+
+
+def _outcomes(width: int) -> dict[str, np.ndarray]:
+    """Each metric by ranx for each place that the relevant item can have in a list of `width` items, and for none."""
+    ranx = _ranx()
+    lists = np.arange(width) + 2.0
+    lists = np.stack([lists, np.arange(width, 0, -1)], axis=-1)[None].repeat(width + 1, axis=0)
+    lists[np.arange(width), np.arange(width), 0] = RELEVANT
+    qrels = np.full((width + 1, 1, 2), float(RELEVANT))
     scores = {}
     for name in METRICS:
         metric, _, k = name.partition("@")
-        function = getattr(ranx.metrics, FUNCTIONS[metric])
-        scores[name] = function(qrels, run, k=int(k))
+        scores[name] = getattr(ranx, FUNCTIONS[metric])(qrels, lists, k=int(k))
     return scores
+
+
+@cache
+def _ranx() -> Any:
+    """`ranx.metrics`, its functions left to the interpreter where this is the first import: numba compiles each of them
+    for seconds, and there are at most as many lists to score as a list has places."""
+    from numba.core import config
+
+    switches: Any = config
+    jit = switches.DISABLE_JIT  # what numba reads from NUMBA_DISABLE_JIT
+    switches.DISABLE_JIT = 1
+    try:
+        import ranx.metrics
+    finally:
+        switches.DISABLE_JIT = jit
+    return ranx.metrics
 
 
 def _rows(given: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Where each of `asked` stands in `given`; both hold the same distinct users."""
     order = np.argsort(given, kind="stable")
     return order[np.searchsorted(given[order], asked)]
-
-
-def _qrels(items: np.ndarray) -> np.ndarray:
-    """(users, 1, 2): the relevant item and its relevance, 1."""
-    return np.stack([items, np.ones(len(items))], axis=-1)[:, None, :].astype(np.float64)
-
-
-def _run(items: np.ndarray) -> np.ndarray:
-    """(users, k, 2): items best first (`NOBODY` is -1, no target's id) with strictly falling scores."""
-    falling = np.broadcast_to(np.arange(items.shape[1], 0, -1), items.shape)
-    return np.stack([items, falling], axis=-1).astype(np.float64)

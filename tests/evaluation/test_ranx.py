@@ -1,0 +1,69 @@
+"""Scoring places instead of users is ranx's own answer, to the last bit, and loads quickly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.evaluation.metrics import FUNCTIONS, _ranx, per_user
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.protocol import METRICS
+from harness.protocol.requests import Targets
+
+ROOT = Path(__file__).parents[2]
+
+
+def lists(users: int, width: int, seed: int) -> tuple[Predictions, Targets]:
+    """Lists of distinct items, some short; half of the answers stand in them."""
+    rng = np.random.default_rng(seed)
+    items = np.stack([rng.permutation(3 * width)[:width] for _ in range(users)])
+    answers = np.where(rng.random(users) < 0.5, items[np.arange(users), rng.integers(0, width, users)], 5 * width)
+    items[np.arange(width) >= rng.integers(0, 2 * width, users)[:, None]] = NOBODY
+    scores = -np.broadcast_to(np.arange(width), items.shape).astype(float)
+    return Predictions(np.arange(users), items, scores), Targets(np.arange(users), answers)
+
+
+@pytest.mark.parametrize("width", [1, 4, 20, 33])
+def test_every_user_gets_what_ranx_gives_them(width: int) -> None:
+    predictions, targets = lists(120, width, seed=width)
+    qrels = np.stack([targets.items, np.ones(120)], axis=-1)[:, None].astype(np.float64)
+    falling = np.broadcast_to(np.arange(width, 0, -1), predictions.items.shape)
+    run = np.stack([predictions.items, falling], axis=-1).astype(np.float64)
+    for name, values in per_user(predictions, targets).items():
+        metric, _, k = name.partition("@")
+        assert (getattr(_ranx(), FUNCTIONS[metric])(qrels, run, k=int(k)) == values).all()
+
+
+COMPILED = """
+import numpy as np, ranx.metrics
+from harness.evaluation.metrics import _outcomes
+assert hasattr(ranx.metrics.ndcg.__globals__["_ndcg_parallel"], "py_func"), "compiled here"
+print({name: [value.hex() for value in values.tolist()] for name, values in _outcomes(20).items()})
+"""
+
+
+@pytest.mark.slow
+def test_the_interpreter_and_numba_agree_to_the_last_bit(tmp_path: Path) -> None:
+    """A process that imported ranx before us keeps its compiled functions: the same numbers come out."""
+    from harness.evaluation.metrics import _outcomes
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("NUMBA_DISABLE_JIT", None)
+    done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=True)
+    ours = {name: [value.hex() for value in values.tolist()] for name, values in _outcomes(20).items()}
+    assert done.stdout.strip() == str(ours) and set(ours) == set(METRICS)
+
+
+def test_nothing_is_compiled_and_numba_stays_as_it_was() -> None:
+    from numba.core import config
+
+    assert _ranx() is not None and not vars(config)["DISABLE_JIT"]
+    code = "import harness.evaluation.metrics as m; print(hasattr(m._ranx().ndcg.__globals__['_ndcg'], 'py_func'))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
