@@ -33,10 +33,15 @@ class Group:
     def __len__(self) -> int:
         return len(self.response)
 
-    def write(self, prompts: Prompts, number: int, template: int) -> Sample:
-        prompt = prompts.fill(self.name, template, {slot: rows[number] for slot, rows in self.slots.items()})
-        item = None if self.items is None else int(self.items[number])
-        return sample(prompt, self.response[number], item)
+    def write(self, prompts: Prompts, numbers: np.ndarray, templates: np.ndarray) -> list[Sample]:
+        """The samples `numbers`, each in its template."""
+        slots = {slot: rows.take(numbers) for slot, rows in self.slots.items()}
+        responses = self.response.take(numbers)
+        items = [None] * len(numbers) if self.items is None else self.items[numbers].tolist()
+        return [
+            sample(prompts.fill(self.name, template, {slot: rows[place] for slot, rows in slots.items()}), said, item)
+            for place, (template, said, item) in enumerate(zip(templates.tolist(), responses, items, strict=True))
+        ]
 
     def tokens(self) -> int:
         """Tokens of all samples together, templates not counted."""
@@ -82,16 +87,17 @@ class Pools:
         return {task: weight * steps[task] for task, weight in weights.items()}
 
     def samples(self, task: Task, numbers: np.ndarray, templates: np.ndarray) -> list[Sample]:
-        """The samples `numbers` (below `sizes[task]`) of a task, each in the template given for it."""
+        """The samples `numbers` (below `sizes[task]`) of a task, each in the template given for it; those of one group
+        of templates stand together."""
         groups = self._groups[task]
         begins = np.cumsum([0, *map(len, groups)])
         rows = self._drawn[task][numbers]
         which = np.searchsorted(begins, rows, side="right") - 1
-        places = (rows - begins[which]).tolist()
-        return [
-            groups[group].write(self._prompts, place, template)
-            for group, place, template in zip(which.tolist(), places, templates.tolist(), strict=True)
-        ]
+        written: list[Sample] = []
+        for number, group in enumerate(groups):
+            mine = which == number
+            written += group.write(self._prompts, rows[mine] - begins[number], templates[mine])
+        return written
 
     def record(self) -> dict[str, Any]:
         """Samples of each task, before the cap too, tokens a sample on average, texts and histories that were cut."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,8 +17,8 @@ class Spans:
     """Row `n` is the rows `values[begin[n]:end[n]]` of `tokens`, one behind the other.
 
     >>> words = Ragged.of([[1], [2, 2], [3]])
-    >>> Spans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3]))[1]
-    [1, 2, 2]
+    >>> Spans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
+    [[1, 2, 2], [3, 1]]
     """
 
     tokens: Ragged
@@ -28,9 +29,12 @@ class Spans:
     def __len__(self) -> int:
         return len(self.begin)
 
-    def __getitem__(self, row: int) -> list[int]:
-        values = self.values[self.begin[row] : self.end[row]]
-        return self.tokens[int(values[0])].tolist() if len(values) == 1 else self.tokens.take(values).values.tolist()
+    def take(self, rows: np.ndarray) -> list[list[int]]:
+        """The given rows."""
+        values, parts = _joined(self.values, self.begin[rows], self.end[rows])
+        tokens, places = _joined(self.tokens.values, self.tokens.offsets[values], self.tokens.offsets[values + 1])
+        flat, cuts = tokens.tolist(), places[parts].tolist()
+        return [flat[begin:end] for begin, end in pairwise(cuts)]
 
     @cached_property
     def sums(self) -> np.ndarray:
@@ -55,8 +59,8 @@ def fitted(spans: Spans, room: np.ndarray) -> tuple[Spans, int]:
 
     >>> rows = Spans(Ragged.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
     >>> short, cut = fitted(rows, np.array([4]))
-    >>> short[0], cut
-    ([2, 2, 3], 1)
+    >>> short.take(np.array([0])), cut
+    ([[2, 2, 3]], 1)
     """
     first = np.searchsorted(spans.sums, spans.sums[spans.end] - room, side="left")
     begin = np.minimum(np.maximum(spans.begin, first), spans.end - 1)
@@ -81,3 +85,9 @@ def suffixed(rows: Ragged, ids: Sequence[int]) -> Ragged:
     """
     values = np.insert(rows.values, np.repeat(rows.offsets[1:], len(ids)), np.tile(ids, len(rows)))
     return Ragged(values, rows.offsets + len(ids) * np.arange(len(rows) + 1))
+
+
+def _joined(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`values[begins[n]:ends[n]]` for every n, one behind the other, and the n + 1 places where they meet."""
+    meet = np.concatenate([[0], np.cumsum(ends - begins)])
+    return values[np.arange(meet[-1]) + np.repeat(begins - meet[:-1], ends - begins)], meet
