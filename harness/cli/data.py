@@ -1,42 +1,46 @@
-"""`harness data stats` and `harness data verify`: what a data set holds, and whether it keeps the rules."""
+"""The group `harness data`; `stats` and `verify`: what a data set holds, and whether it keeps the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli import exchange
+from harness.cli.options import AsJson, Order, Protocol, Sets
 from harness.cli.output import print_json, print_table
 from harness.cli.prepare import prepare
 
+HELP = "Make, bring in, send out and check data sets."
 Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder with data.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    group = typer.Typer(help="What a data set holds, and whether it keeps the rules.")
+    group = typer.Typer(help=HELP)
     group.callback(invoke_without_command=True)(_help)
     group.command()(stats)
     group.command()(verify)
     group.command()(prepare)
+    exchange.register(group)
     app.add_typer(group, name="data")
 
 
 def _help(context: typer.Context) -> None:
-    """What a data set holds, and whether it keeps the rules."""
+    """Make, bring in, send out and check data sets."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
-def stats(dataset: Where, as_json: AsJson = False) -> None:
+def stats(dataset: Where, order: Order = None, as_json: AsJson = False) -> None:
     """Counts, density, length distribution, text coverage."""
     from harness.data.load import load_dataset
     from harness.data.statistics import describe
 
-    document = describe(load_dataset(dataset))
+    document = describe(load_dataset(dataset, order or "time"))
     if as_json:
         print_json(document)
         return
@@ -44,28 +48,37 @@ def stats(dataset: Where, as_json: AsJson = False) -> None:
     print_table(rows, {"what": "", "value": dataset})
 
 
-def verify(dataset: Where, as_json: AsJson = False) -> None:
-    """Re-check fingerprints, split rules and leakage; exit code 2 where a rule is broken."""
-    from harness.data.audit import audit
-    from harness.data.load import load_dataset
+def verify(
+    dataset: Where,
+    protocol: Protocol = None,
+    sets: Sets = None,
+    artefacts: Annotated[
+        list[Path] | None,
+        typer.Option("--artefact", metavar="FILE", help="Vectors or an index to hold to this split; repeatable."),
+    ] = None,
+    order: Order = None,
+    as_json: AsJson = False,
+) -> None:
+    """Re-check fingerprints, split rules and leakage; exit code 2 where a rule is broken or a leak is found."""
     from harness.errors import InputError
-    from harness.protocol.protocol import Protocol
-    from harness.protocol.verify import verify as check
+    from harness.jobs.inspection import inspect
 
-    loaded = load_dataset(dataset)
-    checks, findings = check(loaded, Protocol()), audit(loaded).findings
-    broken = [entry.name for entry in checks if not entry.ok]
+    seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()))
     if as_json:
-        counted = [asdict(finding) for finding in findings]
-        checked = [asdict(entry) for entry in checks]
-        print_json({"dataset": loaded.name, "ok": not broken, "checks": checked, "findings": counted})
+        print_json(seen.document())
     else:
-        print_table([asdict(entry) for entry in checks], {"name": "rule", "ok": "kept", "detail": "seen"})
-        print_table(
-            [asdict(entry) for entry in findings], {"name": "found", "count": "count", "total": "of", "detail": ""}
-        )
-    if broken:
-        raise InputError(f"{len(broken)} of {len(checks)} rules are broken ({', '.join(broken)})", where=dataset)
+        print_table([asdict(entry) for entry in seen.checks], {"name": "rule", "ok": "kept", "detail": "seen"})
+        if seen.audit is not None:
+            rows = [asdict(entry) for entry in seen.audit.findings]
+            print_table(rows, {"name": "found", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
+            lost = [{"count": count, "what": reason} for reason, count in seen.audit.lost.items()]
+            if lost:
+                print_table(lost, {"count": "count", "what": "lost or not asked"})
+    if seen.broken:
+        what = f"{len(seen.broken)} of {len(seen.checks)} rules are broken ({', '.join(seen.broken)})"
+        raise InputError(what, where=dataset, mend="the table says what was seen")
+    if seen.alarms:
+        raise InputError(f"the audit found {len(seen.alarms)} leaks: {'; '.join(seen.alarms)}", where=dataset)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
 from harness.cli.output import stdout_kept
 
 
@@ -24,6 +24,8 @@ def evaluate(
     name: Annotated[str | None, typer.Option(help="What the leaderboard calls it.", show_default="file name")] = None,
     seed: Annotated[int | None, typer.Option(help="Rankings of one name with a seed each are one row.")] = None,
     sets: Sets = None,
+    protocol: Protocol = None,
+    order: Order = None,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -35,5 +37,5 @@ def evaluate(
 
     store = Store(results)
     with stdout_kept():
-        done = measure(External(predictions, dataset, name, seed, tuple(sets or ())), store)
+        done = measure(External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time"), store)
     conclude([done], store, as_json=as_json)

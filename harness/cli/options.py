@@ -16,4 +16,12 @@ Sets = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
 ]
 
+Protocol = Annotated[
+    str | None, typer.Option("--protocol", help="leave-one-out or global-time.", show_default="leave-one-out")
+]
+Order = Annotated[
+    str | None,
+    typer.Option("--order", help="time, or file: the lines of a folder's files stand in order.", show_default="time"),
+]
+
 RESULTS = Path("results")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results, Sets
+from harness.cli.options import RESULTS, AsJson, MaybeDataset, Order, Protocol, Results, Sets
 from harness.cli.output import note, stdout_kept
 
 
@@ -32,6 +32,8 @@ def run(
         bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    protocol: Protocol = None,
+    order: Order = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
@@ -44,7 +46,7 @@ def run(
     from harness.jobs.job import RunOptions, plan
     from harness.store.runs import Store
 
-    options = RunOptions(dataset, profile, tuple(seed or ()), tuple(sets or ()), config, device)
+    options = RunOptions(dataset, profile, tuple(seed or ()), tuple(sets or ()), config, device, protocol, order)
     store, done = Store(results), []
     with stdout_kept():
         for job in plan(model, options):

@@ -16,7 +16,8 @@ from harness.jobs import yaml_values
 from harness.jobs.execute import Finished, settle
 from harness.jobs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.jobs.recording import dataset_mark, protocol_mark
-from harness.jobs.settings import resolve_protocol
+from harness.jobs.settings import protocol_sets, resolve_protocol
+from harness.protocol.audit import audit as look
 from harness.protocol.protocol import DEPTH
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
@@ -41,16 +42,18 @@ class External:
     name: str | None = None
     seed: int | None = None
     sets: Sequence[str] = ()
+    protocol: str | None = None
+    order: str = "time"
 
 
 def evaluate(external: External, store: Store) -> Finished:
     """Reads, measures and stores. The same lists under the same name are the same run, and returned at once."""
     started = datetime.now(UTC)
     name = _name(external)
-    protocol = resolve_protocol(external.sets)
-    dataset = load_dataset(external.dataset)
+    protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
+    dataset = load_dataset(external.dataset, external.order)
     split = split_by(dataset, protocol)
-    rankings = read_rankings(external.path, dataset, protocol.depth_asked)
+    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
     lists = settle(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
     settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
@@ -82,6 +85,7 @@ def evaluate(external: External, store: Store) -> Finished:
             env=environment(CODE_VERSION),
             started=started,
             finished=datetime.now(UTC),
+            audit=look(dataset, protocol, split).document(),
             details={"configuration": outcome.settings, "lists": content, **_source(external.path, rankings)},
         )
         return Finished(claim.finish(record), reused=False)
@@ -99,6 +103,7 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
     return {
         "model": name,
         "dataset": external.dataset,
+        "order": external.order,
         "seed": external.seed,
         "protocol": protocol,
         FAMILY: made_elsewhere,

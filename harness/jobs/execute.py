@@ -18,10 +18,13 @@ from harness.errors import InputError
 from harness.evaluation.history import without_history
 from harness.evaluation.integrity import audit
 from harness.evaluation.metrics import measure
+from harness.fingerprint import fingerprint
 from harness.home import home
 from harness.jobs.job import Job
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
+from harness.protocol.audit import Audit
+from harness.protocol.audit import audit as look
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, Protocol
@@ -74,7 +77,7 @@ def execute(
     `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.order)
     split = split_by(dataset, job.settings.protocol)
     if "text" in job.entry.needs:
         require_text(split.train.text, split.train.items, where=dataset.name)
@@ -89,14 +92,17 @@ def execute(
             return Finished(claim.stored, reused=True)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
+        found = look(dataset, split.protocol, split)
+        for alarm in found.alarms():
+            note(f"the audit found a leak in {dataset.name}: {alarm}")
         try:
-            return Finished(_make(job, dataset, split, claim, reporter or SilentReporter()), reused=False)
+            return Finished(_make(job, dataset, split, found, claim, reporter or SilentReporter()), reused=False)
         except InputError:
             claim.abandon()
             raise
 
 
-def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Reporter) -> StoredRun:
+def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter) -> StoredRun:
     folder, protocol = claim.folder, split.protocol
     write_text(folder.config, job.config_yaml())
     with writing(folder.checkpoint):
@@ -109,7 +115,11 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         device=job.device,
         checkpoint=folder.checkpoint,
         keep=folder.path,
-        validation=Validation(split.valid.requests, lambda predictions: _judge(predictions, split.valid, protocol)),
+        validation=Validation(
+            split.valid.requests,
+            lambda predictions: _judge(predictions, split.valid, protocol),
+            mark=fingerprint(split.valid.targets.items),
+        ),
         reporter=RunReporter(log, reporter),
         validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,
     )
@@ -148,7 +158,7 @@ def _make(job: Job, dataset: Dataset, split: Split, claim: Claim, reporter: Repo
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
     }
-    measured = Measured(metrics, cost, integrity, details)
+    measured = Measured(metrics, cost, integrity, details, found.document())
     return claim.finish(record_of(job, dataset, split, measured, events))
 
 

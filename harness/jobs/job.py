@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.catalogue import catalogue_entries
+from harness.data.load import check_order
 from harness.errors import InputError
 from harness.jobs import yaml_values
 from harness.jobs.devices import resolve_device
-from harness.jobs.settings import Settings, read_config, resolve
+from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
 
@@ -37,17 +38,21 @@ class RunOptions:
     sets: tuple[str, ...] = ()
     config: Path | None = None
     device: str | None = None
+    protocol: str | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `dataset` is a registered name or the absolute path of a folder."""
+    """One run. `dataset` is a registered name or the absolute path of a folder; `order` is what orders a user's rows in
+    that folder's files."""
 
     entry: ModelEntry
     dataset: str
     settings: Settings
     seed: int
     device: str = "cpu"
+    order: str = "time"
 
     def recommender(self) -> Recommender[Any]:
         """A new model with the job's configuration."""
@@ -74,6 +79,7 @@ class Job:
             {
                 "model": self.entry.name,
                 "dataset": self.dataset,
+                "order": self.order,
                 "profile": self.settings.profile,
                 "seed": self.seed,
                 "protocol": self.settings.protocol.model_dump(mode="json"),
@@ -86,7 +92,9 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     """One job a seed. Raises `InputError` for whatever of it is wrong, before any data are read."""
     entry = model_entry(model)
     file = read_config(options.config, entry)
-    settings = resolve(entry, options.profile or file.say("profile") or "auto", file, options.sets)
+    order = check_order(options.order or file.say("order") or "time")
+    sets = (*protocol_sets(options.protocol), *options.sets)
+    settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
     device = resolve_device(options.device, settings.profile)
     settings = replace(settings, model=settings.model.resolved(device))
     dataset = _locate(options.dataset or file.say("dataset") or DATASET)
@@ -95,7 +103,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     for seed in seeds:
         if seed < 0:
             raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
-    return [Job(entry, dataset, settings, seed, device) for seed in dict.fromkeys(seeds)]
+    return [Job(entry, dataset, settings, seed, device, order) for seed in dict.fromkeys(seeds)]
 
 
 def _digest(path: Path) -> str:

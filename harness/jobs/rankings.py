@@ -36,8 +36,9 @@ class Rankings:
     tied_pairs: int
 
 
-def read_rankings(path: Path, dataset: Dataset, depth: int) -> Rankings:
-    """The lists of all users of `dataset`, by falling score, cut to `depth`.
+def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -> Rankings:
+    """The lists of the users `asked` of `dataset` (positions, shape (n,)), by falling score, cut to `depth`. Lists of
+    other users of the data set are read, checked and left out.
 
     `.json` is {user: {item: score}}, `.csv` has the columns user,item,score, any other name is a TREC run (user Q0 item
     rank score tag; the score counts, not the rank). Raises `InputError` for anything that is not one whole ranking.
@@ -49,14 +50,15 @@ def read_rankings(path: Path, dataset: Dataset, depth: int) -> Rankings:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"cannot be read: {reason}", where=str(path)) from error
-    if missing := [user for user, ranked in zip(dataset.users, lists, strict=True) if not ranked]:
+    if missing := [dataset.users[user] for user in asked.tolist() if not lists[user]]:
         shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
         raise InputError(
-            f"{len(missing)} of {len(dataset.users)} users have no ranking ({shown})",
+            f"{len(missing)} of {len(asked)} users have no ranking ({shown})",
             where=str(path),
-            mend="rank items for every user of the data set",
+            mend="rank items for every user that the protocol asks",
         )
-    return _arrays([sorted(ranked.items(), key=lambda pair: -pair[1])[:depth] for ranked in lists], layout, rows)
+    ranked = [sorted(lists[user].items(), key=lambda pair: -pair[1])[:depth] for user in asked.tolist()]
+    return _arrays(asked, ranked, layout, rows)
 
 
 def _collect(rows: Iterator[Row], dataset: Dataset, path: Path) -> tuple[list[dict[int, float]], int]:
@@ -79,14 +81,14 @@ def _collect(rows: Iterator[Row], dataset: Dataset, path: Path) -> tuple[list[di
     return lists, count
 
 
-def _arrays(lists: list[list[tuple[int, float]]], layout: str, rows: int) -> Rankings:
+def _arrays(users: np.ndarray, lists: list[list[tuple[int, float]]], layout: str, rows: int) -> Rankings:
     shape = (len(lists), max(map(len, lists), default=1))
     items, scores = np.full(shape, NOBODY), np.zeros(shape)
     for row, ranked in enumerate(lists):
         items[row, : len(ranked)] = [item for item, _ in ranked]
         scores[row, : len(ranked)] = [score for _, score in ranked]
     tied = (scores[:, 1:] == scores[:, :-1]) & (items[:, 1:] != NOBODY)
-    predictions = Predictions(np.arange(len(lists)), items, scores)
+    predictions = Predictions(users, items, scores)
     return Rankings(predictions, layout, rows, int(tied.any(axis=1).sum()), int(tied.sum()))
 
 

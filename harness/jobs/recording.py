@@ -21,6 +21,7 @@ class Measured:
     cost: Cost
     integrity: Integrity
     details: dict[str, Any]
+    audit: dict[str, Any]
 
 
 def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, events: list[dict[str, Any]]) -> Record:
@@ -53,6 +54,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         finished=datetime.now(UTC),
         comprehension=plain(comprehension),
         leaks=list(job.settings.model.leaks()),
+        audit=plain(measured.audit),
         details=plain(details),
     )
 

@@ -17,12 +17,12 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import InputError, unknown_name
 from harness.jobs import yaml_values
 from harness.jobs.mistakes import Layer, explain
-from harness.protocol.protocol import Protocol
+from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
 from harness.registry import ModelEntry
 
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
-TOP_KEYS = ("model", "dataset", "profile", "seed")  # of a configuration file, besides its sections
+TOP_KEYS = ("model", "dataset", "order", "profile", "seed")  # of a configuration file, besides its sections
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
         if key not in known:
             raise unknown_name("section", key, known, where=str(path))
     top = {key: content.pop(key) for key in TOP_KEYS if key in content}
-    kinds = {"model": str, "dataset": str, "profile": str, "seed": int}
+    kinds = {key: int if key == "seed" else str for key in TOP_KEYS}
     for key, value in top.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             expected = "a whole number" if kinds[key] is int else "text"
@@ -91,6 +91,15 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
             raise explain(error, section, model, layers) from error
 
     return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def protocol_sets(name: str | None) -> tuple[str, ...]:
+    """`--protocol NAME` as what it is short for. Raises `InputError` for an unknown name."""
+    if name is None:
+        return ()
+    if name not in (*NAMES, *(known.partition("/")[0] for known in NAMES)):
+        raise unknown_name("protocol", name, NAMES, where="--protocol")
+    return (f"protocol.name={name}",)
 
 
 def resolve_protocol(sets: Iterable[str]) -> Protocol:

@@ -1,4 +1,4 @@
-"""Counts and audits, against numbers counted by hand."""
+"""Counts, against numbers counted by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.audit import audit
 from harness.data.dataset import Dataset, ItemText
 from harness.data.load import load_dataset
 from harness.data.statistics import describe
@@ -41,26 +40,9 @@ def test_no_text_no_coverage() -> None:
     assert describe(replace(small(), text=None))["text"] is None
 
 
-def test_audit() -> None:
-    found = audit(small())
-    assert (found["test_ties"].count, found["test_ties"].total) == (2, 3)  # users 0 and 2
-    assert found["validation_ties"].count == 0
-    assert found["test_in_history"].count == 1  # user 1 had item 1 before
-    assert found["validation_in_history"].count == 1  # user 2 had item 3 before
-    assert found["test_untrained"].count == 1  # item 4, and item 2 is in user 2's training part
-    assert found["validation_untrained"].count == 0
-    assert found["without_text"].count == 1
-    assert found["duplicate_titles"].share == 0.4
-
-
-def test_ties_cannot_be_told_without_timestamps() -> None:
-    assert audit(toys.cycle())["test_ties"].total == 0
-
-
 def test_statistics_of_ml_100k() -> None:
     found = describe(load_dataset("ml-100k"))
     assert (found["length"]["min"], found["length"]["max"], found["repeats"]) == (20, 737, 0)
-    assert audit(load_dataset("ml-100k"))["test_ties"].count == 415
 
 
 @pytest.mark.realdata
@@ -72,4 +54,3 @@ def test_statistics_of_instruments() -> None:
     assert (found["users"], found["items"], found["interactions"]) == (24772, 9922, 206153)
     assert (found["length"]["min"], found["length"]["max"]) == (5, 218)
     assert round(found["length"]["mean"], 2) == 8.32
-    assert audit(data)["test_untrained"].count == 35 and audit(data)["test_in_history"].count == 0

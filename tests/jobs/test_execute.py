@@ -41,7 +41,7 @@ def test_the_record_is_the_contract(toy: str, store: Store) -> None:
     assert Record.model_validate(document) == done.record
     assert list(document) == [
         "schema", "run_id", "status", "model", "family", "dataset", "protocol", "seed", "profile", "metrics", "cost",
-        "integrity", "env", "started", "finished", "comprehension", "leaks", "details",
+        "integrity", "env", "started", "finished", "comprehension", "leaks", "audit", "details",
     ]  # fmt: skip
     assert (document["schema"], document["seed"], document["status"]) == (1, 4, "complete")
     assert document["run_id"].startswith("seed4-") and Path(done.path).name == document["run_id"]
@@ -82,7 +82,9 @@ def test_what_decides_the_outcome_decides_the_id(toy: str, store: Store, monkeyp
 def test_the_stored_configuration_repeats_the_run(toy: str, store: Store) -> None:
     first = go(toy, store, profile="smoke", seeds=(3,), sets=("fake.levels=[5]", "protocol.max_history=4"))
     config = Path(first.path) / "config.yaml"
-    assert list(yaml.safe_load(config.read_text())) == ["model", "dataset", "profile", "seed", "protocol", "fake"]
+    assert list(yaml.safe_load(config.read_text())) == [
+        *("model", "dataset", "order", "profile", "seed", "protocol", "fake")
+    ]
     (job,) = plan("fake", RunOptions(config=config))
     again = execute(job, store)
     assert again.reused and again.record.run_id == first.record.run_id

@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.jobs.execute import execute
 from harness.jobs.job import RunOptions, plan
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import leave_one_out
+from harness.protocol.split import split as split_by
 from harness.store.records import Record
 from harness.store.runs import Store
 from tests.jobs.fakes import Fake
@@ -28,7 +28,7 @@ def test_only_a_declared_leak_is_given_validation_items_and_it_is_marked(toy: st
     leaking = made(toy, store, "fake.peek=true")
     assert leaking.leaks == ["it peeks at validation items"]
     assert Fake.shown is not None
-    np.testing.assert_array_equal(Fake.shown, leave_one_out(load_dataset(toy), Protocol()).valid.targets.items)
+    np.testing.assert_array_equal(Fake.shown, split_by(load_dataset(toy), Protocol()).valid.targets.items)
 
 
 def test_the_content_of_a_file_that_a_model_reads_decides_the_run(toy: str, store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""`harness data import` and `harness data export`: data sets in from folders, and out in other layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import AsJson, Order
+from harness.cli.output import note, print_json
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder in the LC-Rec, RecBole, CSV or Parquet layout.")]
+Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder with data.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Adds the commands to the group `data`."""
+    group.command("import")(bring)
+    group.command("export")(send)
+
+
+def bring(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What -d calls it from now on.")],
+    order: Order = None,
+    again: Annotated[bool, typer.Option("--replace", help="Let the name mean this content from now on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Register a data set from a folder; from then on `-d NAME` works everywhere."""
+    from harness.data.importing import import_folder
+
+    kept, dataset = import_folder(folder, name, order or "time", again=again)
+    for line in dataset.notes:
+        note(line)
+    if as_json:
+        counts = {key: getattr(kept, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
+        print_json({**counts, "order": dataset.order, "lost": dict(dataset.lost), "notes": list(dataset.notes)})
+    else:
+        size = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
+        print(f"{kept.name}: {size}, fingerprint {kept.fingerprint}; use it as -d {kept.name}")
+
+
+def send(
+    dataset: Where,
+    layout: Annotated[str, typer.Option("--layout", help="lcrec, recbole, csv or parquet.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    order: Order = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set in another layout, read it back, and say what the layout cannot carry."""
+    from harness.data.export import export
+    from harness.data.load import load_dataset
+
+    loaded = load_dataset(dataset, order or "time")
+    done = export(loaded, layout, output)
+    for line in done.lost:
+        note(f"not carried: {line}")
+    if as_json:
+        told = {"layout": done.layout, "exact": done.exact, "lost": list(done.lost), "order": done.order}
+        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **told, "path": str(done.folder)})
+    else:
+        how = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
+        print(f"written to {done.folder}; read back it has {how}")

@@ -1,0 +1,51 @@
+"""`harness data import`: a folder in any known layout becomes a data set of this machine, known by its name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.data import library
+from harness.data.catalogue import catalogue_entries
+from harness.data.dataset import Dataset
+from harness.data.load import check_order, read_folder
+from harness.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # what the run store can make a folder of
+
+
+def import_folder(folder: Path, name: str, order: str = "time", *, again: bool = False) -> tuple[library.Kept, Dataset]:
+    """Reads the folder and keeps what it holds under `name`; the folder is not needed any more.
+
+    The same content under the same name is taken as it is; other content only with `again`. Raises `InputError` for a
+    name that is taken or unfit, and whatever the readers find wrong.
+    """
+    if not _NAME.fullmatch(name):
+        mend = "use letters, digits and . _ + @ - only, beginning with a letter or a digit"
+        raise InputError(f"{name!r} is no name for a data set", where="--name", mend=mend)
+    here = library.find(name)
+    if here is None and name in catalogue_entries():
+        raise InputError(f"{name!r} is a registered data set already", where="--name", mend="choose another name")
+    if not folder.expanduser().is_dir():
+        raise InputError("no such folder", where=str(folder), mend="give the folder that holds the files")
+    found = read_folder(folder.expanduser(), check_order(order))
+    dataset = replace(found, name=name, notes=(*found.notes, f"imported from {found.name} ({found.source})"))
+    if here is not None and here.fingerprint != dataset.fingerprint and not again:
+        raise InputError(
+            f"{name!r} is kept already, with another content ({here.fingerprint}, not {dataset.fingerprint})",
+            where="--name",
+            mend="choose another name, or say --replace",
+        )
+    story = {
+        "made_by": "harness data import",
+        "files": sorted(path.name for path in folder.expanduser().iterdir() if path.is_file()),
+        "source": found.source,
+        "order": dataset.order,
+        "fingerprint": dataset.fingerprint,
+        "lost": dict(dataset.lost),
+        "notes": list(dataset.notes),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return library.keep(dataset, story, licence="as its owner says", description=f"imported, {found.source}"), dataset

@@ -1,0 +1,245 @@
+"""The single looks of the audit: each counts one thing about a data set under a protocol.
+
+A look that asks for leaks compares the held-out rows with the training rows: what is as frequent in both is the nature
+of the data, what is frequent in the held-out rows alone is an alarm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.data.dataset import Dataset, ItemText
+from harness.data.ragged import Ragged
+from harness.data.statistics import duplicated
+from harness.protocol.split import Fold, Parts
+
+SHORTEST_RUN, LONGEST_RUN = 5, 21  # items in a row that count as one person's
+COPIES_BY_CHANCE = 1000  # one sequence in so many may stand elsewhere by chance: more than on any data set seen
+LONG_TITLE, WORDS = 12, 3  # characters and words of a title that another text does not hold by chance
+LONG_ID = 6  # characters of an id, a digit among them, that a text does not hold by chance
+ID_SHARE = 0.01  # of items whose text names ids, from which on nobody wrote them by hand
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`count` of `total` cases (0 where it cannot be told); `detail` says what they are and why they matter. `alarm`:
+    more than the data's nature explains."""
+
+    name: str
+    count: int
+    total: int
+    detail: str
+    alarm: bool = False
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return self.count / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One fold of a data set under a protocol. `rows` are the users asked, `places` where the answer of each stands in
+    the flat arrays, `first` where the user's sequence begins there."""
+
+    dataset: Dataset
+    made: Parts
+    fold: Fold
+    name: str
+
+    @property
+    def users(self) -> np.ndarray:
+        return self.fold.targets.users
+
+    @property
+    def places(self) -> np.ndarray:
+        cut = self.made.cut.test if self.name == "test" else self.made.cut.valid
+        return self.dataset.sequences.offsets[self.users] + cut[self.users]
+
+    def finding(self, name: str, hit: np.ndarray, detail: str, alarm: bool = False) -> Finding:
+        """A finding on the users asked; `hit` is bool, one a user."""
+        return Finding(f"{self.name}_{name}", int(hit.sum()), len(self.users), f"{self.name} {detail}", alarm)
+
+
+def on_fold(view: View) -> Iterator[Finding]:
+    """Everything that is counted for validation and test alike."""
+    yield _ties(view)
+    history = _pairs(view.fold.requests.users, _whole_histories(view), len(view.dataset.items))
+    yield _in_history(view, history)
+    if view.dataset.text is not None:
+        yield _twins(view, history)
+    cold = view.made.train.counts()[view.fold.targets.items] == 0
+    yield view.finding("untrained", cold, "items that stand in no user's training part: only text can lead to them")
+    cold = view.made.train.sequences.lengths[view.users] == 0
+    yield view.finding("cold_users", cold, "users without a training part, who are asked all the same")
+    yield _future(view)
+    yield _copied(view)
+    if view.dataset.text is not None:
+        yield _named(view, view.dataset.text)
+
+
+def on_text(dataset: Dataset) -> Iterator[Finding]:
+    """Coverage and repetition of item text, and ids in it."""
+    total = len(dataset.items)
+    if dataset.text is None:
+        yield Finding("without_text", total, total, "the source has no item text")
+        return
+    empty = sum(text.empty for text in dataset.text)
+    yield Finding("without_text", empty, total, "items that say nothing of themselves")
+    yield Finding("duplicate_titles", duplicated(dataset.text), total, "items whose title another has too")
+    times = Counter(text for text in dataset.text if not text.empty)
+    same = sum(count for count in times.values() if count > 1)
+    yield Finding("duplicate_texts", same, total, "items whose whole text another has too: text cannot tell them apart")
+    ids = {raw for raw in (*dataset.items, *dataset.users) if len(raw) >= LONG_ID and any(map(str.isdigit, raw))}
+    named = sum(
+        bool(ids.intersection(_WORD.findall(_all(text))) - {item})
+        for item, text in zip(dataset.items, dataset.text, strict=True)
+        if ids
+    )
+    detail = "items whose text holds the id of a user or of another item, such as a list of what was bought with it"
+    yield Finding("ids_in_text", named, total, detail, alarm=named > ID_SHARE * total)
+
+
+def beyond_chance(count: int, total: int, natural: int, of: int) -> bool:
+    """Whether `count` of `total` held-out cases is far more than `natural` of `of` training cases lets expect: five
+    standard deviations of a Poisson count, and five cases at least.
+
+    >>> beyond_chance(14, 24_772, 31, 65_380), beyond_chance(40, 24_772, 31, 65_380)
+    (False, True)
+    """
+    expected = total * natural / max(of, 1)
+    return count > expected + 5 * expected**0.5 + 5
+
+
+def _ties(view: View) -> Finding:
+    if view.dataset.timestamps is None:
+        detail = "the source states an order but no timestamps: ties cannot be told"
+        return Finding(f"{view.name}_ties", 0, 0, detail)
+    ties = view.dataset.timestamps[view.places] == view.dataset.timestamps[view.places - 1]
+    return view.finding(
+        "ties", ties, "items with the very timestamp of the item before: their order is a matter of the tie rule"
+    )
+
+
+def _in_history(view: View, history: np.ndarray) -> Finding:
+    """Over the whole history, however long."""
+    answers = view.users * len(view.dataset.items) + view.fold.targets.items
+    detail = "items that the user had before: taking out the history makes them impossible to hit"
+    return view.finding("in_history", np.isin(answers, history), detail)
+
+
+def _twins(view: View, history: np.ndarray) -> Finding:
+    """Another id of what seems to be the same thing."""
+    assert view.dataset.text is not None
+    titles = {text.title.casefold(): item for item, text in enumerate(view.dataset.text) if text.title}
+    kind = np.array([titles.get(text.title.casefold(), -1) for text in view.dataset.text])
+    width = len(view.dataset.items)
+    user, item = np.divmod(history, width)
+    owned = np.unique((user * width + kind[item])[kind[item] >= 0])
+    answers = view.fold.targets.items
+    twins = np.isin(view.users * width + kind[answers], owned) & (kind[answers] >= 0)
+    twins &= ~np.isin(view.users * width + answers, history)
+    return view.finding("twin_in_history", twins, "items with the title of another item that the user had before")
+
+
+def _future(view: View) -> Finding:
+    name = f"{view.name}_future"
+    if view.dataset.timestamps is None:
+        return Finding(name, 0, 0, "the source has no timestamps: what is later cannot be told")
+    trained = np.arange(view.dataset.interactions) - np.repeat(
+        view.dataset.sequences.offsets[:-1], view.dataset.sequences.lengths
+    ) < np.repeat(view.made.cut.train, view.dataset.sequences.lengths)
+    latest = view.dataset.timestamps[trained].max(initial=-np.inf)
+    early = view.dataset.timestamps[view.places] < latest
+    detail = "items from before the latest training interaction: the model has seen other users' future"
+    return view.finding("future", early, detail)
+
+
+def _copied(view: View) -> Finding:
+    """Two records of one person, or a person's rows put into training under another name: the sequence, answer and
+    all, stands in another user's training part. Of a long sequence the latest `LONGEST_RUN` items count."""
+    rows, train = view.dataset.sequences, view.made.train.sequences
+    lengths = np.minimum(view.places - rows.offsets[view.users] + 1, LONGEST_RUN)
+    hits = np.zeros(len(view.users), dtype=bool)
+    for length in np.unique(lengths[lengths >= SHORTEST_RUN]).tolist():
+        chosen = np.flatnonzero(lengths == length)
+        asked = _hashes(rows.values[view.places[chosen, None] + np.arange(1 - length, 1)])
+        hits[chosen] = _elsewhere(asked, view.users[chosen], train, length)
+    alarm = beyond_chance(int(hits.sum()), int((lengths >= SHORTEST_RUN).sum()), 1, COPIES_BY_CHANCE)
+    detail = f"items that end a sequence of {SHORTEST_RUN} or more which another user's training part holds whole"
+    return view.finding("copied", hits, detail, alarm)
+
+
+def _elsewhere(asked: np.ndarray, users: np.ndarray, train: Ragged, length: int) -> np.ndarray:
+    """Which of the runs `asked`, by hash, stand in the training part of a user other than their own; bool, (n,)."""
+    owner = train.rows()
+    if len(owner) < length:
+        return np.zeros(len(asked), dtype=bool)
+    whole = owner[: len(owner) - length + 1] == owner[length - 1 :]
+    known = _hashes(np.lib.stride_tricks.sliding_window_view(train.values, length)[whole])
+    owners = owner[: len(owner) - length + 1][whole]
+    shared = np.isin(known, asked)  # few: only these are looked at with their owners
+    pairs, first = np.unique(_own(known[shared], owners[shared]), return_index=True)
+    runs, owned_by = np.unique(known[shared][first], return_counts=True)
+    if not len(runs):
+        return np.zeros(len(asked), dtype=bool)
+    place = np.minimum(np.searchsorted(runs, asked), len(runs) - 1)
+    times = np.where(runs[place] == asked, owned_by[place], 0)
+    return times > np.isin(_own(asked, users), pairs)
+
+
+def _named(view: View, texts: tuple[ItemText, ...]) -> Finding:
+    """The text of the last item of the history names the answer, by title or by id."""
+    dataset, train = view.dataset, view.made.train.sequences
+    bodies = [_all(text).casefold() for text in texts]
+    titles = [text.title.casefold() for text in texts]
+    telling = [len(title) >= LONG_TITLE and len(title.split()) >= WORDS for title in titles]
+    ids = [raw.casefold() if len(raw) >= LONG_ID and any(map(str.isdigit, raw)) else "" for raw in dataset.items]
+
+    def names(before: int, after: int) -> bool:
+        if before == after or (titles[before] == titles[after]):
+            return False
+        by_title = telling[after] and titles[after] in bodies[before]
+        return by_title or bool(ids[after] and ids[after] in bodies[before])
+
+    last = dataset.sequences.values[view.places - 1].tolist()
+    hits = np.array([names(*pair) for pair in zip(last, view.fold.targets.items.tolist(), strict=True)], dtype=bool)
+    within = np.flatnonzero(train.rows()[1:] == train.rows()[:-1])
+    pairs = zip(train.values[within].tolist(), train.values[within + 1].tolist(), strict=True)
+    natural = sum(names(*pair) for pair in pairs)
+    alarm = beyond_chance(int(hits.sum()), len(hits), natural, len(within))
+    return view.finding("named", hits, "items that the text of the item before names: the text holds the answer", alarm)
+
+
+def _whole_histories(view: View) -> Ragged:
+    """Everything before the answer, not only the latest items."""
+    lengths = view.places - view.dataset.sequences.offsets[view.users]
+    return view.dataset.sequences.take(view.users).heads(lengths)
+
+
+def _pairs(users: np.ndarray, histories: Ragged, width: int) -> np.ndarray:
+    return users[histories.rows()] * width + histories.values
+
+
+def _hashes(windows: np.ndarray) -> np.ndarray:
+    """uint64, shape (n,), of rows of ids, shape (n, length)."""
+    mixed = np.zeros(len(windows), np.uint64)
+    for column in windows.astype(np.uint64).T:
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + column + np.uint64(1)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def _own(hashes: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """A hash of a run and its user together."""
+    return (hashes ^ (users.astype(np.uint64) + np.uint64(1))) * np.uint64(0xD6E8FEB86659FD93)
+
+
+def _all(text: ItemText) -> str:
+    return " ".join((text.title, text.description, text.brand, *text.categories))
