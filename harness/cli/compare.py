@@ -1,0 +1,71 @@
+"""`harness compare`: stored runs against each other, paired by user."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
+from harness.cli.output import console, note, print_json, print_plain
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(compare)
+
+
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN [...]",
+            help="A run id or its beginning, a model's name (all its seeds), or ids of one configuration with commas.",
+        ),
+    ],
+    dataset: MaybeDataset = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="What is compared; repeatable.", show_default="ndcg@10, recall@10")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, markdown, latex, html or json.")] = "table",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
+    ] = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Compare stored runs user by user: differences, intervals, significance corrected for their number."""
+    import json
+
+    from harness.errors import InputError, unknown_name
+    from harness.protocol.protocol import METRICS
+    from harness.reports import comparison, render, versus
+    from harness.reports.chosen import choose
+    from harness.store.atomic import write_text
+    from harness.store.runs import Store
+
+    known = [*render.SHEETS, "json"]
+    if form not in known:
+        raise unknown_name("format", form, known, where="--format")
+    metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS, where="--metric")
+    if len(runs) < 2:
+        raise InputError("one run alone cannot be compared", where="RUN", mend="name at least two")
+    made = comparison.compare(choose(Store(results), runs, dataset), metrics, dataset)
+    if as_json or form == "json":
+        text = json.dumps(made.document(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        text = render.SHEETS[form](versus.sheets(made))
+    if output is not None:
+        write_text(output, text)
+        note(f"written to {output}")
+    elif as_json:
+        print_json(made.document())
+    elif form == "table":
+        print_plain(render.sheets_drawn(versus.sheets(made), console().width))
+    else:
+        sys.stdout.write(text)

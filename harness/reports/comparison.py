@@ -1,0 +1,188 @@
+"""Paired comparison of stored runs: who is better on the same users, by how much, how sure, and where.
+
+Every pair and metric of one call is one family, corrected together. The breakdown says where a difference comes from;
+it is there to look at, not to conclude from, so it has intervals and no test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harness.evaluation.paired import ALPHA, LEVEL, RESAMPLES, Difference, differ, holm, interval, seeds_p
+from harness.protocol.split import Split
+from harness.reports.chosen import Chosen, check_comparable
+from harness.reports.peruser import Measured, measured
+from harness.seeding import generator
+
+METRICS_SHOWN = ("ndcg@10", "recall@10")
+SEED = 1  # of the resampling: the same runs give the same digits
+PARTS = 4  # groups of users in a breakdown, of about equal size
+
+Values = Mapping[str, np.ndarray]  # metric → (seeds, users)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`a` against `b` in one metric. `p_corrected` is Holm's over the family; `p_seeds` tests the means of single seeds
+    (None where a side has one)."""
+
+    a: str
+    b: str
+    metric: str
+    found: Difference
+    p_corrected: float
+    p_seeds: float | None
+
+    @property
+    def significant(self) -> bool:
+        return self.p_corrected <= ALPHA
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, unrounded."""
+        found = asdict(self.found)
+        who = {"a": self.a, "b": self.b, "metric": self.metric}
+        return {
+            **who,
+            **found,
+            "p_corrected": self.p_corrected,
+            "significant": self.significant,
+            "p_seeds": self.p_seeds,
+        }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One group of users: those whose history has `low` to `high` items before the target, or whose target was bought
+    `low` to `high` times in training."""
+
+    by: str
+    low: int
+    high: int
+    users: int
+    a: str
+    b: str
+    metric: str
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that `harness compare` says."""
+
+    sides: tuple[Chosen, ...]
+    metrics: tuple[str, ...]
+    users: int
+    pairs: tuple[Pair, ...]
+    parts: tuple[Part, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        first = self.sides[0].first
+        return {
+            "dataset": first.dataset.model_dump(),
+            "protocol": first.protocol.model_dump(mode="json"),
+            "users": self.users,
+            "family": len(self.pairs),
+            "alpha": ALPHA,
+            "level": LEVEL,
+            "resamples": RESAMPLES,
+            "runs": [_side(side, self.metrics) for side in self.sides],
+            "comparisons": [pair.document() for pair in self.pairs],
+            "breakdown": [asdict(part) for part in self.parts],
+        }
+
+
+def compare(sides: Sequence[Chosen], metrics: Sequence[str], where: str | None = None) -> Comparison:
+    """All pairs of `sides`, the earlier one against the later one. `where` is the data set's name or folder, where the
+    runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
+    check_comparable(sides)
+    base = measured([run for side in sides for run in side.runs], where)
+    values = [base.values(side.runs) for side in sides]
+    both = list(combinations(range(len(sides)), 2))
+    pairs = tested(sides, values, both, metrics)
+    parts = [
+        part
+        for one, two in both
+        for part in breakdown(base.split, (sides[one], sides[two]), (values[one], values[two]), metrics[0])
+    ]
+    return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs), tuple(parts))
+
+
+def against(sides: Sequence[Chosen], metrics: Sequence[str], base: Measured) -> Comparison:
+    """Every other side against the first one."""
+    check_comparable(sides)
+    values = [base.values(side.runs) for side in sides]
+    pairs = tested(sides, values, [(number, 0) for number in range(1, len(sides))], metrics)
+    return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs))
+
+
+def tested(
+    sides: Sequence[Chosen], values: Sequence[Values], both: Sequence[tuple[int, int]], metrics: Sequence[str]
+) -> list[Pair]:
+    """One `Pair` for each two positions and metric, corrected together."""
+    pairs = []
+    for one, two in both:
+        for metric in metrics:
+            a, b = values[one][metric], values[two][metric]
+            found = differ(a, b, generator(SEED, "compare", metric))
+            over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
+            pairs.append(Pair(sides[one].label, sides[two].label, metric, found, 1.0, over_seeds))
+    corrected = holm([pair.found.p for pair in pairs])
+    return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Values], metric: str) -> list[Part]:
+    """Where two sides differ: by the length of a user's history before the target, and by how often the target was
+    bought in training."""
+    a, b = (side[metric].mean(axis=0) for side in values)
+    users = split.test.requests.users
+    ways = {
+        "history length": split.cut.test[users],
+        "target's training count": split.train.counts()[split.test.targets.items],
+    }
+    found = []
+    for by, sizes in ways.items():
+        for low, high in groups(sizes):
+            rows = (sizes >= low) & (sizes <= high)
+            apart = a[rows] - b[rows]
+            bounds = interval(apart, generator(SEED, "breakdown", by, low))
+            means = float(a[rows].mean()), float(b[rows].mean())
+            ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
+            found.append(Part(*ends, *means, float(apart.mean()), bounds))
+    return found
+
+
+def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
+    """Ranges of whole numbers that hold about equally many of `sizes`; zero, where it occurs, is a group of its own.
+
+    >>> groups(np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8]))
+    [(0, 0), (1, 2), (3, 4), (5, 6), (7, 8)]
+    """
+    some = np.sort(sizes[sizes > 0])
+    found = [(0, 0)] if len(some) < len(sizes) else []
+    ends = dict.fromkeys(int(some[len(some) * n // parts - 1]) for n in range(1, parts + 1) if len(some) * n // parts)
+    low = int(some[0]) if len(some) else 0
+    for end in ends:
+        found.append((low, end))
+        low = end + 1
+    return found
+
+
+def _side(side: Chosen, metrics: Sequence[str]) -> dict[str, Any]:
+    records = [run.record for run in side.runs]
+    return {
+        "label": side.label,
+        "model": records[0].model,
+        "seeds": [record.seed for record in records],
+        "run_ids": [record.run_id for record in records],
+        "metrics": {name: [record.metrics.test[name] for record in records] for name in metrics},
+        "leaks": list(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
+    }

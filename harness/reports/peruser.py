@@ -1,0 +1,85 @@
+"""Per-user values of stored runs, made again from their ranked lists: what paired comparisons start from.
+
+The data set is read from where the runs' configuration says it lies, and must be the very data and rules that they
+were measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from harness.data.dataset import Dataset
+from harness.data.load import load_dataset
+from harness.errors import InputError
+from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import Split, split
+from harness.store.predictions import read_predictions
+from harness.store.records import Record
+from harness.store.runs import StoredRun
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The data behind a comparison."""
+
+    dataset: Dataset
+    split: Split
+
+    def values(self, runs: Sequence[StoredRun]) -> Mapping[str, np.ndarray]:
+        """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
+        found = [self._of(run) for run in runs]
+        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+    def _of(self, run: StoredRun) -> dict[str, np.ndarray]:
+        lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
+        rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
+        asked = Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
+        return per_user(asked, self.split.test.targets)
+
+
+def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
+    """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
+    configuration says. Raises `InputError` where that is not what they were measured on."""
+    record = runs[0].record
+    said = _configuration(runs[0])
+    place = where or str(said.get("dataset") or record.dataset.name)
+    order = str(said.get("order") or "time") if Path(place).is_dir() else "time"
+    try:
+        dataset = load_dataset(place, order)
+    except InputError as error:
+        mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.mend
+        raise InputError(error.what, where=error.where or place, mend=mend) from error
+    made = split(dataset, protocol_of(record))
+    for kind, theirs, ours in (
+        ("data", record.dataset.fingerprint, dataset.fingerprint),
+        ("split", record.protocol.fingerprint, made.fingerprint),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"the {kind} here ({ours}) is not what {record.run_id} was measured on ({theirs})",
+                where=place,
+                mend="give the right folder with -d, or make the runs again",
+            )
+    return Measured(dataset, made)
+
+
+def protocol_of(record: Record) -> Protocol:
+    """The rules of a record."""
+    return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
+
+
+def _configuration(run: StoredRun) -> dict[str, Any]:
+    """The run's `config.yaml`; empty where it cannot be read."""
+    try:
+        content = yaml.safe_load(run.folder.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,41 @@
+"""`harness compare` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Harness
+
+
+def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:
+    for model in ("markov", "mostpop"):
+        harness("run", model, "-d", toy)
+    done = harness("compare", "markov", "mostpop")
+    assert done.code == 0 and "Differences" in done.out and done.out.count("*   +0.") == 2, done.err
+    document = json.loads(harness("compare", "markov", "mostpop", "--json", "--metric", "mrr@10").out)
+    (found,) = document["comparisons"]
+    assert found["metric"] == "mrr@10" and found["significant"] and document["users"] == found["users"] == 60
+    assert document["runs"][0]["metrics"]["mrr@10"][0] - document["runs"][1]["metrics"]["mrr@10"][0] == pytest.approx(
+        found["difference"]
+    )
+    for form, said in (("markdown", "| markov | mostpop |"), ("latex", r"\toprule"), ("html", "<table>")):
+        path = tmp_path / form
+        assert harness("compare", "markov", "mostpop", "--format", form, "-o", str(path)).out == ""
+        assert said in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("compare markov", "one run alone cannot be compared"),
+        ("compare markov mostpop", "no runs are stored here"),
+        ("compare markov mostpop --metric ndcg", "unknown metric 'ndcg'"),
+        ("compare markov mostpop --format htm", "did you mean html?"),
+    ],
+)
+def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+    done = harness(*arguments.split())
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""

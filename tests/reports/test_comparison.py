@@ -1,0 +1,185 @@
+"""Comparing stored runs: which runs a name means, what may be compared, and the numbers against plain code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.errors import InputError
+from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import split
+from harness.reports.chosen import choose
+from harness.reports.comparison import compare, groups
+from harness.reports.sheet import table_text
+from harness.reports.versus import sheets
+from harness.store.keys import RunKey
+from harness.store.predictions import write_predictions
+from harness.store.records import Record
+from harness.store.runs import Store
+from tests import toys
+from tests.folders import csv_folder
+from tests.store.made import document, put
+
+Make = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def made(tmp_path: Path, store: Store) -> Make:
+    """`made(model, seed, shift)` stores lists on the toy whose target stands at a random place, `shift` lower."""
+    folder = csv_folder(tmp_path / "toy", toys.noise(users=120))
+    from harness.data.load import load_dataset
+
+    data = load_dataset(str(folder))
+    cut = split(data, Protocol())
+
+    def make(model: str, seed: int, shift: int = 0, **fields: object) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        users, targets = cut.test.requests.users, cut.test.targets.items
+        items = np.array([random.permutation(np.delete(np.arange(len(data.items)), target))[:20] for target in targets])
+        places = random.integers(0, 30, len(users)) + shift
+        for row, place in enumerate(places):
+            if place < 20:
+                items[row, place] = targets[row]
+        lists = Predictions(users, items, np.broadcast_to(-np.arange(20.0), items.shape))
+        scores = per_user(lists, cut.test.targets)
+        metrics = {name: float(values.mean()) for name, values in scores.items()}
+        marks = {
+            "dataset": {"name": data.name, "fingerprint": data.fingerprint, "users": 120},
+            "protocol": {"fingerprint": cut.fingerprint},
+        }
+        run_id = f"seed{seed}-{model}"
+        record = Record.model_validate(
+            document(model=model, seed=seed, run_id=run_id, metrics={"test": metrics}, **marks | fields)
+        )
+        with store.claim(RunKey(model, data.name, run_id)) as claim:
+            write_predictions(claim.folder.predictions, lists, data.users, data.items)
+            claim.folder.config.write_text(yaml.safe_dump({"dataset": str(folder), model: {}}))
+            claim.finish(record)
+        return scores["ndcg@10"]
+
+    return make
+
+
+def test_differences_are_of_the_same_users(store: Store, made: Make) -> None:
+    a, b = np.stack([made("a", 1), made("a", 2)]), made("b", 3, shift=5)
+    found = compare(choose(store, ["a", "b"]), ("ndcg@10", "recall@10"))
+    first, second = found.pairs
+    apart = a.mean(axis=0) - b
+    assert first.found.difference == pytest.approx(apart.mean(), abs=1e-12) and first.found.users == 120
+    assert (first.found.wins, first.found.losses) == ((apart > 1e-12).sum(), (apart < -1e-12).sum())
+    assert first.found.mean_a == pytest.approx(a.mean()) and (first.a, first.b) == ("a", "b")
+    low, high = sorted((first.found.p, second.found.p))
+    assert {first.p_corrected, second.p_corrected} == {max(min(2 * low, 1), 0), max(2 * low, high)}
+    assert found == compare(choose(store, ["a", "b"]), ("ndcg@10", "recall@10")), "the same runs give the same digits"
+
+
+def test_the_breakdown_parts_the_users(store: Store, made: Make) -> None:
+    made("a", 1), made("b", 2, shift=3)
+    found = compare(choose(store, ["a", "b"]), ("ndcg@10",))
+    for by in ("history length", "target's training count"):
+        parts = [part for part in found.parts if part.by == by]
+        assert len(parts) > 2 and sum(part.users for part in parts) == 120
+        assert all(one.high < two.low for one, two in pairwise(parts))
+        total = sum(part.difference * part.users for part in parts) / 120
+        assert total == pytest.approx(found.pairs[0].found.difference)
+    lengths = toys.noise(users=120).sequences.lengths - 1
+    histories = [part for part in found.parts if part.by == "history length"]
+    assert [part.users for part in histories] == [
+        int(((lengths >= part.low) & (lengths <= part.high)).sum()) for part in histories
+    ]
+
+
+@pytest.mark.parametrize("sizes", [[5], [1, 1, 1], [0, 0], [1, 2], list(range(100))])
+def test_groups_hold_everybody_once(sizes: list[int]) -> None:
+    found = groups(np.array(sizes))
+    assert all(sum(low <= size <= high for low, high in found) == 1 for size in sizes)
+
+
+def test_names(store: Store, made: Make, tmp_path: Path) -> None:
+    made("a", 1), made("a", 2), made("b", 3)
+
+    def chosen(*names: str) -> list[list[str]]:
+        return [[run.record.run_id for run in side.runs] for side in choose(store, names)]
+
+    assert chosen("a", "b") == [["seed1-a", "seed2-a"], ["seed3-b"]]
+    assert chosen("seed1", "seed2-a") == [["seed1-a"], ["seed2-a"]]
+    assert chosen("seed2,seed1", "seed3") == [["seed1-a", "seed2-a"], ["seed3-b"]]
+    assert chosen(str(store.runs / "b" / "toy" / "seed3-b"), "seed1") == [["seed3-b"], ["seed1-a"]]
+    labels = [side.label for side in choose(store, ["seed1", "seed2", "b"])]
+    assert len(set(labels)) == 3 and "seed1-a" in labels[0] and labels[2] == "b"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["seed1-aa", "b"], "unknown run 'seed1-aa'; did you mean seed1-a"),
+        (["qqqqqqq", "b"], "stored models: a, b, c"),
+        (["seed", "b"], "'seed' begins the ids of 5 runs"),
+        (["a", "seed1-a,seed2-a"], "'a' is given twice"),
+        (["seed1-a,seed3-b", "a"], "joins runs of several models"),
+        (["c", "b"], "several configurations: seed4-c (profile=x1); seed5-c (profile=x2)"),
+        (["seed1-a,seed1-a", "b"], "has a seed twice"),
+        ([",", "b"], "names no run"),
+    ],
+)
+def test_wrong_names(store: Store, made: Make, names: list[str], said: str) -> None:
+    made("a", 1), made("a", 2), made("b", 3)
+    made("c", 4, details={"configuration": "c1"}, profile="x1")
+    made("c", 5, details={"configuration": "c2"}, profile="x2")
+    with pytest.raises(InputError) as raised:
+        choose(store, names)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_other_data_and_other_rules_are_refused_by_name(store: Store, made: Make) -> None:
+    made("a", 1)
+    put(store, model="b", protocol={"fingerprint": "p1", "exclude_history": True})
+    with pytest.raises(InputError) as raised:
+        compare(choose(store, ["a", "b"]), ("ndcg@10",))
+    said = str(raised.value)
+    assert "protocol.exclude_history is False or True" in said and "dataset.fingerprint is" in said
+    assert "max_history" not in said
+    with pytest.raises(InputError, match="no runs on 'other'"):
+        choose(store, ["a", "b"], "other")
+
+
+def test_data_that_changed_are_not_what_was_measured(store: Store, made: Make, tmp_path: Path) -> None:
+    made("a", 1), made("b", 2)
+    other = csv_folder(tmp_path / "other", toys.cycle())
+    with pytest.raises(InputError, match=r"the data here .* is not what seed1-a was measured on"):
+        compare(choose(store, ["a", "b"]), ("ndcg@10",), str(other))
+    (tmp_path / "toy" / "interactions.csv").rename(tmp_path / "toy" / "elsewhere")
+    with pytest.raises(InputError, match="give the folder of toy with -d"):
+        compare(choose(store, ["a", "b"]), ("ndcg@10",))
+
+
+def test_a_corrupt_record_is_named(store: Store, made: Make) -> None:
+    made("a", 1), made("b", 2)
+    (store.runs / "b" / "toy" / "seed2-b" / "result.json").write_text('{"schema": 99}')
+    with pytest.raises(InputError, match=r"seed2-b/result\.json: schema 99 is newer"):
+        choose(store, ["a", "b"])
+
+
+def test_the_sheets_say_it(store: Store, made: Make) -> None:
+    for seed in range(1, 4):
+        made("a", seed)
+        made("b", seed + 3, shift=12, leaks=["it saw them"])
+    found = compare(choose(store, ["a", "b"]), ("ndcg@10",))
+    assert found.pairs[0].significant and found.pairs[0].p_seeds == pytest.approx(0.1)
+    text = table_text(sheets(found))
+    assert "b ‡" in text and "it saw them" in text and "<0.001" in text and "for 1 comparison;" in text
+    assert f"+{found.pairs[0].found.difference:.4f}*" in text and " ± " in text and "history length" in text
+    seen = found.document()
+    assert seen["family"] == 1 and seen["comparisons"][0]["significant"] and seen["runs"][1]["leaks"] == ["it saw them"]
