@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, MaybeDataset, Results
+from harness.cli.options import RESULTS, MaybeDataset, Protocol, Results
 from harness.cli.output import console, note, print_plain
+
+if TYPE_CHECKING:
+    from harness.store.runs import Store
 
 FORMATS = "table, markdown, latex, csv, json or html."
 
@@ -34,6 +37,10 @@ def leaderboard(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
     ] = None,
     results: Results = RESULTS,
+    protocol: Protocol = None,
+    protocols: Annotated[
+        bool, typer.Option("--protocols", help="The rank of each model under every protocol, and how it changes.")
+    ] = False,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.reports import render
@@ -43,8 +50,12 @@ def leaderboard(
     from harness.store.runs import Store
 
     render.check_format(form)
+    if protocols:
+        _protocols(Store(results), dataset, metric, form, output)
+        return
     sets = render.check_columns(columns)
-    found = select(Store(results), dataset, metric)
+    wanted = _known(protocol)
+    found = [board for board in select(Store(results), dataset, metric) if wanted in (None, board.protocol.name)]
     if not found:
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
     if published:
@@ -59,3 +70,33 @@ def leaderboard(
             print_plain(render.table(found, metric, console().width, sets))
     else:
         sys.stdout.write(render.render(found, form, metric, sets))
+
+
+def _known(protocol: str | None) -> str | None:
+    """The full name of a protocol."""
+    if protocol is None:
+        return None
+    from harness.jobs.settings import protocol_sets, resolve_protocol
+
+    return resolve_protocol(protocol_sets(protocol)).name
+
+
+def _protocols(store: Store, dataset: str | None, metric: str, form: str, output: Path | None) -> None:
+    """The rank of every configuration under each protocol."""
+    from harness.reports import protocols
+    from harness.reports.leaderboard import stored_name
+    from harness.reports.render import sheets_drawn
+    from harness.store.atomic import write_text
+
+    name = None if dataset is None else stored_name(store, dataset)
+    found = protocols.crossings(store.query(name), metric)
+    if not found:
+        note("no data set with runs under more than one protocol; see harness run --protocol global-time")
+    if output is not None:
+        write_text(output, protocols.render(found, form))
+        note(f"written to {output}")
+    elif form == "table":
+        if found:
+            print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in found], console().width))
+    else:
+        sys.stdout.write(protocols.render(found, form))

@@ -112,7 +112,7 @@ def leaderboard(
 def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC) -> list[Board]:
     """The boards of one data set, or of all. A folder stands for the data set in it. Raises `InputError` for a data
     set that is neither stored nor known."""
-    name = None if dataset is None else _stored_name(store, dataset)
+    name = None if dataset is None else stored_name(store, dataset)
     return boards(store.query(name), metric)
 
 
@@ -139,7 +139,8 @@ _NO_PLACE = {"dataset": "", "board": ""}
 _NO_ROW = Row("", "", (), {}, {}, {})
 
 
-def _stored_name(store: Store, dataset: str) -> str:
+def stored_name(store: Store, dataset: str) -> str:
+    """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
     from harness.data.catalogue import catalogue_entries
 
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
