@@ -8,7 +8,12 @@ are made from the rank (it sorts ties unstably and edits what it is given).
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +24,7 @@ from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 
 ANY_ITEM = int(np.iinfo(np.int64).max)  # ids are checked against the catalogue where the catalogue is known
+PRIVATE = "_ranx_metrics"  # where our copies of modules of `ranx.metrics` stand in sys.modules
 RELEVANT = 1  # the id, and the relevance, of the relevant item in the lists that ranx is given
 FUNCTIONS = {"recall": "recall", "ndcg": "ndcg", "mrr": "reciprocal_rank"}
 
@@ -59,24 +65,32 @@ def _outcomes(width: int) -> dict[str, np.ndarray]:
     scores = {}
     for name in METRICS:
         metric, _, k = name.partition("@")
-        scores[name] = getattr(ranx, FUNCTIONS[metric])(qrels, lists, k=int(k))
+        scores[name] = ranx[FUNCTIONS[metric]](qrels, lists, k=int(k))
     return scores
 
 
 @cache
-def _ranx() -> Any:
-    """`ranx.metrics`, its functions left to the interpreter where this is the first import: numba compiles each of them
-    for seconds, and there are at most as many lists to score as a list has places."""
+def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
+    """ranx's metric functions by name, run by the interpreter: numba would compile each of them for seconds, where
+    there are no more lists to score than a list has places. Their modules are loaded beside the package `ranx`, whose
+    own functions stay compiled for whoever imports it, and whose other imports (plots, statistics) take seconds too."""
+    import numba.typed
     from numba.core import config
 
+    assert numba.typed.List  # what those modules name of numba loads now, before it is told not to compile
+
     switches: Any = config
+    found = find_spec("ranx")
+    assert found is not None and found.submodule_search_locations is not None, "ranx is a dependency"
+    package = ModuleType(PRIVATE)
+    package.__path__ = [f"{place}/metrics" for place in found.submodule_search_locations]
+    sys.modules[PRIVATE] = package
     jit = switches.DISABLE_JIT  # what numba reads from NUMBA_DISABLE_JIT
     switches.DISABLE_JIT = 1
     try:
-        import ranx.metrics
+        return {name: getattr(import_module(f"{PRIVATE}.{name}"), name) for name in FUNCTIONS.values()}
     finally:
         switches.DISABLE_JIT = jit
-    return ranx.metrics
 
 
 def _rows(given: np.ndarray, asked: np.ndarray) -> np.ndarray:
