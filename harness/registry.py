@@ -21,7 +21,8 @@ GROUP = "harness.models"
 @dataclass(frozen=True)
 class ModelEntry:
     """One registered model. `target` is `module:Class`; `section` is its section in `--set section.key=value` and in a
-    configuration file; `preset` are settings that make this row of the table (they give way to the user's)."""
+    configuration file; `preset` are settings that make this row of the table (they give way to the user's); `grids` is a
+    package whose TOML files are the model's named grids for `harness ablate`."""
 
     name: str
     family: str
@@ -31,6 +32,7 @@ class ModelEntry:
     section: str
     needs: tuple[str, ...] = ()
     preset: tuple[tuple[str, Any], ...] = ()
+    grids: str = ""
 
     def load(self) -> type[Recommender[Any]]:
         module, _, attribute = self.target.partition(":")
@@ -83,6 +85,7 @@ MODELS = (
         "Hong et al., WWW 2025, arXiv 2502.14735",
         "eager",
         needs=("text",),
+        grids="eager.grids",
     ),
 )
 

@@ -1,0 +1,1 @@
+"""EAGER-LLM's named grids for `harness ablate`: data, one TOML file each."""

@@ -1,0 +1,221 @@
+"""Grids: a base and named changes, or a product of values, as a small TOML or YAML file. Reads and checks the outline.
+
+    about = "what it is for"            # optional
+    model = "eager-llm"                 # optional: the only model that it is for
+    base = "full"                       # optional: what the row without changes is called
+    settings = { "eager.index.k" = 64 } # optional: under every row
+    [changes."no annealing"]            # one row
+    eager.annealing.enabled = false
+    [product]                           # a row for every combination
+    eager.index.k = [64, 256]
+
+A text is read as behind `--set` ("null" is nothing). `SETTING.from_base = "cost.train_seconds"` takes what the base's
+record of the same seed holds there. A model's named grids are files of the package that its registry entry names.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError, unknown_name
+from harness.jobs import yaml_values
+from harness.registry import ModelEntry
+
+KEYS = ("about", "model", "base", "settings", "changes", "product")
+FROM_BASE = "from_base"
+ENDINGS = (".toml", ".yaml", ".yml")
+MOST = 1000  # cells of a product
+
+
+@dataclass(frozen=True)
+class FromBase:
+    """A value that the base's record holds at `path`, such as `cost.train_seconds`."""
+
+    path: str
+
+    def of(self, record: Mapping[str, Any]) -> float:
+        """The number there, to a tenth. Raises `InputError` where there is none."""
+        value: Any = record
+        for key in self.path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise InputError(f"the base's record has no number at {self.path}")
+        return round(float(value), 1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: `changes` are settings and their values, in order."""
+
+    name: str
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it needs the base's record."""
+        return any(isinstance(value, FromBase) for _, value in self.changes)
+
+    def sets(self, record: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """The changes as `--set` takes them. Without a record, a value of the base counts as 60."""
+        return tuple(
+            line(key, (60.0 if record is None else value.of(record)) if isinstance(value, FromBase) else value)
+            for key, value in self.changes
+        )
+
+    def text(self) -> str:
+        """The changes in one line."""
+        shown = [
+            line(key, f"base's {value.path}" if isinstance(value, FromBase) else value) for key, value in self.changes
+        ]
+        return ", ".join(shown)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`cells[0]` is the base. `settings` stand under every cell, below the user's own `--set`."""
+
+    name: str
+    where: str
+    about: str
+    settings: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def line(key: str, value: Any) -> str:
+    """`key=value` as `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
+    """A file, or a named grid of the model (its only one where nothing is asked). Raises `InputError`."""
+    named = named_grids(entry)
+    if asked is None and len(named) != 1:
+        mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a file"
+        raise InputError(
+            f"{entry.name} has {'several grids' if named else 'no grid of its own'}", where="--grid", mend=mend
+        )
+    name = asked if asked is not None else next(iter(named))
+    if name in named:
+        return _grid(name, f"grid {name}", _toml(named[name], f"grid {name}"), entry)
+    path = Path(name).expanduser()
+    if path.suffix not in ENDINGS:
+        raise unknown_name("grid", name, named, where="--grid", otherwise="Or give a .toml or .yaml file")
+    content = _toml(_text(path), name) if path.suffix == ".toml" else yaml_values.read(path)
+    return _grid(path.stem, name, content, entry)
+
+
+def named_grids(entry: ModelEntry) -> dict[str, str]:
+    """The text of each named grid of a model."""
+    if not entry.grids:
+        return {}
+    found = [file for file in files(entry.grids).iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in found}
+
+
+def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
+    for key in content:
+        if key not in KEYS:
+            raise unknown_name("key", key, KEYS, where=where)
+    for key, kind in (
+        ("about", str),
+        ("model", str),
+        ("base", str),
+        ("settings", dict),
+        ("changes", dict),
+        ("product", dict),
+    ):
+        if not isinstance(content.get(key, kind()), kind):
+            expected = "text" if kind is str else "a table of names and values"
+            raise InputError(f"{key} is {content[key]!r}, expected {expected}", where=where)
+    if content.get("model", entry.name) != entry.name:
+        raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=where)
+    cells = [Cell(content.get("base", "base"))]
+    for cell, changes in content.get("changes", {}).items():
+        if not isinstance(changes, dict) or not changes:
+            raise InputError(f"changes.{cell} names no setting", where=where, mend="give it SECTION.KEY = VALUE")
+        cells.append(Cell(str(cell), _flat(changes)))
+    cells += _product(_flat(content.get("product", {})), where)
+    _check(cells, where)
+    return Grid(
+        name,
+        where,
+        content.get("about", ""),
+        tuple(line(*pair) for pair in _flat(content.get("settings", {}))),
+        tuple(cells),
+    )
+
+
+def _check(cells: Sequence[Cell], where: str) -> None:
+    if len(cells) < 2:
+        raise InputError("changes nothing", where=where, mend='give it [changes."NAME"] or [product]')
+    names = [cell.name for cell in cells]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two rows are called {twice[0]!r}", where=where)
+    for cell in cells:
+        if ruled := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
+            mend = "put it into settings, which hold for all rows"
+            raise InputError(
+                f"{cell.name}: {ruled[0]} would measure this row under other rules", where=where, mend=mend
+            )
+
+
+def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
+    if not values:
+        return []
+    size = 1
+    for key, listed in values:
+        if not isinstance(listed, list) or not listed:
+            raise InputError(f"product.{key} is {listed!r}, expected a list of values", where=where)
+        size *= len(listed)
+    if size > MOST:
+        raise InputError(f"the product has {size} rows, at most {MOST} can be run", where=where)
+    keys = [key for key, _ in values]
+    found = []
+    for chosen in product(*(listed for _, listed in values)):
+        name = ", ".join(line(short, value) for short, value in zip(_short(keys), chosen, strict=True))
+        found.append(Cell(name, tuple(zip(keys, chosen, strict=True))))
+    return found
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last part of each key, or the whole key where the last parts do not tell them apart."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
+    """Dotted keys and their values, however the file nests them."""
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        name = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict) and set(value) == {FROM_BASE}:
+            found.append((name, FromBase(str(value[FROM_BASE]))))
+        elif name.endswith(f".{FROM_BASE}"):
+            found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
+        elif isinstance(value, dict):
+            found += _flat(value, name)
+        else:
+            found.append((name, value))
+    return tuple(found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"cannot be read: {reason}", where=str(path), mend="give a .toml or .yaml file") from error
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"not TOML: {error}", where=where) from error
