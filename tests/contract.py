@@ -12,6 +12,7 @@ duplicates, save and load, a configuration that survives JSON, a quality band on
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,6 +111,16 @@ class RecommenderContract:
         assert split.train.counts()[24] == 0
         model.fit(split.train, toys.context(tmp_path, split.valid))
         given = self.lists(model, Requests("test", np.arange(2), Ragged.of([[24], [1, 2, 24]])), tmp_path)
+        assert (given.lengths == self.k).all()
+
+    def test_users_without_a_training_part(self, tmp_path: Path) -> None:
+        """Under global time some users come after the cut: they teach nothing, and are asked all the same."""
+        split, model = toys.split(self.toy()), self.make()
+        cold = np.arange(split.train.n_users) % 3 == 0
+        kept = np.where(cold, 0, split.train.sequences.lengths)
+        train = replace(split.train, sequences=split.train.sequences.heads(kept))
+        model.fit(train, toys.context(tmp_path, split.valid))
+        given = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
         assert (given.lengths == self.k).all()
 
     def test_save_and_load(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
