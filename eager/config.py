@@ -10,38 +10,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from eager.behavior import BehaviorConfig
+from eager.behavior_config import LEAK, BehaviorConfig
+from eager.index import index_file, needed_sources
+from eager.index_config import IndexConfig, Source
+from eager.semantic import SemanticConfig
 from eager.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
 
-Source = Literal["semantic", "behavior"]
 Engine = Literal["shared", "plain"]
 LossNormalise = Literal["level", "vocabulary"]
-
-
-class SemanticConfig(Section):
-    """Item text to vectors."""
-
-    encoder: str = Field(default="all-MiniLM-L6-v2", description="the embedded encoder, a folder or a hub name")
-    fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
-        default=("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
-    )
-
-
-class IndexConfig(Section):
-    """Vectors to item codes: a balanced tree a source, the codes joined in the order of `sources`."""
-
-    sources: tuple[Source, ...] = Field(default=("semantic", "behavior"), min_length=1)
-    k: int | None = Field(
-        default=None, ge=2, description="children of a node; null: the smallest that holds the catalogue"
-    )
-    height: int = Field(default=2, ge=1, le=8, description="levels of a tree, tokens of a source")
-    order: Literal["clustered", "released"] = Field(
-        default="clustered",
-        description="numbers below the first level: by shared residual centres, or arbitrary as released",
-    )
 
 
 class BackboneConfig(Section):
@@ -158,6 +137,10 @@ class DecodeConfig(Section):
     )
 
 
+# Text steps cost more than sequence steps: where time is short, few of them and short histories of titles.
+_LIGHT: dict[str, Any] = {"fusionseqrec": 0.01, "itemsearch": 0.015, "preferenceobtain": 0.01, "titles": 6}
+
+
 class EagerConfig(ModelConfig):
     """The whole method."""
 
@@ -175,8 +158,15 @@ class EagerConfig(ModelConfig):
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "backbone": {"name": "tiny-random"},
-            "behavior": {"dim": 16, "layers": 1, "epochs": 20, "batch": 32},
-            "tasks": {"templates": 1, "item2index": 0.05, "index2item": 0.05},
+            "behavior": {
+                "encoder": "sasrec",
+                "choose": "last",
+                "dim": 16,
+                "layers": 1,
+                "epochs": 20,
+                "batch": 32,
+            },
+            "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04, **_LIGHT},
             "tuning": {
                 "max_steps": 200,
                 "epochs": 100,
@@ -190,8 +180,9 @@ class EagerConfig(ModelConfig):
         },
         "cpu": {
             "backbone": {"layers": 2, "dropout": 0.2},
+            "behavior": {"encoder": "sasrec", "choose": "last"},
             "index": {"sources": ("behavior", "semantic"), "k": 256},
-            "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04},
+            "tasks": {"templates": 1, "item2index": 0.025, "index2item": 0.015, **_LIGHT},
             "tuning": {
                 "max_steps": 1700,
                 "epochs": 100,
@@ -204,7 +195,7 @@ class EagerConfig(ModelConfig):
             },
             "annealing": {"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
         },
-        "gpu": {"index": {"k": 256}},
+        "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "index": {"k": 256}},
     }
 
     def resolved(self, device: str) -> EagerConfig:
@@ -222,10 +213,21 @@ class EagerConfig(ModelConfig):
             raise ValueError("backbone.width is for backbone.name=random-llama: another backbone brings its own")
         return self
 
+    def sources(self) -> tuple[Source, ...]:
+        """The sources whose vectors are used, by the index or by the contrast."""
+        every: tuple[Source, ...] = ("semantic", "behavior")
+        return tuple(s for s in every if s in needed_sources(self.index) or getattr(self.contrast, s))
+
+    def leaks(self) -> tuple[str, ...]:
+        """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
+        used = "behavior" in self.sources() or self.index.kind == "file"
+        return (LEAK,) if used and self.behavior.windows == "released" else ()
+
     def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """The file of generated texts, where one is named."""
-        texts = self.tasks.intentions
-        return () if texts is None else (Path(texts).expanduser(),)
+        """Ready vectors, a ready index and generated texts, where they are named."""
+        named = [self.semantic.vectors, self.behavior.vectors, self.tasks.intentions]
+        given = [Path(file).expanduser() for file in named if file is not None]
+        return (*given, index_file(self.index, data)) if self.index.kind == "file" else tuple(given)
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:
