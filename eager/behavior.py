@@ -1,95 +1,91 @@
-"""The behaviour source: item vectors that a small self-attentive recommender learns from training interactions alone.
+"""The behaviour source: item vectors that a small sequential recommender learns from training interactions alone.
 
-The model is SASRec (Kang & McAuley, ICDM 2018) with a full softmax over the catalogue at every position. The released
-code trains a DIN on windows whose labels are validation items for most users; nothing held out is seen here.
+The encoder is a DIN, as in the paper, or a SASRec. The released code cuts its training windows from rows that end with
+the validation item, which for most users is the only label, and picks a checkpoint by hand on test items; here nothing
+held out is trained on, and validation chooses the pass (`choose`). `windows="released"` shows what that leak is worth.
+
+Items are numbered by their raw ids and rows sorted while training, so that equal training rows give equal vectors bit
+for bit in whatever order a source lists users, items and what is held out.
 """
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
-from torch.nn import functional
 
-from eager.semantic import save_array
+from eager.behavior_config import BehaviorConfig
+from eager.behavior_din import DIN
+from eager.behavior_sasrec import SASRec
+from eager.vectors import ItemVectors, cached, check_finite, given
+from harness.data.dataset import Canonical
+from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
+from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed, generator
 
-
-class BehaviorConfig(BaseModel):
-    """How the behaviour encoder is built and trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    window: int = Field(default=21, ge=2, description="items of a training window")
-    epochs: int = Field(default=20, ge=1, description="passes over all training windows")
-    batch: int = Field(default=64, ge=1, description="windows of a step")
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+VERSION = "behavior/2"
+METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
+Encoder = DIN | SASRec
 
 
-class BehaviorEncoder(nn.Module):
-    """Item and position embeddings, pre-norm transformer blocks with a causal mask, scores by the tied item table."""
+def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunContext) -> ItemVectors:
+    """Item embedding table of the trained encoder, float32 (n_items, dim); cached in `context.cache`.
 
-    def __init__(self, n_items: int, config: BehaviorConfig) -> None:
-        super().__init__()
-        self.item = nn.Embedding(n_items + 1, config.dim, padding_idx=n_items)
-        self.place = nn.Embedding(config.window, config.dim)
-        block = nn.TransformerEncoderLayer(
-            config.dim, config.heads, 4 * config.dim, config.dropout, "gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, config.layers, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(config.dim)
-        self.drop = nn.Dropout(config.dropout)
-        nn.init.normal_(self.item.weight, std=config.dim**-0.5)
-        nn.init.normal_(self.place.weight, std=0.02)
+    With `choose="validation"` the key covers the validation questions; where the caller offers none, the last pass is
+    taken. Raises `InputError` for released windows where the caller shows no validation items.
+    """
+    leaking = config.windows == "released"
+    if config.vectors is not None:
+        return given(config.vectors, data, declared=leaking)
+    if leaking and context.validation_items is None:
+        raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
+    order = Canonical.of((), data.items)
+    rows = _rows(data, order, context.validation_items if leaking else None)
+    chosen_on = _validation_mark(config, order, context)
+    settings = config.model_dump(mode="json", exclude={"vectors"})
+    seen = [np.concatenate([[len(row)], row]) for row in rows]
+    key = fingerprint(
+        VERSION, settings, np.concatenate(seen), [data.items[i] for i in order.items], chosen_on, context.seed
+    )
 
-    def forward(self, items: torch.Tensor) -> torch.Tensor:
-        """States after each item, (batch, length, dim); `items` is right-padded with n_items."""
-        length = items.shape[1]
-        states = self.drop(self.item(items) + self.place.weight[:length])
-        mask = nn.Transformer.generate_square_subsequent_mask(length, device=items.device)
-        return self.norm(self.blocks(states, mask=mask, is_causal=True))
+    def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        model, details = train(rows, data.n_items, order, config, context)
+        values = model.item.weight[: data.n_items].detach().float().cpu().numpy()[order.item_ranks]
+        check_finite(values, "the behaviour encoder")
+        return values, details, Provenance.of(data, VERSION, validation=leaking)
 
-
-def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[np.ndarray, str]:
-    """Item embedding table, float32 (n_items, dim), and its provenance key; cached under it in `context.cache`."""
-    key = fingerprint("behavior/1", config.model_dump(), data.fingerprint, context.seed)
-    path = context.cache / "vectors" / f"behavior-{key}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False), key
-    model = _train(data, config, context)
-    vectors = model.item.weight[: data.n_items].detach().float().cpu().numpy()
-    save_array(path, vectors)
-    return vectors, key
+    return cached("behavior", key, context, make)
 
 
-def _train(data: TrainingData, config: BehaviorConfig, context: RunContext) -> BehaviorEncoder:
+def train(
+    rows: list[np.ndarray], n_items: int, order: Canonical, config: BehaviorConfig, context: RunContext
+) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
-    model = BehaviorEncoder(data.n_items, config).to(context.device).train()
-    per_epoch = -(-len(_windows(data, config.window, 0)) // config.batch)
+    model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
+    judge = _Judge(model, order, config, context)
+    per_epoch = max(1, -(-len(model.windows(rows, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.05)
     with context.stage("behaviour vectors", steps) as stage:
         for epoch in range(config.epochs):
             rng = generator(context.seed, "behavior", epoch)
-            windows = _windows(data, config.window, int(rng.integers(config.window)))
-            order = rng.permutation(len(windows))
+            windows = model.windows(rows, rng)
+            chosen = rng.permutation(len(windows))
             loss = torch.zeros(())
             for begin in range(0, per_epoch * config.batch, config.batch):
-                batch = torch.from_numpy(windows[order[begin : begin + config.batch]]).to(context.device)
-                if not len(batch):  # a shifted cut may give fewer windows than the first
+                batch = torch.from_numpy(windows[chosen[begin : begin + config.batch]]).to(context.device)
+                if len(batch) < 2:  # a shifted cut may give fewer windows than the first; one has no batch statistics
                     continue
-                loss = _loss(model, batch, data.n_items, config.label_smoothing)
+                loss = model.train().loss(batch, rng)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -97,27 +93,75 @@ def _train(data: TrainingData, config: BehaviorConfig, context: RunContext) -> B
                 if schedule.last_epoch < steps:
                     schedule.step()
                 stage.advance(1, loss=float(loss.detach()))
-            context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()))
-    return model.eval()
+            context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()), **judge.look(epoch + 1))
+            if judge.weary:
+                break
+    return model.eval(), judge.settle()
 
 
-def _loss(model: BehaviorEncoder, batch: torch.Tensor, n_items: int, smoothing: float) -> torch.Tensor:
-    states, answers = model(batch[:, :-1]), batch[:, 1:]
-    real = answers != n_items
-    logits = states[real] @ model.item.weight[:n_items].T
-    return functional.cross_entropy(logits, answers[real], label_smoothing=smoothing)
+class _Judge:
+    """Looks at validation after each pass, keeps the best state; does nothing where the last pass is to be taken."""
+
+    def __init__(self, model: Encoder, order: Canonical, config: BehaviorConfig, context: RunContext) -> None:
+        self.model, self.order, self.config = model, order, config
+        self.validation = context.validation if config.choose == "validation" else None
+        self.best, self.kept, self.at, self.passes = -1.0, model.state_dict(), 0, 0
+
+    def look(self, epoch: int) -> dict[str, float]:
+        self.passes = epoch
+        if self.validation is None:
+            return {}
+        value = self._measure()
+        if value > self.best:
+            self.best, self.at = value, epoch
+            self.kept = copy.deepcopy(self.model.state_dict())
+        return {METRIC: value}
+
+    @property
+    def weary(self) -> bool:
+        return self.validation is not None and self.passes - self.at >= self.config.patience
+
+    def settle(self) -> dict[str, Any]:
+        """The model takes its best state; what is worth keeping of the choice."""
+        if self.validation is None:
+            return {"passes": self.passes, "chosen": "last"}
+        self.model.load_state_dict(self.kept)
+        return {"passes": self.passes, "chosen": self.at, f"valid_{METRIC}": self.best}
+
+    @torch.no_grad()
+    def _measure(self) -> float:
+        assert self.validation is not None
+        asked = self.validation.requests
+        some = asked.take(_spread(len(asked), self.config.validation_users))
+        histories, ranks = list(some.histories), self.order.item_ranks
+        self.model.eval()
+        parts = [
+            self.model.scores([ranks[history] for history in histories[begin : begin + AT_ONCE]]).float().cpu().numpy()
+            for begin in range(0, len(histories), AT_ONCE)
+        ]
+        scores = np.concatenate(parts)[:, ranks]
+        return self.validation.score(Predictions.best(some.users, scores, DEPTH))[METRIC]
 
 
-def _windows(data: TrainingData, window: int, shift: int) -> np.ndarray:
-    """All training sequences cut into windows of `window + 1` items that overlap by one, the first of a sequence
-    shortened by `shift`; right-padded with n_items; sequences of one item say nothing and are left out."""
-    rows = []
-    for sequence in data.sequences:
-        begin = -min(shift, max(len(sequence) - 2, 0)) if len(sequence) > window else 0
-        while begin < len(sequence) - 1:
-            rows.append(sequence[max(begin, 0) : begin + window + 1])
-            begin += window
-    padded = np.full((len(rows), window + 1), data.n_items)
-    for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
-    return padded
+def _spread(total: int, wanted: int) -> np.ndarray:
+    """At most `wanted` of `total` positions, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
+
+
+def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> list[np.ndarray]:
+    """Training rows under canonical ids, sorted; with `held_out` (n_users,) each ends with that item, where >= 0."""
+    rows = [order.item_ranks[row] for row in data.sequences]
+    if held_out is not None:
+        rows = [
+            np.append(row, order.item_ranks[item]) if item >= 0 else row
+            for row, item in zip(rows, held_out, strict=True)
+        ]
+    return sorted((row for row in rows if len(row)), key=lambda row: row.tolist())
+
+
+def _validation_mark(config: BehaviorConfig, order: Canonical, context: RunContext) -> str | None:
+    """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
+    if config.choose == "last" or context.validation is None:
+        return None
+    asked = context.validation.requests
+    return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.mark)

@@ -1,36 +1,112 @@
-"""Dual-source item codes: the trees of both sources, joined into one code an item."""
+"""Item codes by `eager.index.kind`: dual-source balanced trees (the method), or what they are compared with.
+
+Items are numbered by their raw ids while codes are made, so that equal vectors give equal codes in whatever order a
+source lists its items.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from eager.config import IndexConfig, Source
-from eager.tree import smallest_k, tree_codes
+from eager.index_config import RQVAE_K, IndexConfig, Source
+from eager.tree import check_size, random_codes, smallest_k, tree_codes
+from eager.vectors import ItemVectors
+from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.generative.codes import CodeTable
+from harness.generative.inspection import inspect
+from harness.generative.rqvae import rqvae_codes
+from harness.protocol.context import RunContext
+from harness.protocol.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
+VERSION = "index/2"
+Vectors = Mapping[Source, ItemVectors]
 
-def build_codes(vectors: Mapping[Source, np.ndarray], config: IndexConfig, seed: int) -> CodeTable:
-    """Semantic tokens first, behaviour tokens second (as `config.sources` says); unique by construction.
 
-    `vectors[source]` is (n_items, dim). Raises `InputError` where the trees do not fit the catalogue.
+@dataclass(frozen=True, eq=False)
+class ItemIndex:
+    """The codes of all items. `blocks` says of each run of levels which source its tokens stand for (None: none)."""
+
+    table: CodeTable
+    blocks: tuple[tuple[Source | None, int], ...]
+    provenance: Provenance
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path, data: TrainingData) -> None:
+        """An LC-Rec-style index file, its provenance beside it."""
+        self.table.write(path, data.items)
+        write_provenance(path, self.provenance)
+
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of it: its health, what it saw, what its making measured."""
+        return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
+
+
+def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
+    """The sources whose vectors the codes are made of."""
+    return config.sources if config.kind in ("tree", "rqvae") else ()
+
+
+def index_file(config: IndexConfig, data: TrainingData) -> Path:
+    """The file of `kind=file`. Raises `InputError` where none is named and the data set has none."""
+    if config.file is not None:
+        return config.file.expanduser()
+    if data.index_file is None:
+        mend = "name one with eager.index.file"
+        raise InputError("this data set comes without an index file", where=data.dataset, mend=mend)
+    return data.index_file
+
+
+def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> ItemIndex | None:
+    """What can be known to be wrong before anything is trained; gives the index where it is ready-made.
+
+    Raises `InputError` for a tree that does not fit the catalogue, and for an index file that is wrong or that saw
+    held-out rows (unless that leak is `declared`).
     """
-    n = len(vectors[config.sources[0]])
-    k = config.k or smallest_k(n, config.height)
-    if n < k:
-        raise InputError(f"{n} items are fewer than index.k = {k}", mend="lower eager.index.k")
-    parts = [
-        tree_codes(
-            centred(vectors[source]), k, config.height, order=config.order, seed=derive_seed(seed, "index", source)
-        )
-        for source in config.sources
-    ]
-    return CodeTable.joined(parts, k)
+    if config.kind == "file":
+        path = index_file(config, data)
+        table, provenance = CodeTable.read(path, data.items), read_provenance(path)
+        provenance.check(data, where=str(path), declared=declared)
+        return ItemIndex(table, ((config.sources[0], table.levels),), provenance, {"kind": "file", "file": path.name})
+    if config.kind != "rqvae":
+        check_size(data.n_items, _k(data, config), config.height)
+    return None
+
+
+def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> ItemIndex:
+    """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
+    k, order = _k(data, config), Canonical.of((), data.items)
+    parts, details = [], []
+    for source in config.sources:
+        seed = derive_seed(context.seed, "index", source)
+        if config.kind == "random":
+            digits = random_codes(data.n_items, k, config.height, seed=seed)
+        elif config.kind == "tree":
+            values = centred(vectors[source].values[order.items])
+            digits = tree_codes(values, k, config.height, order=config.order, seed=seed)
+        else:
+            made = rqvae_codes(
+                vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"
+            )
+            digits = made.digits
+            details.append({"source": source, **made.record()})
+        parts.append(digits[order.item_ranks])
+    named = config.kind != "random"
+    seen = [vectors[source].provenance for source in needed_sources(config)]
+    return ItemIndex(
+        CodeTable.joined(parts, k),
+        tuple((source if named else None, config.height) for source in config.sources),
+        Provenance.joined(VERSION, *seen),
+        {"kind": config.kind, **({"rqvae": details} if details else {})},
+    )
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
@@ -39,43 +115,31 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     return (moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
 
 
-def code_directions(
-    table: CodeTable, vectors: Mapping[Source, np.ndarray], config: IndexConfig, width: int, seed: int
-) -> torch.Tensor:
+def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
     """First rows for the code tokens, (code tokens, width): the mean vector of the items that a token stands for,
     taken to the backbone's width by a random projection; below a source's first level the mean of what is left once
-    the parents' means are taken away. A little noise keeps tokens of equal means apart."""
+    the parents' means are taken away. A little noise keeps tokens of equal means apart. Levels that stand for no
+    source's vectors (random codes, or vectors that are not in use) are noise alone."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "code rows"))
-    blocks = []
-    for number, source in enumerate(config.sources):
-        left = centred(vectors[source])
+    table, blocks, first = index.table, [], 0
+    for source, levels in index.blocks:
+        held = vectors.get(source) if source else None
+        left = centred(held.values) if held else np.zeros((table.n_items, 1), dtype=np.float32)
         projection = torch.randn(left.shape[1], width, generator=generator)
         parents = np.zeros(len(left), dtype=np.int64)
-        for level in range(number * config.height, (number + 1) * config.height):
+        for level in range(first, first + levels):
             digit, size = table.digits[:, level], table.sizes[level]
             rows = torch.from_numpy(_means(left, digit, size)).float() @ projection
             noise = torch.randn(size, width, generator=generator)
-            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise)
-            parents = parents * size + digit
-            _, node = np.unique(parents, return_inverse=True)
-            left = left - _means(left, node, int(node.max()) + 1)[node]
+            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if held else noise)
+            _, parents = np.unique(parents * size + digit, return_inverse=True)
+            left = left - _means(left, parents, int(parents.max()) + 1)[parents]
+        first += levels
     return torch.cat(blocks)
 
 
-def health(table: CodeTable) -> dict[str, Any]:
-    """What a record says of an index: sizes, collisions, use and entropy (bits) of each level."""
-    levels = []
-    for level, size in enumerate(table.sizes):
-        counts = np.bincount(table.digits[:, level], minlength=size)
-        share = counts[counts > 0] / counts.sum()
-        levels.append(
-            {"size": size, "used": int((counts > 0).sum()), "entropy": float(-(share * np.log2(share)).sum())}
-        )
-    return {
-        "fingerprint": table.fingerprint,
-        "collision_rate": len(table.collisions()) / table.n_items,
-        "levels": levels,
-    }
+def _k(data: TrainingData, config: IndexConfig) -> int:
+    return config.k or (RQVAE_K if config.kind == "rqvae" else smallest_k(data.n_items, config.height))
 
 
 def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:

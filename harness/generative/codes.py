@@ -118,7 +118,7 @@ def _code(tokens: object, item: str, path: Path) -> list[int]:
 
 def _digit(token: object, level: int, item: str, path: Path) -> int:
     text, letter = str(token), string.ascii_lowercase[level]
-    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdecimal() and len(text) <= 12):
+    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdecimal() and len(text) <= 9):
         raise InputError(
             f"item {item!r}: token {text!r} on level {level + 1}", where=str(path), mend=f"use <{letter}_N>"
         )

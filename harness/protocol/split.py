@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class TrainingData:
     """All that a model may learn from: the training part of each user, and the catalogue with its text.
 
     `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item. `users` are the
-    raw ids, for files that name users.
+    raw ids, for files that name users. `index_file` is the ready-made item index that the data set comes with, if any.
     """
 
     dataset: str
@@ -33,6 +34,7 @@ class TrainingData:
     text: Sequence[ItemText] | None
     max_history: int
     users: tuple[str, ...] = ()
+    index_file: Path | None = None
 
     @property
     def n_users(self) -> int:
@@ -103,7 +105,15 @@ def split(dataset: Dataset, protocol: Protocol) -> Split:
 def parts(dataset: Dataset, protocol: Protocol) -> Parts:
     """The parts alone, without their fingerprint."""
     where, rows = cut(dataset, protocol), dataset.sequences
-    data = TrainingData(dataset.name, dataset.items, rows.heads(where.train), dataset.text, protocol.max_history)
+    data = TrainingData(
+        dataset.name,
+        dataset.items,
+        rows.heads(where.train),
+        dataset.text,
+        protocol.max_history,
+        dataset.users,
+        dataset.index_file,
+    )
     valid = _fold("valid", rows, where.valid, protocol.max_history)
     return Parts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))
 

@@ -1,6 +1,6 @@
 """The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json`.
 
-`NAME.index.json` (ready-made item indices) belongs to the generative models and is not read here.
+`NAME.index.json` (ready-made item indices) belongs to the generative models: it is named here, not read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harness.errors import InputError
 
 INTERACTIONS = ".inter.json"
 ITEMS = ".item.json"
+INDEX = ".index.json"
 
 
 def read(folder: Path, name: str, order: Order = "file") -> Dataset:
@@ -44,6 +45,7 @@ def read(folder: Path, name: str, order: Order = "file") -> Dataset:
         sequences=sequences,
         text=texts,
         source=f"LC-Rec layout, {path.name}",
+        index_file=found if (found := folder / f"{name}{INDEX}").is_file() else None,
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
         lost=lost,
     )

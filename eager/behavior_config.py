@@ -1,0 +1,49 @@
+"""How the behaviour encoder is built, trained and chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LEAK = (
+    "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
+    "(as in the released EAGER-LLM code)"
+)
+
+
+class BehaviorConfig(BaseModel):
+    """`encoder` is the paper's DIN or a SASRec; the fields after `vectors` are of both unless they say so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["din", "sasrec"] = "din"
+    windows: Literal["clean", "released"] = Field(
+        default="clean",
+        description="what training windows are cut from: training rows, or, as in the released code, rows that end "
+        "with the validation item (a leak, marked in every record and table)",
+    )
+    choose: Literal["validation", "last"] = Field(
+        default="validation", description="the pass with the best ndcg@10 on validation, or the last one"
+    )
+    patience: int = Field(default=3, ge=1, description="passes without a better validation before training ends")
+    validation_users: int = Field(default=500, ge=1, description="users that a pass is validated on, at most")
+    vectors: Path | None = Field(
+        default=None, description="a .npy file of ready vectors (items in the data set's order) instead of training"
+    )
+
+    dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
+    epochs: int = Field(default=20, ge=1, description="passes over all training windows, at most")
+    batch: int = Field(default=64, ge=1, description="windows of a step")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    window: int = Field(default=21, ge=2, description="sasrec: items of a training window")
+    layers: int = Field(default=2, ge=1, description="sasrec: transformer blocks")
+    heads: int = Field(default=2, ge=1, description="sasrec: attention heads")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="sasrec: of the full softmax")
+    negatives: int = Field(default=60, ge=1, description="din: items drawn against each target")
+    samples: int | None = Field(
+        default=None, ge=1, description="din: targets of a pass, drawn anew for each; null: every one"
+    )

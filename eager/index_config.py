@@ -1,0 +1,41 @@
+"""How item codes are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.generative.rqvae import RQVAEConfig
+
+Source = Literal["semantic", "behavior"]
+RQVAE_K = 256
+
+
+class IndexConfig(BaseModel):
+    """Vectors to item codes: one tree (or RQ-VAE) a source, the codes joined in the order of `sources`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["tree", "random", "rqvae", "file"] = Field(
+        default="tree",
+        description="balanced trees; codes of the same trees dealt out at random; RQ-VAE codes; a ready index file",
+    )
+    sources: tuple[Source, ...] = Field(
+        default=("semantic", "behavior"), min_length=1, description="in the order of their tokens; one or both"
+    )
+    k: int | None = Field(
+        default=None,
+        ge=2,
+        description="tokens of a level; null: the smallest that holds the catalogue (tree, random), 256 (rqvae)",
+    )
+    height: int = Field(default=2, ge=1, le=8, description="levels of a source's tree, tokens of a source")
+    order: Literal["clustered", "released"] = Field(
+        default="clustered",
+        description="numbers below a tree's first level: by shared residual centres, or arbitrary as released",
+    )
+    file: Path | None = Field(
+        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
+    )
+    rqvae: RQVAEConfig = RQVAEConfig()

@@ -1,0 +1,89 @@
+"""`ItemVectors`: the vectors of one source with what is known of how they were made, cached by a key of everything that
+decides them, or read from a file that the user gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.fingerprint import fingerprint
+from harness.protocol.context import RunContext
+from harness.protocol.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.split import TrainingData
+
+
+@dataclass(frozen=True, eq=False)
+class ItemVectors:
+    """`values` is float32 (n_items, dim), one row an item id. `details` is what their making measured, JSON-able."""
+
+    values: np.ndarray
+    key: str
+    provenance: Provenance
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of them."""
+        return {"key": self.key, **self.provenance.model_dump(), **self.details}
+
+
+def cached(
+    name: str, key: str, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
+) -> ItemVectors:
+    """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw)."""
+    path = context.cache / "vectors" / f"{name}-{key}.npy"
+    about = path.with_suffix(".json")
+    if path.is_file() and about.is_file():
+        values, details = np.load(path, allow_pickle=False), json.loads(about.read_text(encoding="utf-8"))
+        return ItemVectors(values, key, read_provenance(path), details)
+    values, details, provenance = make()
+    _save(path, values)
+    write_provenance(path, provenance)
+    part = about.with_name(f".{about.name}.part")
+    part.write_text(json.dumps(details), encoding="utf-8")
+    part.replace(about)  # last, so that vectors without it count as unfinished
+    return ItemVectors(values, key, provenance, details)
+
+
+def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
+    """Vectors from a `.npy` file, (n_items, dim), rows in the data set's order of items.
+
+    Raises `InputError` for a file that cannot be read, another number of rows, numbers that are not finite, and vectors
+    that are known to have seen held-out rows (unless that leak is `declared`).
+    """
+    mend = "give a .npy file with one row of numbers an item, in the data set's order of items"
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"no vectors can be read from it ({error})", where=str(path), mend=mend) from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+        raise InputError("not a table of numbers", where=str(path), mend=mend)
+    if len(values) != data.n_items:
+        raise InputError(f"{len(values)} vectors for {data.n_items} items", where=str(path), mend=mend)
+    check_finite(values, str(path))
+    provenance = read_provenance(path)
+    provenance.check(data, where=str(path), declared=declared)
+    values = values.astype(np.float32)
+    return ItemVectors(values, fingerprint("given", values), provenance, {"file": path.name})
+
+
+def check_finite(values: np.ndarray, where: str) -> None:
+    """Raises `InputError` where vectors hold anything but finite numbers."""
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        what = f"the vectors of {len(broken)} items hold NaN or infinite values (row {broken[0]} first)"
+        raise InputError(what, where=where, mend="make them again")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Written beside its place and moved there whole, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part.npy")
+    np.save(part, array, allow_pickle=False)
+    part.replace(path)
