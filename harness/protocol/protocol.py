@@ -54,8 +54,12 @@ class Protocol(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_cut(cls, given: Any) -> Any:
-        timed = isinstance(given, dict) and str(given.get("name", "")).partition("/")[0] == "global-time"
-        return {**given, "cut": SHARES} if timed and given.get("cut") is None else given
+        if not isinstance(given, dict):
+            return given
+        cut = given.get("cut")
+        if cut is None and str(given.get("name", "")).partition("/")[0] == "global-time":
+            return {**given, "cut": SHARES}
+        return {**given, "cut": tuple(cut)} if isinstance(cut, list) else given  # strict checks know no list as a tuple
 
     @model_validator(mode="after")
     def _cut_fits(self) -> Self:

@@ -1,0 +1,150 @@
+"""`harness data` from the command line: import, export, verify with artefacts, and both protocols."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.load import load_dataset
+from harness.protocol.protocol import Protocol
+from harness.protocol.provenance import Provenance, write_provenance
+from harness.protocol.split import split as split_by
+from tests.cli.conftest import Harness
+
+TWO_CUTS = "protocol.cut=[5, 6]"  # the toy's times are 0 to 7 for every user
+
+
+def test_a_folder_becomes_a_name_that_works_everywhere(harness: Harness, toy: str) -> None:
+    told = json.loads(harness("data", "import", toy, "--name", "mine", "--json").out)
+    assert told["fingerprint"] == load_dataset(toy).fingerprint and told["order"] == "time"
+    assert "mine" in harness("datasets").out
+    assert harness("data", "verify", "mine").code == 0
+    record = json.loads(harness("run", "fake", "-d", "mine", "--json").out)
+    assert record["dataset"]["fingerprint"] == told["fingerprint"]
+    assert "fake" in harness("leaderboard", "-d", "mine").out
+    assert harness("data", "import", toy, "--name", "mine").code == 0, "the same content again is nothing new"
+
+
+def test_names_that_are_taken_or_unfit(harness: Harness, toy: str, tmp_path: Path) -> None:
+    assert "is a registered data set already" in harness("data", "import", toy, "--name", "ml-100k").err
+    assert "is no name for a data set" in harness("data", "import", toy, "--name", "a/b").err
+    assert "no such folder" in harness("data", "import", str(tmp_path / "gone"), "--name", "x").err
+    harness("data", "import", toy, "--name", "mine")
+    rows = (Path(toy) / "interactions.csv").read_text().splitlines()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/interactions.csv").write_text("\n".join(rows[:-8]))
+    done = harness("data", "import", str(tmp_path / "other"), "--name", "mine")
+    assert done.code == 2 and "kept already, with another content" in done.err and "--replace" in done.err
+    assert harness("data", "import", str(tmp_path / "other"), "--name", "mine", "--replace").code == 0
+    assert json.loads(harness("data", "stats", "mine", "--json").out)["users"] == 59
+
+
+def test_the_order_of_lines_must_be_asked_for(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    lines = [f"u{user},i{item},0" for user in range(4) for item in range(user, user + 4)]
+    (tmp_path / "flat/interactions.csv").write_text("\n".join(["user,item,timestamp", *lines]))
+    flat = str(tmp_path / "flat")
+    for command in (
+        ("data", "verify", flat),
+        ("run", "markov", "-d", flat),
+        ("data", "import", flat, "--name", "flat"),
+    ):
+        done = harness(*command)
+        assert done.code == 2 and "they state no order in time" in done.err and "--order file" in done.err
+        assert harness(*command, "--order", "file").code == 0
+    record = json.loads(harness("run", "markov", "-d", flat, "--order", "file", "--json").out)
+    assert record["audit"]["order"] == "file" and any("--order file" in n for n in record["details"]["data_notes"])
+    again = json.loads(harness("run", "markov", "--config", f"{record['path']}/config.yaml", "--json").out)
+    assert again["run_id"] == record["run_id"]
+    assert json.loads(harness("run", "markov", "-d", "flat", "--json").out)["audit"]["order"] == "file"
+    done = harness("run", "markov", "-d", "flat", "--protocol", "global-time")
+    assert done.code == 2 and "needs timestamps" in done.err
+
+
+def test_export_says_what_it_loses(harness: Harness, toy: str, tmp_path: Path) -> None:
+    for layout in ("recbole", "csv", "parquet"):
+        told = json.loads(harness("data", "export", toy, "--layout", layout, "-o", f"{layout}-out", "--json").out)
+        assert told["exact"] and told["lost"] == []
+        assert load_dataset(told["path"]).fingerprint == told["fingerprint"]
+    done = harness("data", "export", toy, "--layout", "lcrec", "-o", "lcrec-out")
+    assert done.code == 0 and "not carried: timestamps" in done.err and "the same fingerprint" in done.out
+    assert harness("data", "export", toy, "--layout", "csv", "-o", "csv-out").code == 2
+    assert "did you mean parquet" in harness("data", "export", toy, "--layout", "parket", "-o", "x").err
+
+
+def test_verify_holds_artefacts_to_the_split(harness: Harness, toy: str, tmp_path: Path) -> None:
+    data = load_dataset(toy)
+    train = split_by(data, Protocol()).train
+    leaky = replace(train, sequences=data.sequences.trimmed(1))
+    files = {}
+    for name, provenance in {
+        "clean": Provenance.of(train, "behavior/1"),
+        "leaky": Provenance.of(leaky, "behavior/1"),
+        "index": Provenance.joined("index/1", Provenance.of_text("semantic/1"), Provenance.of(leaky, "behavior/1")),
+        "unknown": None,
+    }.items():
+        files[name] = tmp_path / f"{name}.npy"
+        np.save(files[name], np.zeros(3))
+        if provenance is not None:
+            write_provenance(files[name], provenance)
+    good = harness("data", "verify", toy, "--artefact", str(files["clean"]), "--artefact", str(files["unknown"]))
+    assert good.code == 0 and "of unknown origin" in good.out
+    for name in ("leaky", "index"):
+        bad = harness("data", "verify", toy, "--artefact", str(files[name]))
+        assert bad.code == 2 and f"artefact {name}.npy" in bad.err and "rows held out" in bad.out
+    other = harness(
+        "data", "verify", toy, "--protocol", "global-time", "--set", TWO_CUTS, "--artefact", str(files["clean"])
+    )
+    assert other.code == 2, "clean under one protocol is no proof under another"
+    np.save(files["clean"], np.ones(3))
+    assert "belongs to another content" in harness("data", "verify", toy, "--artefact", str(files["clean"])).out
+
+
+def test_a_leak_in_the_data_ends_with_2_and_stands_in_the_record(harness: Harness, toy: str, tmp_path: Path) -> None:
+    rows = (Path(toy) / "interactions.csv").read_text().splitlines()
+    twins = [
+        f"v{user},{item},{time}"
+        for user in range(20)
+        for time, item in enumerate([*(f"i{(7 * user + step) % 24}" for step in range(8)), "i0", "i5"])
+    ]
+    (tmp_path / "leak").mkdir()
+    (tmp_path / "leak/interactions.csv").write_text("\n".join([*rows, *twins]))
+    done = harness("data", "verify", str(tmp_path / "leak"))
+    assert done.code == 2 and "the audit found 2 leaks: test_copied" in done.err
+    run = harness("run", "fake", "-d", str(tmp_path / "leak"), "--json")
+    assert run.code == 0 and "the audit found a leak in leak: test_copied" in run.err
+    assert json.loads(run.out)["audit"]["alarms"][0].startswith("test_copied: ")
+
+
+def test_the_same_models_under_both_protocols(harness: Harness, toy: str, tmp_path: Path) -> None:
+    note = harness("leaderboard", "--protocols")
+    assert note.code == 0 and "no data set with runs under more than one protocol" in note.err
+    for model in ("markov", "mostpop"):
+        for protocol in ("leave-one-out", "global-time"):
+            sets = ("--set", TWO_CUTS) if protocol == "global-time" else ()
+            done = json.loads(harness("run", model, "-d", toy, "--protocol", protocol, *sets, "--json").out)
+            assert done["protocol"]["name"] == f"{protocol}/1"
+    assert done["protocol"]["cut"] == [5.0, 6.0] and done["audit"]["times"][0] == "1970-01-01T00:00:05Z"
+    (crossing,) = json.loads(harness("leaderboard", "--protocols", "--format", "json").out)
+    assert [mark["name"] for mark in crossing["protocols"]] == ["leave-one-out/1", "global-time/1"]
+    assert crossing["tau"] == [1.0] and [row["ranks"] for row in crossing["rows"]] == [[1, 1], [2, 2]]
+    (board,) = json.loads(harness("leaderboard", "--protocol", "global-time", "--format", "json").out)
+    assert board["protocol"]["name"] == "global-time/1"
+    assert "did you mean global-time/1" in harness("run", "markov", "-d", toy, "--protocol", "global-tame").err
+
+
+def test_outside_rankings_under_global_time(harness: Harness, toy: str, tmp_path: Path) -> None:
+    """Only the users that the protocol asks need a list; lists of others are left out."""
+    users = [f"u{user}" for user in range(60)]
+    ranked = {user: {f"i{item}": 30 - item for item in range(24)} for user in users}
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(ranked))
+    under = ("-d", toy, "--protocol", "global-time", "--set", TWO_CUTS, "--json")
+    arguments = ("evaluate", str(file), *under)
+    whole = json.loads(harness(*arguments).out)
+    assert whole["integrity"]["users_scored"] == whole["integrity"]["users_expected"] == 60
+    file.write_text(json.dumps({user: ranked[user] for user in users[1:]}))
+    assert "1 of 60 users have no ranking ('u0')" in harness(*arguments).err
