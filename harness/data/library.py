@@ -1,9 +1,9 @@
 """Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
 
-Each lies in a folder of its own, `NAME-<fingerprint>`, as Parquet (lists and timestamps survive exactly) with its
-`provenance.json`. The small file `NAME.json` says which folder the name means now: it is written last, in one atomic
-step, so that a name never leads to half a data set, and an older version stays readable by its folder. Listing what is
-kept imports nothing heavy.
+Each lies in a folder of its own, `NAME-<key>`, as Parquet (lists and timestamps survive exactly) with its
+`provenance.json`; the key is a hash of its content, its timestamps and the order of its ids. The small file `NAME.json`
+says which folder the name means now: it is written last, in one atomic step, so that a name never leads to half a data
+set, and an older version stays readable by its folder. Listing what is kept imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
+from harness.fingerprint import fingerprint
 from harness.home import home
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ def load(name: str) -> Dataset:
     if entry is None:
         raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
     dataset = _read(entry.path, name)
-    if dataset.fingerprint != entry.fingerprint:
-        what = f"its content has the fingerprint {dataset.fingerprint}, not {entry.fingerprint}: a file was changed"
-        raise InputError(what, where=str(entry.path), mend=AGAIN)
+    if entry.folder != f"{name}-{_key(dataset)}":
+        raise InputError("a file in it was changed", where=str(entry.path), mend=AGAIN)
     return dataset
 
 
@@ -85,7 +85,7 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     shelf = _shelf()
     entry = Kept(
         name=dataset.name,
-        folder=f"{dataset.name}-{dataset.fingerprint}",
+        folder=f"{dataset.name}-{_key(dataset)}",
         fingerprint=dataset.fingerprint,
         users=len(dataset.users),
         items=len(dataset.items),
@@ -98,7 +98,7 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     told = {**story, "dataset": own}
     try:
         shelf.mkdir(parents=True, exist_ok=True)
-        if not entry.path.is_dir():
+        if not _whole(entry):
             _put_folder(entry, dataset, told)
         _write(entry.path / PROVENANCE, told)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
@@ -117,20 +117,36 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
         for _ in LAYOUTS["parquet"](dataset, made):
             pass
         _write(made / PROVENANCE, told)
-        if _read(made, entry.name).fingerprint != entry.fingerprint:
+        if not entry.folder.endswith(_key(_read(made, entry.name))):
             what = "it cannot be kept as it is: reading it back gives something else"
             raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
         for written in made.iterdir():
             with written.open("rb") as file:
                 os.fsync(file.fileno())
         made.chmod(0o755)
+        if not _whole(entry):
+            shutil.rmtree(entry.path, ignore_errors=True)
         try:
             made.rename(entry.path)
         except OSError:
-            if not entry.path.is_dir():  # else another process was faster, with the same content
+            if not _whole(entry):  # else another process was faster, with the same content
                 raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _key(dataset: Dataset) -> str:
+    """Over more than the fingerprint, which leaves out timestamps and the order of users and items."""
+    parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
+    return fingerprint(*parts)
+
+
+def _whole(entry: Kept) -> bool:
+    """Whether the folder holds what its name says."""
+    try:
+        return entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
+    except InputError:
+        return False
 
 
 def _read(folder: Path, name: str) -> Dataset:

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.library import Kept, find, keep, provenance
+from harness.data.library import Kept, find, keep, load, provenance
 from harness.data.raw.catalogue import RawSet, resolve
 from harness.data.raw.compare import compared, ties
 from harness.data.raw.files import Found, download, locate
@@ -59,29 +59,48 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     empty result; nothing is written then.
     """
     data = resolve(request.name)
-    settings = _settings(data, request)
+    settings = settings_of(data, request)
     name = _name(data, request)
     found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
-    raw = [found[kind].record() for kind in found]
-    before = provenance(name)
-    if before is not None and (before["settings"], before["raw"]) == (settings, raw):
-        entry = find(name)
-        assert entry is not None
-        return Prepared(entry, before, fresh=False)
-    log = read_log(found["interactions"], data.release, progress)
-    rows = _published_start(Rows.of(log), data)
-    metadata = _metadata(found, data, rows, request.text, progress)
-    rows = _published_end(rows, data, metadata)
-    _not_empty(rows, data, found["interactions"])
-    ordered = in_order(rows, settings["tie_seed"])
-    dataset = _dataset(name, data, ordered, metadata, rows.history)
-    dataset = replace(dataset, notes=(settings["tie_rule"],))
-    story = {"schema": SCHEMA, "name": name, "settings": settings, "raw": raw, **_story(data, rows, metadata, dataset)}
+    made_of = {"settings": settings, "raw": [file.record() for file in found.values()]}
+    if (before := _before(name, made_of)) is not None:
+        return before
+    dataset, told = build(data, found, settings, progress)
+    dataset = replace(dataset, name=name)
+    story = {"schema": SCHEMA, "name": name, **made_of, **told}
     kept = keep(dataset, story, licence=data.release.licence, description=data.title)
     return Prepared(kept, story, fresh=True)
 
 
-def _settings(data: RawSet, request: Request) -> dict[str, Any]:
+def build(
+    data: RawSet, found: Mapping[str, Found], settings: Mapping[str, Any], progress: Progress | None = None
+) -> tuple[Dataset, dict[str, Any]]:
+    """The data set from its two raw files, and what was done; nothing is written."""
+    log = read_log(found["interactions"], data.release, progress)
+    rows = _published_start(Rows.of(log), data)
+    metadata = _metadata(found, data, rows, settings["text"], progress)
+    rows = _published_end(rows, data, metadata)
+    _not_empty(rows, data, found["interactions"])
+    ordered = in_order(rows, settings["tie_seed"])
+    dataset = _dataset(data, ordered, metadata, rows.history)
+    dataset = replace(dataset, notes=(settings["tie_rule"],))
+    return dataset, _story(data, rows, metadata, dataset)
+
+
+def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
+    """What the same raw files and settings gave before, if it is still whole."""
+    try:
+        entry, told = find(name), provenance(name)
+        if entry is None or told is None or any(told.get(key) != value for key, value in made_of.items()):
+            return None
+        load(name)
+    except InputError:
+        return None
+    return Prepared(entry, told, fresh=False)
+
+
+def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
+    """Everything besides the raw files that decides the result: the release's steps, the tie rule, the text."""
     release = data.release
     seed = request.tie_seed if request.tie_seed is not None else (0 if release.ties == "hash" else None)
     return {
@@ -165,15 +184,13 @@ def _warnings(rows: Rows) -> list[str]:
     return []
 
 
-def _dataset(
-    name: str, data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]]
-) -> Dataset:
+def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]]) -> Dataset:
     lost = [
         (f"{kind} of the raw file that the steps took away (see provenance.json)", history[0][kind] - history[-1][kind])
         for kind in ("users", "items")
     ]
     return Dataset(
-        name=name,
+        name=data.name,
         users=ordered.users,
         items=ordered.items,
         sequences=ordered.sequences,

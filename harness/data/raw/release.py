@@ -39,13 +39,18 @@ def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not found.spec.marks or any(mark in record for mark in found.spec.marks):
         return
-    for other in releases().values():
-        for spec in (*other.interactions, *other.metadata):
-            own = other.key == release.key and spec in _alike(release, found.spec)
-            if not own and (seen := [mark for mark in spec.marks if mark in record]):
-                theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
-                what = f"it has {', '.join(seen)}, as {theirs} of {other.title} has, and nothing that {ours} has"
-                raise InputError(what, where=found.at(1), mend=f"give the file of {release.title}")
+    others = [
+        (sum(mark in record for mark in spec.marks), other, spec)
+        for other in releases().values()
+        for spec in (*other.interactions, *other.metadata)
+        if other.key != release.key or spec not in _alike(release, found.spec)
+    ]
+    count, other, spec = max(others, key=lambda entry: entry[0])
+    if count:
+        seen = ", ".join(mark for mark in spec.marks if mark in record)
+        theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
+        what = f"it has {seen}, as {theirs} of {other.title} has, and nothing that {ours} has"
+        raise InputError(what, where=found.at(1), mend=f"give the file of {release.title}")
 
 
 def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
