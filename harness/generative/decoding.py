@@ -15,7 +15,7 @@ import torch
 
 from harness.errors import ContractError, InputError
 from harness.generative.beam import CodeScorer, Search, beam_search
-from harness.generative.exhaustive import FEWEST, rank_all
+from harness.generative.exhaustive import MOST, rank_all
 from harness.generative.reading import PromptBatch, Reader
 from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
@@ -107,7 +107,7 @@ def recommend(
         autocast(context.device, how.precision),
         context.stage(f"generating ({requests.fold})", len(requests)) as bar,
     ):
-        reader = model.reader(lead, longest, depth * (FEWEST if beams == "all" else beams))
+        reader = model.reader(lead, longest, depth * (MOST if beams == "all" else beams))
         report.reader = type(reader).__name__
         search = Search(model, trie.on(context.device), reader, how.normalise)
 
@@ -164,7 +164,7 @@ def _in_batches(
     """Ranks users from the longest prompt to the shortest, so that memory gives out early if it does. Nobody is padded
     by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
     rows = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    slack = FEWEST if report.beams == "all" else report.beams
+    slack = MOST if report.beams == "all" else report.beams
     if report.beams == "all":
         report.batch = min(report.batch, EXHAUSTIVE_USERS)
     while len(rows):

@@ -13,8 +13,8 @@ from harness.generative.beam import Search, items_at
 from harness.generative.reading import PromptBatch
 from harness.generative.trie import Children
 
-TOKENS = 2048  # about how many tokens of all users are computed in one pass
-FEWEST = 64  # codes of a piece: fewer would compute too many prefixes twice
+TOKENS = 1024  # about how many tokens of all users are computed in one pass
+FEWEST, MOST = 64, 128  # codes of a piece: fewer would read many prefixes twice, more would look far for nothing
 
 
 @torch.inference_mode()
@@ -22,7 +22,7 @@ def score_all(search: Search, prompts: PromptBatch, piece: int | None = None) ->
     """The score of every code in the order of the trie, (batch, codes), as the search scores it. `piece`: codes that
     are walked together; None: by the size of the batch."""
     begun = search.reader.begin(prompts)
-    size = piece or max(FEWEST, TOKENS // len(begun))
+    size = piece or min(max(FEWEST, TOKENS // len(begun)), MOST)
     codes = search.trie.codes
     parts = []
     for begin in range(0, codes, size):

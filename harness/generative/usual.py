@@ -60,12 +60,9 @@ class PrefixTree:
 
 @torch.inference_mode()
 def generate(
-    causal: Any, tree: PrefixTree, prompts: Sequence[Sequence[int]], beams: int, *, scored: bool = True
+    causal: Any, tree: PrefixTree, prompts: Sequence[Sequence[int]], beams: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Items (batch, beams) best first and their scores, as `beam_search` gives them in the mode `vocabulary`.
-
-    Without `scored` the scores stay 0: transformers keeps a copy of all logits to give them, which is not timed.
-    """
+    """Items (batch, beams) best first and their scores, as `beam_search` gives them in the mode `vocabulary`."""
     device = causal.device
     batch = PromptBatch.of(prompts, device, side="left")
     ids = torch.where(batch.real, batch.ids, tree.eos)
@@ -87,7 +84,7 @@ def generate(
         bos_token_id=None,
         decoder_start_token_id=getattr(causal.config, "decoder_start_token_id", None),
         return_dict_in_generate=True,
-        output_scores=scored,
+        output_scores=True,
     )
     causal.generation_config = GenerationConfig()
     made = causal.generate(
@@ -95,7 +92,5 @@ def generate(
     )
     codes = made.sequences[:, begin : begin + levels].tolist()
     items = np.array([tree.item.get(tuple(code), NOBODY) for code in codes]).reshape(len(prompts), beams)
-    if not scored:
-        return items, np.zeros(items.shape)
     scores = made.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
     return items, np.where(items == NOBODY, 0.0, scores)

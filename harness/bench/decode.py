@@ -1,0 +1,210 @@
+"""`harness bench decode`: the engine's search against transformers' `generate` with a correct constraint.
+
+Both sides rank the same users of a real data set with the same model, codes and prompts. The reference takes its
+batches in turns over the rounds, so that every user is ranked by both sides and every list is compared; a rate is per
+user. Users are sorted by length on both sides.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, t5_case
+from harness.bench.paired import FEWEST, Options, Outcome, Side, paired
+from harness.errors import InputError, unknown_name
+from harness.generative.decoding import Beams
+from harness.generative.scoring import Normalise
+from harness.generative.tuning import Precision
+from harness.home import home
+from harness.protocol.context import RunContext
+
+USERS, BATCH, BEAMS = 64, 8, 20
+REFERENCE_BATCHES, OUR_BATCHES = (1, 2, 4, 16), (16, 32, 64)  # tried, beside the common one, for each side's best
+TOLERANCE = 1e-3  # between scores
+LOST_USERS = 4  # whose whole catalogue is scored, where it is asked what a beam loses
+
+
+@dataclass(frozen=True)
+class DecodeOptions(Options):
+    """`settings`: as `--beams` has it, `20` or `20,50,all`: the first is measured, and every one that is named is held
+    against scoring all items. `best`: look for each side's best batch too."""
+
+    settings: str = str(BEAMS)
+    model: str = "smollm2"
+    prompt: str = "instruction"
+    best: bool = True
+
+
+def measure(options: DecodeOptions) -> Outcome:
+    """Runs the benchmark. Raises `InputError` for a setting that makes no sense, before anything is computed."""
+    settings = parse_beams(options.settings)
+    case = _case(options)
+    users, batch = len(case.requests), min(options.batch or BATCH, len(case.requests))
+    beams = settings[0]
+    if beams == "all" or beams < LISTED:
+        raise InputError(f"--beams {beams} comes first", mend=f"begin with {LISTED} or more, as in 20,all")
+    reference = _Reference(case, beams, batch, options.rounds)
+    case.ours(beams, batch, users=2)
+    reference.warm()
+    ours = Side(f"engine, {beams} beams", lambda: case.ours(beams, batch), users)
+    usual = Side(f"generate, {beams} beams", reference.turn, reference.per_turn * batch)
+    timed = paired(ours, usual, rounds=options.rounds, warm=False)
+    items, scores = timed.made[0]
+    checks = reference.compared(items, scores)
+    parts: dict[str, Any] = {"best": _best(case, beams, batch, timed.reference.per_second)} if options.best else {}
+    parts["apart"] = _apart(case, beams, batch, items, timed.reference.per_second)
+    if len(settings) > 1:
+        parts["lost"] = _lost(case, settings)
+    held = {"users": users, "items": case.table.n_items, "beams": beams, "batch": batch, "model": options.model}
+    lengths = [len(case.prompt(history)) for history in case.requests.histories]
+    held |= {"prompt": options.prompt, "mean_prompt_tokens": float(np.mean(lengths)), "parameters": case.parameters}
+    held |= {"dataset": options.dataset or "ml-100k", "layers": options.layers, "seed": options.seed}
+    return Outcome("decode", "users", checks["identical"], timed, held, checks, parts)
+
+
+def parse_beams(text: str) -> list[Beams]:
+    """`20,50,all` as values.
+
+    >>> parse_beams("20,50,all")
+    [20, 50, 'all']
+    """
+    found: list[Beams] = []
+    for word in text.split(","):
+        word = word.strip()
+        if word != "all" and not (word.isdigit() and int(word) > 0):
+            raise InputError(f"{word!r} is no number of beams", where="--beams", mend="give numbers or all: 20,50,all")
+        found.append("all" if word == "all" else int(word))
+    return found
+
+
+def _case(options: DecodeOptions) -> Case:
+    context = RunContext(options.seed, home() / "artefacts", _device())
+    dataset, users = options.dataset or "ml-100k", options.users or USERS
+    if options.model == "t5":
+        return t5_case(dataset, users, options.items, context)
+    if options.model != "smollm2":
+        raise unknown_name("model", options.model, ("smollm2", "t5"), where="--model")
+    if options.prompt not in PROMPTS:
+        raise unknown_name("prompt", options.prompt, PROMPTS, where="--prompt")
+    prompt: Prompt = "short" if options.prompt == "short" else "instruction"
+    return causal_case(dataset, users, options.items, prompt, options.layers, context)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class _Reference:
+    """The usual way over all users, some batches a round, each round of short and long histories alike. Scores are
+    asked for: keeping them costs `generate` a copy of the logits of a step, below 1% of its time."""
+
+    def __init__(self, case: Case, beams: int, batch: int, rounds: int) -> None:
+        self.case, self.beams, self.tree = case, beams, case.tree()
+        users = np.arange(len(case.requests))
+        whole = len(users) - len(users) % batch
+        self.batches = [users[begin : begin + batch] for begin in range(0, whole, batch)]
+        if whole < len(users):  # the last batch is filled up with users that are ranked twice
+            self.batches.append(users[-batch:])
+        self.rounds, self.per_turn = rounds, -(-len(self.batches) // rounds)
+        self._turn = 0
+        self.found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def warm(self) -> None:
+        """A first call, untimed."""
+        self.case.reference(self.tree, [len(self.case.requests) - 1], self.beams)
+
+    def turn(self) -> None:
+        """The batches of the next round; a round that has one less does one again."""
+        turn = self._turn % self.rounds
+        mine = self.batches[turn :: self.rounds]
+        mine += [self.batches[turn % len(self.batches)]] * (self.per_turn - len(mine))
+        for batch in mine:
+            items, scores = self.case.reference(self.tree, batch.tolist(), self.beams)
+            self.found |= {user: (items[row], scores[row]) for row, user in enumerate(batch.tolist())}
+        self._turn += 1
+
+    def compared(self, items: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+        """Whether each user's ordered list is the reference's, and how far scores differ at most."""
+        users = sorted(self.found)
+        theirs = np.stack([self.found[user][0] for user in users])
+        same = (theirs == items[users]).all(axis=1)
+        listed = theirs >= 0
+        apart = np.abs(np.stack([self.found[user][1] for user in users]) - scores[users])[listed]
+        most = float(apart.max(initial=0.0))
+        return {
+            "identical": bool(same.all()) and len(users) == len(items) and most <= TOLERANCE,
+            "users_compared": len(users),
+            "users_identical": int(same.sum()),
+            "largest_score_difference": most,
+            "score_tolerance": TOLERANCE,
+        }
+
+
+def _best(case: Case, beams: int, batch: int, usual: float) -> dict[str, Any]:
+    """Users a second of both sides at the batch that suits each best, of those tried once."""
+    tree, theirs, mine = case.tree(), {batch: usual}, {}
+    for size in REFERENCE_BATCHES:
+        users = case.some(size).tolist()
+        theirs[size] = len(users) / _seconds(lambda users=users: case.reference(tree, users, beams))
+    for size in sorted({batch, *OUR_BATCHES}):
+        mine[size] = len(case.requests) / _seconds(lambda size=size: case.ours(beams, size))
+    ours, reference = max(mine, key=lambda size: mine[size]), max(theirs, key=lambda size: theirs[size])
+    return {
+        "ratio": mine[ours] / theirs[reference],
+        "batch": {"ours": ours, "reference": reference},
+        "per_second": {"ours": mine[ours], "reference": theirs[reference]},
+        "tried": {"ours": mine, "reference": theirs},
+    }
+
+
+def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, usual: float) -> dict[str, Any]:
+    """The modes that do not give the same lists: their speed against the reference, and what of each list stays."""
+    modes: tuple[tuple[Normalise, Precision], ...] = (
+        ("level", "float32"),
+        ("vocabulary", "bfloat16"),
+        ("level", "bfloat16"),
+    )
+    return {
+        f"{normalise} {precision}": _mode(case, (normalise, precision), beams, batch, exact, usual)
+        for normalise, precision in modes
+    }
+
+
+def _mode(
+    case: Case, mode: tuple[Normalise, Precision], beams: int, batch: int, exact: np.ndarray, usual: float
+) -> dict[str, float]:
+    items: list[np.ndarray] = []
+    seconds = [_seconds(lambda: items.append(case.ours(beams, batch, *mode)[0])) for _ in range(FEWEST)]
+    rate = len(exact) / float(np.median(seconds))
+    return {"per_second": rate, "ratio": rate / usual, "overlap": _overlap(items[-1], exact, LISTED)}
+
+
+def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
+    """What beams miss of the true best 10 of a few users, found by scoring every item."""
+    users = min(LOST_USERS, len(case.requests))
+    exact: list[np.ndarray] = []
+    seconds = _seconds(lambda: exact.append(case.ours("all", users, users=users)[0]))
+    found: dict[str, Any] = {"users": users, "all": {"per_second": users / seconds}}
+    for beams in settings:
+        if beams != "all":
+            items, _ = case.ours(beams, users, users=users)
+            missed = [10 - len(set(row[:10]) & set(best[:10])) for row, best in zip(items, exact[0], strict=True)]
+            found[str(beams)] = {"missed_of_10_mean": float(np.mean(missed)), "missed_of_10_most": max(missed)}
+    return found
+
+
+def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
+    """The mean share of a list that stands in the other."""
+    return float(np.mean([len(set(a[:depth]) & set(b[:depth])) / depth for a, b in zip(items, exact, strict=True)]))
+
+
+def _seconds(run: Any) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun

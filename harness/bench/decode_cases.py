@@ -1,0 +1,133 @@
+"""What `harness bench decode` decodes: models, codes and prompts over the histories of a real data set.
+
+Owns the two cases, a causal LM and a T5, each with the same model twice: as the engine holds it and as transformers
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from harness.data.load import load_dataset
+from harness.generative.backbone import EMBEDDED, load_backbone
+from harness.generative.code_lm import CodeLM
+from harness.generative.code_t5 import CodeT5
+from harness.generative.codes import CodeTable
+from harness.generative.decoding import Beams, Decodable, Decoding, recommend
+from harness.generative.scoring import Normalise
+from harness.generative.trie import CodeTrie
+from harness.generative.tuning import Precision
+from harness.generative.usual import PrefixTree, generate, with_grown_vocabulary
+from harness.protocol.context import RunContext
+from harness.protocol.protocol import Protocol
+from harness.protocol.requests import Requests
+from harness.protocol.split import split
+from harness.seeding import derive_seed, generator
+
+K = 256  # tokens of a level, as in the paper
+LISTED = 20
+SPREAD = 2.0  # untrained logits are spread, so that neighbours in a list differ by more than rounding does
+PROMPTS = {  # `instruction`: in the form and of the length that LC-Rec and EAGER-LLM were released with
+    "instruction": "You are given an instruction that sets a task, and an input that goes with it. Write a response "
+    "that does what the instruction asks for.\n\n### Instruction:\nA customer of a shop has bought the items below, "
+    "named by their codes, in the order of time. Say which item the customer buys next, by its code.\n\n### Input:\n",
+    "short": "Items this person chose, oldest first, and the one chosen next:",
+}
+Prompt = Literal["instruction", "short"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Users sorted by the length of their history, longest first, and both sides' model."""
+
+    model: Decodable
+    usual: Any
+    table: CodeTable
+    requests: Requests
+    prompt: Callable[[np.ndarray], list[int]]
+    context: RunContext
+    parameters: int
+
+    def ours(
+        self,
+        beams: Beams,
+        batch: int,
+        normalise: Normalise = "vocabulary",
+        precision: Precision = "float32",
+        users: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lists (users, 20) and their scores by the engine, of `some` users or all."""
+        asked = self.requests if users is None else self.requests.take(self.some(users))
+        how = Decoding(beams, batch, precision, normalise)
+        found, _ = recommend(self.model, CodeTrie(self.table), asked, self.prompt, LISTED, how, self.context)
+        return found.items, found.scores
+
+    def reference(self, tree: PrefixTree, users: Sequence[int], beams: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of one batch of users by `generate`."""
+        prompts = [self.prompt(self.requests.histories[user]) for user in users]
+        items, scores = generate(self.usual, tree, prompts, beams)
+        return items[:, :LISTED], scores[:, :LISTED]
+
+    def some(self, users: int) -> np.ndarray:
+        """Rows of `users` users, of short and long histories alike."""
+        return np.unique(np.linspace(0, len(self.requests) - 1, users).astype(np.int64))
+
+    def tree(self) -> PrefixTree:
+        return PrefixTree(self.table, self.model.vocabulary, self.model.eos)
+
+
+def causal_case(
+    dataset: str, users: int, items: int | None, prompt: Prompt, layers: int | None, context: RunContext
+) -> Case:
+    """SmolLM2-135M with `layers` layers (None: all) over the histories of `users` users, of at most `items` items."""
+    requests, table = _data(dataset, users, items, context.seed)
+    backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
+    torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
+    model = CodeLM(backbone, table.sizes).to(context.device).eval().requires_grad_(False)
+    model.scale.mul_(SPREAD)
+    lead: list[int] = list(backbone.tokenizer(PROMPTS[prompt], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+    return Case(
+        model,
+        with_grown_vocabulary(model),
+        table,
+        requests,
+        lambda history: [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()],
+        context,
+        sum(p.numel() for p in model.body.parameters() if p.ndim == 2 and p is not model.embedding.weight),
+    )
+
+
+def t5_case(dataset: str, users: int, items: int | None, context: RunContext) -> Case:
+    """The backbone of TIGER, drawn at random, over the same histories."""
+    requests, table = _data(dataset, users, items, context.seed)
+    torch.manual_seed(derive_seed(context.seed, "bench", "t5"))
+    model = CodeT5(table.sizes).to(context.device).eval().requires_grad_(False)
+    model.t5.shared.weight.mul_(SPREAD)
+    return Case(
+        model,
+        model.t5,
+        table,
+        requests,
+        lambda history: (table.flat[history] + model.vocabulary).reshape(-1).tolist(),
+        context,
+        sum(p.numel() for p in model.parameters() if p.ndim == 2),
+    )
+
+
+def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Requests, CodeTable]:
+    """Test histories of users drawn at random, and codes as two trees give them: two tokens of each name an item."""
+    data = load_dataset(dataset)
+    rng = generator(seed, "bench", "decode")
+    asked = split(data, Protocol()).test.requests
+    drawn = asked.take(rng.choice(len(asked), min(users, len(asked)), replace=False))
+    histories = drawn.histories if items is None else drawn.histories.tails(items)
+    requests = Requests(drawn.fold, drawn.users, histories).take(np.argsort(-histories.lengths, kind="stable"))
+    size = max(K, int(np.ceil(len(data.items) ** 0.5)))
+    trees = [rng.permutation(size * size)[: len(data.items)] for _ in range(2)]
+    digits = np.stack([part for tree in trees for part in np.divmod(tree, size)], axis=1)
+    return requests, CodeTable(digits, (size,) * 4)
