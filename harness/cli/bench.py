@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Users = Annotated[int | None, typer.Option("--users", min=1, help="Users measured.", show_default="by benchmark")]
 Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index: of the catalogue).")]
-Beams = Annotated[int | None, typer.Option("--beams", min=1, help="Beams of the search.", show_default="20")]
+Settings = Annotated[
+    str, typer.Option("--beams", help="Beams; more, and `all`, also show what a beam loses: 20,50,all.")
+]
 Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Only the first layers.", show_default="all")]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Users (or samples) computed at once.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=3, help="Both sides are timed this often; medians count.")]
@@ -41,17 +43,35 @@ def decode(
     dataset: MaybeDataset = None,
     users: Users = None,
     items: Items = None,
-    beams: Beams = None,
+    beams: Settings = "20",
+    model: Annotated[str, typer.Option("--model", help="smollm2, or t5 (TIGER's, drawn at random).")] = "smollm2",
+    prompt: Annotated[str, typer.Option("--prompt", help="instruction (of LC-Rec's form), or short.")] = "instruction",
     layers: Layers = None,
     batch: Batch = None,
     rounds: Rounds = 3,
     seed: Seed = 1,
+    best: Annotated[bool, typer.Option("--best/--no-best", help="Look for each side's best batch too.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Constrained beam search against transformers' `generate` with the same trie."""
-    from harness.bench.paired import Options
+    with stdout_kept():
+        from harness.bench.decode import DecodeOptions
 
-    _measure("decode", Options(dataset, users, items, beams, layers, batch, rounds, seed), as_json)
+    asked = DecodeOptions(
+        dataset,
+        users,
+        items,
+        None,
+        layers,
+        batch,
+        rounds,
+        seed,
+        settings=beams,
+        model=model,
+        prompt=prompt,
+        best=best,
+    )
+    _measure("decode", asked, as_json)
 
 
 def train(
