@@ -1,26 +1,32 @@
-"""The two stages of tuning: all tasks on all weights, then the annealing adapter on the sequential task alone."""
+"""The two stages of tuning: all tasks on all weights, then the annealing adapter on the sequential task alone.
+
+Both stages are the same code under two configurations: either may train an adapter or all weights, and in both the code
+rows, their head, the scale of their logits and the projectors are trained in full.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from eager.config import AnnealingConfig, EagerConfig, StageConfig
+from eager.config import EagerConfig, StageConfig
 from eager.contrast import Contrast
 from eager.losses import Losses
 from eager.pools import Pools
 from eager.prompts import Prompts
 from eager.tasks import Tasks
-from harness.data.dataset import ItemText
+from harness.generative.adapter import AdapterShape, attach, merge
 from harness.generative.code_lm import CodeLM
 from harness.generative.tuning import Group, Outcome, Plan, Precision, tune
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
-from harness.seeding import generator
+from harness.seeding import derive_seed, generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,60 +37,82 @@ class Tuned:
     prompts: Prompts
     contrast: Contrast | None
     data: TrainingData
-    text: tuple[ItemText, ...]
     pools: Pools
     config: EagerConfig
     precision: Precision
 
 
-def stage_one(tuned: Tuned, context: RunContext) -> Outcome:
-    """Alignment and recommendation tasks with the contrastive loss; every weight of the backbone but its vocabulary."""
-    model, config = tuned.model, tuned.config.tuning
-    model.train()
-    for parameter in model.embedding.parameters():
-        parameter.requires_grad_(False)
-    body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
-    groups = [Group(body, config.learning_rate, config.weight_decay), *_code_groups(tuned, config)]
+def stage_one(tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """Alignment and recommendation tasks with the contrastive loss; every weight of the backbone but its vocabulary, or
+    with `tuning.adapter` an adapter that is merged at the end. Gives what `_stage` does."""
+    config = tuned.config.tuning
     stream = (context.seed, "alignment")
     tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
-    return _run("alignment", groups, config, tasks, tuned, context)
+    report = _stage("alignment", config, tasks, tuned, context)
+    merge(tuned.model.body)
+    return report
 
 
-def annealing(tuned: Tuned, context: RunContext) -> Outcome:
-    """Annealing adapter tuning: LoRA on the projections of attention and MLP, code rows and head trained in full; the
-    adapter is merged into the backbone at the end."""
-    from peft import LoraConfig, get_peft_model
-
-    config: AnnealingConfig = tuned.config.annealing
-    torch.manual_seed(context.seed)  # the adapter's first weights
-    lora = LoraConfig(
-        r=config.rank, lora_alpha=cast(int, config.alpha), lora_dropout=config.dropout, target_modules="all-linear"
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
-        adapter = cast(Any, get_peft_model(tuned.model.body, lora))
-    tuned.model.body = adapter
-    tuned.model.train()
-    added = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
-    kept = tuned if config.contrast else replace(tuned, contrast=None)
-    groups = [Group(added, config.learning_rate, config.weight_decay), *_code_groups(kept, config)]
+def annealing(tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """Annealing adapter tuning: LoRA on the projections of attention and MLP, at an annealed rate, on sequential
+    recommendation alone. The adapter is merged into the backbone at the end, or with `merge=false` stays on it."""
+    config = tuned.config.annealing
     tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
-    outcome = _run("annealing", groups, config, tasks, kept, context)
-    tuned.model.body = adapter.merge_and_unload()
-    return outcome
+    kept = tuned if config.contrast else replace(tuned, contrast=None)
+    report = _stage("annealing", config, tasks, kept, context)
+    if config.merge:
+        merge(tuned.model.body)
+    return report
 
 
-def trained_parameters(model: CodeLM) -> int:
-    """How many numbers the stages train: everything but the backbone's vocabulary."""
-    frozen = {id(parameter) for parameter in model.embedding.parameters()}
-    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in frozen)
+def open_vocabulary(model: CodeLM) -> None:
+    """Makes the text head a parameter: the embedding itself where the two are tied, else one of its own."""
+    head, rows = model.text_head, model.embedding.weight
+    tied = head.shape == rows.shape and torch.equal(head, rows)
+    del model.text_head
+    model.text_head = rows if tied else nn.Parameter(head)
 
 
-def _code_groups(tuned: Tuned, config: StageConfig) -> list[Group]:
-    """Code rows, and what is learned with them: the scale of their logits, the projectors."""
+@contextmanager
+def recomputing(body: Any, on: bool) -> Iterator[None]:
+    """Activations of each block are computed again in backward instead of being kept, while the block runs."""
+    if on:
+        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if on:
+            body.gradient_checkpointing_disable()
+
+
+def _stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """Runs one stage: what became of it (`Outcome`), and how many numbers of the model it trained."""
+    tuned.model.train()
+    groups = _groups(name, config, tuned, context.seed)
+    own = {id(parameter) for parameter in tuned.model.parameters()}
+    trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
+    with recomputing(tuned.model.body, tuned.config.backbone.checkpointing):
+        outcome = _run(name, groups, config, tasks, tuned, context)
+    return {**vars(outcome), "trainable_parameters": sum(trained.values())}
+
+
+def _groups(name: str, config: StageConfig, tuned: Tuned, seed: int) -> list[Group]:
+    """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
+    of their logits and the projectors."""
     model = tuned.model
+    if config.adapter:
+        shape = AdapterShape(config.rank, config.alpha, config.dropout)
+        body = attach(model.body, shape, derive_seed(seed, name, "adapter"))
+    else:
+        for parameter in model.body.parameters():
+            parameter.requires_grad_(True)
+        body = [p for p in model.body.parameters() if p is not model.embedding.weight]
+    opened = tuned.config.backbone.vocabulary == "trained"
+    words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
+    model.embedding.weight.requires_grad_(opened)
     projectors = [] if tuned.contrast is None else list(tuned.contrast.parameters())
     return [
+        Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
         Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
         Group([model.scale, *projectors], config.code_rate / 3),
     ]
@@ -106,5 +134,15 @@ def _run(
             return losses.windows(batches.windows(step, part), template, drawn)
         return losses.rows(tasks.samples(task, step, part), drawn)
 
-    plan = Plan(name, batches.steps, config.warmup, config.floor, config.clip, tuned.precision, config.accumulate)
+    plan = Plan(
+        stage=name,
+        steps=batches.steps,
+        warmup=config.warmup,
+        floor=config.floor,
+        clip=config.clip,
+        precision=tuned.precision,
+        accumulate=config.accumulate,
+        beta2=config.beta2,
+        max_seconds=config.max_seconds,
+    )
     return tune(groups, loss, plan, context)
