@@ -61,6 +61,7 @@ def read_metadata(found: Found, release: Release, wanted: Wanted, progress: Prog
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
     twice: set[str] = set()
+    fields = found.spec.fields or {column: column for column in found.spec.columns}
     records = _Records(found, release, place, wanted.text)
     for line, content in found.lines(progress):
         lines += 1
@@ -72,7 +73,7 @@ def read_metadata(found: Found, release: Release, wanted: Wanted, progress: Prog
         if not wanted.text[code] or record is None:
             continue
         try:
-            text = item_text(record, found.spec.fields or dict.fromkeys(found.spec.columns, ""), wanted.mode)
+            text = item_text(record, fields, wanted.mode)
         except NoText as error:
             raise InputError(error.args[0], where=found.at(line, error.args[1]), mend=AGAIN) from error
         if (before := texts.get(raw)) is not None and before != text:

@@ -1,0 +1,1 @@
+"""Measurements at full size, run by hand; what they found stands in docs/."""
