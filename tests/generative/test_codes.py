@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,9 +69,8 @@ def test_trie_leads_to_all_codes_and_no_other(rows: list[tuple[int, int, int]]) 
         if depth == trie.levels:
             found[prefix] = trie.items_of(node).tolist()
             return
-        children, exist = trie.children(depth, np.array([node]))
-        for child in children[0][exist[0]]:
-            walk(depth + 1, int(child), (*prefix, int(trie.digit[depth + 1][child])))
+        for child in trie.children(depth, torch.tensor([[node]])).node[0].tolist():
+            walk(depth + 1, child, (*prefix, int(trie.digit[depth + 1][child])))
 
     walk(0, 0, ())
     expected = {row: [item for item, other in enumerate(rows) if other == row] for row in rows}
