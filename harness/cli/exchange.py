@@ -24,13 +24,16 @@ def bring(
     folder: Folder,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What -d calls it from now on.")],
     order: Order = None,
+    tie_seed: Annotated[
+        int | None, typer.Option("--tie-seed", help="Another order of equal timestamps.", show_default="line by line")
+    ] = None,
     again: Annotated[bool, typer.Option("--replace", help="Let the name mean this content from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Register a data set from a folder; from then on `-d NAME` works everywhere."""
     from harness.data.importing import import_folder
 
-    kept, dataset = import_folder(folder, name, order or "time", again=again)
+    kept, dataset = import_folder(folder, name, order or "time", tie_seed=tie_seed, again=again)
     for line in dataset.notes:
         note(line)
     if as_json:

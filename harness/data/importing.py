@@ -7,17 +7,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from harness.data import library
 from harness.data.catalogue import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.data.load import check_order, read_folder
+from harness.data.ragged import Ragged
+from harness.data.raw.steps import HASH_RULE, tie_keys
+from harness.data.readers.log import TIE_RULE
 from harness.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # what the run store can make a folder of
 
 
-def import_folder(folder: Path, name: str, order: str = "time", *, again: bool = False) -> tuple[library.Kept, Dataset]:
-    """Reads the folder and keeps what it holds under `name`; the folder is not needed any more.
+def import_folder(
+    folder: Path, name: str, order: str = "time", *, tie_seed: int | None = None, again: bool = False
+) -> tuple[library.Kept, Dataset]:
+    """Reads the folder and keeps what it holds under `name`; the folder is not needed any more. `tie_seed` gives equal
+    timestamps another order than that of the lines.
 
     The same content under the same name is taken as it is; other content only with `again`. Raises `InputError` for a
     name that is taken or unfit, and whatever the readers find wrong.
@@ -31,6 +39,7 @@ def import_folder(folder: Path, name: str, order: str = "time", *, again: bool =
     if not folder.expanduser().is_dir():
         raise InputError("no such folder", where=str(folder), mend="give the folder that holds the files")
     found = read_folder(folder.expanduser(), check_order(order))
+    found = found if tie_seed is None else retied(found, tie_seed)
     dataset = replace(found, name=name, notes=(*found.notes, f"imported from {found.name} ({found.source})"))
     if here is not None and here.fingerprint != dataset.fingerprint and not again:
         raise InputError(
@@ -43,9 +52,24 @@ def import_folder(folder: Path, name: str, order: str = "time", *, again: bool =
         "files": sorted(path.name for path in folder.expanduser().iterdir() if path.is_file()),
         "source": found.source,
         "order": dataset.order,
+        "tie_seed": tie_seed,
         "fingerprint": dataset.fingerprint,
         "lost": dict(dataset.lost),
         "notes": list(dataset.notes),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return library.keep(dataset, story, licence="as its owner says", description=f"imported, {found.source}"), dataset
+
+
+def retied(dataset: Dataset, seed: int) -> Dataset:
+    """The data set with equal timestamps of a user in the order of a hash, by the rule of `harness data prepare`; ids
+    stay what they are. Raises `InputError` where there are no timestamps."""
+    if dataset.timestamps is None:
+        what = "there are no timestamps, so nothing is tied"
+        raise InputError(what, where="--tie-seed", mend="leave it out, or give data with timestamps")
+    rows, values = dataset.sequences.rows(), dataset.sequences.values
+    keys = tie_keys(dataset.users, dataset.items, seed, rows, values)
+    order = np.lexsort((keys, dataset.timestamps, rows))
+    notes = (HASH_RULE.format(seed=seed), *(note for note in dataset.notes if note != TIE_RULE))
+    sequences = Ragged(values[order], dataset.sequences.offsets)
+    return replace(dataset, sequences=sequences, timestamps=dataset.timestamps[order], notes=notes)

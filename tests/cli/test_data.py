@@ -42,6 +42,26 @@ def test_names_that_are_taken_or_unfit(harness: Harness, toy: str, tmp_path: Pat
     assert json.loads(harness("data", "stats", "mine", "--json").out)["users"] == 59
 
 
+def test_a_tie_seed_reorders_equal_times_and_nothing_else(harness: Harness, tmp_path: Path) -> None:
+    rows = [(user, item, place // 3) for user in range(30) for place, item in enumerate(range(user, user + 8))]
+    (tmp_path / "days").mkdir()
+    lines = [f"u{user},i{item},{time}" for user, item, time in rows]
+    (tmp_path / "days/interactions.csv").write_text("\n".join(["user,item,timestamp", *lines]))
+    found = {}
+    for seed in ("1", "2"):
+        assert harness("data", "import", "days", "--name", f"tied{seed}", "--tie-seed", seed).code == 0
+        found[seed] = load_dataset(f"tied{seed}")
+        assert "a hash of tie seed" in " ".join(found[seed].notes)
+        told = zip(found[seed].users, found[seed].sequences, strict=True)
+        for user, row in told:
+            bought = [int(found[seed].items[item][1:]) - int(user[1:]) for item in row]
+            assert [sorted(bought[begin : begin + 3]) for begin in (0, 3, 6)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    harness("data", "import", "days", "--name", "again", "--tie-seed", "1")
+    marks = [load_dataset(name).fingerprint for name in ("tied1", "tied2", "again", "days")]
+    assert marks[0] == marks[2] and len(set(marks)) == 3
+    assert harness("data", "import", "days", "--name", "x", "--order", "file", "--tie-seed", "1").code == 2
+
+
 def test_the_order_of_lines_must_be_asked_for(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     lines = [f"u{user},i{item},0" for user in range(4) for item in range(user, user + 4)]
