@@ -61,7 +61,7 @@ class Contrast(nn.Module):
         total = states.new_zeros((), dtype=torch.float32)
         for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
-            projected = functional.normalize(self.projectors[source](states).float(), dim=-1)
+            projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
             chosen = pushed_too if self.released else info_nce
             total = total + weight * chosen(projected, vectors, items, drawn, self.config.temperature)
         return total

@@ -76,13 +76,16 @@ def open_vocabulary(model: CodeLM) -> None:
 @contextmanager
 def recomputing(body: Any, on: bool) -> Iterator[None]:
     """Activations of each block are computed again in backward instead of being kept, while the block runs."""
+    kind = (
+        "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
+    )  # its name in older versions
     if on:
-        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        getattr(body, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     try:
         yield
     finally:
         if on:
-            body.gradient_checkpointing_disable()
+            getattr(body, f"{kind}_checkpointing_disable")()
 
 
 def _stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:

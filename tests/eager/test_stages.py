@@ -1,0 +1,176 @@
+"""The stages' switches: what is trained, by what, for how long; what an adapter that is kept apart amounts to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eager import stages
+from eager.config import EagerConfig
+from eager.recommender import ADAPTER, EagerLLM
+from harness.errors import InputError
+from harness.generative.adapter import attached
+from harness.generative.tuning import tune
+from tests import toys
+from tests.eager.test_recommender import changed, fitted, rows
+
+
+def short(**sections: dict[str, Any]) -> EagerConfig:
+    """The short smoke model in float32, nothing measured on the way."""
+    backbone = {"precision": "float32", **sections.get("backbone", {})}
+    return changed(**{"comprehension": {"items": 0}, **sections, "backbone": backbone})
+
+
+def body(model: EagerLLM) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model._state().items() if name.startswith("body.")}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
+    return fitted(short(), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"contrast": {"mode": "released"}},
+        {"backbone": {"storage": "bfloat16"}},
+        {"backbone": {"vocabulary": "trained"}},
+        {"tuning": {"adapter": True}},
+        {"tuning": {"beta2": 0.9}},
+        {"tuning": {"max_seconds": 1e-6}},
+        {"annealing": {"adapter": False}},
+        {"annealing": {"alpha": 3}},
+        {"annealing": {"dropout": 0.6}},
+        {"annealing": {"beta2": 0.9}},
+    ],
+    ids=lambda section: json.dumps(section),
+)
+def test_every_switch_does_something(section: dict[str, Any], plain: EagerLLM, tmp_path: Path) -> None:
+    assert not torch.equal(rows(plain), rows(fitted(short(**section), tmp_path)))
+
+
+def test_an_adapter_kept_apart_ranks_as_the_merged_one_and_is_saved_on_its_own(plain: EagerLLM, tmp_path: Path) -> None:
+    apart = fitted(short(annealing={"merge": False}), tmp_path)
+    assert attached(apart.model.body) and not attached(plain.model.body)
+    assert torch.equal(rows(plain), rows(apart)), "merging comes after training"
+    requests = toys.split().test.requests
+    context = toys.context(tmp_path)
+    given, merged = apart.recommend(requests, 5, context), plain.recommend(requests, 5, context)
+    np.testing.assert_allclose(given.scores, merged.scores, rtol=1e-4, atol=1e-4)
+
+    apart.save(tmp_path / "saved")
+    names = {path.name for path in (tmp_path / "saved" / ADAPTER).iterdir()}
+    assert names == {"adapter_model.safetensors", "adapter_config.json"}
+    assert body(apart).keys() == body(plain).keys()
+    assert any(not torch.equal(one, body(plain)[name]) for name, one in body(apart).items()), "the base is unmerged"
+    again = EagerLLM(apart.config)
+    again.load(tmp_path / "saved", toys.split().train, context)
+    assert attached(again.model.body)
+    np.testing.assert_array_equal(again.recommend(requests, 5, context).items, given.items)
+    assert again.size() == apart.size()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
+    """(numbers, peak rate) of each parameter group of each stage."""
+    groups: dict[str, list[tuple[int, float]]] = {}
+
+    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+        groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in given]
+        return tune(given, loss, plan, context)
+
+    monkeypatch.setattr(stages, "tune", watching)
+    return groups
+
+
+def test_each_stage_trains_an_adapter_or_all_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = watched(monkeypatch)
+    model = fitted(short(tuning={"adapter": True, "rank": 3}, annealing={"adapter": False}), tmp_path)
+    assert not attached(model.model.body)
+    whole = sum(p.numel() for p in model.model.body.parameters()) - model.model.embedding.weight.numel()
+    linear = [layer for layer in model.model.body.modules() if isinstance(layer, torch.nn.Linear)]
+    assert groups["annealing"][0][0] == whole
+    assert groups["alignment"][0][0] == 3 * sum(layer.in_features + layer.out_features for layer in linear)
+    codes = 2 * rows(model).numel()
+    assert groups["alignment"][1][0] == groups["annealing"][1][0] == codes, "code rows and head in both"
+    told = model.record()["stages"]
+    assert told["annealing"]["trainable_parameters"] == whole + codes + 1 == model.size().trainable_parameters
+    assert told["alignment"]["trainable_parameters"] == groups["alignment"][0][0] + codes + 1
+
+
+def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
+    model = fitted(short(backbone={"vocabulary": "trained"}), tmp_path)
+    before = EagerLLM(model.config)._backbone(toys.context(tmp_path)).body.get_input_embeddings().weight
+    assert not torch.equal(model.model.embedding.weight, before)
+    assert model.model.text_head is model.model.embedding.weight, "a tied head stays tied"
+    model.save(tmp_path / "saved")
+    again = EagerLLM(model.config)
+    again.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
+    assert torch.equal(again.model.embedding.weight, model.model.embedding.weight)
+    assert torch.equal(again.model.text_head, model.model.text_head)
+
+
+def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
+    from tests.eager.test_losses import losses
+
+    computed = losses(tmp_path)
+    computed.model.train()
+    calls: list[int] = []
+    computed.model.body.layers[0].mlp.register_forward_pre_hook(lambda *seen: calls.append(1))  # type: ignore[union-attr]
+    windows, drawn = [np.array([3, 5, 7, 9]), np.array([1, 2])], np.empty(0, np.int64)
+    gradients = []
+    for on in (False, True):
+        calls.clear()
+        with stages.recomputing(computed.model.body, on):
+            computed.model.zero_grad()
+            computed.windows(windows, 0, drawn).backward()
+        gradients.append([p.grad.clone() for p in computed.model.parameters() if p.grad is not None])
+        assert len(calls) == 2, "the lead and the windows; or the windows twice"
+        assert not any(getattr(part, "gradient_checkpointing", False) for part in computed.model.body.modules())
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+        blocks = model_of["body"].layers
+        seen.append(all(block.gradient_checkpointing for block in blocks))
+        return tune(given, loss, plan, context)
+
+    model_of: dict[str, Any] = {}
+    real = stages._groups
+
+    def remembering(name: str, config: Any, tuned: Any, seed: int) -> Any:
+        model_of["body"] = tuned.model.body
+        return real(name, config, tuned, seed)
+
+    monkeypatch.setattr(stages, "_groups", remembering)
+    monkeypatch.setattr(stages, "tune", watching)
+    fitted(short(backbone={"checkpointing": True}), tmp_path / "on")
+    fitted(short(), tmp_path / "off")
+    assert seen == [True, True, False, False]
+
+
+def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short()
+    backbone = EagerLLM(config)._backbone(toys.context(tmp_path))
+    backbone.tokenizer.add_tokens(["<c_10>"])
+    monkeypatch.setattr(EagerLLM, "_backbone", lambda self, context: backbone)
+    with pytest.raises(InputError, match=r"has 1 of the code tokens already \(<c_10>\)"):
+        fitted(config, tmp_path)
+    assert not (tmp_path / "cache" / "vectors").exists()
+
+
+def test_width_is_for_a_drawn_llama_alone() -> None:
+    with pytest.raises(ValueError, match=r"backbone\.width is for backbone\.name=random-llama"):
+        short(backbone={"width": 64})
+    assert short(backbone={"name": "random-llama", "width": 64}).backbone.width == 64
