@@ -74,8 +74,8 @@ class Case:
         return items[:, :LISTED], scores[:, :LISTED]
 
     def some(self, users: int) -> np.ndarray:
-        """Rows of `users` users, of short and long histories alike."""
-        return np.unique(np.linspace(0, len(self.requests) - 1, users).astype(np.int64))
+        """Rows of at most `users` users, of short and long histories alike."""
+        return np.unique(np.linspace(0, len(self.requests) - 1, min(users, len(self.requests))).astype(np.int64))
 
     def tree(self) -> PrefixTree:
         return PrefixTree(self.table, self.model.vocabulary, self.model.eos)

