@@ -53,10 +53,9 @@ class Prompts:
         return self.fill("seqrec", template, {})
 
     def history(self, items: np.ndarray, template: int = 0) -> list[int]:
-        """The prompt that asks for the item after `items`; the oldest give way where the context is too short."""
-        lead, levels = self.lead(template), self.codes.shape[1]
-        room = max((self.context - len(lead)) // levels - 1, 1)
-        return lead + self.codes[items[-room:]].reshape(-1).tolist()
+        """The prompt that asks for the item after `items`, all of them: where the context is too short, decoding leaves
+        out the oldest, and counts them."""
+        return self.lead(template) + self.codes[items].reshape(-1).tolist()
 
     def item2index(self, item: int, text: ItemText, template: int) -> Sample:
         """Text in, code out."""

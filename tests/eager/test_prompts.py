@@ -36,12 +36,10 @@ def test_prompts_end_with_the_history_and_carry_one_id_a_code_token(tmp_path: Pa
     assert ids[:-9] == prompts.lead() and max(prompts.lead()) < backbone.vocabulary
 
 
-def test_a_history_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path) -> None:
+def test_a_prompt_holds_the_whole_history_and_leaves_shortening_to_decoding(tmp_path: Path) -> None:
     backbone, codes = models.backbone(tmp_path, "gpt2"), models.table()  # 256 positions
     prompts = Prompts(backbone, codes)
-    ids = prompts.history(np.arange(200) % 30)
-    assert len(ids) + codes.levels <= 256
-    assert ids[-3:] == prompts.history(np.array([199 % 30]))[-3:]
+    assert len(prompts.history(np.arange(200) % 30)) == len(prompts.lead()) + 200 * codes.levels
 
 
 def test_templates_are_eight_distinct_ones_a_group_with_the_history_last(tmp_path: Path) -> None:
