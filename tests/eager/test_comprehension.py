@@ -1,0 +1,126 @@
+"""Comprehension: what is asked, what counts as right, and that it rises where the tasks teach it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eager import comprehension
+from eager.comprehension import asked_items, plain_text, token_f1
+from eager.held_out import held_out_items
+from eager.recommender import EagerLLM
+from harness.generative.texts import perplexity
+from harness.protocol.context import SilentReporter
+from tests import toys
+from tests.eager.test_recommender import changed, fitted
+
+HELD_OUT = 0.2
+TAUGHT: dict[str, dict[str, Any]] = {
+    "tuning": {"max_steps": 260, "rows": 16},
+    "tasks": {"item2index": 3.0, "index2item": 3.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0}
+    | {"held_out": HELD_OUT, "templates": 1},
+    "comprehension": {"items": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
+    """A model that was trained on titles and codes above all."""
+    return fitted(changed(**TAUGHT), tmp_path_factory.mktemp("taught"))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant", "mark"),
+    [("a b", "a b", 1.0), ("", "a", 0.0), ("a a", "a", 2 / 3), ("a b c", "c d", 0.4), ("", "", 1.0), ("x", "y", 0.0)],
+)
+def test_token_f1_by_hand(said: str, meant: str, mark: float) -> None:
+    assert token_f1(said.split(), meant.split()) == pytest.approx(mark)
+
+
+def test_items_are_asked_for_by_a_hash_of_their_raw_ids() -> None:
+    names = [f"i{n}" for n in range(50)]
+    of = np.arange(50) % 2 == 0
+    chosen = asked_items(names, of, 9)
+    assert len(chosen) == 9 and not (chosen % 2).any() and sorted(chosen) == chosen.tolist()
+    back = asked_items(names[::-1], of[::-1], 9)
+    assert {names[item] for item in chosen} == {names[::-1][item] for item in back}
+    assert asked_items(names, of, 100).tolist() == np.flatnonzero(of).tolist()
+
+
+def test_what_the_tasks_teach_is_understood_and_what_they_leave_out_is_not(taught: EagerLLM) -> None:
+    found = taught.record()["comprehension"]
+    assert list(found) == ["before", "aligned", "annealed", "measured_on"]
+    before, aligned = found["before"], found["aligned"]
+    for task in ("title_to_code", "code_to_title"):
+        assert before[task]["exact"] <= 0.3 and aligned[task]["token_f1"] > before[task]["token_f1"]
+        for moment in ("before", "aligned", "annealed"):
+            assert all(0 <= mark <= 1 for mark in found[moment][task].values())
+    assert aligned["title_to_code"]["exact"] >= 0.7 > aligned["held_out"]["title_to_code"]["exact"]
+    assert aligned["item_text_perplexity"] < before["item_text_perplexity"], "the held-out texts are like the others"
+    held = int(held_out_items([f"i{n}" for n in range(24)], HELD_OUT).sum())
+    assert found["measured_on"] == {
+        "items": 10,
+        "held_out_items": held,
+        "plain_text_tokens": len(plain_text().encode()),
+    }
+
+
+def test_drift_is_from_the_base_model(taught: EagerLLM) -> None:
+    found = taught.record()["comprehension"]
+    base, now = found["before"], found["annealed"]
+    assert base["plain_text_drift"] == 0 and now["plain_text_drift"] != 0
+    ratio = now["plain_text_perplexity"] / base["plain_text_perplexity"]
+    assert now["plain_text_drift"] == pytest.approx(ratio - 1)
+    text = [taught._prompts.ids(plain_text())]
+    again = perplexity(taught.model.eval(), text, "cpu", taught._precision)
+    assert again == pytest.approx(now["plain_text_perplexity"], rel=0.02) and math.isfinite(ratio)
+
+
+def test_the_plain_text_has_a_length_that_can_be_measured() -> None:
+    assert 1200 < len(plain_text().split()) < 2500
+
+
+def test_nothing_is_measured_where_no_items_are_asked_for(tmp_path: Path) -> None:
+    assert fitted(changed(comprehension={"items": 0}), tmp_path).record()["comprehension"] is None
+
+
+class Events(SilentReporter):
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def event(self, **fields: Any) -> None:
+        self.seen.append(fields)
+
+
+def test_it_is_set_aside_kept_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").mkdir()
+    watch, split = Events(), toys.split()
+    context = replace(toys.context(tmp_path, reporter=watch), checkpoint=tmp_path / "kept")
+    first = EagerLLM(changed())
+    first.fit(split.train, context)
+    marks = [event["event"] for event in watch.seen if "event" in event]
+    assert marks == ["aside", "back"] * 3
+    kept = json.loads((tmp_path / "kept/comprehension.json").read_text())
+    assert list(kept) == ["before", "aligned", "annealed"]
+
+    def never(*given: Any) -> Any:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(comprehension, "recommend", never)
+    again = EagerLLM(changed())
+    again.fit(split.train, context)
+    assert again.record()["comprehension"] == first.record()["comprehension"]
+
+
+def test_measuring_changes_no_training(tmp_path: Path) -> None:
+    import torch
+
+    one = fitted(changed(), tmp_path / "one")
+    other = fitted(changed(comprehension={"items": 0}), tmp_path / "other")
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
