@@ -119,7 +119,7 @@ def _words(
     )
     split = vectorizer.build_analyzer()
     title_words = [frozenset(split(text[i].title)) for i in items]
-    brand_words = [frozenset(split(text[i].brand)) for i in items]  # the brand is named anyway
+    named = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # said anyway
     documents = [" ".join((text[i].title, text[i].description, reviews[i] if reviews else "")) for i in items]
     try:
         weights = csr_matrix(vectorizer.fit_transform(documents))
@@ -127,8 +127,8 @@ def _words(
         return [()] * len(items), title_words
     names = vectorizer.get_feature_names_out()
     rows = []
-    for begin, end, brand in zip(weights.indptr[:-1], weights.indptr[1:], brand_words, strict=True):
+    for begin, end, known in zip(weights.indptr[:-1], weights.indptr[1:], named, strict=True):
         columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
         ranked = ((str(names[columns[j]]), float(values[j])) for j in np.lexsort((columns, -values)))
-        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in brand), KEPT)))
+        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in known), KEPT)))
     return rows, title_words

@@ -12,7 +12,7 @@ import numpy as np
 from eager.config import StageConfig
 from eager.generated import SPANS
 from eager.prompts import Prompts, Sample, describe, name_of, sample
-from eager.spans import Spans, fitted, heads, one, suffixed
+from eager.spans import Spans, fitted, one, suffixed
 from eager.task_config import Task, TasksConfig
 from eager.task_texts import TaskTexts
 from harness.data.ragged import Ragged
@@ -205,4 +205,4 @@ class Pools:
         told = np.ones(len(texts), bool) if told is None else told
         rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, told, strict=True)], cut + 1)
         self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & told).sum())
-        return heads(rows, cut)
+        return rows.heads(np.full(len(rows), cut))

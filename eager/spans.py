@@ -67,16 +67,6 @@ def fitted(spans: Spans, room: np.ndarray) -> tuple[Spans, int]:
     return Spans(spans.tokens, spans.values, begin, spans.end), int((begin > spans.begin).sum())
 
 
-def heads(rows: Ragged, longest: int) -> Ragged:
-    """The first `longest` values of every row.
-
-    >>> heads(Ragged.of([[1, 2, 3], [4]]), 2).values.tolist()
-    [1, 2, 4]
-    """
-    place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
-    return Ragged(rows.values[place < longest], np.concatenate([[0], np.cumsum(np.minimum(rows.lengths, longest))]))
-
-
 def suffixed(rows: Ragged, ids: Sequence[int]) -> Ragged:
     """Every row with `ids` behind it.
 

@@ -57,10 +57,10 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
         none if users is None else users,
         {"intentions": "rule" if items is None else "file", "preferences": "rule" if users is None else "file"},
     )
-    return _by_rule(texts, config, set(config.weights()))
+    return _by_rule(texts, config, set(config.weights()), _reviews(data))
 
 
-def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str]) -> TaskTexts:
+def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str], reviews: Sequence[str] | None) -> TaskTexts:
     """With the texts that no file gives, where a task reads them."""
     intentions = texts.intentions
     wanted: Mapping[Span, Sequence[str]] = texts.preferences
@@ -68,13 +68,23 @@ def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str]) -> TaskText
     tell = texts.written["preferences"] == "rule" and "preferenceobtain" in tasks
     if not ask and not tell:
         return texts
-    known = traits(texts.items, texts.shown)
+    known = traits(texts.items, texts.shown, reviews)
     if ask:
         intentions = [intention(item) for item in known]
     if tell:
         past = {span: texts.histories(span, config.window - 1, config.recent) for span in SPANS}
         wanted = {span: preferences(known, past[span], span) for span in SPANS}
     return TaskTexts(texts.items, texts.shown, texts.sequences, intentions, wanted, texts.written)
+
+
+def _reviews(data: TrainingData) -> list[str] | None:
+    """What training interactions say of each item, None where the data set has no reviews."""
+    if not data.reviews:
+        return None
+    said: dict[str, list[str]] = {}
+    for review in data.reviews:
+        said.setdefault(review.item, []).append(review.text)
+    return [" ".join(said.get(item, ())) for item in data.items]
 
 
 def _only(sequences: Ragged, shown: np.ndarray) -> Ragged:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.data.ragged import Ragged
+from harness.data.reviews import Review
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 
@@ -73,7 +74,8 @@ class Dataset:
     with `sequences.values`) is None where the source states only an order. `text[i]` belongs to item `i`; None where
     the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
     what did not make it into the data set, each with its reason. `index_file` is a ready-made item index that lies
-    beside the data: for models that ask for it, and no part of the content hash.
+    beside the data: for models that ask for it, and no part of the content hash. `reviews` names users and items by
+    raw ids; None where the source has none.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     lost: tuple[tuple[str, int], ...] = ()
     index_file: Path | None = None
+    reviews: tuple[Review, ...] | None = None
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
@@ -126,7 +129,8 @@ class Dataset:
             listed = (self.text[item] for item in order.items)
             texts = [(text.title, text.description, text.brand, text.categories) for text in listed]
         users, items = [self.users[u] for u in order.users], [self.items[i] for i in order.items]
-        return fingerprint(users, items, rows.values, rows.offsets, texts)
+        reviews = () if self.reviews is None else (sorted(self.reviews),)
+        return fingerprint(users, items, rows.values, rows.offsets, texts, *reviews)
 
 
 def require_text(text: Sequence[ItemText] | None, items: Sequence[str], *, where: str) -> Sequence[ItemText]:

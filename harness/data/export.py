@@ -34,6 +34,7 @@ from harness.data.columns import (
 from harness.data.dataset import Dataset, Order
 from harness.data.load import read_folder
 from harness.data.readers import atomic, lcrec
+from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
 
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
@@ -66,6 +67,8 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             lost = tuple(LAYOUTS[layout](dataset, made))
+            if dataset.reviews and layout != "lcrec":
+                lost = (*lost, "reviews: only the LC-Rec layout has a place for them")
             order: Order = "time" if layout == "lcrec" else dataset.order
             again = read_folder(made, order)
             made.chmod(0o755)
@@ -99,6 +102,8 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
             for item, text in zip(dataset.items, dataset.text, strict=True)
         }
         _put(folder / f"{dataset.name}{lcrec.ITEMS}", json.dumps(texts, ensure_ascii=False, indent=1))
+    if dataset.reviews:
+        _put(folder / f"{dataset.name}{lcrec.REVIEWS}", write_reviews(dataset.reviews))
 
 
 def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.data.dataset import Canonical, Dataset, ItemText
 from harness.data.ragged import Ragged
+from harness.data.reviews import Review, of_rows
 from harness.fingerprint import fingerprint
 from harness.protocol.cuts import Cut, cut
 from harness.protocol.protocol import Protocol
@@ -26,6 +27,7 @@ class TrainingData:
 
     `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item. `users` are the
     raw ids, for files that name users. `index_file` is the ready-made item index that the data set comes with, if any.
+    `reviews` are those of training interactions, None where the data set has none.
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class TrainingData:
     max_history: int
     users: tuple[str, ...] = ()
     index_file: Path | None = None
+    reviews: tuple[Review, ...] | None = None
 
     @property
     def n_users(self) -> int:
@@ -105,14 +108,16 @@ def split(dataset: Dataset, protocol: Protocol) -> Split:
 def parts(dataset: Dataset, protocol: Protocol) -> Parts:
     """The parts alone, without their fingerprint."""
     where, rows = cut(dataset, protocol), dataset.sequences
+    train = rows.heads(where.train)
     data = TrainingData(
         dataset.name,
         dataset.items,
-        rows.heads(where.train),
+        train,
         dataset.text,
         protocol.max_history,
         dataset.users,
         dataset.index_file,
+        of_rows(dataset.reviews, (dataset.users, dataset.items), rows, train) if dataset.reviews else dataset.reviews,
     )
     valid = _fold("valid", rows, where.valid, protocol.max_history)
     return Parts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from eager.held_out import held_out_items
@@ -10,6 +12,7 @@ from eager.task_config import TasksConfig
 from eager.task_texts import task_texts
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
+from harness.data.reviews import Review
 from tests import toys
 
 PENS = [
@@ -93,6 +96,22 @@ def test_swapping_held_out_interactions_changes_no_text() -> None:
         made.append((texts.intentions, texts.preferences, texts.sequences.values.tolist(), texts.shown.tolist()))
     assert made[0] == made[1]
     assert any(made[0][0]) and any(made[0][1]["long"]) and any(made[0][1]["short"])
+
+
+def test_reviews_of_held_out_interactions_change_no_text() -> None:
+    data = toys.cycle()
+    users = [
+        (user, data.items[row[0]], data.items[row[-1]]) for user, row in zip(data.users, data.sequences, strict=True)
+    ]
+    training = tuple(Review(user, first, "sturdy lid") for user, first, _ in users if len(first) == 2)  # i0 to i9
+    held_out = tuple(Review(user, last, "sturdy hinge" + user) for user, _, last in users)
+    made = [
+        task_texts(train, train.text or (), TasksConfig())
+        for reviews in (None, training, (*training, *held_out))
+        for train in [toys.split(replace(data, reviews=reviews)).train]
+    ]
+    assert made[1].intentions == made[2].intentions and made[1].preferences == made[2].preferences
+    assert made[1].intentions != made[0].intentions and any("lid" in text for text in made[1].intentions)
 
 
 def test_held_out_items_are_told_by_their_raw_id_alone() -> None:

@@ -1,4 +1,5 @@
-"""The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json`.
+"""The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json` and
+`NAME.review.json`.
 
 `NAME.index.json` (ready-made item indices) belongs to the generative models: it is named here, not read.
 """
@@ -15,6 +16,8 @@ from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.ragged import Ragged
 from harness.data.readers.files import read_json_object
 from harness.data.readers.log import numbered, repeat_notes, texts_of
+from harness.data.reviews import FILE as REVIEWS
+from harness.data.reviews import read_reviews
 from harness.errors import InputError
 
 INTERACTIONS = ".inter.json"
@@ -48,6 +51,7 @@ def read(folder: Path, name: str, order: Order = "file") -> Dataset:
         index_file=found if (found := folder / f"{name}{INDEX}").is_file() else None,
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
         lost=lost,
+        reviews=read_reviews(written, listed, items) if (written := folder / f"{name}{REVIEWS}").exists() else None,
     )
 
 

@@ -1,0 +1,90 @@
+"""What users wrote of items: read from, and written to, the `NAME.review.json` of the LC-Rec layout.
+
+    {"('<user>', '<item>')": {"review": "…", "summary": "…"}}
+
+The keys are what Python shows of a pair, as the layout's own script writes them. A review belongs to an interaction:
+it is training text only where that interaction is training.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.data.ragged import Ragged
+from harness.data.readers.files import read_json_object
+from harness.errors import InputError
+
+FILE = ".review.json"
+
+
+class Review(NamedTuple):
+    """Raw ids of user and item, and the text: the summary and the review itself."""
+
+    user: str
+    item: str
+    text: str
+
+
+def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tuple[Review, ...]:
+    """The reviews that are not empty, in the order of their raw ids. Raises `InputError` for a key that is no pair, for
+    users and items of another data set, and for what is no text."""
+    known_users, known_items = set(users), set(items)
+    found = []
+    for key, fields in read_json_object(path).items():
+        where = f"{path} key {key!r}"
+        user, item = _pair(key, where)
+        if user not in known_users or item not in known_items:
+            what = f"the {'item' if user in known_users else 'user'} is not in the interactions"
+            raise InputError(what, where=where, mend="give the reviews of this data set")
+        if text := _text(fields, where):
+            found.append(Review(user, item, text))
+    return tuple(sorted(found))
+
+
+def write_reviews(reviews: Iterable[Review]) -> str:
+    """The file's content."""
+    written = {str((one.user, one.item)): {"review": one.text, "summary": ""} for one in reviews}
+    return json.dumps(written, ensure_ascii=False, indent=1)
+
+
+def of_rows(
+    reviews: Iterable[Review], names: tuple[tuple[str, ...], tuple[str, ...]], whole: Ragged, part: Ragged
+) -> tuple[Review, ...]:
+    """Those whose interactions all stand in `part`: of a pair that `whole` has more often than `part`, some interaction
+    is held out, and which of them a review speaks of cannot be known. `names`: raw ids of users and items."""
+    users, items = ({name: place for place, name in enumerate(ids)} for ids in names)
+    in_whole, in_part = (_counts(rows, len(items)) for rows in (whole, part))
+    kept = []
+    for review in reviews:
+        pair = users[review.user] * len(items) + items[review.item]
+        if 0 < in_whole.get(pair, 0) == in_part.get(pair, 0):
+            kept.append(review)
+    return tuple(kept)
+
+
+def _counts(rows: Ragged, n_items: int) -> Mapping[int, int]:
+    pairs, counts = np.unique(rows.rows() * n_items + rows.values, return_counts=True)
+    return dict(zip(pairs.tolist(), counts.tolist(), strict=True))
+
+
+def _pair(key: str, where: str) -> tuple[str, str]:
+    try:
+        pair = ast.literal_eval(key)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pair = None
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str | int) for part in pair):
+        raise InputError("a pair of user and item is needed", where=where, mend="write \"('user', 'item')\"")
+    return str(pair[0]), str(pair[1])
+
+
+def _text(fields: Any, where: str) -> str:
+    if not isinstance(fields, dict) or not all(isinstance(value, str | None) for value in fields.values()):
+        raise InputError("an object of texts is needed", where=where, mend='write {"review": "…", "summary": "…"}')
+    parts = (fields.get("summary") or "", fields.get("review") or "")
+    return " ".join(" ".join(parts).split())
