@@ -28,7 +28,7 @@ from harness.errors import InputError, unknown_name
 from harness.jobs import yaml_values
 from harness.registry import ModelEntry
 
-KEYS = ("about", "model", "base", "settings", "changes", "product")
+KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
 FROM_BASE = "from_base"
 ENDINGS = (".toml", ".yaml", ".yml")
 MOST = 1000  # cells of a product
@@ -97,10 +97,9 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
     """A file, or a named grid of the model (its only one where nothing is asked). Raises `InputError`."""
     named = named_grids(entry)
     if asked is None and len(named) != 1:
-        mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a file"
-        raise InputError(
-            f"{entry.name} has {'several grids' if named else 'no grid of its own'}", where="--grid", mend=mend
-        )
+        what = f"{entry.name} has {'several grids' if named else 'no grid of its own'}"
+        mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a .toml or .yaml file"
+        raise InputError(what, where="--grid", mend=mend)
     name = asked if asked is not None else next(iter(named))
     if name in named:
         return _grid(name, f"grid {name}", _toml(named[name], f"grid {name}"), entry)
@@ -120,20 +119,12 @@ def named_grids(entry: ModelEntry) -> dict[str, str]:
 
 
 def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
-    for key in content:
+    for key, value in content.items():
         if key not in KEYS:
             raise unknown_name("key", key, KEYS, where=where)
-    for key, kind in (
-        ("about", str),
-        ("model", str),
-        ("base", str),
-        ("settings", dict),
-        ("changes", dict),
-        ("product", dict),
-    ):
-        if not isinstance(content.get(key, kind()), kind):
-            expected = "text" if kind is str else "a table of names and values"
-            raise InputError(f"{key} is {content[key]!r}, expected {expected}", where=where)
+        if not isinstance(value, KEYS[key]):
+            expected = "text" if KEYS[key] is str else "a table of names and values"
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=where)
     if content.get("model", entry.name) != entry.name:
         raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=where)
     cells = [Cell(content.get("base", "base"))]
@@ -143,27 +134,20 @@ def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) 
         cells.append(Cell(str(cell), _flat(changes)))
     cells += _product(_flat(content.get("product", {})), where)
     _check(cells, where)
-    return Grid(
-        name,
-        where,
-        content.get("about", ""),
-        tuple(line(*pair) for pair in _flat(content.get("settings", {}))),
-        tuple(cells),
-    )
+    settings = tuple(line(key, value) for key, value in _flat(content.get("settings", {})))
+    return Grid(name, where, content.get("about", ""), settings, tuple(cells))
 
 
 def _check(cells: Sequence[Cell], where: str) -> None:
     if len(cells) < 2:
-        raise InputError("changes nothing", where=where, mend='give it [changes."NAME"] or [product]')
+        raise InputError("changes nothing", where=where, mend="give it changes or a product")
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two rows are called {twice[0]!r}", where=where)
     for cell in cells:
         if ruled := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
-            mend = "put it into settings, which hold for all rows"
-            raise InputError(
-                f"{cell.name}: {ruled[0]} would measure this row under other rules", where=where, mend=mend
-            )
+            what = f"{cell.name}: {ruled[0]} would measure this row under other rules"
+            raise InputError(what, where=where, mend="put it into settings, which hold for all rows")
 
 
 def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:

@@ -1,0 +1,158 @@
+"""`harness ablate`: a grid of variants of one model, and the table of what each change is worth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
+from harness.cli.output import console, note, print_plain, stdout_kept
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.jobs.ablation import Ablation
+    from harness.reports.ablation import AblationTable
+
+SHOWN = ("ndcg@10", "recall@10")
+FORMATS = "table, markdown, latex, csv, json or html."
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(ablate)
+
+
+def ablate(
+    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    dataset: Dataset,
+    grid: Annotated[
+        str | None, typer.Option(help="A named grid of the model, or a .toml or .yaml file.", show_default="its own")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="The seeds of every row.", show_default="1")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="The same, one at a time; repeatable.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make runs side by side on this machine.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster (not there yet).")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the planned runs and end.")] = False,
+    metric: Annotated[str, typer.Option(help="What differences are tested in.")] = SHOWN[0],
+    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
+    ] = None,
+    sets: Sets = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every row.")] = None,
+    results: Results = RESULTS,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    protocol: Protocol = None,
+    order: Order = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a grid of variants and print what each change is worth against the base.
+
+    Each run is the one that `harness run` would make: what the store holds already is not made again.
+    """
+    from harness.cli.progress import reporter
+    from harness.jobs.ablation import ablation
+    from harness.jobs.job import RunOptions
+    from harness.jobs.workers import Manner, conduct
+    from harness.store.runs import Store
+
+    if scheduler is not None:
+        what = "runs on a Dask cluster are not there yet"
+        raise InputError(what, where=f"--scheduler {scheduler}", mend="leave it out, or say --workers N")
+    form = "json" if as_json else form
+    _check(form, metric)
+    every = (*_seeds(seeds), *(seed or ()))
+    options = RunOptions(dataset, profile, every, tuple(sets or ()), config, device, protocol, order)
+    with stdout_kept():
+        under_way = ablation(model, grid, options, Store(results))
+        _announce(under_way, fresh=fresh)
+        if not plan:
+            conduct(under_way, Manner(workers, fresh, note), reporter)
+            note(f"runs and failures are listed in {under_way.path}")
+    if not plan:
+        _print(_table(under_way, metric), form, output)
+
+
+def _check(form: str, metric: str) -> None:
+    from harness.errors import unknown_name
+    from harness.protocol.protocol import METRICS
+    from harness.reports.render import check_format
+
+    check_format(form)
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS, where="--metric")
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    """`1,2,3` as numbers."""
+    if text is None:
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        what = f"{text!r} is no list of whole numbers"
+        raise InputError(what, where="--seeds", mend="write 1,2,3") from error
+
+
+def _announce(under_way: Ablation, *, fresh: bool) -> None:
+    """The planned runs, on stderr, with what the store already holds."""
+    told = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
+    grid, counts = under_way.grid, dict.fromkeys(told, 0)
+    note(f"{grid.name}: {grid.about}" if grid.about else grid.name)
+    for cell in grid.cells:
+        slots = [slot for slot in under_way.slots if slot.cell == cell.name]
+        states = [f"seed {slot.seed} {'to be made again' if fresh else told[slot.state]}" for slot in slots]
+        for slot in slots:
+            counts[slot.state] += 1
+        note(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
+    here = 0 if fresh else counts["complete"]
+    note(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {here} of them there already")
+
+
+def _table(under_way: Ablation, metric: str) -> AblationTable:
+    from harness.reports.ablation import Variant, ablation_table
+    from harness.reports.peruser import Measured
+
+    variants = []
+    for cell in under_way.grid.cells:
+        slots = [slot for slot in under_way.slots if slot.cell == cell.name]
+        runs = [run for slot in slots if slot.state == "complete" and (run := under_way.stored(slot)) is not None]
+        failures = tuple(slot.reason for slot in slots if slot.state == "failed")
+        variants.append(Variant(cell.name, cell.text(), tuple(runs), len(slots), failures))
+    grid, rules = under_way.grid, under_way.split.protocol
+    title = (
+        f"{under_way.model} on {under_way.dataset.name}, grid {grid.name} · {rules.name}, history {rules.max_history}"
+    )
+    metrics = (metric, *(name for name in SHOWN if name != metric))
+    return ablation_table(title, variants, metrics, Measured(under_way.dataset, under_way.split))
+
+
+def _print(made: AblationTable, form: str, output: Path | None) -> None:
+    from harness.reports import render
+    from harness.reports.ablation import csv_text, document, sheet
+    from harness.store.atomic import write_text
+
+    if output is None and form == "table":
+        print_plain(render.sheets_drawn([sheet(made)], console().width))
+        return
+    if form == "json":
+        text = json.dumps(document(made), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        text = csv_text(made) if form == "csv" else render.SHEETS[form]([sheet(made)])
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(output, text)
+        note(f"written to {output}")

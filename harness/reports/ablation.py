@@ -1,0 +1,202 @@
+"""The table of an ablation: each row over its seeds, and its difference to the base, paired by user."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InputError
+from harness.reports.chosen import Chosen
+from harness.reports.comparison import Comparison, Pair, against
+from harness.reports.peruser import Measured
+from harness.reports.render import LEAK, metric_text
+from harness.reports.sheet import Column, Line, Sheet
+from harness.reports.versus import bounds, chance, difference_text, family_note
+from harness.store.runs import StoredRun
+
+TESTED = (
+    *("difference", "low", "high", "p", "p_corrected", "significant", "p_seeds", "effect"),
+    *("wins", "losses", "ties"),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: its complete runs, how many were planned, and why others failed."""
+
+    name: str
+    changes: str
+    runs: tuple[StoredRun, ...]
+    planned: int
+    failures: tuple[str, ...] = ()
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(run.record.run_id for run in self.runs)
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(text for run in self.runs for text in run.record.leaks))
+
+    def values(self, metric: str) -> list[float]:
+        """The metric a seed."""
+        return [run.record.metrics.test[metric] for run in self.runs]
+
+    def seconds(self) -> float | None:
+        """Mean seconds of training."""
+        known = [run.record.cost.train_seconds for run in self.runs]
+        found = [seconds for seconds in known if seconds is not None]
+        return statistics.fmean(found) if found else None
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """`variants[0]` is the base; `metrics[0]` is the one that differences are tested in."""
+
+    title: str
+    variants: tuple[Variant, ...]
+    metrics: tuple[str, ...]
+    found: Comparison | None
+
+    def pair(self, variant: Variant) -> Pair | None:
+        """A row against the base; None for the base, for a row without runs and for one that is the base's runs."""
+        pairs = self.found.pairs if self.found else ()
+        return next((pair for pair in pairs if pair.a == variant.name), None)
+
+
+def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[str], base: Measured) -> AblationTable:
+    """Compares every row with the base, as one family. Raises `InputError` where no run is complete."""
+    if not any(variant.runs for variant in variants):
+        reasons = [reason for variant in variants for reason in variant.failures]
+        raise InputError(f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}")
+    first = variants[0]
+    others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
+    found = None
+    if first.runs and others:
+        sides = [Chosen(variant.name, variant.runs) for variant in (first, *others)]
+        found = against(sides, (metrics[0],), base)
+    return AblationTable(title, tuple(variants), tuple(metrics), found)
+
+
+def sheet(table: AblationTable) -> Sheet:
+    """The table, ready to print."""
+    main, *others = table.metrics
+    lines = [_line(table, variant) for variant in table.variants]
+    heads = (
+        Column("variant", left=True),
+        Column("n"),
+        Column(main, main=True),
+        Column(f"{main} - base"),
+        Column("interval", drop=4),
+        Column("p Holm", drop=3),
+        *(Column(name, drop=2) for name in others),
+        Column("train s", drop=1),
+        Column("note", left=True, wraps=True, drop=0),
+    )
+    notes = [family_note(len(table.found.pairs), table.found.users)] if table.found else []
+    if leaks := dict.fromkeys(text for variant in table.variants for text in variant.leaks):
+        notes.append(f"{LEAK} leaks: this configuration sees held-out rows: {'; '.join(leaks)}")
+    return Sheet(table.title, heads, tuple(lines), tuple(notes))
+
+
+def csv_text(table: AblationTable) -> str:
+    """One line a row, every digit."""
+    rows = [{key: _flat(value) for key, value in row.items()} for row in document(table)["rows"]]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def document(table: AblationTable) -> dict[str, Any]:
+    """The JSON document, unrounded. `difference` and what follows is against the base, in `metric`."""
+    rows = []
+    for variant in table.variants:
+        pair = table.pair(variant)
+        means: dict[str, Any] = {}
+        for name in table.metrics:
+            values = variant.values(name)
+            means[name] = statistics.fmean(values) if values else None
+            means[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        rows.append(
+            {
+                "name": variant.name,
+                "changes": variant.changes,
+                "n": len(variant.runs),
+                "seeds": [run.record.seed for run in variant.runs],
+                **means,
+                **_found(pair),
+                "train_seconds": variant.seconds(),
+                "leaks": list(variant.leaks),
+                "failures": list(variant.failures),
+                "run_ids": list(variant.run_ids),
+            }
+        )
+    users = table.found.users if table.found else None
+    return {"title": table.title, "metric": table.metrics[0], "users": users, "rows": rows}
+
+
+def _found(pair: Pair | None) -> dict[str, Any]:
+    if pair is None:
+        names = (
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_corrected",
+            "significant",
+            "p_seeds",
+            "effect",
+            "wins",
+            "losses",
+            "ties",
+        )
+        return dict.fromkeys(names)
+    whole = pair.document()
+    return {name: whole[name] for name in _found(None)}
+
+
+def _line(table: AblationTable, variant: Variant) -> Line:
+    pair = table.pair(variant)
+    tested = (
+        ("", "", "")
+        if pair is None
+        else (
+            difference_text(pair),
+            bounds(pair.found.low, pair.found.high),
+            chance(pair.p_corrected),
+        )
+    )
+    means = [_mean(variant.values(name)) for name in table.metrics]
+    seconds = variant.seconds()
+    shown = f"{variant.name} {LEAK}" if variant.leaks else variant.name
+    count = (
+        str(len(variant.runs)) if len(variant.runs) == variant.planned else f"{len(variant.runs)} of {variant.planned}"
+    )
+    cost = "" if seconds is None else f"{seconds:,.1f}"
+    return Line((shown, count, means[0], *tested, *means[1:], cost, _note(table, variant)), apart=not variant.runs)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def _note(table: AblationTable, variant: Variant) -> str:
+    base = table.variants[0]
+    same = variant is not base and variant.runs and set(variant.run_ids) == set(base.run_ids)
+    parts = [f"the same runs as {base.name}" if same else variant.changes]
+    parts += [f"failed: {reason}" for reason in dict.fromkeys(variant.failures)]
+    return "; ".join(filter(None, parts))
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        raise TypeError("a table has no mappings")
+    return "; ".join(map(str, value)) if isinstance(value, list) else value

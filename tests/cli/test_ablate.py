@@ -1,0 +1,104 @@
+"""`harness ablate` from the command line: plan, table, formats, failures, and wrong input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Harness
+from tests.jobs.fakes import Fake
+
+GRID = """
+about = "sizes"
+[changes."bad | one"]
+fake.layer.width = 9
+[changes.same]
+fake.size = 3
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A grid whose first row ranks the wrong way round, and whose second is the base."""
+    recommend = Fake._recommend
+
+    def turned(self: Fake, requests: Any, k: int, context: Any) -> Any:
+        lists = recommend(self, requests, self.n, context)
+        items = lists.items[:, ::-1] if self.config.layer.width == 9 else lists.items
+        return type(lists)(lists.users, items[:, :k], lists.scores[:, :k])
+
+    monkeypatch.setattr(Fake, "_recommend", turned)
+    (tmp_path / "g.toml").write_text(GRID)
+    return str(tmp_path / "g.toml")
+
+
+def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
+    asked = ("ablate", "fake", "-d", toy, "--grid", grid, "--seeds", "1,2")
+    shown = harness(*asked, "--plan")
+    assert shown.code == 0 and shown.out == "" and "bad | one: fake.layer.width=9 (seed 1 to be made" in shown.err
+    assert "6 runs on toy, 0 of them there already" in shown.err and not Path("results").exists()
+    done = harness(*asked)
+    assert done.code == 0 and "a library that prints" not in done.out, done.err
+    rows = {line.split("  ")[0].strip(): line for line in done.out.splitlines()}
+    assert "*" in rows["bad | one"] and "<0.001" in rows["bad | one"] and "the same runs as base" in rows["same"]
+    again = harness(*asked)
+    assert again.out == done.out and "6 of them there already" in again.err
+
+
+def test_formats_and_files(harness: Harness, toy: str, grid: str, tmp_path: Path) -> None:
+    asked = ("ablate", "fake", "-d", toy, "--grid", grid)
+    document = json.loads(harness(*asked, "--json").out)
+    base, bad, same = document["rows"]
+    assert base["difference"] is None and same["difference"] is None and document["metric"] == "ndcg@10"
+    assert bad["difference"] == pytest.approx(bad["ndcg@10"] - base["ndcg@10"]) and bad["significant"]
+    assert bad["p_corrected"] == bad["p"] and bad["low"] - 1e-9 <= bad["difference"] <= bad["high"] + 1e-9  # a family of one
+    rows = list(csv.DictReader(io.StringIO(harness(*asked, "--format", "csv").out)))
+    assert float(rows[1]["difference"]) == bad["difference"] and rows[1]["run_ids"] == bad["run_ids"][0]
+    assert r"| bad \| one | 1 |" in harness(*asked, "--format", "markdown").out
+    for form, said in (("latex", r"\toprule"), ("html", '<td class="left">bad | one</td>')):
+        path = tmp_path / f"t.{form}"
+        done = harness(*asked, "--format", form, "-o", str(path))
+        assert done.out == "" and said in path.read_text() and f"written to {path}" in done.err
+    by = json.loads(harness(*asked, "--json", "--metric", "mrr@10").out)
+    assert by["metric"] == "mrr@10" and set(by["rows"][0]) > {"mrr@10", "ndcg@10", "recall@10"}
+
+
+def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = Fake._fit
+
+    def some(self: Fake, *rest: Any) -> None:
+        if self.config.layer.width == 9:
+            raise RuntimeError("no memory")
+        fit(self, *rest)
+
+    monkeypatch.setattr(Fake, "_fit", some)
+    done = harness("ablate", "fake", "-d", toy, "--grid", grid)
+    assert done.code == 0 and "0 of 1" in done.out and "no memory" in done.out and "failed: bad | one" in done.err
+    monkeypatch.setattr(Fake, "failure", RuntimeError("never"))
+    monkeypatch.setattr(Fake, "_fit", fit)
+    none = harness("ablate", "fake", "-d", toy, "--grid", grid, "--seeds", "7")
+    assert none.code == 2 and "no run of this grid could be made: RuntimeError: never" in none.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("ablate fake -d toy", "fake has no grid of its own"),
+        ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
+        ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
+        ("ablate fake -d toy --scheduler x:1", "runs on a Dask cluster are not there yet"),
+        ("ablate fake -d toy --seeds 1,b", "'1,b' is no list of whole numbers"),
+        ("ablate fake -d toy --metric ndcg", "unknown metric 'ndcg'"),
+        ("ablate fake -d toy --format htm", "unknown format 'htm'"),
+        ("ablate fake --grid x.toml", "Missing option"),
+        ("ablate fake -d toy --workers 0", "Invalid value for '--workers'"),
+    ],
+)
+def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+    done = harness(*arguments.split())
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""

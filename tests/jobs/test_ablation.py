@@ -1,0 +1,194 @@
+"""Grids of runs: the same runs as `harness run` makes, failures that stop nothing, and several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import InputError
+from harness.jobs import workers
+from harness.jobs.ablation import Ablation, ablation
+from harness.jobs.execute import execute
+from harness.jobs.job import RunOptions, plan
+from harness.jobs.workers import Manner, conduct
+from harness.store.runs import Store
+from tests.jobs.fakes import Fake, FakeConfig
+
+TEXT = """
+[changes.wide]
+fake.layer.width = 9
+[changes.small]
+fake.size = 2
+"""
+
+
+class Silent:
+    def __enter__(self) -> Any:
+        from harness.protocol.context import SilentReporter
+
+        return SilentReporter()
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+
+def planned(tmp_path: Path, toy: str, store: Store, text: str = TEXT, model: str = "fake", **options: Any) -> Ablation:
+    (tmp_path / "g.toml").write_text(text)
+    return ablation(model, str(tmp_path / "g.toml"), RunOptions(dataset=toy, **options), store)
+
+
+def states(made: Ablation) -> list[tuple[str, int, str]]:
+    return [(slot.cell, slot.seed, slot.state) for slot in made.slots]
+
+
+def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store) -> None:
+    (job,) = plan("fake", RunOptions(dataset=toy, seeds=(2,), sets=("fake.rate=0.3", "fake.size=2")))
+    there = execute(job, store).record.run_id
+    made = planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",))
+    assert states(made) == [
+        ("base", 1, "new"), ("base", 2, "new"), ("wide", 1, "new"), ("wide", 2, "new"), ("small", 1, "new"),
+        ("small", 2, "complete"),
+    ]  # fmt: skip
+    assert made.slots[5].run_id == there and len(Fake.resumed) == 1
+    conduct(made, Manner(), Silent)
+    assert {state for _, _, state in states(made)} == {"complete"} and len(Fake.resumed) == 6
+    assert all(made.stored(slot) for slot in made.slots) and len({slot.run_id for slot in made.slots}) == 6
+    kept = json.loads(made.path.read_text())
+    assert [run["state"] for run in kept["runs"]] == ["complete"] * 6 and kept["rows"][1]["name"] == "wide"
+    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), Manner(), Silent)
+    assert len(Fake.resumed) == 6, "nothing is made twice"
+    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), Manner(fresh=True), Silent)
+    assert len(Fake.resumed) == 12
+
+
+def test_a_row_wins_over_set_and_set_over_the_grids_settings(tmp_path: Path, toy: str, store: Store) -> None:
+    text = 'settings = { "fake.size" = 5, "fake.rate" = 0.7 }\n' + TEXT
+    made = planned(tmp_path, toy, store, text, sets=("fake.size=6",))
+    found = {slot.cell: job.settings.model for slot in made.slots if (job := made.job(slot)) is not None}
+    sizes = {cell: model.size for cell, model in found.items() if isinstance(model, FakeConfig)}
+    assert sizes == {"base": 6, "wide": 6, "small": 2}
+    assert {model.rate for model in found.values() if isinstance(model, FakeConfig)} == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[changes.a]\nfake.sise = 2", "g.toml, a: fake.sise=2: unknown setting 'fake.sise'; did you mean size?"),
+        ("[changes.a]\nfake.size = 0", "g.toml, a: fake.size=0: fake.size is 0"),
+        ("[changes.a]\nfeke.size = 1", "unknown section 'feke'; did you mean fake?"),
+        ("settings = { 'fake.sise' = 1 }\n" + TEXT, "g.toml, settings: fake.sise=1: unknown setting"),
+    ],
+)
+def test_wrong_settings_stop_everything_before_it_starts(
+    tmp_path: Path, toy: str, store: Store, text: str, said: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        planned(tmp_path, toy, store, TEXT + text if text.startswith("[") else text)
+    assert said in str(raised.value) and not store.runs.exists() and Fake.resumed == []
+
+
+def test_a_failed_row_is_a_reason_and_stops_nothing(
+    tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = Fake._fit
+
+    def some(self: Fake, *rest: Any) -> None:
+        if self.config.layer.width == 9:
+            raise RuntimeError("out of\nmemory")
+        fit(self, *rest)
+
+    monkeypatch.setattr(Fake, "_fit", some)
+    said: list[str] = []
+    made = planned(tmp_path, toy, store)
+    conduct(made, Manner(note=said.append), Silent)
+    assert [state for _, _, state in states(made)] == ["complete", "failed", "complete"]
+    kept = json.loads(made.path.read_text())["runs"][1]
+    assert kept["reason"] == "RuntimeError: out of memory" and "Traceback" in kept["trace"]
+    assert "failed: wide, seed 1: RuntimeError: out of memory" in said
+    monkeypatch.setattr(Fake, "_fit", fit)
+    again = planned(tmp_path, toy, store)
+    assert again.path == made.path and [state for _, _, state in states(again)][1] == "unfinished"
+    conduct(again, Manner(), Silent)
+    assert [state for _, _, state in states(again)] == ["complete"] * 3 and len(Fake.resumed) == 3
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = plan("fake", RunOptions(dataset=toy))
+    execute(job, store)
+    monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
+    made = planned(tmp_path, toy, store)
+    with pytest.raises(KeyboardInterrupt):
+        conduct(made, Manner(), Silent)
+    monkeypatch.setattr(Fake, "failure", None)
+    again = planned(tmp_path, toy, store)
+    assert [state for _, _, state in states(again)] == ["complete", "unfinished", "new"]
+    conduct(again, Manner(), Silent)
+    assert [state for _, _, state in states(again)] == ["complete"] * 3 and Fake.resumed == [False, False, True, False]
+
+
+def test_equal_rows_are_made_once(tmp_path: Path, toy: str, store: Store) -> None:
+    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
+    conduct(made, Manner(fresh=True), Silent)
+    assert [state for _, _, state in states(made)] == ["complete"] * 3 and len(Fake.resumed) == 2
+
+
+def test_a_row_takes_what_the_base_measured(tmp_path: Path, toy: str, store: Store) -> None:
+    text = '[changes.a]\nfake.rate.from_base = "details.model.width"\n[changes.b]\nfake.rate.from_base = "nothing"\n'
+    made = planned(tmp_path, toy, store, text, seeds=(1, 2))
+    assert [state for _, _, state in states(made)] == ["new", "new", *["waits"] * 4]
+    conduct(made, Manner(), Silent)
+    assert [state for _, _, state in states(made)] == ["complete"] * 4 + ["failed"] * 2
+    assert "no number at nothing" in made.slots[4].reason
+    again = planned(tmp_path, toy, store, text, seeds=(1, 2))
+    assert [state for _, _, state in states(again)] == ["complete"] * 4 + ["waits"] * 2
+    assert again.slots[2].run_id == made.slots[2].run_id and again.slots[2].state == "complete"
+    job = made.job(made.slots[2])
+    assert job is not None and isinstance(job.settings.model, FakeConfig) and job.settings.model.rate == 4.0
+
+
+def test_two_processes_give_the_same_runs(tmp_path: Path, toy: str, store: Store) -> None:
+    text = "[product]\nitemknn.neighbours = [3, 4]\n"
+    made = planned(tmp_path, toy, store, text, "itemknn")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    conduct(made, Manner(workers=2), Silent)
+    assert [state for _, _, state in states(made)] == ["complete"] * 3 and os.environ.get("OMP_NUM_THREADS") == threads
+    alone = Store(tmp_path / "alone")
+    other = planned(tmp_path, toy, alone, text, "itemknn")
+    conduct(other, Manner(), Silent)
+    for one, two in zip(made.slots, other.slots, strict=True):
+        a, b = made.stored(one), other.stored(two)
+        assert a is not None and b is not None and a.record.metrics == b.record.metrics and one.run_id == two.run_id
+
+
+class Dies(Fake):
+    """Its process is killed, the first time only."""
+
+    def _fit(self, *rest: Any) -> None:
+        mark = Path(os.environ["HARNESS_HOME"]) / f"died-{self.config.size}"
+        if self.config.size > 3 and not (self.config.size == 4 and mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), 9)
+        super()._fit(*rest)
+
+
+def test_a_killed_process_is_started_again_once(
+    tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from harness.registry import MODELS
+    from tests.folders import FAKE
+
+    dies = replace(FAKE, name="dies", target="tests.jobs.test_ablation:Dies")
+    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, dies))
+    said: list[str] = []
+    made = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
+    conduct(made, Manner(workers=2, note=said.append), Silent)
+    assert [state for _, _, state in states(made)] == ["complete", "complete", "failed"]
+    assert made.slots[2].reason == "its process ended with code -9"
+    assert said.count("killed, made again: size=4, seed 1") == said.count("killed, made again: size=5, seed 1") == 1
+    assert workers.TRIES == 2
