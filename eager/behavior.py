@@ -32,6 +32,7 @@ from harness.seeding import derive_seed, generator
 
 VERSION = "behavior/2"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
+SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
 
 
@@ -74,7 +75,8 @@ def train(
     per_epoch = max(1, -(-len(model.windows(rows, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.05)
+    whole = max(steps, SHORTEST)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=whole, pct_start=0.05)
     with context.stage("behaviour vectors", steps) as stage:
         for epoch in range(config.epochs):
             rng = generator(context.seed, "behavior", epoch)

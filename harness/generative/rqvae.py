@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional
 
@@ -28,7 +29,7 @@ FINEST = 0.003  # the least entropy: below it exp(-2 / entropy) leaves the range
 
 class RQVAEConfig(BaseModel):
     """Defaults are LC-Rec's but for the encoder's widths (2048, 1024, 512, 256, 128, 64 there, for 4,096 dimensions),
-    the passes (10,000 there) and the guard against dead codes."""
+    the passes (10,000 there), the guard against dead codes, and how items that share a code are separated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +46,11 @@ class RQVAEConfig(BaseModel):
     clip: float = Field(default=1.0, gt=0)
     sinkhorn: float = Field(default=0.003, ge=0, description="entropy of the last level's uniform mapping; 0: none")
     iterations: int = Field(default=50, ge=1, description="of a mapping")
-    rounds: int = Field(default=20, ge=0, description="of separating items that share a code, at most")
+    separate: Literal["assignment", "sinkhorn", "none"] = Field(
+        default="assignment",
+        description="items that share a code: the others take free codes of the prefix; LC-Rec's rounds; left as they are",
+    )
+    rounds: int = Field(default=20, ge=0, description="of separate=sinkhorn, at most")
     revive: bool = Field(default=True, description="move unused codes onto residuals after each pass")
 
 
@@ -151,7 +156,9 @@ def rqvae_codes(
     loss = _train(model, points, generator, context)
     digits, left = model.nearest(points)
     first = _shared(digits)
-    rounds = _separate(model, digits, left) if config.sinkhorn > 0 else 0
+    rounds = {"none": lambda *given: 0, "sinkhorn": _separate, "assignment": _assign}[config.separate](
+        model, digits, left
+    )
     return RQCodes(
         digits.cpu().numpy(), loss, float(first.float().mean()), float(_shared(digits).float().mean()), rounds
     )
@@ -195,13 +202,37 @@ def _separate(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
     for number in range(model.config.rounds):
         if not _shared(digits).any():
             return number
-        _, group = torch.unique(digits, dim=0, return_inverse=True)
-        order = torch.argsort(group, stable=True)
-        for members in order.split(torch.bincount(group).tolist()):
+        for members in _groups(digits):
             if len(members) > 1:
                 distances = torch.cdist(left[members], model.books[-1]).square().detach()
                 digits[members, -1] = model.spread(distances)
     return model.config.rounds
+
+
+def _assign(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
+    """One round in which, prefix by prefix, the nearest item keeps a shared code and the others take free codes at the
+    least sum of distances: unique as long as no prefix has more items than the last level has codes."""
+    if not _shared(digits).any():
+        return 0
+    for members in _groups(digits[:, :-1]):
+        distances = torch.cdist(left[members], model.books[-1]).square().detach().double().cpu().numpy()
+        held = digits[members, -1].cpu().numpy()
+        nearest = np.lexsort((distances[np.arange(len(held)), held], held))
+        keeps = nearest[np.unique(held[nearest], return_index=True)[1]]
+        movers = np.setdiff1d(np.arange(len(held)), keeps)
+        free = np.setdiff1d(np.arange(distances.shape[1]), held)
+        if len(movers) and len(free):
+            who, what = linear_sum_assignment(distances[np.ix_(movers, free)])
+            digits[members[movers[who]], -1] = torch.from_numpy(free[what]).to(digits.device)
+    return 1
+
+
+def _groups(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The items of each distinct row of `rows` (n, levels)."""
+    if not rows.shape[1]:
+        return (torch.arange(len(rows), device=rows.device),)
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    return torch.argsort(group, stable=True).split(torch.bincount(group).tolist())
 
 
 def _shared(digits: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,20 +109,8 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
         folder.checkpoint.mkdir(exist_ok=True)
     log = EventLog(folder.log)
     recommender = job.recommender()
-    context = RunContext(
-        seed=job.seed,
-        cache=home() / "artefacts",
-        device=job.device,
-        checkpoint=folder.checkpoint,
-        keep=folder.path,
-        validation=Validation(
-            split.valid.requests,
-            lambda predictions: _judge(predictions, split.valid, protocol),
-            mark=fingerprint(split.valid.targets.items),
-        ),
-        reporter=RunReporter(log, reporter),
-        validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,
-    )
+    context = context_of(job, split, RunReporter(log, reporter))
+    context = replace(context, checkpoint=folder.checkpoint, keep=folder.path)
     reset_device_memory(job.device)
     try:
         with MemoryWatch() as memory:
@@ -167,6 +155,22 @@ def _held_out(fold: Fold, n_users: int) -> np.ndarray:
     items = np.full(n_users, -1, dtype=np.int64)
     items[fold.targets.users] = fold.targets.items
     return items
+
+
+def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
+    """What a job's model is given besides its data; it keeps nothing."""
+    return RunContext(
+        seed=job.seed,
+        cache=home() / "artefacts",
+        device=job.device,
+        validation=Validation(
+            split.valid.requests,
+            lambda predictions: _judge(predictions, split.valid, split.protocol),
+            mark=fingerprint(split.valid.targets.items),
+        ),
+        reporter=reporter,
+        validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,
+    )
 
 
 def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:

@@ -1,0 +1,96 @@
+"""`harness index build` and `harness index inspect`: item codes as an index file, and how healthy they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import AsJson, Dataset, Protocol, Sets
+from harness.cli.output import note, print_json, print_table, stdout_kept
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(help="Item codes as an index file, and how healthy they are.")
+    group.callback(invoke_without_command=True)(_help)
+    group.command()(build)
+    group.command()(inspect)
+    app.add_typer(group, name="index")
+
+
+def _help(context: typer.Context) -> None:
+    """Item codes as an index file, and how healthy they are."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def build(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the index file is written.")],
+    model: Annotated[str, typer.Option(help="The model whose codes are made.")] = "eager-llm",
+    seed: Annotated[int, typer.Option(help="The seed of vectors and codes.")] = 1,
+    profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
+    sets: Sets = None,
+    protocol: Protocol = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the codes that a run with these settings and this seed has, and write them as {item: [token, …]}.
+
+    What they were made from is kept beside the file, and checked where the file is used (eager.index.kind=file).
+    """
+    from harness.cli.progress import reporter
+    from harness.generative.inspection import inspect as look
+    from harness.jobs.indices import build_index, check_writable
+    from harness.jobs.job import RunOptions
+
+    check_writable(out)
+    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol)
+    with stdout_kept(), reporter() as shown:
+        built = build_index(model, options, shown)
+    built.index.write(out, built.split.train)
+    found = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
+    _show({"dataset": built.dataset.name, "path": str(out), **found}, as_json=as_json)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An index file, {item: [token, …]}.")],
+    dataset: Dataset,
+    as_json: AsJson = False,
+) -> None:
+    """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
+    from harness.generative.codes import CodeTable
+    from harness.generative.inspection import inspect as look
+    from harness.jobs.indices import load_split
+    from harness.protocol.provenance import read_provenance
+
+    loaded, split = load_split(dataset)
+    found = look(CodeTable.read(file, loaded.items), split.test.targets.items)
+    _show({"dataset": loaded.name, "path": str(file), **found, **read_provenance(file).model_dump()}, as_json=as_json)
+
+
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
+    from harness.generative.inspection import warnings
+
+    if as_json:
+        print_json(found)
+    else:
+        shown = {key: value for key, value in found.items() if not isinstance(value, (list, dict)) and value != ""}
+        rows = [{"what": key.replace("_", " "), "value": _text(value)} for key, value in shown.items()]
+        print_table(rows, {"what": "index", "value": ""})
+        levels = [
+            {"level": number, **level, **{f"fanout {key}": value for key, value in level["fanout"].items()}}
+            for number, level in enumerate(found["levels"], start=1)
+        ]
+        for level in levels:
+            level["entropy"], level["fanout mean"] = f"{level['entropy']:.3f}", f"{level['fanout mean']:.1f}"
+        names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
+        print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
+    for line in warnings(found):
+        note(f"warning: {line}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

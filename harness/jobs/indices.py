@@ -1,0 +1,57 @@
+"""Item indices on their own: the codes that a run would train on, built without training the run's model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.dataset import Dataset
+from harness.data.load import load_dataset
+from harness.errors import InputError
+from harness.jobs.execute import context_of
+from harness.jobs.job import RunOptions, plan
+from harness.protocol.context import Reporter, SilentReporter
+from harness.protocol.split import Split, split
+from harness.registry import model_entries
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltIndex:
+    """`index` is what the model's `item_codes` gave: it has a code `table`, its `record()`, and can `write` itself."""
+
+    dataset: Dataset
+    split: Split
+    index: Any
+
+
+def build_index(model: str, options: RunOptions, reporter: Reporter | None = None) -> BuiltIndex:
+    """The index that `model` would make with these options and the first of their seeds.
+
+    Raises `InputError` for a model that makes no item codes, and for whatever is wrong with the options or the data.
+    """
+    job = plan(model, options)[0]
+    recommender = job.recommender()
+    make = getattr(recommender, "item_codes", None)
+    if make is None:
+        able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
+        raise InputError(f"{model} makes no item codes", where="--model", mend=f"choose {' or '.join(able)}")
+    dataset = load_dataset(job.dataset, job.order)
+    made = split(dataset, job.settings.protocol)
+    context = context_of(job, made, reporter or SilentReporter())
+    return BuiltIndex(dataset, made, make(made.train, context))
+
+
+def load_split(dataset: str) -> tuple[Dataset, Split]:
+    """A data set under the default protocol: an index file is held against its catalogue and its test targets."""
+    (job,) = plan("mostpop", RunOptions(dataset=dataset))
+    loaded = load_dataset(job.dataset, job.order)
+    return loaded, split(loaded, job.settings.protocol)
+
+
+def check_writable(path: Path) -> None:
+    """Raises `InputError` where no file can be written at `path`; asked before anything is computed."""
+    if path.is_dir():
+        raise InputError("a folder, where a file is to be written", where=str(path), mend="name a file in it")
+    if not path.parent.is_dir():
+        raise InputError("no such folder", where=str(path.parent), mend="make it first")
