@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,3 +36,15 @@ def test_collisions_and_dead_levels_are_warned_of() -> None:
     clean = CodeTable(np.array([[0, 0], [0, 1], [0, 2]]), (2, 4))
     assert warnings(inspect(clean)) == ["level 1 has the same token for all items: it says nothing"]
     assert warnings(inspect(CodeTable(np.array([[0], [1]]), (2,)))) == []
+
+
+@pytest.mark.realdata
+def test_the_published_index_of_instruments() -> None:
+    """LETTER's index of Amazon Instruments: 23 shared codes, 48 items in them."""
+    folder = Path(__file__).parents[3] / "shared" / "data" / "instruments"
+    if not folder.is_dir():
+        pytest.skip("no real data here")
+    items = list(json.loads((folder / "instruments.index.json").read_text()))
+    found = inspect(CodeTable.read(folder / "instruments.index.json", items))
+    assert (found["items"], found["codes"], found["groups"], found["biggest_group"]) == (9922, 9897, 23, 3)
+    assert found["collision_rate"] == pytest.approx(48 / 9922) and warnings(found) == []
