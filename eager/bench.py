@@ -88,6 +88,8 @@ class TrainingBench:
                 value = loss() * share
             value.backward()
             whole += float(value.detach())
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
         named = self.model.named_parameters()
         return Step(whole, {name: p.grad for name, p in named if p.grad is not None})
 

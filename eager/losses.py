@@ -42,7 +42,8 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """Computes losses of one model on one device; without `contrast` the term is left out."""
+    """Computes losses of one model on one device; without `contrast` the term is left out. The summary state of a
+    response is the one at its last token; of a code that is the code's last, whether or not its end is said too."""
 
     model: CodeLM
     prompts: Prompts
@@ -93,22 +94,20 @@ class Losses:
                 yield Sample(prompt + response, [IGNORED] * len(prompt) + response, int(window[place]))
 
     def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
-        places, labels, ends, items = [], [], [], []
+        places, labels, ends = [], [], []
         for sample, begin in zip(samples, begins, strict=True):
             own = np.asarray(sample.labels)
             said = np.flatnonzero(own != IGNORED)
             places.append(begin + said - 1)
             labels.append(own[said])
-            ends.append(begin + said[-1])
-            items.append(NO_ITEM if sample.item is None else sample.item)
             if sample.item is not None:
-                end = begin + np.flatnonzero(own >= self.model.vocabulary)[-1]  # of the code, were there more behind it
-                ends[-1] = end
+                said = said[own[said] >= self.model.vocabulary]  # the response ends with its code, were there more
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
-                    places.append(np.array([end]))
+                    places.append(begin + said[-1:])
                     labels.append(np.array([self.model.eos]))
-        whole = np.concatenate(places), np.concatenate(labels)
-        return Targets(*whole, np.array(ends, np.int64), np.array(items, np.int64))
+            ends.append(begin + said[-1])
+        items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
+        return Targets(np.concatenate(places), np.concatenate(labels), np.array(ends), np.array(items))
 
     def _cost(self, read: Read, targets: Targets, drawn: np.ndarray) -> torch.Tensor:
         if self.normalise == "vocabulary":

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="The engine against the usual way: paired in one run, equality asserted.")
     group.callback(invoke_without_command=True)(_help)
-    for command in (decode, train, index, metrics):
+    for command in (decode, train, index, metrics, scale):
         group.command()(command)
     app.add_typer(group, name="bench")
 
@@ -104,6 +104,34 @@ def metrics(
     from harness.bench.paired import Options
 
     _measure("metrics", Options(users=users, items=items, rounds=rounds, seed=seed), as_json)
+
+
+def scale(
+    users: Annotated[list[int] | None, typer.Option("--users", min=100, help="Repeatable.")] = None,
+    items: Annotated[int, typer.Option("--items", min=100, help="Items of the catalogue.")] = 100_000,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Time and memory of mostpop and markov at growing numbers of users (10,000 and 100,000 unless given)."""
+    from harness.bench.scale import SIZES, measure
+
+    with stdout_kept():
+        found = measure(users or SIZES, items, seed)
+    if as_json:
+        print_json({"benchmark": "scale", "sizes": found})
+        return
+    rows = [
+        {
+            **size,
+            **{name: f"{size[name]['seconds']:.1f}" for name in ("mostpop", "markov")},
+            "split_seconds": f"{size['split_seconds']:.1f}",
+            "seconds": f"{size['seconds']:.1f}",
+            "peak_memory_mb": f"{size['peak_memory_mb']:.0f}",
+        }
+        for size in found
+    ]
+    seconds = {"split_seconds": "split s", "mostpop": "mostpop s", "markov": "markov s", "seconds": "in all s"}
+    print_table(rows, {"users": "users", "interactions": "interactions", **seconds, "peak_memory_mb": "MiB"})
 
 
 def _measure(name: str, options: Options, as_json: bool) -> None:

@@ -1,0 +1,105 @@
+"""`harness bench scale`: what popularity and first-order Markov cost at growing numbers of users, evaluation included.
+
+Each size runs in a process of its own, so that its peak memory is its own: histories are drawn, split and
+fingerprinted, both models are fitted and rank both folds, the lists are audited and measured. Nothing is compared; it
+shows whether time and memory grow in proportion.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset
+from harness.data.ragged import Ragged
+from harness.seeding import generator
+
+SIZES = (10_000, 100_000)
+CATALOGUE = 100_000
+MODELS = ("mostpop", "markov")
+SHORTEST, MEAN, LONGEST = 5, 8, 100  # interactions of a user, about as in Amazon's 5-core sets
+
+
+def drawn(users: int, items: int, seed: int) -> Dataset:
+    """Users with a long tail of lengths (8 interactions in the mean), over items of falling popularity."""
+    rng = generator(seed, "bench", "scale")
+    lengths = np.minimum(SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), users), LONGEST)
+    values = (items * rng.random(int(lengths.sum())) ** 3).astype(np.int64)
+    rows = Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))
+    return Dataset("drawn", tuple(f"u{n}" for n in range(users)), tuple(f"i{n}" for n in range(items)), rows)
+
+
+def measure(sizes: Sequence[int], items: int = CATALOGUE, seed: int = 1) -> list[dict[str, Any]]:
+    """One document a size: users, interactions, seconds by stage and in all, peak memory in MiB, metrics."""
+    code = "import sys; from harness.bench.scale import child; child(*map(int, sys.argv[1:]))"
+    found = []
+    for users in sizes:
+        command = [sys.executable, "-c", code, str(users), str(items), str(seed)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    return found
+
+
+def child(users: int, items: int, seed: int) -> None:
+    """One size, in this process; prints its document."""
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss in a MiB
+    document = one_size(drawn(users, items, seed), seed)
+    document["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    print(json.dumps(document))
+
+
+def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
+    """Split, then each model from fitting to metrics."""
+    from harness.protocol.protocol import Protocol
+    from harness.protocol.split import split
+
+    begun = time.perf_counter()
+    cut = split(dataset, Protocol())
+    document: dict[str, Any] = {
+        "users": len(dataset.users),
+        "items": len(dataset.items),
+        "interactions": dataset.interactions,
+        "split_seconds": time.perf_counter() - begun,
+    }
+    for name in MODELS:
+        document[name] = _model(name, cut, seed)
+    document["seconds"] = document["split_seconds"] + sum(document[name]["seconds"] for name in MODELS)
+    return document
+
+
+def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
+    from harness.evaluation.integrity import audit
+    from harness.evaluation.metrics import measure as score
+    from harness.protocol.context import RunContext
+    from harness.protocol.protocol import DEPTH
+    from harness.registry import model_entry
+
+    seconds = {"fit": 0.0, "recommend": 0.0, "audit": 0.0, "measure": 0.0}
+
+    def timed(stage: str, work: Any) -> Any:
+        begun = time.perf_counter()
+        made = work()
+        seconds[stage] += time.perf_counter() - begun
+        return made
+
+    chosen = model_entry(name).load()
+    model: Any = chosen(chosen.config_class())
+    metrics = {}
+    with tempfile.TemporaryDirectory() as folder:
+        context = RunContext(seed, Path(folder))
+        timed("fit", lambda: model.fit(cut.train, context))
+        for fold in (cut.valid, cut.test):
+            lists = timed("recommend", lambda fold=fold: model.recommend(fold.requests, DEPTH, context))
+            timed("audit", lambda fold=fold, lists=lists: audit(lists, fold.requests, DEPTH, cut.train.n_items))
+            metrics = timed("measure", lambda fold=fold, lists=lists: score(lists, fold.targets))
+    return {"seconds": sum(seconds.values()), "stages": seconds, "recall@10": metrics["recall@10"]}

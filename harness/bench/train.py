@@ -1,0 +1,140 @@
+"""`harness bench train`: all next items of a user in one pass, against one sample a next item.
+
+The usual way makes a sample of every next item, with its whole prompt, sorts samples by length and takes a batch of
+them at a time. Both sides compute the loss and the gradients of the same targets with the same model and prompts; an
+optimiser's step, the same for both, is left out. Before that the logits of every response token are compared, and the
+gradients that were timed are compared tensor by tensor. With `-d` histories are those of a data set, else drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from harness.bench.machine import gemm_rate
+from harness.bench.paired import Options, Outcome, Paired, Side, paired
+from harness.errors import InputError
+from harness.generative.tuning import best_precision
+from harness.home import home
+from harness.protocol.context import RunContext
+from harness.seeding import generator
+
+SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
+CASES = {8: 8, 20: 4}  # items a user → users
+BATCH = 32  # samples that the usual way computes at once
+CATALOGUE = 10_000
+LOGITS, GRADIENTS = 1e-3, 1e-4  # differences that still count as equal, the second relative
+
+
+def measure(options: Options) -> Outcome:
+    """`--items` (of a user; both 8 and 20 where it is not given), `--users`, `--layers`, `--batch`, `-d`."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cases = CASES if options.items is None else {options.items: CASES.get(options.items, 4)}
+    if min(cases) < 2:
+        raise InputError("a user with one item has no next item", where="--items", mend="give 2 or more")
+    histories = {items: _histories(options, items, options.users or users) for items, users in cases.items()}
+    n_items = max(CATALOGUE, 1 + max(int(row.max()) for rows in histories.values() for row in rows))
+    bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, RunContext(options.seed, _cache(), device))
+    found = {items: _case(bench, rows, options) for items, rows in histories.items()}
+    first = next(iter(found))
+    parts: dict[str, Any] = {f"{items} items": found[items][1] for items in found}
+    settings = {
+        "items": list(cases),
+        "users": [len(rows) for rows in histories.values()],
+        "layers": options.layers or "all",
+        "batch": options.batch or BATCH,
+        "dataset": options.dataset or "drawn",
+        "precision": "float32",
+        "seed": options.seed,
+    }
+    same = all(part["identical"] for part in parts.values())
+    checks = {name: part.pop("checks") for name, part in parts.items()}
+    return Outcome("train", f"next items of users with {first} items", same, found[first][0], settings, checks, parts)
+
+
+def _cache() -> Any:
+    folder = home() / "artefacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
+    """`users` sequences of `items` items: the first so many of users who have them, or drawn with a long tail."""
+    rng = generator(options.seed, "bench", "histories", items)
+    if options.dataset is None:
+        chances = 1 / (10 + np.arange(CATALOGUE))
+        return [rng.choice(CATALOGUE, items, replace=False, p=chances / chances.sum()) for _ in range(users)]
+    from harness.data.load import load_dataset
+
+    dataset = load_dataset(options.dataset)
+    long = np.flatnonzero(dataset.sequences.lengths >= items)
+    if len(long) < users:
+        raise InputError(
+            f"{len(long)} users have {items} items, {users} are asked for",
+            where=dataset.name,
+            mend="give fewer --users or --items",
+        )
+    return [dataset.sequences[int(user)][:items] for user in rng.choice(long, users, replace=False)]
+
+
+def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Paired, dict[str, Any]]:
+    """The timings in float32, and what is said of them; bfloat16 beside them where the machine computes in it."""
+    batch = options.batch or BATCH
+    work = bench.training(histories, batch, "float32")
+    logits = _largest_difference(work)
+    timed = _timed(work, options.rounds)
+    gradients = _gradient_differences(*(side.gradients for side in timed.made))
+    same = logits <= LOGITS and gradients["worst_tensor"] <= GRADIENTS
+    rate = gemm_rate() if bench.device == "cpu" else None
+    operations = 6 * work.weights * work.tokens["shared"]
+    said: dict[str, Any] = {
+        "identical": same,
+        "ratio": timed.ratio,
+        "samples": work.samples,
+        "tokens": work.tokens,
+        "samples_per_second": {"ours": timed.ours.per_second, "reference": timed.reference.per_second},
+        "operations": operations,
+        "gemm_per_second": rate,
+        "floor_seconds": None if rate is None else operations / rate,
+        "seconds": timed.ours.median,
+        "checks": {"logits": logits, "gradients": gradients, "losses": [side.loss for side in timed.made]},
+    }
+    if best_precision(bench.device) == "bfloat16":
+        half = _timed(bench.training(histories, batch, "bfloat16"), options.rounds)
+        differences = _gradient_differences(*(side.gradients for side in half.made))
+        said["bfloat16"] = {
+            "ratio": half.ratio,
+            "samples_per_second": {"ours": half.ours.per_second, "reference": half.reference.per_second},
+            "gradients": differences,
+        }
+    return timed, said
+
+
+def _timed(work: Any, rounds: int) -> Paired:
+    work.shared()  # the first pass allocates; the usual way has been through its logits
+    ours, usual = Side("one pass a user", work.shared, work.samples), Side("a sample each", work.plain, work.samples)
+    return paired(ours, usual, rounds=rounds, warm=False)
+
+
+def _largest_difference(work: Any) -> float:
+    """Over all logits of the vocabulary, text and codes, at every response token."""
+    ours, usual = work.states()
+    pieces = zip(ours.split(64), usual.split(64), strict=True)
+    return max(float((work.logits(one) - work.logits(other)).abs().max()) for one, other in pieces)
+
+
+def _gradient_differences(ours: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, float]:
+    """Norms of differences relative to the usual way's gradients: over everything, and of the worst tensor."""
+    if set(ours) != set(usual):
+        raise AssertionError("the two ways train different parameters")
+    parts = [(float((ours[name] - usual[name]).norm()), float(usual[name].norm())) for name in usual]
+    off, size = np.array(parts).T
+    return {
+        "all": float(np.linalg.norm(off) / np.linalg.norm(size)),
+        "worst_tensor": float((off / np.maximum(size, 1e-12)).max()),
+    }
