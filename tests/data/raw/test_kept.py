@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.generate_amazon2018 import Size, write
 from harness.data import library
 from harness.data.catalogue import catalogue_entries
+from harness.data.download import RemoteFile
 from harness.data.load import load_dataset
 from harness.data.raw.catalogue import named_sets
 from harness.data.raw.prepare import Request, prepare
@@ -104,6 +106,25 @@ def test_the_story(tmp_path: Path) -> None:
     line = story["published"][0]
     assert (line["what"], line["published"], line["here"], line["difference"]) == ("users", 24772, 5, -24767)
     assert str(tmp_path) not in json.dumps(story)  # no path of this machine
+
+
+def test_without_raw_files_they_are_fetched_once(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RemoteFile] = []
+    public = files.set_2018(tmp_path / "public")
+
+    def fetch(file: RemoteFile, folder: Path, progress: object) -> Path:
+        asked.append(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(public / file.name, folder / file.name))
+
+    monkeypatch.setattr("harness.data.raw.files.fetch", fetch)
+    fingerprint = prepare(Request("instruments")).kept.fingerprint
+    assert [file.name for file in asked] == ["Musical_Instruments.csv", "meta_Musical_Instruments.json.gz"]
+    assert all(len(file.urls) > 1 and url.endswith(file.name) for file in asked for url in file.urls)
+    held = own_home / "raw/amazon2018"  # where --raw finds them too
+    assert prepare(Request("instruments", held)).kept.fingerprint == fingerprint
 
 
 def test_ties_are_counted(tmp_path: Path) -> None:
