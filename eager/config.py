@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from eager.behavior_config import LEAK, BehaviorConfig
 from eager.index import index_file, needed_sources
 from eager.index_config import IndexConfig, Source
+from eager.paper import PAPER
 from eager.semantic import SemanticConfig
 from eager.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
@@ -196,6 +197,7 @@ class EagerConfig(ModelConfig):
             "annealing": {"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
         },
         "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "index": {"k": 256}},
+        "paper": PAPER,
     }
 
     def resolved(self, device: str) -> EagerConfig:

@@ -19,6 +19,7 @@ from eager.behavior import behavior_vectors
 from eager.comprehension import Asked, Comprehension, asked_items
 from eager.config import EagerConfig
 from eager.contrast import Contrast
+from eager.estimate import estimate
 from eager.held_out import held_out_items
 from eager.index import ItemIndex, Vectors, build_index, check_index, code_directions, needed_sources
 from eager.index_config import Source
@@ -116,6 +117,9 @@ class EagerLLM(Recommender[EagerConfig]):
     def size(self) -> ModelSize:
         trained = [stage["trainable_parameters"] for stage in self._record["stages"].values() if stage]
         return ModelSize(sum(p.numel() for p in self.model.parameters()), max(trained))
+
+    def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
+        return estimate(self.config, data, device)
 
     def record(self) -> dict[str, Any]:
         return self._record

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import typer
 
-from harness.cli.options import AsJson
+from harness.cli.options import AsJson, MaybeDataset, Sets
 from harness.cli.output import print_json, print_table
 
 
@@ -13,13 +15,26 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Show devices, memory, packages, data sets and backbones, and how to mend what is missing."""
-    from harness.jobs.doctor import examine
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="Estimate the memory and time that this profile needs here.")
+    ] = None,
+    dataset: MaybeDataset = None,
+    model: Annotated[str, typer.Option(help="The model whose profile is meant.")] = "eager-llm",
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show devices, memory, packages, data sets and backbones, and how to mend what is missing.
 
+    With --profile: an estimate of what a run needs, from shapes alone; with -d of its time too.
+    """
+    from harness.jobs.doctor import examine
+    from harness.jobs.estimate import estimate
+
+    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()))
     found = examine()
     if as_json:
-        print_json(found)
+        print_json(found if needed is None else {**found, "estimate": needed})
         return
     machine = {**found["machine"], **{f"device {device['name']}": device["detail"] for device in found["devices"]}}
     print_table([{"what": key, "value": value} for key, value in machine.items()], {"what": "machine", "value": ""})
@@ -27,3 +42,27 @@ def doctor(as_json: AsJson = False) -> None:
     print_table(found["packages"], columns)
     for kind in ("datasets", "backbones"):
         print_table(found[kind], {"name": kind, "ok": "ready", "mend": "mend"})
+    if needed is not None:
+        _print_estimate(needed)
+
+
+def _print_estimate(needed: dict[str, Any]) -> None:
+    speed = f"{needed['flops_per_second'] / 1e12:.2f} TFLOP/s"
+    said = {
+        "model": f"{needed['model']}, profile {needed['profile']}, {needed['backbone']}",
+        "parameters": f"{needed['parameters'] / 1e6:,.0f} million",
+        "speed": f"{speed} on {needed['device']}, {needed['precision']}, measured",
+    }
+    print_table([{"what": key, "value": value} for key, value in said.items()], {"what": "estimate", "value": ""})
+    parts = ("weights", "gradients", "moments", "activations", "total")
+    rows = [
+        {
+            "stage": stage["stage"],
+            "trained": f"{stage['trained'] / 1e6:,.1f}",
+            **{part: round(stage[f"{part}_gib"], 1) for part in parts},
+            "hours": "give -d" if stage["hours"] is None else f"{stage['hours']:,.1f}",
+        }
+        for stage in needed["stages"]
+    ]
+    columns = {"stage": "stage", "trained": "millions trained", **{part: f"{part} GiB" for part in parts}}
+    print_table(rows, {**columns, "hours": "hours at least"})

@@ -97,6 +97,11 @@ class Recommender(ABC, Generic[ConfigT]):
         """What else belongs in the run's record, JSON-able: index health, stage times, the best validation."""
         return {}
 
+    def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
+        """What fitting would need on this machine, JSON-able, told without loading or training anything; empty where
+        the model does not say. Without `data` nothing is said of time."""
+        return {}
+
     @abstractmethod
     def _fit(self, data: TrainingData, context: RunContext) -> None: ...
 
