@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
-from harness.fingerprint import fingerprint
 from harness.home import home
 
 if TYPE_CHECKING:
@@ -137,6 +136,8 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
 
 def _key(dataset: Dataset) -> str:
     """Over more than the fingerprint, which leaves out timestamps and the order of users and items."""
+    from harness.fingerprint import fingerprint
+
     parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
     return fingerprint(*parts)
 

@@ -72,7 +72,7 @@ def test_one_clear_line(name: str, tmp_path: Path) -> None:
 
 
 def test_unknown_names_suggest_near_ones() -> None:
-    with pytest.raises(InputError, match=r"unknown data set 'ml100k'.*did you mean ml-100k\?"):
+    with pytest.raises(InputError, match=r"unknown data set 'ml100k'.*did you mean ml-100k or ml-1m"):
         load_dataset("ml100k")
 
 
