@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.data.catalogue import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.errors import InputError
@@ -56,7 +57,7 @@ def inspect(
     """Looks at one data set under one protocol. Raises `InputError` where the data cannot be read at all."""
     rules = resolve_protocol((*protocol_sets(protocol), *sets))
     dataset = load_dataset(name, order)
-    checks = verify(dataset, rules)
+    checks = verify(dataset, rules, registered=name in catalogue_entries())
     if not all(check.ok for check in checks if check.name == "split"):
         return Inspected(dataset, rules, tuple(checks), None)
     made = parts(dataset, rules)

@@ -30,9 +30,11 @@ class Check:
     detail: str
 
 
-def verify(dataset: Dataset, protocol: Protocol) -> list[Check]:
-    """Every check in a fixed order; nothing raises for a rule that is broken, its check says so."""
-    checks = [*_catalogue(dataset, catalogue_entries().get(dataset.name)), *_data(dataset)]
+def verify(dataset: Dataset, protocol: Protocol, *, registered: bool = True) -> list[Check]:
+    """Every check in a fixed order; nothing raises for a rule that is broken, its check says so. A data set that is not
+    `registered` (a folder) is held to no entry of the catalogue, whatever its name."""
+    entry = catalogue_entries().get(dataset.name) if registered else None
+    checks = [*_catalogue(dataset, entry), *_data(dataset)]
     try:
         made = split(dataset, protocol)
     except InputError as error:

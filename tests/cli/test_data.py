@@ -28,6 +28,12 @@ def test_a_folder_becomes_a_name_that_works_everywhere(harness: Harness, toy: st
     assert harness("data", "import", toy, "--name", "mine").code == 0, "the same content again is nothing new"
 
 
+def test_a_folder_that_shares_its_name_with_a_registered_set_is_not_held_to_it(harness: Harness, toy: str) -> None:
+    folder = Path(toy).rename(Path(toy).with_name("ml-100k"))
+    done = harness("data", "verify", str(folder))
+    assert done.code == 0 and "not in the catalogue" in done.out
+
+
 def test_names_that_are_taken_or_unfit(harness: Harness, toy: str, tmp_path: Path) -> None:
     assert "is a registered data set already" in harness("data", "import", toy, "--name", "ml-100k").err
     assert "is no name for a data set" in harness("data", "import", toy, "--name", "a/b").err
