@@ -1,0 +1,58 @@
+"""`harness bench index`: a tree of item codes, our balanced k-means against the same by the textbook's loop.
+
+Both give one code an item; the codes must be equal, without exception. `parts.repaired` shows another usual way for the
+first level, scikit-learn's k-means made equal in size afterwards: its seconds, and how much farther from their centres
+its items are.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+
+import numpy as np
+
+from harness.bench.paired import Options, Outcome, Side, paired
+from harness.errors import InputError
+
+SUBJECT = "eager.tree_bench"  # reached by its name, as the registry reaches models
+ITEMS, MOST = 10_000, 65_536
+
+
+def measure(options: Options) -> Outcome:
+    """`--items` of the catalogue."""
+    items = options.items or ITEMS
+    if not 512 <= items <= MOST:
+        raise InputError(f"{items} items", where="--items", mend=f"give 512 to {MOST}: 256 children, two levels")
+    trees = import_module(SUBJECT).trees(items, options.seed)
+    timed = paired(
+        Side("balanced k-means", trees.ours, items),
+        Side("balanced k-means, one point at a time", trees.textbook, items),
+        rounds=options.rounds,
+        warm=False,
+    )
+    ours, usual = timed.made
+    begun = time.perf_counter()
+    repaired = trees.repaired()
+    seconds = time.perf_counter() - begun
+    inertia = trees.inertia(ours[:, 0])
+    sizes = np.bincount(ours[:, 0])
+    return Outcome(
+        "index",
+        "items",
+        bool((ours == usual).all()),
+        timed,
+        {"items": items, "seed": options.seed},
+        {
+            "codes_that_differ": int((ours != usual).any(axis=1).sum()),
+            "distinct_codes": len(np.unique(ours, axis=0)),
+            "largest_and_smallest_cluster": [int(sizes.max()), int(sizes.min())],
+        },
+        {
+            "repaired": {
+                "seconds": seconds,
+                "inertia": trees.inertia(repaired) / inertia,
+                "distinct_codes": "first level only",
+            },
+        },
+    )

@@ -1,0 +1,37 @@
+"""`harness bench index` on a small catalogue: both ways give the same codes, and it would say so if not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eager import tree_bench
+from eager.balanced import assign_with_sizes, balanced_sizes
+from harness.bench import index
+from harness.bench.paired import Options
+from harness.errors import InputError
+
+
+def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = index.measure(Options(items=600))
+    document = outcome.document()
+    assert document["identical"] and document["checks"]["distinct_codes"] == 600
+    assert document["checks"]["largest_and_smallest_cluster"] == [3, 2]
+    assert document["parts"]["repaired"]["inertia"] > 0.5
+    monkeypatch.setattr(tree_bench, "by_turns", lambda distances, sizes: assign_with_sizes(-distances, sizes))
+    assert not index.measure(Options(items=600)).identical
+
+
+@pytest.mark.parametrize("n", [40, 41, 300])
+def test_the_textbook_assignment_is_stable(n: int) -> None:
+    distances, sizes = np.random.default_rng(n).random((n, 7)), balanced_sizes(n, 7)
+    found = tree_bench.by_turns(distances, sizes)
+    assert (np.bincount(found, minlength=7) == sizes).all()
+    own = distances[np.arange(n), found]
+    worst = np.array([own[found == cluster].max() for cluster in range(7)])
+    assert not ((distances < own[:, None]) & (distances < worst)).any()
+
+
+def test_too_many_items_are_refused() -> None:
+    with pytest.raises(InputError, match="two levels"):
+        index.measure(Options(items=70_000))
