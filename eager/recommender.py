@@ -53,7 +53,7 @@ class EagerLLM(Recommender[EagerConfig]):
     """EAGER-LLM (arXiv 2502.14735). Needs item text."""
 
     config_class: ClassVar[type[ModelConfig]] = EagerConfig
-    code_version: ClassVar[int] = 1
+    code_version: ClassVar[int] = 2
 
     _record: dict[str, Any]
     _precision: Precision
