@@ -1,4 +1,4 @@
-"""What `harness bench index` measures: a tree of item codes, ours and by the textbook, and plain k-means beside them."""
+"""What `harness bench index` measures: a tree of item codes, ours and by the textbook, and k-means beside them."""
 
 from __future__ import annotations
 
