@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 
 import numpy as np
 import orjson
@@ -74,9 +75,9 @@ class Rules:
 
     def rating(self, value: object, line: int) -> float:
         try:
-            if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool) and isfinite(float(value)):
                 return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         raise self.wrong(f"rating {value!r} is not a number", line, "rating", "give a number")
 

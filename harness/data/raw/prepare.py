@@ -82,6 +82,7 @@ def build(
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, found["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
+    _in_time(ordered, found["interactions"])
     dataset = _dataset(data, ordered, metadata, rows.history)
     dataset = replace(dataset, notes=(settings["tie_rule"],))
     return dataset, _story(data, rows, metadata, dataset)
@@ -172,6 +173,15 @@ def _not_empty(rows: Rows, data: RawSet, found: Found) -> None:
         left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
         what = f"nothing is left after the steps of {data.title} (interactions: {left})"
         raise InputError(what, where=found.name, mend="give the whole public file")
+
+
+def _in_time(ordered: Ordered, found: Found) -> None:
+    """Refuses timestamps that never differ within a user: no tie rule makes an order in time of them."""
+    users = ordered.sequences.rows()
+    if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
+        what = "the timestamps never differ within any user: they state no order in time"
+        mend = "give the file with the true times, as it was published"
+        raise InputError(what, where=f"{found.name} field {found.spec.fields.get('time', 'time')!r}", mend=mend)
 
 
 def _warnings(rows: Rows) -> list[str]:

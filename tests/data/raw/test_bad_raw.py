@@ -86,6 +86,11 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no time": (csv("I0,U0,5.0,"), r"csv line 3 field 'time': timestamp '' is no time"),
     "text for time": (csv("I0,U0,5.0,soon"), r"csv line 3 field 'time': timestamp 'soon'"),
     "text for rating": (csv(f"I0,U0,good,{START}"), r"csv line 3 field 'rating': rating 'good' is not a number"),
+    "no number for rating": (csv(f"I0,U0,nan,{START}"), r"csv line 3 field 'rating': rating 'nan' is not a number"),
+    "constant times": (
+        lambda raw: files.ratings_2018(raw, [(*row[:3], START) for row in CORE]),
+        r"Musical_Instruments\.csv field 'time': the timestamps never differ within any user",
+    ),
     "negative time": (csv("I0,U0,5.0,-1"), r"csv line 3 field 'time': timestamp '-1' lies outside"),
     "milliseconds": (csv(f"I0,U0,5.0,{START}000"), r"csv line 3 field 'time': .* outside .*1995-01-01 to 2018-12-31"),
     "after the release": (csv("I0,U0,5.0,1600000000"), r"csv line 3 field 'time': .*of another release"),
