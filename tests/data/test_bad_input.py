@@ -30,6 +30,14 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "no user": ({"interactions.csv": CSV + "u,a,1\n ,b,2\n"}, r"line 3 field 'user': empty user id"),
     "no item": ({"interactions.csv": CSV + "u,,1\nu,b,2\n"}, r"line 2 field 'item': empty item id"),
     "bad bytes": ({"interactions.csv": CSV.encode() + b"u,\xff,1\n"}, r"interactions\.csv line 2: not UTF-8"),
+    "bad bytes late": (
+        {"interactions.csv": CSV.encode() + b"u,a,1\n" * 5000 + b"u,\xff,1\n"},
+        r"interactions\.csv line 5002: not UTF-8",
+    ),
+    "atomic bad bytes late": (
+        {"x.inter": ATOMIC.encode() + b"u\ta\t1\n" * 5000 + b"u\t\xff\t1\n"},
+        r"x\.inter line 5002: not UTF-8",
+    ),
     "item twice": (
         {"interactions.csv": GOOD, "items.csv": "item,title\na,A\na,B\n"},
         r"items\.csv line 3 .*'a' stands",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.data.columns import ATOMIC_ITEM, ATOMIC_TEXT, ATOMIC_TYPES, ATOMIC_USER, ATOMIC_YEAR, CATEGORIES, TIMESTAMP
 from harness.data.dataset import Dataset, ItemText, Order
-from harness.data.readers.files import read_text
+from harness.data.readers.files import open_text, read_text
 from harness.data.readers.log import WITHOUT_TIME, Log
 from harness.errors import InputError
 
@@ -48,24 +48,27 @@ def read(folder: Path, name: str, order: Order = "time") -> Dataset:
 
 def read_atomic(path: Path, needed: dict[str, str]) -> AtomicFile:
     """One atomic file that must have the fields `needed`, each of its type."""
-    header, *body = read_text(path).split("\n")  # not splitlines: a title may hold other line separators
-    types = _types(path, header.rstrip("\r"))
-    for field, kind in needed.items():
-        if types.get(field) != kind:
-            has = ", ".join(f"{name}:{of}" for name, of in types.items())
-            mend = f"add a field {field}:{kind} (it has {has})" + (WITHOUT_TIME if field == TIMESTAMP else "")
-            raise InputError(f"the header lacks {field}:{kind}", where=f"{path} line 1", mend=mend)
     rows, lines = [], []
-    for number, line in enumerate(body, start=2):
-        line = line.rstrip("\r")
-        if not line:
-            continue
-        row = line.split("\t")
-        if len(row) != len(types):
-            what = f"{len(row)} fields where the header has {len(types)}"
-            raise InputError(what, where=f"{path} line {number}", mend="part fields by one tab each")
-        rows.append(row)
-        lines.append(number)
+    with open_text(path, "\n") as file:  # parted by "\n" alone: a title may hold other line separators
+        header = file.readline()
+        if not header.strip():
+            read_text(path)  # which says so where the file is empty
+        types = _types(path, header.rstrip("\r\n"))
+        for field, kind in needed.items():
+            if types.get(field) != kind:
+                has = ", ".join(f"{name}:{of}" for name, of in types.items())
+                mend = f"add a field {field}:{kind} (it has {has})" + (WITHOUT_TIME if field == TIMESTAMP else "")
+                raise InputError(f"the header lacks {field}:{kind}", where=f"{path} line 1", mend=mend)
+        for number, line in enumerate(file, start=2):
+            line = line.rstrip("\r\n")
+            if not line:
+                continue
+            row = line.split("\t")
+            if len(row) != len(types):
+                what = f"{len(row)} fields where the header has {len(types)}"
+                raise InputError(what, where=f"{path} line {number}", mend="part fields by one tab each")
+            rows.append(row)
+            lines.append(number)
     if not rows:
         raise InputError("no rows after the header", where=str(path), mend="write the data to it again")
     return AtomicFile(path, types, rows, lines)

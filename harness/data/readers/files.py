@@ -6,8 +6,10 @@ Owns bytes to text to JSON. What the fields mean is each reader's business.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from harness.errors import InputError
 
@@ -28,6 +30,18 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise InputError("the file is empty", where=str(path), mend="write the data to it again")
     return text
+
+
+@contextmanager
+def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
+    """The file as UTF-8 text, line by line (`newline` as for `open`); faults as `read_text` tells them, also those that
+    are met half way through."""
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except (OSError, UnicodeDecodeError):
+        read_text(path)  # which says what is wrong, and where
+        raise
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

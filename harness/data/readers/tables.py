@@ -6,7 +6,6 @@ Comma separated, quoted by double quotes, with a header; further columns are let
 from __future__ import annotations
 
 import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from harness.data.columns import (
     USER,
 )
 from harness.data.dataset import Dataset, ItemText, Order
-from harness.data.readers.files import read_text
+from harness.data.readers.files import open_text, read_text
 from harness.data.readers.log import WITHOUT_TIME, Log
 from harness.errors import InputError
 
@@ -61,23 +60,26 @@ def read(folder: Path, name: str, order: Order = "time") -> Dataset:
 def read_csv(path: Path, needed: tuple[str, ...]) -> CsvFile:
     """One CSV file whose header must have the columns `needed`."""
     csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     rows, lines = [], []
-    try:
-        columns = [column.strip() for column in next(reader)]
-        _check_header(path, columns, needed)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(columns):
-                what = f"{len(row)} fields where the header has {len(columns)}"
-                mend = "part fields by commas, and quote a field that holds one"
-                raise InputError(what, where=f"{path} line {reader.line_num}", mend=mend)
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        where = f"{path} line {reader.line_num}"
-        raise InputError(f"not CSV ({error})", where=where, mend="mend the quotes") from error
+    with open_text(path) as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            columns = [column.strip() for column in next(reader, [])]
+            if not any(columns):
+                read_text(path)  # which says so where the file is empty
+            _check_header(path, columns, needed)
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(columns):
+                    what = f"{len(row)} fields where the header has {len(columns)}"
+                    mend = "part fields by commas, and quote a field that holds one"
+                    raise InputError(what, where=f"{path} line {reader.line_num}", mend=mend)
+                rows.append(row)
+                lines.append(reader.line_num)
+        except csv.Error as error:
+            where = f"{path} line {reader.line_num}"
+            raise InputError(f"not CSV ({error})", where=where, mend="mend the quotes") from error
     if not rows:
         raise InputError("no rows after the header", where=str(path), mend="write the data to it again")
     return CsvFile(path, columns, rows, lines)
