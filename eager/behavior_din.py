@@ -70,8 +70,11 @@ class DIN(nn.Module):
         """Logits (n, c) of `candidates` (n, c) after `histories` (n, 19), left-padded with n_items."""
         (n, c), dim = candidates.shape, self.config.dim
         query, history = self.item(candidates), self.item(histories)
-        weighted = (history[:, :, None, :] * self.unit_product).reshape(n, -1, dim)
-        pairs = (query @ weighted.transpose(1, 2)).reshape(n, c, HISTORY, -1)
+        if len(self.unit_product) < c:  # the smaller of two ways to the same numbers
+            weighted = (history[:, :, None, :] * self.unit_product).reshape(n, -1, dim)
+            pairs = (query @ weighted.transpose(1, 2)).reshape(n, c, HISTORY, -1)
+        else:
+            pairs = (query[:, :, None] * history[:, None]) @ self.unit_product.T
         pairs = pairs + self.unit_query(query)[:, :, None] + self.unit_history(history)[:, None]
         attention = self.unit(pairs)[..., 0] * (histories != self.n_items)[:, None]
         shares = (attention[:, :, None, :] * self.membership).reshape(n, -1, HISTORY)

@@ -91,6 +91,7 @@ def test_din_is_what_its_definition_says() -> None:
     history, candidate = torch.tensor([[10] * 5 + [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4]]), 7
     with torch.no_grad():
         got = model(history, torch.tensor([[candidate]]))
+        among = model(history, torch.tensor([[0, 3, candidate, 9]]))  # many candidates take another way
         q, h = model.item.weight[candidate], model.item(history[0])
         products = torch.stack([model.unit_product @ (q * row) for row in h])
         weights = model.unit(products + model.unit_query(q) + model.unit_history(h))[:, 0] * (history[0] != 10)
@@ -101,6 +102,7 @@ def test_din_is_what_its_definition_says() -> None:
         expected = model.mlp(torch.cat([*pieces, q])[None])
     assert begin == HISTORY == 19
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(among[:, 2:3], expected, atol=1e-5, rtol=1e-4)
     full = torch.randn(16, 4)  # the factored first layer is a layer on [q, h, q-h, q∘h] with A+C, B-C and D
     a, b, c, d = full[:4], full[4:8], full[8:12], full[12:]
     plain = q @ a + h[6] @ b + (q - h[6]) @ c + (q * h[6]) @ d

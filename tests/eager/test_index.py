@@ -185,6 +185,29 @@ def test_appending_test_interactions_changes_neither_vectors_nor_index(encoder: 
     np.testing.assert_array_equal(found[0][2], found[1][2])
 
 
+@pytest.mark.parametrize("encoder", ["sasrec", "din"])
+def test_rows_appended_behind_a_global_cut_change_nothing(encoder: str, tmp_path: Path) -> None:
+    """Raw files, the second with more purchases after the test date, by users who had none there and by a new one; the
+    pass is chosen on validation, which both share."""
+    found = []
+    late = [f"u{user},i{(3 * user) % 24},{9000 + user}" for user in range(0, 60, 2)] + ["new,i4,9100", "new,i5,9101"]
+    for name, more in (("raw", []), ("appended", late)):
+        rows = [f"u{u},i{(7 * u + step) % 24},{1000 * step + u}" for u in range(60) for step in range(7 + u % 2)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "interactions.csv").write_text("\n".join(["user,item,timestamp", *rows, *more]))
+        data = split(
+            read_folder(tmp_path / name), Protocol.model_validate({"name": "global-time", "cut": (6000, 7000)})
+        )
+        settings = {**EagerConfig.profiles["smoke"], "index": {"sources": ("behavior",)}, "contrast": {"semantic": 0.0}}
+        settings["behavior"] = {**settings["behavior"], "encoder": encoder, "epochs": 3, "choose": "validation"}
+        context = toys.context(tmp_path / name, data.valid)
+        vectors, made = EagerLLM(EagerConfig.model_validate(settings))._index(data.train, context)
+        found.append((len(data.test.requests), vectors["behavior"].values, made.table.digits))
+    assert found[0][0] < found[1][0], "there is more to test on"
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    np.testing.assert_array_equal(found[0][2], found[1][2])
+
+
 def test_the_canary_would_sing(tmp_path: Path) -> None:
     """With the released windows the same held-out items do change the vectors."""
     found = []
