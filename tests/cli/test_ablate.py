@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Harness
+from tests.cli.conftest import Harness, start
 from tests.jobs.fakes import Fake
 
 GRID = """
@@ -103,3 +106,46 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
 def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
     done = harness(*arguments.split())
     assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+
+
+class Sleeps(Fake):
+    """Leaves a mark, then takes long."""
+
+    def _fit(self, *rest: Any) -> None:
+        Path(f"began-{self.config.size}").touch()
+        try:
+            time.sleep(120)
+        except KeyboardInterrupt:
+            Path(f"ended-{self.config.size}").touch()
+            raise
+
+
+CODE = """
+import signal
+from dataclasses import replace
+import harness.registry
+from tests.folders import FAKE
+from harness.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+entry = replace(FAKE, name="sleeps", target="tests.cli.test_ablate:Sleeps")
+harness.registry.MODELS = (*harness.registry.MODELS, entry)
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_reaches_every_process_and_keeps_what_they_had(toy: str, tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text("[changes.a]\nfake.size = 5\n[changes.b]\nfake.size = 6\n")
+    process = start("ablate", "sleeps", "-d", toy, "--grid", "g.toml", "--workers", "2", code=CODE)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("began-*"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
+    assert sorted(path.name for path in tmp_path.glob("*-[0-9]")) == ["began-3", "began-5", "ended-3", "ended-5"]
+    assert len(list(Path("results").glob("runs/sleeps/toy/*/checkpoint"))) == 2
+    (kept,) = Path("results").glob("ablations/sleeps/toy/*.json")
+    assert {run["state"] for run in json.loads(kept.read_text())["runs"]} == {"new"}
