@@ -132,12 +132,29 @@ def _shared(model: CodeLM, lead: Sequence[int], rows: int) -> DynamicCache:
     return cache
 
 
-def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> torch.Tensor:
-    """(rows, 1, width, shared + width): a token sees the shared lead, and what stands before it in its own sequence."""
+def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> Any:
+    """(rows, 1, width, shared + width): a token sees the shared lead, and what stands before it in its own sequence.
+
+    In the form that the body's attention takes: a block mask for FlexAttention, else a dense one.
+    """
     rows, width = owner.shape
+    kind = getattr(model.body.config, "_attn_implementation", "sdpa")
+    if kind == "flex_attention":
+        return _block_mask(owner, shared)
     seen = (owner[:, :, None] == owner[:, None, :]).tril()
     seen = torch.cat([seen.new_ones(rows, width, shared), seen], dim=-1)[:, None]
-    if getattr(model.body.config, "_attn_implementation", "sdpa") != "eager":
+    if kind != "eager":
         return seen
     hidden = torch.finfo(model.code_in.dtype).min
     return torch.zeros_like(seen, dtype=model.code_in.dtype).masked_fill(~seen, hidden)
+
+
+def _block_mask(owner: torch.Tensor, shared: int) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        own = key - shared
+        return (own < 0) | ((own <= query) & (owner[row, query] == owner[row, own.clamp(min=0)]))
+
+    rows, width = owner.shape
+    return create_block_mask(seen, rows, None, width, shared + width, device=str(owner.device))
