@@ -39,6 +39,8 @@ def test_values_have_yaml_types() -> None:
         "kind": "b",
         "levels": (3, 4),
         "layer": {"width": 8},
+        "peek": False,
+        "words": None,
     }
     assert done.protocol.max_history == 5
 
