@@ -34,7 +34,7 @@ class Dice(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Any shape whose last dimension is the features."""
         share = torch.sigmoid(self.norm(values.reshape(-1, values.shape[-1]))).reshape(values.shape)
-        return values * (self.alpha + share * (1 - self.alpha))
+        return values * torch.lerp(self.alpha, self.alpha.new_ones(()), share)
 
 
 class DIN(nn.Module):
