@@ -6,9 +6,9 @@ Defaults follow the paper's method in its clean form; where the released code do
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_config import LEAK, BehaviorConfig
 from eager.index import index_file, needed_sources
@@ -127,7 +127,7 @@ class ComprehensionConfig(Section):
 class DecodeConfig(Section):
     """Ranking."""
 
-    beams: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+    beams: int | Literal["all"] = Field(
         default=20, description="prefixes kept a level, at least as many as items are asked; all: score every item"
     )
     batch: int = Field(default=64, ge=1, description="users decoded at once; less where memory gives out")
@@ -136,6 +136,13 @@ class DecodeConfig(Section):
         description="a token's probability among all of its level, among those that lead on to a real code, or among "
         "the whole vocabulary, as `generate` scores",
     )
+
+    @field_validator("beams", mode="before")
+    @classmethod
+    def _number_or_all(cls, value: object) -> object:
+        if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(f"{value!r} is neither a number from 1 on nor all")
+        return value
 
 
 # Text steps cost more than sequence steps: where time is short, few of them and short histories of titles.
