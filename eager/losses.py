@@ -80,10 +80,14 @@ class Losses:
         return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), before[:, -1], items)
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
-        """What `rows` computes its cost from."""
+        """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
         sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
-        read = (read_padded if self.engine == "plain" else read_packed)(self.model, sequences)
-        return read, self._targets(samples, read.begins)
+        if self.engine == "plain":
+            read = read_padded(self.model, sequences)
+            return read, self._targets(samples, read.begins)
+        lead = _common(samples)
+        read = read_packed(self.model, [sequence[len(lead) :] for sequence in sequences], lead)
+        return read, self._targets(samples, read.begins - len(lead))
 
     def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:
         """Each target of each window with its whole prompt."""
@@ -142,3 +146,13 @@ class Losses:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)
+
+
+def _common(samples: Sequence[Sample]) -> list[int]:
+    """The tokens that all samples begin with, short of those whose states are asked for; none for a sample alone."""
+    if len(samples) < 2:
+        return []
+    first = min(next(place for place, label in enumerate(sample.labels) if label != IGNORED) for sample in samples)
+    heads = np.array([sample.ids[: max(first - 1, 0)] for sample in samples], np.int64)
+    differ = np.flatnonzero((heads != heads[0]).any(axis=0))
+    return heads[0, : differ[0] if len(differ) else None].tolist()

@@ -24,7 +24,7 @@ from harness.seeding import generator
 
 SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
 CASES = {8: 8, 20: 4}  # items a user → users
-BATCH = 32  # samples that the usual way computes at once
+BATCH = 16  # samples that the usual way computes at once
 CATALOGUE = 10_000
 LOGITS, GRADIENTS = 1e-3, 1e-4  # differences that still count as equal, the second relative
 

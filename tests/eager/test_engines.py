@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eager.config import LossNormalise
-from eager.losses import Losses
+from eager.losses import Losses, _common
 from eager.prompts import IGNORED, Prompts, Sample
 from harness.generative.code_lm import CodeLM
 from tests import toys
@@ -62,6 +62,16 @@ def test_windows(tmp_path: Path, normalise: LossNormalise, kind: str) -> None:
 def test_any_mix_of_samples(tmp_path: Path, normalise: LossNormalise) -> None:
     computed = losses(tmp_path, normalise)
     given = samples(computed.prompts)
+    assert_equal(computed.rows(given, DRAWN), replace(computed, engine="plain").rows(given, DRAWN), computed)
+
+
+@NORMALISE
+def test_samples_that_begin_alike_share_their_beginning(tmp_path: Path, normalise: LossNormalise) -> None:
+    computed = losses(tmp_path, normalise)
+    text = toys.titles(24)
+    given = [computed.prompts.item2index(item, text[item], 0) for item in (0, 7, 23)]
+    given.append(Sample([*given[0].ids[:9], 3], [IGNORED] * 9 + [3]))  # its response follows what all share
+    assert 4 < len(_common(given)) < 9 and not _common(given[:1])
     assert_equal(computed.rows(given, DRAWN), replace(computed, engine="plain").rows(given, DRAWN), computed)
 
 
