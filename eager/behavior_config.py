@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from eager.paths import UserFile
 
 LEAK = (
     "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
@@ -29,7 +30,7 @@ class BehaviorConfig(BaseModel):
     )
     patience: int = Field(default=3, ge=1, description="passes without a better validation before training ends")
     validation_users: int = Field(default=500, ge=1, description="users that a pass is validated on, at most")
-    vectors: Path | None = Field(
+    vectors: UserFile | None = Field(
         default=None, description="a .npy file of ready vectors (items in the data set's order) instead of training"
     )
 

@@ -58,7 +58,7 @@ def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
 def index_file(config: IndexConfig, data: TrainingData) -> Path:
     """The file of `kind=file`. Raises `InputError` where none is named and the data set has none."""
     if config.file is not None:
-        return config.file.expanduser()
+        return config.file
     if data.index_file is None:
         mend = "name one with eager.index.file"
         raise InputError("this data set comes without an index file", where=data.dataset, mend=mend)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from eager.paths import UserFile
 from harness.generative.rqvae import RQVAEConfig
 
 Source = Literal["semantic", "behavior"]
@@ -35,7 +35,7 @@ class IndexConfig(BaseModel):
         default="clustered",
         description="numbers below a tree's first level: by shared residual centres, or arbitrary as released",
     )
-    file: Path | None = Field(
+    file: UserFile | None = Field(
         default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
     )
     rqvae: RQVAEConfig = RQVAEConfig()

@@ -10,13 +10,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from eager.encoder import EMBEDDED, Pooling, encode, identity
+from eager.paths import UserFile
 from eager.vectors import ItemVectors, cached, check_finite, given
 from harness.data.dataset import ItemText
 from harness.errors import InputError
@@ -49,7 +49,7 @@ class SemanticConfig(BaseModel):
         default="clean",
         description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
     )
-    vectors: Path | None = Field(
+    vectors: UserFile | None = Field(
         default=None, description="a .npy file of ready vectors (items in the data set's order) instead of encoding"
     )
 

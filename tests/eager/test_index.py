@@ -72,13 +72,16 @@ def test_trees_and_random_codes_are_unique_and_say_what_they_saw(tmp_path: Path)
     assert 0 <= rqvae["collision_rate"] <= 1 and rqvae["rqvae"][0]["rounds"] >= 0
 
 
-def test_an_index_file_is_used_as_it_is(tmp_path: Path) -> None:
+def test_an_index_file_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built, path, data = index(tmp_path), tmp_path / "own.index.json", toys.split()
     built.write(path, data.train)
     ready = index(tmp_path, kind="file", file=str(path))
     np.testing.assert_array_equal(ready.table.digits, built.table.digits)
     assert ready.provenance == built.provenance and ready.blocks == (("semantic", 4),)
-    assert config(kind="file", file=str(path)).files(data.train) == (path,)
+    monkeypatch.chdir(tmp_path)
+    assert config(kind="file", file=path.name).files(data.train) == (path,), (
+        "a stored configuration works from anywhere"
+    )
 
 
 @pytest.mark.parametrize(
