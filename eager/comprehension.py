@@ -2,8 +2,8 @@
 
 The paper claims a balance of recommendation and comprehension; this is how it is put to the test here:
 
-- `title_to_code`: an item's text in (as the task item2index gives it, title first), its code out, by the same search
-  as recommendations, with `BEAMS` beams; `code_to_title`: its code in, its title out, greedily. `exact` is the share of
+- `title_to_code`: an item's title in (in the words of the task item2index), its code out, by the same search as
+  recommendations, with `BEAMS` beams; `code_to_title`: its code in, its title out, greedily. `exact` is the share of
   answers that are right, `token_f1` the mean F1 of their tokens (code tokens; words without regard to case), as in
   SQuAD (Rajpurkar et al., EMNLP 2016). Asked for items that stand in text tasks, and under `held_out` for items that
   stand in none (`eager.tasks.held_out`): there a title or a code is right only where the model generalises.
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eager.prompts import IGNORED, Prompts, Sample, describe
+from eager.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.generative.code_lm import CodeLM
@@ -136,7 +136,8 @@ class Comprehension:
         return {"title_to_code": self._codes(items, context), "code_to_title": self._titles(items, context)}
 
     def _codes(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
-        asked = {int(item): _prompt(self.prompts.item2index(int(item), self.asked.text[item], 0)) for item in items}
+        titles = {int(item): ItemText(title=name_of(self.asked.text[item])) for item in items}
+        asked = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
         requests = Requests("comprehension", np.arange(len(items)), Ragged.of([[item] for item in items]))
         how = Decoding(BEAMS, BATCH, self.precision)
         given, _ = recommend(self.model, self.trie, requests, lambda row: asked[int(row[0])], 1, how, context)

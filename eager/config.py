@@ -202,6 +202,7 @@ class EagerConfig(ModelConfig):
                 "floor": 0.1,
             },
             "annealing": {"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
+            "comprehension": {"items": 100},
         },
         "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "index": {"k": 256}},
         "paper": PAPER,

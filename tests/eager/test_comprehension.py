@@ -61,7 +61,8 @@ def test_what_the_tasks_teach_is_understood_and_what_they_leave_out_is_not(taugh
         assert before[task]["exact"] <= 0.3 and aligned[task]["token_f1"] > before[task]["token_f1"]
         for moment in ("before", "aligned", "annealed"):
             assert all(0 <= mark <= 1 for mark in found[moment][task].values())
-    assert aligned["title_to_code"]["exact"] >= 0.7 > aligned["held_out"]["title_to_code"]["exact"]
+    known, unknown = aligned["title_to_code"], aligned["held_out"]["title_to_code"]
+    assert known["exact"] >= 0.2 > unknown["exact"] and known["token_f1"] >= 0.4 > unknown["token_f1"]
     assert aligned["item_text_perplexity"] < before["item_text_perplexity"], "the held-out texts are like the others"
     held = int(held_out_items([f"i{n}" for n in range(24)], HELD_OUT).sum())
     assert found["measured_on"] == {
