@@ -88,8 +88,9 @@ def causal_case(
     requests, table = _data(dataset, users, items, context.seed)
     backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
     torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
-    model = CodeLM(backbone, table.sizes).to(context.device).eval().requires_grad_(False)
-    model.scale.mul_(SPREAD)
+    model = CodeLM(backbone, table.sizes).to(context.device).eval()
+    with torch.no_grad():  # not frozen: autocast keeps what it has cast of trained weights only, as in a run
+        model.scale.mul_(SPREAD)
     lead: list[int] = list(backbone.tokenizer(PROMPTS[prompt], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return Case(
         model,
@@ -106,8 +107,9 @@ def t5_case(dataset: str, users: int, items: int | None, context: RunContext) ->
     """The backbone of TIGER, drawn at random, over the same histories."""
     requests, table = _data(dataset, users, items, context.seed)
     torch.manual_seed(derive_seed(context.seed, "bench", "t5"))
-    model = CodeT5(table.sizes).to(context.device).eval().requires_grad_(False)
-    model.t5.shared.weight.mul_(SPREAD)
+    model = CodeT5(table.sizes).to(context.device).eval()
+    with torch.no_grad():
+        model.t5.shared.weight.mul_(SPREAD)
     return Case(
         model,
         model.t5,
