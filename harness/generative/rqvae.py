@@ -44,11 +44,13 @@ class RQVAEConfig(BaseModel):
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps; then linearly down to zero")
     clip: float = Field(default=1.0, gt=0)
-    sinkhorn: float = Field(default=0.003, ge=0, description="entropy of the last level's uniform mapping; 0: none")
+    sinkhorn: float = Field(
+        default=0.003, ge=0, description="entropy of the last level's uniform mapping, at least 0.003; 0: none"
+    )
     iterations: int = Field(default=50, ge=1, description="of a mapping")
     separate: Literal["assignment", "sinkhorn", "none"] = Field(
         default="assignment",
-        description="items that share a code: the others take free codes of the prefix; LC-Rec's rounds; left as they are",
+        description="of items that share a code: all but one take free codes of the prefix; LC-Rec's rounds; nothing",
     )
     rounds: int = Field(default=20, ge=0, description="of separate=sinkhorn, at most")
     revive: bool = Field(default=True, description="move unused codes onto residuals after each pass")
