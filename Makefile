@@ -16,11 +16,12 @@ run: install
 	$(BIN)/harness run eager-llm -d $(DATASET)
 	$(BIN)/harness leaderboard -d $(DATASET)
 
+# One worker a core, one thread a worker: several threads a process only wait for each other here.
 test: install $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope
 
 # The pinned versions are tested with 3.11, so it comes first.
 $(VENV)/.made:

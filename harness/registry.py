@@ -21,8 +21,8 @@ GROUP = "harness.models"
 @dataclass(frozen=True)
 class ModelEntry:
     """One registered model. `target` is `module:Class`; `section` is its section in `--set section.key=value` and in a
-    configuration file; `preset` are settings that make this row of the table (they give way to the user's); `grids` is a
-    package whose TOML files are the model's named grids for `harness ablate`."""
+    configuration file; `preset` are settings that make this row of the table (they give way to the user's); `grids` is
+    a package whose TOML files are the model's named grids for `harness ablate`."""
 
     name: str
     family: str

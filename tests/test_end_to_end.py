@@ -59,7 +59,7 @@ def test_from_raw_files_to_the_leaderboard(place: Path) -> None:
     integrity = document["integrity"]
     assert integrity["users_expected"] == integrity["users_scored"] == 60
     assert integrity["invalid"] == integrity["duplicate"] == integrity["short"] == 0
-    assert document["details"]["model"]["beams"] == 20
+    assert document["details"]["model"]["decode"]["test"]["beams"] == 20
     assert document["details"]["model"]["index"]["collision_rate"] == 0
 
     folder = place / document["path"]

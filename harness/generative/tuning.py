@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from harness.generative.keeping import StageKeeper
+from harness.generative.memory import trim
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
 
@@ -131,6 +132,7 @@ def tune(groups: Sequence[Group], loss: Callable[[int, int], torch.Tensor], plan
             if step % 20 == 0 or at >= plan.steps:
                 now = groups[0].learning_rate * share
                 context.event(stage=plan.stage, step=step, loss=mean, learning_rate=now, seconds=round(seconds, 1))
+                trim()
             if at >= plan.steps or time.monotonic() - kept > KEEP_SECONDS:
                 keeper.keep(step, losses, seconds)
                 kept = time.monotonic()

@@ -19,7 +19,7 @@ from tests.jobs.fakes import Fake
     ("arguments", "said"),
     [
         ("run markof", "unknown model 'markof'; did you mean markov?"),
-        ("run markov -d ml-10k", "unknown data set 'ml-10k'; did you mean ml-100k?"),
+        ("run markov -d ml-10k", "unknown data set 'ml-10k'; did you mean ml-100k or ml-1m?"),
         ("run markov -d nowhere/toy", "nowhere/toy: no such folder"),
         ("run fake -d toy --set fake.sise=1", "unknown setting 'fake.sise'; did you mean size?"),
         ("run fake -d toy --set fake.size=big", "fake.size is 'big', expected a valid integer"),
@@ -39,7 +39,7 @@ from tests.jobs.fakes import Fake
         ("leaderboard --columns costs", "unknown column set 'costs'; did you mean cost?"),
         ("leaderboard -d nothing", "unknown data set 'nothing'"),
         ("evaluate none.csv -d toy", "none.csv: cannot be read"),
-        ("data stats ml-10k", "did you mean ml-100k?"),
+        ("data stats ml-10k", "did you mean ml-100k or ml-1m?"),
     ],
 )
 def test_wrong_input_is_one_line_and_code_2(harness: Harness, arguments: str, said: str) -> None:
