@@ -22,10 +22,10 @@ from harness.generative.tuning import Precision
 from harness.home import home
 from harness.protocol.context import RunContext
 
-USERS, BATCH, BEAMS = 64, 8, 20
+USERS, BATCH, BEAMS = 32, 8, 20
 REFERENCE_BATCHES, OUR_BATCHES = (1, 4, 16), (16, 64)  # tried, beside the common one, for each side's best
 TOLERANCE = 1e-3  # between scores
-APART_USERS = 32  # that the other modes rank
+APART_USERS = 16  # that the other modes rank
 LOST_USERS = 4  # whose whole catalogue is scored, where it is asked what a beam loses
 
 
@@ -37,7 +37,7 @@ class DecodeOptions(Options):
     settings: str = str(BEAMS)
     model: str = "smollm2"
     prompt: str = "instruction"
-    best: bool = True
+    best: bool = False
 
 
 def measure(options: DecodeOptions) -> Outcome:

@@ -50,7 +50,7 @@ def decode(
     batch: Batch = None,
     rounds: Rounds = 3,
     seed: Seed = 1,
-    best: Annotated[bool, typer.Option("--best/--no-best", help="Look for each side's best batch too.")] = True,
+    best: Annotated[bool, typer.Option("--best/--no-best", help="Look for each side's best batch too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Constrained beam search against transformers' `generate` with the same trie."""
