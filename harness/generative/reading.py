@@ -190,10 +190,12 @@ def can_share(model: CodeLM) -> bool:
     lead = [1, 2]
     found = []
     try:
-        for reader in (SharedReader(model, lead), PlainReader(model, lead)):
-            begun = reader.begin(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
-            first = reader.grow(tokens, torch.full_like(parents, -1))
-            found.append(torch.cat([begun, first, reader.grow(tokens.flip(1), parents)], dim=1).float())
+        # In the model's own precision: what mixed precision rounds away in a deep model is no sign of a wrong mask.
+        with torch.autocast(device.type, enabled=False):
+            for reader in (SharedReader(model, lead), PlainReader(model, lead)):
+                begun = reader.begin(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
+                first = reader.grow(tokens, torch.full_like(parents, -1))
+                found.append(torch.cat([begun, first, reader.grow(tokens.flip(1), parents)], dim=1).float())
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, NotImplementedError):

@@ -17,7 +17,14 @@ from harness.generative.beam import Search, beam_search
 from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend, shared_lead
-from harness.generative.reading import PlainReader, PromptBatch, SharedReader, can_share, reader_for
+from harness.generative.reading import (
+    PROBE_TOLERANCE,
+    PlainReader,
+    PromptBatch,
+    SharedReader,
+    can_share,
+    reader_for,
+)
 from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import autocast
@@ -189,6 +196,16 @@ def test_a_list_that_breaks_the_promise_fails_the_run(
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_these_architectures_share_their_prompt(tmp_path: Path, kind: str) -> None:
     assert can_share(asked(tmp_path, kind).model)
+
+
+def test_rounding_of_mixed_precision_is_no_reason_to_read_the_plain_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty layers round away more than the probe forgives; here the probe forgives next to nothing."""
+    monkeypatch.setitem(PROBE_TOLERANCE, torch.float32, 1e-5)
+    model = asked(tmp_path).model
+    with torch.autocast("cpu", torch.bfloat16):
+        assert can_share(model)
 
 
 def test_a_model_without_a_cache_is_read_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
