@@ -20,10 +20,10 @@ from torch import nn
 from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN
 from eager.behavior_sasrec import SASRec
-from eager.vectors import ItemVectors, cached, check_finite, given
 from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.vectors import ItemVectors, cached, check_finite, given
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.provenance import Provenance

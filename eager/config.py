@@ -14,9 +14,9 @@ from eager.behavior_config import LEAK, BehaviorConfig
 from eager.index import index_file, needed_sources
 from eager.index_config import IndexConfig, Source
 from eager.paper import PAPER
-from eager.semantic import SemanticConfig
 from eager.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
+from harness.generative.semantic import SemanticConfig
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
 

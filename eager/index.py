@@ -16,12 +16,12 @@ import torch
 
 from eager.index_config import RQVAE_K, IndexConfig, Source
 from eager.tree import check_size, random_codes, smallest_k, tree_codes
-from eager.vectors import ItemVectors
 from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.generative.codes import CodeTable
 from harness.generative.inspection import inspect
 from harness.generative.rqvae import rqvae_codes
+from harness.generative.vectors import ItemVectors
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.split import TrainingData

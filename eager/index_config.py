@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from eager.paths import UserFile
+from harness.generative.paths import UserFile
 from harness.generative.rqvae import RQVAEConfig
 
 Source = Literal["semantic", "behavior"]

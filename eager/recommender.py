@@ -25,10 +25,8 @@ from eager.index import ItemIndex, Vectors, build_index, check_index, code_direc
 from eager.index_config import Source
 from eager.pools import Pools
 from eager.prompts import Prompts
-from eager.semantic import semantic_vectors
 from eager.stages import Tuned, annealing, open_vocabulary, stage_one
 from eager.task_texts import task_texts
-from eager.vectors import ItemVectors
 from harness.data.dataset import ItemText, require_text
 from harness.generative.adapter import attached, load_adapter, plain_name, save_adapter
 from harness.generative.backbone import Backbone, load_backbone
@@ -36,8 +34,10 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
+from harness.generative.semantic import semantic_vectors
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
+from harness.generative.vectors import ItemVectors
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender

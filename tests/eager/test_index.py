@@ -14,11 +14,11 @@ from eager.behavior_config import LEAK
 from eager.config import EagerConfig
 from eager.index import ItemIndex, code_directions
 from eager.recommender import EagerLLM
-from eager.vectors import ItemVectors
 from harness.data.dataset import Dataset
 from harness.data.load import read_folder
 from harness.data.ragged import Ragged
 from harness.errors import InputError
+from harness.generative.vectors import ItemVectors
 from harness.protocol.protocol import Protocol
 from harness.protocol.provenance import UNKNOWN, Provenance, write_provenance
 from harness.protocol.split import Split, split

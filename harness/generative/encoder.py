@@ -2,7 +2,7 @@
 
 Reads what a sentence-transformers folder says of itself (`modules.json`: pooling, dense layers, normalisation, length,
 lower case, default prompt); a model without it is pooled by the mean of its last hidden states. sentence-transformers
-itself is not a dependency: what it does with a plain encoder is these few lines, and it would bring scikit-learn.
+itself is not a dependency: what it does with a plain encoder is these few lines.
 """
 
 from __future__ import annotations

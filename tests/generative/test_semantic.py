@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from eager import semantic
-from eager.encoder import EMBEDDED, Reading, encode, encoder_folder, identity, pool, read_settings
-from eager.semantic import SemanticConfig, released_text, semantic_vectors
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError
+from harness.generative import semantic
+from harness.generative.encoder import EMBEDDED, Reading, encode, encoder_folder, identity, pool, read_settings
+from harness.generative.semantic import SemanticConfig, released_text, semantic_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
 

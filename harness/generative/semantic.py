@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from eager.encoder import EMBEDDED, Pooling, encode, identity
-from eager.paths import UserFile
-from eager.vectors import ItemVectors, cached, check_finite, given
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
+from harness.generative.paths import UserFile
+from harness.generative.vectors import ItemVectors, cached, check_finite, given
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
@@ -66,7 +66,7 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     missing = np.setdiff1d(np.arange(data.n_items), rows)
     if len(missing):
         what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({data.items[missing[0]]}, …)"
-        raise InputError(what, where=data.dataset, mend="add other fields (eager.semantic.fields)")
+        raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
     settings = config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"})
     precision = "stored" if context.device.startswith("cuda") else "float32"
     key = fingerprint(VERSION, identity(config.encoder), settings, precision, strings, rows)
