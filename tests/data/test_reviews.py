@@ -37,7 +37,7 @@ def folder(place: Path, reviews: object = SAID) -> Path:
 
 def test_reviews_are_read_and_change_the_content_hash(tmp_path: Path) -> None:
     data = read_folder(folder(tmp_path))
-    assert data.reviews == (
+    assert data.reviews is not None and data.reviews == (
         Review("u1", "a", "Good writes well"),
         Review("u1", "d", "the test item"),
         Review("u2", "b", "bought twice, held out once"),
