@@ -48,7 +48,7 @@ def balanced_kmeans(
 
 
 def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """A stable assignment of n points to clusters with `sizes` places; `distances` is finite, (n, clusters); a size is at least 1.
+    """A stable assignment of n points to clusters with `sizes` places (1 at least); finite `distances` (n, clusters).
 
     Deferred acceptance (Gale & Shapley 1962), whose result is the same in whatever order points ask: all refused points
     at once while they are many, then one by one. What a full cluster likes least only ever gets nearer to it, so that a

@@ -117,6 +117,13 @@ class AnnealingConfig(StageConfig):
     merge: bool = Field(default=True, description="into the backbone; false: kept and saved as an adapter of its own")
     contrast: bool = Field(default=True, description="keep the contrastive terms; the released code leaves it open")
 
+    @field_validator("rows")
+    @classmethod
+    def _no_text_tasks(cls, rows: int) -> int:
+        if rows != StageConfig.model_fields["rows"].default:
+            raise ValueError("annealing has no steps of text tasks, so that rows would do nothing")
+        return rows
+
 
 class ComprehensionConfig(Section):
     """What the language model understands, measured before stage 1, after it, and after annealing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 LLAMA = "huggyllama/llama-7b"
-_BATCH = {"targets": 128, "rows": 128}  # 16 samples x 4 GPUs x accumulation 2; a sample there is one next item here
+_BATCH = 128  # 16 samples x 4 GPUs x accumulation 2; a sample there is one next item here
 _ADAMW = {
     "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999, "clip": 1.0, "warmup": 0.01,
     "floor": 0.0, "normalise": "vocabulary",
@@ -35,7 +35,7 @@ PAPER: dict[str, Any] = {
         "text_tokens": 512, "title_tokens": 64,
     },
     "contrast": {"semantic": 0.1, "behavior": 0.1, "temperature": 0.1, "negatives": 2048},
-    "tuning": {"epochs": 3, **_BATCH, **_ADAMW},
-    "annealing": {"epochs": 1, **_BATCH, **_ADAMW, "rank": 8, "alpha": 32, "dropout": 0.05},
+    "tuning": {"epochs": 3, "targets": _BATCH, "rows": _BATCH, **_ADAMW},
+    "annealing": {"epochs": 1, "targets": _BATCH, **_ADAMW, "rank": 8, "alpha": 32, "dropout": 0.05},
     "decode": {"beams": 20, "batch": 4, "normalise": "vocabulary"},
 }  # fmt: skip
