@@ -16,7 +16,7 @@ import numpy as np
 from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, t5_case
 from harness.bench.paired import FEWEST, Options, Outcome, Side, paired
 from harness.errors import InputError, unknown_name
-from harness.generative.decoding import Beams
+from harness.generative.decoding import Beams, missed
 from harness.generative.scoring import Normalise
 from harness.generative.tuning import Precision
 from harness.home import home
@@ -198,8 +198,8 @@ def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
     for beams in settings:
         if beams != "all":
             items, _ = case.ours(beams, users, users=users)
-            missed = [10 - len(set(row[:10]) & set(best[:10])) for row, best in zip(items, exact[0], strict=True)]
-            found[str(beams)] = {"missed_of_10_mean": float(np.mean(missed)), "missed_of_10_most": max(missed)}
+            lost = missed(items, exact[0])
+            found[str(beams)] = {"missed_of_10_mean": float(lost.mean()), "missed_of_10_most": int(lost.max())}
     return found
 
 

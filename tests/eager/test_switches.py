@@ -166,6 +166,19 @@ def test_what_a_score_is_among_is_read(ranking: EagerLLM, place: Path) -> None:
     assert (scores[2] < scores[0]).all(), "more to be among, and the end to be said"
 
 
+def test_what_beams_lost_is_told_where_it_is_asked(ranking: EagerLLM, place: Path) -> None:
+    wide, narrow = (ranked(ranking, place, beams=beams, exact_users=9) for beams in (24, 5))
+    assert wide[1]["lost"] == {"users": 9, "missed_of_10_mean": 0.0, "missed_of_10_most": 0}
+    every = ranked(ranking, place, beams="all", exact_users=9)
+    assert every[1]["lost"] is None is ranked(ranking, place)[1]["lost"], "nothing to lose, or nothing asked"
+    rows = np.linspace(0, 59, 9).astype(int)
+    pairs = zip(narrow[0].items[rows].tolist(), every[0].items[rows].tolist(), strict=True)
+    lost = [len(set(best) - set(given)) for given, best in pairs]
+    assert narrow[1]["lost"] == {"users": 9, "missed_of_10_mean": np.mean(lost), "missed_of_10_most": max(lost)}
+    assert max(lost) > 0
+    assert "exact_users" not in EagerConfig().model_dump()["decode"], "the key of a run that does not ask stays"
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_merging_is_read(merge: bool, place: Path) -> None:
     assert attached(fitted(configured(place, {"annealing.merge": merge}), place).model.body) != merge
@@ -188,6 +201,7 @@ ELSEWHERE: dict[str, Callable[..., Any]] = {
     "decode.beams": test_beams_are_read,
     "decode.batch": test_the_batch_is_read,
     "decode.normalise": test_what_a_score_is_among_is_read,
+    "decode.exact_users": test_what_beams_lost_is_told_where_it_is_asked,
     "annealing.merge": test_merging_is_read,
     "annealing.rows": test_rows_of_annealing_are_refused,
     "comprehension.items": test_the_number_of_items_asked_for_is_read,
