@@ -81,6 +81,11 @@ class Case:
         return PrefixTree(self.table, self.model.vocabulary, self.model.eos)
 
 
+def device() -> str:
+    """Where benchmarks compute: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def causal_case(
     dataset: str, users: int, items: int | None, prompt: Prompt, layers: int | None, context: RunContext
 ) -> Case:
