@@ -1,4 +1,4 @@
-"""`harness bench decode|train|index|metrics|trie|scale`: the engine against the usual way, paired, equality asserted."""
+"""`harness bench decode|train|index|metrics|trie|scale`: the engine against the usual way, paired, equality checked."""
 
 from __future__ import annotations
 
