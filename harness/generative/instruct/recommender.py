@@ -131,6 +131,11 @@ class InstructRecommender(Recommender[InstructConfigT]):
         """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
         return self._index(data, context)[1]
 
+    def code_groups(self) -> np.ndarray | None:
+        """Which items share a code, int64 (n_items,): equal numbers, equal codes."""
+        _, groups = np.unique(self._table.digits, axis=0, return_inverse=True)
+        return groups.reshape(-1).astype(np.int64)
+
     def _backbone(self, context: RunContext) -> Backbone:
         config = self.config.backbone
         return load_backbone(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager.config import StageConfig
 from harness.data.ragged import Ragged
 from harness.generative.instruct.batches import Batches, capped, cut
+from harness.generative.instruct.config import StageConfig
 from harness.generative.instruct.task_config import Task
 
 SEQUENCE_ONLY: dict[Task, float] = {"seqrec": 1.0}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from eager.config import LossNormalise
 from harness.generative.code_lm import CodeLM
+from harness.generative.instruct.config import LossNormalise
 from harness.generative.instruct.losses import Losses, _common
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from tests import toys

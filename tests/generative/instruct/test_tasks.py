@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager.config import EagerConfig, StageConfig
+from eager.config import EagerConfig
 from harness.generative.backbone import Backbone
+from harness.generative.instruct.config import StageConfig
 from harness.generative.instruct.prompts import Sample
 from harness.generative.instruct.task_config import Task, TasksConfig
 from harness.generative.instruct.tasks import Tasks
