@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from eager import stages
 from eager.config import EagerConfig
 from eager.recommender import INDEX_FILE, EagerLLM
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.generative import tuning
+from harness.generative.instruct import stages
 from harness.protocol.recommender import Recommender
 from tests import toys
 from tests.contract import RecommenderContract
