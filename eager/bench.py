@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from eager.losses import Losses
-from eager.prompts import Prompts, Sample
 from harness.generative.backbone import EMBEDDED, load_backbone
 from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
+from harness.generative.instruct.losses import Losses
+from harness.generative.instruct.prompts import Prompts, Sample
 from harness.generative.tuning import Precision, autocast
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed, generator

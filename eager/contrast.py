@@ -21,13 +21,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from eager.config import ContrastConfig, Source
-
-NO_ITEM = -1  # instead of an item: a response that names none
+from eager.config import ContrastConfig
+from harness.generative.instruct.term import NO_ITEM
+from harness.generative.vectors import Source
 
 
 class Contrast(nn.Module):
-    """Projectors sized by the backbone and the vectors, and the weighted sum of the sources' terms."""
+    """This method's `Term`: projectors sized by backbone and vectors, the weighted sum of the sources' terms."""
 
     weights: dict[Source, float]
 
@@ -44,6 +44,11 @@ class Contrast(nn.Module):
         for source in weights:
             unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
             self.register_buffer(f"vectors_{source}", unit, persistent=False)
+
+    @property
+    def sequential_only(self) -> bool:
+        """Whether responses of text tasks have no target (`harness.generative.instruct.term`)."""
+        return self.released
 
     @property
     def released(self) -> bool:

@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eager.batches import Batches, capped
 from eager.config import EagerConfig, StageConfig
 from harness.generative.adapter import AdapterShape, attach
 from harness.generative.backbone import blank_backbone
+from harness.generative.instruct.batches import Batches, capped
 from harness.generative.speed import measured_flops
 from harness.protocol.split import TrainingData
 from harness.seeding import generator

@@ -6,63 +6,24 @@ source lists its items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-
-from eager.index_config import RQVAE_K, IndexConfig, Source
+from eager.index_config import RQVAE_K, IndexConfig
 from eager.tree import check_size, random_codes, smallest_k, tree_codes
 from harness.data.dataset import Canonical
-from harness.errors import InputError
 from harness.generative.codes import CodeTable
-from harness.generative.inspection import inspect
+from harness.generative.item_index import ItemIndex, Vectors, centred, ready_index
 from harness.generative.rqvae import rqvae_codes
-from harness.generative.vectors import ItemVectors
+from harness.generative.vectors import Source
 from harness.protocol.context import RunContext
-from harness.protocol.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
 VERSION = "index/2"
-Vectors = Mapping[Source, ItemVectors]
-
-
-@dataclass(frozen=True, eq=False)
-class ItemIndex:
-    """The codes of all items. `blocks` says of each run of levels which source its tokens stand for (None: none)."""
-
-    table: CodeTable
-    blocks: tuple[tuple[Source | None, int], ...]
-    provenance: Provenance
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def write(self, path: Path, data: TrainingData) -> None:
-        """An LC-Rec-style index file, its provenance beside it."""
-        self.table.write(path, data.items)
-        write_provenance(path, self.provenance)
-
-    def record(self) -> dict[str, Any]:
-        """What a run's record says of it: its health, what it saw, what its making measured."""
-        return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
 
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
     """The sources whose vectors the codes are made of."""
     return config.sources if config.kind in ("tree", "rqvae") else ()
-
-
-def index_file(config: IndexConfig, data: TrainingData) -> Path:
-    """The file of `kind=file`. Raises `InputError` where none is named and the data set has none."""
-    if config.file is not None:
-        return config.file
-    if data.index_file is None:
-        mend = "name one with eager.index.file"
-        raise InputError("this data set comes without an index file", where=data.dataset, mend=mend)
-    return data.index_file
 
 
 def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> ItemIndex | None:
@@ -72,10 +33,7 @@ def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> I
     held-out rows (unless that leak is `declared`).
     """
     if config.kind == "file":
-        path = index_file(config, data)
-        table, provenance = CodeTable.read(path, data.items), read_provenance(path)
-        provenance.check(data, where=str(path), declared=declared)
-        return ItemIndex(table, ((config.sources[0], table.levels),), provenance, {"kind": "file", "file": path.name})
+        return ready_index(config.file, data, config.sources[0], declared=declared)
     if config.kind != "rqvae":
         check_size(data.n_items, _k(data, config), config.height)
     return None
@@ -109,40 +67,5 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     )
 
 
-def centred(vectors: np.ndarray) -> np.ndarray:
-    """Directions around the mean, unit length: the common part of all items says nothing about one."""
-    moved = vectors - vectors.mean(axis=0)
-    return (moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
-
-
-def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
-    """First rows for the code tokens, (code tokens, width): the mean vector of the items that a token stands for,
-    taken to the backbone's width by a random projection; below a source's first level the mean of what is left once
-    the parents' means are taken away. A little noise keeps tokens of equal means apart. Levels that stand for no
-    source's vectors (random codes, or vectors that are not in use) are noise alone."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "code rows"))
-    table, blocks, first = index.table, [], 0
-    for source, levels in index.blocks:
-        held = vectors.get(source) if source else None
-        left = centred(held.values) if held else np.zeros((table.n_items, 1), dtype=np.float32)
-        projection = torch.randn(left.shape[1], width, generator=generator)
-        parents = np.zeros(len(left), dtype=np.int64)
-        for level in range(first, first + levels):
-            digit, size = table.digits[:, level], table.sizes[level]
-            rows = torch.from_numpy(_means(left, digit, size)).float() @ projection
-            noise = torch.randn(size, width, generator=generator)
-            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if held else noise)
-            _, parents = np.unique(parents * size + digit, return_inverse=True)
-            left = left - _means(left, parents, int(parents.max()) + 1)[parents]
-        first += levels
-    return torch.cat(blocks)
-
-
 def _k(data: TrainingData, config: IndexConfig) -> int:
     return config.k or (RQVAE_K if config.kind == "rqvae" else smallest_k(data.n_items, config.height))
-
-
-def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
-    sums = np.zeros((size, vectors.shape[1]))
-    np.add.at(sums, groups, vectors)
-    return sums / np.bincount(groups, minlength=size).clip(min=1)[:, None]

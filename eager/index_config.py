@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.generative.paths import UserFile
 from harness.generative.rqvae import RQVAEConfig
+from harness.generative.vectors import Source
 
-Source = Literal["semantic", "behavior"]
 RQVAE_K = 256
 
 

@@ -78,6 +78,15 @@ MODELS = (
         preset=(("model", "GRU4Rec"),),
     ),
     ModelEntry(
+        "lcrec",
+        "llm",
+        "baselines.lcrec.recommender:LCRec",
+        "a decoder-only LLM that reads and writes RQ-VAE codes of item text",
+        "Zheng et al., ICDE 2024, arXiv 2311.09049",
+        "lcrec",
+        needs=("text",),
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.recommender:EagerLLM",

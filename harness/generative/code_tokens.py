@@ -48,6 +48,6 @@ def code_tokenizer(backbone: Backbone, names: Sequence[str]) -> PreTrainedTokeni
 def _refused(backbone: Backbone, why: str) -> InputError:
     return InputError(
         f"the tokenizer of the backbone {backbone.name!r} {why}",
-        where="eager.backbone.name",
+        where="backbone.name",
         mend="each code must be exactly one token: choose another backbone",
     )

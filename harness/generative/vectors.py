@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from harness.fingerprint import fingerprint
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.split import TrainingData
+
+Source = Literal["semantic", "behavior"]  # of item text, of training interactions
 
 
 @dataclass(frozen=True, eq=False)

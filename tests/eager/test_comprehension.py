@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager import comprehension
-from eager.comprehension import asked_items, plain_text, token_f1
-from eager.held_out import held_out_items
 from eager.recommender import EagerLLM
+from harness.generative.instruct import comprehension
+from harness.generative.instruct.comprehension import asked_items, plain_text, token_f1
+from harness.generative.instruct.held_out import held_out_items
 from harness.generative.texts import perplexity
 from harness.protocol.context import SilentReporter
 from tests import toys

@@ -13,7 +13,7 @@ from torch.nn import functional
 from eager.config import ContrastConfig
 from eager.contrast import NO_ITEM, Contrast
 from tests import toys
-from tests.eager.test_losses import losses
+from tests.generative.instruct.test_losses import losses
 
 WIDTH, DIMS = 8, {"semantic": 6, "behavior": 3}
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from eager.config import DecodeConfig, EagerConfig
+from eager.config import EagerConfig
 from eager.recommender import EagerLLM
+from harness.generative.instruct.config import DecodeConfig
 from tests import toys
 from tests.eager.test_recommender import changed, fitted
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from eager import stages
 from eager.config import EagerConfig
-from eager.recommender import ADAPTER, EagerLLM
+from eager.recommender import EagerLLM
 from harness.errors import InputError
 from harness.generative.adapter import attached
+from harness.generative.instruct import stages
+from harness.generative.instruct.recommender import ADAPTER
 from harness.generative.tuning import tune
 from tests import toys
 from tests.eager.test_recommender import changed, fitted, rows
@@ -116,7 +117,7 @@ def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
 
 
 def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
-    from tests.eager.test_losses import losses
+    from tests.generative.instruct.test_losses import losses
 
     computed = losses(tmp_path)
     computed.model.train()

@@ -1,28 +1,28 @@
-"""The two stages of tuning: all tasks on all weights, then the annealing adapter on the sequential task alone.
+"""A stage of tuning: what it trains, and what each of its steps costs.
 
-Both stages are the same code under two configurations: either may train an adapter or all weights, and in both the code
-rows, their head, the scale of their logits and the projectors are trained in full.
+Every stage is the same code under a configuration of its own: it may train an adapter or all weights, and the code
+rows, their head, the scale of their logits and what a method's term brings along are always trained in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from eager.config import EagerConfig, StageConfig
-from eager.contrast import Contrast
-from eager.losses import Losses
-from eager.pools import Pools
-from eager.prompts import Prompts
-from eager.tasks import Tasks
 from harness.generative.adapter import AdapterShape, attach, merge
 from harness.generative.code_lm import CodeLM
+from harness.generative.instruct.config import InstructConfig, StageConfig
+from harness.generative.instruct.losses import Losses
+from harness.generative.instruct.pools import Pools
+from harness.generative.instruct.prompts import Prompts
+from harness.generative.instruct.tasks import Tasks
+from harness.generative.instruct.term import Term
 from harness.generative.tuning import Group, Outcome, Plan, Precision, tune
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -31,37 +31,25 @@ from harness.seeding import derive_seed, generator
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What both stages work on."""
+    """What all stages of a method work on."""
 
     model: CodeLM
     prompts: Prompts
-    contrast: Contrast | None
+    term: Term | None
     data: TrainingData
     pools: Pools
-    config: EagerConfig
+    config: InstructConfig
     precision: Precision
 
 
-def stage_one(tuned: Tuned, context: RunContext) -> dict[str, Any]:
-    """Alignment and recommendation tasks with the contrastive loss; every weight of the backbone but its vocabulary, or
-    with `tuning.adapter` an adapter that is merged at the end. Gives what `_stage` does."""
+def alignment(tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """All tasks of `tasks`, with the term where there is one, under `tuning`: every weight of the backbone but its
+    vocabulary, or with `tuning.adapter` an adapter that is merged at the end. Gives what `run_stage` does."""
     config = tuned.config.tuning
     stream = (context.seed, "alignment")
     tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
-    report = _stage("alignment", config, tasks, tuned, context)
+    report = run_stage("alignment", config, tasks, tuned, context)
     merge(tuned.model.body)
-    return report
-
-
-def annealing(tuned: Tuned, context: RunContext) -> dict[str, Any]:
-    """Annealing adapter tuning: LoRA on the projections of attention and MLP, at an annealed rate, on sequential
-    recommendation alone. The adapter is merged into the backbone at the end, or with `merge=false` stays on it."""
-    config = tuned.config.annealing
-    tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
-    kept = tuned if config.contrast else replace(tuned, contrast=None)
-    report = _stage("annealing", config, tasks, kept, context)
-    if config.merge:
-        merge(tuned.model.body)
     return report
 
 
@@ -88,7 +76,7 @@ def recomputing(body: Any, on: bool) -> Iterator[None]:
             getattr(body, f"{kind}_checkpointing_disable")()
 
 
-def _stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
+def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
     """Runs one stage: what became of it (`Outcome`), and how many numbers of the model it trained."""
     tuned.model.train()
     groups = _groups(name, config, tuned, context.seed)
@@ -101,7 +89,7 @@ def _stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: 
 
 def _groups(name: str, config: StageConfig, tuned: Tuned, seed: int) -> list[Group]:
     """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
-    of their logits and the projectors."""
+    of their logits and the term's own."""
     model = tuned.model
     if config.adapter:
         shape = AdapterShape(config.rank, config.alpha, config.dropout)
@@ -113,11 +101,11 @@ def _groups(name: str, config: StageConfig, tuned: Tuned, seed: int) -> list[Gro
     opened = tuned.config.backbone.vocabulary == "trained"
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
-    projectors = [] if tuned.contrast is None else list(tuned.contrast.parameters())
+    others = [] if tuned.term is None else list(tuned.term.parameters())
     return [
         Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
         Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
-        Group([model.scale, *projectors], config.code_rate / 3),
+        Group([model.scale, *others], config.code_rate / 3),
     ]
 
 
@@ -125,12 +113,12 @@ def _run(
     name: str, groups: list[Group], config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext
 ) -> Outcome:
     batches = tasks.batches
-    losses = Losses(tuned.model, tuned.prompts, tuned.contrast, context.device, config.engine, config.normalise)
+    losses = Losses(tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise)
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
     def loss(step: int, part: int) -> torch.Tensor:
         rng = generator(context.seed, name, "step", step, part)
-        drawn = tuned.contrast.draw(n_items, rng) if tuned.contrast else np.empty(0, np.int64)
+        drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
         task = batches.task(step)
         if task == "seqrec":

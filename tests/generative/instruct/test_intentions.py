@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from eager.held_out import held_out_items
-from eager.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
-from eager.task_config import TasksConfig
-from eager.task_texts import task_texts
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review
+from harness.generative.instruct.held_out import held_out_items
+from harness.generative.instruct.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
+from harness.generative.instruct.task_config import TasksConfig
+from harness.generative.instruct.task_texts import task_texts
 from tests import toys
 
 PENS = [

@@ -1,12 +1,12 @@
-"""What the language model understands, measured before stage 1, after it and after annealing.
+"""What the language model understands, measured before tuning and after each stage.
 
-The paper claims a balance of recommendation and comprehension; this is how it is put to the test here:
+EAGER-LLM claims a balance of recommendation and comprehension; this is how it is put to the test here:
 
 - `title_to_code`: an item's title in (in the words of the task item2index), its code out, by the same search as
   recommendations, with `BEAMS` beams; `code_to_title`: its code in, its title out, greedily. `exact` is the share of
   answers that are right, `token_f1` the mean F1 of their tokens (code tokens; words without regard to case), as in
   SQuAD (Rajpurkar et al., EMNLP 2016). Asked for items that stand in text tasks, and under `held_out` for items that
-  stand in none (`eager.tasks.held_out`): there a title or a code is right only where the model generalises.
+  stand in none (`tasks.held_out`): there a title or a code is right only where the model generalises.
 - `item_text_perplexity`: of the texts of the held-out items; of the others where nothing is held out.
 - `plain_text_perplexity`: of `plain_text.txt`, prose of our own that no model has seen; `plain_text_drift` is its ratio
   to the base model's, less one: 0 is unchanged, 1 is twice as perplexed.
@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eager.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.generative.code_lm import CodeLM
 from harness.generative.decoding import Decoding, recommend
+from harness.generative.instruct.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.generative.texts import continuations, perplexity
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision
@@ -71,7 +71,7 @@ def token_f1(said: Sequence[Hashable], meant: Sequence[Hashable]) -> float:
 
 def plain_text() -> str:
     """The plain text that drift is measured on."""
-    return files("eager").joinpath("plain_text.txt").read_text("utf-8")
+    return files("harness.generative.instruct").joinpath("plain_text.txt").read_text("utf-8")
 
 
 @dataclass(frozen=True, eq=False)

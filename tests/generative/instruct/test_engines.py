@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from eager.config import LossNormalise
-from eager.losses import Losses, _common
-from eager.prompts import IGNORED, Prompts, Sample
 from harness.generative.code_lm import CodeLM
+from harness.generative.instruct.config import LossNormalise
+from harness.generative.instruct.losses import Losses, _common
+from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from tests import toys
-from tests.eager.test_losses import CODES, term
 from tests.generative import models
+from tests.generative.instruct.test_losses import CODES, term
 
 WINDOWS = [np.array([3, 5, 7, 9]), np.array([1, 2]), np.array([20, 4, 6, 8, 10, 12, 11]), np.array([0, 23])]
 DRAWN = np.arange(0, 24, 2)
@@ -40,7 +40,7 @@ def samples(prompts: Prompts) -> list[Sample]:
 
 def assert_equal(one: torch.Tensor, other: torch.Tensor, computed: Losses) -> None:
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    modules = [computed.model] + ([computed.contrast] if computed.contrast else [])
+    modules = [computed.model] + ([computed.term] if computed.term else [])
     inputs = [p for module in modules for p in module.parameters() if p.requires_grad]
     got, wanted = (torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (one, other))
     assert sum(grad is not None for grad in got) > 10

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from eager.intentions import Span
 from harness.data.readers.files import read_json_object
 from harness.errors import InputError, unknown_name
+from harness.generative.instruct.intentions import Span
 from harness.protocol.split import TrainingData
 
 PARTS = ("items", "users")

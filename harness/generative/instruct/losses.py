@@ -1,4 +1,4 @@
-"""What a step costs: cross-entropy of responses, codes and text alike, and the contrastive term on summary states.
+"""What a step costs: cross-entropy of responses, codes and text alike, and what a method adds on summary states.
 
 Two ways to compute it, chosen by `engine`, with one value and one gradient where dropout is off. `shared`: a user's
 next items are all trained in one pass over the sequence, what the prompts have in common is computed once, and other
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from eager.config import Engine, LossNormalise
-from eager.contrast import NO_ITEM, Contrast
-from eager.prompts import IGNORED, Prompts, Sample
 from harness.generative.code_lm import CodeLM
+from harness.generative.instruct.config import Engine, LossNormalise
+from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
+from harness.generative.instruct.term import NO_ITEM, Term
 from harness.generative.normaliser import text_normaliser
 from harness.generative.packing import Read, read_packed, read_padded
 
@@ -42,26 +42,26 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """Computes losses of one model on one device; without `contrast` the term is left out. The summary state of a
+    """Computes losses of one model on one device; `term` is what the method adds, None: nothing. The summary state of a
     response is the one at its last token; of a code that is the code's last, whether or not its end is said too."""
 
     model: CodeLM
     prompts: Prompts
-    contrast: Contrast | None
+    term: Term | None
     device: str
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
 
     def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
-        over response tokens, plus the contrastive term with the negatives `drawn`."""
+        over response tokens, plus the term with the items `drawn`."""
         return self._cost(*self.read_windows(windows, template), drawn)
 
     def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
-        """Mean over the response tokens of any mix of text-task samples, plus the contrastive term of those that
-        name an item; in its released mode of all, and none of them has a target."""
+        """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
+        name an item as of those that do not (`Term.sequential_only`: none of them does)."""
         read, targets = self.read_rows(samples)
-        if self.contrast is not None and self.contrast.released:
+        if self.term is not None and self.term.sequential_only:
             targets = replace(targets, items=np.full_like(targets.items, NO_ITEM))
         return self._cost(read, targets, drawn)
 
@@ -119,9 +119,9 @@ class Losses:
             loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
-        if self.contrast is None:
+        if self.term is None:
             return loss
-        return loss + self.contrast(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
+        return loss + self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
 
     def _by_kind(self, read: Read, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label among its kind: text first, then level by level."""

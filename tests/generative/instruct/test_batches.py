@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager.batches import Batches, capped, cut
-from eager.config import StageConfig
-from eager.task_config import Task
 from harness.data.ragged import Ragged
+from harness.generative.instruct.batches import Batches, capped, cut
+from harness.generative.instruct.config import StageConfig
+from harness.generative.instruct.task_config import Task
 
 SEQUENCE_ONLY: dict[Task, float] = {"seqrec": 1.0}
 

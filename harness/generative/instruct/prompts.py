@@ -41,7 +41,9 @@ class Prompts:
     """Writes prompts and samples for one backbone and one code table. `text_tokens`: where a text is cut."""
 
     def __init__(self, backbone: Backbone, table: CodeTable, text_tokens: int = TEXT_TOKENS) -> None:
-        self.templates: dict[str, list[str]] = json.loads(files("eager").joinpath("templates.json").read_text("utf-8"))
+        self.templates: dict[str, list[str]] = json.loads(
+            files("harness.generative.instruct").joinpath("templates.json").read_text("utf-8")
+        )
         self._tokenizer, self.eos = backbone.tokenizer, backbone.eos
         self.codes = table.flat + backbone.vocabulary
         self.context = backbone.context
@@ -89,8 +91,8 @@ class Prompts:
         if room < 1:
             raise InputError(
                 f"a context of {self.context} tokens is too short for the prompts of {group}",
-                where="eager.backbone.name",
-                mend=f"choose a backbone with a longer one, or set eager.tasks.{group.partition('.')[0]}=0",
+                where="backbone.name",
+                mend=f"choose a backbone with a longer one, or set tasks.{group.partition('.')[0]}=0",
             )
         return room
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from eager.batches import Batches, capped
-from eager.config import StageConfig
-from eager.pools import Pools
-from eager.prompts import Sample
-from eager.task_config import Task, TasksConfig
 from harness.data.ragged import Ragged
+from harness.generative.instruct.batches import Batches, capped
+from harness.generative.instruct.config import StageConfig
+from harness.generative.instruct.pools import Pools
+from harness.generative.instruct.prompts import Sample
+from harness.generative.instruct.task_config import Task, TasksConfig
 from harness.seeding import generator
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eager.generated import SPANS, read_texts
-from eager.held_out import held_out_items
-from eager.intentions import Span, intention, preferences, traits
-from eager.task_config import TasksConfig
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError
+from harness.generative.instruct.generated import SPANS, read_texts
+from harness.generative.instruct.held_out import held_out_items
+from harness.generative.instruct.intentions import Span, intention, preferences, traits
+from harness.generative.instruct.task_config import TasksConfig
 from harness.protocol.split import TrainingData
 
 
@@ -43,7 +43,7 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
     does not fit this data set, and where no item is left to speak of."""
     shown = ~held_out_items(data.items, config.held_out)
     if not shown.any():
-        mend = "lower eager.tasks.held_out"
+        mend = "lower tasks.held_out"
         raise InputError("every item is held out of the text tasks", where=data.dataset, mend=mend)
     made = None if config.intentions is None else read_texts(Path(config.intentions).expanduser(), data)
     items, users = made or (None, None)

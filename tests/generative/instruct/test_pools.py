@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager.pools import Pools
-from eager.prompts import IGNORED, Prompts, Sample
-from eager.task_config import Task, TasksConfig
-from eager.task_texts import task_texts
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.generative.backbone import Backbone
+from harness.generative.instruct.pools import Pools
+from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
+from harness.generative.instruct.task_config import Task, TasksConfig
+from harness.generative.instruct.task_texts import task_texts
 from tests import toys
-from tests.eager.test_prompts import replace_context
 from tests.generative import models
+from tests.generative.instruct.test_prompts import replace_context
 
 CODES = models.table(items=24)
 ITEM_OF = {tuple(code): item for item, code in enumerate(CODES.flat.tolist())}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from eager.config import EagerConfig
-from eager.task_config import TasksConfig
-from eager.task_texts import task_texts
 from harness.errors import InputError
+from harness.generative.instruct.task_config import TasksConfig
+from harness.generative.instruct.task_texts import task_texts
 from tests import toys
 
 TRAIN = toys.split().train

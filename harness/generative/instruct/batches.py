@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from eager.config import StageConfig
-from eager.task_config import Task
 from harness.data.ragged import Ragged
+from harness.generative.instruct.config import StageConfig
+from harness.generative.instruct.task_config import Task
 from harness.seeding import generator
 
 CHUNK = 50  # batches that are sorted by length together: little padding, still a shuffled order

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eager.prompts import IGNORED, Prompts, describe, name_of
-from eager.prompts import sample as written
 from harness.data.dataset import ItemText
 from harness.errors import InputError
+from harness.generative.instruct.prompts import IGNORED, Prompts, describe, name_of
+from harness.generative.instruct.prompts import sample as written
 from tests.generative import models
 
 SLOTS = {

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from eager.config import ContrastConfig
 from eager.contrast import Contrast, info_nce
-from eager.losses import Losses
-from eager.prompts import IGNORED, Prompts
+from harness.generative.instruct.losses import Losses
+from harness.generative.instruct.prompts import IGNORED, Prompts
 from tests import toys
 from tests.generative import models
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager.config import EagerConfig, StageConfig
-from eager.prompts import Sample
-from eager.task_config import Task, TasksConfig
-from eager.tasks import Tasks
+from eager.config import EagerConfig
 from harness.generative.backbone import Backbone
-from tests.eager.test_pools import TRAIN, backbone, pools, read, read_all
+from harness.generative.instruct.config import StageConfig
+from harness.generative.instruct.prompts import Sample
+from harness.generative.instruct.task_config import Task, TasksConfig
+from harness.generative.instruct.tasks import Tasks
+from tests.generative.instruct.test_pools import TRAIN, backbone, pools, read, read_all
 
 __all__ = ["backbone"]  # the fixture
 

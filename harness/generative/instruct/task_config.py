@@ -1,4 +1,4 @@
-"""Which tasks stage 1 trains on: their weights, caps and texts. One section of `EagerConfig`."""
+"""Which tasks stage 1 trains on: their weights, caps and texts. A section of the configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TasksConfig(Section):
         default=0.05, ge=0, le=0.5, description="share of items, by a hash of raw ids, that stand in no text task"
     )
     intentions: str | None = Field(
-        default=None, description="a JSON file of generated texts; null: the rule of eager/intentions.py"
+        default=None, description="a JSON file of generated texts; null: the rule that docs/method.md states"
     )
 
     def weights(self) -> dict[Task, float]:

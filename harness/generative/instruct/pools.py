@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from eager.config import StageConfig
-from eager.generated import SPANS
-from eager.prompts import Prompts, Sample, describe, name_of, sample
-from eager.spans import Spans, fitted, one, suffixed
-from eager.task_config import Task, TasksConfig
-from eager.task_texts import TaskTexts
 from harness.data.ragged import Ragged
+from harness.generative.instruct.config import StageConfig
+from harness.generative.instruct.generated import SPANS
+from harness.generative.instruct.prompts import Prompts, Sample, describe, name_of, sample
+from harness.generative.instruct.spans import Spans, fitted, one, suffixed
+from harness.generative.instruct.task_config import Task, TasksConfig
+from harness.generative.instruct.task_texts import TaskTexts
 from harness.seeding import generator
 
 

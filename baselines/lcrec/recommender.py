@@ -1,0 +1,48 @@
+"""`LCRec`: what the method is besides an instruction-tuned recommender: RQ-VAE codes of item text, and nothing more.
+
+text vectors → RQ-VAE codes → a language model with code tokens → alignment on all tasks → constrained search.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from baselines.lcrec.config import IndexConfig, LCRecConfig
+from harness.data.dataset import Canonical
+from harness.generative.codes import CodeTable
+from harness.generative.instruct.recommender import InstructRecommender
+from harness.generative.item_index import ItemIndex, Vectors, ready_index
+from harness.generative.rqvae import rqvae_codes
+from harness.generative.semantic import semantic_vectors
+from harness.generative.vectors import ItemVectors
+from harness.protocol.context import RunContext
+from harness.protocol.provenance import Provenance
+from harness.protocol.recommender import ModelConfig
+from harness.protocol.split import TrainingData
+
+INDEX_VERSION = "lcrec-index/1"
+
+
+class LCRec(InstructRecommender[LCRecConfig]):
+    """LC-Rec (Zheng et al., ICDE 2024, arXiv 2311.09049). Needs item text."""
+
+    config_class: ClassVar[type[ModelConfig]] = LCRecConfig
+    code_version: ClassVar[int] = 1
+
+    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, ItemIndex]:
+        config = self.config
+        ready = ready_index(config.index.file, data, "semantic") if config.index.kind == "file" else None
+        vectors: Vectors = {}
+        if ready is None or config.backbone.codes == "centroid":
+            vectors = {"semantic": semantic_vectors(data, config.semantic, context)}
+        return vectors, ready or rqvae_index(data, vectors["semantic"], config.index, context)
+
+
+def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, context: RunContext) -> ItemIndex:
+    """RQ-VAE codes of `vectors`. Items are numbered by their raw ids while codes are made, so that equal vectors give
+    equal codes in whatever order a source lists its items. Items that share a code in the end are counted."""
+    order = Canonical.of((), data.items)
+    made = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
+    table = CodeTable(made.digits[order.item_ranks], (config.k,) * config.levels)
+    provenance = Provenance.joined(INDEX_VERSION, vectors.provenance)
+    return ItemIndex(table, (("semantic", config.levels),), provenance, {"kind": "rqvae", "rqvae": made.record()})
