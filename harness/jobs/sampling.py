@@ -49,7 +49,7 @@ def version() -> str:
 
 
 def _legible(parameter: Parameter, drawn: Any) -> Any:
-    """Four digits of a continuous range and the plain decimal of a grid, so that a person can type the setting again."""
+    """Four digits of a continuous range, the plain decimal of a grid: a person can type the setting again."""
     if parameter.choices:
         return json.loads(drawn)
     if parameter.whole:

@@ -101,9 +101,9 @@ class Effort(_Part):
     is what it went by, `space` what it varied, `configuration` the hash of what it chose. `changed`: the run's settings
     are not exactly those."""
 
-    trials: int = Field(1, ge=0)
-    failed: int = Field(0, ge=0)
-    seconds: float | None = Field(None, ge=0)
+    trials: int = Field(default=1, ge=0)
+    failed: int = Field(default=0, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
     timeout: float | None = None
     metric: str | None = None
     study: str | None = None
