@@ -140,14 +140,14 @@ def _space(where: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
 
 
 def _parameters(table: Mapping[str, Any], where: str, above: str = "") -> list[Parameter]:
-    """Every table that has one of `SAYS` is a parameter; the others lead to it."""
+    """A table that says one of `SAYS` is a parameter; the others lead to one."""
     found: list[Parameter] = []
     for name, value in table.items():
         key = f"{above}.{name}" if above else str(name)
         if not isinstance(value, dict):
             mend = "write { low = 1, high = 8 } or { choices = [1, 8] }"
             raise InputError(f"{key} is {value!r}, expected a table", where=where, mend=mend)
-        leads = bool(value) and all(isinstance(below, dict) for below in value.values())
+        leads = bool(value) and not (set(SAYS) & set(value) and not any(isinstance(v, dict) for v in value.values()))
         found += _parameters(value, where, key) if leads else [_parameter(key, value, f"{where}: {key}")]
     return found
 

@@ -14,7 +14,7 @@ from harness.data.dataset import require_text
 from harness.data.load import load_dataset
 from harness.errors import InputError, unknown_name
 from harness.jobs.grids import line
-from harness.jobs.job import SEED, RunOptions, plan
+from harness.jobs.job import RunOptions, plan
 from harness.jobs.spaces import read_space
 from harness.jobs.studies import Search, Study, Trial, value_of
 from harness.protocol.context import Reporter
@@ -35,7 +35,7 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
     if search.timeout is not None and search.timeout <= 0:
         raise InputError(f"{search.timeout} is no time", where="--timeout", mend="give seconds above 0")
     space = read_space(search.space, entry)
-    base = plan(model, replace(options, seeds=options.seeds or (SEED,)))[0]
+    base = plan(model, options)[0]
     options = replace(options, seeds=(base.seed,))
     dataset = load_dataset(base.dataset, base.order)
     if "text" in entry.needs:
