@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.jobs.job import RunOptions
-from harness.jobs.sampling import suggest
+from harness.jobs.sampling import FIRST, suggest
 from harness.jobs.spaces import Parameter, Space, read_space
 from harness.jobs.studies import Search
 from harness.jobs.tuning import study
@@ -66,6 +67,16 @@ def test_kinds_of_values() -> None:
         assert all(parameter.holds(value) for value in values) and len({str(value) for value in values}) > 1
         assert parameter.choices or all(isinstance(value, int if parameter.whole else float) for value in values)
     assert suggest(space, tried, seed=3) == suggest(space, tried, seed=3) != suggest(space, tried, seed=4)
+
+
+def test_the_search_learns() -> None:
+    """Behind the random trials, the values gather where the score is high (random draws: 3 of 20)."""
+    space, tried = Space("here", "", (Parameter("a.width", 2, 32, step=2), Parameter("a.kind", choices=("a", "b")))), []
+    for _ in range(40):
+        values = suggest(space, tried, seed=1)
+        tried.append((values, -abs(values["a.width"] - 8) - 4.0 * (values["a.kind"] == "b")))
+    assert sum(abs(values["a.width"] - 8) <= 4 and values["a.kind"] == "a" for values, _ in tried[20:]) > 8
+    assert len({json.dumps(values) for values, _ in tried[:FIRST]}) == FIRST  # drawn at random, each from its own seed
 
 
 def test_values_outside_the_space_are_no_obstacle() -> None:

@@ -66,34 +66,27 @@ def test_showing_test_cases_would_fail(toy: str, store: Store) -> None:
 
 
 def test_the_same_seed_makes_the_same_trials_and_another_one_others(toy: str, tmp_path: Path, store: Store) -> None:
-    first = go(toy, store, 8)
-    again = go(toy, Store(tmp_path / "elsewhere"), 8)
-    other = go(toy, store, 8, seeds=(2,))
+    first = go(toy, store, 7)
+    again = go(toy, Store(tmp_path / "elsewhere"), 7)
+    other = go(toy, store, 3, seeds=(2,))
     assert outcomes(first) == outcomes(again) and first.name == again.name
-    assert first.name != other.name and outcomes(first)[1:] != outcomes(other)[1:]
+    assert first.name != other.name and outcomes(first)[1:3] != outcomes(other)[1:]
 
 
-def test_the_search_learns(toy: str, store: Store) -> None:
-    """Behind the random trials, the values gather where the score is high."""
-    made = go(toy, store, 40)
-    near = [abs(trial.values["fake.layer.width"] - 8) <= 2 for trial in made.trials]
-    assert sum(near[20:]) > 14 and made.best is not None and made.value(made.best) == 1.0
-
-
-@pytest.mark.parametrize("number", [0, 3, 7])
+@pytest.mark.parametrize("number", [0, 6])
 def test_a_killed_study_goes_on_as_if_nothing_had_been(toy: str, tmp_path: Path, store: Store, number: int) -> None:
-    whole = go(toy, Store(tmp_path / "undisturbed"), 9)
+    whole = go(toy, Store(tmp_path / "undisturbed"), 8)
     Choosy.fits.clear()
     Choosy.resumed.clear()
     Choosy.fails = {number: KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
-        go(toy, store, 9)
+        go(toy, store, 8)
     Choosy.fails = {}
-    resumed = go(toy, store, 9)
+    resumed = go(toy, store, 8)
     assert outcomes(resumed) == outcomes(whole) and resumed.best_config.read_text() != ""
     assert Choosy.resumed.count(True) == 1  # the interrupted trial went on from its checkpoint
-    longer = go(toy, store, 11)
-    assert outcomes(longer)[:9] == outcomes(whole) and len(longer.trials) == 11
+    longer = go(toy, store, 9)
+    assert outcomes(longer)[:8] == outcomes(whole) and len(longer.trials) == 9
 
 
 def test_a_complete_study_makes_nothing_and_fresh_makes_all(toy: str, store: Store) -> None:
