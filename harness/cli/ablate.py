@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets, numbers
+from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
 from harness.cli.output import console, note, print_plain, stdout_kept
 from harness.errors import InputError
 
@@ -44,16 +44,14 @@ def ablate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
-    ] = None,
+    profile: Profile = None,
     sets: Sets = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every row.")] = None,
     results: Results = RESULTS,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
     as_json: AsJson = False,

@@ -18,6 +18,11 @@ Sets = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
 ]
 
+Profile = Annotated[
+    str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")]
+
 Protocol = Annotated[
     str | None, typer.Option("--protocol", help="leave-one-out or global-time.", show_default="leave-one-out")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets, numbers
+from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
 from harness.cli.output import note, print_json, print_table, stdout_kept
 from harness.errors import InputError
 
@@ -38,16 +38,14 @@ def tune(
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="The seeds of these runs.", show_default="the search's")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
-    ] = None,
+    profile: Profile = None,
     sets: Sets = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every trial.")] = None,
     results: Results = RESULTS,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin the study (and the runs) anew, or go on with it.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
     as_json: AsJson = False,
