@@ -55,6 +55,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         comprehension=plain(comprehension),
         leaks=list(job.settings.model.leaks()),
         audit=plain(measured.audit),
+        effort=job.effort,
         details=plain(details),
     )
 

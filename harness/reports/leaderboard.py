@@ -17,6 +17,7 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
 from harness.reports.differences import notes
+from harness.reports.effort import UNKNOWN, Spent, by_model, spent
 from harness.store.records import DatasetMark, ProtocolMark
 from harness.store.runs import Store, StoredRun
 
@@ -35,7 +36,8 @@ COST = {
 @dataclass(frozen=True)
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
-    that were not measured here; `leaks` says which held-out rows the configuration shows to the model."""
+    that were not measured here; `leaks` says which held-out rows the configuration shows to the model;
+    `effort` how much search chose it."""
 
     model: str
     family: str
@@ -48,6 +50,7 @@ class Row:
     note: str = ""
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    effort: Spent = UNKNOWN
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -68,6 +71,11 @@ class Board:
     protocol: ProtocolMark
     rows: tuple[Row, ...]
     apart: str = ""
+
+    @property
+    def efforts(self) -> dict[str, Spent]:
+        """The search behind each model that was measured here and has settings."""
+        return by_model((row.model, row.effort) for row in self.rows if row.rank is not None)
 
 
 def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
@@ -95,8 +103,8 @@ def leaderboard(
 
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
     model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, train_s, users_per_s,
-    peak_mb, parameters, note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. Raises
-    `InputError` for an unknown metric or data set.
+    peak_mb, parameters, trials, search_s (of `harness tune`), note, leaks; where a language model was measured also
+    `comprehension.STAGE.FIGURE`. Raises `InputError` for an unknown metric or data set.
     """
     import pandas as pd
 
@@ -132,7 +140,17 @@ def cells(row: Row) -> dict[str, Any]:
     understood = {
         f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
     }
-    return {**who, **numbers, **counts, **costs, "note": row.note, "leaks": "; ".join(row.leaks), **understood}
+    search = {"trials": row.effort.trials, "search_s": row.effort.seconds}
+    return {
+        **who,
+        **numbers,
+        **counts,
+        **costs,
+        **search,
+        "note": row.note,
+        "leaks": "; ".join(row.leaks),
+        **understood,
+    }
 
 
 _NO_PLACE = {"dataset": "", "board": ""}
@@ -184,6 +202,7 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
+        effort=spent(records),
     )
 
 
