@@ -47,7 +47,7 @@ def recbole_model(name: str) -> RecBoleModel:
     mend = f"choose one of {', '.join(_usable())}"
     if kinds[name] != SEQUENTIAL:
         kind = kinds[name].replace("_", "-")
-        raise InputError(f"RecBole's {name} is no sequential model but a {kind} one", mend=mend)
+        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", mend=mend)
     if name in REFUSED:
         raise InputError(f"RecBole's {name} {REFUSED[name]}", mend=mend)
     own = _defaults(name)
