@@ -34,7 +34,7 @@ WEIGHTS, FACTS = "model.safetensors", "recbole.json"
 
 
 class Engine:
-    """`files`: the training sequences as `training`, each feature as `features-NAME`. `extra`: names of the settings
+    """`files`: the training sequences as `training`, each item feature under its name. `extra`: names of the settings
     that came from the user, which must be RecBole's. The seed in `run` settles the initial weights."""
 
     def __init__(
