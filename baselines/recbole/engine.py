@@ -146,7 +146,7 @@ class Engine:
         table[: len(tokens)].scatter_(1, tokens, 1.0)
         return table[:, 1:].contiguous().to(self.config["device"])  # without the padding token
 
-    def _to_left(self, batch: Interaction) -> None:
+    def _to_left(self, batch: Any) -> None:
         """For the models that want it: histories behind their padding, and lengths that say so, in place."""
         if self.entry.left:
             rows, lengths = batch[self.rows], batch[self.lengths]

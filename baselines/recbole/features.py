@@ -50,7 +50,7 @@ def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) ->
 
 
 def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> Ragged:
-    counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(shown)))
+    counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(shown).tolist()))
     limit = COMMON * int(shown.sum())
     telling = [(-count, name) for name, count in counts.items() if SHARED <= count <= limit]
     number = {name: place for place, (_, name) in enumerate(sorted(telling)[:MOST])}
@@ -62,7 +62,7 @@ def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ..
 
     vectorizer = TfidfVectorizer(token_pattern=WORD, stop_words="english", min_df=SHARED, max_df=COMMON)
     try:
-        vectorizer.fit([titles[item] for item in np.flatnonzero(shown)])
+        vectorizer.fit([titles[item] for item in np.flatnonzero(shown).tolist()])
     except ValueError:  # not one word that several titles share
         return [()] * len(titles)
     weights = vectorizer.transform(titles).tocsr()
