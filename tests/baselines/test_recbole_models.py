@@ -50,6 +50,7 @@ class TestBERT4Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "BERT4Rec", **SMOKE}
 
 
+@pytest.mark.slow  # twenty convolutions
 class TestCaser(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "Caser", **SMOKE}
 
@@ -124,11 +125,11 @@ def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) 
 
 
 def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:
-    """FPMC knows BPR only: its first loss is that of a coin, not that of the whole catalogue; and it learns."""
-    heard = Events()
-    model, split = fit("FPMC", tmp_path, settings={"epochs": 60, "learning_rate": 0.05}, reporter=heard)
+    """FPMC knows BPR only: its loss is that of a coin, not that of a choice among the whole catalogue; and it learns."""
+    heard, data = Events(), toys.cycle(users=24, items=24, length=32)
+    model, split = fit("FPMC", tmp_path, data, settings={"epochs": 30, "learning_rate": 0.02}, reporter=heard)
     losses = [event["loss"] for event in heard.kept if event["stage"] == "train"]
-    assert losses[0] == pytest.approx(np.log(2), abs=0.1) and losses[-1] < 0.5 * losses[0]
+    assert losses[0] < np.log(2) + 0.05 and losses[-1] < 0.5 * losses[0]
     scores = measure(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
     assert scores["ndcg@10"] > 0.5
 
@@ -205,7 +206,7 @@ def test_a_masked_model_sees_its_whole_history(tmp_path: Path) -> None:
     model, _ = fit("BERT4Rec", tmp_path)
     long = list(range(20))
     rows = Ragged.of([[3], [7], long, [23, *long[1:]], [5, *long]])
-    given = model.recommend(Requests("test", np.zeros(5, int), rows), 10, toys.context(tmp_path))
+    given = model.recommend(Requests("test", np.arange(5), rows), 10, toys.context(tmp_path))
     assert not np.allclose(given.scores[0], given.scores[1])
     assert not np.allclose(given.scores[2], given.scores[3])
     np.testing.assert_allclose(given.scores[2], given.scores[4], rtol=1e-5)  # the 21st is beyond the cap
