@@ -125,7 +125,7 @@ def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) 
 
 
 def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:
-    """FPMC knows BPR only: its loss is that of a coin, not that of a choice among the whole catalogue; and it learns."""
+    """FPMC knows BPR only: its loss is that of a coin, not of a choice among the whole catalogue; and it learns."""
     heard, data = Events(), toys.cycle(users=24, items=24, length=32)
     model, split = fit("FPMC", tmp_path, data, settings={"epochs": 30, "learning_rate": 0.02}, reporter=heard)
     losses = [event["loss"] for event in heard.kept if event["stage"] == "train"]
