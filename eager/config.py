@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_config import LEAK, BehaviorConfig
-from eager.index import index_file, needed_sources
+from eager.index import FILE, needed_sources
 from eager.index_config import IndexConfig, Source
 from eager.paper import PAPER
 from eager.task_config import Section, TasksConfig
+from harness.generative.item_index import index_file
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
 from harness.protocol.recommender import ModelConfig
@@ -237,7 +238,7 @@ class EagerConfig(ModelConfig):
         """Ready vectors, a ready index and generated texts, where they are named."""
         named = [self.semantic.vectors, self.behavior.vectors, self.tasks.intentions]
         given = [Path(file).expanduser() for file in named if file is not None]
-        return (*given, index_file(self.index, data)) if self.index.kind == "file" else tuple(given)
+        return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:

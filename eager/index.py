@@ -7,9 +7,7 @@ source lists its items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,37 +15,24 @@ import torch
 from eager.index_config import RQVAE_K, IndexConfig, Source
 from eager.tree import check_size, random_codes, smallest_k, tree_codes
 from harness.data.dataset import Canonical
-from harness.errors import InputError
 from harness.generative.codes import CodeTable
-from harness.generative.inspection import inspect
+from harness.generative.item_index import ItemIndex, index_file, ready_index
 from harness.generative.rqvae import rqvae_codes
 from harness.generative.vectors import ItemVectors
 from harness.protocol.context import RunContext
-from harness.protocol.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
-VERSION = "index/2"
+VERSION, FILE = "index/2", "eager.index.file"
 Vectors = Mapping[Source, ItemVectors]
 
 
-@dataclass(frozen=True, eq=False)
-class ItemIndex:
-    """The codes of all items. `blocks` says of each run of levels which source its tokens stand for (None: none)."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SourceIndex(ItemIndex):
+    """`blocks` says of each run of levels which source its tokens stand for (None: none)."""
 
-    table: CodeTable
     blocks: tuple[tuple[Source | None, int], ...]
-    provenance: Provenance
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def write(self, path: Path, data: TrainingData) -> None:
-        """An LC-Rec-style index file, its provenance beside it."""
-        self.table.write(path, data.items)
-        write_provenance(path, self.provenance)
-
-    def record(self) -> dict[str, Any]:
-        """What a run's record says of it: its health, what it saw, what its making measured."""
-        return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
 
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
@@ -55,33 +40,21 @@ def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
     return config.sources if config.kind in ("tree", "rqvae") else ()
 
 
-def index_file(config: IndexConfig, data: TrainingData) -> Path:
-    """The file of `kind=file`. Raises `InputError` where none is named and the data set has none."""
-    if config.file is not None:
-        return config.file
-    if data.index_file is None:
-        mend = "name one with eager.index.file"
-        raise InputError("this data set comes without an index file", where=data.dataset, mend=mend)
-    return data.index_file
-
-
-def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> ItemIndex | None:
+def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> SourceIndex | None:
     """What can be known to be wrong before anything is trained; gives the index where it is ready-made.
 
     Raises `InputError` for a tree that does not fit the catalogue, and for an index file that is wrong or that saw
     held-out rows (unless that leak is `declared`).
     """
     if config.kind == "file":
-        path = index_file(config, data)
-        table, provenance = CodeTable.read(path, data.items), read_provenance(path)
-        provenance.check(data, where=str(path), declared=declared)
-        return ItemIndex(table, ((config.sources[0], table.levels),), provenance, {"kind": "file", "file": path.name})
+        ready = ready_index(index_file(config.file, data, FILE), data, declared=declared)
+        return SourceIndex(**vars(ready), blocks=((config.sources[0], ready.table.levels),))
     if config.kind != "rqvae":
         check_size(data.n_items, _k(data, config), config.height)
     return None
 
 
-def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> ItemIndex:
+def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> SourceIndex:
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
     k, order = _k(data, config), Canonical.of((), data.items)
     parts, details = [], []
@@ -101,11 +74,11 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
         parts.append(digits[order.item_ranks])
     named = config.kind != "random"
     seen = [vectors[source].provenance for source in needed_sources(config)]
-    return ItemIndex(
-        CodeTable.joined(parts, k),
-        tuple((source if named else None, config.height) for source in config.sources),
-        Provenance.joined(VERSION, *seen),
-        {"kind": config.kind, **({"rqvae": details} if details else {})},
+    return SourceIndex(
+        table=CodeTable.joined(parts, k),
+        blocks=tuple((source if named else None, config.height) for source in config.sources),
+        provenance=Provenance.joined(VERSION, *seen),
+        details={"kind": config.kind, **({"rqvae": details} if details else {})},
     )
 
 
@@ -115,7 +88,7 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     return (moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
 
 
-def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
+def code_directions(index: SourceIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
     """First rows for the code tokens, (code tokens, width): the mean vector of the items that a token stands for,
     taken to the backbone's width by a random projection; below a source's first level the mean of what is left once
     the parents' means are taken away. A little noise keeps tokens of equal means apart. Levels that stand for no

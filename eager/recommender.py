@@ -21,7 +21,7 @@ from eager.config import EagerConfig
 from eager.contrast import Contrast
 from eager.estimate import estimate
 from eager.held_out import held_out_items
-from eager.index import ItemIndex, Vectors, build_index, check_index, code_directions, needed_sources
+from eager.index import SourceIndex, Vectors, build_index, check_index, code_directions, needed_sources
 from eager.index_config import Source
 from eager.pools import Pools
 from eager.prompts import Prompts
@@ -34,6 +34,7 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
+from harness.generative.item_index import INDEX_FILE
 from harness.generative.semantic import semantic_vectors
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
@@ -45,7 +46,7 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
-INDEX_FILE, ADAPTER = "item.index.json", "adapter"
+ADAPTER = "adapter"
 PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
 
 
@@ -124,11 +125,14 @@ class EagerLLM(Recommender[EagerConfig]):
     def record(self) -> dict[str, Any]:
         return self._record
 
-    def item_codes(self, data: TrainingData, context: RunContext) -> ItemIndex:
+    def code_groups(self) -> np.ndarray:
+        return self._table.groups
+
+    def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
         return self._index(data, context, contrast=False)[1]
 
-    def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, ItemIndex]:
+    def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, SourceIndex]:
         """Vectors of the sources in use, and the item codes. What can be wrong with either is said before training."""
         config, declared = self.config, bool(self.config.leaks())
         ready = check_index(data, config.index, declared=declared)
