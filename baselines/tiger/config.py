@@ -67,7 +67,7 @@ class NetworkConfig(Section):
 class TrainingConfig(Section):
     """Every prefix of a training sequence is a sample."""
 
-    batch: int = Field(default=256, ge=1, description="samples of a step (of each part of it)")
+    batch: int = Field(default=64, ge=1, description="samples of a step (of each part of it)")
     accumulate: int = Field(default=1, ge=1, description="parts that a step is computed in")
     epochs: int = Field(default=200, ge=1, description="passes over all samples, at most")
     max_steps: int | None = Field(default=None, ge=1, description="an upper bound on optimiser steps; null: none")
@@ -114,13 +114,20 @@ class TigerConfig(ModelConfig):
     variants: ClassVar[dict[str, dict[str, Any]]] = VARIANTS
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
-            "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 20}},
-            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
-            "training": {"batch": 64, "epochs": 50, "learning_rate": 1e-2, "weight_decay": 0.0, "every": 10},
+            "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
+            "network": {"layers": 2, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
+            "training": {
+                "batch": 32,
+                "epochs": 20,
+                "learning_rate": 4e-3,
+                "weight_decay": 0.0,
+                "every": 5,
+                "precision": "float32",
+            },
         },
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
-            "training": {"epochs": 30, "patience": 4, "validation_users": 1000},
+            "training": {"epochs": 24, "patience": 4, "validation_users": 1000},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
         "paper": {"variant": "paper"},

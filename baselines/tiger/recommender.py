@@ -18,7 +18,7 @@ from harness.errors import InputError
 from harness.generative.choosing import Choice
 from harness.generative.code_t5 import CodeT5, T5Shape
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import Decoding, DecodeReport, recommend
+from harness.generative.decoding import DecodeReport, Decoding, recommend
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
 from harness.generative.trie import CodeTrie
@@ -100,9 +100,7 @@ class Tiger(Recommender[TigerConfig]):
     def _train(self, data: TrainingData, context: RunContext) -> dict[str, Any]:
         """What became of the training, for the record."""
         config = self.config.training
-        samples = Samples(
-            data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self._users
-        )
+        samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self._users)
         if not len(samples.targets):
             mend = "a model of sequences needs users with two training items or more"
             raise InputError("no training sequence has two items", where=data.dataset, mend=mend)

@@ -1,4 +1,4 @@
-"""Histories as token ids, and which samples a step sees: every prefix of every training sequence, like lengths together.
+"""Histories as token ids, and the samples of a step: every prefix of every training sequence, like lengths together.
 
 A prompt is [user token] item item … end, an item being its code's tokens. A user stands in a history as one more piece
 in front: the pieces `n_items ..` are the user tokens.
@@ -61,8 +61,7 @@ def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
 @dataclass(frozen=True, eq=False)
 class Samples:
     """All prefixes of `sequences`: sample `n` asks for item `values[targets[n]]` after the items from `begins[n]` on.
-    Steps of `batch` × `accumulate` samples; the order of each pass is drawn from the seed and the number of the
-    pass."""
+    A step has `accumulate` parts of `batch` samples; the order of a pass is drawn from the seed and its number."""
 
     sequences: Ragged
     max_history: int

@@ -1,5 +1,5 @@
-"""TIGER as others build it: the paper, and the re-implementations of LETTER, GRID, RQ-VAE-Recommender (RQVR) and RecBole 3
-(RB3), as settings of ours. `docs/tiger.md` says where they come from, and what of them is not reproduced."""
+"""TIGER as others build it: the paper, and the re-implementations of LETTER, GRID, RQ-VAE-Recommender (RQVR) and
+RecBole 3 (RB3), as settings of ours. `docs/tiger.md` says where they come from, and what of them is not reproduced."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "semantic": _PRODUCT_TEXT,
         "index": {"levels": 3, "size": 256, "distinct": "token", "rqvae": {**_PLAIN_RQ, "epochs": 20_000}},
         "training": {
+            "batch": 256,
             "optimiser": "adafactor",
             "learning_rate": 0.01,
             "weight_decay": 0.0,

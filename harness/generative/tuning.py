@@ -41,7 +41,7 @@ class Group:
 class Plan:
     """How a stage is tuned. The learning rate rises over the share `warmup` of the stage (or over `warmup_steps`), then
     follows a half cosine down to the share `floor` of its peak (`floor=1`: constant), or with `inverse_sqrt` falls as
-    1 / √step. Gradients are clipped to the norm `clip`. `beta2` is Adam's; `adam` adds the weight decay to the gradient.
+    1 / √step. Gradients are clipped to the norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient.
 
     With `max_seconds` the stage also ends when it has computed for so long, all sessions together, and its schedule
     follows whichever of steps and seconds is further on, so that models of any size get equal time and a whole
@@ -147,7 +147,8 @@ def tune(
             valid = {"valid": choice.look(step, parameters)} if choice is not None and looked else {}
             if step % 20 == 0 or over or looked:
                 now = groups[0].learning_rate * share
-                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=now, seconds=round(seconds, 1), **valid)
+                told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
+                context.event(stage=plan.stage, step=step, **told)
                 trim()
             if over or looked or time.monotonic() - kept > KEEP_SECONDS:
                 keeper.keep(step, losses, seconds)

@@ -1,7 +1,7 @@
 """From what the user asked to the whole resolved configuration of a run.
 
-Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`. Owns the
-merging and the wording of what is wrong; what a setting means is known where its configuration class is.
+Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`.
+Owns the merging and the wording of what is wrong; what a setting means is known where its configuration class is.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def protocol_sets(name: str | None) -> tuple[str, ...]:
 
 def resolve_protocol(sets: Iterable[str]) -> Protocol:
     """The protocol alone, for rankings made elsewhere."""
-    merged = _merged([(f"--set {text}", _one_set(text, None)) for text in sets])
+    layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
+    merged = _merged(layers)
     try:
         return Protocol.model_validate_json(json.dumps(merged.get("protocol", {}), default=str), strict=True)
     except ValidationError as error:
