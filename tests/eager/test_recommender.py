@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from eager.config import EagerConfig
-from eager.recommender import INDEX_FILE, EagerLLM
+from eager.recommender import EagerLLM
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.generative import tuning
 from harness.generative.instruct import stages
+from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from tests import toys
 from tests.contract import RecommenderContract

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from eager.config import EagerConfig
-from eager.recommender import ADAPTER, EagerLLM
+from eager.recommender import EagerLLM
 from harness.errors import InputError
 from harness.generative.adapter import attached
 from harness.generative.instruct import stages
+from harness.generative.instruct.recommender import ADAPTER
 from harness.generative.tuning import tune
 from tests import toys
 from tests.eager.test_recommender import changed, fitted, rows
