@@ -78,7 +78,8 @@ def verify(
         what = f"{len(seen.broken)} of {len(seen.checks)} rules are broken ({', '.join(seen.broken)})"
         raise InputError(what, where=dataset, mend="the table says what was seen")
     if seen.alarms:
-        raise InputError(f"the audit found {len(seen.alarms)} leaks: {'; '.join(seen.alarms)}", where=dataset)
+        leaks = "1 leak" if len(seen.alarms) == 1 else f"{len(seen.alarms)} leaks"
+        raise InputError(f"the audit found {leaks}: {'; '.join(seen.alarms)}", where=dataset)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def _print(done: Prepared, story: Mapping[str, Any]) -> None:
         print_table([_shown(line) for line in story["published"]], columns)
     else:
         print_plain("No published figures are known for this data set.")
+    for file, said in story["checksums"].items():
+        digest = next(raw["sha256"] for raw in story["raw"] if raw["file"].partition(":")[0] == file)
+        print_plain(f"{file}: SHA-256 {digest[:16]}…, {said}")
     print_plain(story["settings"]["tie_rule"])
     print_plain(f"{story['ties']['test_items']:.1%} of test items have the timestamp of the item before them")
     state = "ready" if done.fresh else "ready already, from the same raw files"

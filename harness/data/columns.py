@@ -12,12 +12,14 @@ TITLE = "title"
 DESCRIPTION = "description"
 BRAND = "brand"
 CATEGORIES = "categories"
+REVIEW = "review"
 TEXT_FIELDS = (TITLE, DESCRIPTION, BRAND, CATEGORIES)
 
 INTERACTIONS_CSV = "interactions.csv"
 ITEMS_CSV = "items.csv"
 INTERACTIONS_PARQUET = "interactions.parquet"
 ITEMS_PARQUET = "items.parquet"
+REVIEWS_PARQUET = "reviews.parquet"
 
 # RecBole atomic files: names by RecBole's own defaults; a text field may go by several.
 ATOMIC_USER = "user_id"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OFFLINE = "HARNESS_OFFLINE"
 ATTEMPTS = 3  # of one source, before the next one is asked
 TIMEOUT = 30.0  # seconds without a byte
-CHUNK = 2**18
+CHUNK = 2**14  # bytes: the most that is lost where a connection drops
 KIB = 1024
 HTML = (b"<!doctype html", b"<html")
 

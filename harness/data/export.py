@@ -26,17 +26,21 @@ from harness.data.columns import (
     ITEM,
     ITEMS_CSV,
     ITEMS_PARQUET,
+    REVIEW,
+    REVIEWS_PARQUET,
     TEXT_FIELDS,
     TIMESTAMP,
     TITLE,
     USER,
 )
 from harness.data.dataset import Dataset, Order
+from harness.data.index_file import copied
 from harness.data.load import read_folder
 from harness.data.readers import atomic, lcrec
 from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
 
+WITH_REVIEWS = ("lcrec", "parquet")
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
 
 
@@ -67,8 +71,10 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             lost = tuple(LAYOUTS[layout](dataset, made))
-            if dataset.reviews and layout != "lcrec":
-                lost = (*lost, "reviews: only the LC-Rec layout has a place for them")
+            if dataset.reviews and layout not in WITH_REVIEWS:
+                lost = (*lost, f"reviews: only {' and '.join(WITH_REVIEWS)} have a place for them")
+            if dataset.index_file is not None and layout != "lcrec":
+                lost = (*lost, "the ready-made item index: only lcrec has a place for it")
             order: Order = "time" if layout == "lcrec" else dataset.order
             again = read_folder(made, order)
             made.chmod(0o755)
@@ -104,6 +110,8 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
         _put(folder / f"{dataset.name}{lcrec.ITEMS}", json.dumps(texts, ensure_ascii=False, indent=1))
     if dataset.reviews:
         _put(folder / f"{dataset.name}{lcrec.REVIEWS}", write_reviews(dataset.reviews))
+    if dataset.index_file is not None:
+        copied(dataset.index_file, folder, dataset.name)
 
 
 def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
@@ -180,6 +188,10 @@ def _parquet(dataset: Dataset, folder: Path) -> Iterator[str]:
             items[name] = pa.array([getattr(text, name) for text in dataset.text], pa.string())
         items[CATEGORIES] = pa.array([list(text.categories) for text in dataset.text], pa.list_(pa.string()))
     pq.write_table(pa.table(items), folder / ITEMS_PARQUET, compression="zstd")
+    if dataset.reviews:
+        said = zip((USER, ITEM, REVIEW), zip(*dataset.reviews, strict=True), strict=True)
+        reviews = {name: pa.array(column, pa.string()) for name, column in said}
+        pq.write_table(pa.table(reviews), folder / REVIEWS_PARQUET, compression="zstd")
 
 
 LAYOUTS: dict[str, Callable[[Dataset, Path], Iterator[str]]] = {

@@ -1,9 +1,10 @@
 """Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
 
 Each lies in a folder of its own, `NAME-<key>`, as Parquet (lists and timestamps survive exactly) with its
-`provenance.json`; the key is a hash of its content, its timestamps and the order of its ids. The small file `NAME.json`
-says which folder the name means now: it is written last, in one atomic step, so that a name never leads to half a data
-set, and an older version stays readable by its folder. Listing what is kept imports nothing heavy.
+`provenance.json` and the item index that it came with, if any; the key is a hash of its content, its timestamps, the
+order of its ids and that index. The small file `NAME.json` says which folder the name means now: it is written last, in
+one atomic step, so that a name never leads to half a data set, and an older version stays readable by its folder.
+Listing what is kept imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.index_file import beside, copied, hashes
 from harness.errors import InputError
 from harness.home import home
 
@@ -115,6 +117,8 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
     try:
         for _ in LAYOUTS["parquet"](dataset, made):
             pass
+        if dataset.index_file is not None:
+            copied(dataset.index_file, made, entry.name)
         _write(made / PROVENANCE, told)
         if not entry.folder.endswith(_key(_read(made, entry.name))):
             what = "it cannot be kept as it is: reading it back gives something else"
@@ -135,11 +139,12 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
 
 
 def _key(dataset: Dataset) -> str:
-    """Over more than the fingerprint, which leaves out timestamps and the order of users and items."""
+    """Over more than the fingerprint, which leaves out timestamps, the order of ids, and the index beside them."""
     from harness.fingerprint import fingerprint
 
     parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
-    return fingerprint(*parts)
+    index = () if dataset.index_file is None else (hashes(dataset.index_file),)
+    return fingerprint(*parts, *index)
 
 
 def _whole(entry: Kept) -> bool:
@@ -156,7 +161,8 @@ def _read(folder: Path, name: str) -> Dataset:
     own = _story(folder).get("dataset", {})
     dataset = columnar.read(folder, name, own.get("order", "time"))
     notes, lost = tuple(own.get("notes", ())), tuple((reason, count) for reason, count in own.get("lost", ()))
-    return replace(dataset, source=own.get("source", ""), notes=notes, lost=lost)
+    source, index = own.get("source", ""), beside(folder, name)
+    return replace(dataset, source=source, notes=notes, lost=lost, index_file=index)
 
 
 def _story(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What users wrote of items: read from, and written to, the `NAME.review.json` of the LC-Rec layout.
+"""What users wrote of items: read from, and written to, the `NAME.review.json` of the LC-Rec layout; and the rules that
+reviews of any layout keep.
 
     {"('<user>', '<item>')": {"review": "…", "summary": "…"}}
 
@@ -31,20 +32,29 @@ class Review(NamedTuple):
     text: str
 
 
-def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tuple[Review, ...]:
-    """The reviews that are not empty, in the order of their raw ids. Raises `InputError` for a key that is no pair, for
-    users and items of another data set, and for what is no text."""
+def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tuple[Review, ...] | None:
+    """As `fitting` gives them. Raises `InputError` for a key that is no pair, for users and items of another data set,
+    and for what is no text."""
+    placed = ((f"{path} key {key!r}", key, fields) for key, fields in read_json_object(path).items())
+    return fitting(
+        ((where, Review(*_pair(key, where), _text(fields, where))) for where, key, fields in placed), users, items
+    )
+
+
+def fitting(
+    placed: Iterable[tuple[str, Review]], users: Iterable[str], items: Iterable[str]
+) -> tuple[Review, ...] | None:
+    """The reviews that are not empty, in the order of their raw ids, each given with its place in words; None where
+    there are none. Raises `InputError` for users and items of another data set."""
     known_users, known_items = set(users), set(items)
     found = []
-    for key, fields in read_json_object(path).items():
-        where = f"{path} key {key!r}"
-        user, item = _pair(key, where)
-        if user not in known_users or item not in known_items:
-            what = f"the {'item' if user in known_users else 'user'} is not in the interactions"
+    for where, review in placed:
+        if review.user not in known_users or review.item not in known_items:
+            what = f"the {'item' if review.user in known_users else 'user'} is not in the interactions"
             raise InputError(what, where=where, mend="give the reviews of this data set")
-        if text := _text(fields, where):
-            found.append(Review(user, item, text))
-    return tuple(sorted(found))
+        if review.text:
+            found.append(review)
+    return tuple(sorted(found)) or None
 
 
 def write_reviews(reviews: Iterable[Review]) -> str:

@@ -12,9 +12,12 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from harness.generative.code_lm import CodeLM
+from harness.generative.normaliser import text_normaliser
+from harness.generative.packing import read_padded
 from harness.generative.tuning import Precision, autocast
 
-SPAN = 256  # tokens read at once
+SPAN = 256  # tokens that see each other
+SPANS = 16  # spans read at once, of like length
 BATCH = 64  # prompts continued at once
 
 
@@ -23,16 +26,20 @@ def perplexity(model: CodeLM, texts: Iterable[Sequence[int]], device: str, preci
     """exp of the mean negative log-likelihood (nats) a token, over all `texts` (token ids of the text vocabulary), each
     read in spans of `SPAN` tokens. The first token of a span has nothing before it and is not scored; None where none
     is. Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
-    total, scored = 0.0, 0
-    for text in texts:
-        for begin in range(0, len(text), SPAN):
-            ids = torch.tensor([list(text[begin : begin + SPAN])], device=device)
-            if ids.shape[1] < 2:
-                continue
-            with autocast(device, precision):
-                logits = model.text_logits(model.states(ids)[:, :-1])
-            loss = functional.cross_entropy(logits.float().flatten(0, 1), ids[0, 1:], reduction="sum")
-            total, scored = total + float(loss), scored + ids.shape[1] - 1
+    spans = [np.asarray(text[at : at + SPAN]) for text in texts for at in range(0, len(text), SPAN)]
+    spans = sorted((span for span in spans if len(span) > 1), key=len)
+    total, head = 0.0, _cast(model.text_head, device, precision)
+    for begin in range(0, len(spans), SPANS):
+        batch = spans[begin : begin + SPANS]
+        said = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
+        with autocast(device, precision):
+            read = read_padded(model, batch)
+            before = [start + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
+            states = read[np.concatenate(before)]
+            normaliser = text_normaliser(states, head)
+        chosen = (states.to(head.dtype).float() * head[said].float()).sum(dim=-1)
+        total += float((normaliser - chosen).sum(dtype=torch.float64))
+    scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
 
 
@@ -47,19 +54,25 @@ def continuations(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     lengths = np.array([len(prompt) for prompt in prompts])
+    head = _cast(model.text_head, device, precision)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         for begin in range(0, len(rows), BATCH):
             batch = rows[begin : begin + BATCH]
             ids = torch.tensor([list(prompts[row]) for row in batch], device=device)
             with autocast(device, precision):
-                said = _greedy(model, ids, limit)
+                said = _greedy(model, head, ids, limit)
             for row, tokens in zip(batch, said.tolist(), strict=True):
                 answers[row] = tokens[: tokens.index(model.eos)] if model.eos in tokens else tokens
     return answers
 
 
-def _greedy(model: CodeLM, ids: torch.Tensor, limit: int) -> torch.Tensor:
+def _cast(head: torch.Tensor, device: str, precision: Precision) -> torch.Tensor:
+    """The head as its products are made, once: autocast would cast the whole of it for every one of them."""
+    return head.detach() if precision == "float32" else head.detach().bfloat16()
+
+
+def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) -> torch.Tensor:
     """Token ids, (batch, up to `limit`); what stands behind a row's end-of-sequence token means nothing."""
     cache: Any = DynamicCache(config=model.body.config)
     said: list[torch.Tensor] = []
@@ -67,7 +80,7 @@ def _greedy(model: CodeLM, ids: torch.Tensor, limit: int) -> torch.Tensor:
     step = ids
     for _ in range(limit):
         states = model.states(step, past_key_values=cache, use_cache=True)[:, -1]
-        said.append(model.text_logits(states).argmax(dim=-1))
+        said.append(functional.linear(states.to(head.dtype), head).argmax(dim=-1))
         ended |= said[-1] == model.eos
         if bool(ended.all()):
             break

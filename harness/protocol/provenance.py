@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.data.index_file import PROVENANCE as ENDING
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.protocol.split import TrainingData
 
-ENDING = ".provenance.json"
 SCHEMA = 1
 
 Rows = Literal["none", "training", "training+validation", "unknown"]

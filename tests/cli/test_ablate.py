@@ -53,6 +53,16 @@ def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
     assert again.out == done.out and "6 of them there already" in again.err
 
 
+def test_a_grid_under_global_time(harness: Harness, toy: str, grid: str) -> None:
+    """The toy's times are 0 to 7 for every user."""
+    asked = ("ablate", "fake", "-d", toy, "--grid", grid, "--protocol", "global-time", "--set", "protocol.cut=[5, 6]")
+    done = harness(*asked)
+    assert done.code == 0 and "global-time/1" in done.out, done.err
+    board = json.loads(harness("leaderboard", "-d", toy, "--protocol", "global-time", "--format", "json").out)
+    assert [entry["protocol"]["cut"] for entry in board] == [[5.0, 6.0]] and len(board[0]["rows"]) == 2
+    assert "0 of them there already" in done.err
+
+
 def test_formats_and_files(harness: Harness, toy: str, grid: str, tmp_path: Path) -> None:
     asked = ("ablate", "fake", "-d", toy, "--grid", grid)
     document = json.loads(harness(*asked, "--json").out)

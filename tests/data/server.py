@@ -17,13 +17,15 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 class Server:
     """`faults` is what happens to the next requests, one each, then all is well: `drop` (the connection ends half way
     through), `page`, `plain page` (HTML under another type), `other` (as long, other bytes), `short` (a shorter file),
-    `404`, `503`. `ranges` off ignores Range. `seen` lists each request's Range header."""
+    `404`, `503`. `ranges` off ignores Range. `seen` lists each request's Range header. `files` are served by their
+    names, anything else is `BODY`."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
         self.ranges, self.tag = True, '"one"'
         self.seen: list[str | None] = []
         self.sent = 0
+        self.files: dict[str, bytes] = {}
         self.address = ""
 
     def url(self, name: str = "raw.csv") -> str:
@@ -61,7 +63,8 @@ def _answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
     if fault.isdigit():
         handler.send_error(int(fault))
         return
-    body = {"page": PAGE, "plain page": PAGE, "other": BODY[::-1], "short": BODY[:1000]}.get(fault, BODY)
+    whole = state.files.get(handler.path.removeprefix("/"), BODY)
+    body = {"page": PAGE, "plain page": PAGE, "other": whole[::-1], "short": whole[:1000]}.get(fault, whole)
     begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.ranges else 0
     if handler.headers.get("If-Range") not in (None, state.tag):
         begin = 0

@@ -78,6 +78,14 @@ def test_a_dropped_connection_is_continued_by_the_next_call(server: Server, tmp_
     assert server.seen == [None, "bytes=524288-"]
 
 
+def test_nearly_all_that_came_before_a_drop_is_kept(server: Server, tmp_path: Path) -> None:
+    server.files, server.faults = {"raw.csv": BODY[:100_001]}, ["drop"]
+    with pytest.raises(InputError, match="the same command continues"):
+        fetch(RemoteFile("raw.csv", (server.url(),)), tmp_path, attempts=1)
+    assert 50_000 - 2**14 <= kept(tmp_path) <= 50_000
+    assert fetch(RemoteFile("raw.csv", (server.url(),)), tmp_path).read_bytes() == BODY[:100_001]
+
+
 def test_another_source_continues_where_the_hash_is_known(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop", "404", ""]
     file = wanted(server, server.url("mirror"), server.url("other-mirror"))

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.data.columns import REVIEWS_PARQUET
 from harness.data.dataset import Dataset
 from harness.data.export import export
-from harness.data.load import read_folder
+from harness.data.importing import import_folder
+from harness.data.load import load_dataset, read_folder
 from harness.data.reviews import Review
 from harness.errors import InputError
 from harness.protocol.protocol import Protocol
@@ -35,7 +37,7 @@ def folder(place: Path, reviews: object = SAID) -> Path:
 
 def test_reviews_are_read_and_change_the_content_hash(tmp_path: Path) -> None:
     data = read_folder(folder(tmp_path))
-    assert data.reviews == (
+    assert data.reviews is not None and data.reviews == (
         Review("u1", "a", "Good writes well"),
         Review("u1", "d", "the test item"),
         Review("u2", "b", "bought twice, held out once"),
@@ -80,6 +82,41 @@ def test_training_has_the_reviews_of_training_interactions_alone(tmp_path: Path)
 
 def test_they_survive_an_export_to_their_layout_and_are_named_as_lost_in_others(tmp_path: Path) -> None:
     data: Dataset = read_folder(folder(tmp_path / "in"))
-    assert export(data, "lcrec", tmp_path / "out").exact
+    for layout in ("lcrec", "parquet"):
+        done = export(data, layout, tmp_path / layout)
+        assert done.exact and not any("reviews" in line for line in done.lost)
+        assert read_folder(done.folder, done.order).reviews == data.reviews
     lost = export(data, "csv", tmp_path / "csv").lost
     assert any("reviews" in line for line in lost)
+
+
+def test_an_import_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    data = read_folder(folder(tmp_path / "in"))
+    import_folder(tmp_path / "in", "mine")
+    kept = load_dataset("mine")
+    assert (kept.reviews, kept.fingerprint) == (data.reviews, data.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"user": ["u9"], "item": ["a"], "review": ["x"]}, "row 1: the user is not in the interactions"),
+        ({"user": ["u1"], "item": ["a"]}, "it lacks review"),
+        ({"user": ["u1"], "item": ["a"], "review": [3]}, "field 'review': text is needed, not int64"),
+    ],
+)
+def test_parquet_reviews_that_do_not_fit(columns: dict[str, list[object]], said: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    done = export(read_folder(folder(tmp_path / "in")), "parquet", tmp_path / "out")
+    pq.write_table(pa.table(columns), done.folder / REVIEWS_PARQUET)
+    with pytest.raises(InputError, match=said) as error:
+        read_folder(done.folder, done.order)
+    assert REVIEWS_PARQUET in str(error.value)
+
+
+def test_reviews_that_say_nothing_are_none(tmp_path: Path) -> None:
+    data = read_folder(folder(tmp_path, {"('u1', 'a')": {"review": ""}}))
+    assert data.reviews is None

@@ -39,6 +39,14 @@ class RawFile:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a file of this name must be: bytes (None where only the hash is known) and SHA-256."""
+
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Release:
     """A public release: the published order of steps, and its files in order of preference."""
 
@@ -56,6 +64,7 @@ class Release:
     metadata: tuple[RawFile, ...]
     rating_above: float | None = None
     window: tuple[str, str] | None = None
+    known: Mapping[str, Known] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,6 +150,7 @@ def resolve(name: str) -> RawSet:
 def _release(key: str, entry: dict[str, Any]) -> Release:
     for kind in ("interactions", "metadata"):
         entry[kind] = [RawFile(**_frozen(file)) for file in entry[kind]]
+    entry["known"] = {name: Known(**stated) for name, stated in entry.get("known", {}).items()}
     return Release(key=key, **_frozen(entry))
 
 

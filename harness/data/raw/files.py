@@ -97,7 +97,8 @@ def _translated(found: Found, line: _Line) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise InputError("the gzip file is cut off here", where=found.at(line()), mend=AGAIN) from error
+        what = "the gzip file is cut off here or soon after"
+        raise InputError(what, where=found.at(line() + 1), mend=AGAIN) from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         where = found.at(line()) if line() else found.name
         raise InputError(f"the compressed file is broken ({error})", where=where, mend=AGAIN) from error
@@ -158,7 +159,9 @@ def download(data: RawSet, kind: str, progress: Progress | None) -> Found:
         if spec.urls:
             urls = tuple(url.format(category=data.category) for url in spec.urls)
             name = spec.archive or spec.file.format(category=data.category)
-            path = fetch(RemoteFile(name, urls), folder, progress)
+            known = data.release.known.get(name)
+            stated = (None, None) if known is None else (known.bytes, known.sha256)
+            path = fetch(RemoteFile(name, urls, *stated), folder, progress)
             inside = f"{Path(name).stem}/{spec.file.format(category=data.category)}" if spec.archive else ""
             return Found(spec, path, inside)
     what = "its files can be had only after accepting terms, so they are not downloaded"

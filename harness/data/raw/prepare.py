@@ -30,6 +30,7 @@ from harness.errors import InputError
 RULES = 1  # of the steps below: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
 NOT_IN_METADATA = "without metadata dropped"
+OTHER = "not"
 SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
 
@@ -62,12 +63,14 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     settings = settings_of(data, request)
     name = _name(data, request)
     found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
-    made_of = {"settings": settings, "raw": [file.record() for file in found.values()]}
+    raw = [file.record() for file in found.values()]
+    made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
     if (before := _before(name, made_of)) is not None:
         return before
     dataset, told = build(data, found, settings, progress)
     dataset = replace(dataset, name=name)
-    story = {"schema": SCHEMA, "name": name, **made_of, **told}
+    others = [f"{file}: its SHA-256 is {said}" for file, said in made_of["checksums"].items() if said.startswith(OTHER)]
+    story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*others, *told["warnings"]]}
     kept = keep(dataset, story, licence=data.release.licence, description=data.title)
     return Prepared(kept, story, fresh=True)
 
@@ -86,6 +89,20 @@ def build(
     dataset = _dataset(data, ordered, metadata, rows.history)
     dataset = replace(dataset, notes=(settings["tie_rule"],))
     return dataset, _story(data, rows, metadata, dataset)
+
+
+def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each raw file, in words, whether it is the published one. Another one is no error: it may be a newer one."""
+    found = {}
+    for entry in raw:
+        file, _, _ = str(entry["file"]).partition(":")
+        known = data.release.known.get(file)
+        if known is None:
+            found[file] = "held to nothing: none is known"
+        else:
+            same = entry["sha256"] == known.sha256
+            found[file] = "the published one" if same else f"{OTHER} {known.sha256[:16]}…, that of the published file"
+    return found
 
 
 def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:

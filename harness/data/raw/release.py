@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from json import JSONDecodeError
 from typing import Any
 
 from harness.data.raw.catalogue import RawFile, Release, releases
@@ -67,6 +68,7 @@ def _unreadable(found: Found, line: int, content: bytes, error: BaseException) -
         if text.startswith("{'"):
             what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
             return InputError(what, where=where, mend="give the file of the release that you prepare")
-        return InputError(f"not JSON ({error})", where=where, mend=AGAIN)
+        said = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
+        return InputError(f"not JSON ({said})", where=where, mend=AGAIN)
     said = getattr(error, "msg", None) or error
     return InputError(f"not a Python literal ({said})", where=where, mend=AGAIN)

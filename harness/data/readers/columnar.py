@@ -1,10 +1,13 @@
-"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields).
+"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields) and
+`reviews.parquet` (user, item, review).
 
-The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items.
+The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items,
+and what users wrote.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,8 @@ from harness.data.columns import (
     INTERACTIONS_PARQUET,
     ITEM,
     ITEMS_PARQUET,
+    REVIEW,
+    REVIEWS_PARQUET,
     TIMESTAMP,
     TITLE,
     USER,
@@ -24,6 +29,7 @@ from harness.data.columns import (
 from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.readers.log import WITHOUT_TIME, Log
 from harness.data.readers.tables import listed_categories
+from harness.data.reviews import Review, fitting
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +57,8 @@ def read(folder: Path, name: str, order: Order = "time") -> Dataset:
         catalogue=catalogue,
         unit="row",
     )
-    return log.dataset(name, texts, f"Parquet, {path.name}")
+    dataset = log.dataset(name, texts, f"Parquet, {path.name}")
+    return replace(dataset, reviews=_reviews(folder / REVIEWS_PARQUET, dataset))
 
 
 def _table(path: Path, needed: tuple[str, ...]) -> pa.Table:
@@ -124,6 +131,17 @@ def _items(path: Path) -> tuple[list[str], dict[str, ItemText] | None]:
     return items, {
         item: ItemText(**text, categories=listed) for item, text, listed in zip(items, texts, categories, strict=True)
     }
+
+
+def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
+    """What users of the data set wrote of its items, None where nothing is there."""
+    if not path.exists():
+        return None
+    table = _table(path, (USER, ITEM, REVIEW))
+    rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
+    said = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
+    placed = ((f"{path} row {row}", review) for row, review in enumerate(said, start=1))
+    return fitting(placed, dataset.users, dataset.items)
 
 
 def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
 from harness.data.dataset import Dataset, ItemText, Order
+from harness.data.index_file import beside
 from harness.data.ragged import Ragged
 from harness.data.readers.files import read_json_object
 from harness.data.readers.log import numbered, repeat_notes, texts_of
@@ -22,7 +23,6 @@ from harness.errors import InputError
 
 INTERACTIONS = ".inter.json"
 ITEMS = ".item.json"
-INDEX = ".index.json"
 
 
 def read(folder: Path, name: str, order: Order = "file") -> Dataset:
@@ -48,7 +48,7 @@ def read(folder: Path, name: str, order: Order = "file") -> Dataset:
         sequences=sequences,
         text=texts,
         source=f"LC-Rec layout, {path.name}",
-        index_file=found if (found := folder / f"{name}{INDEX}").is_file() else None,
+        index_file=beside(folder, name),
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
         lost=lost,
         reviews=read_reviews(written, listed, items) if (written := folder / f"{name}{REVIEWS}").exists() else None,

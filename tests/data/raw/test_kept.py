@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,14 @@ import pytest
 from benchmarks.generate_amazon2018 import Size, write
 from harness.data import library
 from harness.data.catalogue import catalogue_entries
-from harness.data.download import RemoteFile
+from harness.data.download import OFFLINE, RemoteFile
 from harness.data.load import load_dataset
-from harness.data.raw.catalogue import named_sets
+from harness.data.raw.catalogue import Known, RawFile, RawSet, named_sets, resolve
 from harness.data.raw.prepare import Request, prepare
 from harness.data.statistics import describe
 from harness.errors import InputError
 from tests.data.raw import files
+from tests.data.server import serving
 
 SHARED = Path(__file__).parents[4] / "shared/data"
 
@@ -125,6 +129,54 @@ def test_without_raw_files_they_are_fetched_once(
     assert all(len(file.urls) > 1 and url.endswith(file.name) for file in asked for url in file.urls)
     held = own_home / "raw/amazon2018"  # where --raw finds them too
     assert prepare(Request("instruments", held)).kept.fingerprint == fingerprint
+
+
+def test_a_known_file_is_held_to_its_size_and_hash(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a server; the release's own table has the entry, here with the hash of a small file."""
+    public = tmp_path / "public"
+    name, said = "reviews_Beauty_5.json.gz", random.Random(1)
+    records = [  # long, so that half of the file is worth keeping
+        {
+            "reviewerID": user,
+            "asin": item,
+            "overall": rating,
+            "unixReviewTime": time,
+            "text": said.randbytes(4000).hex(),
+        }
+        for user, item, rating, time in files.core_rows()
+    ]
+    reviews = files.put(public / name, files.json_lines(records)).read_bytes()
+    files.metadata_2014(public, [f"I{n}" for n in range(5)])
+    told = prepare(Request("beauty", public)).story
+    assert told["checksums"] == {
+        name: "not e5925ec99023f1dc…, that of the published file",
+        "meta_Beauty.json.gz": "held to nothing: none is known",
+    }
+    assert told["warnings"] == [f"{name}: its SHA-256 is {told['checksums'][name]}"]
+    beauty = resolve("beauty")
+    with serving() as server:
+        here = [replace(spec, urls=(server.url(spec.file),)) for spec in _specs(beauty)]
+        known = {name: Known(hashlib.sha256(reviews).hexdigest(), len(reviews))}
+        release = replace(beauty.release, interactions=here[:1], metadata=here[1:], known=known)
+        monkeypatch.setattr(f"{prepare.__module__}.resolve", lambda asked: replace(beauty, release=release))
+        monkeypatch.delenv(OFFLINE)
+        server.files = {path.name: path.read_bytes() for path in public.iterdir()}
+        server.files[name] = reviews[:-1] + b"x"
+        with pytest.raises(InputError, match=rf"{name}: could not be downloaded .*SHA-256 \S+, where \S+ is expected"):
+            prepare(Request("beauty"))
+        server.files[name], server.faults = reviews, ["drop", "drop", "drop"]
+        with pytest.raises(InputError, match="bytes are kept, and the same command continues"):
+            prepare(Request("beauty"))
+        left = sorted(path.name for path in (own_home / "raw/amazon2014").glob("[!.]*"))
+        assert left == [f"{name}.part", f"{name}.part.json"]
+        done = prepare(Request("beauty"))
+    assert done.story["checksums"][name] == "the published one" and done.story["warnings"] == []
+
+
+def _specs(data: RawSet) -> tuple[RawFile, RawFile]:
+    return data.release.interactions[0], data.release.metadata[0]
 
 
 def test_ties_are_counted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.data.dataset import ItemText
 from harness.data.library import load
-from harness.data.raw.catalogue import named_sets, releases, resolve
+from harness.data.raw.catalogue import Release, named_sets, releases, resolve
 from harness.data.raw.prepare import Request, prepare
 from harness.data.raw.text import item_text
 from tests.data.raw import files
@@ -158,5 +158,12 @@ def test_every_name_of_the_table_resolves_to_itself() -> None:
         for category in release.categories:
             found = resolve(f"{key}:{category}")
             assert resolve(found.name) == found
+        for file, known in release.known.items():
+            assert len(known.sha256) == 64 and file in _public_names(release)
     assert resolve("All_Beauty").release.key == "amazon2018"
     assert resolve("beauty").release.key == "amazon2014"  # the trap of the released scripts' name map
+
+
+def _public_names(release: Release) -> set[str]:
+    specs = (*release.interactions, *release.metadata)
+    return {spec.archive or spec.file.format(category=name) for spec in specs for name in release.categories}
