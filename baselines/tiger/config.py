@@ -84,7 +84,7 @@ class TrainingConfig(Section):
     choose: Literal["validation", "last"] = Field(
         default="validation", description="which state is taken: the best by ndcg@10 on validation, or the last"
     )
-    every: int = Field(default=2, ge=1, description="passes between two looks at validation")
+    every: float = Field(default=2, gt=0, description="passes between two looks at validation; four looks at least")
     patience: int = Field(default=10, ge=1, description="looks without a better one that end the training")
     validation_users: int = Field(default=2000, ge=1, description="at most so many are asked at a look")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -115,19 +115,20 @@ class TigerConfig(ModelConfig):
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
-            "network": {"layers": 2, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
+            "network": {"layers": 2, "width": 64, "heads": 4, "head_width": 16, "inner": 128, "dropout": 0.0},
             "training": {
                 "batch": 32,
-                "epochs": 20,
+                "epochs": 100,
+                "max_steps": 400,
                 "learning_rate": 4e-3,
                 "weight_decay": 0.0,
-                "every": 5,
+                "validation_users": 200,
                 "precision": "float32",
             },
         },
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
-            "training": {"epochs": 24, "patience": 4, "validation_users": 1000},
+            "training": {"max_steps": 3000, "patience": 4, "validation_users": 1000},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
         "paper": {"variant": "paper"},

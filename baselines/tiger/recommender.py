@@ -32,6 +32,7 @@ from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
 MODEL, ABOUT, STAGE = "model.safetensors", "model.json", "tiger"
+LOOKS = 4  # at validation, at least, however few passes there are
 
 
 class Tiger(Recommender[TigerConfig]):
@@ -125,7 +126,8 @@ class Tiger(Recommender[TigerConfig]):
 
         choice = None
         if config.choose == "validation" and context.validation is not None:
-            choice = Choice(lambda: self._valid(context), config.every * samples.steps, config.patience)
+            every = min(max(1, round(config.every * samples.steps)), -(-steps // LOOKS))
+            choice = Choice(lambda: self._valid(context), every, config.patience)
         group = Group(list(self.model.parameters()), config.learning_rate, config.weight_decay)
         self.model.train()
         outcome = tune([group], loss, plan, context, choice)

@@ -14,6 +14,7 @@ import torch
 from baselines.tiger.config import TigerConfig, Variant
 from baselines.tiger.recommender import Tiger
 from baselines.tiger.variants import VARIANTS
+from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.generative import tuning
@@ -34,7 +35,11 @@ class TestTiger(RecommenderContract):
     settings: ClassVar[dict[str, Any]] = SMOKE
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
-    interrupt_at: ClassVar[int] = 20  # behind the RQ-VAE's passes and the first look at validation
+    interrupt_at: ClassVar[int] = 18  # behind the RQ-VAE's passes and the first look at validation
+
+    def toy(self) -> Dataset:
+        """Longer than the default, so that training sees histories about as long as the test's."""
+        return toys.cycle(length=12)
 
     @pytest.fixture(autouse=True)
     @staticmethod
@@ -44,7 +49,7 @@ class TestTiger(RecommenderContract):
 
 def changed(**sections: Any) -> TigerConfig:
     """The smoke profile, cut to some steps, with some settings changed."""
-    base: dict[str, Any] = {**SMOKE, "training": {**SMOKE["training"], "max_steps": 4}}
+    base: dict[str, Any] = {**SMOKE, "training": {**SMOKE["training"], "max_steps": 4, "choose": "last"}}
     merged = dict(base)
     for name, section in sections.items():
         merged[name] = {**base.get(name, {}), **section} if isinstance(section, dict) else section
@@ -117,7 +122,7 @@ def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plai
 def test_the_best_state_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2])
     monkeypatch.setattr(Tiger, "_valid", lambda self, context: next(answers))
-    one_pass = {"every": 1, "epochs": 6, "max_steps": None, "patience": 3}
+    one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3}
     found = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
     assert found["selected_on"] == "valid" and found["valid"] == 0.3
     assert found["chosen_step"] == 2 * found["steps_a_pass"] and found["steps"] == 5 * found["steps_a_pass"]
@@ -133,10 +138,10 @@ def test_few_users_are_asked_where_the_setting_says_so(tmp_path: Path) -> None:
             asked.append(len(requests))
             return super()._ranked(requests, k, context)
 
-    model = Watched(changed(training={"validation_users": 9}))
+    model = Watched(changed(training={"choose": "validation", "validation_users": 9}))
     split = toys.split()
     model.fit(split.train, toys.context(tmp_path, split.valid))
-    assert asked == [9]
+    assert asked == [9] * 4  # however short the training is, there are four looks
 
 
 # What the table of facts says of each: layers and width, dropout, codes, user tokens, optimiser, rate, batch, beams.
