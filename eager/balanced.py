@@ -9,6 +9,8 @@ rather have each other.
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,55 +48,71 @@ def balanced_kmeans(
 
 
 def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """A stable assignment of n points to clusters with `sizes` places; `distances` is (n, clusters).
+    """A stable assignment of n points to clusters with `sizes` places (1 at least); finite `distances` (n, clusters).
 
     Deferred acceptance (Gale & Shapley 1962), whose result is the same in whatever order points ask: all refused points
-    at once while they are many, then one by one. Needs `sizes.sum() >= n`.
+    at once while they are many, then one by one. What a full cluster likes least only ever gets nearer to it, so that a
+    point passes over the clusters that would refuse it now. Needs `sizes.sum() >= n`.
     """
     n = len(distances)
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
-    left = np.array(distances)  # a cluster that has refused a point is infinitely far from it
-    points, wish = np.arange(n), left.argmin(axis=1)
-    cost = left[points, wish]
+    points, wish = np.arange(n), distances.argmin(axis=1)
+    cost, least = distances[points, wish], _Least.of(len(sizes))
     while True:
         # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
         order = np.lexsort((cost, wish))
-        asked = wish[order]
         counts = np.bincount(wish, minlength=len(sizes))
-        refused = order[points - (np.cumsum(counts) - counts)[asked] >= sizes[asked]]
+        begins = np.cumsum(counts) - counts
+        refused = order[points - begins[wish[order]] >= sizes[wish[order]]]
+        full = np.flatnonzero(counts >= sizes)
+        last = order[begins[full] + sizes[full] - 1]
+        least.cost[full], least.point[full] = cost[last], last
         if len(refused) <= FEW * n:
-            return _ask_one_by_one(left, wish, cost, sizes, refused)
-        left[refused, wish[refused]] = np.inf
-        rows = left[refused]
-        wish[refused] = rows.argmin(axis=1)
-        cost[refused] = rows.min(axis=1)
+            return _ask_one_by_one(distances, wish, cost, sizes, refused, least)
+        open_to = least.open_to(distances[refused], refused[:, None])
+        wish[refused], cost[refused] = open_to.argmin(axis=1), open_to.min(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Least:
+    """The point that each full cluster likes least and its distance (infinite where there is room), (clusters,)."""
+
+    cost: np.ndarray
+    point: np.ndarray
+
+    @classmethod
+    def of(cls, clusters: int) -> _Least:
+        return cls(np.full(clusters, np.inf), np.full(clusters, -1))
+
+    def open_to(self, distances: np.ndarray, point: np.ndarray | int) -> np.ndarray:
+        """Distances of points to the clusters that would take them, infinite to the others."""
+        takes = (distances < self.cost) | ((distances == self.cost) & (point < self.point))
+        return np.where(takes, distances, np.inf)
 
 
 def _ask_one_by_one(
-    left: np.ndarray, wish: np.ndarray, cost: np.ndarray, sizes: np.ndarray, refused: np.ndarray
+    distances: np.ndarray, wish: np.ndarray, cost: np.ndarray, sizes: np.ndarray, refused: np.ndarray, least: _Least
 ) -> np.ndarray:
     """The rest of the asking. A cluster's points stand in a heap whose first is the one that it likes least."""
-    if not len(refused):
-        return wish
-    waiting, outside = refused.tolist(), set(refused.tolist())
-    held: list[list[tuple[float, int]]] = [[] for _ in sizes]
-    for point, (cluster, distance) in enumerate(zip(wish.tolist(), cost.tolist(), strict=True)):
-        if point not in outside:
-            held[cluster].append((-distance, -point))
-    for heap in held:
-        heapq.heapify(heap)
+    inside = np.setdiff1d(np.arange(len(wish)), refused)
+    inside = inside[np.lexsort((-inside, -cost[inside], wish[inside]))]  # a sorted list is a heap
+    cuts = np.searchsorted(wish[inside], np.arange(len(sizes) + 1)).tolist()
+    pairs = list(zip((-cost[inside]).tolist(), (-inside).tolist(), strict=True))
+    held = [pairs[begin:end] for begin, end in pairwise(cuts)]
+    waiting = refused.tolist()
     while waiting:
         point = waiting.pop()
-        row = left[point]
-        row[wish[point]] = np.inf
-        cluster = int(row.argmin())
-        wish[point] = cluster
-        asking = (-float(row[cluster]), -point)
-        if len(held[cluster]) < sizes[cluster]:
-            heapq.heappush(held[cluster], asking)
+        open_to = least.open_to(distances[point], point)
+        cluster = int(open_to.argmin())
+        wish[point], heap = cluster, held[cluster]
+        asking = (-float(open_to[cluster]), -point)
+        if len(heap) < sizes[cluster]:
+            heapq.heappush(heap, asking)
         else:
-            waiting.append(-heapq.heappushpop(held[cluster], asking)[1])
+            waiting.append(-heapq.heappushpop(heap, asking)[1])
+        if len(heap) == sizes[cluster]:
+            least.cost[cluster], least.point[cluster] = -heap[0][0], -heap[0][1]
     return wish
 
 

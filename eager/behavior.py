@@ -23,6 +23,7 @@ from eager.behavior_sasrec import SASRec
 from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.decoding import spread
 from harness.generative.vectors import ItemVectors, cached, check_finite, given
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -134,7 +135,7 @@ class _Judge:
     def _measure(self) -> float:
         assert self.validation is not None
         asked = self.validation.requests
-        some = asked.take(_spread(len(asked), self.config.validation_users))
+        some = asked.take(spread(len(asked), self.config.validation_users))
         histories, ranks = list(some.histories), self.order.item_ranks
         self.model.eval()
         parts = [
@@ -143,11 +144,6 @@ class _Judge:
         ]
         scores = np.concatenate(parts)[:, ranks]
         return self.validation.score(Predictions.best(some.users, scores, DEPTH))[METRIC]
-
-
-def _spread(total: int, wanted: int) -> np.ndarray:
-    """At most `wanted` of `total` positions, evenly spread."""
-    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
 
 
 def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> list[np.ndarray]:

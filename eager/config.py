@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_config import LEAK, BehaviorConfig
 from eager.index import FILE, needed_sources
@@ -46,6 +46,13 @@ class AnnealingConfig(StageConfig):
     adapter: bool = Field(default=True, description="false: all weights, as in stage 1")
     merge: bool = Field(default=True, description="into the backbone; false: kept and saved as an adapter of its own")
     contrast: bool = Field(default=True, description="keep the contrastive terms; the released code leaves it open")
+
+    @field_validator("rows")
+    @classmethod
+    def _no_text_tasks(cls, rows: int) -> int:
+        if rows != StageConfig.model_fields["rows"].default:
+            raise ValueError("annealing has no steps of text tasks, so that rows would do nothing")
+        return rows
 
 
 class EagerConfig(InstructConfig):

@@ -13,7 +13,7 @@ from eager import balanced, tree
 from harness.seeding import generator
 
 K, HEIGHT = 256, 2  # the paper's
-WIDTH, GROUPS = 64, 400
+WIDTH, GROUPS = 384, 400  # MiniLM's dimensions
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +25,18 @@ class Trees:
     textbook: Callable[[], np.ndarray]
     repaired: Callable[[], np.ndarray]
     inertia: Callable[[np.ndarray], float]
+    both: Callable[[], np.ndarray]
 
 
 def trees(n_items: int, seed: int) -> Trees:
     """Over vectors of items that come in groups of unequal size."""
-    rng = generator(seed, "bench", "tree")
-    group = (GROUPS * rng.random(n_items) ** 2).astype(np.int64)
-    vectors = (rng.normal(size=(GROUPS, WIDTH))[group] + 0.7 * rng.normal(size=(n_items, WIDTH))).astype(np.float32)
+    vectors, others = _drawn(n_items, seed, "tree"), _drawn(n_items, seed, "another")
 
-    def ours() -> np.ndarray:
-        return tree.tree_codes(vectors, K, HEIGHT, order="clustered", seed=seed)
+    def ours(of: np.ndarray = vectors) -> np.ndarray:
+        return tree.tree_codes(of, K, HEIGHT, order="clustered", seed=seed)
+
+    def both() -> np.ndarray:
+        return np.concatenate([ours(vectors), ours(others)], axis=1)
 
     def textbook() -> np.ndarray:
         """The same tree, its assignments by the textbook's loop."""
@@ -46,7 +48,13 @@ def trees(n_items: int, seed: int) -> Trees:
         np.add.at(sums, digits, vectors)
         return float(((vectors - (sums / np.maximum(counts, 1)[:, None])[digits]) ** 2).sum())
 
-    return Trees(ours, textbook, lambda: _repaired(vectors, seed), inertia)
+    return Trees(ours, textbook, lambda: _repaired(vectors, seed), inertia, both)
+
+
+def _drawn(n_items: int, seed: int, name: str) -> np.ndarray:
+    rng = generator(seed, "bench", name)
+    group = (GROUPS * rng.random(n_items) ** 2).astype(np.int64)
+    return (rng.normal(size=(GROUPS, WIDTH))[group] + 0.7 * rng.normal(size=(n_items, WIDTH))).astype(np.float32)
 
 
 def by_turns(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:

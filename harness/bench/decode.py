@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, t5_case
+from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, device, t5_case
 from harness.bench.paired import FEWEST, Options, Outcome, Side, paired
 from harness.errors import InputError, unknown_name
-from harness.generative.decoding import Beams
+from harness.generative.decoding import Beams, missed
 from harness.generative.scoring import Normalise
 from harness.generative.tuning import Precision
 from harness.home import home
@@ -83,7 +83,7 @@ def parse_beams(text: str) -> list[Beams]:
 
 
 def _case(options: DecodeOptions) -> Case:
-    context = RunContext(options.seed, home() / "artefacts", _device())
+    context = RunContext(options.seed, home() / "artefacts", device())
     dataset, users = options.dataset or "ml-100k", options.users or USERS
     if options.model == "t5":
         return t5_case(dataset, users, options.items, context)
@@ -93,12 +93,6 @@ def _case(options: DecodeOptions) -> Case:
         raise unknown_name("prompt", options.prompt, PROMPTS, where="--prompt")
     prompt: Prompt = "short" if options.prompt == "short" else "instruction"
     return causal_case(dataset, users, options.items, prompt, options.layers, context)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _Reference:
@@ -198,8 +192,8 @@ def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
     for beams in settings:
         if beams != "all":
             items, _ = case.ours(beams, users, users=users)
-            missed = [10 - len(set(row[:10]) & set(best[:10])) for row, best in zip(items, exact[0], strict=True)]
-            found[str(beams)] = {"missed_of_10_mean": float(np.mean(missed)), "missed_of_10_most": max(missed)}
+            lost = missed(items, exact[0])
+            found[str(beams)] = {"missed_of_10_mean": float(lost.mean()), "missed_of_10_most": int(lost.max())}
     return found
 
 

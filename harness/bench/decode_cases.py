@@ -18,7 +18,7 @@ from harness.generative.backbone import EMBEDDED, load_backbone
 from harness.generative.code_lm import CodeLM
 from harness.generative.code_t5 import CodeT5
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import Beams, Decodable, Decoding, recommend
+from harness.generative.decoding import Beams, Decodable, Decoding, recommend, spread
 from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision
@@ -75,10 +75,15 @@ class Case:
 
     def some(self, users: int) -> np.ndarray:
         """Rows of at most `users` users, of short and long histories alike."""
-        return np.unique(np.linspace(0, len(self.requests) - 1, min(users, len(self.requests))).astype(np.int64))
+        return spread(len(self.requests), users)
 
     def tree(self) -> PrefixTree:
         return PrefixTree(self.table, self.model.vocabulary, self.model.eos)
+
+
+def device() -> str:
+    """Where benchmarks compute: a GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def causal_case(

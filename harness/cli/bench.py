@@ -1,4 +1,4 @@
-"""`harness bench decode|train|index|metrics`: the engine against the usual way, paired, with equality asserted."""
+"""`harness bench decode|train|index|metrics|trie|scale`: the engine against the usual way, paired, equality checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.bench.paired import Options, Outcome
 
 Users = Annotated[int | None, typer.Option("--users", min=1, help="Users measured.", show_default="by benchmark")]
-Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index: of the catalogue).")]
+Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index, trie: of the catalogue).")]
 Settings = Annotated[
     str, typer.Option("--beams", help="Beams; more, and `all`, also show what a beam loses: 20,50,all.")
 ]
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="The engine against the usual way: paired in one run, equality asserted.")
     group.callback(invoke_without_command=True)(_help)
-    for command in (decode, train, index, metrics, scale):
+    for command in (decode, train, index, metrics, trie, scale):
         group.command()(command)
     app.add_typer(group, name="bench")
 
@@ -91,7 +91,7 @@ def train(
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
-    """The balanced tree against k-means with the leaves repaired by assignment."""
+    """The balanced tree against the same by the textbook's loop."""
     from harness.bench.paired import Options
 
     _measure("index", Options(items=items, rounds=rounds, seed=seed), as_json)
@@ -104,6 +104,20 @@ def metrics(
     from harness.bench.paired import Options
 
     _measure("metrics", Options(users=users, items=items, rounds=rounds, seed=seed), as_json)
+
+
+def trie(
+    items: Items = None,
+    users: Users = None,
+    layers: Layers = None,
+    rounds: Rounds = 3,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """The search over a million items against the same over ten thousand."""
+    from harness.bench.paired import Options
+
+    _measure("trie", Options(users=users, items=items, layers=layers, rounds=rounds, seed=seed), as_json)
 
 
 def scale(

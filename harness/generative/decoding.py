@@ -7,7 +7,7 @@ A prompt that the model's context cannot hold loses the oldest items of its hist
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from harness.protocol.context import RunContext
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests
 
+BEST = 10  # what is looked at to say what beams lose
 EXHAUSTIVE_USERS = 8  # users whose whole catalogue is walked at once: bounds the keys and values of a piece
 Beams = int | Literal["all"]
 Prompt = Callable[[np.ndarray], list[int]]
@@ -46,12 +47,14 @@ class Decodable(CodeScorer, Protocol):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How lists are generated. `beams="all"` scores every item."""
+    """How lists are generated. `beams="all"` scores every item; else every item of `exact_users` users is scored too,
+    so that the report says what their beams lost."""
 
     beams: Beams
     batch: int
     precision: Precision
     normalise: Normalise = "level"
+    exact_users: int = 0
 
 
 @dataclass
@@ -59,7 +62,7 @@ class DecodeReport:
     """What decoding did, for the record. `beams` as used (at least as many as items are asked); `reader` how the model
     reads (`SharedReader` is the fast way); `batch` the smallest that memory left of `batch_asked`; `shortened_prompts`
     users whose history did not fit the context, `dropped_items` the items they lost; `shared_tokens` of each prompt
-    that were computed once for all."""
+    that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`_lost`)."""
 
     beams: Beams
     normalise: Normalise
@@ -77,6 +80,7 @@ class DecodeReport:
     dropped_items: int = 0
     shared_tokens: int = 0
     prompt_tokens: int = 0
+    lost: dict[str, float] | None = None
 
 
 def recommend(
@@ -121,7 +125,39 @@ def recommend(
             bar.advance(len(rows))
     predictions = Predictions(requests.users, items, scores)
     _check(predictions, trie, report)
+    if how.exact_users and beams != "all":
+        rows = spread(len(requests), how.exact_users)
+        every = replace(how, beams="all", exact_users=0)
+        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
+        report.lost = _lost(items[rows], exact.items)
     return predictions, report
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """At most `wanted` of `total` positions, evenly spread.
+
+    >>> spread(9, 3).tolist(), spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
+
+
+def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """How many of each true best (`BEST`, or as many as `exact` has) are not among a list's best, int64 (users,)."""
+    pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
+    return np.array([len({item for item in best if item != NOBODY} - set(given)) for given, best in pairs], np.int64)
+
+
+def _lost(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
+    found = missed(items, exact)
+    if not len(found):
+        return {"users": 0}
+    return {
+        "users": len(found),
+        f"missed_of_{BEST}_mean": float(found.mean()),
+        f"missed_of_{BEST}_most": int(found.max()),
+    }
 
 
 def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:

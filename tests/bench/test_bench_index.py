@@ -18,6 +18,8 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["identical"] and document["checks"]["distinct_codes"] == 600
     assert document["checks"]["largest_and_smallest_cluster"] == [3, 2]
     assert document["parts"]["repaired"]["inertia"] > 0.5
+    both = document["parts"]["both"]
+    assert list(both) == ["600"] and both["600"]["equal_for_equal_seeds"] and len(both["600"]["seconds"]) == 3
     monkeypatch.setattr(tree_bench, "by_turns", lambda distances, sizes: assign_with_sizes(-distances, sizes))
     assert not index.measure(Options(items=600)).identical
 
@@ -35,3 +37,16 @@ def test_the_textbook_assignment_is_stable(n: int) -> None:
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(InputError, match="two levels"):
         index.measure(Options(items=70_000))
+
+
+def test_trees_that_differ_from_round_to_round_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = iter(range(99))
+    made = index.import_module
+
+    class Drifting:
+        @staticmethod
+        def trees(items: int, seed: int) -> tree_bench.Trees:
+            return made(index.SUBJECT).trees(items, next(seeds))
+
+    monkeypatch.setattr(index, "import_module", lambda name: Drifting)
+    assert not index._both(600, Options())["equal_for_equal_seeds"]

@@ -13,6 +13,7 @@ from scipy.cluster.vq import kmeans2
 from eager import balanced
 from eager.balanced import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
 from eager.tree import random_codes, smallest_k, tree_codes
+from eager.tree_bench import by_turns
 from harness.errors import InputError
 
 
@@ -45,6 +46,17 @@ def test_no_point_and_cluster_would_both_rather_have_each_other(seed: int) -> No
         for cluster in np.flatnonzero(distances[point] < distances[point, assigned[point]]):
             members = np.flatnonzero(assigned == cluster)
             assert len(members) == 3 and distances[members, cluster].max() <= distances[point, cluster]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 80), st.integers(1, 9), st.booleans(), st.integers(0, 1000))
+def test_the_order_of_asking_decides_nothing(n: int, clusters: int, ties: bool, seed: int) -> None:
+    """Against the textbook's loop, equal distances and unequal sizes among them."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 2 + 2 * n // clusters, clusters)
+    sizes[0] += max(0, n - sizes.sum())
+    distances = rng.integers(0, 4, (n, clusters)).astype(float) if ties else rng.random((n, clusters))
+    np.testing.assert_array_equal(assign_with_sizes(distances, sizes), by_turns(distances, sizes))
 
 
 def test_well_separated_groups_are_found() -> None:

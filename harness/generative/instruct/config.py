@@ -5,9 +5,9 @@ comprehension, and decoding. Defaults are those of the papers' methods in their 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from harness.generative.instruct.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
@@ -109,6 +109,16 @@ class DecodeConfig(Section):
         description="a token's probability among all of its level, among those that lead on to a real code, or among "
         "the whole vocabulary, as `generate` scores",
     )
+
+    exact_users: int = Field(
+        default=0, ge=0, description="users whose every item is scored too: the record then says what beams lost"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `exact_users` where it is 0: runs from before it was there keep their key."""
+        dumped = handler(self)
+        return dumped if self.exact_users else {name: kept for name, kept in dumped.items() if name != "exact_users"}
 
     @field_validator("beams", mode="before")
     @classmethod

@@ -41,7 +41,7 @@ CPU: dict[str, Any] = {
 # The papers' scripts, which EAGER-LLM has from LC-Rec: LLaMA-7B, 128 next items a step, transformers' AdamW.
 LLAMA = "huggyllama/llama-7b"
 PAPER_STAGE: dict[str, Any] = {
-    "targets": 128, "rows": 128, "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999,
+    "targets": 128, "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999,
     "clip": 1.0, "warmup": 0.01, "floor": 0.0, "normalise": "vocabulary",
 }  # fmt: skip
 PAPER: dict[str, Any] = {
@@ -53,7 +53,7 @@ PAPER: dict[str, Any] = {
         "mixing": "samples", "item2index": 1.0, "index2item": 1.0, "fusionseqrec": 1.0, "itemsearch": 1.0,
         "preferenceobtain": 1.0, "window": 21, "held_out": 0.0, "text_tokens": 512, "title_tokens": 64,
     },
-    "tuning": PAPER_STAGE,
+    "tuning": {"rows": 128, **PAPER_STAGE},
     "decode": {"beams": 20, "batch": 4, "normalise": "vocabulary"},
 }  # fmt: skip
 
