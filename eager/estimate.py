@@ -16,10 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from eager.config import EagerConfig, StageConfig
+from eager.config import EagerConfig
 from harness.generative.adapter import AdapterShape, attach
 from harness.generative.backbone import blank_backbone
 from harness.generative.instruct.batches import Batches, capped
+from harness.generative.instruct.config import StageConfig
 from harness.generative.speed import measured_flops
 from harness.protocol.split import TrainingData
 from harness.seeding import generator

@@ -117,8 +117,9 @@ class Record(_Part):
     share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
     what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
     in plain sentences which held-out rows the model was shown on purpose; empty for a clean run. `audit` is what was
-    found in the data before the run (`harness.protocol.audit`). `effort` says how much search chose the settings; None
-    in records older than that, and for rankings made elsewhere."""
+    found in the data before the run (`harness.protocol.audit`). `codes` is what scoring codes would have said of the
+    test lists (`harness.evaluation.codes`); None for a model that ranks no codes. `effort` says how much search chose
+    the settings; None in records older than that, and for rankings made elsewhere."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str
@@ -136,6 +137,7 @@ class Record(_Part):
     started: AwareDatetime
     finished: AwareDatetime
     comprehension: dict[str, Any] | None = None
+    codes: dict[str, Any] | None = None
     leaks: list[str] = Field(default_factory=list)
     audit: dict[str, Any] = Field(default_factory=dict)
     effort: Effort | None = None
