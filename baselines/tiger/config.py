@@ -115,12 +115,12 @@ class TigerConfig(ModelConfig):
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
-            "network": {"layers": 2, "width": 64, "heads": 4, "head_width": 16, "inner": 128, "dropout": 0.0},
+            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 128, "dropout": 0.0},
             "training": {
                 "batch": 32,
                 "epochs": 100,
-                "max_steps": 400,
-                "learning_rate": 4e-3,
+                "max_steps": 350,
+                "learning_rate": 3e-3,
                 "weight_decay": 0.0,
                 "validation_users": 200,
                 "precision": "float32",
