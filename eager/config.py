@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_config import LEAK, BehaviorConfig
-from eager.index import needed_sources
+from eager.index import FILE, needed_sources
 from eager.index_config import IndexConfig
 from eager.paper import PAPER
 from harness.generative.instruct.config import InstructConfig, StageConfig
@@ -93,7 +93,7 @@ class EagerConfig(InstructConfig):
         """Ready vectors, a ready index and generated texts, where they are named."""
         named = [self.semantic.vectors, self.behavior.vectors, self.tasks.intentions]
         given = [Path(file).expanduser() for file in named if file is not None]
-        return (*given, index_file(self.index.file, data)) if self.index.kind == "file" else tuple(given)
+        return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:

@@ -10,7 +10,8 @@ from eager.index_config import RQVAE_K, IndexConfig
 from eager.tree import check_size, random_codes, smallest_k, tree_codes
 from harness.data.dataset import Canonical
 from harness.generative.codes import CodeTable
-from harness.generative.item_index import ItemIndex, Vectors, centred, ready_index
+from harness.generative.instruct.code_rows import SourceIndex, Vectors, centred
+from harness.generative.item_index import index_file, ready_index
 from harness.generative.rqvae import rqvae_codes
 from harness.generative.vectors import Source
 from harness.protocol.context import RunContext
@@ -18,7 +19,7 @@ from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
-VERSION = "index/2"
+VERSION, FILE = "index/2", "eager.index.file"
 
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
@@ -26,20 +27,21 @@ def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
     return config.sources if config.kind in ("tree", "rqvae") else ()
 
 
-def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> ItemIndex | None:
+def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> SourceIndex | None:
     """What can be known to be wrong before anything is trained; gives the index where it is ready-made.
 
     Raises `InputError` for a tree that does not fit the catalogue, and for an index file that is wrong or that saw
     held-out rows (unless that leak is `declared`).
     """
     if config.kind == "file":
-        return ready_index(config.file, data, config.sources[0], declared=declared)
+        ready = ready_index(index_file(config.file, data, FILE), data, declared=declared)
+        return SourceIndex.of(ready, config.sources[0])
     if config.kind != "rqvae":
         check_size(data.n_items, _k(data, config), config.height)
     return None
 
 
-def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> ItemIndex:
+def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> SourceIndex:
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
     k, order = _k(data, config), Canonical.of((), data.items)
     parts, details = [], []
@@ -59,11 +61,11 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
         parts.append(digits[order.item_ranks])
     named = config.kind != "random"
     seen = [vectors[source].provenance for source in needed_sources(config)]
-    return ItemIndex(
-        CodeTable.joined(parts, k),
-        tuple((source if named else None, config.height) for source in config.sources),
-        Provenance.joined(VERSION, *seen),
-        {"kind": config.kind, **({"rqvae": details} if details else {})},
+    return SourceIndex(
+        table=CodeTable.joined(parts, k),
+        blocks=tuple((source if named else None, config.height) for source in config.sources),
+        provenance=Provenance.joined(VERSION, *seen),
+        details={"kind": config.kind, **({"rqvae": details} if details else {})},
     )
 
 

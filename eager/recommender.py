@@ -18,10 +18,10 @@ from eager.contrast import Contrast
 from eager.estimate import estimate
 from eager.index import build_index, check_index, needed_sources
 from harness.data.dataset import require_text
+from harness.generative.instruct.code_rows import SourceIndex, Vectors
 from harness.generative.instruct.comprehension import Comprehension
 from harness.generative.instruct.recommender import InstructRecommender
 from harness.generative.instruct.stages import Tuned
-from harness.generative.item_index import ItemIndex, Vectors
 from harness.generative.semantic import semantic_vectors
 from harness.generative.vectors import ItemVectors, Source
 from harness.protocol.context import RunContext
@@ -39,10 +39,10 @@ class EagerLLM(InstructRecommender[EagerConfig]):
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         return estimate(self.config, data, device)
 
-    def item_codes(self, data: TrainingData, context: RunContext) -> ItemIndex:
+    def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         return self._index(data, context, contrast=False)[1]
 
-    def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, ItemIndex]:
+    def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, SourceIndex]:
         config, declared = self.config, bool(self.config.leaks())
         ready = check_index(data, config.index, declared=declared)
         used = config.sources() if contrast else needed_sources(config.index)

@@ -87,6 +87,15 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "tiger",
+        "generative",
+        "baselines.tiger.recommender:Tiger",
+        "an encoder-decoder that reads and writes RQ-VAE codes of item text",
+        "Rajput et al., NeurIPS 2023, arXiv 2305.05065",
+        "tiger",
+        needs=("text",),
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.recommender:EagerLLM",

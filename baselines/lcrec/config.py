@@ -20,6 +20,8 @@ from harness.generative.rqvae import RQVAEConfig
 from harness.generative.semantic import SemanticConfig
 from harness.protocol.split import TrainingData
 
+FILE = "lcrec.index.file"
+
 
 class TextConfig(SemanticConfig):
     """Item text to vectors: of title and description alone."""
@@ -86,4 +88,4 @@ class LCRecConfig(InstructConfig):
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """A ready index besides, where one is used."""
         given = super().files(data)
-        return (*given, index_file(self.index.file, data)) if self.index.kind == "file" else given
+        return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else given

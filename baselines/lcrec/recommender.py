@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from baselines.lcrec.config import IndexConfig, LCRecConfig
+from baselines.lcrec.config import FILE, IndexConfig, LCRecConfig
 from harness.data.dataset import Canonical
 from harness.generative.codes import CodeTable
+from harness.generative.instruct.code_rows import SourceIndex, Vectors
 from harness.generative.instruct.recommender import InstructRecommender
-from harness.generative.item_index import ItemIndex, Vectors, ready_index
+from harness.generative.item_index import ItemIndex, index_file, ready_index
 from harness.generative.rqvae import rqvae_codes
 from harness.generative.semantic import semantic_vectors
 from harness.generative.vectors import ItemVectors
@@ -29,13 +30,16 @@ class LCRec(InstructRecommender[LCRecConfig]):
     config_class: ClassVar[type[ModelConfig]] = LCRecConfig
     code_version: ClassVar[int] = 1
 
-    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, ItemIndex]:
+    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         config = self.config
-        ready = ready_index(config.index.file, data, "semantic") if config.index.kind == "file" else None
+        ready = None
+        if config.index.kind == "file":
+            ready = ready_index(index_file(config.index.file, data, FILE), data, declared=False)
         vectors: Vectors = {}
         if ready is None or config.backbone.codes == "centroid":
             vectors = {"semantic": semantic_vectors(data, config.semantic, context)}
-        return vectors, ready or rqvae_index(data, vectors["semantic"], config.index, context)
+        made = ready or rqvae_index(data, vectors["semantic"], config.index, context)
+        return vectors, SourceIndex.of(made, "semantic")
 
 
 def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, context: RunContext) -> ItemIndex:
@@ -45,4 +49,4 @@ def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, c
     made = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
     table = CodeTable(made.digits[order.item_ranks], (config.k,) * config.levels)
     provenance = Provenance.joined(INDEX_VERSION, vectors.provenance)
-    return ItemIndex(table, (("semantic", config.levels),), provenance, {"kind": "rqvae", "rqvae": made.record()})
+    return ItemIndex(table=table, provenance=provenance, details={"kind": "rqvae", "rqvae": made.record()})

@@ -74,10 +74,14 @@ class CodeTable:
             for digit in range(size)
         )
 
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The number of each item's code, int64 (n_items,): items with equal numbers share a code."""
+        return np.unique(self.digits, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
     def collisions(self) -> np.ndarray:
         """Items that share their code with another, ascending ids."""
-        _, inverse, counts = np.unique(self.digits, axis=0, return_inverse=True, return_counts=True)
-        return np.flatnonzero(counts[inverse.reshape(-1)] > 1)
+        return np.flatnonzero(np.bincount(self.groups)[self.groups] > 1)
 
     def write(self, path: Path, items: Sequence[str]) -> None:
         """An index file: {raw item id: [token, …]}."""

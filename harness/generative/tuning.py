@@ -16,12 +16,15 @@ from typing import Literal
 import torch
 from torch import nn
 
+from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
 
 Precision = Literal["float32", "bfloat16"]
+Optimiser = Literal["adamw", "adam", "adafactor"]
+Schedule = Literal["cosine", "inverse_sqrt"]
 KEEP_SECONDS = 45.0  # between two checkpoints: what an interruption may cost
 
 
@@ -36,8 +39,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is tuned. The learning rate rises over the share `warmup` of the stage, then follows a half cosine
-    down to the share `floor` of its peak (`floor=1`: constant). Gradients are clipped to the norm `clip`.
+    """How a stage is tuned. The learning rate rises over the share `warmup` of the stage (or over `warmup_steps`), then
+    follows a half cosine down to the share `floor` of its peak (`floor=1`: constant), or with `inverse_sqrt` falls as
+    1 / √step. Gradients are clipped to the norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient.
 
     With `max_seconds` the stage also ends when it has computed for so long, all sessions together, and its schedule
     follows whichever of steps and seconds is further on, so that models of any size get equal time and a whole
@@ -53,6 +57,9 @@ class Plan:
     accumulate: int = 1
     beta2: float = 0.98
     max_seconds: float | None = None
+    warmup_steps: int | None = None
+    schedule: Schedule = "cosine"
+    optimiser: Optimiser = "adamw"
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,14 @@ def rate(step: int, plan: Plan) -> float:
 
     >>> [round(rate(step, Plan("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
     [1.0, 1.0, 0.5, 0.02]
+    >>> [rate(step, Plan("x", 99, warmup_steps=4, schedule="inverse_sqrt")) for step in (0, 3, 15)]
+    [0.25, 1.0, 0.5]
     """
-    warm = max(1, round(plan.warmup * plan.steps))
+    warm = max(1, round(plan.warmup * plan.steps) if plan.warmup_steps is None else plan.warmup_steps)
     if step < warm:
         return (step + 1) / warm
+    if plan.schedule == "inverse_sqrt":
+        return math.sqrt(warm / (step + 1))
     done = (step - warm) / max(plan.steps - warm, 1)
     return plan.floor + (1 - plan.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -101,23 +112,26 @@ def autocast(device: str, precision: Precision) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def tune(groups: Sequence[Group], loss: Callable[[int, int], torch.Tensor], plan: Plan, context: RunContext) -> Outcome:
+def tune(
+    groups: Sequence[Group],
+    loss: Callable[[int, int], torch.Tensor],
+    plan: Plan,
+    context: RunContext,
+    choice: Choice | None = None,
+) -> Outcome:
     """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is the loss of one of the
-    `accumulate` parts of a step. The parameters are changed in place. Adam after Loshchilov & Hutter (ICLR 2019)."""
+    `accumulate` parts of a step. The parameters are changed in place; with a `choice` they end in the state that it
+    likes best."""
     parameters = [parameter for group in groups for parameter in group.parameters]
-    optimizer = torch.optim.AdamW(
-        [{"params": list(g.parameters), "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups],
-        betas=(0.9, plan.beta2),
-        fused=True,
-    )
-    keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer)
+    optimizer = _optimizer(groups, plan)
+    keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
     step, losses, before = keeper.restore()
     begun = kept = time.monotonic()
     at = reached(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
             bar.advance(step)
-        while at < plan.steps:
+        while at < plan.steps and not (choice is not None and choice.weary):
             torch.manual_seed(derive_seed(context.seed, plan.stage, step))
             share = rate(at, plan)
             for group, setting in zip(optimizer.param_groups, groups, strict=True):
@@ -127,16 +141,31 @@ def tune(groups: Sequence[Group], loss: Callable[[int, int], torch.Tensor], plan
             seconds = before + time.monotonic() - begun
             at = reached(step, seconds, plan)
             del losses[:-50]
-            mean = sum(losses) / len(losses)
+            mean, over = sum(losses) / len(losses), at >= plan.steps
             bar.advance(1, loss=mean)
-            if step % 20 == 0 or at >= plan.steps:
+            looked = choice is not None and (step % choice.every == 0 or over)
+            valid = {"valid": choice.look(step, parameters)} if choice is not None and looked else {}
+            if step % 20 == 0 or over or looked:
                 now = groups[0].learning_rate * share
-                context.event(stage=plan.stage, step=step, loss=mean, learning_rate=now, seconds=round(seconds, 1))
+                told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
+                context.event(stage=plan.stage, step=step, **told)
                 trim()
-            if at >= plan.steps or time.monotonic() - kept > KEEP_SECONDS:
+            if over or looked or time.monotonic() - kept > KEEP_SECONDS:
                 keeper.keep(step, losses, seconds)
                 kept = time.monotonic()
+    if choice is not None:
+        choice.settle(parameters)
     return Outcome(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)
+
+
+def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
+    """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
+    2018)."""
+    given = [{"params": list(g.parameters), "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups]
+    if plan.optimiser == "adafactor":
+        return torch.optim.Adafactor(given)
+    kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
+    return kind(given, betas=(0.9, plan.beta2), fused=True)
 
 
 def _one_step(

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data.dataset import Dataset, require_text
 from harness.data.load import load_dataset
 from harness.errors import InputError
+from harness.evaluation.codes import code_level
 from harness.evaluation.history import without_history
 from harness.evaluation.integrity import audit
 from harness.evaluation.metrics import measure
@@ -146,7 +147,9 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
     }
-    measured = Measured(metrics, cost, integrity, details, found.document())
+    groups = recommender.code_groups()
+    codes = None if groups is None else code_level(test, split.test.targets, groups)
+    measured = Measured(metrics, cost, integrity, details, found.document(), codes)
     return claim.finish(record_of(job, dataset, split, measured, events))
 
 

@@ -22,6 +22,7 @@ class Measured:
     integrity: Integrity
     details: dict[str, Any]
     audit: dict[str, Any]
+    codes: dict[str, Any] | None = None
 
 
 def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, events: list[dict[str, Any]]) -> Record:
@@ -53,6 +54,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         started=datetime.fromisoformat(sessions[0]["time"]),
         finished=datetime.now(UTC),
         comprehension=plain(comprehension),
+        codes=plain(measured.codes),
         leaks=list(job.settings.model.leaks()),
         audit=plain(measured.audit),
         details=plain(details),

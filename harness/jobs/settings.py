@@ -1,7 +1,7 @@
 """From what the user asked to the whole resolved configuration of a run.
 
-Precedence, later wins: class defaults < the registry entry's preset < profile < `--config` file < `--set`. Owns the
-merging and the wording of what is wrong; what a setting means is known where its configuration class is.
+Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`.
+Owns the merging and the wording of what is wrong; what a setting means is known where its configuration class is.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
     layers.append((f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}))
     layers.append((str(file.path), dict(file.sections or {})))
     layers += [(f"--set {text}", _one_set(text, entry)) for text in sets]
-    merged: dict[str, Any] = {}
-    for _, layer in layers:
-        merged = _merge(merged, layer)
+    merged = _merged(layers)
+    if bundle := config_class.variants.get(str(merged[entry.section].get("variant"))):
+        layers.insert(1, (f"variant {merged[entry.section]['variant']}", {entry.section: bundle}))
+        merged = _merged(layers)
 
     def build(section: str, model: type[BaseModel]) -> Any:
         # JSON mode, because strict checking there still takes a list for a tuple and text for an enumeration
@@ -104,10 +105,8 @@ def protocol_sets(name: str | None) -> tuple[str, ...]:
 
 def resolve_protocol(sets: Iterable[str]) -> Protocol:
     """The protocol alone, for rankings made elsewhere."""
-    layers = [(f"--set {text}", _one_set(text, None)) for text in sets]
-    merged: dict[str, Any] = {}
-    for _, layer in layers:
-        merged = _merge(merged, layer)
+    layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
+    merged = _merged(layers)
     try:
         return Protocol.model_validate_json(json.dumps(merged.get("protocol", {}), default=str), strict=True)
     except ValidationError as error:
@@ -146,6 +145,14 @@ def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
     for key in reversed(keys):
         nested = {key: nested}
     return {section: nested}
+
+
+def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
+    """All layers as one, later ones above earlier ones."""
+    whole: dict[str, Any] = {}
+    for _, layer in layers:
+        whole = _merge(whole, layer)
+    return whole
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

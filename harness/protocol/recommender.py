@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import ContractError
@@ -21,11 +22,13 @@ from harness.protocol.split import TrainingData
 
 
 class ModelConfig(BaseModel):
-    """Base of every model's configuration. `profiles` names the settings that a profile changes from the defaults."""
+    """Base of every model's configuration. `profiles` names the settings that a profile changes from the defaults,
+    `variants` those that the setting `variant` stands for; what a profile or the user says goes above a variant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+    variants: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def resolved(self, device: str) -> Self:
         """This configuration with everything decided that depends on the machine, as it goes into the run's key."""
@@ -96,6 +99,11 @@ class Recommender(ABC, Generic[ConfigT]):
     def record(self) -> dict[str, Any]:
         """What else belongs in the run's record, JSON-able: index health, stage times, the best validation."""
         return {}
+
+    def code_groups(self) -> np.ndarray | None:
+        """Of a model that ranks codes: the number of each item's code, int64 (n_items,); items with equal numbers share
+        one. The harness then scores codes too, and records how much that would flatter. None for every other model."""
+        return None
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         """What fitting would need on this machine, JSON-able, told without loading or training anything; empty where

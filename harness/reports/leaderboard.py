@@ -17,13 +17,18 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
 from harness.reports.differences import notes
-from harness.store.records import DatasetMark, ProtocolMark
+from harness.store.records import DatasetMark, ProtocolMark, Record
 from harness.store.runs import Store, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
+CODES = {
+    "collision_rate": ("collision_rate",),
+    "code_level_delta_ndcg@10": ("code_level_delta", "ndcg@10"),
+    "code_level_delta_recall@10": ("code_level_delta", "recall@10"),
+}
 COST = {
     "train_s": "train_seconds",
     "users_per_s": "eval_users_per_second",
@@ -35,7 +40,8 @@ COST = {
 @dataclass(frozen=True)
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
-    that were not measured here; `leaks` says which held-out rows the configuration shows to the model."""
+    that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
+    means of `CODES`, empty for models that rank no codes."""
 
     model: str
     family: str
@@ -48,6 +54,7 @@ class Row:
     note: str = ""
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    codes: dict[str, float] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -94,9 +101,10 @@ def leaderboard(
     """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
 
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
-    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, train_s, users_per_s,
-    peak_mb, parameters, note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. Raises
-    `InputError` for an unknown metric or data set.
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
+    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, note, leaks; where
+    a language model was measured also `comprehension.STAGE.FIGURE`. Raises `InputError` for an unknown metric or data
+    set.
     """
     import pandas as pd
 
@@ -126,7 +134,7 @@ def cells(row: Row) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for metric in METRICS:
         numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
-    counts = {name: row.integrity.get(name) for name in INTEGRITY}
+    counts = {name: row.integrity.get(name) for name in INTEGRITY} | {name: row.codes.get(name) for name in CODES}
     costs = {name: row.cost.get(name) for name in COST}
     who = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
     understood = {
@@ -184,7 +192,19 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
+        codes=_codes(records),
     )
+
+
+def _codes(records: Sequence[Record]) -> dict[str, float]:
+    """Means over seeds of what the records say of codes; empty where one of them says nothing."""
+    found = {}
+    for name, (key, *path) in CODES.items():
+        values = [(record.codes or {}).get(key) for record in records]
+        numbers = [value.get(path[0]) if path and isinstance(value, dict) else value for value in values]
+        if all(isinstance(number, float) for number in numbers):
+            found[name] = statistics.fmean(numbers)
+    return found
 
 
 def _apart(board: Board, alike: Sequence[Board]) -> str:

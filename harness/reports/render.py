@@ -80,7 +80,12 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, s
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown},
         "broken": {"short": _integrity(row)},
-        "integrity": {name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
+        "integrity": {
+            **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
+            "collisions": "" if (rate := row.codes.get("collision_rate")) is None else f"{rate:.2%}",
+            "code Δ ndcg@10": _number(row.codes.get("code_level_delta_ndcg@10"), DIGITS),
+            "code Δ recall@10": _number(row.codes.get("code_level_delta_recall@10"), DIGITS),
+        },
         "cost": {
             "train s": _number(row.cost.get("train_s"), 1),
             "users/s": _number(row.cost.get("users_per_s"), 0),

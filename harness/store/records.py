@@ -99,7 +99,8 @@ class Record(_Part):
     share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
     what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
     in plain sentences which held-out rows the model was shown on purpose; empty for a clean run. `audit` is what was
-    found in the data before the run (`harness.protocol.audit`)."""
+    found in the data before the run (`harness.protocol.audit`). `codes` is what scoring codes would have said of the
+    test lists (`harness.evaluation.codes`); None for a model that ranks no codes."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str
@@ -117,6 +118,7 @@ class Record(_Part):
     started: AwareDatetime
     finished: AwareDatetime
     comprehension: dict[str, Any] | None = None
+    codes: dict[str, Any] | None = None
     leaks: list[str] = Field(default_factory=list)
     audit: dict[str, Any] = Field(default_factory=dict)
     details: dict[str, Any] = Field(default_factory=dict)

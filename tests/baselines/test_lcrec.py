@@ -17,7 +17,7 @@ from eager.config import EagerConfig
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.generative import tuning
-from harness.generative.instruct.recommender import INDEX_FILE
+from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from tests import toys
 from tests.contract import RecommenderContract

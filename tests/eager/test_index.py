@@ -12,12 +12,12 @@ import pytest
 
 from eager.behavior_config import LEAK
 from eager.config import EagerConfig
-from eager.index import ItemIndex, code_directions
 from eager.recommender import EagerLLM
 from harness.data.dataset import Dataset
 from harness.data.load import read_folder
 from harness.data.ragged import Ragged
 from harness.errors import InputError
+from harness.generative.instruct.code_rows import SourceIndex, code_directions
 from harness.generative.vectors import ItemVectors
 from harness.protocol.protocol import Protocol
 from harness.protocol.provenance import UNKNOWN, Provenance, write_provenance
@@ -31,7 +31,7 @@ def config(**index: Any) -> EagerConfig:
     return EagerConfig.model_validate({**EagerConfig.profiles["smoke"], "index": index})
 
 
-def index(folder: Path, data: Split | None = None, seed: int = 1, **settings: Any) -> ItemIndex:
+def index(folder: Path, data: Split | None = None, seed: int = 1, **settings: Any) -> SourceIndex:
     given = data or toys.split()
     return EagerLLM(config(**settings)).item_codes(given.train, toys.context(folder, given.valid, seed=seed))
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from harness.generative import tuning
-from harness.generative.tuning import Group, Plan, rate, reached, tune
+from harness.generative.choosing import Choice
+from harness.generative.tuning import Group, Outcome, Plan, rate, reached, tune
 from harness.protocol.context import RunContext, SilentReporter
 
 PLAN = Plan("stage", 60, warmup=0.1, precision="float32")
@@ -162,3 +163,54 @@ def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
             PLAN,
             RunContext(1, tmp_path),
         )
+
+
+def choosing(
+    context: RunContext, answers: list[float], patience: int = 9
+) -> tuple[Choice, Outcome, list[torch.Tensor]]:
+    """A stage that is looked at every ten steps; `answers` from the first look on."""
+    model, loss = problem()
+    parameters = list(model.parameters())
+    choice = Choice(lambda: answers[len(choice.seen)], 10, patience)
+    outcome = tune([Group(parameters, 1e-2, 0.1)], loss, PLAN, context, choice)
+    return choice, outcome, [parameter.detach().clone() for parameter in parameters]
+
+
+ANSWERS = [0.1, 0.4, 0.3, 0.4, 0.2, 0.1]
+
+
+def test_a_stage_ends_in_the_state_that_validation_likes_best(tmp_path: Path) -> None:
+    choice, outcome, values = choosing(RunContext(3, tmp_path), ANSWERS)
+    assert choice.best == (20, 0.4) and outcome.steps == 60 and len(choice.seen) == 6
+    assert choice.record()["chosen_step"] == 20 and choice.record()["valid"] == 0.4
+    _, _, other = choosing(RunContext(3, tmp_path), [0.1, 0.2, 0.9, 0.4, 0.2, 0.1])
+    assert not torch.equal(values[0], other[0])
+    first = tuned(RunContext(3, tmp_path))
+    assert not torch.equal(values[0], first[0])
+
+
+def test_a_stage_that_gets_no_better_ends(tmp_path: Path) -> None:
+    _, outcome, _ = choosing(RunContext(3, tmp_path), ANSWERS, patience=2)
+    assert outcome.steps == 40
+
+
+def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
+    whole, _, values = choosing(RunContext(3, tmp_path), ANSWERS)
+    with pytest.raises(KeyboardInterrupt):
+        choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), ANSWERS)
+    for _ in range(2):  # the second finds a complete stage
+        choice, outcome, again = choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), ANSWERS)
+        assert choice.seen == whole.seen and outcome.steps == 60
+        assert all(torch.equal(one, other) for one, other in zip(values, again, strict=True))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adafactor"])
+def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    plan = replace(PLAN, optimiser=optimiser, schedule="inverse_sqrt", warmup_steps=5)
+    whole = tuned(RunContext(3, tmp_path), plan)
+    assert not torch.equal(whole[0], tuned(RunContext(3, tmp_path))[0])
+    with pytest.raises(KeyboardInterrupt):
+        tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
+    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))

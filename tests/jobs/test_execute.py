@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -41,7 +42,7 @@ def test_the_record_is_the_contract(toy: str, store: Store) -> None:
     assert Record.model_validate(document) == done.record
     assert list(document) == [
         "schema", "run_id", "status", "model", "family", "dataset", "protocol", "seed", "profile", "metrics", "cost",
-        "integrity", "env", "started", "finished", "comprehension", "leaks", "audit", "details",
+        "integrity", "env", "started", "finished", "comprehension", "codes", "leaks", "audit", "details",
     ]  # fmt: skip
     assert (document["schema"], document["seed"], document["status"]) == (1, 4, "complete")
     assert document["run_id"].startswith("seed4-") and Path(done.path).name == document["run_id"]
@@ -168,3 +169,13 @@ def test_wrong_input_met_in_training_leaves_no_litter(toy: str, store: Store, mo
     with pytest.raises(InputError, match="no text"):
         go(toy, store)
     assert not list(store.runs.glob("fake/toy/seed*"))
+
+
+def test_codes_are_scored_beside_items(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert go(toy, store).record.codes is None
+    monkeypatch.setattr(Fake, "code_groups", lambda self: np.arange(self.n) // 2)
+    found = go(toy, store, seeds=(2,)).record.codes
+    assert found is not None and found["collision_rate"] == 1.0
+    assert found["code_level"]["recall@5"] == 1.0 and found["code_level_delta"]["recall@1"] > 0
+    items = go(toy, store, seeds=(2,)).record.metrics.test
+    assert found["code_level"]["ndcg@10"] - items["ndcg@10"] == pytest.approx(found["code_level_delta"]["ndcg@10"])

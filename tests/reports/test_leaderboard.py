@@ -173,3 +173,17 @@ def text_of(found: list[Board], width: int) -> str:
     with console.capture() as captured:
         console.print(table(found, "ndcg@10", width))
     return captured.get()
+
+
+def test_what_codes_would_score_is_a_column(store: Store) -> None:
+    for seed, rate in ((1, 0.01), (2, 0.03)):
+        delta = {"ndcg@10": rate / 2, "recall@10": rate}
+        put(store, model="tiger", seed=seed, codes={"collision_rate": rate, "code_level_delta": delta})
+    (board,) = boards(store.query())
+    rows = {row.model: row_texts(row, "ndcg@10", ("integrity",)) for row in board.rows}
+    names = ("collisions", "code Δ ndcg@10", "code Δ recall@10")
+    assert [rows["tiger"][name] for name in names] == ["2.00%", "0.0100", "0.0200"]
+    assert [rows["b"][name] for name in names] == ["", "", ""]
+    frame = harness.leaderboard(results=store.root).set_index("model")
+    assert frame.loc["tiger", "code_level_delta_recall@10"] == pytest.approx(0.02)
+    assert "code Δ" not in render([board], "markdown", "ndcg@10")

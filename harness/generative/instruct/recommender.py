@@ -24,6 +24,7 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
+from harness.generative.instruct.code_rows import SourceIndex, Vectors, code_directions
 from harness.generative.instruct.comprehension import Asked, Comprehension, asked_items
 from harness.generative.instruct.config import InstructConfig
 from harness.generative.instruct.held_out import held_out_items
@@ -32,7 +33,7 @@ from harness.generative.instruct.prompts import Prompts
 from harness.generative.instruct.stages import Tuned, alignment, open_vocabulary
 from harness.generative.instruct.task_texts import task_texts
 from harness.generative.instruct.term import Term
-from harness.generative.item_index import ItemIndex, Vectors, code_directions
+from harness.generative.item_index import INDEX_FILE
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
 from harness.protocol.context import RunContext
@@ -42,7 +43,7 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
-INDEX_FILE, ADAPTER = "item.index.json", "adapter"
+ADAPTER = "adapter"
 PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
 
 InstructConfigT = TypeVar("InstructConfigT", bound=InstructConfig)
@@ -55,7 +56,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
     _precision: Precision
 
     @abstractmethod
-    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, ItemIndex]:
+    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         """Vectors of the sources in use, and the item codes. What can be wrong with either is said before training."""
 
     def _term(self, vectors: Vectors, context: RunContext) -> Term | None:
@@ -127,14 +128,12 @@ class InstructRecommender(Recommender[InstructConfigT]):
     def record(self) -> dict[str, Any]:
         return self._record
 
-    def item_codes(self, data: TrainingData, context: RunContext) -> ItemIndex:
+    def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
         return self._index(data, context)[1]
 
-    def code_groups(self) -> np.ndarray | None:
-        """Which items share a code, int64 (n_items,): equal numbers, equal codes."""
-        _, groups = np.unique(self._table.digits, axis=0, return_inverse=True)
-        return groups.reshape(-1).astype(np.int64)
+    def code_groups(self) -> np.ndarray:
+        return self._table.groups
 
     def _backbone(self, context: RunContext) -> Backbone:
         config = self.config.backbone

@@ -1,0 +1,266 @@
+"""TIGER under the contract suite, its variants, and each switch of its configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.tiger.config import TigerConfig, Variant
+from baselines.tiger.recommender import Tiger
+from baselines.tiger.variants import VARIANTS
+from harness.data.dataset import Dataset
+from harness.data.ragged import Ragged
+from harness.errors import InputError
+from harness.generative import tuning
+from harness.generative.item_index import INDEX_FILE
+from harness.jobs.settings import ConfigFile, resolve
+from harness.protocol.recommender import Recommender
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+from harness.registry import model_entry
+from tests import toys
+from tests.contract import RecommenderContract
+
+SMOKE = TigerConfig.profiles["smoke"]
+
+
+class TestTiger(RecommenderContract):
+    model_class: ClassVar[type[Recommender[Any]]] = Tiger
+    settings: ClassVar[dict[str, Any]] = SMOKE
+    pattern_floor: ClassVar[float] = 0.9
+    resumable: ClassVar[bool] = True
+    interrupt_at: ClassVar[int] = 18  # behind the RQ-VAE's passes and the first look at validation
+
+    def toy(self) -> Dataset:
+        """Longer than the default, so that training sees histories about as long as the test's."""
+        return toys.cycle(length=12)
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+
+
+def changed(**sections: Any) -> TigerConfig:
+    """The smoke profile, cut to some steps, with some settings changed."""
+    base: dict[str, Any] = {**SMOKE, "training": {**SMOKE["training"], "max_steps": 4, "choose": "last"}}
+    merged = dict(base)
+    for name, section in sections.items():
+        merged[name] = {**base.get(name, {}), **section} if isinstance(section, dict) else section
+    return TigerConfig.model_validate(merged)
+
+
+def fitted(config: TigerConfig, folder: Path, data: TrainingData | None = None) -> Tiger:
+    model, split = Tiger(config), toys.split()
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    model.fit(data or split.train, replace(toys.context(folder, split.valid), keep=folder / "run"))
+    return model
+
+
+def weights(model: Tiger) -> torch.Tensor:
+    return model.model.t5.shared.weight.detach()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Tiger:
+    """The short smoke model that every switch is compared with."""
+    return fitted(changed(), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"user_tokens": 5},
+        {"semantic": {"fields": ("title",)}},
+        {"index": {"levels": 3}},
+        {"index": {"size": 6}},
+        {"index": {"rqvae": {"hidden": (16,), "epochs": 1}}},
+        {"network": {"layers": 2}},
+        {"network": {"dropout": 0.4}},
+        {"network": {"separator": True}},
+        {"training": {"batch": 16}},
+        {"training": {"accumulate": 2}},
+        {"training": {"max_steps": 3}},
+        {"training": {"optimiser": "adam", "weight_decay": 0.1}},
+        {"training": {"optimiser": "adafactor"}},
+        {"training": {"learning_rate": 1e-3}},
+        {"training": {"schedule": "inverse_sqrt"}},
+        {"training": {"schedule": "constant"}},
+        {"training": {"warmup": 0.7}},
+        {"training": {"warmup_steps": 9}},
+        {"training": {"weight_decay": 0.5}},
+        {"training": {"clip": 1e-3}},
+        {"training": {"normalise": "vocabulary"}},
+    ],
+    ids=lambda sections: json.dumps(sections),
+)
+def test_every_switch_does_something(sections: dict[str, Any], plain: Tiger, tmp_path: Path) -> None:
+    other = fitted(changed(**sections), tmp_path)
+    same_shape = weights(plain).shape == weights(other).shape
+    same_size = plain.size() == other.size()
+    assert not (same_size and same_shape and torch.equal(weights(plain), weights(other)))
+
+
+@pytest.mark.parametrize("decode", [{"normalise": "vocabulary"}, {"normalise": "children"}, {"beams": 24}], ids=str)
+def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plain: Tiger, tmp_path: Path) -> None:
+    requests = toys.split().test.requests
+    before = plain.recommend(requests, 5, toys.context(tmp_path))
+    other = Tiger(changed(decode=decode))
+    plain.save(tmp_path / "saved")
+    other.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
+    after = other.recommend(requests, 5, toys.context(tmp_path))
+    beams = other.record()["decode"]["test"]["beams"]
+    assert beams != 20 or not np.allclose(before.scores, after.scores)
+
+
+def test_the_best_state_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2])
+    monkeypatch.setattr(Tiger, "_valid", lambda self, context: next(answers))
+    one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3}
+    found = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
+    assert found["selected_on"] == "valid" and found["valid"] == 0.3
+    assert found["chosen_step"] == 2 * found["steps_a_pass"] and found["steps"] == 5 * found["steps_a_pass"]
+    last = fitted(changed(training={**one_pass, "choose": "last", "epochs": 2}), tmp_path / "last").record()["training"]
+    assert last["selected_on"] == "last" and "looks" not in last
+
+
+def test_few_users_are_asked_where_the_setting_says_so(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Watched(Tiger):
+        def _ranked(self, requests: Requests, k: int, context: Any) -> Any:
+            asked.append(len(requests))
+            return super()._ranked(requests, k, context)
+
+    model = Watched(changed(training={"choose": "validation", "validation_users": 9}))
+    split = toys.split()
+    model.fit(split.train, toys.context(tmp_path, split.valid))
+    assert asked == [9] * 4  # however short the training is, there are four looks
+
+
+# What the table of facts says of each: layers and width, dropout, codes, user tokens, optimiser, rate, batch, beams.
+FACTS: dict[str, tuple[Any, ...]] = {
+    "paper": (4, 128, 0.1, (3, 256, "token"), 2000, "adafactor", 1e-2, 256, 20),
+    "letter": (4, 128, 0.1, (4, 256, "none"), 0, "adamw", 5e-4, 1024, 20),
+    "grid": (4, 128, 0.15, (3, 256, "token"), 0, "adam", 1e-3, 8192, 10),
+    "rqvr": (4, 384, 0.1, (3, 256, "none"), 0, "adamw", 1e-3, 640, 64),
+    "rb3": (4, 128, 0.1, (4, 512, "token"), 1, "adamw", 3e-3, 256, 50),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_variant_is_what_its_source_says(name: Variant) -> None:
+    config = TigerConfig.of(name)
+    network, index, training = config.network, config.index, config.training
+    assert config.variant == name and (network.heads, network.head_width, network.inner) == (6, 64, 1024)
+    assert FACTS[name] == (
+        network.layers,
+        network.width,
+        network.dropout,
+        (index.levels, index.size, index.distinct),
+        config.user_tokens,
+        training.optimiser,
+        training.learning_rate,
+        training.batch * training.accumulate,
+        config.decode.beams,
+    )
+
+
+def test_all_variants_are_tested_and_selectable() -> None:
+    assert set(VARIANTS) == set(get_args(Variant)) == {"ours", *FACTS}
+    assert TigerConfig.of("letter", training={"batch": 8}).training.batch == 8
+    assert TigerConfig.of("letter", training={"batch": 8}).training.accumulate == 4
+
+
+def test_a_variant_gives_way_to_the_profile_and_the_profile_to_the_user() -> None:
+    entry = model_entry("tiger")
+
+    def resolved(profile: str, *sets: str) -> TigerConfig:
+        config = resolve(entry, profile, ConfigFile(), sets).model
+        assert isinstance(config, TigerConfig)
+        return config
+
+    grid = resolved("cpu", "tiger.variant=grid", "tiger.network.layers=2", "tiger.index.rqvae.latent=7")
+    assert (grid.network.dropout, grid.network.layers, grid.training.optimiser) == (0.15, 2, "adam")
+    assert grid.training.epochs == TigerConfig.profiles["cpu"]["training"]["epochs"]
+    assert (grid.index.rqvae.hidden, grid.index.rqvae.latent) == ((256, 128), 7)
+    assert resolved("paper").user_tokens == 2000 and resolved("cpu").user_tokens == 0
+    again = resolve(entry, "cpu", ConfigFile(None, {}, {"tiger": grid.model_dump(mode="json")}), ())
+    assert again.model == grid
+    with pytest.raises(InputError, match="variant"):
+        resolved("cpu", "tiger.variant=lettre")
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_variant_trains_and_ranks(name: Variant, tmp_path: Path) -> None:
+    small: dict[str, Any] = {
+        "index": {"size": 16, "rqvae": {"hidden": (16,), "latent": 4, "epochs": 1}},
+        "network": {"layers": 1, "width": 16, "heads": 2, "head_width": 8, "inner": 16},
+        "training": {"batch": 16, "max_steps": 2, "epochs": 1, "warmup_steps": 1, "precision": "float32"},
+    }
+    config = TigerConfig.of(name, **small)
+    model = fitted(config, tmp_path)
+    given = model.recommend(toys.split().test.requests, 10, toys.context(tmp_path))
+    assert (given.lengths == 10).all()
+    assert model.model.sizes[: config.index.levels] == (16,) * config.index.levels
+    assert (len(model.model.sizes) > config.index.levels) == (config.index.distinct == "token")
+    assert model.record()["decode"]["test"]["normalise"] == "vocabulary"
+
+
+def test_the_index_stays_with_the_run_and_serves_as_a_ready_one(tmp_path: Path) -> None:
+    first = fitted(changed(), tmp_path)
+    record = first.record()["index"]
+    assert record["collision_rate"] == 0 < record["collisions_before"] == record["rqvae"]["collisions"]
+    assert record["levels"][-1]["size"] > 1 and record["rows"] == "none"
+    path = tmp_path / "run" / INDEX_FILE
+    data = replace(toys.split().train, text=None)
+    again = fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path / "again", data)
+    assert again.record()["index"]["fingerprint"] == record["fingerprint"]
+    assert again.config.files(data) == (path,)
+    beside = replace(data, index_file=path)
+    assert fitted(changed(index={"kind": "file"}), tmp_path / "beside", beside).record()["index"]["file"] == path.name
+
+
+def test_without_the_token_items_share_their_code(tmp_path: Path) -> None:
+    model = fitted(changed(index={"distinct": "none"}), tmp_path)
+    groups = model.code_groups()
+    assert groups.shape == (24,) and 1 < groups.max() + 1 < 24
+    assert model.record()["index"]["collision_rate"] == model.record()["index"]["collisions_before"] > 0
+    assert len(np.unique(fitted(changed(), tmp_path / "token").code_groups())) == 24
+
+
+def test_a_user_token_is_read(tmp_path: Path) -> None:
+    model, history = fitted(changed(user_tokens=7), tmp_path), Ragged.of([[3, 4]] * 20)
+    given = model.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
+    assert len({scores.tobytes() for scores in given.scores}) > 1
+    plain = fitted(changed(), tmp_path / "plain")
+    given = plain.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
+    np.testing.assert_allclose(given.scores, np.tile(given.scores[0], (20, 1)), rtol=1e-4)
+
+
+def test_missing_text_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no item text"):
+        fitted(changed(), tmp_path, replace(toys.split().train, text=None))
+
+
+def test_sequences_of_one_item_teach_nothing(tmp_path: Path) -> None:
+    data = toys.split().train
+    short = replace(data, sequences=data.sequences.heads(np.ones(data.n_users, np.int64)))
+    with pytest.raises(InputError, match="no training sequence has two items"):
+        fitted(changed(), tmp_path, short)
+
+
+def test_an_index_that_does_not_cover_the_catalogue_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "toy.index.json"
+    path.write_text(json.dumps({f"i{item}": ["<a_0>", f"<b_{item}>"] for item in range(23)}))
+    with pytest.raises(InputError, match=r"1 items have no code \(i23\)") as caught:
+        fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path)
+    assert "toy.index.json" in str(caught.value)
+    with pytest.raises(InputError, match=r"without an index file.*tiger\.index\.file"):
+        fitted(changed(index={"kind": "file"}), tmp_path)
