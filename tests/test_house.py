@@ -43,6 +43,7 @@ TOP = {
 HOMES: dict[str, set[str]] = {
     "ranx": {"harness.evaluation", "harness.bench"},  # the bench has the usual way beside ours
     "typer": {"harness.cli"},
+    "optuna": {"harness.jobs"},
     "recbole": {"baselines.recbole"},
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
 from harness.cli.output import console, note, print_plain, stdout_kept
 from harness.errors import InputError
 
@@ -44,16 +44,14 @@ def ablate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
-    ] = None,
+    profile: Profile = None,
     sets: Sets = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every row.")] = None,
     results: Results = RESULTS,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
     as_json: AsJson = False,
@@ -73,7 +71,7 @@ def ablate(
         raise InputError(what, where=f"--scheduler {scheduler}", mend="leave it out, or say --workers N")
     form = "json" if as_json else form
     _check(form, metric)
-    every = (*_seeds(seeds), *(seed or ()))
+    every = (*numbers(seeds), *(seed or ()))
     options = RunOptions(dataset, profile, every, tuple(sets or ()), config, device, protocol, order)
     with stdout_kept():
         under_way = ablation(model, grid, options, Store(results))
@@ -93,17 +91,6 @@ def _check(form: str, metric: str) -> None:
     check_format(form)
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    """`1,2,3` as numbers."""
-    if text is None:
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        what = f"{text!r} is no list of whole numbers"
-        raise InputError(what, where="--seeds", mend="write 1,2,3") from error
 
 
 def _announce(under_way: Ablation, *, fresh: bool) -> None:

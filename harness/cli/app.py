@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import ablate, bench, catalogue, compare, data, doctor, evaluate, index, leaderboard, run
+from harness.cli import ablate, bench, catalogue, compare, data, doctor, evaluate, index, leaderboard, run, tune
 from harness.cli.errors import interrupted, tell
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, ablate, catalogue, data, index, doctor, bench):
+for group in (run, evaluate, leaderboard, compare, ablate, tune, catalogue, data, index, doctor, bench):
     group.register(app)
 
 

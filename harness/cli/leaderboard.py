@@ -30,7 +30,7 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, cost, integrity, comprehension: any, with commas.", show_default="all but the last"
+            help="quality, integrity, cost, effort, comprehension: any, with commas.", show_default="the first three"
         ),
     ] = None,
     output: Annotated[

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from harness.errors import InputError
+
 Dataset = Annotated[str, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
 MaybeDataset = Annotated[str | None, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are stored.")]
@@ -15,6 +17,11 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
 ]
+
+Profile = Annotated[
+    str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")]
 
 Protocol = Annotated[
     str | None, typer.Option("--protocol", help="leave-one-out or global-time.", show_default="leave-one-out")
@@ -25,3 +32,13 @@ Order = Annotated[
 ]
 
 RESULTS = Path("results")
+
+
+def numbers(text: str | None) -> tuple[int, ...]:
+    """What `--seeds 1,2,3` says; none for None."""
+    if text is None:
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{text!r} is no list of whole numbers", where="--seeds", mend="write 1,2,3") from error

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Order, Protocol, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets
 from harness.cli.output import note, stdout_kept
 
 
@@ -19,9 +19,7 @@ def register(app: typer.Typer) -> None:
 def run(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: MaybeDataset = None,
-    profile: Annotated[
-        str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
-    ] = None,
+    profile: Profile = None,
     seed: Annotated[list[int] | None, typer.Option(help="The run's seed; repeatable.", show_default="1")] = None,
     sets: Sets = None,
     config: Annotated[
@@ -31,7 +29,7 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
     as_json: AsJson = False,

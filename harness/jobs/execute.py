@@ -21,6 +21,7 @@ from harness.evaluation.integrity import audit
 from harness.evaluation.metrics import measure
 from harness.fingerprint import fingerprint
 from harness.home import home
+from harness.jobs.effort import credited
 from harness.jobs.job import Job
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
@@ -90,7 +91,7 @@ def execute(
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
         if claim.stored is not None:
-            return Finished(claim.stored, reused=True)
+            return Finished(credited(claim, job.effort, note), reused=True)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
         found = look(dataset, split.protocol, split)
@@ -118,9 +119,9 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
             log.write(event=TRAIN)
             recommender.fit(split.train, context)
             log.write(event=TRAINED)
-            valid = _rank(recommender, split.valid.requests, context, protocol)
+            valid = ranked(recommender, split.valid.requests, context, protocol)
             watch = Stopwatch()
-            test = _rank(recommender, split.test.requests, context, protocol)
+            test = ranked(recommender, split.test.requests, context, protocol)
             eval_seconds = watch.seconds
     except BaseException as error:
         with suppress(Exception):
@@ -183,7 +184,8 @@ def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> 
     return Predictions(predictions.users, predictions.items[:, :DEPTH], predictions.scores[:, :DEPTH])
 
 
-def _rank(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
+def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
+    """The lists of a fitted model for these cases, as they are measured."""
     return settle(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
 
 

@@ -6,7 +6,7 @@ A job knows its key once the data are known; `harness.jobs.execute` does the wor
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from harness.data.load import check_order
 from harness.errors import InputError
 from harness.jobs import yaml_values
 from harness.jobs.devices import resolve_device
+from harness.jobs.effort import block, effort_of
 from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
+from harness.store.records import Effort
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -45,7 +47,7 @@ class RunOptions:
 @dataclass(frozen=True)
 class Job:
     """One run. `dataset` is a registered name or the absolute path of a folder; `order` is what orders a user's rows in
-    that folder's files."""
+    that folder's files. `effort` tells how the settings were chosen: it goes into the record and decides nothing."""
 
     entry: ModelEntry
     dataset: str
@@ -53,6 +55,7 @@ class Job:
     seed: int
     device: str = "cpu"
     order: str = "time"
+    effort: Effort = field(default_factory=Effort)
 
     def recommender(self) -> Recommender[Any]:
         """A new model with the job's configuration."""
@@ -84,6 +87,7 @@ class Job:
                 "seed": self.seed,
                 "protocol": self.settings.protocol.model_dump(mode="json"),
                 self.entry.section: self.settings.model.model_dump(mode="json"),
+                **block(self.effort),
             }
         )
 
@@ -103,7 +107,8 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     for seed in seeds:
         if seed < 0:
             raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
-    return [Job(entry, dataset, settings, seed, device, order) for seed in dict.fromkeys(seeds)]
+    effort = effort_of(entry.name, settings.model, file.effort)
+    return [Job(entry, dataset, settings, seed, device, order, effort) for seed in dict.fromkeys(seeds)]
 
 
 def _digest(path: Path) -> str:

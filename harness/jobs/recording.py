@@ -57,6 +57,7 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         codes=plain(measured.codes),
         leaks=list(job.settings.model.leaks()),
         audit=plain(measured.audit),
+        effort=job.effort,
         details=plain(details),
     )
 

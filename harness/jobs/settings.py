@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from harness.errors import InputError, unknown_name
 from harness.jobs import yaml_values
+from harness.jobs.effort import SECTION
 from harness.jobs.mistakes import Layer, explain
 from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
 from harness.registry import ModelEntry
+from harness.store.records import Effort
 
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
 TOP_KEYS = ("model", "dataset", "order", "profile", "seed")  # of a configuration file, besides its sections
@@ -36,11 +38,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A `--config` file, cut into what it says of the run and its sections."""
+    """A `--config` file, cut into what it says of the run, its sections, and the study that chose them, if any."""
 
     path: Path | None = None
     top: Mapping[str, Any] | None = None
     sections: Mapping[str, Mapping[str, Any]] | None = None
+    effort: Effort | None = None
 
     def say(self, key: str) -> Any:
         """What the file gives for one of `TOP_KEYS`, None where it is silent."""
@@ -52,6 +55,7 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     if path is None:
         return ConfigFile()
     content = yaml_values.read(path)
+    effort = _effort(content.pop(SECTION, None), f"{path}, {SECTION}")
     known = (*TOP_KEYS, *_sections(entry))
     for key in content:
         if key not in known:
@@ -67,7 +71,18 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     for section, values in content.items():
         if not isinstance(values, dict):
             raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))
-    return ConfigFile(path, top, content)
+    return ConfigFile(path, top, content, effort)
+
+
+def _effort(told: Any, where: str) -> Effort | None:
+    if told is None:
+        return None
+    try:
+        return Effort.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(said, where=where, mend="leave this section as harness tune wrote it") from error
 
 
 def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:

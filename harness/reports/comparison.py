@@ -16,6 +16,7 @@ import numpy as np
 from harness.evaluation.paired import ALPHA, LEVEL, RESAMPLES, Difference, differ, holm, interval, seeds_p
 from harness.protocol.split import Split
 from harness.reports.chosen import Chosen, check_comparable
+from harness.reports.effort import by_model, spent, unequal
 from harness.reports.peruser import Measured, measured
 from harness.seeding import generator
 
@@ -83,6 +84,11 @@ class Comparison:
     pairs: tuple[Pair, ...]
     parts: tuple[Part, ...] = ()
 
+    @property
+    def effort(self) -> str:
+        """What to say where the models had unequal search; empty where they had the same."""
+        return unequal(by_model((side.first.model, spent(run.record for run in side.runs)) for side in self.sides))
+
     def document(self) -> dict[str, Any]:
         """The JSON document."""
         first = self.sides[0].first
@@ -94,6 +100,7 @@ class Comparison:
             "alpha": ALPHA,
             "level": LEVEL,
             "resamples": RESAMPLES,
+            "effort": self.effort,
             "runs": [_side(side, self.metrics) for side in self.sides],
             "comparisons": [pair.document() for pair in self.pairs],
             "breakdown": [asdict(part) for part in self.parts],
@@ -185,4 +192,5 @@ def _side(side: Chosen, metrics: Sequence[str]) -> dict[str, Any]:
         "run_ids": [record.run_id for record in records],
         "metrics": {name: [record.metrics.test[name] for record in records] for name in metrics},
         "leaks": list(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
+        "trials": spent(records).trials,
     }

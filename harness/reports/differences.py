@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.store.runs import StoredRun
 
+NOT_THE_MODELS = ("protocol.", "tuning.")  # the board's, and the study's that chose the settings
 SHOWN = 3  # settings that a note names before it only counts
 
 
@@ -41,8 +42,8 @@ def _settings(run: StoredRun) -> dict[str, str]:
 
 
 def flattened(text: str) -> dict[str, str]:
-    r"""The settings of a configuration as the harness writes it, `section.key` to the text of its value, without the
-    protocol's (which is the board's). Thousands are read for one leaderboard: a YAML parser takes a hundred times as
+    r"""The settings of a configuration as the harness writes it, `section.key` to the text of its value, those of
+    the model alone. Thousands are read for one leaderboard: a YAML parser takes a hundred times as
     long, and what is told apart here is only shown.
 
     >>> flattened("seed: 1\nfake:\n  rate: 0.1\n  layer:\n    width: 4\n  levels:\n  - 1\n  - 2\n")
@@ -65,7 +66,7 @@ def flattened(text: str) -> dict[str, str]:
         above.append((indent, key))
         if value.strip():
             flat[_name(above)] = value.strip().strip("'")
-    return {name: value for name, value in flat.items() if "." in name and not name.startswith("protocol.")}
+    return {name: value for name, value in flat.items() if "." in name and not name.startswith(NOT_THE_MODELS)}
 
 
 def _name(above: Sequence[tuple[int, str]]) -> str:

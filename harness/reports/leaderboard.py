@@ -17,6 +17,7 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
 from harness.reports.differences import notes
+from harness.reports.effort import UNKNOWN, Spent, by_model, spent
 from harness.store.records import DatasetMark, ProtocolMark, Record
 from harness.store.runs import Store, StoredRun
 
@@ -41,7 +42,7 @@ COST = {
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes."""
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it."""
 
     model: str
     family: str
@@ -55,6 +56,7 @@ class Row:
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
+    effort: Spent = UNKNOWN
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -75,6 +77,11 @@ class Board:
     protocol: ProtocolMark
     rows: tuple[Row, ...]
     apart: str = ""
+
+    @property
+    def efforts(self) -> dict[str, Spent]:
+        """The search behind each model that was measured here and has settings."""
+        return by_model((row.model, row.effort) for row in self.rows if row.rank is not None)
 
 
 def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
@@ -102,9 +109,9 @@ def leaderboard(
 
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
     model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
-    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, note, leaks; where
-    a language model was measured also `comprehension.STAGE.FIGURE`. Raises `InputError` for an unknown metric or data
-    set.
+    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
+    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. Raises
+    `InputError` for an unknown metric or data set.
     """
     import pandas as pd
 
@@ -140,7 +147,17 @@ def cells(row: Row) -> dict[str, Any]:
     understood = {
         f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
     }
-    return {**who, **numbers, **counts, **costs, "note": row.note, "leaks": "; ".join(row.leaks), **understood}
+    search = {"trials": row.effort.trials, "search_s": row.effort.seconds}
+    return {
+        **who,
+        **numbers,
+        **counts,
+        **costs,
+        **search,
+        "note": row.note,
+        "leaks": "; ".join(row.leaks),
+        **understood,
+    }
 
 
 _NO_PLACE = {"dataset": "", "board": ""}
@@ -193,6 +210,7 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
+        effort=spent(records),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports import comprehension
+from harness.reports.effort import LESS, behind, unequal
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.page import html
@@ -29,7 +30,7 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "comprehension")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note"}
 # columns that a narrow terminal goes without, the first of these first
@@ -73,9 +74,9 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
-def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, str]:
+def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost."""
+    column of integrity, and cost. `less`: other models had more trials."""
     shown = SHOWN if metric in SHOWN else (*SHOWN, metric)
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown},
@@ -92,6 +93,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, s
             "peak MB": _number(row.cost.get("peak_mb"), 0),
             "parameters": _count(row.cost.get("parameters")),
         },
+        "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
@@ -99,7 +101,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, s
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": f"{row.model} {LEAK}" if row.leaks else row.model,
+        "model": " ".join([row.model, *([LEAK] if row.leaks else []), *([LESS] if less else [])]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -109,7 +111,8 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = ()) -> dict[str, s
 
 def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
-    texts = [row_texts(row, metric, columns) for row in board.rows]
+    fewer = behind(board.efforts)
+    texts = [row_texts(row, metric, columns, less=row.rank is not None and row.model in fewer) for row in board.rows]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
@@ -130,7 +133,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         )
         for name in names
     ]
-    below = (*([board.apart] if board.apart else []), *leak_notes(board.rows))
+    below = (*filter(None, [board.apart]), *leak_notes(board.rows), *filter(None, [unequal(board.efforts)]))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
 
@@ -203,6 +206,7 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "protocol": board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
+            "effort": unequal(board.efforts),
             "rows": [
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
                 for row in board.rows

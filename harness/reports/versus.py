@@ -77,8 +77,8 @@ def _sides(made: Comparison) -> Sheet:
         Column("run ids", left=True, wraps=True, drop=0),
     )
     leaks = dict.fromkeys(text for side in made.sides for run in side.runs for text in run.record.leaks)
-    notes = (f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}",) if leaks else ()
-    return Sheet(title, heads, tuple(lines), notes)
+    notes = [f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else []
+    return Sheet(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
 
 
 def _pairs(made: Comparison) -> Sheet:

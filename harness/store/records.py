@@ -94,13 +94,32 @@ class Env(_Part):
     revision: str | None = None
 
 
+class Effort(_Part):
+    """How the settings were chosen, before any test case was seen. `trials` configurations were measured on validation
+    cases (1: the settings as they stand, 0: the model has none), `failed` more gave no score; `seconds` is what they
+    took together, `timeout` the bound that was set on it. `study` names the search, None where there was none; `metric`
+    is what it went by, `space` what it varied, `configuration` the hash of what it chose. `changed`: the run's settings
+    are not exactly those."""
+
+    trials: int = Field(default=1, ge=0)
+    failed: int = Field(default=0, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
+    timeout: float | None = None
+    metric: str | None = None
+    study: str | None = None
+    space: dict[str, str] = Field(default_factory=dict)
+    configuration: str | None = None
+    changed: bool = False
+
+
 class Record(_Part):
     """One stored run. `details` is open: `configuration` (hash of the model's settings and code version: runs that
     share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
     what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
     in plain sentences which held-out rows the model was shown on purpose; empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit`). `codes` is what scoring codes would have said of the
-    test lists (`harness.evaluation.codes`); None for a model that ranks no codes."""
+    test lists (`harness.evaluation.codes`); None for a model that ranks no codes. `effort` says how much search chose
+    the settings; None in records older than that, and for rankings made elsewhere."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str
@@ -121,6 +140,7 @@ class Record(_Part):
     codes: dict[str, Any] | None = None
     leaks: list[str] = Field(default_factory=list)
     audit: dict[str, Any] = Field(default_factory=dict)
+    effort: Effort | None = None
     details: dict[str, Any] = Field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:

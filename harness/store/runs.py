@@ -103,7 +103,7 @@ class Claim:
     def finish(self, record: Record) -> StoredRun:
         """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then. Optimiser
         states, of no use to a complete run, go."""
-        write_text(self.folder.result, json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n")
+        write_text(self.folder.result, _text(record))
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         if self.folder != self.final:
             with writing(self.final.path):
@@ -112,6 +112,10 @@ class Claim:
                 os.rename(self.folder.path, self.final.path)
                 shutil.rmtree(old, ignore_errors=True)
         return StoredRun(record, self.final)
+
+    def amend(self, record: Record) -> None:
+        """Puts another record of the same measurement in the stored one's place, in one step."""
+        write_text(self.final.result, _text(record))
 
     def abandon(self) -> None:
         """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
@@ -167,6 +171,10 @@ class Store:
             except Unreadable as error:
                 warn(f"skipped {error}")
         return found
+
+
+def _text(record: Record) -> str:
+    return json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _beside(path: Path, suffix: str) -> Path:

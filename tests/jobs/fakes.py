@@ -76,3 +76,25 @@ class Fake(Recommender[FakeConfig]):
 
     def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
         raise NotImplementedError
+
+
+class Choosy(Fake):
+    """Ranks the better, the nearer its rate is to 0.1 and its width to 8; nobody may show it test cases. It fails in
+    the fit whose number (from 0) `fails` maps to an error."""
+
+    fits: ClassVar[list[float]] = []  # the rate of each fit
+    fails: ClassVar[dict[int, BaseException]] = {}
+    tested: ClassVar[bool] = False  # whether test cases are allowed
+
+    def _fit(self, data: TrainingData, context: RunContext) -> None:
+        number = len(type(self).fits)
+        type(self).fits.append(self.config.rate)
+        type(self).failure = self.fails.get(number)
+        super()._fit(data, context)
+
+    def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
+        assert self.tested or requests.fold == "valid", "test cases were shown"
+        off = round(3 * abs(np.log10(self.config.rate) + 1) + abs(self.config.layer.width - 8) / 2)
+        last = np.array([history[-1] for history in requests.histories])
+        away = (np.arange(self.n) - last[:, None] - 1 + off) % self.n
+        return Predictions.best(requests.users, -away.astype(float), k)

@@ -1,0 +1,1 @@
+"""EAGER-LLM's search space for `harness tune`: data, a TOML file."""

@@ -1,0 +1,128 @@
+"""`harness tune`: settings searched on the validation cases; then, on demand, the runs with the best of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
+from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.jobs.execute import Finished
+    from harness.jobs.studies import Study
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(tune)
+
+
+def tune(
+    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    dataset: Dataset,
+    trials: Annotated[int, typer.Option(help="Configurations to try in all, the one as it stands first.")] = 20,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="No trial starts after so much time in all.", show_default="none"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What is maximised, on the validation cases.")] = "ndcg@10",
+    space: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .toml file of what to vary.", show_default="its own")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search and of its trials.", show_default="1")] = None,
+    run: Annotated[bool, typer.Option("--run", help="Then make the runs with the best settings.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="The seeds of these runs.", show_default="the search's")
+    ] = None,
+    profile: Profile = None,
+    sets: Sets = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every trial.")] = None,
+    results: Results = RESULTS,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Begin the study (and the runs) anew, or go on with it.")
+    ] = False,
+    device: Device = None,
+    protocol: Protocol = None,
+    order: Order = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search settings on the validation cases alone; test cases are never ranked.
+
+    The same command goes on where it was interrupted, and with more trials goes on from there. The best settings are
+    written to a file for `harness run MODEL --config`, whose record then tells the effort.
+    """
+    from harness.cli.progress import reporter
+    from harness.jobs.job import RunOptions
+    from harness.jobs.studies import Search
+    from harness.jobs.tuning import alone, conduct, study
+    from harness.store.runs import Store
+
+    if seeds is not None and not run:
+        raise InputError("are for the runs with the best settings", where="--seeds", mend="add --run, or say --seed")
+    wanted = numbers(seeds)
+    asked = () if seed is None else (seed,)
+    options = RunOptions(dataset, profile, asked, tuple(sets or ()), config, device, protocol, order)
+    store = Store(results)
+    with stdout_kept():
+        made = study(model, Search(trials, timeout, metric, space), options, store)
+        with alone(made, lambda: note(f"another process works on {made.path}; waiting for it"), fresh=fresh):
+            _announce(made)
+            conduct(made, reporter, note)
+        done = _runs(made, wanted, fresh=fresh) if run else []
+    _conclude(made, done, as_json=as_json)
+
+
+def _announce(made: Study) -> None:
+    entry, there = made.base.entry, len(made.trials)
+    cases = len(made.split.valid.requests)
+    note(f"{entry.name} on {made.dataset.name}, {made.search.metric} of {cases} validation cases")
+    for key, text in made.space.document().items():
+        note(f"  {key}: {text}")
+    note(f"{made.search.trials} trials, {min(there, made.search.trials)} of them there already")
+
+
+def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:
+    from dataclasses import replace
+
+    from harness.cli.progress import reporter
+    from harness.jobs.execute import execute
+
+    best, done = made.best_job(), []
+    for seed in seeds or (best.seed,):
+        with reporter() as shown:
+            done.append(execute(replace(best, seed=seed), made.store, fresh=fresh, reporter=shown, note=note))
+    return done
+
+
+def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
+    from harness.cli.summary import conclude
+
+    document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}
+    if as_json:
+        print_json({**document, "runs": [finished.document() for finished in done]})
+        return
+    best = made.best
+    assert best is not None
+    rows = [
+        {
+            "trial": trial.number,
+            "valid": f"{made.value(trial):.4f}" if trial.state == "complete" else trial.state,
+            "seconds": round(trial.seconds, 1),
+            **{key.rpartition(".")[2]: _short(trial.values.get(key)) for key in made.space.document()},
+            "": "best" if trial is best else "",
+        }
+        for trial in made.trials
+    ]
+    print_table(rows, {key: f"valid {made.search.metric}" if key == "valid" else key for key in rows[0]})
+    note(f"{made.effort().trials} trials, {made.seconds:.0f} s; state in {made.state}")
+    note(f"harness run {made.base.entry.name} --config {made.best_config}")
+    if done:
+        conclude(done, made.store, as_json=False)
+
+
+def _short(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value

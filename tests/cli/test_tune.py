@@ -1,0 +1,98 @@
+"""`harness tune` from the command line: table, JSON, the runs that follow, resumption after a kill, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Harness, start
+
+
+def test_tune_then_run(harness: Harness, toy: str) -> None:
+    done = harness("tune", "fake", "-d", toy, "--trials", "3")
+    assert done.code == 0 and "a library that prints" not in done.out, done.err
+    assert "fake.rate: 0.001 to 1, log" in done.err and "trial 0 of 3 (as it stands): valid ndcg@10" in done.err
+    assert done.out.count("best") == 1 and not Path("results/runs").exists()
+    said = done.err.splitlines()[-1].removeprefix("harness ").split()
+    assert said[:2] == ["run", "fake"] and harness(*said).code == 0  # the last line is a command that works
+    again = harness("tune", "fake", "-d", toy, "--trials", "3", "--run", "--seeds", "1,2", "--json")
+    document = json.loads(again.out)
+    assert "3 of them there already" in again.err and len(document["trials"]) == 3 and document["effort"]["trials"] == 3
+    assert [run["seed"] for run in document["runs"]] == [1, 2] and "is complete already" not in again.out
+    assert {run["effort"]["study"] for run in document["runs"]} == {document["study"]}
+    board = harness("leaderboard", "--columns", "effort")
+    assert "trials" in board.out and "search s" in board.out and "unequal" not in board.out
+    assert harness("run", "itemknn", "-d", toy).code == 0
+    assert "§ unequal effort: fake had 3 trials (" in harness("leaderboard", "--format", "markdown").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("tune fake --trials 3", "Missing option"),
+        ("tune fake -d toy --trials 0", "--trials: 0 trials are none; give 1 or more"),
+        ("tune fake -d toy --trials many", "Invalid value for '--trials'"),
+        ("tune fake -d toy --timeout 0", "--timeout: 0.0 is no time; give seconds above 0"),
+        ("tune fake -d toy --metric ndgc@10", "--metric: unknown metric 'ndgc@10'; did you mean ndcg@10"),
+        ("tune fake -d toy --space none.toml", "none.toml: cannot be read"),
+        ("tune fake -d toy --seeds 1,2", "--seeds: are for the runs with the best settings; add --run"),
+        ("tune fake -d toy --run --seeds 1,b", "'1,b' is no list of whole numbers"),
+        ("tune fake -d toy --seed -1", "-1 is no seed"),
+        ("tune markov -d toy", "markov has no settings, so there is nothing to tune; harness run markov"),
+        ("tune fakee -d toy", "unknown model 'fakee'"),
+    ],
+)
+def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+    done = harness(*arguments.split())
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+    assert not Path("results").exists()
+
+
+CODE = """
+import os, time
+import harness.registry
+from tests.folders import FAKE
+from tests.jobs.fakes import Fake
+from harness.__main__ import main
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+harness.registry.MODELS = (*harness.registry.MODELS, FAKE)
+fit = Fake._fit
+def slow(self, data, context):
+    open("fits", "a").write("fit\\n")
+    if os.path.exists("slow") and open("fits").read().count("fit") == 2:
+        (context.checkpoint / "half").touch()
+        open("began", "w").close()
+        time.sleep(120)
+    fit(self, data, context)
+Fake._fit = slow
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: signal.Signals) -> None:
+    asked = ("tune", "fake", "-d", toy, "--trials", "4", "--json", "--results")
+    Path("slow").touch()
+    process = start(*asked, "killed", code=CODE)
+    deadline = time.monotonic() + 120
+    while not Path("began").exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(kill)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if kill == signal.SIGKILL else 130) and "Traceback" not in err, err
+    (state,) = Path("killed").rglob("study.json")
+    assert len(json.loads(state.read_text())["trials"]) == 1 and len(list(Path("killed").rglob("half"))) == 1
+    Path("slow").unlink()
+    resumed = json.loads(start(*asked, "killed", code=CODE).communicate(timeout=120)[0])
+    whole = json.loads(start(*asked, "whole", code=CODE).communicate(timeout=120)[0])
+    same = [[(t["values"], t["metrics"]) for t in document["trials"]] for document in (resumed, whole)]
+    assert same[0] == same[1] and len(same[0]) == 4 and resumed["best"] == whole["best"]
+    assert Path("fits").read_text().count("fit") == 2 + 3 + 4  # the first trial was not made again
