@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
 
 GROUP = "harness.models"
+RECBOLE = "baselines.recbole.recommender:RecBoleRecommender"
+
+# PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
+# fields of a `ModelEntry`, or raises `InputError`.
+LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,7 @@ class ModelEntry:
     grids: str = ""
 
     def load(self) -> type[Recommender[Any]]:
-        module, _, attribute = self.target.partition(":")
-        return getattr(import_module(module), attribute)
+        return _load(self.target)
 
 
 MODELS = (
@@ -62,7 +66,7 @@ MODELS = (
     ModelEntry(
         "sasrec",
         "recbole",
-        "baselines.recbole.recommender:RecBoleRecommender",
+        RECBOLE,
         "self-attention over the history (RecBole)",
         "Kang & McAuley, ICDM 2018",
         "recbole",
@@ -71,11 +75,76 @@ MODELS = (
     ModelEntry(
         "gru4rec",
         "recbole",
-        "baselines.recbole.recommender:RecBoleRecommender",
+        RECBOLE,
         "a recurrent network over the history (RecBole)",
         "Hidasi et al., ICLR 2016; Tan et al., DLRS 2016",
         "recbole",
         preset=(("model", "GRU4Rec"),),
+    ),
+    ModelEntry(
+        "bert4rec",
+        "recbole",
+        RECBOLE,
+        "a bidirectional transformer that fills masked items (RecBole)",
+        "Sun et al., CIKM 2019",
+        "recbole",
+        preset=(("model", "BERT4Rec"),),
+    ),
+    ModelEntry(
+        "caser",
+        "recbole",
+        RECBOLE,
+        "convolutions over the history and a vector a user (RecBole)",
+        "Tang & Wang, WSDM 2018",
+        "recbole",
+        preset=(("model", "Caser"),),
+    ),
+    ModelEntry(
+        "hgn",
+        "recbole",
+        RECBOLE,
+        "gates over features and items of the history (RecBole)",
+        "Ma et al., KDD 2019",
+        "recbole",
+        preset=(("model", "HGN"),),
+    ),
+    ModelEntry(
+        "narm",
+        "recbole",
+        RECBOLE,
+        "a recurrent network with attention over the history (RecBole)",
+        "Li et al., CIKM 2017",
+        "recbole",
+        preset=(("model", "NARM"),),
+    ),
+    ModelEntry(
+        "lightsans",
+        "recbole",
+        RECBOLE,
+        "self-attention over a few latent interests (RecBole)",
+        "Fan et al., SIGIR 2021",
+        "recbole",
+        preset=(("model", "LightSANs"),),
+    ),
+    ModelEntry(
+        "fdsa",
+        "recbole",
+        RECBOLE,
+        "self-attention over items and, apart, over their features (RecBole)",
+        "Zhang et al., IJCAI 2019",
+        "recbole",
+        needs=("text",),
+        preset=(("model", "FDSA"),),
+    ),
+    ModelEntry(
+        "s3rec",
+        "recbole",
+        RECBOLE,
+        "self-attention pre-trained on items, features and segments (RecBole)",
+        "Zhou et al., CIKM 2020, arXiv 2008.07873",
+        "recbole",
+        needs=("text",),
+        preset=(("model", "S3Rec"),),
     ),
     ModelEntry(
         "lcrec",
@@ -118,8 +187,21 @@ def model_entries() -> dict[str, ModelEntry]:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The entry of one name; `InputError` with near names for a miss."""
+    """The entry of one name; `InputError` with near names for a miss.
+
+    A library's model that has a name of its own here is that model: `recbole:SASRec` is `sasrec`.
+    """
     known = model_entries()
+    library, _, inside = name.partition(":")
+    if name not in known and library in LIBRARIES:
+        found = ModelEntry(**_load(LIBRARIES[library])(inside))
+        made_of = (found.target, found.preset)
+        return next((entry for entry in known.values() if (entry.target, entry.preset) == made_of), found)
     if name not in known:
         raise unknown_name("model", name, known)
     return known[name]
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -5,6 +5,7 @@ RecBole gets the training sequences only and splits nothing. Runs in the worker'
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,28 @@ from harness.data.ragged import Ragged
 NAME = "harness"  # RecBole's name of the data set, and of its folder
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
-FIELDS = {
-    "data_path": ".",
-    "checkpoint_dir": "saved",
-    "USER_ID_FIELD": USER,
-    "ITEM_ID_FIELD": ITEM,
-    "TIME_FIELD": TIME,
-    "load_col": {"inter": [USER, ITEM, TIME], "item": [ITEM]},
-}
+SEPARATOR = ","  # of the tokens of a feature
 
 
-def write(folder: Path, sequences: Ragged, n_items: int) -> None:
+def fields(features: Iterable[str]) -> dict[str, Any]:
+    """RecBole's settings for the files that `write` makes."""
+    return {
+        "data_path": ".",
+        "checkpoint_dir": "saved",
+        "USER_ID_FIELD": USER,
+        "ITEM_ID_FIELD": ITEM,
+        "TIME_FIELD": TIME,
+        "seq_separator": SEPARATOR,
+        "load_col": {"inter": [USER, ITEM, TIME], "item": [ITEM, *features]},
+    }
+
+
+def write(folder: Path, sequences: Ragged, n_items: int, features: Mapping[str, Ragged]) -> None:
     """`harness.inter` and `harness.item` under `folder/harness`: ids are our positions, the time is the place in the
     sequence, and the item file names the whole catalogue, so that items without training interactions have an id too.
+
+    Each feature is a sequence of tokens. Its cell ends with a separator, because pandas takes an empty cell for a
+    missing one, and RecBole's way to fill those does nothing since pandas 3.
     """
     place = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
     rows = zip(sequences.rows().tolist(), sequences.values.tolist(), place.tolist(), strict=True)
@@ -37,8 +47,10 @@ def write(folder: Path, sequences: Ragged, n_items: int) -> None:
         file.write(f"{USER}:token\t{ITEM}:token\t{TIME}:float\n")
         file.writelines(f"{user}\t{item}\t{when}\n" for user, item, when in rows)
     with (home / f"{NAME}.item").open("w", encoding="utf-8") as file:
-        file.write(f"{ITEM}:token\n")
-        file.writelines(f"{item}\n" for item in range(n_items))
+        file.write("\t".join([f"{ITEM}:token", *(f"{name}:token_seq" for name in features)]) + "\n")
+        for item in range(n_items):
+            cells = ["".join(f"{token}{SEPARATOR}" for token in rows[item]) or SEPARATOR for rows in features.values()]
+            file.write("\t".join([str(item), *cells]) + "\n")
 
 
 def positions(dataset: Any, field: str, count: int) -> np.ndarray:

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from baselines.recbole.table import recbole_model
+from baselines.recbole.catalogue import recbole_model
+from baselines.recbole.table import SMALL
 from harness.protocol.protocol import MAIN_METRIC
 from harness.protocol.recommender import ModelConfig
 
-STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout")
+STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout", "pretrain_epochs")
 
 # Settled by the protocol, by the other fields or by the worker: `extra` may not move them.
 RESERVED = {
@@ -21,19 +22,24 @@ RESERVED = {
     "checkpoint_dir", "show_progress", "epochs", "train_batch_size", "eval_batch_size", "learning_rate", "weight_decay",
     "stopping_step", "eval_step", "eval_args", "metrics", "topk", "valid_metric", "valid_metric_bigger", "repeatable",
     "MAX_ITEM_LIST_LENGTH", "benchmark_filename", "loss_type", "train_neg_sample_args", "save_dataset",
-    "save_dataloaders", "dataset_save_path", "dataloaders_save_path",
+    "save_dataloaders", "dataset_save_path", "dataloaders_save_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
+    "seq_separator", "transform", "selected_features", "item_attribute", "train_stage", "pretrain_epochs",
+    "pre_model_path", "save_step",
 }  # fmt: skip
 
 
 class RecBoleConfig(ModelConfig):
-    """One RecBole model and how it is trained. A structural field that the model lacks is None.
+    """One RecBole model and how it is trained. A structural field that the model lacks, or that is left to RecBole
+    because the model is not in the table, is None. `small` replaces the table's structure by one that trains in
+    seconds.
 
     `max_samples` bounds the cost on any data: training stops after the whole epochs that fit into so many training
-    samples (every prefix of a sequence is one), but never before the first. `patience` counts epochs without a better
-    validation score. `extra` goes to RecBole as it is.
+    samples (every prefix of a sequence is one; of a pre-training every sequence), but never before the first.
+    `patience` counts epochs without a better validation score. `extra` goes to RecBole as it is.
     """
 
     model: str = "SASRec"
+    small: bool = False
     epochs: int = Field(200, ge=1)
     max_samples: int | None = Field(None, ge=1)
     patience: int = Field(10, ge=0)
@@ -47,10 +53,17 @@ class RecBoleConfig(ModelConfig):
     heads: int | None = Field(None, ge=1)
     inner_size: int | None = Field(None, ge=1)
     dropout: float | None = Field(None, ge=0, lt=1)
+    pretrain_epochs: int | None = Field(None, ge=0)
     extra: dict[str, Any] = Field(default_factory=dict)
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {"epochs": 2, "max_samples": 100_000, "hidden_size": 16, "layers": 1, "train_batch_size": 128},
+        "smoke": {
+            "small": True,
+            "epochs": 40,
+            "max_samples": 100_000,
+            "learning_rate": 0.01,
+            "train_batch_size": 128,
+        },
         "cpu": {"max_samples": 600_000, "patience": 5, "train_batch_size": 256},
         "gpu": {"train_batch_size": 2048},
     }
@@ -61,7 +74,9 @@ class RecBoleConfig(ModelConfig):
         if not isinstance(given, dict):
             return given
         name = given.get("model", cls.model_fields["model"].default)
-        return {**recbole_model(str(name)).defaults, **given}
+        defaults = recbole_model(str(name)).defaults
+        small = {field: value for field, value in SMALL.items() if field in defaults and given.get("small") is True}
+        return {**defaults, **small, **given}
 
     @field_validator("extra")
     @classmethod
@@ -75,7 +90,8 @@ class RecBoleConfig(ModelConfig):
         named = recbole_model(self.model).names
         for name in STRUCTURE:
             if (getattr(self, name) is None) == (name in named):
-                raise ValueError(f"{self.model} {'needs' if name in named else 'has no'} {name!r}")
+                mend = "" if named else ": give RecBole's own setting in extra"
+                raise ValueError(f"{self.model} {'needs' if name in named else 'has no'} {name!r}{mend}")
         if self.heads and self.hidden_size and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} cannot be shared by {self.heads} heads")
         return self
@@ -83,6 +99,7 @@ class RecBoleConfig(ModelConfig):
     def settings(self, max_history: int) -> dict[str, Any]:
         """RecBole's settings for this configuration, JSON-able, without paths, device and seed."""
         entry = recbole_model(self.model)
+        mask = entry.samples == "masked"  # takes a place beside the history
         structure = {alias: getattr(self, name) for name, aliases in entry.names.items() for alias in aliases}
         return {
             "epochs": self.epochs,
@@ -93,7 +110,7 @@ class RecBoleConfig(ModelConfig):
             "weight_decay": self.weight_decay,
             "train_batch_size": self.train_batch_size,
             "eval_batch_size": self.eval_batch_size,
-            "MAX_ITEM_LIST_LENGTH": max_history,
+            "MAX_ITEM_LIST_LENGTH": max_history + mask,
             "metrics": ["NDCG"],  # never computed by RecBole: these two only tell it that higher is better
             "valid_metric": MAIN_METRIC.upper(),
             "topk": [int(MAIN_METRIC.partition("@")[2])],

@@ -1,7 +1,7 @@
 """`Engine`: one RecBole model with its data, in the worker's process: builds it, scores with it, keeps it on disk.
 
-Training is `training`'s business. Item and user ids at this module's surface are ours (positions); RecBole's own ids,
-where 0 is padding, stay inside.
+Training is `training`'s business, the form of samples `samples`'. Item and user ids at this module's surface are ours
+(positions); RecBole's own ids, where 0 is padding, stay inside.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +19,61 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.interaction import Interaction
+from recbole.data.transform import construct_transform
 from recbole.utils import get_model, init_seed
 from safetensors.torch import load_file, save_file
 
 from baselines.recbole import atomic, patches
-from baselines.recbole.exchange import Refusal, read_arrays, read_requests, write_arrays
+from baselines.recbole.catalogue import recbole_model
+from baselines.recbole.exchange import Refusal, read_ragged, read_requests, write_arrays
 from baselines.recbole.ranking import best
+from baselines.recbole.samples import behind, padded_left
 from harness.data.ragged import Ragged
 
 WEIGHTS, FACTS = "model.safetensors", "recbole.json"
 
 
 class Engine:
-    """`training`: file with `values` and `offsets` of the training sequences. `extra`: names of the settings that came
-    from the user, which must be RecBole's. `seed` settles the initial weights."""
+    """`files`: the training sequences as `training`, each item feature under its name. `extra`: names of the settings
+    that came from the user, which must be RecBole's. The seed in `run` settles the initial weights."""
 
     def __init__(
-        self, model: str, settings: dict[str, Any], extra: list[str], training: str, n_items: int, run: dict[str, Any]
+        self,
+        model: str,
+        settings: dict[str, Any],
+        extra: list[str],
+        files: dict[str, str],
+        n_items: int,
+        run: dict[str, Any],
     ) -> None:
         logging.basicConfig(level=logging.WARNING)
-        arrays = read_arrays(Path(training))
-        sequences = Ragged(arrays["values"], arrays["offsets"])
-        atomic.write(Path.cwd(), sequences, n_items)
-        self.config: Any = _config(model, {**settings, **atomic.FIELDS, **_device(run["device"])}, extra)
+        self.entry = recbole_model(model)
+        self.samples = self.entry.samples
+        self.sequences = read_ragged(Path(files.pop("training")))
+        features = {name: read_ragged(Path(path)) for name, path in files.items()}
+        atomic.write(Path.cwd(), self.sequences, n_items, features)
+        if "selected_features" in settings:  # a data set may lack brands
+            settings = {**settings, "selected_features": list(features)}
+        self.config: Any = _config(model, {**settings, **atomic.fields(features), **_device(run["device"])}, extra)
+        self.rows, self.lengths = atomic.ITEM + self.config["LIST_SUFFIX"], self.config["ITEM_LIST_LENGTH_FIELD"]
         self.dataset = create_dataset(self.config)
         self.dataset._change_feat_format()  # RecBole's own augmentation: every prefix becomes a sample
-        self.n_users, self.n_items = len(sequences), n_items
+        samples = self.dataset.inter_feat
+        if self.samples == "masked":
+            rows, lengths = behind(samples[self.rows], samples[self.lengths], samples[atomic.ITEM])
+            samples.update(Interaction({self.rows: rows, self.lengths: lengths}))
+        self._to_left(samples)
+        # a masked model needs a place for the mask
+        self.longest = self.config["MAX_ITEM_LIST_LENGTH"] - (self.samples == "masked")
+        self.n_users, self.n_items = len(self.sequences), n_items
         self.items = atomic.positions(self.dataset, atomic.ITEM, n_items)
         self.users = atomic.positions(self.dataset, atomic.USER, self.n_users)
+        self.transform = construct_transform(self.config)  # before the model, which reads what this sets
         init_seed(run["seed"], reproducibility=True)
         patches.undo_imports()
         self.model = get_model(model)(self.config, self.dataset).to(self.config["device"])
+        if isinstance(self.config["reg_weight"], list):  # read by now, and RecBole's optimiser takes it for a number
+            self.config["reg_weight"] = None
 
     def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
         """The commands that need no talk in between."""
@@ -87,22 +112,47 @@ class Engine:
     def scores(self, users: np.ndarray, histories: Ragged, first: int) -> torch.Tensor:
         """Scores of every item, in our order, after `histories[first:first + len(users)]`; float32 (n, n_items) on the
         CPU. RecBole's padding item is left out."""
-        longest = self.config["MAX_ITEM_LIST_LENGTH"]
-        rows = np.zeros((len(users), longest), dtype=np.int64)
-        lengths = np.ones(len(users), dtype=np.int64)  # an empty history is read as one padding item
-        for row in range(len(users)):
-            history = histories[first + row][-longest:]
-            rows[row, : len(history)] = self.items[history]
-            lengths[row] = max(1, len(history))
+        rows, lengths = self.padded([histories[first + row] for row in range(len(users))], self.longest)
+        lengths = lengths.clamp(min=1)  # an empty history is read as one padding item
         known = (users >= 0) & (users < self.n_users)
         batch = Interaction({
             atomic.USER: torch.from_numpy(np.where(known, self.users[np.where(known, users, 0)], 0)),
-            atomic.ITEM + self.config["LIST_SUFFIX"]: torch.from_numpy(rows),
-            self.config["ITEM_LIST_LENGTH_FIELD"]: torch.from_numpy(lengths),
+            self.rows: rows,
+            self.lengths: lengths,
         })  # fmt: skip
+        self._to_left(batch)
+        if self.samples != "masked":
+            batch = self.transform(self.dataset, batch)
         self.model.eval()
         scores = self.model.full_sort_predict(batch.to(self.config["device"])).view(len(users), -1)
         return scores[:, torch.from_numpy(self.items).to(scores.device)].float().cpu()
+
+    def padded(self, sequences: Sequence[np.ndarray], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latest items of each sequence in RecBole's numbering, int64 (n, L), 0 at the end; and their numbers."""
+        rows = np.zeros((len(sequences), self.config["MAX_ITEM_LIST_LENGTH"]), dtype=np.int64)
+        lengths = np.zeros(len(sequences), dtype=np.int64)
+        for row, sequence in enumerate(sequences):
+            latest = self.items[sequence[-longest:]]
+            rows[row, : len(latest)] = latest
+            lengths[row] = len(latest)
+        return torch.from_numpy(rows), torch.from_numpy(lengths)
+
+    def feature_table(self) -> torch.Tensor:
+        """1 where an item (RecBole's number, and one row for the mask) has a feature of the model's one field, float32
+        (n_items + 2, n_features)."""
+        name = self.config["item_attribute"]
+        tokens = self.dataset.get_item_feature()[name]
+        table = torch.zeros(len(tokens) + 1, self.dataset.num(name))
+        table[: len(tokens)].scatter_(1, tokens, 1.0)
+        return table[:, 1:].contiguous().to(self.config["device"])  # without the padding token
+
+    def _to_left(self, batch: Any) -> None:
+        """For the models that want it: histories behind their padding, and lengths that say so, in place."""
+        if self.entry.left:
+            rows, lengths = batch[self.rows], batch[self.lengths]
+            batch.update(Interaction({
+                self.rows: padded_left(rows, lengths), self.lengths: torch.full_like(lengths, rows.shape[1])
+            }))  # fmt: skip
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of the weights on the CPU."""

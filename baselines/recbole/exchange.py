@@ -43,6 +43,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+def write_ragged(path: Path, rows: Ragged) -> str:
+    """Rows as a file; returns its name."""
+    write_arrays(path, values=rows.values, offsets=rows.offsets)
+    return str(path)
+
+
+def read_ragged(path: Path) -> Ragged:
+    """What `write_ragged` wrote."""
+    return Ragged(**read_arrays(path))
+
+
 def write_requests(path: Path, requests: Requests) -> None:
     """Questions as a file: users, and histories as values and offsets."""
     write_arrays(path, users=requests.users, values=requests.histories.values, offsets=requests.histories.offsets)

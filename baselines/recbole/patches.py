@@ -1,11 +1,15 @@
-"""What RecBole 1.2.1 needs before it can be imported beside today's NumPy: called in the worker's process only.
+"""What RecBole 1.2.1 needs beside today's NumPy and pandas: called in the worker's process only, before the import.
 
 Each patch reaches the whole process, which is why RecBole has one of its own. Knows nothing of models and data.
 """
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
+import pandas as pd
 
 # `recbole.config.Config` sets np.float, np.complex and np.unicode from these names, which NumPy 2.0 took away.
 NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
@@ -20,6 +24,18 @@ def apply() -> None:
     for name, kind in NUMPY_NAMES.items():
         if not hasattr(np, name):
             setattr(np, name, kind)
+    if pd.Series.agg is not _agg:
+        pd.Series.agg = pd.Series.aggregate = _agg  # type: ignore[method-assign]
+    # RecBole fills missing values in a way that does nothing since pandas 3; `atomic` writes none
+    warnings.filterwarnings("ignore", message="A value is being set on a copy of a DataFrame")
+
+
+_pandas_agg = pd.Series.agg
+
+
+def _agg(self: pd.Series, func: Any = None, axis: Any = 0, *args: Any, **kwargs: Any) -> Any:
+    """RecBole asks a column of arrays for `agg(len)` and means each one's length; pandas 3 gives the column's."""
+    return self.map(len) if func is len else _pandas_agg(self, func, axis, *args, **kwargs)
 
 
 def undo_imports() -> None:

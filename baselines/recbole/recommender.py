@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from baselines.recbole.catalogue import recbole_model
 from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.exchange import read_arrays, write_arrays, write_requests
+from baselines.recbole.exchange import read_arrays, write_ragged, write_requests
+from baselines.recbole.features import item_features
 from baselines.recbole.session import Session
+from harness.data.dataset import require_text
+from harness.data.ragged import Ragged
 from harness.errors import ContractError
 from harness.fingerprint import fingerprint
 from harness.protocol.context import RunContext, Stage
@@ -23,6 +27,8 @@ from harness.protocol.recommender import ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
+
+VERBS = {"pretrain": "pre-trains", "train": "trains"}
 
 
 class RecBoleRecommender(Recommender[RecBoleConfig]):
@@ -58,18 +64,21 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
 
             def listen(message: dict[str, Any]) -> dict[str, Any] | None:
                 if "steps" in message:
-                    stages.append(stack.enter_context(context.stage(f"{self.config.model} trains", message["steps"])))
-                    stages[0].advance(message["done"])
+                    name = f"{self.config.model} {VERBS[message['stage']]}"
+                    stages.append(stack.enter_context(context.stage(name, message["steps"])))
+                    stages[-1].advance(message["done"])
                 elif "advance" in message:
-                    stages[0].advance(message["advance"])
+                    stages[-1].advance(message["advance"])
                 elif "lists" in message:
                     return {"score": self._score(Path(message["lists"]), context)}
                 elif "loss" in message:
-                    _report(message, stages[0], context, self.config.learning_rate)
+                    _report(message, stages[-1], context, self.config.learning_rate)
                 return None
 
             answer = session.request("fit", listen, order=order)
-        self._record |= {name: answer[name] for name in ("epochs", "best_epoch", "best_valid")}
+        self._record |= {name: value for name, value in answer.items() if name != "kind"}
+        for line in session.chatter():
+            context.event(stage="recbole", said=line)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         session = self._running()
@@ -106,21 +115,29 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
     def _open(self, data: TrainingData, context: RunContext) -> Session:
         self.close()
         self._session = session = Session()
-        training = session.folder / "training.npz"
-        write_arrays(training, values=data.sequences.values, offsets=data.sequences.offsets)
+        rows = {"training": data.sequences, **self._features(data)}
+        files = {name: write_ragged(session.folder / f"{name}.npz", each) for name, each in rows.items()}
         with context.stage(f"{self.config.model} starts RecBole"):
             answer = session.request(
                 "open",
                 model=self.config.model,
                 settings=self.config.settings(data.max_history),
                 extra=sorted(self.config.extra),
-                training=str(training),
+                files=files,
                 n_items=data.n_items,
                 run={"device": context.device, "seed": derive_seed(context.seed, "weights") % 2**32},
             )
         self._size = ModelSize(answer["parameters"], answer["trainable"])
         self._record = {"recbole": answer["version"]}
         return session
+
+    def _features(self, data: TrainingData) -> dict[str, Ragged]:
+        wanted = recbole_model(self.config.model).features
+        if not wanted:
+            return {}
+        text = require_text(data.text, data.items, where=data.dataset)
+        known = item_features(text, data.counts() > 0, where=data.dataset)
+        return {name: known[name] for name in wanted if len(known[name].values)}
 
     def _score(self, lists: Path, context: RunContext) -> float:
         assert context.validation is not None
@@ -134,4 +151,4 @@ def _report(message: dict[str, Any], stage: Stage, context: RunContext, learning
     told = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
     shown = {} if told["valid"] is None else {MAIN_METRIC: told["valid"]}
     stage.advance(0, epoch=told["epoch"], loss=told["loss"], **shown)
-    context.event(stage="train", **told, learning_rate=learning_rate)
+    context.event(stage=message["stage"], **told, learning_rate=learning_rate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,9 @@ from baselines.recbole.exchange import receive, send
 from harness.errors import HarnessError, InputError, unknown_name
 
 ROOT = Path(__file__).parents[2]  # holds `baselines` and `harness`
-LOG_LINES = 6  # of the worker's log, shown when it dies
+LOG_LINES = 100  # of the worker's log, kept with the run
+LAST_WORDS = 6  # of them, shown when it dies
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Listener = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -77,6 +80,12 @@ class Session:
             self.close()
             raise
 
+    def chatter(self) -> list[str]:
+        """The last lines that RecBole has said, without what libraries draw or colour."""
+        said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        lines = (COLOUR.sub("", line).strip() for line in said.splitlines())
+        return [line for line in lines if line][-LOG_LINES:]
+
     def close(self) -> None:
         """Ends the worker and removes its folder; does nothing the second time."""
         self._finalizer()
@@ -84,8 +93,7 @@ class Session:
     def _death(self, command: str) -> HarnessError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
-        said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        lines = [line.strip() for line in said.splitlines() if line.strip()][-LOG_LINES:]
+        lines = self.chatter()[-LAST_WORDS:]
         code = self._process.poll()
         self.close()
         return HarnessError(f"RecBole's process ended with code {code} during {command!r}: {' | '.join(lines) or '-'}")

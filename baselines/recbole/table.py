@@ -1,16 +1,16 @@
-"""RecBole's sequential models that the harness knows, as data: a new model is one more entry.
+"""RecBole's sequential models that the harness tunes, as data: a new model is one more entry.
 
-An entry says how our settings are called in that model, which of RecBole's settings are pinned, and what our settings
-default to. Knows nothing of how a model is run.
+An entry says how our settings are called in that model, which of RecBole's settings are pinned, what our settings
+default to, and how the model's samples differ from a history and its next item. Knows nothing of how a model is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.errors import unknown_name
+Names = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -18,44 +18,83 @@ class RecBoleModel:
     """`names`: field of `RecBoleConfig` → what this model calls it in RecBole (one field may set several).
 
     `pinned`: RecBole settings that are part of what the model is. `defaults`: our fields' values where nobody else sets
-    them.
+    them. `samples`: `next` is a history and its next item; `masked` is a history with the next item behind it, some of
+    it masked; `pretrained` is `next` after a stage that fills masked items, features and segments. `left`: the padding
+    stands before the history instead of after it, as in the papers' own code, so that a place means the same whatever
+    a history's length; for models that weigh items by their place and have nothing else to tell the latest by.
     """
 
-    names: Mapping[str, tuple[str, ...]]
+    names: Names = field(default_factory=dict)
     pinned: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    samples: Literal["next", "masked", "pretrained"] = "next"
+    left: bool = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Fields of `features.item_features` that the model reads."""
+        one = self.pinned.get("item_attribute")
+        return tuple(self.pinned.get("selected_features", () if one is None else (one,)))
 
 
-# Cross-entropy over the whole catalogue; RecBole then wants the negative sampling switched off by name.
+# Over the whole catalogue; RecBole then wants the negative sampling switched off by name.
 CROSS_ENTROPY = {"loss_type": "CE", "train_neg_sample_args": None}
+PAIRWISE = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+
+CATEGORIES, BRAND, WORDS, ALL = "categories", "brand", "words", "features"
+FIELDS = (CATEGORIES, BRAND, WORDS)
+
+# What `small` makes of the structure, where a model has it.
+SMALL = {"embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1}
+SMALL |= {"pretrain_epochs": 2}
+
+TRANSFORMER: Names = {
+    "hidden_size": ("hidden_size",),
+    "layers": ("n_layers",),
+    "heads": ("n_heads",),
+    "inner_size": ("inner_size",),
+    "dropout": ("hidden_dropout_prob", "attn_dropout_prob"),
+}
+WIDTHS = {"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256}
 
 RECBOLE_MODELS: dict[str, RecBoleModel] = {
-    "SASRec": RecBoleModel(
-        names={
-            "hidden_size": ("hidden_size",),
-            "layers": ("n_layers",),
-            "heads": ("n_heads",),
-            "inner_size": ("inner_size",),
-            "dropout": ("hidden_dropout_prob", "attn_dropout_prob"),
-        },
-        pinned=CROSS_ENTROPY,
-        defaults={"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256, "dropout": 0.3},
-    ),
+    "SASRec": RecBoleModel(TRANSFORMER, CROSS_ENTROPY, {**WIDTHS, "dropout": 0.3}),
     "GRU4Rec": RecBoleModel(
-        names={
+        {
             "embedding_size": ("embedding_size",),
             "hidden_size": ("hidden_size",),
             "layers": ("num_layers",),
             "dropout": ("dropout_prob",),
         },
-        pinned=CROSS_ENTROPY,
-        defaults={"embedding_size": 64, "hidden_size": 128, "layers": 1, "dropout": 0.3},
+        CROSS_ENTROPY,
+        {"embedding_size": 64, "hidden_size": 128, "layers": 1, "dropout": 0.3},
     ),
+    "BERT4Rec": RecBoleModel(
+        TRANSFORMER,
+        {**CROSS_ENTROPY, "transform": "mask_itemseq"},
+        {**WIDTHS, "dropout": 0.2},
+        samples="masked",
+        left=True,
+    ),
+    "Caser": RecBoleModel(
+        {"embedding_size": ("embedding_size",), "dropout": ("dropout_prob",)},
+        CROSS_ENTROPY,
+        {"embedding_size": 64, "dropout": 0.4},
+        left=True,
+    ),
+    "HGN": RecBoleModel({"embedding_size": ("embedding_size",)}, CROSS_ENTROPY, {"embedding_size": 64}, left=True),
+    "FDSA": RecBoleModel(TRANSFORMER, {**CROSS_ENTROPY, "selected_features": list(FIELDS)}, {**WIDTHS, "dropout": 0.3}),
+    "S3Rec": RecBoleModel(
+        {**TRANSFORMER, "pretrain_epochs": ("pretrain_epochs",)},
+        {**CROSS_ENTROPY, "item_attribute": ALL, "train_stage": "pretrain"},
+        {**WIDTHS, "dropout": 0.3, "pretrain_epochs": 50},
+        samples="pretrained",
+        left=True,
+    ),
+    "NARM": RecBoleModel(
+        {"embedding_size": ("embedding_size",), "hidden_size": ("hidden_size",), "layers": ("n_layers",)},
+        CROSS_ENTROPY,
+        {"embedding_size": 64, "hidden_size": 128, "layers": 1},
+    ),
+    "LightSANs": RecBoleModel(TRANSFORMER, CROSS_ENTROPY, {**WIDTHS, "dropout": 0.3}),
 }
-
-
-def recbole_model(name: str) -> RecBoleModel:
-    """The entry of one of RecBole's model names; `InputError` with near names for a miss."""
-    if name not in RECBOLE_MODELS:
-        raise unknown_name("RecBole model", name, RECBOLE_MODELS)
-    return RECBOLE_MODELS[name]

@@ -7,28 +7,34 @@ memory, and a state on disk from which a resumed training goes on to the same di
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from recbole.data.dataloader import TrainDataLoader
+from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers
+from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
-from baselines.recbole import checkpoint
+from baselines.recbole import atomic, checkpoint
 from baselines.recbole.engine import Engine
 from baselines.recbole.exchange import Link
+from baselines.recbole.pretraining import PretrainingData
+from baselines.recbole.samples import MaskedItems
 from harness.seeding import derive_seed
 
 NOTE_SECONDS = 0.5  # between two signs of progress
+SEED_NAMES = {"train": "epoch", "pretrain": "pretraining epoch"}
 SEEDS = 2**32  # NumPy's old generator takes no larger seed
 
 
 @dataclass(frozen=True)
 class Order:
     """One training as the harness asks for it. `validation` is a file of requests; `mark` names what is trained, so
-    that no other training's state is taken up."""
+    that no other training's state is taken up. `stage` is `train` or `pretrain`."""
 
     seed: int
     mark: str
@@ -36,23 +42,56 @@ class Order:
     depth: int
     validation: Path | None
     checkpoint: Path | None
+    stage: str = "train"
 
 
 def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
     asked = Order(**{**order, **paths})
-    config, dataset = engine.config, engine.dataset
-    sampler = create_samplers(config, dataset, [dataset] * 3)[0]
-    loader = TrainDataLoader(config, dataset, sampler, shuffle=True)
-    base = get_trainer(config["MODEL_TYPE"], config["model"])
+    before = {}
+    if engine.samples == "pretrained":
+        before = {"pretrain_epochs": _pretrain(engine, link, asked)}
+    loader = _loader(engine, engine.dataset)
+    if engine.samples == "masked":
+        loader.transform = MaskedItems(engine.config, engine.rows)
+    base = get_trainer(engine.config["MODEL_TYPE"], engine.config["model"])
+    trainer = _run(base, engine, link, asked, loader)
+    return {**before, "epochs": trainer.start_epoch, "best_epoch": trainer.best_epoch, "best_valid": trainer.best_valid}
+
+
+def _pretrain(engine: Engine, link: Link, order: Order) -> int:
+    """S3Rec's first stage, on each user's whole sequence; then the same network, its weights in memory, is set to what
+    RecBole calls fine-tuning. Returns the number of epochs."""
+    rows, lengths = engine.padded([sequence for sequence in engine.sequences if len(sequence)], engine.longest)
+    users = torch.from_numpy(engine.users[engine.sequences.lengths > 0])
+    whole = Interaction({atomic.USER: users, atomic.ITEM: rows[:, 0], engine.rows: rows, engine.lengths: lengths})
+    epochs = 0
+    if engine.config["pretrain_epochs"]:
+        engine.model.reconstruct_pretrain_data = PretrainingData(engine.feature_table(), engine.model.mask_ratio)
+        kept = order.checkpoint and order.checkpoint / "pretraining"
+        stage = replace(order, validation=None, checkpoint=kept, stage="pretrain")
+        loader = _loader(engine, engine.dataset.copy(whole))
+        epochs = _run(Trainer, engine, link, stage, loader, engine.config["pretrain_epochs"]).start_epoch
+    engine.model.train_stage, engine.model.loss_fct = "finetune", torch.nn.CrossEntropyLoss()
+    return epochs
+
+
+def _loader(engine: Engine, dataset: Any) -> Any:
+    sampler = create_samplers(engine.config, dataset, [dataset] * 3)[0]
+    return TrainDataLoader(engine.config, dataset, sampler, shuffle=True)
+
+
+def _run(base: type, engine: Engine, link: Link, order: Order, loader: Any, epochs: int | None = None) -> Any:
+    """One stage with one of RecBole's trainers; the best weights are in the engine's model afterwards."""
     heard: Any = type("HeardTrainer", (Heard, base), {})
-    trainer = heard(config, engine.model)
-    trainer.prepare(engine, link, asked, loader)
+    trainer = heard(engine.config, engine.model)
+    trainer.epochs = trainer.epochs if epochs is None else epochs
+    trainer.prepare(engine, link, order, loader)
     if not trainer.finished:
-        trainer.fit(loader, valid_data=asked.validation, verbose=False, callback_fn=trainer.after_epoch)
+        trainer.fit(loader, valid_data=order.validation, verbose=False, callback_fn=trainer.after_epoch)
     engine.model.load_state_dict(trainer.best)
-    return {"epochs": trainer.start_epoch, "best_epoch": trainer.best_epoch, "best_valid": trainer.best_valid}
+    return trainer
 
 
 class Heard:
@@ -76,14 +115,15 @@ class Heard:
         self.best = engine.state()
         if order.checkpoint is not None and (stored := checkpoint.latest(order.checkpoint, order.mark)) is not None:
             self._resume(*stored)
-        link.note(steps=self.epochs * len(loader), done=self.start_epoch * len(loader), epoch=self.start_epoch)
+        steps = len(loader)
+        link.note(stage=order.stage, steps=self.epochs * steps, done=self.start_epoch * steps, epoch=self.start_epoch)
 
     @property
     def best_valid(self) -> float | None:
         return self.best_valid_score if np.isfinite(self.best_valid_score) else None
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False) -> Any:
-        seed = derive_seed(self.order.seed, "epoch", epoch_idx) % SEEDS
+        seed = derive_seed(self.order.seed, SEED_NAMES[self.order.stage], epoch_idx) % SEEDS
         init_seed(seed, reproducibility=True)
         train_data.generator.manual_seed(seed)
         begun = said = time.monotonic()
@@ -123,7 +163,8 @@ class Heard:
         self.finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if self.order.checkpoint is not None:
             self._store(self.order.checkpoint, epoch)
-        self.link.note(epoch=self.start_epoch, loss=self.loss, valid=valid, seconds=self.seconds)
+        told = {"loss": self.loss, "valid": valid, "seconds": self.seconds}
+        self.link.note(stage=self.order.stage, epoch=self.start_epoch, **told)
 
     def _store(self, folder: Path, epoch: int) -> None:
         flat, groups = checkpoint.flat_optimizer(self.optimizer)

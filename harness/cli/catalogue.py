@@ -23,6 +23,8 @@ def models(as_json: AsJson = False) -> None:
     keys = ("name", "family", "description", "paper", "needs")
     rows = [{key: getattr(entry, key) for key in keys} for entry in model_entries().values()]
     _print(rows, as_json, {key: key for key in keys})
+    if not as_json:
+        typer.echo("recbole:NAME is any other sequential model of RecBole")
 
 
 def datasets(as_json: AsJson = False) -> None:

@@ -133,7 +133,8 @@ class Store:
 
     def folder(self, key: RunKey) -> RunFolder:
         """Where the run lies or would lie."""
-        parts = (folder_name("model", key.model), folder_name("data set", key.dataset), key.run_id)
+        model = key.model.replace(":", "@")  # of `recbole:STAMP`: some file systems know no colon
+        parts = (folder_name("model", model), folder_name("data set", key.dataset), key.run_id)
         return RunFolder(self.runs.joinpath(*parts))
 
     @contextmanager

@@ -53,6 +53,7 @@ def test_models_and_datasets(harness: Harness) -> None:
     assert {"name", "family", "description", "paper", "needs"} <= set(models[0])
     (ml,) = (entry for entry in json.loads(harness("datasets", "--json").out) if entry["name"] == "ml-100k")
     assert ml["users"] == 943 and isinstance(ml["ready"], bool) and {"source", "licence"} <= set(ml)
+    assert "recbole:NAME" in harness("models").out
     assert "eager-llm" in harness("models").out and "ml-100k" in harness("datasets").out
 
 

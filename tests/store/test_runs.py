@@ -87,6 +87,10 @@ def test_a_torn_record_is_made_again_and_a_newer_one_kept(store: Store, capsys: 
     assert json.loads(path.read_text())["schema"] == 2
 
 
+def test_a_model_of_a_library_has_a_folder_without_a_colon(store: Store) -> None:
+    assert store.folder(RunKey("recbole:STAMP", "toy", "x")).path == store.runs / "recbole@STAMP" / "toy" / "x"
+
+
 def test_a_crash_while_a_fresh_run_replaces_the_old_is_mended(store: Store) -> None:
     old = put(store)
     final = store.folder(KEY).path

@@ -1,0 +1,103 @@
+"""RecBole's processes for tests: one process imports RecBole, and every session's worker is a fork of it.
+
+`session` starts a fresh interpreter for each worker, of which nearly all the time is imports. What the worker does,
+and how it is spoken to, is the same here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class Nursery:
+    """`popen` stands in for `subprocess.Popen` in `session`."""
+
+    def __init__(self) -> None:
+        self._socket, other = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "tests.baselines.nursery", str(other.fileno())]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(command, pass_fds=[other.fileno()], env=env)
+        other.close()
+
+    def popen(self, command: list[str], *, stderr: Any, **_: Any) -> Child:
+        """A worker whose folder is the last word of `command`."""
+        (read, answers), (commands, write) = os.pipe(), os.pipe()
+        folder = command[-1].encode()
+        socket.send_fds(self._socket, [folder], [commands, answers, stderr.fileno()])
+        os.close(commands), os.close(answers)
+        return Child(int(self._socket.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+class Child:
+    """As much of a `Popen` as a session uses."""
+
+    def __init__(self, pid: int, stdin: Any, stdout: Any) -> None:
+        self.pid, self.stdin, self.stdout = pid, stdin, stdout
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return -1
+        return None
+
+    def wait(self, timeout: float = 10) -> None:
+        end = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.001)
+
+
+def main() -> None:
+    """Forks a worker for each request until nobody is left to ask."""
+    from baselines.recbole import patches, worker
+
+    patches.apply()
+    from recbole.utils import get_model
+
+    from baselines.recbole import engine, training
+
+    _ = engine, training
+    get_model("SASRec")  # imports all of RecBole's models
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child
+    asked = socket.socket(fileno=int(sys.argv[1]))
+    while True:
+        folder, fds, _, _ = socket.recv_fds(asked, 4096, 3)
+        if not folder:
+            return
+        pid = os.fork()
+        if not pid:
+            asked.close()
+            for given, standard in zip(fds, range(3), strict=True):
+                os.dup2(given, standard)
+                os.close(given)
+            sys.argv[1:] = [folder.decode()]
+            try:
+                worker.main()
+            finally:
+                sys.stderr.flush()
+            os._exit(0)
+        for given in fds:
+            os.close(given)
+        asked.sendall(str(pid).encode())
+
+
+if __name__ == "__main__":
+    main()
