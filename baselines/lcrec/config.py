@@ -61,9 +61,9 @@ class TuningConfig(StageConfig):
 class LCRecConfig(InstructConfig):
     """The whole method."""
 
-    semantic: TextConfig = TextConfig()
+    semantic: TextConfig = TextConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     index: IndexConfig = IndexConfig()
-    tuning: TuningConfig = TuningConfig()
+    tuning: TuningConfig = TuningConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": with_settings(

@@ -41,8 +41,8 @@ COST = {
 @dataclass(frozen=True)
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
-    that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `effort` how
-    much search chose it; `codes` are the means of `CODES`, empty for models that rank no codes."""
+    that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it."""
 
     model: str
     family: str
@@ -55,8 +55,8 @@ class Row:
     note: str = ""
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
-    effort: Spent = UNKNOWN
     codes: dict[str, float] = field(default_factory=dict)
+    effort: Spent = UNKNOWN
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -209,8 +209,8 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
-        effort=spent(records),
         codes=_codes(records),
+        effort=spent(records),
     )
 
 
