@@ -30,7 +30,7 @@ def item_index(data: TrainingData, config: TigerConfig, context: RunContext) -> 
     index = config.index
     if index.kind == "file":
         return ready_index(index_file(index.file, data, FILE), data, declared=False)
-    if config.semantic.vectors is None:
+    if config.reads_text():
         require_text(data.text, data.items, where=data.dataset)
     vectors = semantic_vectors(data, config.semantic, context)
     order = Canonical.of((), data.items)  # equal vectors give equal codes in whatever order a source lists its items

@@ -150,6 +150,10 @@ class TigerConfig(ModelConfig):
         training = self.training.model_copy(update={"precision": best_precision(device)})
         return self.model_copy(update={"training": training})
 
+    def reads_text(self) -> bool:
+        """Not where codes, or the vectors that they are made of, are ready."""
+        return self.index.kind == "rqvae" and self.semantic.vectors is None
+
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors and a ready index, where they are used."""
         if self.index.kind == "file":

@@ -140,7 +140,7 @@ def ablation(model: str, grid: str | None, options: RunOptions, store: Store) ->
     jobs = {cell.name: _jobs(model, options, made, cell, None, options.seeds) for cell in made.cells}
     first = jobs[made.cells[0].name][0]
     dataset = load_dataset(first.dataset, first.order)
-    if "text" in entry.needs:
+    if first.needs_text:
         require_text(dataset.text, dataset.items, where=dataset.name)
     under_way = Ablation(made, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
     seeds = [job.seed for job in jobs[made.cells[0].name]]

@@ -81,7 +81,7 @@ def execute(
     """
     dataset = load_dataset(job.dataset, job.order)
     split = split_by(dataset, job.settings.protocol)
-    if "text" in job.entry.needs:
+    if job.needs_text:
         require_text(split.train.text, split.train.items, where=dataset.name)
     outcome = job.outcome(dataset, split)
     key = RunKey(job.entry.name, dataset.name, outcome.run_id)

@@ -57,6 +57,11 @@ class Job:
     order: str = "time"
     effort: Effort = field(default_factory=Effort)
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether every item must have text."""
+        return "text" in self.entry.needs and self.settings.model.reads_text()
+
     def recommender(self) -> Recommender[Any]:
         """A new model with the job's configuration."""
         return self.entry.load()(self.settings.model)

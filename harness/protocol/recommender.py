@@ -34,6 +34,10 @@ class ModelConfig(BaseModel):
         """This configuration with everything decided that depends on the machine, as it goes into the run's key."""
         return self
 
+    def reads_text(self) -> bool:
+        """Whether this configuration of a model that needs item text does read it."""
+        return True
+
     def leaks(self) -> tuple[str, ...]:
         """Plain sentences, one for each way in which this configuration lets the model see held-out rows. Only a model
         that declares one is given them (`RunContext.validation_items`), and every table marks its runs."""

@@ -19,11 +19,14 @@ from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.generative import tuning
 from harness.generative.item_index import INDEX_FILE
+from harness.jobs.execute import execute
+from harness.jobs.job import RunOptions, plan
 from harness.jobs.settings import ConfigFile, resolve
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.registry import model_entry
+from harness.store.runs import Store
 from tests import toys
 from tests.contract import RecommenderContract
 
@@ -226,6 +229,25 @@ def test_the_index_stays_with_the_run_and_serves_as_a_ready_one(tmp_path: Path) 
     assert again.config.files(data) == (path,)
     beside = replace(data, index_file=path)
     assert fitted(changed(index={"kind": "file"}), tmp_path / "beside", beside).record()["index"]["file"] == path.name
+
+
+def test_ready_codes_need_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LETTER's files: sequences and an index beside them, no word about any item."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    rows = {f"u{user}": [f"i{(user + step) % 12}" for step in range(6)] for user in range(12)}
+    (folder / "bare.inter.json").write_text(json.dumps(rows))
+    index = {f"i{item}": [f"<a_{item // 4}>", f"<b_{item % 4 // 2}>"] for item in range(12)}  # two items a code
+    (folder / "bare.index.json").write_text(json.dumps(index))
+    options = RunOptions(str(folder), "smoke", sets=("tiger.index.kind=file", "tiger.training.max_steps=2"))
+    (job,) = plan("tiger", options)
+    record = execute(job, Store(tmp_path / "results")).record
+    assert record.codes is not None and record.codes["collision_rate"] == record.codes["affected_targets"] == 1.0
+    assert record.codes["code_level_delta"]["recall@1"] >= 0 and record.integrity.short == 12  # 12 items are no 20
+    (job,) = plan("tiger", RunOptions(str(folder), "smoke"))
+    with pytest.raises(InputError, match="no item text"):
+        execute(job, Store(tmp_path / "results"))
 
 
 def test_without_the_token_items_share_their_code(tmp_path: Path) -> None:
