@@ -11,7 +11,9 @@ from harness.data.ragged import Ragged
 from harness.evaluation.metrics import measure
 from harness.fingerprint import fingerprint
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
+from harness.protocol.requests import Targets
 from harness.protocol.split import Fold, Split
 from harness.protocol.split import split as split_by
 
@@ -86,9 +88,13 @@ def context(
     """A CPU context whose cache is `folder / "cache"`; with `fold` it offers validation."""
     validation = None
     if fold is not None:
-        validation = Validation(
-            fold.requests, lambda predictions: measure(predictions, fold.targets), fingerprint(fold.targets.items)
-        )
+
+        def judge(predictions: Predictions) -> dict[str, float]:
+            """Over the users that were ranked, as a run's own judge."""
+            asked = np.isin(fold.targets.users, predictions.users)
+            return measure(predictions, Targets(fold.targets.users[asked], fold.targets.items[asked]))
+
+        validation = Validation(fold.requests, judge, fingerprint(fold.targets.items))
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     reporter = reporter or SilentReporter()

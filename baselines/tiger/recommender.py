@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from baselines.tiger.codes import item_index
 from baselines.tiger.config import TigerConfig
-from baselines.tiger.samples import Pieces, Samples, buckets, response, spread, with_users
+from baselines.tiger.samples import Pieces, Samples, buckets, response, with_users
 from harness.errors import InputError
 from harness.generative.choosing import Choice
 from harness.generative.code_t5 import CodeT5, T5Shape
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import DecodeReport, Decoding, recommend
+from harness.generative.decoding import DecodeReport, Decoding, recommend, spread
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
 from harness.generative.trie import CodeTrie

@@ -120,8 +120,3 @@ def response(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:
     """Token ids of target codes (n, levels), with the end behind them where it is scored."""
     ids = np.column_stack([codes, np.full(len(codes), EOS)]) if end else codes
     return torch.from_numpy(ids).to(device)
-
-
-def spread(total: int, wanted: int) -> np.ndarray:
-    """At most `wanted` of `total` positions, evenly spread."""
-    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
