@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from baselines.tiger.codes import places_in_group
-from baselines.tiger.samples import FIRST, Pieces, Samples, buckets, spread, with_users
+from baselines.tiger.samples import FIRST, Pieces, Samples, buckets, with_users
 from harness.data.ragged import Ragged
 from harness.generative.code_t5 import EOS
 from harness.generative.codes import CodeTable
@@ -80,7 +80,3 @@ def test_items_of_equal_codes_are_numbered_by_their_raw_ids_alone() -> None:
     assert sorted(places[[0, 2, 3]]) == [0, 1, 2] and sorted(places[[1, 4]]) == [0, 1]
     turned = places_in_group(digits[::-1], names[::-1])
     np.testing.assert_array_equal(turned[::-1], places)
-
-
-def test_some_of_many_users() -> None:
-    assert spread(5, 9).tolist() == [0, 1, 2, 3, 4] and spread(100, 3).tolist() == [0, 49, 99]
