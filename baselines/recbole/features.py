@@ -58,6 +58,7 @@ def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> Ragged:
 
 
 def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ...]]:
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(token_pattern=WORD, stop_words="english", min_df=SHARED, max_df=COMMON)
@@ -65,7 +66,7 @@ def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ..
         vectorizer.fit([titles[item] for item in np.flatnonzero(shown).tolist()])
     except ValueError:  # not one word that several titles share
         return [()] * len(titles)
-    weights = vectorizer.transform(titles).tocsr()
+    weights = csr_matrix(vectorizer.transform(titles))
     names = vectorizer.get_feature_names_out()
     chosen = []
     for begin, end in zip(weights.indptr[:-1], weights.indptr[1:], strict=True):

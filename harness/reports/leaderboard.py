@@ -220,8 +220,9 @@ def _codes(records: Sequence[Record]) -> dict[str, float]:
     for name, (key, *path) in CODES.items():
         values = [(record.codes or {}).get(key) for record in records]
         numbers = [value.get(path[0]) if path and isinstance(value, dict) else value for value in values]
-        if all(isinstance(number, float) for number in numbers):
-            found[name] = statistics.fmean(numbers)
+        told = [number for number in numbers if isinstance(number, float)]
+        if len(told) == len(numbers):
+            found[name] = statistics.fmean(told)
     return found
 
 

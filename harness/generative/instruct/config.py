@@ -119,16 +119,6 @@ class DecodeConfig(Section):
         dumped = handler(self)
         return dumped if self.exact_users else {name: kept for name, kept in dumped.items() if name != "exact_users"}
 
-    exact_users: int = Field(
-        default=0, ge=0, description="users whose every item is scored too: the record then says what beams lost"
-    )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `exact_users` where it is 0: runs from before it was there keep their key."""
-        dumped = handler(self)
-        return dumped if self.exact_users else {name: kept for name, kept in dumped.items() if name != "exact_users"}
-
     @field_validator("beams", mode="before")
     @classmethod
     def _number_or_all(cls, value: object) -> object:
