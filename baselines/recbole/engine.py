@@ -117,6 +117,7 @@ class Engine:
         known = (users >= 0) & (users < self.n_users)
         batch = Interaction({
             atomic.USER: torch.from_numpy(np.where(known, self.users[np.where(known, users, 0)], 0)),
+            atomic.ITEM: torch.ones_like(lengths),  # some models compute a loss on the way: of any item, no answer
             self.rows: rows,
             self.lengths: lengths,
         })  # fmt: skip

@@ -123,6 +123,8 @@ def test_records_refuse_what_is_not_theirs() -> None:
         "started": "2026-01-01T12:00:00Z",
         "finished": "2026-01-01T12:00:00Z",
         "comprehension": None,
+        "codes": None,
+        "effort": None,
         "leaks": [],
         "audit": {},
         "protocol": {**whole["protocol"], "cut": None},

@@ -52,7 +52,7 @@ def asked_items(items: Sequence[str], of: np.ndarray, most: int) -> np.ndarray:
     """At most `most` ids of those where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
 
     >>> asked_items(["a", "b", "c", "d"], np.array([True, True, False, True]), 2).tolist()
-    [0, 1]
+    [1, 3]
     """
     hashed = [hashlib.sha256(f"comprehension/{item}".encode()).digest() for item in items]
     chosen = sorted(np.flatnonzero(of).tolist(), key=hashed.__getitem__)[:most]

@@ -1,0 +1,1 @@
+"""What `harness tune tiger` searches."""
