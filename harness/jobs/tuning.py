@@ -38,7 +38,7 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
     base = plan(model, options)[0]
     options = replace(options, seeds=(base.seed,))
     dataset = load_dataset(base.dataset, base.order)
-    if "text" in entry.needs:
+    if base.needs_text:
         require_text(dataset.text, dataset.items, where=dataset.name)
     space = replace(
         space, parameters=tuple(p for p in space.parameters if not p.where_set or value_of(base, p.key) is not None)
