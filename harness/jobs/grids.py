@@ -26,6 +26,7 @@ from typing import Any
 
 from harness.errors import InputError, unknown_name
 from harness.jobs import yaml_values
+from harness.jobs.headings import check_headings
 from harness.registry import ModelEntry
 
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
@@ -119,14 +120,7 @@ def named_grids(entry: ModelEntry) -> dict[str, str]:
 
 
 def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
-    for key, value in content.items():
-        if key not in KEYS:
-            raise unknown_name("key", key, KEYS, where=where)
-        if not isinstance(value, KEYS[key]):
-            expected = "text" if KEYS[key] is str else "a table of names and values"
-            raise InputError(f"{key} is {value!r}, expected {expected}", where=where)
-    if content.get("model", entry.name) != entry.name:
-        raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=where)
+    check_headings(content, KEYS, "names and values", entry, where)
     cells = [Cell(content.get("base", "base"))]
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown_name
+from harness.jobs.headings import check_headings
 from harness.registry import ModelEntry
 
 KEYS: dict[str, type] = {"about": str, "model": str, "space": dict}
@@ -122,14 +123,7 @@ def _toml(text: str, where: str) -> dict[str, Any]:
 
 
 def _space(where: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
-    for key, value in content.items():
-        if key not in KEYS:
-            raise unknown_name("key", key, KEYS, where=where)
-        if not isinstance(value, KEYS[key]):
-            expected = "text" if KEYS[key] is str else "a table of settings"
-            raise InputError(f"{key} is {value!r}, expected {expected}", where=where)
-    if content.get("model", entry.name) != entry.name:
-        raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=where)
+    check_headings(content, KEYS, "settings", entry, where)
     found = tuple(_parameters(content.get("space", {}), where))
     if not found:
         raise InputError("names no setting", where=where, mend="give it [space] and SECTION.KEY = { … }")
