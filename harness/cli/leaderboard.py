@@ -45,7 +45,7 @@ def leaderboard(
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.reports import render
     from harness.reports.leaderboard import select
-    from harness.reports.published import read_published, with_published
+    from harness.reports.published import published_boards
     from harness.store.atomic import write_text
     from harness.store.runs import Store
 
@@ -55,13 +55,13 @@ def leaderboard(
         return
     sets = render.check_columns(columns)
     wanted = _known(protocol)
-    found = [board for board in select(Store(results), dataset, metric) if wanted in (None, board.protocol.name)]
-    if not found:
+    store = Store(results)
+    every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
+    found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
+    if all(board.alone for board in found):
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
-    if published:
-        if not read_published(results):
-            note(f"no published rows in {results / 'published'}")
-        found = with_published(found, results)
+    if published and not any(row.quoted for board in found for row in board.rows):
+        note("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
         write_text(output, render.render(found, form, metric, sets))
         note(f"written to {output}")

@@ -7,7 +7,7 @@ and what tells the boards apart is said in words. Numbers are left as they are; 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -42,7 +42,8 @@ COST = {
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it."""
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it. `quoted` says where a
+    published row is printed and what is known of its protocol; empty for rows measured here."""
 
     model: str
     family: str
@@ -57,6 +58,7 @@ class Row:
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
     effort: Spent = UNKNOWN
+    quoted: Mapping[str, str] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -77,6 +79,11 @@ class Board:
     protocol: ProtocolMark
     rows: tuple[Row, ...]
     apart: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether all of its rows are published ones, so that it has no data and no rules of its own."""
+        return all(row.quoted for row in self.rows)
 
     @property
     def efforts(self) -> dict[str, Spent]:
@@ -110,16 +117,18 @@ def leaderboard(
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
     model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
     code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
-    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. Raises
-    `InputError` for an unknown metric or data set.
+    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. `published`
+    adds the papers' rows, without a rank, with `published.hand`, `published.source` and what is known of their
+    protocol. Raises `InputError` for an unknown metric or data set.
     """
     import pandas as pd
 
-    found = select(Store(Path(results)), dataset, metric)
     if published:
-        from harness.reports.published import with_published
+        from harness.reports.published import published_boards
 
-        found = with_published(found, Path(results))
+        found = published_boards(Store(Path(results)), dataset, metric)
+    else:
+        found = select(Store(Path(results)), dataset, metric)
     rows = [{**place(board), **cells(row)} for board in found for row in board.rows]
     return pd.DataFrame(rows, columns=None if rows else list({**_NO_PLACE, **cells(_NO_ROW)}))
 
@@ -157,6 +166,7 @@ def cells(row: Row) -> dict[str, Any]:
         "note": row.note,
         "leaks": "; ".join(row.leaks),
         **understood,
+        **{f"published.{name}": text for name, text in row.quoted.items()},
     }
 
 
