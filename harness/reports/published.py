@@ -42,7 +42,8 @@ PROTOCOL = (
 ABOUT = ("dataset", "release", "method", "hand", "source", "run", "note")
 SAME = (*ABOUT, *PROTOCOL)  # what the lines of one row share
 COLUMNS = (*SAME, "metric", "value")
-MENDS = {"release": "write 'not stated' where the source does not say"}
+UNSTATED = "not stated"  # as a release
+MENDS = {"release": f"write {UNSTATED!r} where the source does not say"}
 HANDS = {"first": "first-hand", "second": "second-hand"}
 RULES = "leave-one-out/"  # the protocols beside which published rows stand
 PLACE = ("share", "eager-harness", "published")  # where an installed package keeps the project's tables
@@ -66,11 +67,13 @@ class Quoted:
     @property
     def told(self) -> str:
         """Where it comes from, in words."""
-        return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run, self.release, self.note]))
+        release = "release not stated" if self.release == UNSTATED else self.release
+        return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run, release]))
 
     def row(self) -> Row:
         """As a row of a board, without a rank."""
         about = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
+        about |= {"note": self.note}
         numbers = {name: [value] for name, value in self.metrics.items()}
         return Row(self.method, FAMILY, (), numbers, {}, {}, note=self.told, quoted=about)
 
@@ -102,17 +105,20 @@ def read_published(results: Path) -> list[Quoted]:
 
 
 def shipped() -> list[Path]:
-    """The project's own tables: beside the code in a checkout, else where the installed package put them."""
-    beside = Path(__file__).parents[2] / "results" / FAMILY
-    if beside.is_dir():
-        return sorted(beside.glob("*.csv"))
+    """The project's own tables: of a checkout, else where an installed package put them; empty where it has none."""
+    base = Path(__file__).parents[2]
+    for folder in (base / "results" / FAMILY, base.joinpath(*PLACE), *_installed()):  # the second: `pip --target`
+        if folder.is_dir():
+            return sorted(folder.glob("*.csv"))
+    return []
+
+
+def _installed() -> list[Path]:
     try:
         listed = files("eager-harness") or []
     except PackageNotFoundError:
         return []
-    return sorted(
-        Path(str(file.locate())) for file in listed if file.parts[-4:-1] == PLACE and file.name.endswith(".csv")
-    )
+    return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
 
 
 def _joined(found: Sequence[Board], quoted: Sequence[Quoted]) -> list[Board]:
