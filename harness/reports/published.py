@@ -164,9 +164,8 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             for line in reader:
                 where = f"{path} line {reader.line_num}"
                 if None in line or None in line.values():
-                    raise InputError(
-                        f"it has not {len(reader.fieldnames or ())} cells", where=where, mend="quote commas"
-                    )
+                    what = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
+                    raise InputError(what, where=where, mend="put a text with commas between double quotes")
                 cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
                 for name in NEEDED:
                     if not cells[name]:

@@ -14,7 +14,6 @@ import harness
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, boards, select, standing
-from harness.reports.published import with_published
 from harness.reports.render import metric_text, render, row_texts, table
 from harness.store.runs import Store
 from tests.store.made import put
@@ -124,23 +123,6 @@ def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) ->
     with console.capture() as captured:
         console.print(table(boards(store.query()), "ndcg@10", width))
     assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
-
-
-def test_published_rows_are_marked_and_not_ranked(store: Store) -> None:
-    folder = store.root / "published"
-    folder.mkdir()
-    (folder / "x.csv").write_text("dataset,model,source,ndcg@10,extra\ntoy,TIGER,Table 2,0.99,1\nother,X,Y,0.1,2\n")
-    (board,) = with_published(boards(store.query()), store.root)
-    quoted = board.rows[-1]
-    assert (quoted.rank, quoted.model, quoted.family) == (None, "TIGER", "published")
-    assert quoted.note == "published: Table 2" and quoted.mean("ndcg@10") == 0.99 and quoted.mean("mrr@10") is None
-    assert [row.model for row in board.rows] == ["a", "b", "a", "TIGER"]
-    assert "TIGER" in render([board], "table", "ndcg@10")
-    frame = harness.leaderboard(results=store.root, published=True)
-    assert frame["model"].tolist()[-1] == "TIGER"
-    (folder / "x.csv").write_text("dataset,model,source,ndcg@10\ntoy,TIGER,Table 2,much\n")
-    with pytest.raises(InputError, match=r"x\.csv line 2: 'much' is not a number"):
-        with_published(boards(store.query()), store.root)
 
 
 def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
