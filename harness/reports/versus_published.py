@@ -36,9 +36,8 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
     for gap in gaps:
         cells = []
         for metric in metrics:
-            ours, theirs = gap.numbers.get(metric, (None, None))
-            missing = ours is None or theirs is None
-            cells += [metric_text(theirs), "" if missing else signed(ours - theirs)]
+            both = gap.numbers.get(metric)
+            cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
         lines.append(Line((f"{gap.quoted.method} {QUOTED}", *cells, hand_text(gap.quoted)), apart=True))
     first = side.first
     title = (
