@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,7 @@ def leaderboard(
     from harness.store.atomic import write_text
     from harness.store.runs import Store
 
+    gc.disable()  # this process reads, prints and ends: of thousands of records nothing is to be thrown away
     render.check_format(form)
     if protocols:
         _protocols(Store(results), dataset, metric, form, output)

@@ -6,6 +6,7 @@ and what tells the boards apart is said in words. Numbers are left as they are; 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +69,10 @@ class Row:
     def std(self, metric: str) -> float | None:
         """Sample standard deviation over seeds; None for fewer than two."""
         values = self.metrics.get(metric) or []
-        return statistics.stdev(values) if len(values) > 1 else None
+        if len(values) < 2:
+            return None
+        mean = math.fsum(values) / len(values)  # `statistics.stdev` computes in fractions, at thirty times the time
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 @dataclass(frozen=True)
