@@ -41,10 +41,19 @@ def leaderboard(
     protocols: Annotated[
         bool, typer.Option("--protocols", help="The rank of each model under every protocol, and how it changes.")
     ] = False,
+    test: Annotated[
+        bool | None,
+        typer.Option(
+            "--test/--no-test",
+            help="Test the best against the second, paired by user: a dagger where it leads significantly.",
+            show_default="with -d",
+        ),
+    ] = None,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.reports import render
     from harness.reports.leaderboard import select
+    from harness.reports.leads import with_leads
     from harness.reports.published import read_published, with_published
     from harness.store.atomic import write_text
     from harness.store.runs import Store
@@ -56,6 +65,9 @@ def leaderboard(
     sets = render.check_columns(columns)
     wanted = _known(protocol)
     found = [board for board in select(Store(results), dataset, metric) if wanted in (None, board.protocol.name)]
+    if test or (test is None and dataset is not None):
+        where = dataset if dataset is not None and Path(dataset).is_dir() else None
+        found = [with_leads(board, render.shown_metrics(metric), where) for board in found]
     if not found:
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
     if published:

@@ -24,6 +24,8 @@ from harness.store.runs import Store, StoredRun
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.reports.comparison import Pair
+
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
 CODES = {
     "collision_rate": ("collision_rate",),
@@ -50,13 +52,17 @@ class Row:
     metrics: dict[str, list[float]]
     integrity: dict[str, int]
     cost: dict[str, float]
-    run_ids: tuple[str, ...] = ()
+    runs: tuple[StoredRun, ...] = field(default=(), repr=False)
     rank: int | None = None
     note: str = ""
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
     effort: Spent = UNKNOWN
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(run.record.run_id for run in self.runs)
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -71,12 +77,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any."""
+    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
+    holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
+    asked for (`harness.reports.leads`)."""
 
     dataset: DatasetMark
     protocol: ProtocolMark
     rows: tuple[Row, ...]
     apart: str = ""
+    leads: tuple[Pair, ...] = ()
+    untested: str = ""
 
     @property
     def efforts(self) -> dict[str, Spent]:
@@ -191,7 +201,8 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
 
 
 def _row(runs: list[StoredRun], note: str) -> Row:
-    records = sorted((run.record for run in runs), key=lambda record: record.seed or 0)
+    runs = sorted(runs, key=lambda run: run.record.seed or 0)
+    records = [run.record for run in runs]
     cost = {}
     for name, key in COST.items():
         values = [value for record in records if (value := getattr(record.cost, key)) is not None]
@@ -205,7 +216,7 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         metrics={metric: [record.metrics.test[metric] for record in records] for metric in METRICS},
         integrity={name: max(getattr(record.integrity, name) for record in records) for name in INTEGRITY},
         cost=cost,
-        run_ids=tuple(record.run_id for record in records),
+        runs=tuple(runs),
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
