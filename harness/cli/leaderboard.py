@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,8 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension: any, with commas.", show_default="the first three"
+            help="quality, integrity, cost, effort, comprehension, command: any, with commas.",
+            show_default="the first three",
         ),
     ] = None,
     output: Annotated[
@@ -51,6 +53,7 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
+    from harness.jobs.commands import command
     from harness.reports import render
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
@@ -68,6 +71,10 @@ def leaderboard(
     if test or (test is None and dataset is not None):
         where = dataset if dataset is not None and Path(dataset).is_dir() else None
         found = [with_leads(board, render.shown_metrics(metric), where) for board in found]
+    if "command" in sets:
+        found = [
+            replace(board, rows=tuple(replace(row, command=command(row.runs)) for row in board.rows)) for board in found
+        ]
     if not found:
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
     if published:

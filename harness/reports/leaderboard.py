@@ -44,7 +44,8 @@ COST = {
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it."""
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `command` what makes its
+    runs again, where that was asked for."""
 
     model: str
     family: str
@@ -59,6 +60,7 @@ class Row:
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
     effort: Spent = UNKNOWN
+    command: str = ""
 
     @property
     def run_ids(self) -> tuple[str, ...]:

@@ -44,9 +44,9 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
-LEFT = {"model", "family", "note"}
+LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 LEAK = "‡"
@@ -112,6 +112,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
     chosen = chosen if "quality" in chosen else ("by", *chosen)
@@ -148,7 +149,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         Column(
             name,
             left=name in LEFT,
-            wraps=name == "note",
+            wraps=name in ("note", "command"),
             main=name == metric,
             drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
         )
@@ -233,6 +234,7 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "untested": board.untested,
             "rows": [
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                | ({"command": row.command} if row.command else {})
                 for row in board.rows
             ],
         }
