@@ -39,7 +39,7 @@ def _usual(values: Sequence[str | None]) -> str | None:
 
 
 def _note(telling: dict[str, str]) -> str:
-    shown = [f"{key.rpartition('.')[2]}={value}" for key, value in list(telling.items())[:SHOWN]]
+    shown = [f"{key.partition('.')[2] or key}={value}" for key, value in list(telling.items())[:SHOWN]]
     return ", ".join([*shown, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else shown)
 
 
