@@ -114,7 +114,7 @@ def compare(sides: Sequence[Chosen], metrics: Sequence[str], where: str | None =
     base = measured([run for side in sides for run in side.runs], where)
     values = [base.values(side.runs) for side in sides]
     both = list(combinations(range(len(sides)), 2))
-    pairs = tested(sides, values, both, metrics)
+    pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics])
     parts = [
         part
         for one, two in both
@@ -127,21 +127,21 @@ def against(sides: Sequence[Chosen], metrics: Sequence[str], base: Measured) -> 
     """Every other side against the first one."""
     check_comparable(sides)
     values = [base.values(side.runs) for side in sides]
-    pairs = tested(sides, values, [(number, 0) for number in range(1, len(sides))], metrics)
+    tests = [(number, 0, metric) for number in range(1, len(sides)) for metric in metrics]
+    pairs = tested(sides, values, tests)
     return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs))
 
 
 def tested(
-    sides: Sequence[Chosen], values: Sequence[Values], both: Sequence[tuple[int, int]], metrics: Sequence[str]
+    sides: Sequence[Chosen], values: Sequence[Values] | Mapping[int, Values], tests: Sequence[tuple[int, int, str]]
 ) -> list[Pair]:
-    """One `Pair` for each two positions and metric, corrected together."""
+    """One `Pair` for each test (the positions of two sides, and a metric), corrected together."""
     pairs = []
-    for one, two in both:
-        for metric in metrics:
-            a, b = values[one][metric], values[two][metric]
-            found = differ(a, b, generator(SEED, "compare", metric))
-            over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
-            pairs.append(Pair(sides[one].label, sides[two].label, metric, found, 1.0, over_seeds))
+    for one, two, metric in tests:
+        a, b = values[one][metric], values[two][metric]
+        found = differ(a, b, generator(SEED, "compare", metric))
+        over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
+        pairs.append(Pair(sides[one].label, sides[two].label, metric, found, 1.0, over_seeds))
     corrected = holm([pair.found.p for pair in pairs])
     return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
 

@@ -1,7 +1,11 @@
-"""What tells rows of one model apart: the settings in which their stored configurations differ."""
+"""What tells rows of one model apart: the settings in which their stored configurations differ.
+
+A setting that more than half of the rows share goes without saying in their notes.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.store.runs import StoredRun
@@ -11,7 +15,8 @@ SHOWN = 3  # settings that a note names before it only counts
 
 
 def notes(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
-    """One note a group (runs that differ by seed only); empty where its model has no other group."""
+    """One note a group (runs that differ by seed only); empty where its model has no other group, and where all of its
+    settings are those of most rows."""
     models: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         models.setdefault(group[0].record.model, []).append(number)
@@ -21,14 +26,20 @@ def notes(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
             continue
         settings = _settings([groups[number][0] for number in rivals])
         keys = dict.fromkeys(key for one in settings for key in one)
-        telling = {key for key in keys if len({one.get(key) for one in settings}) > 1}
+        usual = {key: _usual([one.get(key) for one in settings]) for key in keys}
         for number, mine in zip(rivals, settings, strict=True):
-            said[number] = _note({key: value for key, value in mine.items() if key in telling})
+            said[number] = _note({key: value for key, value in mine.items() if value != usual[key]})
     return said
 
 
+def _usual(values: Sequence[str | None]) -> str | None:
+    """The value of more than half of the rows, if there is one."""
+    value, count = Counter(values).most_common(1)[0]
+    return value if 2 * count > len(values) else None
+
+
 def _note(telling: dict[str, str]) -> str:
-    shown = [f"{key.rpartition('.')[2]}={value}" for key, value in list(telling.items())[:SHOWN]]
+    shown = [f"{key.partition('.')[2] or key}={value}" for key, value in list(telling.items())[:SHOWN]]
     return ", ".join([*shown, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else shown)
 
 

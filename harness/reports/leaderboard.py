@@ -25,6 +25,8 @@ from harness.store.runs import Store, StoredRun
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.reports.comparison import Pair
+
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
 CODES = {
     "collision_rate": ("collision_rate",),
@@ -43,8 +45,9 @@ COST = {
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it. `quoted` says where a
-    published row is printed and what is known of its protocol; empty for rows measured here."""
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `command` what makes its
+    runs again, where that was asked for. `quoted` says where a published row is printed and what is known of its
+    protocol; empty for rows measured here."""
 
     model: str
     family: str
@@ -52,14 +55,19 @@ class Row:
     metrics: dict[str, list[float]]
     integrity: dict[str, int]
     cost: dict[str, float]
-    run_ids: tuple[str, ...] = ()
+    runs: tuple[StoredRun, ...] = field(default=(), repr=False)
     rank: int | None = None
     note: str = ""
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
     effort: Spent = UNKNOWN
+    command: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(run.record.run_id for run in self.runs)
 
     def mean(self, metric: str) -> float | None:
         """Over seeds; None where the row does not say."""
@@ -77,12 +85,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any."""
+    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
+    holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
+    asked for (`harness.reports.leads`)."""
 
     dataset: DatasetMark
     protocol: ProtocolMark
     rows: tuple[Row, ...]
     apart: str = ""
+    leads: tuple[Pair, ...] = ()
+    untested: str = ""
 
     @property
     def alone(self) -> bool:
@@ -205,7 +217,8 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
 
 
 def _row(runs: list[StoredRun], note: str) -> Row:
-    records = sorted((run.record for run in runs), key=lambda record: record.seed or 0)
+    runs = sorted(runs, key=lambda run: run.record.seed or 0)
+    records = [run.record for run in runs]
     cost = {}
     for name, key in COST.items():
         values = [value for record in records if (value := getattr(record.cost, key)) is not None]
@@ -219,7 +232,7 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         metrics={metric: [record.metrics.test[metric] for record in records] for metric in METRICS},
         integrity={name: max(getattr(record.integrity, name) for record in records) for name in INTEGRITY},
         cost=cost,
-        run_ids=tuple(record.run_id for record in records),
+        runs=tuple(runs),
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
         comprehension=comprehension.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),

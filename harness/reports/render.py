@@ -15,8 +15,22 @@ from harness.reports import comprehension
 from harness.reports.effort import LESS, behind, unequal
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.leads import DAGGER, lead_notes
 from harness.reports.page import html
-from harness.reports.sheet import MANY, WIDE, Column, Line, Mark, Sheet, drawn, markdown, plain, ranking, table_text
+from harness.reports.sheet import (
+    DIGITS,
+    MANY,
+    WIDE,
+    Column,
+    Line,
+    Mark,
+    Sheet,
+    drawn,
+    markdown,
+    plain,
+    ranking,
+    table_text,
+)
 from harness.store.records import Record
 
 if TYPE_CHECKING:
@@ -30,12 +44,11 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
-LEFT = {"model", "family", "note"}
+LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
-DIGITS = 4
 LEAK = "‡"
 QUOTED = "§"
 QUOTED_NOTE = (
@@ -64,6 +77,11 @@ def check_columns(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def shown_metrics(metric: str) -> tuple[str, ...]:
+    """The metrics of a board that is ordered by `metric`."""
+    return SHOWN if metric in SHOWN else (*SHOWN, metric)
+
+
 def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = ()) -> str:
     """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
     check_format(form)
@@ -82,9 +100,8 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
 def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
     column of integrity, and cost. `less`: other models had more trials."""
-    shown = SHOWN if metric in SHOWN else (*SHOWN, metric)
     sets: dict[str, dict[str, str]] = {
-        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown},
+        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
         "broken": {"short": _integrity(row)},
         "integrity": {
             **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
@@ -100,6 +117,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
     chosen = chosen if "quality" in chosen else ("by", *chosen)
@@ -126,6 +144,10 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     for name in set(names) & set(METRICS):
         values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
         marks[name] = ranking(values)
+    for pair in board.leads:
+        if pair.significant and pair.metric in marks:
+            best = texts[marks[pair.metric].index("best")]
+            best[pair.metric] += DAGGER
     lines = [
         Line(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
         for number, (row, text) in enumerate(zip(board.rows, texts, strict=True))
@@ -134,14 +156,15 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         Column(
             name,
             left=name in LEFT,
-            wraps=name == "note",
+            wraps=name in ("note", "command"),
             main=name == metric,
             drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
         )
         for name in names
     ]
-    quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
-    below = (*filter(None, [board.apart]), *leak_notes(board.rows), *filter(None, [unequal(board.efforts)]), *quoted)
+    quoted = QUOTED_NOTE if any(row.quoted for row in board.rows) else ""
+    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), quoted)
+    below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
 
@@ -217,8 +240,11 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "metric": metric,
             "apart": board.apart,
             "effort": unequal(board.efforts),
+            "leads": [pair.document() for pair in board.leads],
+            "untested": board.untested,
             "rows": [
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                | ({"command": row.command} if row.command else {})
                 for row in board.rows
             ],
         }

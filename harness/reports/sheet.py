@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Mark = Literal["", "best", "second"]
+DIGITS = 4  # of a metric as it is shown
 NOTE_WIDTH = 20  # a longer note is wrapped
 WIDE = 240  # columns of text of a table in a file
 MANY = 200  # rows from which on a table is not drawn but laid out as plain text: drawing takes a millisecond a row

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from harness.evaluation.paired import ALPHA, LEVEL
 from harness.reports.comparison import Comparison, Pair, Part
-from harness.reports.render import DIGITS, LEAK, metric_text
-from harness.reports.sheet import Column, Line, Sheet
+from harness.reports.render import LEAK, metric_text
+from harness.reports.sheet import DIGITS, Column, Line, Sheet
 
 STAR = "*"
 

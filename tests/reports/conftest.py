@@ -1,0 +1,66 @@
+"""Stored runs with ranked lists, for tests that pair users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import split
+from harness.store.keys import RunKey
+from harness.store.predictions import write_predictions
+from harness.store.records import Record
+from harness.store.runs import Store
+from tests import toys
+from tests.folders import csv_folder
+from tests.store.made import document
+
+Make = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def made(tmp_path: Path, store: Store) -> Make:
+    """`made(model, seed, shift)` stores lists on the toy whose target stands at a random place, `shift` lower."""
+    folder = csv_folder(tmp_path / "toy", toys.noise(users=120))
+    from harness.data.load import load_dataset
+
+    data = load_dataset(str(folder))
+    cut = split(data, Protocol())
+
+    def make(model: str, seed: int, shift: int = 0, **fields: object) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        users, targets = cut.test.requests.users, cut.test.targets.items
+        items = np.array([random.permutation(np.delete(np.arange(len(data.items)), target))[:20] for target in targets])
+        places = random.integers(0, 30, len(users)) + shift
+        for row, place in enumerate(places):
+            if place < 20:
+                items[row, place] = targets[row]
+        lists = Predictions(users, items, np.broadcast_to(-np.arange(20.0), items.shape))
+        scores = per_user(lists, cut.test.targets)
+        metrics = {name: float(values.mean()) for name, values in scores.items()}
+        marks = {
+            "dataset": {"name": data.name, "fingerprint": data.fingerprint, "users": 120},
+            "protocol": {"fingerprint": cut.fingerprint},
+        }
+        run_id = f"seed{seed}-{model}"
+        record = Record.model_validate(
+            document(model=model, seed=seed, run_id=run_id, metrics={"test": metrics}, **marks | fields)
+        )
+        with store.claim(RunKey(model, data.name, run_id)) as claim:
+            write_predictions(claim.folder.predictions, lists, data.users, data.items)
+            claim.folder.config.write_text(yaml.safe_dump({"dataset": str(folder), model: {}}))
+            claim.finish(record)
+        return scores["ndcg@10"]
+
+    return make
