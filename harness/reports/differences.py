@@ -24,10 +24,10 @@ def notes(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     for rivals in models.values():
         if len(rivals) == 1:
             continue
-        settings = _settings([groups[number][0] for number in rivals])
-        keys = dict.fromkeys(key for one in settings for key in one)
-        usual = {key: _usual([one.get(key) for one in settings]) for key in keys}
-        for number, mine in zip(rivals, settings, strict=True):
+        found = settings([groups[number][0] for number in rivals])
+        keys = dict.fromkeys(key for one in found for key in one)
+        usual = {key: _usual([one.get(key) for one in found]) for key in keys}
+        for number, mine in zip(rivals, found, strict=True):
             said[number] = _note({key: value for key, value in mine.items() if value != usual[key]})
     return said
 
@@ -43,7 +43,7 @@ def _note(telling: dict[str, str]) -> str:
     return ", ".join([*shown, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else shown)
 
 
-def _settings(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
+def settings(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
     """The flattened configuration of each run, as text; what cannot be read is left out."""
     pattern: _Pattern | None = None
     found = []
