@@ -51,6 +51,8 @@ class Curves:
             self.began = datetime.fromisoformat(str(event["time"])).timestamp()
         stage = event.get("stage")
         numbers = {name: value for name, value in event.items() if name not in NO_VALUES and _is_number(value)}
+        if "session_seconds" not in event:  # then these are the session's clock, and no measurement
+            numbers.pop("seconds", None)
         if stage is None or not numbers:
             return None
         if event.get("event") is not None:  # of the end of a stage its time alone: its losses have been said
