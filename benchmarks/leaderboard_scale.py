@@ -1,5 +1,6 @@
 """`harness leaderboard` over many stored runs, timed as a process: writes records of true size into a folder that is
-thrown away, then prints what each format takes, best and median of a few.
+thrown away, then prints what each format takes: wall seconds (best and median of a few), and processor seconds, which
+other work on the machine does not change much.
 
     python -m benchmarks.leaderboard_scale [--runs 10000] [--seeds 3] [--rounds 3] [--like RESULT.json]
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -41,7 +43,9 @@ def main() -> None:
         print(f"{asked.runs} runs, {asked.seeds} seeds a configuration, {size / asked.runs / 1024:.1f} KiB a record")
         for form in FORMATS:
             seconds = [timed(Path(folder), form) for _ in range(asked.rounds)]
-            print(f"{form:6} best {min(seconds):.2f} s, median {statistics.median(seconds):.2f} s")
+            wall, busy = zip(*seconds, strict=True)
+            told = f"best {min(wall):.2f} s, median {statistics.median(wall):.2f} s"
+            print(f"{form:6} {told}; processor best {min(busy):.2f} s, median {statistics.median(busy):.2f} s")
 
 
 def pattern(like: Path | None) -> tuple[dict[str, Any], str]:
@@ -86,12 +90,13 @@ def write_store(root: Path, runs: int, seeds: int, given: tuple[Mapping[str, Any
     return size
 
 
-def timed(root: Path, form: str) -> float:
-    """Wall seconds of the command, from start to end of the process."""
+def timed(root: Path, form: str) -> tuple[float, float]:
+    """Wall and processor seconds of the command, from start to end of the process."""
     command = [sys.executable, "-m", "harness", "leaderboard", "--results", str(root), "--format", form]
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return time.perf_counter() - begun
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
