@@ -50,6 +50,11 @@ LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 LEAK = "‡"
+QUOTED = "§"
+QUOTED_NOTE = (
+    f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
+    "second-hand: seen in another work's table alone"
+)
 
 
 def check_format(name: str) -> str:
@@ -119,7 +124,9 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *([LEAK] if row.leaks else []), *([LESS] if less else [])]),
+        "model": " ".join(
+            [row.model, *([LEAK] if row.leaks else []), *([LESS] if less else []), *([QUOTED] if row.quoted else [])]
+        ),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -155,7 +162,8 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         )
         for name in names
     ]
-    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts))
+    quoted = QUOTED_NOTE if any(row.quoted for row in board.rows) else ""
+    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), quoted)
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
@@ -179,6 +187,8 @@ def place_text(board: Board, row: Row, metric: str) -> str:
 def title(board: Board, metric: str) -> str:
     """What a board is of."""
     data, rules = board.dataset, board.protocol
+    if board.alone:
+        return f"{data.name} · published rows alone, no such run is stored here · by {metric}"
     taken = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
@@ -225,8 +235,8 @@ def _csv(boards: Sequence[Board]) -> str:
 def _json(boards: Sequence[Board], metric: str) -> str:
     document = [
         {
-            "dataset": board.dataset.model_dump(),
-            "protocol": board.protocol.model_dump(),
+            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
+            "protocol": None if board.alone else board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
             "effort": unequal(board.efforts),

@@ -58,3 +58,20 @@ def test_the_column_of_commands(harness: Harness, toy: str) -> None:
     assert "| harness run markov -d toy --profile cpu --seed 1 |" in done.out
     (board,) = json.loads(harness("leaderboard", "--columns", "command", "--format", "json").out)
     assert board["rows"][0]["command"] == "harness run markov -d toy --profile cpu --seed 1"
+
+
+def test_published_rows_beside_tests_and_commands(harness: Harness, toy: str) -> None:
+    for model in ("markov", "mostpop"):
+        harness("run", model, "-d", toy)
+    folder = Path("results/published")
+    folder.mkdir()
+    (folder / "toy.csv").write_text(
+        "dataset,release,method,metric,value,hand,source\ntoy,not stated,Best,ndcg@10,0.99,second,Table 9\n"
+    )
+    options = ("--published", "--columns", "quality,command", "--format", "json")
+    board, *others = json.loads(harness("leaderboard", "-d", toy, *options).out)
+    assert [row["model"] for row in board["rows"]] == ["markov", "mostpop", "Best"] and not others
+    assert [bool(row.get("command")) for row in board["rows"]] == [True, True, False]
+    table = harness("leaderboard", "-d", "toy", "--published", "--format", "markdown").out
+    (best,) = (line for line in table.splitlines() if "Best" in line)
+    assert DAGGER in table and DAGGER not in best and "**" not in best and "second-hand: Table 9" in best
