@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 FIRST, SECOND = 16, 15  # tokens that are shown: of the first level, and below each of them
-EXAMPLES, TITLE, WIDE = 3, 60, 32  # titles of a token, letters of each, and of a line of one
+EXAMPLES, TITLE, WIDE = 3, 52, 32  # titles of a token, letters of each, and of a line of one
 HEIGHT = 680
 ROOT = "first tokens"
 
