@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.reports.leaderboard import Board, Row
 from harness.reports.render import LEAK, metric_text
-from harness.reports.report.figure import LOG, Figure, Style, View, plot, shown
+from harness.reports.report.figure import Figure, Style, View, log_axis, plot, shown
 from harness.reports.sheet import Column, Line, Sheet
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def _plot(
                 hovertemplate=f"{hover}<extra></extra>",
             )
         )
-    low, high = (math.log10(end) for end in ends)
-    x_axis = {**LOG, "dtick": 1 if high - low > 3 else "D2", "title": {"text": price.axis}, "range": [low, high]}
+    x_axis = log_axis(*ends, price.axis) | {"range": [math.log10(end) for end in ends]}
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
 
 

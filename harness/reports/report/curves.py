@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.protocol.protocol import MAIN_METRIC
 from harness.reports.leaderboard import Row
-from harness.reports.report.figure import LOG, Figure, Style, View, plot, shown, thinned
+from harness.reports.report.figure import Figure, Style, View, log_axis, plot, shown, thinned
 from harness.reports.sheet import Column, Line, Sheet
 from harness.store.events import read_events
 from harness.store.runs import StoredRun
@@ -80,10 +80,16 @@ def _validation(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | 
         f"Line plot of {MAIN_METRIC} on validation cases while training, {len(told)} curves: "
         f"{', '.join(dict.fromkeys(names[id(curve)] for curve in told))}. Last and best values are in the table below."
     )
-    time = {**LOG, "title": {"text": "seconds since the run began (log scale)"}}
-    views = [View("seconds", _lines(told, "valid", names, looks, time), said, sheet)]
-    steps = {**LOG, "title": {"text": "optimiser steps or passes of the stage (log scale)"}}
-    views.append(View("steps", _lines(told, "valid", names, looks, steps), said, sheet))
+    ways = (
+        ("seconds", "seconds since the run began (log scale)"),
+        ("steps", "optimiser steps or passes of the stage (log scale)"),
+    )
+    views = []
+    for name, title in ways:
+        points = [getattr(curve, name)[place] for curve in told for place in curve.known("valid")]
+        above = [point for point in points if point > 0] or [1.0]
+        axis = log_axis(min(above), max(above), title)
+        views.append(View(name, _lines(told, "valid", names, looks, axis), said, sheet))
     about = (
         f"{MAIN_METRIC} as the run itself measured it to choose its state: on all or on some validation cases, so "
         "levels of different models are only roughly comparable. One line a seed."

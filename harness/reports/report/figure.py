@@ -5,6 +5,7 @@ Colours of the page (ink, grid, ground) are the page's own, for light and dark; 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C0629A", "#8A7000", "#7D62C9", "#7A7A7A")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x", "pentagon", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot")
-LOG = {"type": "log", "dtick": "D2", "exponentformat": "none", "separatethousands": True}  # an axis
 HEIGHT = 440  # pixels of a plot
+MANY = 3  # powers of ten from which on only they have ticks
 WIDTH = 28  # letters of a name before it is broken
 LONGEST = 160  # letters of a name that are shown
 
@@ -86,6 +87,20 @@ def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: 
             }
         ),
     )
+
+
+def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
+    """An axis of powers from `low` to `high`, both above 0, with whole numbers at its ticks: 1, 2 and 5 of each power,
+    or powers alone where there are many.
+
+    >>> log_axis(90, 600, "seconds")["ticktext"], log_axis(0.001, 1000, "seconds")["ticktext"]
+    (['100', '200', '500'], ['0.001', '0.01', '0.1', '1', '10', '100', '1,000'])
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    parts = (1, 2, 5) if math.log10(high / low) < MANY else (1,)
+    ticks = [value for power in powers for part in parts if low <= (value := float(f"{part}e{power}")) <= high]
+    words = [f"{tick:,.0f}" if tick >= 1 else f"{tick:.10f}".rstrip("0") for tick in ticks]
+    return {"type": "log", "tickvals": ticks, "ticktext": words, "title": {"text": title}}
 
 
 def shown(text: str) -> str:

@@ -5,6 +5,8 @@
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 36rem)");
+  const PAPER = 980; // pixels between the margins of a sheet of A4 on its side
+  let paper = false;
   const config = {
     responsive: true,
     displaylogo: false,
@@ -51,6 +53,7 @@
     const named = view.data.some(written);
     const made = { ...view.layout, template: template() };
     if (named) made.showlegend = narrow.matches;
+    if (paper) Object.assign(made, { width: PAPER, autosize: false });
     if (narrow.matches) made.margin = { ...made.margin, l: 44, r: 8 };
     return made;
   }
@@ -87,14 +90,16 @@
       drawAll();
     });
   }
-  // Paper is white: the style sheet says so to the tables, this to the plots.
+  // Paper is white, and as wide as it is: the style sheet says so to the tables, this to the plots.
   let before;
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
+    paper = true;
     root.dataset.theme = "light";
     drawAll();
   });
   addEventListener("afterprint", () => {
+    paper = false;
     if (before === undefined) delete root.dataset.theme;
     else root.dataset.theme = before;
     drawAll();
