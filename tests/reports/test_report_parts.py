@@ -56,6 +56,19 @@ def test_the_front_leaves_out_leaks_and_rows_without_cost(store: Store) -> None:
     assert table == {"cheap": "yes", "dear": "yes", "beaten": "", "leaky ‡": ""}
 
 
+def test_further_configurations_of_a_model_are_one_trace(store: Store) -> None:
+    for n in range(6):
+        configuration = {"configuration": str(n), "words": "%{x} <b>"}
+        put(store, model="a", run_id=f"r{n}", value=0.1 + 0.01 * n, details=configuration)
+    found = board(store)
+    figure = cost.figure(found, "ndcg@10", chosen(found, "ndcg@10"), looks(found))
+    assert figure is not None
+    _, faint, named = figure.views[0].plot.to_plotly_json()["data"]
+    assert len(faint["x"]) == 5 and len(named["x"]) == 1 and not faint["showlegend"]
+    assert max(faint["y"]) < named["y"][0] == pytest.approx(0.15)  # validation says the same here
+    assert all("hovertemplate" not in one and "&lt;b&gt;" in one["hovertext"][0] for one in (faint, named))
+
+
 def test_names_do_not_cover_each_other() -> None:
     names = [(f"model-{n}", 0.5 + 0.004 * n, 0.5 + 0.01 * n) for n in range(4)]
     assert len(set(cost.placed(names).values())) == 4

@@ -38,7 +38,12 @@ def report(store: Store, wanted: Wanted, told: Callable[[str], None] = lambda _:
     data set, and where no run on it is stored. `told` hears of the stages of work."""
     name = stored_name(store, wanted.dataset)
     skipped: list[str] = []
-    found = store.query(name, lambda line: (warn(line), skipped.append(line))[0])
+
+    def skip(line: str) -> None:
+        warn(line)
+        skipped.append(line)
+
+    found = store.query(name, skip)
     made = boards(found, wanted.metric)
     if not made:
         raise InputError(

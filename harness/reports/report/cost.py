@@ -15,6 +15,7 @@ from harness.reports.sheet import Column, Line, Sheet
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
+    from plotly.graph_objects import Scatter
 
 # Where a name may stand, with what it moves the text's middle by: in widths and heights of the text
 PLACES = {
@@ -72,7 +73,7 @@ def figure(board: Board, metric: str, drawn: Sequence[Row], looks: Mapping[str, 
         if not rows:
             continue
         views.append(_view(rows, metric, price, drawn, looks))
-        missing = [row.model for row in board.rows if row.rank is not None and row not in rows]
+        missing = [row.model for row in board.rows if row.rank is not None and not (row.cost.get(price.key) or 0) > 0]
         if missing:
             notes.append(f"Without a measured {price.label}: {', '.join(dict.fromkeys(missing))}.")
     if not views:
@@ -94,7 +95,7 @@ def _view(rows: list[Row], metric: str, price: Price, drawn: Sequence[Row], look
         name = f"{row.model} {LEAK}" if row.leaks else row.model
         quality = metric_text(row.mean(metric), row.std(metric))
         cost = f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}"
-        lines.append(Line((name, cost, quality, "yes" if row in found else "", row.note)))
+        lines.append(Line((name, cost, quality, "yes" if _among(row, found) else "", row.note)))
     unit = "train s" if price.less else "users/s"
     heads = (Column("model", left=True), Column(unit), Column(metric), Column("on the front", left=True))
     sheet = Sheet(f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines))
@@ -114,7 +115,7 @@ def _plot(
     points = {id(row): _point(row, metric, price) for row in rows}
     every = list(points.values())
     ends, heights = _ends([x for x, _ in every]), _heights(rows, metric)
-    named = [row for row in rows if any(row is other for other in drawn)]
+    named = [row for row in rows if _among(row, drawn)]
     steps = [points[id(row)] for row in found]
     corners = [_share(point, ends, heights) for point in steps]
     places = placed([(row.model, *_share(points[id(row)], ends, heights)) for row in named], corners)
@@ -128,32 +129,46 @@ def _plot(
             hoverinfo="skip",
         )
     ]
-    for row in [*(row for row in rows if row not in named), *named]:
-        x, y = points[id(row)]
-        label, spread = row in named, row.std(metric)
-        name = f"{row.model} {LEAK}" if row.leaks else row.model
-        hover = f"{shown(name)}<br>{metric} {metric_text(y, spread)}<br>{price.label} {x:,.3g}<br>{shown(row.note)}"
-        traces.append(
-            go.Scatter(
-                x=[x],
-                y=[y],
-                mode="markers+text" if label else "markers",
-                text=[shown(name)],
-                textposition=places.get(row.model, "top center") if label else None,
-                error_y=None if spread is None or not label else {"type": "data", "array": [spread], "width": 3},
-                marker={
-                    "color": looks[row.model].colour,
-                    "symbol": looks[row.model].symbol + ("-open" if row.leaks else ""),
-                    "size": 11 if label else 6,
-                    "opacity": 1 if label else 0.55,
-                },
-                name=shown(name),
-                showlegend=label,
-                hovertemplate=f"{hover}<extra></extra>",
-            )
-        )
+    groups: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        if not _among(row, named):
+            groups.setdefault((row.model, bool(row.leaks)), []).append(row)
+    faint = [_marks(group, metric, price, looks[model]) for (model, _), group in groups.items()]
+    traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
+    for row in named:
+        spread = row.std(metric)
+        one = _marks([row], metric, price, looks[row.model])
+        one.update(mode="markers+text", text=[one.name], textposition=places[row.model], marker={"size": 11})
+        traces.append(one.update(error_y=None if spread is None else {"type": "data", "array": [spread], "width": 3}))
     x_axis = log_axis(*ends, price.axis) | {"range": [math.log10(end) for end in ends]}
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
+
+
+def _marks(rows: Sequence[Row], metric: str, price: Price, style: Style) -> Scatter:
+    """Rows of one model, all of which leak or none."""
+    import plotly.graph_objects as go
+
+    leaks = bool(rows[0].leaks)
+    name = shown(f"{rows[0].model} {LEAK}" if leaks else rows[0].model)
+    points = [_point(row, metric, price) for row in rows]
+    told = [
+        f"{name}<br>{metric} {metric_text(y, row.std(metric))}<br>{price.label} {x:,.3g}<br>{shown(row.note)}"
+        for row, (x, y) in zip(rows, points, strict=True)
+    ]
+    return go.Scatter(
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol + ("-open" if leaks else "")},
+        name=name,
+        hovertext=told,
+        hoverinfo="text",
+    )
+
+
+def _among(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether it is one of them itself: rows of equal figures are others."""
+    return any(row is other for other in rows)
 
 
 def placed(names: Sequence[tuple[str, float, float]], corners: Sequence[tuple[float, float]] = ()) -> dict[str, str]:
