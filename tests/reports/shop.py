@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from harness.reports.leaderboard import Board, boards
 from harness.store.runs import Store
 
 HOSTILE = (
@@ -64,3 +65,9 @@ def put_grid(store: Store, name: str, rows: dict[str, str | None]) -> None:
     folder = store.root / "ablations" / "alpha" / run
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(document))
+
+
+def board(store: Store) -> Board:
+    """The one board of a store."""
+    (found,) = boards(store.query(), "ndcg@10")
+    return found

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 DARK = "rgb(20, 23, 28)"
+PATIENCE = 120_000  # milliseconds: a busy machine takes its time over 5 MB of script
 
 
 @dataclass
@@ -74,12 +75,13 @@ def opened(browser: Any, store: Store, made: Make, tmp_path: Path) -> Iterator[A
     def open_page(viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Opened:
         page = browser.new_page(viewport=viewport, color_scheme=scheme)
         pages.append(page)
+        page.set_default_timeout(PATIENCE)
         found = Opened(page, path)
         page.on("request", lambda request: found.requests.append(request.url))
         page.on("pageerror", lambda error: found.faults.append(str(error)))
         page.on("console", lambda said: found.faults.append(said.text) if said.type in ("error", "warning") else None)
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
+        page.wait_for_selector("html[data-drawn]", state="attached")
         return found
 
     yield open_page
