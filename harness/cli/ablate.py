@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Dataset,
+    Device,
+    Order,
+    Profile,
+    Protocol,
+    Results,
+    Sets,
+    Track,
+    numbers,
+)
 from harness.cli.output import console, note, print_plain, stdout_kept
 from harness.errors import InputError
 
@@ -54,6 +66,7 @@ def ablate(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a grid of variants and print what each change is worth against the base.
@@ -72,7 +85,8 @@ def ablate(
     form = "json" if as_json else form
     _check(form, metric)
     every = (*numbers(seeds), *(seed or ()))
-    options = RunOptions(dataset, profile, every, tuple(sets or ()), config, device, protocol, order)
+    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, every, *asked)
     with stdout_kept():
         under_way = ablation(model, grid, options, Store(results))
         _announce(under_way, fresh=fresh)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
 from harness.cli.output import note, stdout_kept
 
 
@@ -32,6 +32,7 @@ def run(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
@@ -44,7 +45,8 @@ def run(
     from harness.jobs.job import RunOptions, plan
     from harness.store.runs import Store
 
-    options = RunOptions(dataset, profile, tuple(seed or ()), tuple(sets or ()), config, device, protocol, order)
+    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, tuple(seed or ()), *asked)
     store, done = Store(results), []
     with stdout_kept():
         for job in plan(model, options):

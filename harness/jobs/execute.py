@@ -25,6 +25,7 @@ from harness.jobs.effort import credited
 from harness.jobs.job import Job
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
+from harness.jobs.tracking import track_stored, tracking
 from harness.protocol.audit import Audit
 from harness.protocol.audit import audit as look
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
@@ -40,7 +41,7 @@ from harness.store.events import EventLog, read_events, seconds_between
 from harness.store.keys import RunKey
 from harness.store.predictions import write_predictions
 from harness.store.records import Cost, Integrity, Metrics, Record
-from harness.store.runs import Claim, Store, StoredRun
+from harness.store.runs import Claim, RunFolder, Store, StoredRun
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
@@ -91,6 +92,7 @@ def execute(
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
         if claim.stored is not None:
+            track_stored(job.track, claim.stored)
             return Finished(credited(claim, job.effort, note), reused=True)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
@@ -105,11 +107,24 @@ def execute(
 
 
 def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter) -> StoredRun:
-    folder, protocol = claim.folder, split.protocol
+    folder = claim.folder
     write_text(folder.config, job.config_yaml())
     with writing(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
-    log = EventLog(folder.log)
+    with tracking(job.track, folder, claim.final) as tracked:
+        log = EventLog(folder.log, tracked.hear)
+        measured = _measure(job, dataset, split, folder, log, reporter)
+        measured = replace(measured, audit=found.document())
+        record = record_of(job, dataset, split, measured, read_events(folder.log))
+        tracked.finish(record)
+    return claim.finish(record)
+
+
+def _measure(
+    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, reporter: Reporter
+) -> Measured:
+    """Trains, ranks, scores; the lists and the model lie in `folder` then."""
+    protocol = split.protocol
     recommender = job.recommender()
     context = context_of(job, split, RunReporter(log, reporter))
     context = replace(context, checkpoint=folder.checkpoint, keep=folder.path)
@@ -150,8 +165,7 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
     }
     groups = recommender.code_groups()
     codes = None if groups is None else code_level(test, split.test.targets, groups)
-    measured = Measured(metrics, cost, integrity, details, found.document(), codes)
-    return claim.finish(record_of(job, dataset, split, measured, events))
+    return Measured(metrics, cost, integrity, details, {}, codes)
 
 
 def _held_out(fold: Fold, n_users: int) -> np.ndarray:

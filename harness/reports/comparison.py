@@ -91,17 +91,17 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
-        first = self.sides[0].first
+        about = about_sides(self.sides, self.metrics)
         return {
-            "dataset": first.dataset.model_dump(),
-            "protocol": first.protocol.model_dump(mode="json"),
+            "dataset": about["dataset"],
+            "protocol": about["protocol"],
             "users": self.users,
             "family": len(self.pairs),
             "alpha": ALPHA,
             "level": LEVEL,
             "resamples": RESAMPLES,
             "effort": self.effort,
-            "runs": [_side(side, self.metrics) for side in self.sides],
+            "runs": about["runs"],
             "comparisons": [pair.document() for pair in self.pairs],
             "breakdown": [asdict(part) for part in self.parts],
         }
@@ -184,6 +184,16 @@ def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
         found.append((low, end))
         low = end + 1
     return found
+
+
+def about_sides(sides: Sequence[Chosen], metrics: Sequence[str]) -> dict[str, Any]:
+    """What a JSON document says of the runs themselves."""
+    first = sides[0].first
+    return {
+        "dataset": first.dataset.model_dump(),
+        "protocol": first.protocol.model_dump(mode="json"),
+        "runs": [_side(side, metrics) for side in sides],
+    }
 
 
 def _side(side: Chosen, metrics: Sequence[str]) -> dict[str, Any]:
