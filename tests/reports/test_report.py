@@ -188,10 +188,12 @@ def test_boards_are_never_mixed(filled: Store) -> None:
 
 def test_published_rows_stand_apart_and_in_no_plot(filled: Store) -> None:
     (filled.root / "published").mkdir()
-    (filled.root / "published" / "x.csv").write_text("dataset,model,source,ndcg@10\ntoy,quoted,A 2020,0.99\n")
+    (filled.root / "published" / "x.csv").write_text(
+        "dataset,release,method,metric,value,hand,source\ntoy,not stated,quoted,ndcg@10,0.99,first,A 2020\n"
+    )
     assert "quoted" not in page(filled).words
     found = page(filled, published=True)
-    assert "published: A 2020" in found.words and "quoted" not in json.dumps(found.plots())
+    assert "A 2020" in found.words and "quoted" not in json.dumps(found.plots())
 
 
 def test_the_metric(filled: Store) -> None:
