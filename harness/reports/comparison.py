@@ -150,13 +150,8 @@ def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Va
     """Where two sides differ: by the length of a user's history before the target, and by how often the target was
     bought in training."""
     a, b = (side[metric].mean(axis=0) for side in values)
-    users = split.test.requests.users
-    ways = {
-        "history length": split.cut.test[users],
-        "target's training count": split.train.counts()[split.test.targets.items],
-    }
     found = []
-    for by, sizes in ways.items():
+    for by, sizes in ways(split).items():
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
             apart = a[rows] - b[rows]
@@ -165,6 +160,14 @@ def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Va
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
             found.append(Part(*ends, *means, float(apart.mean()), bounds))
     return found
+
+
+def ways(split: Split) -> dict[str, np.ndarray]:
+    """What test users are grouped by: whole numbers, int64 (users,), as in `split.test.requests`."""
+    return {
+        "history length": split.cut.test[split.test.requests.users],
+        "target's training count": split.train.counts()[split.test.targets.items],
+    }
 
 
 def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:

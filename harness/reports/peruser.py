@@ -49,7 +49,7 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
     """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
     configuration says. Raises `InputError` where that is not what they were measured on."""
     record = runs[0].record
-    said = _configuration(runs[0])
+    said = configuration(runs[0])
     place = where or str(said.get("dataset") or record.dataset.name)
     order = str(said.get("order") or "time") if Path(place).is_dir() else "time"
     try:
@@ -76,7 +76,7 @@ def protocol_of(record: Record) -> Protocol:
     return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
 
 
-def _configuration(run: StoredRun) -> dict[str, Any]:
+def configuration(run: StoredRun) -> dict[str, Any]:
     """The run's `config.yaml`; empty where it cannot be read."""
     try:
         content = yaml.safe_load(run.folder.config.read_text(encoding="utf-8"))
