@@ -29,7 +29,7 @@ from harness.store.provenance import source_mark
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-ANSWER = 10.0  # seconds that a scheduler has to answer
+ANSWER = 5.0  # seconds that a scheduler has to answer
 LOOK = 5.0  # seconds between two looks at which workers there are
 GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
 
@@ -71,7 +71,7 @@ class Cluster:
         self._begun: set[str] = set()
         self._on_workers: set[str] = set()
         self._heard: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self._looked, self._lacking = 0.0, ""
+        self._taken, self._looked, self._lacking = 0, 0.0, ""
 
     @contextmanager
     def at_work(self, root: Path) -> Iterator[None]:
@@ -90,10 +90,10 @@ class Cluster:
 
     def start(self, task: Task) -> None:
         key = f"{task.name} {uuid4().hex[:8]}"
-        resources = {GPU: 1} if task.job.device.startswith("cuda") else None
-        future = self._client.submit(
-            run_cell, pickle.dumps(task), self._topic, *self._terms, key=key, pure=False, resources=resources
-        )
+        cards = {GPU: 1} if task.job.device.startswith("cuda") else None
+        self._taken, self._looked = self._taken + 1, 0.0  # the first come first; who can take it is looked at anew
+        manner: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
+        future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **manner)
         self._running[key] = (task, future)
         future.add_done_callback(lambda _: self._heard.put({"over": key}))
 
@@ -139,7 +139,7 @@ class Cluster:
     def _check(self) -> None:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""
         self._look()
-        found = self._client.run(unfit, *self._terms, on_error="return")
+        found: Any = self._client.run(unfit, *self._terms, on_error="return")
         for worker, said in sorted(found.items()):
             if isinstance(said, BaseException):
                 raise self._cannot(f"{worker} ({Ending.of(said).reason})")

@@ -105,7 +105,7 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy", "fake has no grid of its own"),
         ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
         ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
-        ("ablate fake -d toy --scheduler x:1", "runs on a Dask cluster are not there yet"),
+        ("ablate fake -d toy --scheduler tcp://127.0.0.1:1", "no Dask scheduler answers there"),
         ("ablate fake -d toy --seeds 1,b", "'1,b' is no list of whole numbers"),
         ("ablate fake -d toy --metric ndcg", "unknown metric 'ndcg'"),
         ("ablate fake -d toy --format htm", "unknown format 'htm'"),
