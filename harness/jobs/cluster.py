@@ -21,10 +21,9 @@ from uuid import uuid4
 from harness.errors import InputError
 from harness.home import home
 from harness.jobs.cells import PATIENCE, Ending, Task
-from harness.jobs.cluster_worker import run_cell, unfit
+from harness.jobs.cluster_worker import PROGRAM, run_cell, unfit
 from harness.jobs.executors import POLL, Ended, Note
 from harness.store.atomic import writing
-from harness.store.provenance import source_mark
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -66,7 +65,7 @@ class Cluster:
     def __init__(self, client: Client, where: str, note: Note) -> None:
         self._client, self._where, self._note = client, where, note
         self._topic = f"harness-{uuid4().hex}"
-        self._terms: tuple[list[str], str] = ([], source_mark())
+        self._terms: tuple[list[str], str] = ([], PROGRAM)
         self._running: dict[str, tuple[Task, Future]] = {}
         self._begun: set[str] = set()
         self._on_workers: set[str] = set()
@@ -139,7 +138,10 @@ class Cluster:
     def _check(self) -> None:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""
         self._look()
-        found: Any = self._client.run(unfit, *self._terms, on_error="return")
+        try:
+            found: Any = self._client.run(unfit, *self._terms, on_error="return")
+        except OSError as error:
+            raise self._lost() from error
         for worker, said in sorted(found.items()):
             if isinstance(said, BaseException):
                 raise self._cannot(f"{worker} ({Ending.of(said).reason})")
@@ -169,7 +171,7 @@ class Cluster:
             return
         futures = [future for _, future in self._running.values()]
         self._running.clear()
-        self._client.cancel(futures, force=True)
+        self._client.cancel(futures)
         deadline = time.monotonic() + PATIENCE
         while self._on_workers and time.monotonic() < deadline:
             with suppress(Empty):

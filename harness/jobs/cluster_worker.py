@@ -18,15 +18,16 @@ from harness.store.provenance import source_mark
 
 POLL = 1.0  # seconds between two looks at whether a task is still wanted
 LATE = 5.0  # seconds in which a network file system must show a new file
+PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
 
 
 def unfit(marks: Sequence[str], program: str) -> str:
     """Why this worker may not make runs, in words that follow its address; empty where it may.
 
     `marks` are files that the client has just made, one in each folder that must be shared, and holds locked.
-    `program` is the client's `source_mark`.
+    `program` is the client's `PROGRAM`.
     """
-    if source_mark() != program:
+    if program != PROGRAM:
         return "runs another version of the program; install the same one there, and start it anew"
     for mark in map(Path, marks):
         deadline = time.monotonic() + LATE

@@ -19,6 +19,7 @@ import pytest
 
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
+from harness.store.atomic import write_text
 from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
 from tests.folders import FAKE
@@ -40,7 +41,7 @@ class Steady(Fake):
         context.event(event="from", step=first)
         for step in range(first, 20):
             time.sleep(float(os.environ.get("STEADY", 0)) / 20)
-            state.write_text(json.dumps({"steps": step + 1, "worker": os.getppid()}))
+            write_text(state, json.dumps({"steps": step + 1, "worker": os.getppid()}))
         super()._fit(data, context)
 
 
@@ -122,8 +123,7 @@ def test_a_worker_killed_half_way_costs_nothing(
     done = harness(*asked, "--scheduler", cluster.address)
     killer.join()
     assert done.code == 0 and done.err.count("its worker was lost, made again") == 1, done.err
-    print(done.err)
-    assert done.err.count("done: ") == 12 and len(folders("steady")) == 12 and done.err.count("started: ") == 12
+    assert done.err.count("done: ") == done.err.count("started: ") == len(folders("steady")) == 12, done.err
     sessions = {folder.name: len(events(folder, "session")) for folder in folders("steady")}
     assert sessions == {name: 2 if name == killed[0] else 1 for name in sessions}
     assert all(len(events(folder, "measured")) == 1 for folder in folders("steady")), "a run was made twice"
@@ -137,9 +137,7 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert again.out == done.out and "12 of them there already" in again.err and "started" not in again.err
 
 
-def test_late_workers_failures_and_what_waits_for_the_base(
-    harness: Harness, toy: str, cluster: DaskCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_late_workers_failures_and_what_waits_for_the_base(harness: Harness, toy: str, cluster: DaskCluster) -> None:
     rows = "[changes.fails]\nfake.size = 5\n[changes.dies]\nfake.size = 6\n"
     rows += '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
     late = threading.Timer(4, cluster.worker, ["--no-nanny"])
@@ -225,7 +223,7 @@ def test_a_worker_of_another_version_is_refused_before_anything_runs(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.worker("--no-nanny")
-    monkeypatch.setattr("harness.jobs.cluster.source_mark", lambda: "0.0-other")
+    monkeypatch.setattr("harness.jobs.cluster.PROGRAM", "0.0-other")
     asked = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
     done = harness(*asked, "--scheduler", cluster.address)
     assert done.code == 2 and "runs another version of the program; install the same one there" in done.err, done.err
