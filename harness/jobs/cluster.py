@@ -38,7 +38,9 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
     """The cluster whose scheduler has this address, or wrote this file. Raises `InputError` where nothing answers."""
     where = f"--scheduler {address}"
     if find_spec("distributed") is None:
-        raise InputError("needs the package distributed", where=where, mend="pip install distributed, or say --workers")
+        raise InputError(
+            "needs the package distributed", where=where, mend="pip install distributed, or say --workers N"
+        )
     from distributed import Client
 
     for name in ("distributed", "distributed.client"):  # it says at length what we say in a line
@@ -108,7 +110,10 @@ class Cluster:
         self._on_workers.discard(heard.get("ended", ""))
         if (key := heard.get("over")) in self._running:
             task, future = self._running.pop(key)
-            return [(task, self._ending(future))]
+            if (ending := self._ending(future)) is not None:
+                return [(task, ending)]
+            self._note(f"its worker left, made again: {task.name}")
+            self.start(task)
         return []
 
     def _began(self, key: str, worker: str) -> None:
@@ -118,7 +123,8 @@ class Cluster:
             self._note(f"{what}: {self._running[key][0].name}, by {worker}")
         self._begun.add(key)
 
-    def _ending(self, future: Future) -> Ending:
+    def _ending(self, future: Future) -> Ending | None:
+        """What became of a task that is over; None where another worker is to go on with it."""
         from distributed.scheduler import KilledWorker
 
         if future.status not in ("finished", "error"):
@@ -133,7 +139,7 @@ class Cluster:
             raise self._cannot(f"a worker ({Ending.of(error).reason})") from error
         if "unfit" in said:
             raise self._cannot(said["unfit"])
-        return Ending(**said)
+        return None if "left" in said else Ending(**said)
 
     def _check(self) -> None:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""

@@ -18,6 +18,7 @@ from harness.store.provenance import source_mark
 
 POLL = 1.0  # seconds between two looks at whether a task is still wanted
 LATE = 5.0  # seconds in which a network file system must show a new file
+LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a worker
 PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
 
 
@@ -46,9 +47,10 @@ def unfit(marks: Sequence[str], program: str) -> str:
 
 
 def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
-    """Makes a task; the fields of its `Ending`, or `unfit`. Tells `topic` when it begins and ends. Where nobody waits
-    for the task any more, or the worker closes, it is stopped and keeps its state."""
-    from distributed import Status, get_worker
+    """Makes a task; the fields of its `Ending`, or `unfit`, or `left` where the worker closes. Tells `topic` when it
+    begins and ends. Where nobody waits for the task any more, or the worker closes, it is stopped and keeps its state.
+    """
+    from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
@@ -59,9 +61,9 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
     try:
         while not process.wait(POLL):
             known = worker.state.tasks.get(key)
-            wanted = known is not None and known.state != "cancelled"
-            if not wanted or worker.status in (Status.closing, Status.closed, Status.failed):
+            if known is None or known.state == "cancelled" or worker.status.name in LEAVING:
                 process.stop()
+                return {"left": True}
         return asdict(process.ending())
     finally:
         process.stop()

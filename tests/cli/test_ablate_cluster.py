@@ -167,6 +167,30 @@ def events_of_fake() -> list[Path]:
     return list(Path("results").glob("runs/fake/toy/*/log.jsonl"))
 
 
+def test_a_worker_that_leaves_hands_its_run_on(
+    harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of a batch job's time: SIGTERM, and some seconds later another worker."""
+    monkeypatch.setenv("STEADY", "4")
+    first = cluster.worker("--no-nanny")
+
+    def leave() -> None:
+        wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
+        first.terminate()
+        first.wait(60)
+        monkeypatch.setenv("STEADY", "0")
+        cluster.worker("--no-nanny")
+
+    leaver = threading.Thread(target=leave)
+    leaver.start()
+    asked = ("ablate", "steady", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
+    done = harness(*asked, "--scheduler", cluster.address)
+    leaver.join()
+    assert done.code == 0 and "failed" not in done.err and done.err.count("made again") == 1, done.err
+    begun = sorted(event["step"] for folder in folders("steady") for event in events(folder, "from"))
+    assert len(begun) == 3 and begun[:2] == [0, 0] and begun[2] > 0
+
+
 def test_a_lost_scheduler_keeps_what_is_done(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
