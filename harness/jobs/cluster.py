@@ -160,7 +160,9 @@ class Cluster:
         if self._client.status != "running":
             raise self._lost()
         try:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
+            told: Any = self._client.sync(self._client.scheduler.identity)
+            workers = told["workers"].values()
         except OSError as error:
             raise self._lost() from error
         cards = any(task.job.device.startswith("cuda") for task, _ in self._running.values())
