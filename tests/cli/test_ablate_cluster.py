@@ -137,10 +137,17 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert again.out == done.out and "12 of them there already" in again.err and "started" not in again.err
 
 
+def come_late(cluster: DaskCluster, *options: str) -> None:
+    """Starts a worker when the command has begun to look for some: it then holds a file in the results."""
+    wait_for(lambda: list(Path("results").glob(".ablate-*")) != [], "the command")
+    time.sleep(1)
+    cluster.worker(*options)
+
+
 def test_late_workers_failures_and_what_waits_for_the_base(harness: Harness, toy: str, cluster: DaskCluster) -> None:
     rows = "[changes.fails]\nfake.size = 5\n[changes.dies]\nfake.size = 6\n"
     rows += '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
-    late = threading.Timer(4, cluster.worker, ["--no-nanny"])
+    late = threading.Thread(target=come_late, args=(cluster, "--no-nanny"))
     late.start()
     asked = ("ablate", "troubled", "-d", toy, "--grid", grid(rows))
     done = harness(*asked, "--scheduler", cluster.address, "--json")
@@ -154,7 +161,7 @@ def test_late_workers_failures_and_what_waits_for_the_base(harness: Harness, toy
     assert len(json.loads(done.out)["rows"]) == 4
 
     bare = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"), "--device", "cuda")
-    card = threading.Timer(3, cluster.worker, ["--no-nanny", "--resources", "GPU=1"])
+    card = threading.Thread(target=come_late, args=(cluster, "--no-nanny", "--resources", "GPU=1"))
     card.start()
     none = harness(*bare, "--scheduler", cluster.address)
     card.join()
@@ -235,7 +242,7 @@ def test_ctrl_c_stops_the_workers_runs(toy: str, cluster: DaskCluster, monkeypat
     process = start(*asked, code=CODE)
     wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
     (folder,) = folders("steady")
     (stopped,) = events(folder, "stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -27,8 +28,6 @@ class DaskCluster:
         file = self.folder / "scheduler.json"
         made = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
         wait_for(lambda: file.exists() and file.stat().st_size > 0, "a scheduler")
-        import json
-
         self.address = json.loads(file.read_text())["address"]
         return made
 
@@ -58,7 +57,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def wait_for(seen: Callable[[], bool], what: str, seconds: float = 90) -> None:
+def wait_for(seen: Callable[[], bool], what: str, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < deadline, f"{what} does not come"
