@@ -26,7 +26,7 @@ from tests.folders import FAKE
 from tests.jobs.clusters import DaskCluster, dask_cluster, kill, wait_for
 from tests.jobs.fakes import Fake
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 TWELVE = "[product]\nfake.size = [4, 5, 6, 7]\n[changes.x]\nfake.layer.width = 9\n"  # and two seeds: 12 runs
 COSTS = ("train_seconds", "eval_users_per_second")
 
