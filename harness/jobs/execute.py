@@ -72,12 +72,14 @@ def execute(
     store: Store,
     *,
     fresh: bool = False,
+    expected: str | None = None,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Finished:
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
-    `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
+    `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
+    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
     dataset = load_dataset(job.dataset, job.order)
@@ -86,6 +88,12 @@ def execute(
         require_text(split.train.text, split.train.items, where=dataset.name)
     outcome = job.outcome(dataset, split)
     key = RunKey(job.entry.name, dataset.name, outcome.run_id)
+    if expected not in (None, key.run_id):
+        raise InputError(
+            f"planned as {expected}, it would be {key.run_id} here",
+            where=dataset.name,
+            mend="give every process the same data and the same version of the program",
+        )
 
     def waiting() -> None:
         note(f"another process is making {key.run_id}; waiting for it")

@@ -33,7 +33,8 @@ SEED = 1
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults."""
+    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults.
+    `elsewhere`: the runs are made on other machines, whose devices need not be here."""
 
     dataset: str | None = None
     profile: str | None = None
@@ -44,6 +45,7 @@ class RunOptions:
     protocol: str | None = None
     order: str | None = None
     track: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     order = check_order(options.order or file.say("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
     settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
-    device = resolve_device(options.device, settings.profile)
+    device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
     dataset = _locate(options.dataset or file.say("dataset") or DATASET)
     given = file.say("seed")

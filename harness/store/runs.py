@@ -139,6 +139,14 @@ class Store:
         parts = (folder_name("model", model), folder_name("data set", key.dataset), key.run_id)
         return RunFolder(self.runs.joinpath(*parts))
 
+    def complete(self, key: RunKey) -> StoredRun | None:
+        """The complete run; None where there is none that can be read."""
+        folder = self.folder(key)
+        try:
+            return StoredRun(read_record(folder.result), folder) if folder.result.exists() else None
+        except Unreadable:
+            return None
+
     @contextmanager
     def claim(self, key: RunKey, *, fresh: bool = False, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
