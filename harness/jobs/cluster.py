@@ -161,8 +161,8 @@ class Cluster:
             raise self._lost()
         try:
             # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
-            told: Any = self._client.sync(self._client.scheduler.identity)
-            workers = told["workers"].values()
+            scheduler: Any = self._client.scheduler
+            workers = self._client.sync(scheduler.identity)["workers"].values()
         except OSError as error:
             raise self._lost() from error
         cards = any(task.job.device.startswith("cuda") for task, _ in self._running.values())
