@@ -162,7 +162,8 @@ class Cluster:
         try:
             # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
             scheduler: Any = self._client.scheduler
-            workers = self._client.sync(scheduler.identity)["workers"].values()
+            told: Any = self._client.sync(scheduler.identity)
+            workers = told["workers"].values()
         except OSError as error:
             raise self._lost() from error
         cards = any(task.job.device.startswith("cuda") for task, _ in self._running.values())
