@@ -24,14 +24,15 @@ from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.decoding import spread
-from harness.generative.vectors import ItemVectors, cached, check_finite, given
+from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given
+from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed, generator
 
-VERSION = "behavior/2"
+VERSION, SOURCE = "behavior/2", "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
@@ -50,12 +51,7 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
         raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
     order = Canonical.of((), data.items)
     rows = _rows(data, order, context.validation_items if leaking else None)
-    chosen_on = _validation_mark(config, order, context)
-    settings = config.model_dump(mode="json", exclude={"vectors"})
-    seen = [np.concatenate([[len(row)], row]) for row in rows]
-    key = fingerprint(
-        VERSION, settings, np.concatenate(seen), [data.items[i] for i in order.items], chosen_on, context.seed
-    )
+    key = _key(data, rows, order, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
         model, details = train(rows, data.n_items, order, config, context)
@@ -63,7 +59,32 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
 
-    return cached("behavior", key, context, make)
+    return cached(SOURCE, key, context, make)
+
+
+def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[Artefact, ...]:
+    """Where `behavior_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
+    if config.vectors is not None:
+        return ()
+    order = Canonical.of((), data.items)
+    rows = _rows(data, order, context.validation_items if config.windows == "released" else None)
+    return (artefact(SOURCE, _key(data, rows, order, config, context), context),)
+
+
+def _key(
+    data: TrainingData, rows: list[np.ndarray], order: Canonical, config: BehaviorConfig, context: RunContext
+) -> Key:
+    seen = [np.concatenate([[len(row)], row]) for row in rows]
+    parts = {
+        "method": VERSION,
+        "settings": config.model_dump(mode="json", exclude={"vectors"}),
+        "rows": fingerprint(np.concatenate(seen)),
+        "items": fingerprint([data.items[i] for i in order.items]),
+        "validation": _validation_mark(config, order, context),
+        "seed": context.seed,
+        "device": context.device.partition(":")[0],
+    }
+    return Key("behaviour vectors", parts)
 
 
 def train(

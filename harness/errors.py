@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 600  # characters of what an error says of a file's content
+
 
 class HarnessError(Exception):
     """Base of every error that the harness raises on purpose."""
@@ -26,9 +28,28 @@ class InputError(HarnessError):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        what, where = shortened(what), where and shortened(where)
         self.what, self.where, self.mend = what, where, mend
         line = f"{where}: {what}" if where else what
         super().__init__(" ".join((f"{line}; {mend}" if mend else line).split()))
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text that may quote a file, in a length that a person reads: its middle is left out.
+
+    >>> shortened("abcdefghij", 5)
+    'ab … ij'
+    """
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+def shown(value: object) -> str:
+    """A value out of a file, as it is quoted in an error."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of too many digits"
 
 
 class ContractError(HarnessError):

@@ -21,8 +21,10 @@ from harness.generative.codes import CodeTable
 from harness.generative.decoding import DecodeReport, Decoding, recommend, spread
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
+from harness.generative.semantic import semantic_artefacts
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Group, Plan, Precision, best_precision, tune
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
@@ -71,6 +73,9 @@ class Tiger(Recommender[TigerConfig]):
         if set(state) != self._own():
             raise ValueError(f"{folder} holds another model: {sorted(set(state) ^ self._own())}")
         self.model.load_state_dict(state, strict=False)
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        return () if self.config.index.kind == "file" else semantic_artefacts(data, self.config.semantic, context)
 
     def size(self) -> ModelSize:
         count = sum(parameter.numel() for parameter in self.model.parameters())

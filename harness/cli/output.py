@@ -16,8 +16,19 @@ WIDE = 240  # columns of a table that is not drawn on a terminal
 
 
 def note(line: str) -> None:
-    """One line for the user, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the user, on stderr. What a file holds may stand in it, so nothing in it steers the terminal."""
+    print(plain(line), file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    r"""Text whose control characters are written out.
+
+    >>> print(plain("a title \x1b[2J"))
+    a title \x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_json(document: Any) -> None:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.offline import VARIABLE, offline
 
 if TYPE_CHECKING:
     import requests
 
-OFFLINE = "HARNESS_OFFLINE"
 ATTEMPTS = 3  # of one source, before the next one is asked
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 2**14  # bytes: the most that is lost where a connection drops
@@ -72,9 +73,9 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     target = folder / file.name
     if target.exists():
         return _held(target, file)
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if offline():
         mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {OFFLINE}=1 forbids to download it", where=str(target), mend=mend)
+        raise InputError(f"not here, and {VARIABLE}=1 forbids to download it", where=str(target), mend=mend)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{file.name}.lock"):
         if target.exists():
@@ -236,8 +237,8 @@ def _kept(part: Path, url: str, file: RemoteFile) -> tuple[int, dict[str, str]]:
     headers = {"Accept-Encoding": "identity"}
     have = part.stat().st_size if part.exists() else 0
     state: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        state = json.loads(_state(part).read_text(encoding="utf-8"))
+    with suppress(OSError, InputError):
+        state = {key: text for key, text in read_json_object(_state(part)).items() if isinstance(text, str)}
     same = state.get("url") == url and bool(state.get("validator"))
     if not have or not (same or file.sha256) or (file.size is not None and have > file.size):
         return 0, headers

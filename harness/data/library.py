@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.index_file import beside, copied, hashes
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 from harness.home import home
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
 AGAIN = "prepare or import it again"
 
 
@@ -156,21 +159,29 @@ def _whole(entry: Kept) -> bool:
 
 
 def _read(folder: Path, name: str) -> Dataset:
+    from harness.data.dataset import ORDERS
     from harness.data.readers import columnar
 
     own = _story(folder).get("dataset", {})
-    dataset = columnar.read(folder, name, own.get("order", "time"))
-    notes, lost = tuple(own.get("notes", ())), tuple((reason, count) for reason, count in own.get("lost", ()))
-    source, index = own.get("source", ""), beside(folder, name)
-    return replace(dataset, source=source, notes=notes, lost=lost, index_file=index)
+    try:
+        order = own.get("order", "time")
+        if order not in ORDERS:
+            raise ValueError(order)
+        notes = tuple(str(note) for note in own.get("notes", ()))
+        lost = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
+        source = str(own.get("source", ""))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), mend=AGAIN) from error
+    dataset = columnar.read(folder, name, order)
+    return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
 
 
 def _story(folder: Path) -> dict[str, Any]:
     path = folder / PROVENANCE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", where=str(path), mend=AGAIN) from error
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"cannot be read ({error.what})", where=str(path), mend=AGAIN) from error
 
 
 def _shelf() -> Path:
@@ -179,10 +190,13 @@ def _shelf() -> Path:
 
 def _read_entry(path: Path) -> Kept | None:
     try:
-        entry = Kept(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        entry = Kept(**read_json_object(path))
+    except (InputError, TypeError):
         return None
-    return entry if entry.path.is_dir() else None
+    texts = (entry.name, entry.folder, entry.fingerprint, entry.source, entry.licence, entry.description)
+    sound = all(isinstance(text, str) for text in texts) and PLAIN.fullmatch(entry.folder) is not None
+    counts = (entry.users, entry.items, entry.interactions)
+    return entry if sound and all(type(count) is int for count in counts) and entry.path.is_dir() else None
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from harness.data.dataset import Dataset
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.jobs import sampling, trials
@@ -24,6 +27,7 @@ from harness.jobs.grids import line
 from harness.jobs.job import Job, RunOptions, plan
 from harness.jobs.spaces import Space
 from harness.protocol.context import Reporter
+from harness.protocol.protocol import METRICS
 from harness.protocol.split import Split
 from harness.store.atomic import write_text
 from harness.store.keys import folder_name
@@ -224,9 +228,15 @@ def value_of(job: Job, key: str) -> Any:
 
 def _stored(path: Path) -> list[Trial]:
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json_object(path)
         if document["schema"] > SCHEMA:
             raise InputError(f"schema {document['schema']} is newer than this version's {SCHEMA}", where=str(path))
-        return [Trial(**trial) for trial in document["trials"]]
+        trials = TypeAdapter(list[Trial]).validate_python(document["trials"], strict=True)
+        if [trial.number for trial in trials] != list(range(len(trials))):
+            raise ValueError("its trials are not numbered from 0 on")
+        if any(set(trial.metrics) != set(METRICS) for trial in trials if trial.state == "complete"):
+            raise ValueError("a trial has other metrics than the protocol's")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"no readable study ({error})", where=str(path), mend="begin anew with --fresh") from error
+        said = str(error).splitlines()[-1] if str(error) else type(error).__name__
+        raise InputError(f"no readable study ({said})", where=str(path), mend="begin anew with --fresh") from error
+    return trials

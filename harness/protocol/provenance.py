@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.data.index_file import PROVENANCE as ENDING
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,16 +115,23 @@ def read_provenance(path: Path) -> Provenance:
         return UNKNOWN
     mend = "make the artefact again, or remove this file to use it as one of unknown origin"
     try:
-        document = json.loads(beside.read_text(encoding="utf-8"))
+        document = _document(beside)
         if document.pop("schema") != SCHEMA:
             raise InputError("of another version of this program", where=str(beside), mend=mend)
         digest = document.pop("sha256")
         provenance = Provenance.model_validate(document)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise InputError("not a readable provenance", where=str(beside), mend=mend) from error
     if digest != _sha256(path):
         raise InputError(f"belongs to another content of {path.name}", where=str(beside), mend=mend)
     return provenance
+
+
+def _document(beside: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(beside)
+    except InputError as error:
+        raise ValueError(error.what) from error
 
 
 def _sha256(path: Path) -> str:

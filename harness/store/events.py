@@ -40,7 +40,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             events.append(event)
@@ -52,7 +52,8 @@ def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float
     last line."""
     spent, began, last = 0.0, None, 0.0
     for event in events:
-        now = float(event.get("session_seconds", event.get("seconds", 0.0)))
+        told = event.get("session_seconds", event.get("seconds", 0.0))
+        now = float(told) if isinstance(told, int | float) and abs(told) < 1e12 else last
         if event.get("event") == "session" and began is not None:
             spent, began = spent + last - began, None
         if event.get("event") == begin:

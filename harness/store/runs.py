@@ -18,10 +18,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.data.readers.files import read_json
 from harness.errors import InputError
 from harness.store.atomic import write_text, writing
 from harness.store.keys import RunKey, folder_name
 from harness.store.records import SCHEMA, Record
+from harness.store.seal import broken, changed, sealed
 
 
 def warn(line: str) -> None:
@@ -77,18 +79,26 @@ class Unreadable(Exception):
 def read_record(path: Path) -> Record:
     """Raises `Unreadable` for a corrupt record, or one of a newer schema."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"{path}: not a readable record ({error})") from error
+        document = read_json(path)
+    except InputError as error:
+        raise Unreadable(f"{path}: not a readable record ({error.what})") from error
     number = document.get("schema") if isinstance(document, dict) else None
     if isinstance(number, int) and number > SCHEMA:
         raise Unreadable(f"{path}: schema {number} is newer than this version's {SCHEMA}")
+    if isinstance(document, dict) and broken(document):
+        raise Unreadable(f"{path}: damaged: it is not what was written")
     try:
         return Record.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {first['msg']})") from error
+
+
+def check_files(run: StoredRun) -> None:
+    """Raises `Unreadable` where the lists of a stored run are not those that its record was made of."""
+    if names := changed(run.record, run.folder.path):
+        raise Unreadable(f"{run.folder.path / names[0]}: damaged: it is not what was written")
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ class Claim:
     def finish(self, record: Record) -> StoredRun:
         """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then. Optimiser
         states, of no use to a complete run, go."""
+        record = sealed(record, self.folder.path)
         write_text(self.folder.result, _text(record))
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         if self.folder != self.final:
@@ -115,7 +126,7 @@ class Claim:
 
     def amend(self, record: Record) -> None:
         """Puts another record of the same measurement in the stored one's place, in one step."""
-        write_text(self.final.result, _text(record))
+        write_text(self.final.result, _text(sealed(record, self.final.path)))
 
     def abandon(self) -> None:
         """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
@@ -192,7 +203,9 @@ def _open(final: RunFolder, fresh: bool) -> Claim:
         if final.result.exists():
             try:
                 stored = StoredRun(read_record(final.result), final)
+                check_files(stored)
             except Unreadable as error:
+                stored = None
                 if "newer" in str(error):
                     raise InputError(str(error), mend="update this program, or choose another --results") from error
                 warn(f"{error}; made again")

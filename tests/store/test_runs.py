@@ -124,6 +124,7 @@ def test_records_refuse_what_is_not_theirs() -> None:
         "finished": "2026-01-01T12:00:00Z",
         "comprehension": None,
         "codes": None,
+        "seal": None,
         "effort": None,
         "leaks": [],
         "audit": {},
