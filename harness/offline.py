@@ -32,7 +32,7 @@ def settle() -> None:
     for name in TOLD:
         os.environ[name] = "1"
     if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # it came before us and has read its variable
-        hub.HF_HUB_OFFLINE = True
+        vars(hub)["HF_HUB_OFFLINE"] = True
     global _guarded
     if not _guarded:
         sys.addaudithook(_watch)

@@ -68,7 +68,10 @@ def load(name: str) -> Dataset:
     entry = find(name)
     if entry is None:
         raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
-    dataset = _read(entry.path, name)
+    try:
+        dataset = _read(entry.path, name)
+    except InputError as error:
+        raise InputError(f"a file in it was changed: {error.what}", where=error.where, mend=AGAIN) from error
     if entry.folder != f"{name}-{_key(dataset)}":
         raise InputError("a file in it was changed", where=str(entry.path), mend=AGAIN)
     return dataset

@@ -56,11 +56,14 @@ def encoder_folder(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def identity(name: str) -> str:
-    """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model."""
+def identity(name: str, *, here: bool = False) -> str:
+    """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model.
+    `here`: nothing is downloaded to find out, and a model that is not on this machine is told by its name."""
     folder = Path(encoder_folder(name))
     if not folder.is_dir():
-        found = _file(name, "config.json")
+        found = _file(name, "config.json", here=here)
+        if found is None and here:
+            return f"{name}, not downloaded yet"
         if found is None:
             raise _absent(name, "there is no config.json")
         return f"{name}@{found.parent.name}"
@@ -211,7 +214,7 @@ def _json(name: str, file: str, otherwise: Any) -> Any:
     return read_json(found)
 
 
-def _file(name: str, file: str) -> Path | None:
+def _file(name: str, file: str, *, here: bool = False) -> Path | None:
     """One file of an encoder, from its folder or the hub's cache; None where it has none."""
     folder, inside = Path(encoder_folder(name)), PurePosixPath(file)
     if inside.is_absolute() or ".." in inside.parts:
@@ -221,8 +224,10 @@ def _file(name: str, file: str) -> Path | None:
     from transformers.utils.hub import cached_file
 
     try:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, local_files_only=here)
     except (OSError, ValueError) as error:
+        if here:
+            return None
         raise _absent(name, str(error)) from error
     return None if found is None else Path(found)
 

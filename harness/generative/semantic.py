@@ -82,7 +82,7 @@ def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunC
     """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
     if config.vectors is not None or data.text is None:
         return ()
-    return (artefact(SOURCE, _key(*field_texts(data.text, config), config, context), context),)
+    return (artefact(SOURCE, _key(*field_texts(data.text, config), config, context, here=True), context),)
 
 
 def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -> None:
@@ -92,11 +92,13 @@ def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -
         raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
 
 
-def _key(rows: Sequence[int], strings: Sequence[str], config: SemanticConfig, context: RunContext) -> Key:
+def _key(
+    rows: Sequence[int], strings: Sequence[str], config: SemanticConfig, context: RunContext, *, here: bool = False
+) -> Key:
     """Fields and the way of cleaning act through the texts."""
     parts = {
         "method": VERSION,
-        "encoder": identity(config.encoder),
+        "encoder": identity(config.encoder, here=here),
         "settings": config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"}),
         "precision": "stored" if context.device.startswith("cuda") else "float32",
         "texts": fingerprint(strings, rows),

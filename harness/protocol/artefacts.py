@@ -106,7 +106,8 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Diff
     """
     one, other = _flat(kept), _flat(asked)
     names = [*other, *(name for name in one if name not in other)]
-    return tuple(Difference(name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name))
+    unlike = [name for name in names if (name in one, one.get(name)) != (name in other, other.get(name))]
+    return tuple(Difference(name, one.get(name), other.get(name)) for name in unlike)
 
 
 def sha256_of(path: Path) -> str:

@@ -96,7 +96,7 @@ class Found:
 class _Unfolding(io.RawIOBase):
     """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
 
-    def __init__(self, content: IO[bytes], file: IO[bytes], name: str) -> None:
+    def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
         self._content, self._file, self._name, self._size = content, file, name, 0
 
     def readable(self) -> bool:
