@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("harness", "baselines", "eager")
-BASE = {"harness.errors", "harness.seeding", "harness.fingerprint", "harness.home"}
+BASE = {"harness.errors", "harness.files", "harness.fingerprint", "harness.home", "harness.locks", "harness.seeding"}
 LOWER = BASE | {"harness.data", "harness.protocol"}
 
 # Room → the rooms it may import, besides itself.
