@@ -83,8 +83,9 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def sweep(folder: Path) -> None:
-    """Removes what writers that died have left in a folder; for who holds the folder's lock."""
-    for path in folder.glob(".*.tmp"):
+def sweep(folder: Path, name: str = "*") -> None:
+    """Removes what writers of `name` (a glob pattern) that died have left in a folder; for who holds the lock that all
+    its writers take."""
+    for path in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             path.unlink()
