@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from harness.fingerprint import fingerprint
-from harness.generative.snapshots import Pace, read_snapshot, write_snapshot
+from harness.generative.snapshots import read_snapshot, write_snapshot
+from harness.pace import Pace
 
 SAMPLE = 512  # numbers of each tensor that stand for it in a mark
 

@@ -5,7 +5,6 @@ new one in the place of the old one and a kill leaves one of the two, whole.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,27 +16,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.files import write_whole
+from harness.pace import Pace
 
-KEEP_SECONDS = 45.0  # between two snapshots: what an interruption may cost
 MEND = "free some space; the same command continues"
 FACTS = "facts"
 
 Tensors = dict[str, torch.Tensor]
-
-
-class Pace:
-    """Says when it is time for the next snapshot."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    @property
-    def due(self) -> bool:
-        return time.monotonic() - self._last > KEEP_SECONDS
-
-    def reset(self) -> None:
-        """A snapshot has been made."""
-        self._last = time.monotonic()
 
 
 def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
-from harness.generative.snapshots import Pace
+from harness.pace import Pace
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
 

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from harness import pace
 from harness.errors import InputError
 from harness.generative import snapshots, tuning
 from harness.generative.choosing import Choice
@@ -58,7 +59,7 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def test_an_interrupted_stage_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     whole = tuned(RunContext(3, tmp_path))
     with pytest.raises(KeyboardInterrupt):
         tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)))
@@ -90,7 +91,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     context, whole = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
     writes, save = 0, snapshots.save_file
 
@@ -149,7 +150,7 @@ class Clock:
 
 def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "time", Clock())
-    monkeypatch.setattr(snapshots, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, max_seconds=20.0)
     model, loss = problem()
     groups = [Group(list(model.parameters()), 1e-2)]
@@ -234,7 +235,7 @@ def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimiser", ["adam", "adafactor"])
 def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, optimiser=optimiser, schedule="inverse_sqrt", warmup_steps=5)
     whole = tuned(RunContext(3, tmp_path), plan)
     assert not torch.equal(whole[0], tuned(RunContext(3, tmp_path))[0])
