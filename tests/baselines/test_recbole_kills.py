@@ -1,4 +1,4 @@
-"""RecBole killed in the middle of an epoch: what it goes on to is what an undisturbed training gives, to the last digit."""
+"""RecBole killed in the middle of an epoch: it goes on to what an undisturbed training gives, to the last digit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from tests import toys
 from tests.contract import made, same
 
 pytestmark = pytest.mark.usefixtures("forked")
-SMALL = {"hidden_size": 16, "layers": 1, "epochs": 3, "learning_rate": 0.03, "train_batch_size": 8}
+SMALL = {"epochs": 3, "learning_rate": 0.03, "train_batch_size": 8}
+SHAPES = {"FPMC": {"extra": {"embedding_size": 16}}}
 
 
 def model(name: str) -> RecBoleRecommender:
-    return RecBoleRecommender(RecBoleConfig(model=name, **SMALL))  # pyright: ignore[reportArgumentType]
+    shape = SHAPES.get(name, {"hidden_size": 16, "layers": 1})
+    return RecBoleRecommender(RecBoleConfig.model_validate({"model": name, **SMALL, **shape}))
 
 
 def kill_between_batches(killed: RecBoleRecommender, kept: Path) -> None:
