@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets
 from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,8 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
         return
     for made in plans:
         rows = [{"stage": step.stage, "state": step.state, "key": step.key, "why": step.why} for step in made.steps]
-        print_table(rows, {**{name: name for name in rows[0]}, "stage": f"{made.model} on {made.dataset}, seed {made.seed}"})
+        whole = f"{made.model} on {made.dataset}, seed {made.seed}"
+        print_table(rows, {"stage": whole, "state": "state", "key": "key", "why": "why"})
         for step in made.steps:
             for each in step.differs:
-                print(f"{step.stage}: {each.part} is {each.asked!r}, kept: {each.kept!r}")
+                print(f"{step.stage}: {each.part} is {shown(each.asked)}, kept: {shown(each.kept)}")

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
+from harness.files import sync_tree, writing
 from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
 from harness.generative.trust import explained, guarded, weights_only
+from harness.locks import holding
 from harness.protocol.artefacts import Artefact, Key, sha256_of
 from harness.protocol.context import RunContext
 
@@ -197,17 +199,13 @@ def _packed() -> Path:
 def _embedded_folder(context: RunContext) -> Path:
     """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second. One
     process unpacks it, the others wait; what is damaged is unpacked again."""
-    from filelock import FileLock
-
     (kept,) = backbone_artefacts(EMBEDDED, context)
     folder = kept.manifest.with_suffix("")
     if kept.read() is None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with context.stage("unpacking the backbone"), holding(folder.with_name(f".{folder.name}.lock")):
             if kept.state() != "kept":
-                with context.stage("unpacking the backbone"):
-                    _unpack(_packed(), folder)
-                    kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
+                _unpack(_packed(), folder)
+                kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
     return folder
 
 
@@ -223,9 +221,11 @@ def _unpack(source: Path, folder: Path) -> None:
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
     plain.load_state_dict(loaded.state_dict())
     made = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir()
-    plain.save_pretrained(made)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(made)
-    shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
+    with writing(folder):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        plain.save_pretrained(made)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
+        sync_tree(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)

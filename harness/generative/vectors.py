@@ -5,6 +5,7 @@ decides them, or read from a file that the user gives.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.errors import InputError
+from harness.files import sweep, write_whole
 from harness.fingerprint import fingerprint
+from harness.locks import holding
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance, read_provenance, sidecar, write_provenance
@@ -47,14 +50,31 @@ def cached(
     """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw). Kept ones that
     are damaged are made again, and a warning says so."""
     kept = artefact(name, key, context)
+    if (found := _found(kept)) is not None:
+        return found
     path = kept.manifest.with_suffix(".npy")
-    if (details := kept.read()) is not None:
-        return ItemVectors(np.load(path, allow_pickle=False), key.mark, read_provenance(path), details)
-    values, details, provenance = make()
-    _save(path, values)
-    write_provenance(path, provenance)
-    kept.write([path, sidecar(path)], details)
+    with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
+        if kept.state() == "kept" and (found := _found(kept)) is not None:
+            return found
+        values, details, provenance = make()
+        sweep(path.parent, f"{path.stem}.*")
+        write_whole(path, lambda temporary: _put(temporary, values))
+        write_provenance(path, provenance)
+        kept.write([path, sidecar(path)], details)
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
     return ItemVectors(values, key.mark, provenance, details)
+
+
+def unfinished(name: str, key: Key, context: RunContext) -> Path:
+    """A folder for what making the vectors of `cached` needs to go on; who makes them has it alone."""
+    return context.cache / "vectors" / "unfinished" / f"{name}-{key.mark}"
+
+
+def _found(kept: Artefact) -> ItemVectors | None:
+    details, path = kept.read(), kept.manifest.with_suffix(".npy")
+    if details is None:
+        return None
+    return ItemVectors(np.load(path, allow_pickle=False), kept.key.mark, read_provenance(path), details)
 
 
 def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
@@ -102,9 +122,6 @@ def check_finite(values: np.ndarray, where: str) -> None:
         raise InputError(what, where=where, mend="make them again")
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    """Written beside its place and moved there whole, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    part.replace(path)
+def _put(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

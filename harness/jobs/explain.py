@@ -79,7 +79,9 @@ def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
 def _data(job: Job, dataset: Dataset, split: Split) -> Step:
     entry = catalogue_entries().get(job.dataset)
     inputs = {"data": dataset.fingerprint, "order": dataset.order, "protocol": split.protocol.model_dump(mode="json")}
-    state, why = ("reused", "on this machine") if entry is not None else ("to be made", "read from its folder each time")
+    state, why = (
+        ("reused", "on this machine") if entry is not None else ("to be made", "read from its folder each time")
+    )
     return Step("data set and split", state, why, split.fingerprint, job.dataset, inputs)
 
 

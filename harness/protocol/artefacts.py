@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.files import write_text
 from harness.fingerprint import fingerprint
 
 SCHEMA = 1
@@ -78,7 +78,7 @@ class Artefact:
         return "kept"
 
     def write(self, files: Sequence[Path], details: Mapping[str, Any]) -> None:
-        """Puts the manifest of finished `files`, in its folder or below, in place, in one step. Raises `OSError`."""
+        """Puts the manifest of finished `files`, in its folder or below, in place, in one step. Raises `InputError`."""
         document = {
             "schema": SCHEMA,
             "kind": self.key.kind,
@@ -87,9 +87,7 @@ class Artefact:
             "details": dict(details),
         }
         document[SEAL] = fingerprint(json.loads(json.dumps(document)))
-        part = self.manifest.with_name(f".{self.manifest.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-        part.replace(self.manifest)
+        write_text(self.manifest, json.dumps(document, ensure_ascii=False))
 
     def nearest(self, pattern: str) -> tuple[Difference, ...] | None:
         """How the entry that differs in the fewest parts differs, among those whose manifests fit `pattern` (as for
