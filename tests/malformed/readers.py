@@ -32,7 +32,7 @@ from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.predictions import Predictions
 from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.registry import model_entry
-from harness.reports.published import FAMILY, read_published
+from harness.reports.published import FAMILY, NEEDED, read_published
 from harness.store.events import read_events, seconds_between
 from harness.store.predictions import read_predictions, write_predictions
 from harness.store.runs import read_record
@@ -153,7 +153,8 @@ MODULES = json.dumps(
     ]
 )
 POOLING = '{"word_embedding_dimension": 8, "pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}'
-PUBLISHED = "dataset,model,source,ndcg@10\ntoy,SASRec,a paper,0.05\ntoy,TIGER,another,0.06\n"
+QUOTED = {"metric": "ndcg@10", "value": "0.05", "hand": "first", "dataset": "toy"}
+PUBLISHED = "\n".join([",".join(NEEDED), *(",".join(QUOTED.get(c, f"{c}{n}") for c in NEEDED) for n in range(3)), ""])
 
 
 def _config(folder: Path) -> Any:

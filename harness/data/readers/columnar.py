@@ -35,7 +35,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_A_BYTE, UNFOLDS = 256, 1000  # more than rows of ids compress to
+ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
 SMALL = 1 << 24  # bytes that any file may unfold to
 WRITE_AGAIN = "write it again as Parquet"
 
