@@ -7,8 +7,10 @@ How an error is printed is the command line's business.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 LONGEST = 600  # characters of what an error says of a file's content
 
 
@@ -42,6 +44,15 @@ def shortened(text: str, most: int = LONGEST) -> str:
     """
     half = most // 2
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+def printable(text: str) -> str:
+    r"""Text out of a file, as a terminal may get it: control characters are written out, so that they steer nothing.
+
+    >>> print(printable("a title \x1b[2J"))
+    a title \x1b[2J
+    """
+    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def shown(value: object) -> str:
