@@ -1,6 +1,7 @@
 """Gives every reader malformed files, and tells how many of which kind came to what.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.malformed [--each 5] [--first 0] [--reader NAME] [--kind NAME …] [--bound] [--json FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.malformed [--each 5] [--first 0] [--reader NAME] [--kind NAME …] [--bound]
+        [--json FILE]
 
 A case is a reader, a kind of damage and a number; the same numbers give the same files, which the test suite draws from
 too. Ends with code 1 where a reader raised anything but its one line, took `SECONDS` of the processor, or where the

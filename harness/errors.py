@@ -30,7 +30,7 @@ class InputError(HarnessError):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        what, where = shortened(what), where and shortened(where)
+        what, where, mend = shortened(what), where and shortened(where), mend and shortened(mend, 3 * LONGEST)
         self.what, self.where, self.mend = what, where, mend
         line = f"{where}: {what}" if where else what
         super().__init__(" ".join((f"{line}; {mend}" if mend else line).split()))

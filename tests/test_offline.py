@@ -1,4 +1,4 @@
-"""`HARNESS_OFFLINE=1` keeps this process and what it starts off the public network, whichever library would go there."""
+"""`HARNESS_OFFLINE=1` keeps this process and what it starts off the public network, whichever library would go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def child(code: str, **environment: str) -> str:
-    told = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HARNESS_", "TRANSFORMERS_"))}
+    told = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HARNESS_", "TRANSFORMERS_"))
+    }
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**told, **environment}
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.data.readers.files import read_json
-from harness.errors import HarnessError, InputError
+from harness.errors import HarnessError, InputError, shortened
 from harness.files import sweep, sync_folder, sync_tree
 from harness.locks import Hold, holding
 from harness.store.atomic import MEND, write_text, writing
@@ -93,8 +93,8 @@ def read_record(path: Path) -> Record:
         return Record.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {first['msg']})") from error
+        place = shortened(".".join(map(str, first["loc"])))
+        raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {shortened(first['msg'])})") from error
 
 
 def check_files(run: StoredRun) -> None:

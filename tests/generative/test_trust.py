@@ -47,7 +47,7 @@ def test_weights_as_pickles_are_not_read(kind: str, tmp_path: Path) -> None:
     load_backbone(str(folder), None, "pretrained", context)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Marks(str(mark))))
-    with pytest.raises(InputError, match="cannot be loaded.*safetensors"):
+    with pytest.raises(InputError, match=r"cannot be loaded.*safetensors"):
         if kind == "backbone":
             load_backbone(str(folder), None, "pretrained", context)
         else:
@@ -81,8 +81,8 @@ def test_code_of_a_repository_runs_only_where_the_user_says_so(tmp_path: Path) -
     folder.mkdir()
     about = {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.Own"}}
     (folder / "config.json").write_text(json.dumps(about))
-    code = f"open({str(mark)!r}, 'w')\nfrom transformers import LlamaConfig\nclass Own(LlamaConfig):\n    model_type = 'own'\n"
-    (folder / "configuration_own.py").write_text(code)
+    own = "from transformers import LlamaConfig\nclass Own(LlamaConfig):\n    model_type = 'own'\n"
+    (folder / "configuration_own.py").write_text(f"open({str(mark)!r}, 'w')\n{own}")
     told = {"FOLDER": str(folder), "MARK": str(mark), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     environment = {**os.environ, **told}
     environment.pop("HARNESS_TRUST_REMOTE_CODE", None)
@@ -105,5 +105,5 @@ def test_a_models_settings_that_no_model_has(change: dict[str, object], tmp_path
     folder = model(tmp_path / "model")
     about = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(about | change) if change else "[" * 5000)
-    with pytest.raises(InputError, match="cannot be read|layers"):
+    with pytest.raises(InputError, match=r"cannot be read|layers"):
         blank_backbone(str(folder), None)

@@ -29,8 +29,8 @@ CELLS = (
 )  # fmt: skip
 YAML = (
     "&a [*a]", "!!python/object/apply:os.system ['x']", "!!timestamp soon", "!!int x", "!!float ''", "!!binary zz",
-    "? [a]\n: b", "0x" + "f" * DIGITS, "<<: 1", "{a: 1, a: 2}", "*nobody", "[", "'", "\t- a", "%TAG ! x", "--- a\n--- b",
-    "1:" * DIGITS + "1", "!!set {a}", "&a " + "[" * 400,
+    "? [a]\n: b", "0x" + "f" * DIGITS, "<<: 1", "{a: 1, a: 2}", "*nobody", "[", "'", "\t- a", "%TAG ! x",
+    "--- a\n--- b", "1:" * DIGITS + "1", "!!set {a}", "&a " + "[" * 400,
 )  # fmt: skip
 TOML = (
     "", "[[", "inf", "nan", "9" * DIGITS, "2020-01-01", "10:00:00", "[1, {}]", "{ a = 1, a = 2 }", '"""', "{ low = 1 }",
@@ -219,7 +219,7 @@ def _repeated(raw: bytes, rng: Random) -> bytes:
 
 def setting(raw: bytes, rng: Random) -> bytes:
     """Another value, or another way to name a setting."""
-    name, value = raw.split(b"=", 1)
+    name, _ = raw.split(b"=", 1)
     if rng.random() < 0.3:
         name = rng.choice([b"", b".", b"tiger", b"tiger." + b"a." * DEEP + b"a", b"x.y", b"tiger..batch", name + b".a"])
     return name + b"=" + rng.choice((*HOSTILE, *YAML)).encode("utf-8", "surrogatepass")
@@ -285,16 +285,6 @@ def zipped(inner: Mapping[str, Change]) -> dict[str, Change]:
         ),
         "bomb": lambda raw, rng: _zip_bomb(raw),
     }
-
-
-def npy(raw: bytes, rng: Random) -> bytes:
-    """Another header: more than is there, other types, a pickle."""
-    shapes = ["(1000000000, 64)", "(10, 99999999999999)", "(-1, 3)", "()", "(8,)", "(0, 0)", "(8, 4, 1)", "'x'", "(8"]
-    kinds = ["<f8", "<f4", "|O", "<U8", "<c8", "<M8[s]", "|V4", "<f2", "[('a', '<f4')]", "garbage"]
-    head = f"{{'descr': '{rng.choice(kinds)}', 'fortran_order': False, 'shape': {rng.choice(shapes)}, }}"
-    body = raw[128:]
-    packed_head = head.ljust(117).encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(packed_head).to_bytes(2, "little") + packed_head + body
 
 
 def mutated(raw: bytes, kinds: Mapping[str, Change], kind: str, seed: int) -> bytes:

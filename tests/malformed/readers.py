@@ -32,19 +32,18 @@ from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.predictions import Predictions
 from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.registry import model_entry
-from harness.reports.published import FAMILY, NEEDED, read_published
+from harness.reports.published import FAMILY, read_published
 from harness.store.events import read_events, seconds_between
 from harness.store.predictions import read_predictions, write_predictions
 from harness.store.runs import read_record
 from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make
-from tests.malformed.tables import PARQUET, RAW, write_tables
+from tests.malformed import valid
+from tests.malformed.tables import PARQUET, RAW, npy, write_tables
 from tests.store.made import document
 
-DATA = toys.cycle(users=6, items=8, length=5)
-SPLIT = toys.split(DATA)
-USERS, ITEMS = DATA.users, DATA.items
+SPLIT = toys.split(valid.DATA)
 SETTINGS = model_entry("tiger")
 
 
@@ -72,91 +71,6 @@ def _put(**files: str | bytes) -> Callable[[Path], None]:
     return lay
 
 
-def _rows(separator: str, head: str) -> str:
-    rows = [
-        separator.join((USERS[user], ITEMS[item], str(1_000_000 + 10 * time)))
-        for user, row in enumerate(DATA.sequences)
-        for time, item in enumerate(row)
-    ]
-    return "\n".join([head, *rows, ""])
-
-
-LISTED = json.dumps({user: [ITEMS[i] for i in row] for user, row in zip(USERS, DATA.sequences, strict=True)})
-TEXTS = json.dumps(
-    {item: {"title": f"T {item}", "description": "d", "brand": None, "categories": ["a"]} for item in ITEMS}
-)
-REVIEWS = json.dumps({f"('{USERS[u]}', '{ITEMS[0]}')": {"review": "good", "summary": "s"} for u in range(3)})
-CODES = json.dumps({item: [f"<a_{place % 3}>", f"<b_{place}>"] for place, item in enumerate(ITEMS)})
-GENERATED = json.dumps(
-    {
-        "items": {item: f"wants {item}" for item in ITEMS},
-        "users": {user: {"long": "old", "short": "new"} for user in USERS},
-    }
-)
-SCORES = {user: {item: 1.0 / (place + 1) for place, item in enumerate(ITEMS)} for user in USERS}
-ROWS = [(user, item, place, score) for user in USERS for place, (item, score) in enumerate(SCORES[user].items())]
-SPACE = """about = "x"
-[space]
-fake.size = { low = 1, high = 9 }
-fake.rate = { low = 0.1, high = 0.9, log = true }
-fake.kind = { choices = ["a", "b"] }
-"""
-GRID = """about = "x"
-settings = { "fake.size" = 4 }
-[changes."other"]
-fake.rate = 0.5
-[product]
-fake.size = [1, 2]
-fake.kind = ["a", "b"]
-"""
-YAML_GRID = """about: x
-changes:
-  other:
-    fake.rate: 0.5
-product:
-  fake.size: [1, 2]
-"""
-CONFIG = """model: tiger
-dataset: toy
-seed: 1
-protocol:
-  name: leave-one-out/1
-  max_history: 20
-tiger:
-  user_tokens: 0
-  index: {kind: rqvae, levels: 2, size: 8}
-  network:
-    layers: 1
-    dropout: 0.1
-  training:
-    batch: 32
-    learning_rate: 3e-3
-tuning:
-  trials: 3
-  study: seed1-x
-  metric: ndcg@10
-  space: {a: b}
-"""
-TRIAL = {
-    "number": 0, "values": {"fake.size": 1}, "mark": "m", "state": "complete", "seconds": 1.0, "reason": "",
-    "metrics": document()["metrics"]["valid"], "trace": "", "repeats": None,
-}  # fmt: skip
-STUDY = json.dumps({"schema": 1, "trials": [TRIAL, {**TRIAL, "number": 1, "state": "failed", "metrics": {}}]})
-LOG = "\n".join(
-    json.dumps({"event": name, "seconds": place + 0.5}) for place, name in enumerate(("session", "train", "trained"))
-)
-MODULES = json.dumps(
-    [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-    ]
-)
-POOLING = '{"word_embedding_dimension": 8, "pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}'
-QUOTED = {"metric": "ndcg@10", "value": "0.05", "hand": "first", "dataset": "toy"}
-PUBLISHED = "\n".join([",".join(NEEDED), *(",".join(QUOTED.get(c, f"{c}{n}") for c in NEEDED) for n in range(3)), ""])
-
-
 def _config(folder: Path) -> Any:
     return settings_of.resolve(SETTINGS, "smoke", settings_of.read_config(folder / "c.yaml", SETTINGS), ())
 
@@ -177,11 +91,11 @@ def _folder(folder: Path) -> Any:
 
 def _rankings(name: str) -> Callable[[Path], Any]:
     asked = SPLIT.test.requests.users
-    return lambda folder: read_rankings(folder / name, DATA, 20, asked)
+    return lambda folder: read_rankings(folder / name, valid.DATA, 20, asked)
 
 
 def _vectors(folder: Path) -> None:
-    np.save(folder / "v.npy", np.random.default_rng(1).normal(size=(len(ITEMS), 4)).astype(np.float32))
+    np.save(folder / "v.npy", np.random.default_rng(1).normal(size=(len(valid.ITEMS), 4)).astype(np.float32))
 
 
 def _with_provenance(folder: Path) -> None:
@@ -190,8 +104,10 @@ def _with_provenance(folder: Path) -> None:
 
 
 def _predictions(folder: Path) -> None:
-    lists = Predictions(np.arange(len(USERS)), np.tile(np.arange(5), (len(USERS), 1)), np.tile(-np.arange(5.0), (6, 1)))
-    write_predictions(folder / "p.parquet", lists, USERS, ITEMS)
+    lists = Predictions(
+        np.arange(len(valid.USERS)), np.tile(np.arange(5), (len(valid.USERS), 1)), np.tile(-np.arange(5.0), (6, 1))
+    )
+    write_predictions(folder / "p.parquet", lists, valid.USERS, valid.ITEMS)
 
 
 def _snapshot(folder: Path) -> None:
@@ -236,27 +152,43 @@ def _raw(name: str, kind: str) -> Callable[[Path], Any]:
 JSONS, CSV, TSV = make.JSON, make.cells(b","), make.cells(b"\t")
 
 READERS = (
-    Reader("NAME.inter.json", "x.inter.json", JSONS, _put(x__inter__json=LISTED), _folder),
-    Reader("NAME.item.json", "x.item.json", JSONS, _put(x__inter__json=LISTED, x__item__json=TEXTS), _folder),
-    Reader("NAME.review.json", "x.review.json", JSONS, _put(x__inter__json=LISTED, x__review__json=REVIEWS), _folder),
-    Reader("NAME.index.json", "i.json", JSONS, _put(i__json=CODES), lambda f: CodeTable.read(f / "i.json", ITEMS)),
+    Reader("NAME.inter.json", "x.inter.json", JSONS, _put(x__inter__json=valid.LISTED), _folder),
     Reader(
-        "NAME.inter", "x.inter", TSV, _put(x__inter=_rows("\t", "user_id:token\titem_id:token\ttimestamp:float")), _folder
+        "NAME.item.json", "x.item.json", JSONS, _put(x__inter__json=valid.LISTED, x__item__json=valid.TEXTS), _folder
     ),
     Reader(
-        "NAME.item", "x.item", TSV,
+        "NAME.review.json",
+        "x.review.json",
+        JSONS,
+        _put(x__inter__json=valid.LISTED, x__review__json=valid.REVIEWS),
+        _folder,
+    ),
+    Reader(
+        "NAME.index.json",
+        "i.json",
+        JSONS,
+        _put(i__json=valid.CODES),
+        lambda f: CodeTable.read(f / "i.json", valid.ITEMS),
+    ),
+    Reader("NAME.inter", "x.inter", TSV, _put(x__inter=valid.ATOMIC), _folder),
+    Reader(
+        "NAME.item",
+        "x.item",
+        TSV,
         _put(
-            x__inter=_rows("\t", "user_id:token\titem_id:token\ttimestamp:float"),
-            x__item="\n".join(["item_id:token\ttitle:token_seq\tclass:token_seq", *(f"{i}\tT\ta b" for i in ITEMS), ""]),
+            x__inter=valid.ATOMIC,
+            x__item=valid.ATOMIC_ITEMS,
         ),
         _folder,
     ),
-    Reader("interactions.csv", "interactions.csv", CSV, _put(interactions__csv=_rows(",", "user,item,timestamp")), _folder),
+    Reader("interactions.csv", "interactions.csv", CSV, _put(interactions__csv=valid.TABLE), _folder),
     Reader(
-        "items.csv", "items.csv", CSV,
+        "items.csv",
+        "items.csv",
+        CSV,
         _put(
-            interactions__csv=_rows(",", "user,item,timestamp"),
-            items__csv="\n".join(["item,title,categories", *(f'{i},"T, {i}",a' for i in ITEMS), ""]),
+            interactions__csv=valid.TABLE,
+            items__csv=valid.ITEM_TABLE,
         ),
         _folder,
     ),
@@ -273,46 +205,69 @@ READERS = (
             ("ml.zip", "interactions", make.zipped(make.TEXT), RAW.content("ml.zip")),
         )
     ),
-    Reader("configuration", "c.yaml", make.YAML_FILE, _put(c__yaml=CONFIG), _config),
+    Reader("configuration", "c.yaml", make.YAML_FILE, _put(c__yaml=valid.CONFIG), _config),
     Reader("--set", "set", make.YAML_FILE | {"another value": make.setting}, _put(set="tiger.training.batch=32"), _set),
-    Reader("grid (TOML)", "g.toml", make.TOML_FILE, _put(g__toml=GRID), _grid("g.toml")),
-    Reader("grid (YAML)", "g.yaml", make.YAML_FILE, _put(g__yaml=YAML_GRID), _grid("g.yaml")),
-    Reader("search space", "s.toml", make.TOML_FILE, _put(s__toml=SPACE), lambda f: read_space(f / "s.toml", FAKE)),
-    Reader("rankings (ranx JSON)", "r.json", JSONS, _put(r__json=json.dumps(SCORES)), _rankings("r.json")),
+    Reader("grid (TOML)", "g.toml", make.TOML_FILE, _put(g__toml=valid.GRID), _grid("g.toml")),
+    Reader("grid (YAML)", "g.yaml", make.YAML_FILE, _put(g__yaml=valid.YAML_GRID), _grid("g.yaml")),
     Reader(
-        "rankings (CSV)", "r.csv", CSV,
-        _put(r__csv="\n".join(["user,item,score", *(f"{u},{i},{s}" for u, i, _, s in ROWS), ""])), _rankings("r.csv"),
+        "search space", "s.toml", make.TOML_FILE, _put(s__toml=valid.SPACE), lambda f: read_space(f / "s.toml", FAKE)
+    ),
+    Reader("rankings (ranx JSON)", "r.json", JSONS, _put(r__json=json.dumps(valid.SCORES)), _rankings("r.json")),
+    Reader(
+        "rankings (CSV)",
+        "r.csv",
+        CSV,
+        _put(r__csv=valid.RANKED),
+        _rankings("r.csv"),
     ),
     Reader(
-        "rankings (TREC)", "r.run", make.cells(b" "),
-        _put(r__run="".join(f"{u} Q0 {i} {p} {s} t\n" for u, i, p, s in ROWS)), _rankings("r.run"),
+        "rankings (TREC)",
+        "r.run",
+        make.cells(b" "),
+        _put(r__run=valid.TREC),
+        _rankings("r.run"),
     ),
     Reader("result.json", "r.json", JSONS, _put(r__json=json.dumps(document())), lambda f: read_record(f / "r.json")),
-    Reader("log.jsonl", "log.jsonl", make.JSON_LINES, _put(log__jsonl=LOG), _log),
+    Reader("log.jsonl", "log.jsonl", make.JSON_LINES, _put(log__jsonl=valid.LOG), _log),
     Reader(
-        "predictions.parquet", "p.parquet", PARQUET, _predictions, lambda f: read_predictions(f / "p.parquet", USERS, ITEMS)
+        "predictions.parquet",
+        "p.parquet",
+        PARQUET,
+        _predictions,
+        lambda f: read_predictions(f / "p.parquet", valid.USERS, valid.ITEMS),
     ),
-    Reader("study.json", "study.json", JSONS, _put(study__json=STUDY), lambda f: _stored(f / "study.json")),
+    Reader("study.json", "study.json", JSONS, _put(study__json=valid.STUDY), lambda f: _stored(f / "study.json")),
     Reader(
-        "vectors (.npy)", "v.npy", {**make.BYTES, "another header": make.npy}, _vectors,
+        "vectors (.npy)",
+        "v.npy",
+        {**make.BYTES, "another header": npy},
+        _vectors,
         lambda f: given(f / "v.npy", SPLIT.train, declared=False),
     ),
+    Reader("provenance", "v.npy.provenance.json", JSONS, _with_provenance, lambda f: read_provenance(f / "v.npy")),
     Reader(
-        "provenance", "v.npy.provenance.json", JSONS, _with_provenance, lambda f: read_provenance(f / "v.npy")
+        "generated texts",
+        "t.json",
+        JSONS,
+        _put(t__json=valid.GENERATED),
+        lambda f: read_texts(f / "t.json", SPLIT.train),
     ),
-    Reader("generated texts", "t.json", JSONS, _put(t__json=GENERATED), lambda f: read_texts(f / "t.json", SPLIT.train)),
     Reader("checkpoint", "s.safetensors", make.BYTES, _snapshot, lambda f: read_snapshot(f / "s.safetensors")),
     Reader("cache manifest", "m.json", JSONS, _lay_kept, _kept),
-    Reader("cached content", "v.npy", {**make.BYTES, "another header": make.npy}, _lay_kept, _kept),
+    Reader("cached content", "v.npy", {**make.BYTES, "another header": npy}, _lay_kept, _kept),
     Reader(
-        "encoder modules", "modules.json", JSONS, _put(modules__json=MODULES, **{"1_Pooling___config__json": POOLING}),
+        "encoder modules",
+        "modules.json",
+        JSONS,
+        _put(modules__json=valid.MODULES, **{"1_Pooling___config__json": valid.POOLING}),
         lambda f: read_settings(str(f)),
     ),
     Reader(
-        "encoder pooling", "1_Pooling/config.json", JSONS,
-        _put(modules__json=MODULES, **{"1_Pooling___config__json": POOLING}), lambda f: read_settings(str(f)),
+        "encoder pooling",
+        "1_Pooling/config.json",
+        JSONS,
+        _put(modules__json=valid.MODULES, **{"1_Pooling___config__json": valid.POOLING}),
+        lambda f: read_settings(str(f)),
     ),
-    Reader(
-        "published rows", f"{FAMILY}/x.csv", CSV, _put(**{f"{FAMILY}___x__csv": PUBLISHED}), read_published
-    ),
-)  # fmt: skip
+    Reader("published rows", f"{FAMILY}/x.csv", CSV, _put(**{f"{FAMILY}___x__csv": valid.PUBLISHED}), read_published),
+)

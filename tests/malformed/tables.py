@@ -1,4 +1,4 @@
-"""Valid Parquet files and raw files of the releases, and how a Parquet file has other columns than it should."""
+"""Valid Parquet files and raw files of the releases, and how binary files claim other columns and sizes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ DATA = toys.cycle(users=6, items=8, length=5)
 
 def write_tables(folder: Path) -> None:
     """The three tables of the Parquet layout."""
-    rows = [
-        (DATA.users[u], DATA.items[i], 10.0 * t) for u, row in enumerate(DATA.sequences) for t, i in enumerate(row)
-    ]
+    rows = [(DATA.users[u], DATA.items[i], 10.0 * t) for u, row in enumerate(DATA.sequences) for t, i in enumerate(row)]
     users, items, times = zip(*rows, strict=True)
     pq.write_table(pa.table({"user": users, "item": items, "timestamp": times}), folder / "interactions.parquet")
     texts = {"item": DATA.items, "title": [f"T {i}" for i in DATA.items], "categories": [["a"]] * len(DATA.items)}
@@ -98,6 +96,16 @@ def _far_more(raw: bytes, rng: Random) -> bytes:
     return out.getvalue()
 
 
+def npy(raw: bytes, rng: Random) -> bytes:
+    """Another header: more than is there, other types, a pickle."""
+    shapes = ["(1000000000, 64)", "(10, 99999999999999)", "(-1, 3)", "()", "(8,)", "(0, 0)", "(8, 4, 1)", "'x'", "(8"]
+    kinds = ["<f8", "<f4", "|O", "<U8", "<c8", "<M8[s]", "|V4", "<f2", "[('a', '<f4')]", "garbage"]
+    head = f"{{'descr': '{rng.choice(kinds)}', 'fortran_order': False, 'shape': {rng.choice(shapes)}, }}"
+    body = raw[128:]
+    packed_head = head.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(packed_head).to_bytes(2, "little") + packed_head + body
+
+
 PARQUET: dict[str, Change] = {
     **BYTES,
     "another column": _column,
@@ -117,11 +125,15 @@ class Raw(dict[str, tuple[str, str, str]]):
         if name == "ml.zip":
             out = io.BytesIO()
             with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(self[name][2], "".join(f"{u}::{i}::5::97830{u}{i}60\n" for u in (1, 2) for i in (1, 2)))
+                archive.writestr(
+                    self[name][2], "".join(f"{u}::{i}::5::97830{u}{i}60\n" for u in (1, 2) for i in (1, 2))
+                )
             return out.getvalue()
         if name == "reviews.json.gz":
             lines = [
-                json.dumps({"reviewerID": user, "asin": item, "helpful": [0, 0], "overall": rating, "unixReviewTime": time})
+                json.dumps(
+                    {"reviewerID": user, "asin": item, "helpful": [0, 0], "overall": rating, "unixReviewTime": time}
+                )
                 for user, item, rating, time in rows
             ]
         else:

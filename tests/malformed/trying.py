@@ -21,7 +21,7 @@ from tests.malformed.readers import Reader
 
 Outcome = Literal["refused", "set aside", "read", "unchanged", "fault"]
 HANGS = 60  # seconds of wall time after which a reader counts as hanging
-LONGEST = 2_000  # characters of an error's one line
+LONGEST = 4_000  # characters of an error's one line
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ TITLES = (
 
 
 def sheet(text: str) -> Sheet:
-    return Sheet(text, (Column(text, left=True), Column("n")), (Line((text, "1")), Line((text, "2"), apart=True)), (text,))
+    return Sheet(
+        text, (Column(text, left=True), Column("n")), (Line((text, "1")), Line((text, "2"), apart=True)), (text,)
+    )
 
 
 @pytest.mark.parametrize("text", TITLES)
