@@ -1,6 +1,6 @@
 """Gives every reader malformed files, and tells how many of which kind came to what.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.malformed [--each 5] [--first 0] [--reader NAME] [--kind NAME …] [--bound]
+    OMP_NUM_THREADS=1 python -m benchmarks.malformed [--each 5] [--first 0] [--reader NAME …] [--kind NAME …] [--bound]
         [--json FILE]
 
 A case is a reader, a kind of damage and a number; the same numbers give the same files, which the test suite draws from
@@ -32,12 +32,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--each", type=int, default=5, help="cases of a kind of damage and a reader")
     parser.add_argument("--first", type=int, default=0, help="the first number")
-    parser.add_argument("--reader", help="this reader alone")
+    parser.add_argument("--reader", action="append", help="this reader alone; repeatable")
     parser.add_argument("--kind", action="append", help="these kinds of damage alone; repeatable")
     parser.add_argument("--bound", action="store_true", help="bound the address space")
     parser.add_argument("--json", type=Path, help="a file for the table")
     asked = parser.parse_args()
-    readers = [reader for reader in READERS if asked.reader in (None, reader.name)]
+    readers = [reader for reader in READERS if asked.reader is None or reader.name in asked.reader]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if asked.bound:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

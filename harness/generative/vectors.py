@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
@@ -107,7 +108,10 @@ def read_npy(path: Path) -> np.ndarray:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"a .npy file of version {version}")
-        shape, _, dtype = read(file)
+        try:
+            shape, _, dtype = read(file)
+        except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError("its header cannot be read") from error
         claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
         if dtype.hasobject or claimed != there or len(shape) > 32:
             raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")

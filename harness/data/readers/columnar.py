@@ -77,6 +77,9 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
         what = f"cannot be read as Parquet ({error})"
         raise InputError(what, where=str(path), mend=WRITE_AGAIN) from error
+    names = table.column_names
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise InputError(f"column {twice!r} stands twice", where=str(path), mend="keep one of the two")
     return table
 
 
