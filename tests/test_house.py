@@ -44,6 +44,7 @@ HOMES: dict[str, set[str]] = {
     "ranx": {"harness.evaluation", "harness.bench"},  # the bench has the usual way beside ours
     "typer": {"harness.cli"},
     "optuna": {"harness.jobs"},
+    "distributed": {"harness.jobs"},
     "recbole": {"baselines.recbole"},
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Dataset,
+    Device,
+    Order,
+    Profile,
+    Protocol,
+    Results,
+    Sets,
+    Track,
+    numbers,
+)
 from harness.cli.output import console, note, print_plain, stdout_kept
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.jobs.ablation import Ablation
+    from harness.jobs.executors import Executor
     from harness.reports.ablation import AblationTable
 
 SHOWN = ("ndcg@10", "recall@10")
@@ -36,8 +51,13 @@ def ablate(
         str | None, typer.Option(metavar="1,2,3", help="The seeds of every row.", show_default="1")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="The same, one at a time; repeatable.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that make runs side by side on this machine.")] = 1,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask cluster (not there yet).")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that make runs side by side on this machine.", show_default="1"),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Have runs made by a Dask cluster (docs/cluster.md).")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the planned runs and end.")] = False,
     metric: Annotated[str, typer.Option(help="What differences are tested in.")] = SHOWN[0],
     form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
@@ -54,33 +74,47 @@ def ablate(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a grid of variants and print what each change is worth against the base.
 
     Each run is the one that `harness run` would make: what the store holds already is not made again.
     """
-    from harness.cli.progress import reporter
     from harness.jobs.ablation import ablation
+    from harness.jobs.conduct import conduct
     from harness.jobs.job import RunOptions
-    from harness.jobs.workers import Manner, conduct
     from harness.store.runs import Store
 
-    if scheduler is not None:
-        what = "runs on a Dask cluster are not there yet"
-        raise InputError(what, where=f"--scheduler {scheduler}", mend="leave it out, or say --workers N")
     form = "json" if as_json else form
     _check(form, metric)
+    if workers is not None and scheduler is not None:
+        raise InputError("--workers and --scheduler are two ways to make the runs", mend="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
-    options = RunOptions(dataset, profile, every, tuple(sets or ()), config, device, protocol, order)
-    with stdout_kept():
+    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, every, *asked, elsewhere=scheduler is not None)
+    with stdout_kept(), _executor(workers, None if plan else scheduler) as executor:
         under_way = ablation(model, grid, options, Store(results))
         _announce(under_way, fresh=fresh)
         if not plan:
-            conduct(under_way, Manner(workers, fresh, note), reporter)
+            conduct(under_way, executor, fresh=fresh, note=note)
             note(f"runs and failures are listed in {under_way.path}")
     if not plan:
         _print(_table(under_way, metric), form, output)
+
+
+@contextmanager
+def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    from harness.cli.progress import reporter
+    from harness.jobs.executors import Here, Processes
+
+    if scheduler is None:
+        yield Here(reporter, note) if workers in (None, 1) else Processes(workers, note)
+        return
+    from harness.jobs.cluster import connected
+
+    with connected(scheduler, note) as cluster:
+        yield cluster
 
 
 def _check(form: str, metric: str) -> None:

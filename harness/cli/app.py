@@ -11,7 +11,20 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import ablate, bench, catalogue, compare, data, doctor, evaluate, index, leaderboard, run, tune
+from harness.cli import (
+    ablate,
+    bench,
+    catalogue,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    index,
+    leaderboard,
+    report,
+    run,
+    tune,
+)
 from harness.cli.errors import interrupted, tell
 
 app = typer.Typer(
@@ -21,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, ablate, tune, catalogue, data, index, doctor, bench):
+for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
     group.register(app)
 
 

@@ -21,7 +21,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN [...]",
+            metavar="RUN [RUN ...]",
             help="A run id or its beginning, a model's name (all its seeds), or ids of one configuration with commas.",
         ),
     ],
@@ -33,15 +33,21 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
     ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Beside the papers' own rows: differences, and what may explain them.")
+    ] = False,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare stored runs user by user: differences, intervals, significance corrected for their number."""
+    """Compare stored runs user by user: differences, intervals, significance corrected for their number.
+
+    With --published one run is enough; nothing is tested against published rows.
+    """
     import json
 
     from harness.errors import InputError, unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports import comparison, render, versus
+    from harness.reports import comparison, gap, render, versus, versus_published
     from harness.reports.chosen import choose
     from harness.store.atomic import write_text
     from harness.store.runs import Store
@@ -53,19 +59,30 @@ def compare(
     for name in metrics:
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS, where="--metric")
-    if len(runs) < 2:
-        raise InputError("one run alone cannot be compared", where="RUN", mend="name at least two")
-    made = comparison.compare(choose(Store(results), runs, dataset), metrics, dataset)
+    if len(runs) < 2 and not published:
+        raise InputError("one run alone cannot be compared", where="RUN", mend="name two or more, or add --published")
+    store = Store(results)
+    sides = choose(store, runs, dataset)
+    document, sheets = {}, []
+    if len(sides) > 1:
+        made = comparison.compare(sides, metrics, dataset)
+        document, sheets = made.document(), versus.sheets(made)
+    if published:
+        gaps = gap.gaps(store, sides, metrics)
+        document = (document or comparison.about_sides(sides, metrics)) | {
+            "published": [one.document() for one in gaps]
+        }
+        sheets += versus_published.sheets(sides, gaps, metrics)
     if as_json or form == "json":
-        text = json.dumps(made.document(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        text = render.SHEETS[form](versus.sheets(made))
+        text = render.SHEETS[form](sheets)
     if output is not None:
         write_text(output, text)
         note(f"written to {output}")
     elif as_json:
-        print_json(made.document())
+        print_json(document)
     elif form == "table":
-        print_plain(render.sheets_drawn(versus.sheets(made), console().width))
+        print_plain(render.sheets_drawn(sheets, console().width))
     else:
         sys.stdout.write(text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from harness.cli.options import RESULTS, MaybeDataset, Protocol, Results
 from harness.cli.output import console, note, print_plain
 
 if TYPE_CHECKING:
+    from harness.reports.leaderboard import Row
     from harness.store.runs import Store
 
 FORMATS = "table, markdown, latex, csv, json or html."
@@ -30,7 +33,8 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension: any, with commas.", show_default="the first three"
+            help="quality, integrity, cost, effort, comprehension, command: any, with commas.",
+            show_default="the first three",
         ),
     ] = None,
     output: Annotated[
@@ -54,26 +58,29 @@ def leaderboard(
     from harness.reports import render
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
-    from harness.reports.published import read_published, with_published
+    from harness.reports.published import published_boards
     from harness.store.atomic import write_text
     from harness.store.runs import Store
 
+    gc.disable()  # this process reads, prints and ends: of thousands of records nothing is to be thrown away
     render.check_format(form)
     if protocols:
         _protocols(Store(results), dataset, metric, form, output)
         return
     sets = render.check_columns(columns)
     wanted = _known(protocol)
-    found = [board for board in select(Store(results), dataset, metric) if wanted in (None, board.protocol.name)]
+    store = Store(results)
+    every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
+    found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
     if test or (test is None and dataset is not None):
         where = dataset if dataset is not None and Path(dataset).is_dir() else None
         found = [with_leads(board, render.shown_metrics(metric), where) for board in found]
-    if not found:
+    if "command" in sets:
+        found = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in found]
+    if all(board.alone for board in found):
         note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
-    if published:
-        if not read_published(results):
-            note(f"no published rows in {results / 'published'}")
-        found = with_published(found, results)
+    if published and not any(row.quoted for board in found for row in board.rows):
+        note("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
         write_text(output, render.render(found, form, metric, sets))
         note(f"written to {output}")
@@ -82,6 +89,13 @@ def leaderboard(
             print_plain(render.table(found, metric, console().width, sets))
     else:
         sys.stdout.write(render.render(found, form, metric, sets))
+
+
+def _commanded(row: Row) -> Row:
+    """The row with what makes its runs again; a published one has no runs."""
+    from harness.jobs.commands import command
+
+    return replace(row, command=command(row.runs)) if row.runs else row
 
 
 def _known(protocol: str | None) -> str | None:

@@ -31,6 +31,15 @@ Order = Annotated[
     typer.Option("--order", help="time, or file: the lines of a folder's files stand in order.", show_default="time"),
 ]
 
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME[=WHERE]",
+        help="Log to tensorboard[=DIR], mlflow[=URI] or wandb[=PROJECT] as well; repeatable.",
+    ),
+]
+
 RESULTS = Path("results")
 
 

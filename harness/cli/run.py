@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
 from harness.cli.output import note, print_json, print_table, stdout_kept
 from harness.errors import shown
 
@@ -39,6 +39,7 @@ def run(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    track: Track = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be reused, continued and made, and why; make nothing.")
     ] = False,
@@ -54,7 +55,8 @@ def run(
     from harness.jobs.job import RunOptions, plan
     from harness.store.runs import Store
 
-    options = RunOptions(dataset, profile, tuple(seed or ()), tuple(sets or ()), config, device, protocol, order)
+    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, tuple(seed or ()), *asked)
     store, done = Store(results), []
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)

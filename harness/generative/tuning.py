@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from harness.errors import InputError
 from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
@@ -100,8 +101,12 @@ def rate(step: int, plan: Plan) -> float:
 
 
 def best_precision(device: str) -> Precision:
-    """bfloat16 where the machine computes in it, else float32."""
+    """bfloat16 where the machine computes in it, else float32. Raises `InputError` for a card that is not here, which
+    nobody has looked at."""
     if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            what = "precision auto depends on the card, and this machine has none"
+            raise InputError(what, where=f"--device {device}", mend="--set its precision to bfloat16 or float32")
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bfloat16" if any(getattr(torch.cpu, flag, bool)() for flag in flags) else "float32"

@@ -1,7 +1,7 @@
 """`harness ablate`: the runs of a grid, planned whole before the first one starts, each as `harness run` would make it.
 
 A row that fails leaves its reason in the state file and does not stop the rest. Rows that need the base's record are
-planned when it is there. How the runs are made, one after the other or by several processes, is `workers`' business.
+planned when it is there. How the runs are made, here, by several processes or on a cluster, is `conduct`'s business.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.store.atomic import write_text, writing
 from harness.store.keys import RunKey, folder_name
-from harness.store.runs import Store, StoredRun, Unreadable, read_record
+from harness.store.runs import Store, StoredRun
 
 State = Literal["complete", "unfinished", "new", "waits", "failed"]
 
@@ -80,11 +80,7 @@ class Ablation:
         """The complete run of a slot."""
         if slot.run_id is None:
             return None
-        folder = self.store.folder(RunKey(self.model, self.dataset.name, slot.run_id))
-        try:
-            return StoredRun(read_record(folder.result), folder) if folder.result.exists() else None
-        except Unreadable:
-            return None
+        return self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
 
     def placed(self, slot: Slot) -> tuple[Slot, Job | None]:
         """The slot with its run id and what the store holds of it, and its job."""

@@ -27,6 +27,7 @@ class _Options:
     device: str | None = None
     protocol: str | None = None
     order: str | None = None
+    track: str | Sequence[str] = ()
     results: str | Path = "results"
     fresh: bool = False
     reporter: Reporter | None = None
@@ -35,9 +36,9 @@ class _Options:
 def run(model: str, dataset: str | None = None, **options: Any) -> Finished | list[Finished]:
     """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
 
-    Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `results`, `fresh`, `reporter`. Gives
-    one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`, `.path` the run's folder,
-    `.reused` whether it was there already. Raises `InputError` for wrong input.
+    Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `track`, `results`, `fresh`,
+    `reporter`. Gives one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`, `.path`
+    the run's folder, `.reused` whether it was there already. Raises `InputError` for wrong input.
     """
     known = [field.name for field in fields(_Options)]
     for name in options:
@@ -54,6 +55,7 @@ def run(model: str, dataset: str | None = None, **options: Any) -> Finished | li
         device=given.device,
         protocol=given.protocol,
         order=given.order,
+        track=(given.track,) if isinstance(given.track, str) else tuple(given.track),
     )
     store = Store(Path(given.results))
     done = [execute(job, store, fresh=given.fresh, reporter=given.reporter) for job in plan(model, asked)]

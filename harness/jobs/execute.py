@@ -25,6 +25,7 @@ from harness.jobs.effort import credited
 from harness.jobs.job import Job
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
+from harness.jobs.tracking import track_stored, tracking
 from harness.protocol.audit import Audit
 from harness.protocol.audit import audit as look
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
@@ -40,7 +41,7 @@ from harness.store.events import EventLog, read_events, seconds_between
 from harness.store.keys import RunKey
 from harness.store.predictions import write_predictions
 from harness.store.records import Cost, Integrity, Metrics, Record
-from harness.store.runs import Claim, Store, StoredRun
+from harness.store.runs import Claim, RunFolder, Store, StoredRun
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
@@ -71,12 +72,14 @@ def execute(
     store: Store,
     *,
     fresh: bool = False,
+    expected: str | None = None,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Finished:
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
-    `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
+    `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
+    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
     dataset = load_dataset(job.dataset, job.order)
@@ -85,12 +88,19 @@ def execute(
         require_text(split.train.text, split.train.items, where=dataset.name)
     outcome = job.outcome(dataset, split)
     key = RunKey(job.entry.name, dataset.name, outcome.run_id)
+    if expected not in (None, key.run_id):
+        raise InputError(
+            f"planned as {expected}, it would be {key.run_id} here",
+            where=dataset.name,
+            mend="give every process the same data and the same version of the program",
+        )
 
     def waiting() -> None:
         note(f"another process is making {key.run_id}; waiting for it")
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
         if claim.stored is not None:
+            track_stored(job.track, claim.stored)
             return Finished(credited(claim, job.effort, note), reused=True)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
@@ -105,11 +115,24 @@ def execute(
 
 
 def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter) -> StoredRun:
-    folder, protocol = claim.folder, split.protocol
+    folder = claim.folder
     write_text(folder.config, job.config_yaml())
     with writing(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
-    log = EventLog(folder.log)
+    with tracking(job.track, folder, claim.final) as tracked:
+        log = EventLog(folder.log, tracked.hear)
+        measured = _measure(job, dataset, split, folder, log, reporter)
+        measured = replace(measured, audit=found.document())
+        record = record_of(job, dataset, split, measured, read_events(folder.log))
+        tracked.finish(record)
+    return claim.finish(record)
+
+
+def _measure(
+    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, reporter: Reporter
+) -> Measured:
+    """Trains, ranks, scores; the lists and the model lie in `folder` then."""
+    protocol = split.protocol
     recommender = job.recommender()
     context = context_of(job, split, RunReporter(log, reporter))
     context = replace(context, checkpoint=folder.checkpoint, keep=folder.path)
@@ -150,8 +173,7 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
     }
     groups = recommender.code_groups()
     codes = None if groups is None else code_level(test, split.test.targets, groups)
-    measured = Measured(metrics, cost, integrity, details, found.document(), codes)
-    return claim.finish(record_of(job, dataset, split, measured, events))
+    return Measured(metrics, cost, integrity, details, {}, codes)
 
 
 def _held_out(fold: Fold, n_users: int) -> np.ndarray:

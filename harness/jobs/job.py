@@ -17,6 +17,7 @@ from harness.jobs import yaml_values
 from harness.jobs.devices import resolve_device
 from harness.jobs.effort import block, effort_of
 from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
+from harness.jobs.trackers import Wish, wishes
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
 from harness.store.records import Effort
@@ -32,7 +33,8 @@ SEED = 1
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults."""
+    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults.
+    `elsewhere`: the runs are made on other machines, whose devices need not be here."""
 
     dataset: str | None = None
     profile: str | None = None
@@ -42,12 +44,15 @@ class RunOptions:
     device: str | None = None
     protocol: str | None = None
     order: str | None = None
+    track: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
     """One run. `dataset` is a registered name or the absolute path of a folder; `order` is what orders a user's rows in
-    that folder's files. `effort` tells how the settings were chosen: it goes into the record and decides nothing."""
+    that folder's files. `effort` tells how the settings were chosen: it goes into the record and decides nothing;
+    nor does `track`, what the run is logged to besides."""
 
     entry: ModelEntry
     dataset: str
@@ -56,6 +61,7 @@ class Job:
     device: str = "cpu"
     order: str = "time"
     effort: Effort = field(default_factory=Effort)
+    track: tuple[Wish, ...] = ()
 
     @property
     def needs_text(self) -> bool:
@@ -104,7 +110,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     order = check_order(options.order or file.say("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
     settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
-    device = resolve_device(options.device, settings.profile)
+    device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
     dataset = _locate(options.dataset or file.say("dataset") or DATASET)
     given = file.say("seed")
@@ -113,7 +119,8 @@ def plan(model: str, options: RunOptions) -> list[Job]:
         if seed < 0:
             raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
     effort = effort_of(entry.name, settings.model, file.effort)
-    return [Job(entry, dataset, settings, seed, device, order, effort) for seed in dict.fromkeys(seeds)]
+    track = wishes(options.track)
+    return [Job(entry, dataset, settings, seed, device, order, effort, track) for seed in dict.fromkeys(seeds)]
 
 
 def _digest(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.reports.differences import notes
 from harness.store.records import Record
-from harness.store.runs import RunFolder, Store, StoredRun, Unreadable, read_record
+from harness.store.runs import RunFolder, Store, StoredRun, Unreadable, read_record, warn
 
 KNOWN = 8  # names that a message lists at most
 
@@ -92,10 +92,10 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     if Path(text, "result.json").is_file():
         return [_read(Path(text))]
     named = [path for path in paths if path.name == text]
-    if not named:
-        named = [path for path in paths if path.parent.parent.name == text]
     if named:
         return [_read(path) for path in named]
+    if named := [path for path in paths if path.parent.parent.name == text]:
+        return _readable(named)
     begun = [path for path in paths if path.name.startswith(text)]
     if len(begun) > 1:
         shown = ", ".join(path.name for path in begun[:KNOWN]) + (", …" if len(begun) > KNOWN else "")
@@ -119,6 +119,21 @@ def _read(path: Path) -> StoredRun:
         return StoredRun(read_record(path / "result.json"), RunFolder(path))
     except Unreadable as error:
         raise InputError(str(error), mend="make the run again with --fresh, or take another one") from error
+
+
+def _readable(paths: Sequence[Path]) -> list[StoredRun]:
+    """The runs of one model; those whose records cannot be used are skipped, each with a warning, while any is left."""
+    found, skipped = [], []
+    for path in paths:
+        try:
+            found.append(_read(path))
+        except InputError as error:
+            skipped.append(error)
+    if not found:
+        raise skipped[0]
+    for error in skipped:
+        warn(f"skipped {error.what}")
+    return found
 
 
 def _listed(runs: Sequence[StoredRun]) -> str:

@@ -91,17 +91,17 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
-        first = self.sides[0].first
+        about = about_sides(self.sides, self.metrics)
         return {
-            "dataset": first.dataset.model_dump(),
-            "protocol": first.protocol.model_dump(mode="json"),
+            "dataset": about["dataset"],
+            "protocol": about["protocol"],
             "users": self.users,
             "family": len(self.pairs),
             "alpha": ALPHA,
             "level": LEVEL,
             "resamples": RESAMPLES,
             "effort": self.effort,
-            "runs": [_side(side, self.metrics) for side in self.sides],
+            "runs": about["runs"],
             "comparisons": [pair.document() for pair in self.pairs],
             "breakdown": [asdict(part) for part in self.parts],
         }
@@ -150,13 +150,8 @@ def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Va
     """Where two sides differ: by the length of a user's history before the target, and by how often the target was
     bought in training."""
     a, b = (side[metric].mean(axis=0) for side in values)
-    users = split.test.requests.users
-    ways = {
-        "history length": split.cut.test[users],
-        "target's training count": split.train.counts()[split.test.targets.items],
-    }
     found = []
-    for by, sizes in ways.items():
+    for by, sizes in ways(split).items():
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
             apart = a[rows] - b[rows]
@@ -165,6 +160,14 @@ def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Va
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
             found.append(Part(*ends, *means, float(apart.mean()), bounds))
     return found
+
+
+def ways(split: Split) -> dict[str, np.ndarray]:
+    """What test users are grouped by: whole numbers, int64 (users,), as in `split.test.requests`."""
+    return {
+        "history length": split.cut.test[split.test.requests.users],
+        "target's training count": split.train.counts()[split.test.targets.items],
+    }
 
 
 def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
@@ -181,6 +184,16 @@ def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
         found.append((low, end))
         low = end + 1
     return found
+
+
+def about_sides(sides: Sequence[Chosen], metrics: Sequence[str]) -> dict[str, Any]:
+    """What a JSON document says of the runs themselves."""
+    first = sides[0].first
+    return {
+        "dataset": first.dataset.model_dump(),
+        "protocol": first.protocol.model_dump(mode="json"),
+        "runs": [_side(side, metrics) for side in sides],
+    }
 
 
 def _side(side: Chosen, metrics: Sequence[str]) -> dict[str, Any]:

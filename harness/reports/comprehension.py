@@ -18,7 +18,9 @@ BEFORE = "before"
 
 def flattened(record: Record) -> dict[str, float]:
     """`stage.figure[.part]` to its number; whatever is no finite number is left out."""
-    return _numbers("", record.comprehension or {})
+    found: dict[str, float] = {}
+    _numbers("", record.comprehension or {}, found)
+    return found
 
 
 def over_seeds(records: Sequence[Record]) -> dict[str, list[float]]:
@@ -65,10 +67,10 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _numbers(prefix: str, part: Any) -> dict[str, float]:
-    if isinstance(part, Mapping):
-        below = [_numbers(f"{prefix}.{key}" if prefix else str(key), value) for key, value in part.items()]
-        return {name: number for found in below for name, number in found.items()}
-    if isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
-        return {prefix: float(part)}
-    return {}
+def _numbers(prefix: str, part: Any, found: dict[str, float]) -> None:
+    """Adds what is below `part`; thousands of records are read for one leaderboard."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            _numbers(f"{prefix}.{key}" if prefix else str(key), value, found)
+    elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
+        found[prefix] = float(part)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
-from harness.reports.sheet import Line, Sheet
+from harness.reports.sheet import Column, Line, Sheet
 
 HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -32,31 +33,58 @@ tbody tr:last-child td {{ border-bottom: 1px solid; }}
 <body>
 """
 FOOT = "</body>\n</html>\n"
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
 def html(sheets: Sequence[Sheet], title: str = "Leaderboard") -> str:
     """One table a sheet; the best is bold, the second underlined, rows that stand apart are in italics."""
-    return HEAD.format(title=escape(title)) + "".join(map(_table, sheets)) + FOOT
+    return HEAD.format(title=escape(title)) + "".join(map(table, sheets)) + FOOT
 
 
-def _table(sheet: Sheet) -> str:
-    heads = "".join(
-        f'<th scope="col"{_classes("left" if column.left else "")}>{escape(column.name)}</th>'
-        for column in sheet.columns
-    )
-    rows = "\n".join(_row(sheet, line) for line in sheet.lines)
+def table(sheet: Sheet, *, sorts: bool = False) -> str:
+    """One sheet, in a box that scrolls where it is too wide. With `sorts`, each head is a button, and each cell tells
+    what it sorts by; the script that does so is the page's."""
+    heads = "".join(_head(column, place, sorts=sorts) for place, column in enumerate(sheet.columns))
+    rows = "\n".join(_row(sheet, line, sorts=sorts) for line in sheet.lines)
     notes = "".join(f"<p>{escape(note)}</p>\n" for note in sheet.notes)
     return (
-        f'<div class="wide" tabindex="0">\n<table>\n<caption>{escape(sheet.title)}</caption>\n<thead><tr>{heads}</tr>'
-        f"</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n{notes}</div>\n"
+        f'<div class="wide" role="region" aria-label="{escape(sheet.title)}" tabindex="0">\n'
+        f"<table{_classes('sorts' if sorts else '')}>\n<caption>{escape(sheet.title)}</caption>\n"
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n{notes}"
     )
 
 
-def _row(sheet: Sheet, line: Line) -> str:
+def sort_key(text: str) -> float | None:
+    """The number that a cell sorts by: its first, or the first behind an arrow; None for words.
+
+    >>> sort_key("0.0729 ± 0.0003"), sort_key("1,234.5"), sort_key("135.7M"), sort_key("40 → 30"), sort_key("0.12%")
+    (0.0729, 1234.5, 135700000.0, 30.0, 0.12)
+    >>> sort_key("-"), sort_key("2 models"), sort_key("+0.0100*")
+    (None, None, 0.01)
+    """
+    found = re.fullmatch(
+        r"([-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?)([kMB]?)[%*†]?(?:(?: ±|,| of ).*)?", text.rpartition("→ ")[2]
+    )
+    if found is None:
+        return None
+    return float(found.group(1).replace(",", "")) * UNITS[found.group(2)]
+
+
+def _head(column: Column, place: int, *, sorts: bool) -> str:
+    name, kept = escape(column.name), _classes("left" if column.left else "")
+    if not sorts:
+        return f'<th scope="col"{kept}>{name}</th>'
+    now = ' aria-sort="ascending"' if place == 0 else ""
+    return f'<th scope="col"{kept}{now}><button type="button">{name}</button></th>'
+
+
+def _row(sheet: Sheet, line: Line, *, sorts: bool) -> str:
     cells = []
     for place, (column, text) in enumerate(zip(sheet.columns, line.texts, strict=True)):
         names = ("left" if column.left else "", "wraps" if column.wraps else "", line.mark(place))
-        cells.append(f"<td{_classes(*names)}>{escape(text)}</td>")
+        key = sort_key(text) if sorts else None
+        kept = "" if key is None else f' data-key="{key:.10g}"'
+        cells.append(f"<td{_classes(*names)}{kept}>{escape(text)}</td>")
     return f"<tr{_classes('apart' if line.apart else '')}>{''.join(cells)}</tr>"
 
 

@@ -54,7 +54,7 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
     """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
     configuration says. Raises `InputError` where that is not what they were measured on."""
     record = runs[0].record
-    said = _configuration(runs[0])
+    said = configuration(runs[0])
     named, told = said.get("dataset"), said.get("order")
     place = where or (named if isinstance(named, str) and named else record.dataset.name)
     order = told if isinstance(told, str) and told and Path(place).is_dir() else "time"
@@ -82,7 +82,7 @@ def protocol_of(record: Record) -> Protocol:
     return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
 
 
-def _configuration(run: StoredRun) -> dict[str, Any]:
+def configuration(run: StoredRun) -> dict[str, Any]:
     """The run's `config.yaml`; empty where it cannot be read."""
     try:
         content = yaml.safe_load(read_text(run.folder.config, SMALL))

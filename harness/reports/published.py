@@ -1,63 +1,197 @@
-"""The papers' own rows, for the side of a leaderboard: quoted, marked, never ranked with what was measured here.
+"""The papers' own rows, for the side of a leaderboard: quoted, marked, never ranked or tested with what was measured
+here.
 
-`RESULTS/published/*.csv` has the columns dataset, model, source, and any of the protocol's metrics; others are ignored.
+The project's tables are `results/published/*.csv`: one line a method, data set and metric, with where it is printed
+and what is known of the protocol behind it. They are found wherever runs are stored; `RESULTS/published/*.csv` adds
+to them, and a file of the same name takes the place of the project's.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from glob import escape
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports.leaderboard import Board, Row
+from harness.reports.leaderboard import Board, Row, select
+from harness.store.records import DatasetMark, ProtocolMark
+from harness.store.runs import Store
 
 FAMILY = "published"
-NEEDED = ("dataset", "model", "source")
+NEEDED = ("dataset", "release", "method", "metric", "value", "hand", "source")
+# What may be known of the protocol; empty where the paper does not say. `run`: whose run it is, where not the authors'.
+PROTOCOL = (
+    "ranking",
+    "users",
+    "items",
+    "interactions",
+    "history",
+    "exclude_history",
+    "repeats",
+    "constraint",
+    "beams",
+    "prompts",
+    "text_fields",
+    "encoder",
+    "backbone",
+)
+ABOUT = ("dataset", "release", "method", "hand", "source", "run", "note")
+SAME = (*ABOUT, *PROTOCOL)  # what the lines of one row share
+COLUMNS = (*SAME, "metric", "value")
+UNSTATED = "not stated"  # as a release
+MENDS = {"release": f"write {UNSTATED!r} where the source does not say"}
+HANDS = {"first": "first-hand", "second": "second-hand"}
+RULES = "leave-one-out/"  # the protocols beside which published rows stand
+PLACE = ("share", "eager-harness", "published")  # where an installed package keeps the project's tables
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """One method's numbers as one source prints them. `hand`: `first` where the source itself was read, `second` where
+    the numbers were seen in another work alone. `known`: what is known of the protocol, by column."""
+
+    dataset: str
+    release: str
+    method: str
+    hand: str
+    source: str
+    run: str = ""
+    known: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """Where it comes from, in words."""
+        release = "release not stated" if self.release == UNSTATED else self.release
+        return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run, release]))
+
+    def row(self) -> Row:
+        """As a row of a board, without a rank."""
+        about = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
+        about |= {"note": self.note}
+        numbers = {name: [value] for name, value in self.metrics.items()}
+        return Row(self.method, FAMILY, (), numbers, {}, {}, note=self.told, quoted=about)
+
+
+def published_boards(store: Store, dataset: str | None, metric: str) -> list[Board]:
+    """The stored boards, each with the published rows of its data set below its own; then, for data sets without such
+    a board, boards of published rows alone. Raises `InputError` for a bad file, and for a data set that nobody knows.
+    """
+    quoted = read_published(store.root)
+    names = {row.dataset for row in quoted}
+    stored = dataset not in names or any(store.runs.glob(f"*/{escape(str(dataset))}"))
+    found = select(store, dataset, metric) if stored else []
+    there = {board.dataset.name for board in found if board.protocol.name.startswith(RULES)}
+    wanted = names if dataset is None else names & {dataset}
+    return [*_joined(found, quoted), *(_alone(quoted, name) for name in sorted(wanted - there))]
 
 
 def with_published(found: Sequence[Board], results: Path) -> list[Board]:
-    """The boards, each with the published rows of its data set below its own. Raises `InputError` for a bad file."""
-    quoted = read_published(results)
+    """The boards under the papers' kind of protocol, each with the published rows of its data set below its own; the
+    others as they are. Raises `InputError` for a bad file."""
+    return _joined(found, read_published(results))
+
+
+def read_published(results: Path) -> list[Quoted]:
+    """All published rows, by file and line. Raises `InputError` with file and line for whatever is wrong in them."""
+    paths = {path.name: path for path in shipped()}
+    paths |= {path.name: path for path in sorted((Path(results) / FAMILY).glob("*.csv"))}
+    return [row for name in sorted(paths) for row in _read(paths[name])]
+
+
+def shipped() -> list[Path]:
+    """The project's own tables: of a checkout, else where an installed package put them; empty where it has none."""
+    base = Path(__file__).parents[2]
+    for folder in (base / "results" / FAMILY, base.joinpath(*PLACE), *_installed()):  # the second: `pip --target`
+        if folder.is_dir():
+            return sorted(folder.glob("*.csv"))
+    return []
+
+
+def _installed() -> list[Path]:
+    try:
+        listed = files("eager-harness") or []
+    except PackageNotFoundError:
+        return []
+    return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
+
+
+def _joined(found: Sequence[Board], quoted: Sequence[Quoted]) -> list[Board]:
     return [
-        replace(board, rows=(*board.rows, *(row for name, row in quoted if name == board.dataset.name)))
+        replace(board, rows=(*board.rows, *_rows(quoted, board.dataset.name)))
+        if board.protocol.name.startswith(RULES)
+        else board
         for board in found
     ]
 
 
-def read_published(results: Path) -> list[tuple[str, Row]]:
-    """All published rows, each with the name of its data set."""
-    rows = []
-    for path in sorted((results / FAMILY).glob("*.csv")):
-        with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
-                raise InputError(f"no column {missing[0]!r}", where=f"{path} line 1", mend=f"needs {', '.join(NEEDED)}")
-            for line in reader:
-                if None in line or None in line.values():
-                    raise InputError("not as many cells as columns", where=f"{path} line {reader.line_num}")
-                metrics = {name: [_number(line[name], path, reader.line_num)] for name in METRICS if line.get(name)}
-                note = f"published: {line['source']}"
-                rows.append((line["dataset"], Row(line["model"], FAMILY, (), metrics, {}, {}, note=note)))
-    return rows
+def _rows(quoted: Sequence[Quoted], dataset: str) -> list[Row]:
+    return [row.row() for row in quoted if row.dataset == dataset]
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _alone(quoted: Sequence[Quoted], name: str) -> Board:
+    """A board of nothing but published rows: it has no data and no rules of ours."""
+    nowhere = ProtocolMark(name="", fingerprint="", max_history=0, exclude_history=False)
+    dataset = DatasetMark(name=name, fingerprint="", users=0, items=0, interactions=0)
+    return Board(dataset, nowhere, tuple(_rows(quoted, name)))
+
+
+def _read(path: Path) -> Iterator[Quoted]:
+    """One file; lines that agree in all but metric and value are one row."""
+    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    for where, cells in _lines(path):
+        metrics = rows.setdefault(tuple(cells[name] for name in SAME), {})
+        if cells["metric"] in metrics:
+            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=where, mend="leave one of them")
+        metrics[cells["metric"]] = _value(cells["value"], where)
+    for key, metrics in rows.items():
+        cells = dict(zip(SAME, key, strict=True))
+        known = {name: cells[name] for name in PROTOCOL if cells[name]}
+        yield Quoted(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each line, checked, with where it stands; columns that the file lacks are empty."""
     try:
-        yield
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(reader.fieldnames or (), f"{path} line 1")
+            for line in reader:
+                where = f"{path} line {reader.line_num}"
+                if None in line or None in line.values():
+                    what = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
+                    raise InputError(what, where=where, mend="put a text with commas between double quotes")
+                cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
+                for name in NEEDED:
+                    if not cells[name]:
+                        raise InputError(f"{name} is empty", where=where, mend=MENDS.get(name, f"fill in the {name}"))
+                if cells["metric"] not in METRICS:
+                    raise unknown_name("metric", cells["metric"], METRICS, where=where)
+                if cells["hand"] not in HANDS:
+                    raise unknown_name("hand", cells["hand"], HANDS, where=where)
+                yield where, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"not a readable CSV file ({error})", where=str(path), mend="save it as UTF-8 CSV") from error
 
 
-def _number(text: str, path: Path, line: int) -> float:
+def _check_columns(given: Sequence[str], where: str) -> None:
+    if missing := [name for name in NEEDED if name not in given]:
+        raise InputError(f"no column {missing[0]!r}", where=where, mend=f"needs {', '.join(NEEDED)}")
+    for name in given:
+        if name not in COLUMNS:
+            raise unknown_name("column", name, COLUMNS, where=where)
+
+
+def _value(text: str, where: str) -> float:
     try:
         value = float(text)
-    except ValueError:
-        value = float("nan")
+    except ValueError as error:
+        raise InputError(f"{text!r} is not a number", where=where, mend="write a share such as 0.0459") from error
     if not 0 <= value <= 1:
-        raise InputError(f"{text!r} is not a number from 0 to 1", where=f"{path} line {line}")
+        raise InputError(f"{text} is not between 0 and 1", where=where, mend="write a share, not a percentage")
     return value

@@ -44,12 +44,17 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
-LEFT = {"model", "family", "note"}
+LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 LEAK = "‡"
+QUOTED = "§"
+QUOTED_NOTE = (
+    f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
+    "second-hand: seen in another work's table alone"
+)
 
 
 def check_format(name: str) -> str:
@@ -112,13 +117,16 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
     chosen = chosen if "quality" in chosen else ("by", *chosen)
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *([LEAK] if row.leaks else []), *([LESS] if less else [])]),
+        "model": " ".join(
+            [row.model, *([LEAK] if row.leaks else []), *([LESS] if less else []), *([QUOTED] if row.quoted else [])]
+        ),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -148,13 +156,14 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         Column(
             name,
             left=name in LEFT,
-            wraps=name == "note",
+            wraps=name in ("note", "command"),
             main=name == metric,
             drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
         )
         for name in names
     ]
-    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts))
+    quoted = QUOTED_NOTE if any(row.quoted for row in board.rows) else ""
+    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), quoted)
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
@@ -178,6 +187,8 @@ def place_text(board: Board, row: Row, metric: str) -> str:
 def title(board: Board, metric: str) -> str:
     """What a board is of."""
     data, rules = board.dataset, board.protocol
+    if board.alone:
+        return f"{data.name} · published rows alone, no such run is stored here · by {metric}"
     taken = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
@@ -224,8 +235,8 @@ def _csv(boards: Sequence[Board]) -> str:
 def _json(boards: Sequence[Board], metric: str) -> str:
     document = [
         {
-            "dataset": board.dataset.model_dump(),
-            "protocol": board.protocol.model_dump(),
+            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
+            "protocol": None if board.alone else board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
             "effort": unequal(board.efforts),
@@ -233,6 +244,7 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "untested": board.untested,
             "rows": [
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                | ({"command": row.command} if row.command else {})
                 for row in board.rows
             ],
         }

@@ -78,6 +78,8 @@ def _sides(made: Comparison) -> Sheet:
     )
     leaks = dict.fromkeys(text for side in made.sides for run in side.runs for text in run.record.leaks)
     notes = [f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else []
+    if single := [side.label for side in made.sides if len(side.runs) == 1]:
+        notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
     return Sheet(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from harness.store.records import plain
 
 
 class EventLog:
-    """Appends events to one file. `seconds` in a line counts from the start of its session."""
+    """Appends events to one file. `seconds` in a line counts from the start of its session. `heard` is called with each
+    line that was written, as plain values."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, heard: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
+        self.path, self.heard = path, heard
         self._began = time.monotonic()
         with writing(path):
             _cut_torn_line(path)
@@ -30,8 +32,10 @@ class EventLog:
         line = {**fields, "seconds": round(time.monotonic() - self._began, 6)}
         if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
             line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
+        line = plain(line)
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(line), ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.heard(line)
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,8 @@ PACKAGES = (
     "numpy", "pandas", "pyarrow", "scipy", "torch", "transformers", "tokenizers", "peft", "safetensors", "gguf",
     "recbole", "ranx", "pydantic",
 )  # fmt: skip
+
+ROOMS = ("harness", "baselines", "eager")
 
 
 def packages() -> dict[str, str]:
@@ -34,6 +37,15 @@ def revision() -> str | None:
         return None
     commit = _git(root, "rev-parse", "HEAD")
     return commit and commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def source_mark() -> str:
+    """The program's version and a hash of its own Python files: equal where two machines run the same program."""
+    root = Path(harness.__file__).resolve().parent.parent
+    mark = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
+        mark.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{harness.__version__}-{mark.hexdigest()[:16]}"
 
 
 def environment(code_version: int | str) -> Env:

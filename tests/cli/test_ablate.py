@@ -105,17 +105,25 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy", "fake has no grid of its own"),
         ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
         ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
-        ("ablate fake -d toy --scheduler x:1", "runs on a Dask cluster are not there yet"),
         ("ablate fake -d toy --seeds 1,b", "'1,b' is no list of whole numbers"),
         ("ablate fake -d toy --metric ndcg", "unknown metric 'ndcg'"),
         ("ablate fake -d toy --format htm", "unknown format 'htm'"),
         ("ablate fake --grid x.toml", "Missing option"),
         ("ablate fake -d toy --workers 0", "Invalid value for '--workers'"),
+        ("ablate fake -d toy --workers 2 --scheduler x:1", "--workers and --scheduler are two ways"),
+        ("ablate fake -d nowhere --scheduler tcp://127.0.0.1:1", "no Dask scheduler answers there"),
+        ("ablate fake -d toy --scheduler 127.0.0.1", "no Dask scheduler answers there"),
     ],
 )
 def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
     done = harness(*arguments.split())
     assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+
+
+def test_no_dask(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.jobs.cluster.find_spec", lambda name: None)
+    done = harness("ablate", "fake", "-d", "toy", "--scheduler", "tcp://127.0.0.1:1")
+    assert done.code == 2 and "needs the package distributed; pip install distributed" in done.err
 
 
 class Sleeps(Fake):
@@ -145,16 +153,22 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_reaches_every_process_and_keeps_what_they_had(toy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(
+    toy: str, tmp_path: Path, how: str
+) -> None:
     (tmp_path / "g.toml").write_text("[changes.a]\nfake.size = 5\n[changes.b]\nfake.size = 6\n")
     process = start("ablate", "sleeps", "-d", toy, "--grid", "g.toml", "--workers", "2", code=CODE)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("began-*"))) < 2:
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[how])
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
+    if how == "SIGINT":
+        assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
+    while len(list(tmp_path.glob("ended-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert sorted(path.name for path in tmp_path.glob("*-[0-9]")) == ["began-3", "began-5", "ended-3", "ended-5"]
     assert len(list(Path("results").glob("runs/sleeps/toy/*/checkpoint"))) == 2
     (kept,) = Path("results").glob("ablations/sleeps/toy/*.json")

@@ -66,7 +66,10 @@ def test_leaderboard_formats_and_file(harness: Harness, toy: str, tmp_path: Path
     printed = harness("leaderboard", "-d", "toy", "--format", "csv").out
     done = harness("leaderboard", "-d", "toy", "--format", "csv", "-o", str(tmp_path / "board.csv"))
     assert done.out == "" and (tmp_path / "board.csv").read_text() == printed
-    assert "no published rows" in harness("leaderboard", "--published").err
+    assert "no published rows for toy" in harness("leaderboard", "-d", "toy", "--published").err
+    assert "EAGER-LLM §" in harness("leaderboard", "-d", "beauty", "--published").out
+    timed = harness("leaderboard", "-d", "toy", "--published", "--protocol", "global-time")
+    assert timed.out == "" and "no runs stored" in timed.err
 
 
 def test_evaluate(harness: Harness, toy: str, tmp_path: Path) -> None:

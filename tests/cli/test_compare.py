@@ -27,10 +27,29 @@ def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:
         assert said in path.read_text()
 
 
+def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path) -> None:
+    for model in ("markov", "mostpop"):
+        harness("run", model, "-d", toy)
+    (tmp_path / "results" / "published").mkdir()
+    (tmp_path / "results" / "published" / "toy.csv").write_text(
+        "dataset,release,method,metric,value,hand,source,history\ntoy,not stated,Markov,ndcg@10,0.1,second,Table 9,50\n"
+    )
+    done = harness("compare", "markov", "--published")
+    assert done.code == 0 and "Markov §" in done.out and "history 20 / 50" in done.out and "p Holm" not in done.out
+    document = json.loads(harness("compare", "markov", "--published", "--json").out)
+    (row,) = document["published"]
+    assert row["method"] == "Markov" and row["same_method"] and "comparisons" not in document
+    both = json.loads(harness("compare", "markov", "mostpop", "--published", "--json").out)
+    assert len(both["comparisons"]) == 2 and [row["run"] for row in both["published"]] == ["markov", "mostpop"]
+    for form, said in (("markdown", "| *Markov §* |"), ("latex", r"\toprule"), ("html", 'class="apart"')):
+        assert said in harness("compare", "markov", "--published", "--format", form).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ("compare markov", "one run alone cannot be compared"),
+        ("compare markov --published", "no runs are stored here"),
         ("compare markov mostpop", "no runs are stored here"),
         ("compare markov mostpop --metric ndcg", "unknown metric 'ndcg'"),
         ("compare markov mostpop --format htm", "did you mean html?"),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from pathlib import Path
+
 import pytest
 
+from harness.jobs.commands import command
 from harness.reports.leads import DAGGER
+from harness.store.runs import Store
 from tests.cli.conftest import Harness
 
 
@@ -17,3 +23,55 @@ def test_leads_are_tested_with_a_data_set(harness: Harness, toy: str, options: l
     options = [toy if option == "toy" else option for option in options]
     done = harness("leaderboard", *options, "--format", "markdown")
     assert done.code == 0 and (DAGGER in done.out) == tested, done.err
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "--profile smoke",
+        "--set fake.rate=0.25 --set fake.layer.width=9 --set fake.levels=[5,6]",
+        "--set fake.peek=true --profile smoke --set protocol.max_history=7",
+        "--set protocol.exclude_history=true --seed 4 --order file",
+    ],
+)
+def test_the_command_makes_the_same_run(harness: Harness, toy: str, said: str) -> None:
+    """Nothing is in it that the profile says already."""
+    first = json.loads(harness("run", "fake", "-d", toy, *shlex.split(said), "--json").out)
+    (run,) = Store(Path("results")).query()
+    told = command([run])
+    assert told.startswith("harness run fake -d toy --profile ")
+    again = [toy if part == "toy" else part for part in shlex.split(told)[1:]]
+    done = harness(*again, "--json")
+    assert json.loads(done.out)["run_id"] == first["run_id"], (told, done.err)
+    assert told.count("--set") == said.count("--set"), "nothing that the profile says already"
+
+
+def test_seeds_stand_together(harness: Harness, toy: str) -> None:
+    harness("run", "fake", "-d", toy, "--seed", "2", "--seed", "5")
+    assert "--seed 2 --seed 5" in command(Store(Path("results")).query())
+
+
+def test_the_column_of_commands(harness: Harness, toy: str) -> None:
+    harness("run", "markov", "-d", toy)
+    done = harness("leaderboard", "-d", toy, "--columns", "command", "--format", "markdown")
+    assert "| harness run markov -d toy --profile cpu --seed 1 |" in done.out
+    (board,) = json.loads(harness("leaderboard", "--columns", "command", "--format", "json").out)
+    assert board["rows"][0]["command"] == "harness run markov -d toy --profile cpu --seed 1"
+
+
+def test_published_rows_beside_tests_and_commands(harness: Harness, toy: str) -> None:
+    for model in ("markov", "mostpop"):
+        harness("run", model, "-d", toy)
+    folder = Path("results/published")
+    folder.mkdir()
+    (folder / "toy.csv").write_text(
+        "dataset,release,method,metric,value,hand,source\ntoy,not stated,Best,ndcg@10,0.99,second,Table 9\n"
+    )
+    options = ("--published", "--columns", "quality,command", "--format", "json")
+    board, *others = json.loads(harness("leaderboard", "-d", toy, *options).out)
+    assert [row["model"] for row in board["rows"]] == ["markov", "mostpop", "Best"] and not others
+    assert [bool(row.get("command")) for row in board["rows"]] == [True, True, False]
+    table = harness("leaderboard", "-d", "toy", "--published", "--format", "markdown").out
+    (best,) = (line for line in table.splitlines() if "Best" in line)
+    assert DAGGER in table and DAGGER not in best and "**" not in best and "second-hand: Table 9" in best

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -107,6 +109,32 @@ def test_two_seeds_of_one_model_differ_in_about_five_of_a_hundred(seeds: int) ->
         a, b = trained(300, seeds, random), trained(300, seeds, random)
         found.append(paired.randomisation(a.mean(axis=0) - b.mean(axis=0), random, resamples=999) <= paired.ALPHA)
     assert 0.02 <= np.mean(found) <= 0.08  # 5% give or take three standard errors of 400 repeats
+
+
+def test_a_family_over_two_seeds_of_one_model_finds_something_in_at_most_five_of_a_hundred() -> None:
+    """The whole path of `harness compare`: three models that are seeds of one, three pairs, Holm."""
+    random = np.random.default_rng(12)
+    single, family = [], []
+    for _ in range(400):
+        seeds = trained(200, 3, random)
+        found = [paired.differ(a, b, random, resamples=199) for a, b in combinations(seeds, 2)]
+        single.append(found[0].p <= paired.ALPHA)
+        family.append(min(paired.holm([one.p for one in found])) <= paired.ALPHA)
+    most = scipy.stats.binom.ppf(0.999, 400, paired.ALPHA)
+    least = scipy.stats.binom.ppf(0.001, 400, paired.ALPHA)
+    assert least <= sum(single) <= most  # zero-inflated values keep the level: neither more, nor never
+    assert sum(family) <= most
+
+
+def test_holm_is_its_definition() -> None:
+    """The i-th smallest of m becomes max over j ≤ i of (m - j + 1) p_j, at most 1."""
+    random = np.random.default_rng(13)
+    for size in range(1, 9):
+        values = random.random(size).round(1 if size % 2 else 6) / size  # some of them equal
+        order = np.argsort(values, kind="stable")
+        expected = np.empty(size)
+        expected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(size, 0, -1)))
+        assert paired.holm(values.tolist()) == pytest.approx(expected.tolist(), abs=1e-15)
 
 
 def test_a_true_difference_is_found() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
-from harness.jobs import workers
 from harness.jobs.ablation import Ablation, ablation
+from harness.jobs.conduct import TRIES, conduct
 from harness.jobs.execute import execute
+from harness.jobs.executors import Here, Processes
 from harness.jobs.job import RunOptions, plan
-from harness.jobs.workers import Manner, conduct
 from harness.store.runs import Store
 from tests.jobs.fakes import Fake, FakeConfig
 
@@ -36,6 +36,9 @@ class Silent:
         pass
 
 
+HERE = Here(Silent, print)
+
+
 def planned(tmp_path: Path, toy: str, store: Store, text: str = TEXT, model: str = "fake", **options: Any) -> Ablation:
     (tmp_path / "g.toml").write_text(text)
     return ablation(model, str(tmp_path / "g.toml"), RunOptions(dataset=toy, **options), store)
@@ -54,14 +57,14 @@ def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store
         ("small", 2, "complete"),
     ]  # fmt: skip
     assert made.slots[5].run_id == there and len(Fake.resumed) == 1
-    conduct(made, Manner(), Silent)
+    conduct(made, HERE)
     assert {state for _, _, state in states(made)} == {"complete"} and len(Fake.resumed) == 6
     assert all(made.stored(slot) for slot in made.slots) and len({slot.run_id for slot in made.slots}) == 6
     kept = json.loads(made.path.read_text())
     assert [run["state"] for run in kept["runs"]] == ["complete"] * 6 and kept["rows"][1]["name"] == "wide"
-    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), Manner(), Silent)
+    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE)
     assert len(Fake.resumed) == 6, "nothing is made twice"
-    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), Manner(fresh=True), Silent)
+    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE, fresh=True)
     assert len(Fake.resumed) == 12
 
 
@@ -104,7 +107,7 @@ def test_a_failed_row_is_a_reason_and_stops_nothing(
     monkeypatch.setattr(Fake, "_fit", some)
     said: list[str] = []
     made = planned(tmp_path, toy, store)
-    conduct(made, Manner(note=said.append), Silent)
+    conduct(made, Here(Silent, said.append), note=said.append)
     assert [state for _, _, state in states(made)] == ["complete", "failed", "complete"]
     kept = json.loads(made.path.read_text())["runs"][1]
     assert kept["reason"] == "RuntimeError: out of memory" and "Traceback" in kept["trace"]
@@ -112,7 +115,7 @@ def test_a_failed_row_is_a_reason_and_stops_nothing(
     monkeypatch.setattr(Fake, "_fit", fit)
     again = planned(tmp_path, toy, store)
     assert again.path == made.path and [state for _, _, state in states(again)][1] == "unfinished"
-    conduct(again, Manner(), Silent)
+    conduct(again, HERE)
     assert [state for _, _, state in states(again)] == ["complete"] * 3 and len(Fake.resumed) == 3
 
 
@@ -122,17 +125,17 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, toy: str, store: Store, monke
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     made = planned(tmp_path, toy, store)
     with pytest.raises(KeyboardInterrupt):
-        conduct(made, Manner(), Silent)
+        conduct(made, HERE)
     monkeypatch.setattr(Fake, "failure", None)
     again = planned(tmp_path, toy, store)
     assert [state for _, _, state in states(again)] == ["complete", "unfinished", "new"]
-    conduct(again, Manner(), Silent)
+    conduct(again, HERE)
     assert [state for _, _, state in states(again)] == ["complete"] * 3 and Fake.resumed == [False, False, True, False]
 
 
 def test_equal_rows_are_made_once(tmp_path: Path, toy: str, store: Store) -> None:
     made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
-    conduct(made, Manner(fresh=True), Silent)
+    conduct(made, HERE, fresh=True)
     assert [state for _, _, state in states(made)] == ["complete"] * 3 and len(Fake.resumed) == 2
 
 
@@ -140,7 +143,7 @@ def test_a_row_takes_what_the_base_measured(tmp_path: Path, toy: str, store: Sto
     text = '[changes.a]\nfake.rate.from_base = "details.model.width"\n[changes.b]\nfake.rate.from_base = "nothing"\n'
     made = planned(tmp_path, toy, store, text, seeds=(1, 2))
     assert [state for _, _, state in states(made)] == ["new", "new", *["waits"] * 4]
-    conduct(made, Manner(), Silent)
+    conduct(made, HERE)
     assert [state for _, _, state in states(made)] == ["complete"] * 4 + ["failed"] * 2
     assert "no number at nothing" in made.slots[4].reason
     again = planned(tmp_path, toy, store, text, seeds=(1, 2))
@@ -154,11 +157,11 @@ def test_two_processes_give_the_same_runs(tmp_path: Path, toy: str, store: Store
     text = "[product]\nitemknn.neighbours = [3, 4]\n"
     made = planned(tmp_path, toy, store, text, "itemknn")
     threads = os.environ.get("OMP_NUM_THREADS")
-    conduct(made, Manner(workers=2), Silent)
+    conduct(made, Processes(2, print))
     assert [state for _, _, state in states(made)] == ["complete"] * 3 and os.environ.get("OMP_NUM_THREADS") == threads
     alone = Store(tmp_path / "alone")
     other = planned(tmp_path, toy, alone, text, "itemknn")
-    conduct(other, Manner(), Silent)
+    conduct(other, HERE)
     for one, two in zip(made.slots, other.slots, strict=True):
         a, b = made.stored(one), other.stored(two)
         assert a is not None and b is not None and a.record.metrics == b.record.metrics and one.run_id == two.run_id
@@ -187,8 +190,8 @@ def test_a_killed_process_is_started_again_once(
     monkeypatch.setattr("harness.registry.MODELS", (*MODELS, dies))
     said: list[str] = []
     made = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
-    conduct(made, Manner(workers=2, note=said.append), Silent)
+    conduct(made, Processes(2, said.append), note=said.append)
     assert [state for _, _, state in states(made)] == ["complete", "complete", "failed"]
     assert made.slots[2].reason == "its process ended with code -9"
     assert said.count("killed, made again: size=4, seed 1") == said.count("killed, made again: size=5, seed 1") == 1
-    assert workers.TRIES == 2
+    assert TRIES == 2

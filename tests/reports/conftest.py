@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,9 +31,18 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def made(tmp_path: Path, store: Store) -> Make:
+def titles() -> list[str]:
+    """Titles of the toy's 30 items, for tests that want some."""
+    return []
+
+
+@pytest.fixture
+def made(tmp_path: Path, store: Store, titles: list[str]) -> Make:
     """`made(model, seed, shift)` stores lists on the toy whose target stands at a random place, `shift` lower."""
     folder = csv_folder(tmp_path / "toy", toys.noise(users=120))
+    if titles:
+        with (folder / "items.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("item", "title"), *((f"i{n}", title) for n, title in enumerate(titles))])
     from harness.data.load import load_dataset
 
     data = load_dataset(str(folder))

@@ -120,6 +120,35 @@ def test_a_corrupt_record_is_named(store: Store, made: Make) -> None:
         choose(store, ["a", "b"])
 
 
+@pytest.mark.parametrize("text", ["{", '{"schema": 99}', '{"schema": 1}'])
+def test_a_bad_record_does_not_stop_the_models_other_seeds(
+    store: Store, made: Make, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made("a", 1), made("b", 2), made("b", 3)
+    (store.runs / "b" / "toy" / "seed2-b" / "result.json").write_text(text)
+    assert [side.first.run_id for side in choose(store, ["a", "b"])] == ["seed1-a", "seed3-b"]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: skipped ") and "seed2-b/result.json" in said and said.count("\n") == 1
+    with pytest.raises(InputError, match=r"seed2-b/result\.json"):  # asked for by its own name
+        choose(store, ["a", "seed2-b"])
+
+
+def test_runs_of_different_data_sets_are_refused_by_name(store: Store, made: Make) -> None:
+    made("a", 1)
+    put(store, model="b", dataset={"name": "other", "users": 6})
+    with pytest.raises(InputError, match=r"dataset\.name is toy or other.*compare runs of one data set"):
+        compare(choose(store, ["a", "b"]), ("ndcg@10",))
+
+
+def test_a_single_seed_has_no_spread_and_says_so(store: Store, made: Make) -> None:
+    made("a", 1), made("a", 2), made("b", 3)
+    found = compare(choose(store, ["a", "b"]), ("ndcg@10",))
+    text = table_text(sheets(found))
+    assert "A single seed of b: no spread over seeds" in text and found.pairs[0].p_seeds is None
+    made("b", 4)
+    assert "single seed" not in table_text(sheets(compare(choose(store, ["a", "b"]), ("ndcg@10",))))
+
+
 def test_the_sheets_say_it(store: Store, made: Make) -> None:
     for seed in range(1, 4):
         made("a", seed)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import statistics
+import time
 from pathlib import Path
 
 import pytest
 
 import harness
+from benchmarks.leaderboard_scale import pattern, write_store
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports.leaderboard import Board, boards, select, standing
-from harness.reports.published import with_published
+from harness.reports import differences
+from harness.reports.leaderboard import Board, Row, boards, select, standing
 from harness.reports.render import metric_text, render, row_texts, table
+from harness.store import runs
+from harness.store.records import Record
 from harness.store.runs import Store
 from tests.store.made import put
 
@@ -126,23 +131,6 @@ def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) ->
     assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
 
 
-def test_published_rows_are_marked_and_not_ranked(store: Store) -> None:
-    folder = store.root / "published"
-    folder.mkdir()
-    (folder / "x.csv").write_text("dataset,model,source,ndcg@10,extra\ntoy,TIGER,Table 2,0.99,1\nother,X,Y,0.1,2\n")
-    (board,) = with_published(boards(store.query()), store.root)
-    quoted = board.rows[-1]
-    assert (quoted.rank, quoted.model, quoted.family) == (None, "TIGER", "published")
-    assert quoted.note == "published: Table 2" and quoted.mean("ndcg@10") == 0.99 and quoted.mean("mrr@10") is None
-    assert [row.model for row in board.rows] == ["a", "b", "a", "TIGER"]
-    assert "TIGER" in render([board], "table", "ndcg@10")
-    frame = harness.leaderboard(results=store.root, published=True)
-    assert frame["model"].tolist()[-1] == "TIGER"
-    (folder / "x.csv").write_text("dataset,model,source,ndcg@10\ntoy,TIGER,Table 2,much\n")
-    with pytest.raises(InputError, match=r"x\.csv line 2: 'much' is not a number"):
-        with_published(boards(store.query()), store.root)
-
-
 def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,3 +175,52 @@ def test_what_codes_would_score_is_a_column(store: Store) -> None:
     frame = harness.leaderboard(results=store.root).set_index("model")
     assert frame.loc["tiger", "code_level_delta_recall@10"] == pytest.approx(0.02)
     assert "code Δ" not in render([board], "markdown", "ndcg@10")
+
+
+def test_configurations_are_read_by_what_differs_from_the_first(store: Store) -> None:
+    base = "model: a\nseed: 1\na:\n  rate: 0.1\n  name: 'x'\n  levels:\n  - 1\n  - 2\n  layer:\n    width: 4\n"
+    texts = [
+        base,
+        base.replace("0.1", "0.2"),
+        base.replace("width: 4", "width: 'null'").replace("'x'", "y: z"),
+        base.replace("- 2", "- 3"),  # a list is no single value
+        base.replace("  layer:\n", "  layer:\n    depth: 2\n"),
+        base.replace("seed: 1", "seed: 2").replace("rate: 0.1", "rote: 0.1"),
+        base.replace("layer:", "layer: null").replace("    width: 4", "  width: 4"),
+    ]
+    stored = []
+    for number, text in enumerate(texts):
+        put(store, model="p", run_id=f"seed1-{number}")
+        (run,) = (run for run in store.query() if run.record.run_id == f"seed1-{number}")
+        run.folder.config.write_text(text)
+        stored.append(run)
+    for order in (stored, stored[::-1]):
+        found = differences.settings(order)
+        plainly = [differences.flattened(run.folder.config.read_text()) for run in order]
+        assert [{key: value for key, value in one.items() if "." in key} for one in found] == plainly
+
+
+def test_the_spread_is_the_sample_deviation() -> None:
+    values = [0.1, 0.2, 0.4, 0.7]
+    assert Row("a", "x", (), {"ndcg@10": values}, {}, {}).std("ndcg@10") == pytest.approx(
+        statistics.stdev(values), abs=1e-15
+    )
+
+
+def test_many_runs_are_read_without_a_search_for_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 runs take `benchmarks/leaderboard_scale.py`; a twentieth of the runs here, in
+    processor time, with room for a busy machine."""
+    write_store(tmp_path, 500, 3, pattern(None))
+    states: list[bool] = []
+    real = runs.read_record
+
+    def watched(path: Path) -> Record:
+        states.append(gc.isenabled())
+        return real(path)
+
+    monkeypatch.setattr(runs, "read_record", watched)
+    begun = time.process_time()
+    (board,) = boards(Store(tmp_path).query())
+    seconds = time.process_time() - begun
+    assert sum(len(row.seeds) for row in board.rows) == 500 and board.rows[0].std("ndcg@10") is not None
+    assert states == [False] * 500 and gc.isenabled() and seconds < 1.0

@@ -1,0 +1,41 @@
+"""`harness report`: everything that is stored of a data set, as one page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, Dataset, Results
+from harness.cli.output import note
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(report)
+
+
+def report(
+    dataset: Dataset,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The page.", show_default="RESULTS/DATASET.html"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What the order goes by, and what is drawn.")] = "ndcg@10",
+    published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
+    from harness.jobs.indices import check_writable
+    from harness.reports.leaderboard import stored_name
+    from harness.reports.report.build import Wanted, report
+    from harness.store.atomic import write_text
+    from harness.store.runs import Store
+
+    store = Store(results)
+    if output is not None:
+        check_writable(output)
+    path = output or results / f"{stored_name(store, dataset)}.html"
+    write_text(path, report(store, Wanted(dataset, metric, published), note))
+    note(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")

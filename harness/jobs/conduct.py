@@ -1,0 +1,104 @@
+"""Has the runs of an ablation made: what may start now, what is made again, and what is taken down.
+
+One loop for every way of making them; `executors` and `cluster` are the ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.home import home
+from harness.jobs.ablation import Ablation, Slot
+from harness.jobs.cells import Ending, Task
+from harness.jobs.executors import Executor, Note
+
+TRIES = 2  # of a run whose process is killed
+
+
+def conduct(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:
+    """Makes every run of the grid that is not complete yet (with `fresh`, every run). What cannot be made is taken down
+    with its reason, and stops nothing else. Raises `InputError` where the executor is lost; what is done is kept."""
+    under_way.save()
+    course = _Course(under_way, fresh, note, list(under_way.slots))
+    with executor.at_work(under_way.store.root):
+        while course.waiting or course.running:
+            while executor.room() and (task := course.next()) is not None:
+                executor.start(task)
+            for task, ending in executor.ended() if course.running else ():
+                course.close(task, ending)
+
+
+@dataclass
+class _Course:
+    """Where a grid stands. `running` are the slots under way by their task's name, `made` the runs that were started,
+    `tries` how often each was."""
+
+    under_way: Ablation
+    fresh: bool
+    note: Note
+    waiting: list[Slot]
+    running: dict[str, Slot] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    tries: dict[str, int] = field(default_factory=dict)
+
+    def next(self) -> Task | None:
+        """The next task that may start now; slots without one are settled on the way."""
+        while (slot := self._free()) is not None:
+            self.waiting.remove(slot)
+            if (task := self._task(slot)) is not None:
+                return task
+        return None
+
+    def close(self, task: Task, ending: Ending) -> None:
+        """Takes down what became of a task, or has it made again."""
+        slot = self.running.pop(task.name)
+        if ending.killed and self.tries[task.name] < TRIES:
+            self.note(f"killed, made again: {slot.name}")
+            self.made.discard(task.key.run_id)
+            self.waiting.insert(0, slot)
+        elif ending.reason:
+            self._fail(slot, ending.reason, ending.trace)
+        else:
+            self.under_way.settle(replace(slot, state="complete", reason="", trace=""))
+            left = len(self.waiting) + len(self.running)
+            self.note(f"done: {slot.name}{f', {left} to go' if left else ''}")
+
+    def _free(self) -> Slot | None:
+        """A slot whose base is not still to be made, and whose run is not being made for another row."""
+        base = self.under_way.grid.cells[0].name
+        pending = {slot.seed for slot in (*self.waiting, *self.running.values()) if slot.cell == base}
+        busy = {slot.run_id for slot in self.running.values()}
+        for slot in self.waiting:
+            early = self.under_way.cell(slot.cell).waits and slot.seed in pending
+            if not early and (slot.run_id is None or slot.run_id not in busy):
+                return slot
+        return None
+
+    def _task(self, slot: Slot) -> Task | None:
+        """None where there is nothing to do: it is complete, it was made as another row's run, or it needs a run of the
+        base that failed (which is taken down)."""
+        under_way = self.under_way
+        try:
+            slot, job = under_way.placed(slot)
+        except InputError as error:
+            return self._fail(slot, str(error))
+        if job is None:
+            return self._fail(slot, f"{under_way.grid.cells[0].name}, seed {slot.seed} is not there")
+        key, stored = under_way.key(job), under_way.stored(slot)
+        if key.run_id in self.made or (stored is not None and not self.fresh):
+            if stored is None:
+                slot = replace(slot, state="failed", reason="the same run as a row that failed")
+            under_way.settle(slot)
+            return None
+        self.made.add(key.run_id)
+        self.running[slot.name] = slot
+        self.tries[slot.name] = self.tries.get(slot.name, 0) + 1
+        replaces = stored.record.finished if stored else None
+        root = under_way.store.root.resolve()
+        return Task(slot.name, job, key, root, home(), Path.cwd(), self.fresh, replaces)
+
+    def _fail(self, slot: Slot, reason: str, trace: str = "") -> None:
+        self.under_way.settle(replace(slot, state="failed", reason=reason, trace=trace))
+        self.note(f"failed: {slot.name}: {reason}")

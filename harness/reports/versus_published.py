@@ -1,0 +1,77 @@
+"""How runs beside published rows look: the numbers, and in what the protocols differ."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from itertools import groupby
+
+from harness.reports.chosen import Chosen
+from harness.reports.gap import Gap, hand_text, suspects
+from harness.reports.render import LEAK, QUOTED, QUOTED_NOTE, metric_text
+from harness.reports.sheet import Column, Line, Sheet
+from harness.reports.versus import signed
+
+SHORTER = "what is not known of one of the two is unknown, never the same"
+
+
+def sheets(sides: Sequence[Chosen], found: Sequence[Gap], metrics: Sequence[str]) -> list[Sheet]:
+    """Two sheets a side."""
+    made = []
+    for side, (_, own) in zip(sides, groupby(found, key=lambda gap: gap.label), strict=True):
+        gaps = list(own)
+        made += [_numbers(side, gaps, metrics), _protocols(gaps)]
+    return made
+
+
+def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet:
+    records = [run.record for run in side.runs]
+    leaks = list(dict.fromkeys(text for record in records for text in record.leaks))
+    mine = []
+    for metric in metrics:
+        values = [record.metrics.test[metric] for record in records]
+        mine += [metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None), ""]
+    told = f"measured here, {len(records)} {'seed' if len(records) == 1 else 'seeds'}"
+    lines = [Line((f"{side.label} {LEAK}" if leaks else side.label, *mine, told))]
+    for gap in gaps:
+        cells = []
+        for metric in metrics:
+            both = gap.numbers.get(metric)
+            cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
+        lines.append(Line((f"{gap.quoted.method} {QUOTED}", *cells, hand_text(gap.quoted)), apart=True))
+    first = side.first
+    title = (
+        f"{side.label} on {first.dataset.name} ({first.dataset.users:,} users, {first.dataset.items:,} items) "
+        "against published rows"
+    )
+    heads = [Column("method", left=True, wraps=True)]
+    for metric in metrics:
+        heads += [Column(metric), Column("ours - theirs", main=metric == metrics[0])]
+    notes = [QUOTED_NOTE, *([f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else [])]
+    return Sheet(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
+
+
+def _protocols(gaps: Sequence[Gap]) -> Sheet:
+    lines = [
+        Line(
+            (
+                f"{gap.quoted.method} {QUOTED}",
+                gap.quoted.source,
+                suspects(gap, "differs"),
+                suspects(gap, "unknown"),
+                suspects(gap, "same"),
+                gap.quoted.note,
+            ),
+            apart=True,
+        )
+        for gap in gaps
+    ]
+    heads = (
+        Column("method", left=True, wraps=True),
+        Column("source", left=True, wraps=True, drop=0),
+        Column("differs (ours / theirs)", left=True, wraps=True, main=True),
+        Column("unknown", left=True, wraps=True, drop=2),
+        Column("same", left=True, wraps=True, drop=1),
+        Column("note", left=True, wraps=True, drop=3),
+    )
+    return Sheet("Protocol: what may explain a difference", heads, tuple(lines), (SHORTER,))
