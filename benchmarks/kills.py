@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.kills [--kills 100] [--seed 1] [--stages tiger,prepare] [--json FILE]
 
-Each case runs a command of `smoke` size in folders of its own, and kills it: by SIGKILL to its process group at a random
-moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the cases again while it
-goes on. Whatever has its final name must be whole at once; then the same command, given again, must end with the same
-metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing left over. Prints a table
-and ends with code 1 where any of this fails.
+Each case runs a command of `smoke` size in folders of its own, and kills it: by SIGKILL to its process group at a
+random moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the cases again
+while it goes on. Whatever has its final name must be whole at once; then the same command, given again, must end with
+the same metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing left over.
+Prints a table and ends with code 1 where any of this fails.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,11 +107,13 @@ def server() -> Iterator[str]:
     from tests.data.server import serving
 
     read, write = os.pipe()
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if not pid:
         with serving() as state:
             os.write(write, state.address.encode())
-            signal.pause()
+            while os.getppid() == parent:
+                time.sleep(0.5)
+        os._exit(0)
     try:
         yield os.read(read, 100).decode()
     finally:
@@ -192,10 +195,8 @@ def table(stages: list[Stage]) -> str:
     """Markdown."""
     heads = ("stage", "seconds", "changes", "kills", "at a moment", "at a file", "Ctrl-C", "cases", "equal")
     rows = [stage.row() for stage in stages]
-    total = {
-        head: sum(row[head] for row in rows) if head not in ("stage", "seconds", "changes") else "" for head in heads
-    }
-    lines = [[str(row[head]) for head in heads] for row in [*rows, {**total, "stage": "all"}]]
+    total = {"stage": "all", **{head: sum(row[head] for row in rows) for head in heads[3:]}}
+    lines = [[str(row.get(head, "")) for head in heads] for row in [*rows, total]]
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(heads), ["---"] * len(heads), *lines])
 
 

@@ -1,8 +1,8 @@
 """Processes that are killed on purpose: a fork of this one, which has imported everything, runs one command.
 
-Nothing of torch is computed before a fork, so that a fork is as good as a process of its own; RecBole's worker and what a
-grid starts are processes of their own as ever. A death comes from outside at a random moment, or from within right
-before the n-th change of a file, which is the same as right behind the one before: `CrashPoints`.
+Nothing of torch is computed before a fork, so that a fork is as good as a process of its own; RecBole's worker is a
+process of its own as ever. A death comes from outside at a random moment, or from within right before the n-th change
+of a file, which is the same as right behind the one before: `CrashPoints`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ Command = Sequence[str] | Callable[[Place], object]
 
 
 def run(command: Command, place: Place, death: Death | None = None) -> End:
-    """Runs one `harness` command, or a function of the harness, in a fork to its end or its death. Raises `TimeoutError`
-    where it hangs."""
+    """Runs one `harness` command, or a function of the harness, in a fork to its end or its death. Raises
+    `TimeoutError` where it hangs."""
     place.folder.mkdir(parents=True, exist_ok=True)
     counted = place.folder / "changes.txt"
     counted.unlink(missing_ok=True)
@@ -171,7 +172,5 @@ def _wait(pid: int, began: float) -> int:
 
 def _bury(pid: int) -> None:
     """Ends what a killed command has left of its group, as a machine that goes down would."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
