@@ -210,6 +210,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to a file too")
     asked = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1", "TOKENIZERS_PARALLELISM": "false"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     folder = Path(tempfile.mkdtemp(prefix="kills-", dir=asked.folder)).resolve()
     with server() as address:
         for name in LOADED:

@@ -113,9 +113,11 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     pid = os.fork()
     if not pid:
         _live(command, place, None if death is None else death.change)
-    _meet(pid, death, began)
-    code = os.waitstatus_to_exitcode(_wait(pid, began))
-    _bury(pid)
+    try:
+        _meet(pid, death, began)
+        code = os.waitstatus_to_exitcode(_wait(pid, began))
+    finally:
+        _bury(pid)
     changes = int(counted.read_text()) if counted.exists() else 0
     return End(code, time.monotonic() - began, changes)
 
@@ -123,6 +125,7 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
 def _live(command: Command, place: Place, fatal: int | None) -> None:
     """The whole life of the fork; never returns."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     said = os.open(place.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
