@@ -197,6 +197,7 @@ def _mend(final: RunFolder) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if made.result.exists() and final.path.exists():
         _replace(made.path, final.path)
+    shutil.rmtree(made.path, ignore_errors=True)
     if final.result.exists():
         shutil.rmtree(final.checkpoint, ignore_errors=True)
     if final.path.exists():
