@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.kills [--kills 100] [--seed 1] [--stages tiger,prepare] [--json FILE]
 
-Each case runs a command of `smoke` size in folders of its own, and kills it: by SIGKILL to its process group at a
+Each case runs a command in `smoke`, with fewer steps, in folders of its own, and kills it: by SIGKILL to its process group at a
 random moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the cases again
 while it goes on. Whatever has its final name must be whole at once; then the same command, given again, must end with
 the same metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing left over.
@@ -39,7 +39,8 @@ LOADED = (
     "ranx", "requests", "optuna", "benchmarks.aftermath", "rich.progress",
 )  # fmt: skip
 GRID = "[changes.few]\nitemknn.neighbours = 3\n[changes.more]\nitemknn.neighbours = 9\n"
-OFTEN = {"recbole": 2}  # of 10 cases a stage has otherwise: its worker starts anew each time
+OFTEN = {"recbole": 5}  # of 10 cases a stage has otherwise: its worker starts anew each time
+SHORT = ("tuning.max_steps=25", "comprehension.items=4")  # of `smoke`, with fewer steps
 AGAIN = 0.25  # the share of kills that are followed by another one while the command goes on
 MOMENT, FILE = 0.45, 0.40  # shares of kills; the rest is Ctrl-C
 
@@ -83,16 +84,25 @@ def commands(inputs: Path, address: str) -> dict[str, Command]:
     grid.write_text(GRID)
     small = ("-d", toy, "--profile", "smoke", "--results", "results")
     return {
-        "eager-llm": ("run", "eager-llm", *small),
-        "lcrec": ("run", "lcrec", *small),
-        "tiger": ("run", "tiger", *small),
-        "recbole": ("run", "gru4rec", *small),
+        "eager-llm": (
+            "run",
+            "eager-llm",
+            *small,
+            *_sets("eager", *SHORT, "annealing.max_steps=10", "behavior.epochs=8"),
+        ),
+        "lcrec": ("run", "lcrec", *small, *_sets("lcrec", *SHORT)),
+        "tiger": ("run", "tiger", *small, *_sets("tiger", "training.max_steps=40")),
+        "recbole": ("run", "gru4rec", *small, *_sets("recbole", "epochs=6")),
         "index": ("index", "build", "-d", toy, "--model", "tiger", "--profile", "smoke", "-o", "codes.index.json"),
         "grid": ("ablate", "itemknn", "--grid", str(grid), "--seeds", "1,2", *small),
         "tune": ("tune", "itemknn", "--trials", "5", *small),
         "prepare": ("data", "prepare", "instruments", "--raw", raw),
         "download": lambda place: _download(address, place),
     }
+
+
+def _sets(section: str, *settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", f"{section}.{setting}")]
 
 
 def _download(address: str, place: Place) -> None:

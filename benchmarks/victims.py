@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 300.0  # seconds for a command; more is a hang
+KEEP = 0.1  # seconds between two snapshots, in place of 45: these toys last for a few
+PATIENCE = 900.0  # seconds for a command; more is a hang
 CHANGES = frozenset({"os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.rename", "fsync"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -135,7 +136,7 @@ def _live(command: Command, place: Place, fatal: int | None) -> None:
     from harness import pace
     from harness.cli.app import main
 
-    pace.KEEP_SECONDS = 0.05  # as often as these toys need it to have something to lose
+    pace.KEEP_SECONDS = KEEP
     points = CrashPoints(place.folder, fatal)
     try:
         code = int(bool(command(place))) if callable(command) else main(command)
