@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.kills [--kills 100] [--seed 1] [--stages tiger,prepare] [--json FILE]
 
-Each case runs a command in `smoke`, with fewer steps, in folders of its own, and kills it: by SIGKILL to its process group at a
-random moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the cases again
-while it goes on. Whatever has its final name must be whole at once; then the same command, given again, must end with
-the same metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing left over.
-Prints a table and ends with code 1 where any of this fails.
+Each case runs a command in `smoke`, with fewer steps, in folders of its own, and kills it: by SIGKILL to its process
+group at a random moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the
+cases again while it goes on. Whatever has its final name must be whole at once; then the same command, given again,
+must end with the same metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing
+left over. Prints a table and ends with code 1 where any of this fails.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ LOADED = (
 GRID = "[changes.few]\nitemknn.neighbours = 3\n[changes.more]\nitemknn.neighbours = 9\n"
 OFTEN = {"recbole": 5}  # of 10 cases a stage has otherwise: its worker starts anew each time
 SHORT = ("tuning.max_steps=25", "comprehension.items=4")  # of `smoke`, with fewer steps
+SHORTER = ("annealing.max_steps=10", "behavior.epochs=8")
 AGAIN = 0.25  # the share of kills that are followed by another one while the command goes on
 MOMENT, FILE = 0.45, 0.40  # shares of kills; the rest is Ctrl-C
 
