@@ -76,6 +76,18 @@ def test_a_killed_holder_is_recognised_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5 and not hold.lost
 
 
+def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`benchmarks/shared_store.py` found it: the file is made, then written, and a kill came between."""
+    monkeypatch.setattr(locks, "GRACE", 0.2)
+    (tmp_path / "lock.lease").touch()
+    began, told = time.monotonic(), []
+    with holding(tmp_path / "lock", lambda: told.append(True)):
+        assert 0.2 < time.monotonic() - began < 10 and told == [True]
+        assert (tmp_path / "lock.lease").stat().st_size
+
+
 def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +107,7 @@ def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
     assert taken.wait(30), "nobody has touched the lease for long"
     far.send_signal(signal.SIGCONT)
     assert far.stdin is not None and far.stdout is not None
+    lost = False
     for _ in range(100):
         far.stdin.write("?\n")
         far.stdin.flush()

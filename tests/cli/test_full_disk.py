@@ -59,7 +59,7 @@ def test_refused_at_any_change_of_a_file(harness: Harness, monkeypatch: pytest.M
 
 
 SCRIPT = """
-mount -t tmpfs -o size=40k tmpfs "$1" || exit 77
+mount -t tmpfs -o size=16k tmpfs "$1" || exit 77
 shift
 "$@"; first=$?
 find results -name result.json | grep . && exit 1
@@ -72,7 +72,7 @@ exit $((first * 10 + second))
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
 def test_a_disk_that_is_really_full(toy: str, tmp_path: Path) -> None:
-    """A file system of 40 KiB, which then grows."""
+    """A file system of 16 KiB, which then grows."""
     (tmp_path / "results").mkdir()
     run = [sys.executable, "-c", f"import sys; {MAIN}", "run", "itemknn", "-d", toy]
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", SCRIPT, "sh", str(tmp_path / "results"), *run]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_text_vectors_go_on_by_shards(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list((tmp_path / "cache/vectors/unfinished").iterdir())
 
 
-def lists(made: Asked, folder: Path, how: Decoding, stop: int | None = None) -> tuple[object, StopAfter]:
+def lists(made: Asked, folder: Path, how: Decoding, stop: int | None = None) -> tuple[Any, StopAfter]:
     reporter = StopAfter(stop)
     context = replace(models.context(made.folder), checkpoint=folder, reporter=reporter)
     return recommend(made.model, CodeTrie(made.codes), made.requests(), made.prompt, 10, how, context), reporter
