@@ -52,6 +52,7 @@ def cached(
     are damaged are made again, and a warning says so."""
     kept = artefact(name, key, context)
     if (found := _found(kept)) is not None:
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
         return found
     path = kept.manifest.with_suffix(".npy")
     with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
