@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from eager.annealing import annealing
-from eager.behavior import behavior_vectors
+from eager.behavior import behavior_artefacts, behavior_vectors
 from eager.config import EagerConfig
 from eager.contrast import Contrast
 from eager.estimate import estimate
@@ -22,8 +22,9 @@ from harness.generative.instruct.code_rows import SourceIndex, Vectors
 from harness.generative.instruct.comprehension import Comprehension
 from harness.generative.instruct.recommender import InstructRecommender
 from harness.generative.instruct.stages import Tuned
-from harness.generative.semantic import semantic_vectors
+from harness.generative.semantic import semantic_artefacts, semantic_vectors
 from harness.generative.vectors import ItemVectors, Source
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
@@ -41,6 +42,15 @@ class EagerLLM(InstructRecommender[EagerConfig]):
 
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         return self._index(data, context, contrast=False)[1]
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        config = self.config
+        found = super().artefacts(data, context)
+        if "semantic" in config.sources():
+            found += semantic_artefacts(data, config.semantic, context)
+        if "behavior" in config.sources():
+            found += behavior_artefacts(data, config.behavior, context)
+        return found
 
     def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, SourceIndex]:
         config, declared = self.config, bool(self.config.leaks())

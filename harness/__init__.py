@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from harness.offline import settle
+
 if TYPE_CHECKING:
     from harness.data.load import load_dataset
     from harness.jobs.api import run
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["__version__", "leaderboard", "load_dataset", "run"]
+
+settle()
 
 _HOMES = {
     "load_dataset": "harness.data.load",

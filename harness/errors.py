@@ -7,7 +7,11 @@ How an error is printed is the command line's business.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+LONGEST = 600  # characters of what an error says of a file's content
 
 
 class HarnessError(Exception):
@@ -26,9 +30,37 @@ class InputError(HarnessError):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        what, where, mend = shortened(what), where and shortened(where), mend and shortened(mend, 3 * LONGEST)
         self.what, self.where, self.mend = what, where, mend
         line = f"{where}: {what}" if where else what
         super().__init__(" ".join((f"{line}; {mend}" if mend else line).split()))
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text that may quote a file, in a length that a person reads: its middle is left out.
+
+    >>> shortened("abcdefghij", 5)
+    'ab … ij'
+    """
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+def printable(text: str) -> str:
+    r"""Text out of a file, as a terminal may get it: control characters are written out, so that they steer nothing.
+
+    >>> print(printable("a title \x1b[2J"))
+    a title \x1b[2J
+    """
+    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def shown(value: object) -> str:
+    """A value out of a file, as it is quoted in an error."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of too many digits"
 
 
 class ContractError(HarnessError):

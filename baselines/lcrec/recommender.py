@@ -14,8 +14,9 @@ from harness.generative.instruct.code_rows import SourceIndex, Vectors
 from harness.generative.instruct.recommender import InstructRecommender
 from harness.generative.item_index import ItemIndex, index_file, ready_index
 from harness.generative.rqvae import rqvae_codes
-from harness.generative.semantic import semantic_vectors
+from harness.generative.semantic import semantic_artefacts, semantic_vectors
 from harness.generative.vectors import ItemVectors
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
 from harness.protocol.recommender import ModelConfig
@@ -29,6 +30,12 @@ class LCRec(InstructRecommender[LCRecConfig]):
 
     config_class: ClassVar[type[ModelConfig]] = LCRecConfig
     code_version: ClassVar[int] = 1
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        found = super().artefacts(data, context)
+        if self.config.index.kind == "file" and self.config.backbone.codes != "centroid":
+            return found
+        return (*found, *semantic_artefacts(data, self.config.semantic, context))
 
     def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         config = self.config

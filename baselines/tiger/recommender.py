@@ -21,8 +21,10 @@ from harness.generative.codes import CodeTable
 from harness.generative.decoding import DecodeReport, Decoding, recommend, spread
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
+from harness.generative.semantic import semantic_artefacts
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Group, Plan, Precision, best_precision, tune
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
@@ -53,7 +55,7 @@ class Tiger(Recommender[TigerConfig]):
         self._record["training"] = self._train(data, context)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        predictions, report = self._ranked(requests, k, context)
+        predictions, report = self._ranked(requests, k, context, resume=True)
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
 
@@ -71,6 +73,9 @@ class Tiger(Recommender[TigerConfig]):
         if set(state) != self._own():
             raise ValueError(f"{folder} holds another model: {sorted(set(state) ^ self._own())}")
         self.model.load_state_dict(state, strict=False)
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        return () if self.config.index.kind == "file" else semantic_artefacts(data, self.config.semantic, context)
 
     def size(self) -> ModelSize:
         count = sum(parameter.numel() for parameter in self.model.parameters())
@@ -156,9 +161,11 @@ class Tiger(Recommender[TigerConfig]):
         self.model.train()
         return value
 
-    def _ranked(self, requests: Requests, k: int, context: RunContext) -> tuple[Predictions, DecodeReport]:
+    def _ranked(
+        self, requests: Requests, k: int, context: RunContext, *, resume: bool = False
+    ) -> tuple[Predictions, DecodeReport]:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
         asked = with_users(requests, self._users)
         return recommend(self.model, self._trie, asked, self._pieces.prompt, k, how, context)
 

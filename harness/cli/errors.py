@@ -11,10 +11,10 @@ from pathlib import Path
 
 from harness.cli.output import note
 from harness.errors import InputError
+from harness.files import NO_ROOM
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def tell(error: Exception) -> int:

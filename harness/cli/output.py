@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,8 +18,8 @@ WIDE = 240  # columns of a table that is not drawn on a terminal
 
 
 def note(line: str) -> None:
-    """One line for the user, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the user, on stderr. What a file holds may stand in it, so nothing in it steers the terminal."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
@@ -82,4 +84,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

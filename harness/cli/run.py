@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
-from harness.cli.output import note, stdout_kept
+from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.jobs.job import Job
+    from harness.store.runs import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +40,9 @@ def run(
     protocol: Protocol = None,
     order: Order = None,
     track: Track = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would be reused, continued and made, and why; make nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
@@ -48,8 +58,29 @@ def run(
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, tuple(seed or ()), *asked)
     store, done = Store(results), []
+    if explain:
+        _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
+        return
     with stdout_kept():
         for job in plan(model, options):
             with reporter() as shown:
                 done.append(execute(job, store, fresh=fresh, reporter=shown, note=note))
     conclude(done, store, as_json=as_json)
+
+
+def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -> None:
+    from harness.jobs.explain import explain
+
+    with stdout_kept():
+        plans = [explain(job, store, fresh=fresh) for job in jobs]
+    if as_json:
+        documents = [made.document() for made in plans]
+        print_json(documents if len(documents) > 1 else documents[0])
+        return
+    for made in plans:
+        rows = [{"stage": step.stage, "state": step.state, "key": step.key, "why": step.why} for step in made.steps]
+        whole = f"{made.model} on {made.dataset}, seed {made.seed}"
+        print_table(rows, {"stage": whole, "state": "state", "key": "key", "why": "why"})
+        for step in made.steps:
+            for each in step.differs:
+                print(f"{step.stage}: {each.part} is {shown(each.asked)}, kept: {shown(each.kept)}")

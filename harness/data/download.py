@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.files import sync, sync_folder
+from harness.locks import holding
+from harness.offline import VARIABLE, offline
 
 if TYPE_CHECKING:
     import requests
 
-OFFLINE = "HARNESS_OFFLINE"
 ATTEMPTS = 3  # of one source, before the next one is asked
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 2**14  # bytes: the most that is lost where a connection drops
@@ -67,16 +70,14 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     Raises `InputError`, with what each source said, where no source gives it whole and right; what has come is kept in
     `NAME.part`, and the next call goes on from there. With `HARNESS_OFFLINE=1` nothing is asked of the network.
     """
-    from filelock import FileLock
-
     target = folder / file.name
     if target.exists():
         return _held(target, file)
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if offline():
         mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {OFFLINE}=1 forbids to download it", where=str(target), mend=mend)
+        raise InputError(f"not here, and {VARIABLE}=1 forbids to download it", where=str(target), mend=mend)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{file.name}.lock"):
+    with holding(folder / f".{file.name}.lock"):
         if target.exists():
             return _held(target, file)
         said = []
@@ -100,9 +101,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _held(target: Path, file: RemoteFile) -> Path:
-    """The file that is there, if it is the right one."""
+    """The file that is there, if it is the right one. A kill may have left what came before it."""
     if (what := _mismatch(target, file)) is not None:
         raise InputError(what, where=str(target), mend="remove it, so that it is downloaded again")
+    _discard(_part(target))
     return target
 
 
@@ -134,9 +136,9 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
             except _Broken:
                 if not left:
                     raise
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(part)
     os.replace(part, target)
+    sync_folder(target.parent)
     _discard(part)
 
 
@@ -155,6 +157,8 @@ def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path,
             if file.size is not None and total is not None and total != file.size:
                 raise _Wrong(f"it has {total:,} bytes, where {file.size:,} are expected")
             _room(part, (total or 0) - have)
+            if not have:
+                _discard(part)  # first: bytes of an older answer must never stand under the new one's mark
             _note_state(part, url, answer)
             _write(answer, part, have, total, _Shown(progress, file.name, total, have))
     except requests.RequestException as error:
@@ -236,8 +240,8 @@ def _kept(part: Path, url: str, file: RemoteFile) -> tuple[int, dict[str, str]]:
     headers = {"Accept-Encoding": "identity"}
     have = part.stat().st_size if part.exists() else 0
     state: dict[str, str] = {}
-    with suppress(OSError, ValueError):
-        state = json.loads(_state(part).read_text(encoding="utf-8"))
+    with suppress(OSError, InputError):
+        state = {key: text for key, text in read_json_object(_state(part)).items() if isinstance(text, str)}
     same = state.get("url") == url and bool(state.get("validator"))
     if not have or not (same or file.sha256) or (file.size is not None and have > file.size):
         return 0, headers

@@ -10,7 +10,7 @@ Listing what is kept imports nothing heavy.
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,13 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.index_file import beside, copied, hashes
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.files import sync_folder, sync_tree, write_text, writing
 from harness.home import home
+from harness.locks import holding
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
 AGAIN = "prepare or import it again"
 
 
@@ -65,7 +69,10 @@ def load(name: str) -> Dataset:
     entry = find(name)
     if entry is None:
         raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
-    dataset = _read(entry.path, name)
+    try:
+        dataset = _read(entry.path, name)
+    except InputError as error:
+        raise InputError(f"a file in it was changed: {error.what}", where=error.where, mend=AGAIN) from error
     if entry.folder != f"{name}-{_key(dataset)}":
         raise InputError("a file in it was changed", where=str(entry.path), mend=AGAIN)
     return dataset
@@ -97,15 +104,13 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     )
     own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
     told = {**story, "dataset": own}
-    try:
-        shelf.mkdir(parents=True, exist_ok=True)
+    with holding(shelf / f".{dataset.name}.lock"), writing(shelf):
+        for left in (*shelf.glob(f".{dataset.name}-*.tmp"), *shelf.glob(f".{dataset.name}.json.*.tmp")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a process that was killed
         if not _whole(entry):
             _put_folder(entry, dataset, told)
         _write(entry.path / PROVENANCE, told)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
-    except OSError as error:
-        mend = "free some space, or set HARNESS_HOME to another folder"
-        raise InputError(f"cannot write: {error.strerror or error}", where=str(shelf), mend=mend) from error
     return entry
 
 
@@ -123,17 +128,11 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
         if not entry.folder.endswith(_key(_read(made, entry.name))):
             what = "it cannot be kept as it is: reading it back gives something else"
             raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
-        for written in made.iterdir():
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
         made.chmod(0o755)
-        if not _whole(entry):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        try:
-            made.rename(entry.path)
-        except OSError:
-            if not _whole(entry):  # else another process was faster, with the same content
-                raise
+        sync_tree(made)
+        shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
+        made.rename(entry.path)
+        sync_folder(entry.path.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -156,21 +155,29 @@ def _whole(entry: Kept) -> bool:
 
 
 def _read(folder: Path, name: str) -> Dataset:
+    from harness.data.dataset import ORDERS
     from harness.data.readers import columnar
 
     own = _story(folder).get("dataset", {})
-    dataset = columnar.read(folder, name, own.get("order", "time"))
-    notes, lost = tuple(own.get("notes", ())), tuple((reason, count) for reason, count in own.get("lost", ()))
-    source, index = own.get("source", ""), beside(folder, name)
-    return replace(dataset, source=source, notes=notes, lost=lost, index_file=index)
+    try:
+        order = own.get("order", "time")
+        if order not in ORDERS:
+            raise ValueError(order)
+        notes = tuple(str(note) for note in own.get("notes", ()))
+        lost = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
+        source = str(own.get("source", ""))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), mend=AGAIN) from error
+    dataset = columnar.read(folder, name, order)
+    return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
 
 
 def _story(folder: Path) -> dict[str, Any]:
     path = folder / PROVENANCE
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", where=str(path), mend=AGAIN) from error
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"cannot be read ({error.what})", where=str(path), mend=AGAIN) from error
 
 
 def _shelf() -> Path:
@@ -179,21 +186,15 @@ def _shelf() -> Path:
 
 def _read_entry(path: Path) -> Kept | None:
     try:
-        entry = Kept(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        entry = Kept(**read_json_object(path))
+    except (InputError, TypeError):
         return None
-    return entry if entry.path.is_dir() else None
+    texts = (entry.name, entry.folder, entry.fingerprint, entry.source, entry.licence, entry.description)
+    sound = all(isinstance(text, str) for text in texts) and PLAIN.fullmatch(entry.folder) is not None
+    counts = (entry.users, entry.items, entry.interactions)
+    return entry if sound and all(type(count) is int for count in counts) and entry.path.is_dir() else None
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     """JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

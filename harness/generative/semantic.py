@@ -20,12 +20,13 @@ from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
 from harness.generative.paths import UserFile
-from harness.generative.vectors import ItemVectors, cached, check_finite, given
+from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished
+from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 
-VERSION = "semantic/2"
+VERSION, SOURCE = "semantic/2", "semantic"
 TOO_LONG = 2000  # characters that the released code takes as no text at all
 
 
@@ -63,23 +64,49 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
         return given(config.vectors, data, declared=False)
     assert data.text is not None, "the caller checks that there is text"
     rows, strings = field_texts(data.text, config)
-    missing = np.setdiff1d(np.arange(data.n_items), rows)
-    if len(missing):
-        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({data.items[missing[0]]}, …)"
-        raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
-    settings = config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"})
-    precision = "stored" if context.device.startswith("cuda") else "float32"
-    key = fingerprint(VERSION, identity(config.encoder), settings, precision, strings, rows)
+    _complete(rows, data, config)
+    key = _key(rows, strings, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        from harness.generative.shards import Shards
+
         unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
-        encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context)
+        shards = Shards(unfinished("semantic", key, context))
+        encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context, shards)
         check_finite(encoded, f"the text encoder {config.encoder!r}")
         place = {value: number for number, value in enumerate(unique)}
         values = average(encoded[[place[value] for value in strings]], np.array(rows), data.n_items, config.normalise)
         return values, {"encoder": config.encoder, "texts": len(unique)}, Provenance.of_text(VERSION)
 
-    return cached("semantic", key, context, make)
+    return cached(SOURCE, key, context, make)
+
+
+def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[Artefact, ...]:
+    """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
+    if config.vectors is not None or data.text is None:
+        return ()
+    return (artefact(SOURCE, _key(*field_texts(data.text, config), config, context, here=True), context),)
+
+
+def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -> None:
+    missing = np.setdiff1d(np.arange(data.n_items), rows)
+    if len(missing):
+        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({data.items[missing[0]]}, …)"
+        raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
+
+
+def _key(
+    rows: Sequence[int], strings: Sequence[str], config: SemanticConfig, context: RunContext, *, here: bool = False
+) -> Key:
+    """Fields and the way of cleaning act through the texts."""
+    parts = {
+        "method": VERSION,
+        "encoder": identity(config.encoder, here=here),
+        "settings": config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"}),
+        "precision": "stored" if context.device.startswith("cuda") else "float32",
+        "texts": fingerprint(strings, rows),
+    }
+    return Key("semantic vectors", parts)
 
 
 def field_texts(text: Sequence[ItemText], config: SemanticConfig) -> tuple[list[int], list[str]]:

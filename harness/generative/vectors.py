@@ -4,18 +4,23 @@ decides them, or read from a file that the user gives.
 
 from __future__ import annotations
 
-import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
 
 from harness.errors import InputError
+from harness.files import sweep, write_whole
 from harness.fingerprint import fingerprint
+from harness.locks import holding
+from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
-from harness.protocol.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.provenance import Provenance, read_provenance, sidecar, write_provenance
 from harness.protocol.split import TrainingData
 
 Source = Literal["semantic", "behavior"]  # of item text, of training interactions
@@ -35,22 +40,43 @@ class ItemVectors:
         return {"key": self.key, **self.provenance.model_dump(), **self.details}
 
 
+def artefact(name: str, key: Key, context: RunContext) -> Artefact:
+    """Where vectors are kept under `key`."""
+    return Artefact(key, context.cache / "vectors" / f"{name}-{key.mark}.json")
+
+
 def cached(
-    name: str, key: str, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
+    name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
 ) -> ItemVectors:
-    """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw)."""
-    path = context.cache / "vectors" / f"{name}-{key}.npy"
-    about = path.with_suffix(".json")
-    if path.is_file() and about.is_file():
-        values, details = np.load(path, allow_pickle=False), json.loads(about.read_text(encoding="utf-8"))
-        return ItemVectors(values, key, read_provenance(path), details)
-    values, details, provenance = make()
-    _save(path, values)
-    write_provenance(path, provenance)
-    part = about.with_name(f".{about.name}.part")
-    part.write_text(json.dumps(details), encoding="utf-8")
-    part.replace(about)  # last, so that vectors without it count as unfinished
-    return ItemVectors(values, key, provenance, details)
+    """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw). Kept ones that
+    are damaged are made again, and a warning says so."""
+    kept = artefact(name, key, context)
+    if (found := _found(kept)) is not None:
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
+        return found
+    path = kept.manifest.with_suffix(".npy")
+    with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
+        if kept.state() == "kept" and (found := _found(kept)) is not None:
+            return found
+        values, details, provenance = make()
+        sweep(path.parent, f"{path.stem}.*")
+        write_whole(path, lambda temporary: _put(temporary, values))
+        write_provenance(path, provenance)
+        kept.write([path, sidecar(path)], details)
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
+    return ItemVectors(values, key.mark, provenance, details)
+
+
+def unfinished(name: str, key: Key, context: RunContext) -> Path:
+    """A folder for what making the vectors of `cached` needs to go on; who makes them has it alone."""
+    return context.cache / "vectors" / "unfinished" / f"{name}-{key.mark}"
+
+
+def _found(kept: Artefact) -> ItemVectors | None:
+    details, path = kept.read(), kept.manifest.with_suffix(".npy")
+    if details is None:
+        return None
+    return ItemVectors(np.load(path, allow_pickle=False), kept.key.mark, read_provenance(path), details)
 
 
 def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
@@ -61,10 +87,10 @@ def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
     """
     mend = "give a .npy file with one row of numbers an item, in the data set's order of items"
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = read_npy(path)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"no vectors can be read from it ({error})", where=str(path), mend=mend) from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
         raise InputError("not a table of numbers", where=str(path), mend=mend)
     if len(values) != data.n_items:
         raise InputError(f"{len(values)} vectors for {data.n_items} items", where=str(path), mend=mend)
@@ -75,6 +101,24 @@ def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
     return ItemVectors(values, fingerprint("given", values), provenance, {"file": path.name})
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, of a size that the file has indeed, and never a pickle. Raises `ValueError` and
+    `OSError` for anything else."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"a .npy file of version {version}")
+        try:
+            shape, _, dtype = read(file)
+        except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError("its header cannot be read") from error
+        claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+        if dtype.hasobject or claimed != there or len(shape) > 32:
+            raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")
+    return np.load(path, allow_pickle=False)
+
+
 def check_finite(values: np.ndarray, where: str) -> None:
     """Raises `InputError` where vectors hold anything but finite numbers."""
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -83,9 +127,6 @@ def check_finite(values: np.ndarray, where: str) -> None:
         raise InputError(what, where=where, mend="make them again")
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    """Written beside its place and moved there whole, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    part.replace(path)
+def _put(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

@@ -80,7 +80,10 @@ class Ablation:
         """The complete run of a slot."""
         if slot.run_id is None:
             return None
-        return self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
+        found = self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
+        if found is not None:
+            found.folder.clear()
+        return found
 
     def placed(self, slot: Slot) -> tuple[Slot, Job | None]:
         """The slot with its run id and what the store holds of it, and its job."""

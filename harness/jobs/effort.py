@@ -52,7 +52,6 @@ def credited(claim: Claim, effort: Effort, note: Callable[[str], None]) -> Store
     content = yaml_values.read(stored.folder.config) if stored.folder.config.exists() else None
     if content is not None:
         write_text(stored.folder.config, yaml_values.write({**content, **block(effort)}))
-    record = stored.record.model_copy(update={"effort": effort})
-    claim.amend(record)
+    record = claim.amend(stored.record.model_copy(update={"effort": effort}))
     note(f"{record.run_id} was there already; its record now says that {effort.trials} trials chose its settings")
     return replace(stored, record=record)

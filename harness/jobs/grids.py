@@ -16,7 +16,6 @@ record of the same seed holds there. A model's named grids are files of the pack
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown_name
-from harness.jobs import yaml_values
+from harness.jobs import toml_values, yaml_values
 from harness.jobs.headings import check_headings
 from harness.registry import ModelEntry
 
@@ -103,11 +102,11 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
         raise InputError(what, where="--grid", mend=mend)
     name = asked if asked is not None else next(iter(named))
     if name in named:
-        return _grid(name, f"grid {name}", _toml(named[name], f"grid {name}"), entry)
+        return _grid(name, f"grid {name}", toml_values.parse(named[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
         raise unknown_name("grid", name, named, where="--grid", otherwise="Or give a .toml or .yaml file")
-    content = _toml(_text(path), name) if path.suffix == ".toml" else yaml_values.read(path)
+    content = toml_values.read(path) if path.suffix == ".toml" else yaml_values.read(path)
     return _grid(path.stem, name, content, entry)
 
 
@@ -182,18 +181,3 @@ def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], .
         else:
             found.append((name, value))
     return tuple(found)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"cannot be read: {reason}", where=str(path), mend="give a .toml or .yaml file") from error
-
-
-def _toml(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML: {error}", where=where) from error

@@ -6,16 +6,15 @@ Equal scores keep the order of the file: the rule is declared, and how often it 
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset
+from harness.data.readers.files import read_json
 from harness.errors import InputError
 from harness.protocol.predictions import NOBODY, Predictions
 
@@ -47,6 +46,8 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -
     readers = {"ranx JSON": _json_rows, "CSV": _csv_rows, "TREC run": _trec_rows}
     try:
         lists, rows = _collect(readers[layout](path), dataset, path)
+    except csv.Error as error:
+        raise InputError(f"not CSV ({error})", where=str(path), mend="mend the quotes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"cannot be read: {reason}", where=str(path)) from error
@@ -93,18 +94,7 @@ def _arrays(users: np.ndarray, lists: list[list[tuple[int, float]]], layout: str
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(found)
-        if len(content) < len(found):
-            keys = [key for key, _ in found]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{twice!r} is listed twice in one mapping", where=str(path), mend="list it once")
-        return content
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg}", where=f"{path} line {error.lineno}") from error
+    content = read_json(path)
     expected = "give {user: {item: score}}"
     if not isinstance(content, Mapping):
         raise InputError("holds no mapping of users", where=str(path), mend=expected)
@@ -119,7 +109,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, strict=True)
         missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             mend = "begin with the header user,item,score"

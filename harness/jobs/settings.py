@@ -24,6 +24,7 @@ from harness.registry import ModelEntry
 from harness.store.records import Effort
 
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
+DEEPEST = 16  # names behind a section in one `--set`; a configuration has some four
 TOP_KEYS = ("model", "dataset", "order", "profile", "seed")  # of a configuration file, besides its sections
 
 
@@ -102,11 +103,22 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
         # JSON mode, because strict checking there still takes a list for a tuple and text for an enumeration
         values = merged.get(section) or {}
         try:
-            return model.model_validate_json(json.dumps(values, default=str), strict=True)
+            return model.model_validate_json(_finite(values, section), strict=True)
         except ValidationError as error:
             raise explain(error, section, model, layers) from error
 
     return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def _finite(values: Any, section: str) -> str:
+    """As JSON, which has no infinity and no NaN. Raises `InputError`."""
+    try:
+        return json.dumps(values, default=str, allow_nan=False)
+    except ValueError as error:
+        what = f"a setting of {section} is infinite or not a number"
+        raise InputError(what, mend="give a finite number") from error
+    except TypeError as error:
+        raise InputError(f"a key in {section} is no text", mend="write SECTION.KEY: VALUE") from error
 
 
 def protocol_sets(name: str | None) -> tuple[str, ...]:
@@ -123,7 +135,7 @@ def resolve_protocol(sets: Iterable[str]) -> Protocol:
     layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
     merged = _merged(layers)
     try:
-        return Protocol.model_validate_json(json.dumps(merged.get("protocol", {}), default=str), strict=True)
+        return Protocol.model_validate_json(_finite(merged.get("protocol") or {}, "protocol"), strict=True)
     except ValidationError as error:
         raise explain(error, "protocol", Protocol, layers) from error
 
@@ -152,7 +164,7 @@ def _sections(entry: ModelEntry | None) -> tuple[str, ...]:
 def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     section, *keys = path.strip().split(".")
-    if not equals or not keys or not all(keys):
+    if not equals or not keys or not all(keys) or len(keys) > DEEPEST:
         raise InputError(f"{text!r} is not of the form section.key=value", where="--set")
     if section not in _sections(entry):
         raise unknown_name("section", section, _sections(entry), where=f"--set {text}")

@@ -14,7 +14,6 @@ the module. How values are drawn is `sampling`'s business.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown_name
+from harness.jobs import toml_values
 from harness.jobs.headings import check_headings
 from harness.registry import ModelEntry
 
@@ -29,6 +29,7 @@ KEYS: dict[str, type] = {"about": str, "model": str, "space": dict}
 RANGE = ("low", "high", "log", "step")
 SAYS = (*RANGE, "choices", "where_set")
 DEFAULT = "default"
+LARGEST = 2**53  # of a bound: beyond it not every whole number is a float
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,8 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
         raise InputError(what, mend=f"harness run {entry.name} measures it as it is")
     if file is None:
         name, text = _own(entry)
-        return _space(f"space {name}", _toml(text, f"space {name}"), entry)
-    try:
-        text = file.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"cannot be read: {reason}", where=str(file), mend="give a .toml file") from error
-    return _space(str(file), _toml(text, str(file)), entry)
+        return _space(f"space {name}", toml_values.parse(text, f"space {name}"), entry)
+    return _space(str(file), toml_values.read(file.expanduser()), entry)
 
 
 def _own(entry: ModelEntry) -> tuple[str, str]:
@@ -113,13 +109,6 @@ def _own(entry: ModelEntry) -> tuple[str, str]:
         if found.is_file():
             return name, found.read_text(encoding="utf-8")
     raise InputError(f"{entry.name} has no search space of its own", where="--space", mend="give a .toml file")
-
-
-def _toml(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML: {error}", where=where) from error
 
 
 def _space(where: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
@@ -172,4 +161,4 @@ def _parameter(key: str, said: Mapping[str, Any], where: str) -> Parameter:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST

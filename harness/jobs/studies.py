@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness.data.dataset import Dataset
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.jobs import sampling, trials
@@ -24,6 +27,7 @@ from harness.jobs.grids import line
 from harness.jobs.job import Job, RunOptions, plan
 from harness.jobs.spaces import Space
 from harness.protocol.context import Reporter
+from harness.protocol.protocol import METRICS
 from harness.protocol.split import Split
 from harness.store.atomic import write_text
 from harness.store.keys import folder_name
@@ -166,6 +170,10 @@ class Study:
         write_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
         if self.best is not None:
             write_text(self.best_config, self.best_job().config_yaml())
+        self._clear(trial)
+
+    def _clear(self, trial: Trial) -> None:
+        """Takes away what a trial needed to go on."""
         shutil.rmtree(self._folder(trial.number, trial.mark) / "checkpoint", ignore_errors=True)
 
     def _folder(self, number: int, mark: str) -> Path:
@@ -174,6 +182,8 @@ class Study:
     def read(self) -> None:
         """Takes up the trials that the state file has. Raises `InputError` for a file that is not one."""
         self.trials = _stored(self.state) if self.state.exists() else []
+        for trial in self.trials:  # a kill may have come before `settle` did it
+            self._clear(trial)
 
     def next_values(self) -> dict[str, Any]:
         """What the next trial changes."""
@@ -224,9 +234,15 @@ def value_of(job: Job, key: str) -> Any:
 
 def _stored(path: Path) -> list[Trial]:
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json_object(path)
         if document["schema"] > SCHEMA:
             raise InputError(f"schema {document['schema']} is newer than this version's {SCHEMA}", where=str(path))
-        return [Trial(**trial) for trial in document["trials"]]
+        trials = TypeAdapter(list[Trial]).validate_json(json.dumps(document["trials"]), strict=True)
+        if [trial.number for trial in trials] != list(range(len(trials))):
+            raise ValueError("its trials are not numbered from 0 on")
+        if any(set(trial.metrics) != set(METRICS) for trial in trials if trial.state == "complete"):
+            raise ValueError("a trial has other metrics than the protocol's")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"no readable study ({error})", where=str(path), mend="begin anew with --fresh") from error
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"no readable study ({said})", where=str(path), mend="begin anew with --fresh") from error
+    return trials

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from harness.data.download import OFFLINE
 from harness.errors import InputError, unknown_name
+from harness.offline import VARIABLE, offline
 
 PROJECT = "harness"  # of MLflow's experiment and of the W&B project, where the user names none
 LONGEST = 500  # characters of a setting that MLflow is given
@@ -154,7 +154,7 @@ class WeightsAndBiases:
             reinit="create_new",
             config=dict(run.settings),
             dir=str(run.folder),
-            mode="offline" if _offline() else None,
+            mode="offline" if offline() else None,
             settings=wandb.Settings(console="off"),
         )
         return mark
@@ -203,8 +203,10 @@ def wishes(texts: tuple[str, ...]) -> tuple[Wish, ...]:
             raise InputError(what, where=f"--track {text}", mend="give each tracker once, with a place or without =")
         if find_spec(KINDS[name].module) is None:
             raise InputError(f"{name} is not installed", where="--track", mend=f"pip install {KINDS[name].package}")
-        if name == "mlflow" and where.startswith(("http:", "https:")) and _offline():
-            raise InputError(f"{OFFLINE}=1 forbids it", where=f"--track {text}", mend="unset it, or name a local store")
+        if name == "mlflow" and where.startswith(("http:", "https:")) and offline():
+            raise InputError(
+                f"{VARIABLE}=1 forbids it", where=f"--track {text}", mend="unset it, or name a local store"
+            )
         found[name] = Wish(name, str(Path(where).expanduser().resolve()) if where and name == "tensorboard" else where)
     return tuple(found.values())
 
@@ -212,10 +214,6 @@ def wishes(texts: tuple[str, ...]) -> tuple[Wish, ...]:
 def tracker(wish: Wish) -> Tracker:
     """The tracker that is asked for."""
     return KINDS[wish.name].make(wish.where)
-
-
-def _offline() -> bool:
-    return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
 def _allowed(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from harness.data.readers.files import SMALL, read_text
 from harness.errors import InputError
 
 
@@ -26,27 +27,68 @@ _FLOAT = re.compile(
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
+MOST = 100_000  # values of a document, each alias counted with all that it stands for
+LONGEST_NUMBER = 100  # characters; also where YAML has a base in which Python would read more
+
+
 def parse(text: str, where: str) -> Any:
-    """The value that `text` says. Raises `InputError` for text that is not YAML.
+    """The value that `text` says. Raises `InputError` for text that is not YAML, for a key that stands twice (YAML
+    would quietly keep the last), and for aliases that unfold without end.
 
     >>> parse("1e-3", "--set"), parse("[1, 2]", "--set"), parse("true", "--set"), parse("bf16", "--set")
     (0.001, [1, 2], True, 'bf16')
     """
     try:
-        return yaml.load(text, _Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _unfolded(node, {}) > MOST:
+            raise InputError(f"more than {MOST:,} values", where=where, mend="write it without aliases")
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where} line {mark.line + 1}" if mark else where
         raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from error
+    except RecursionError as error:
+        raise InputError("YAML nested too deeply", where=where) from error
+    except ValueError as error:
+        raise InputError(f"not YAML: {error}", where=where) from error
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:  # such as `!!timestamp soon`
+        raise InputError("not YAML: a value is not what its tag says", where=where) from error
+
+
+def _unfolded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
+    `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
+    if node in known:
+        if known[node] < 0:
+            raise ValueError("an alias to what it stands in itself")
+        return known[node]
+    known[node], total = -1, 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise ValueError(f"key {key.value!r} stands twice")
+            seen.add(str(key.value))
+        total += sum(_unfolded(key, known) + _unfolded(value, known) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_unfolded(value, known) for value in node.value)
+    elif node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+        raise ValueError("a number of too many digits")
+    known[node] = total
+    return total
 
 
 def read(path: Path) -> dict[str, Any]:
     """A file that holds a mapping."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"cannot be read: {reason}", where=str(path), mend="give a YAML file") from error
+        text = read_text(path, SMALL)
+    except InputError as error:
+        if error.what == "the file is empty":
+            return {}
+        raise InputError(f"cannot be read: {error.what}", where=error.where, mend="give a YAML file") from error
     content = parse(text, str(path))
     if content is None:
         return {}

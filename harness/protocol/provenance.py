@@ -10,17 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.data.index_file import PROVENANCE as ENDING
+from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.files import write_text
 
 if TYPE_CHECKING:
     from harness.protocol.split import TrainingData
 
 SCHEMA = 1
+MEND = "free some space, or choose another folder"
 
 Rows = Literal["none", "training", "training+validation", "unknown"]
 _WIDEST: tuple[Rows, ...] = ("none", "training", "unknown", "training+validation")  # a known leak outweighs a doubt
@@ -99,9 +102,7 @@ def sidecar(path: Path) -> Path:
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Puts the provenance of the finished file `path` beside it, bound to its content."""
     document = {"schema": SCHEMA, "sha256": _sha256(path), **provenance.model_dump()}
-    part = sidecar(path).with_name(f".{path.name}{ENDING}.part")
-    part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    part.replace(sidecar(path))
+    write_text(sidecar(path), json.dumps(document, indent=2) + "\n", MEND)
 
 
 def read_provenance(path: Path) -> Provenance:
@@ -114,16 +115,23 @@ def read_provenance(path: Path) -> Provenance:
         return UNKNOWN
     mend = "make the artefact again, or remove this file to use it as one of unknown origin"
     try:
-        document = json.loads(beside.read_text(encoding="utf-8"))
+        document = _document(beside)
         if document.pop("schema") != SCHEMA:
             raise InputError("of another version of this program", where=str(beside), mend=mend)
         digest = document.pop("sha256")
         provenance = Provenance.model_validate(document)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise InputError("not a readable provenance", where=str(beside), mend=mend) from error
     if digest != _sha256(path):
         raise InputError(f"belongs to another content of {path.name}", where=str(beside), mend=mend)
     return provenance
+
+
+def _document(beside: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(beside)
+    except InputError as error:
+        raise ValueError(error.what) from error
 
 
 def _sha256(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import ContractError
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
@@ -113,6 +114,10 @@ class Recommender(ABC, Generic[ConfigT]):
         """What fitting would need on this machine, JSON-able, told without loading or training anything; empty where
         the model does not say. Without `data` nothing is said of time."""
         return {}
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        """What fitting would look for in the cache before it makes it, in that order. Nothing is made or downloaded."""
+        return ()
 
     @abstractmethod
     def _fit(self, data: TrainingData, context: RunContext) -> None: ...

@@ -16,6 +16,7 @@ import yaml
 
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
+from harness.data.readers.files import SMALL, read_text
 from harness.errors import InputError
 from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
@@ -23,7 +24,7 @@ from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split
 from harness.store.predictions import read_predictions
 from harness.store.records import Record
-from harness.store.runs import StoredRun
+from harness.store.runs import StoredRun, Unreadable, check_files
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Measured:
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
     def _of(self, run: StoredRun) -> dict[str, np.ndarray]:
+        try:
+            check_files(run)
+        except Unreadable as error:
+            raise InputError(str(error), mend="make the run again with --fresh") from error
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
         asked = Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
@@ -50,8 +55,9 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
     configuration says. Raises `InputError` where that is not what they were measured on."""
     record = runs[0].record
     said = configuration(runs[0])
-    place = where or str(said.get("dataset") or record.dataset.name)
-    order = str(said.get("order") or "time") if Path(place).is_dir() else "time"
+    named, told = said.get("dataset"), said.get("order")
+    place = where or (named if isinstance(named, str) and named else record.dataset.name)
+    order = told if isinstance(told, str) and told and Path(place).is_dir() else "time"
     try:
         dataset = load_dataset(place, order)
     except InputError as error:
@@ -79,7 +85,7 @@ def protocol_of(record: Record) -> Protocol:
 def configuration(run: StoredRun) -> dict[str, Any]:
     """The run's `config.yaml`; empty where it cannot be read."""
     try:
-        content = yaml.safe_load(run.folder.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = yaml.safe_load(read_text(run.folder.config, SMALL))
+    except Exception:  # of a file that somebody else may have written; what it says is a convenience
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from harness.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -73,19 +75,19 @@ def drawn(sheet: Sheet, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=escape(sheet.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(printable(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     kept = fitting(sheet, width)
     for place in kept:
         column = sheet.columns[place]
         table.add_column(
-            escape(column.name),
+            escape(printable(column.name)),
             justify="left" if column.left else "right",
             style="bold" if column.main else None,
             no_wrap=not column.wraps,
             overflow="fold",
         )
     for line in sheet.lines:
-        table.add_row(*(Text(line.texts[place]) for place in kept), style="dim" if line.apart else None)
+        table.add_row(*(Text(printable(line.texts[place])) for place in kept), style="dim" if line.apart else None)
     return table
 
 
@@ -122,7 +124,7 @@ def plain(sheet: Sheet, width: int) -> str:
         return "   ".join(text.ljust(size) if head.left else text.rjust(size) for text, size, head in cells).rstrip()
 
     rule = "─" * min(width, sum(sizes) + 3 * (len(sizes) - 1))
-    return "\n".join([sheet.title, laid(rows[0]), rule, *map(laid, rows[1:])])
+    return "\n".join(map(printable, [sheet.title, laid(rows[0]), rule, *map(laid, rows[1:])]))
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
@@ -145,7 +147,7 @@ def markdown_text(text: str) -> str:
     >>> print(markdown_text("a_b | <c>"))
     a\_b \| \<c>
     """
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|*_`<\[&~$])", r"\\\1", printable(" ".join(text.split())))
 
 
 def _markdown_cell(text: str, mark: Mark, apart: bool) -> str:

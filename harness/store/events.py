@@ -23,6 +23,8 @@ class EventLog:
     def __init__(self, path: Path, heard: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
         self.path, self.heard = path, heard
         self._began = time.monotonic()
+        with writing(path):
+            _cut_torn_line(path)
         self.write(event="session", time=datetime.now(UTC).isoformat())
 
     def write(self, **fields: Any) -> None:
@@ -36,6 +38,15 @@ class EventLog:
         self.heard(line)
 
 
+def _cut_torn_line(path: Path) -> None:
+    """Takes away a last line that a kill cut short, so that the next one does not continue it."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """All whole lines; a last line that a crash cut short is left out. Empty where there is no file."""
     if not path.exists():
@@ -44,7 +55,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             events.append(event)
@@ -56,7 +67,8 @@ def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float
     last line."""
     spent, began, last = 0.0, None, 0.0
     for event in events:
-        now = float(event.get("session_seconds", event.get("seconds", 0.0)))
+        told = event.get("session_seconds", event.get("seconds", 0.0))
+        now = float(told) if isinstance(told, int | float) and abs(told) < 1e12 else last
         if event.get("event") == "session" and began is not None:
             spent, began = spent + last - began, None
         if event.get("event") == begin:

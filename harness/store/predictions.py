@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.readers.columnar import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.protocol import DEPTH
 from harness.store.atomic import write_atomic
 
 COLUMNS = ("user", "rank", "item", "score")
+AGAIN = "make the run again with --fresh"
 
 
 def write_predictions(path: Path, predictions: Predictions, users: Sequence[str], items: Sequence[str]) -> None:
@@ -37,15 +40,19 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     Raises `InputError` where the file is missing, unreadable, or names an unknown user or item.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(path, columns=list(COLUMNS))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"cannot be read as predictions: {error}", where=str(path)) from error
+    table = read_parquet(path, list(COLUMNS))
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
+    for column, fits in zip(COLUMNS, kinds, strict=True):
+        if column not in table.column_names or not fits(table[column].type) or table[column].null_count:
+            raise InputError(f"no whole column {column!r} of predictions", where=str(path), mend=AGAIN)
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
-    place = table["rank"].to_numpy() - 1
+    place = table["rank"].to_numpy().astype(np.int64) - 1
+    if len(place) and not 0 <= place.min() <= place.max() < DEPTH:
+        raise InputError(f"ranks are not 1 to {DEPTH}", where=str(path), mend=AGAIN)
+    if len(np.unique(rows * DEPTH + place)) < len(place):
+        raise InputError("a user has two items of one rank", where=str(path), mend=AGAIN)
     shape = (len(users), int(place.max()) + 1 if len(place) else 1)
     lists, scores = np.full(shape, NOBODY), np.zeros(shape)
     lists[rows, place] = listed

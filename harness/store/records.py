@@ -119,7 +119,8 @@ class Record(_Part):
     in plain sentences which held-out rows the model was shown on purpose; empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit`). `codes` is what scoring codes would have said of the
     test lists (`harness.evaluation.codes`); None for a model that ranks no codes. `effort` says how much search chose
-    the settings; None in records older than that, and for rankings made elsewhere."""
+    the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the SHA-256 of the
+    run's other files, by name, and of this document without `seal`; None in records older than that."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str
@@ -142,6 +143,7 @@ class Record(_Part):
     audit: dict[str, Any] = Field(default_factory=dict)
     effort: Effort | None = None
     details: dict[str, Any] = Field(default_factory=dict)
+    seal: dict[str, str] | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON document, as plain values."""

@@ -121,9 +121,9 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", '{"u0": {"i0": 1, "i0": 2}}', "'i0' is listed twice"),
-        ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' is listed twice"),
-        ("a.json", '{"u0": {', "a.json line 1: not JSON"),
+        ("a.json", '{"u0": {"i0": 1, "i0": 2}}', "'i0' stands twice"),
+        ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' stands twice"),
+        ("a.json", '{"u0": {', "a.json line 1 column 9: not JSON"),
         ("a.json", "[]", "holds no mapping of users"),
         ("a.json", '{"u0": ["i0"]}', "user 'u0': holds no mapping of items to scores"),
         ("a.csv", "user,item\nu0,i0\n", "a.csv line 1: no column 'score'"),

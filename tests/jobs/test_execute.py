@@ -43,6 +43,7 @@ def test_the_record_is_the_contract(toy: str, store: Store) -> None:
     assert list(document) == [
         "schema", "run_id", "status", "model", "family", "dataset", "protocol", "seed", "profile", "metrics", "cost",
         "integrity", "env", "started", "finished", "comprehension", "codes", "leaks", "audit", "effort", "details",
+        "seal",
     ]  # fmt: skip
     assert (document["schema"], document["seed"], document["status"]) == (1, 4, "complete")
     assert document["run_id"].startswith("seed4-") and Path(done.path).name == document["run_id"]

@@ -54,5 +54,4 @@ def put(store: Store, **fields: Any) -> Record:
     record = Record.model_validate(document(**fields))
     with store.claim(RunKey(record.model, record.dataset.name, record.run_id)) as claim:
         claim.folder.config.write_text(yaml.safe_dump({record.model: fields.get("details", {})}, sort_keys=False))
-        claim.finish(record)
-    return record
+        return claim.finish(record).record

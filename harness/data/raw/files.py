@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -24,6 +25,8 @@ from harness.home import home
 TOLD = 1 << 22  # bytes of a file between two steps of its bar
 BUFFER = 1 << 20
 AGAIN = "fetch the file again"
+LONGEST_LINE = 1 << 24  # bytes; the longest of the public files have some 100,000
+FREELY, UNFOLDS = 1 << 26, 100  # bytes that may come out of any file; of a larger one, so many for each that goes in
 
 
 class Silent:
@@ -67,10 +70,10 @@ class Found:
         with self.path.open("rb", buffering=BUFFER) as file:
             if self.member:
                 with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
-                    yield io.BufferedReader(content, BUFFER), file  # pyright: ignore[reportArgumentType]
+                    yield io.BufferedReader(_Unfolding(content, file, self.name), BUFFER), file
             elif self.path.suffix == ".gz":
                 with gzip.open(file) as content:
-                    yield io.BufferedReader(content, BUFFER), file  # pyright: ignore[reportArgumentType]
+                    yield io.BufferedReader(_Unfolding(content, file, self.name), BUFFER), file
             else:
                 yield file, file
 
@@ -81,11 +84,32 @@ class Found:
         """
         number = 0
         with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
-            for number, line in enumerate(content, start=1):
+            for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise InputError(f"a line of more than {LONGEST_LINE:,} bytes", where=self.at(number), mend=AGAIN)
                 if not number & 16383:
                     show(file.tell())
                 if not line.isspace():
                     yield number, line
+
+
+class _Unfolding(io.RawIOBase):
+    """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
+
+    def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
+        self._content, self._file, self._name, self._size = content, file, name, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._content.read(len(buffer))
+        buffer[: len(part)] = part
+        self._size += len(part)
+        if self._size > FREELY and self._size > UNFOLDS * self._file.tell():
+            what = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
+            raise InputError(what, where=self._name, mend=AGAIN)
+        return len(part)
 
 
 class _Line(Protocol):

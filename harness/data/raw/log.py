@@ -20,7 +20,8 @@ from harness.data.download import Progress
 from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.release import foreign, parsed
-from harness.errors import InputError
+from harness.data.readers.log import LONGEST_NUMBER
+from harness.errors import InputError, shown
 
 DAY = 86_400.0
 KINDS = ("user", "item", "rating", "time")
@@ -70,7 +71,7 @@ class Rules:
     def identifier(self, value: object, line: int, kind: str) -> str:
         if isinstance(value, str) and value.strip():
             return value
-        what = "it is missing" if value is None else f"{value!r} is no id"
+        what = "it is missing" if value is None else f"{shown(value)} is no id"
         raise self.wrong(what, line, kind, "every line needs a user and an item")
 
     def rating(self, value: object, line: int) -> float:
@@ -79,23 +80,23 @@ class Rules:
                 return float(value)
         except (ValueError, OverflowError):
             pass
-        raise self.wrong(f"rating {value!r} is not a number", line, "rating", "give a number")
+        raise self.wrong(f"rating {shown(value)} is not a number", line, "rating", "give a number")
 
     def time(self, value: object, line: int) -> float:
         """A whole number in the release's unit, or a date in its text form, as seconds since 1970."""
         seconds = self._seconds(value)
         if seconds is None:
-            what = "it is missing" if value is None else f"timestamp {value!r} is no time"
+            what = "it is missing" if value is None else f"timestamp {shown(value)} is no time"
             raise self.wrong(what, line, "time", "give seconds since 1970 as the release does")
         first, last = self.bounds
         if first <= seconds <= last:
             return seconds
         span = " to ".join(self.release.between)
-        what = f"timestamp {value!r} lies outside the time of {self.release.title} ({span})"
+        what = f"timestamp {shown(value)} lies outside the time of {self.release.title} ({span})"
         raise self.wrong(what, line, "time", "the file is damaged, or of another release")
 
     def _seconds(self, value: object) -> float | None:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NUMBER):
             return None
         if isinstance(value, int) or (isinstance(value, str) and WHOLE.fullmatch(value)):
             return int(value) * self.found.spec.unit

@@ -20,7 +20,7 @@ from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.log import decoded
 from harness.data.raw.release import foreign, literal, parsed
 from harness.data.raw.text import NoText, TextMode, fuller, item_text
-from harness.errors import InputError
+from harness.errors import InputError, shown
 
 # The 2014 files begin nearly every line with the item's id: a line of an item that nobody needs is not parsed further.
 FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
@@ -115,7 +115,7 @@ class _Records:
         raw = record.get(name)
         if isinstance(raw, str) and raw.strip():
             return raw
-        what = "it is missing" if raw is None else f"{raw!r} is no id"
+        what = "it is missing" if raw is None else f"{shown(raw)} is no id"
         raise InputError(what, where=self.found.at(line, name), mend="every line needs an item")
 
     def _skipped(self, line: int, content: bytes) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
+SMALL = 1 << 24  # bytes that any file may unfold to
 WRITE_AGAIN = "write it again as Parquet"
 
 
@@ -61,14 +63,36 @@ def read(folder: Path, name: str, order: Order = "time") -> Dataset:
     return replace(dataset, reviews=_reviews(folder / REVIEWS_PARQUET, dataset))
 
 
-def _table(path: Path, needed: tuple[str, ...]) -> pa.Table:
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A table of a Parquet file, its content checked. Raises `InputError` for what is none, and for one that claims to
+    unfold to more than a file of its size can hold."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"cannot be read as Parquet ({error})", where=str(path), mend=WRITE_AGAIN) from error
+        with pq.ParquetFile(path) as file:
+            _bounded(path, file.metadata)
+            table = file.read(columns, use_threads=False)
+        table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
+    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
+        what = f"cannot be read as Parquet ({error})"
+        raise InputError(what, where=str(path), mend=WRITE_AGAIN) from error
+    names = table.column_names
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise InputError(f"column {twice!r} stands twice", where=str(path), mend="keep one of the two")
+    return table
+
+
+def _bounded(path: Path, about: Any) -> None:
+    size = path.stat().st_size
+    unfolded = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    if about.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
+        what = f"{size:,} bytes claim to hold {about.num_rows:,} rows of {unfolded:,} bytes"
+        raise InputError(what, where=str(path), mend=WRITE_AGAIN)
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> pa.Table:
+    table = read_parquet(path)
     missing = [column for column in needed if column not in table.column_names]
     if missing:
         mend = f"name the columns {', '.join(needed)} (it has {', '.join(table.column_names)})"

@@ -1,4 +1,4 @@
-"""Reading files that people made: every fault becomes one `InputError` that names file, line and field.
+"""Reading files that people, or strangers, made: every fault becomes one `InputError` that names file, line and field.
 
 Owns bytes to text to JSON. What the fields mean is each reader's business.
 """
@@ -6,22 +6,32 @@ Owns bytes to text to JSON. What the fields mean is each reader's business.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
+SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
 
-def read_text(path: Path) -> str:
-    """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something."""
+
+def read_text(path: Path, most: int | None = None) -> str:
+    """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than `most`
+    bytes (None: what memory holds)."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = _whole(file, _room() if most is None else most)
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), mend="check the path") from error
-    except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"the file cannot be read ({reason})", where=str(path)) from error
+    if raw is None:
+        what = "too large for this machine's memory" if most is None else f"more than {most:,} bytes"
+        raise InputError(what, where=str(path), mend="is it the file that you mean?")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -30,6 +40,28 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise InputError("the file is empty", where=str(path), mend="write the data to it again")
     return text
+
+
+def _whole(file: BinaryIO, most: int) -> bytes | None:
+    """All that a file or a pipe gives, None where that is more than `most` bytes."""
+    about = os.fstat(file.fileno())
+    if stat.S_ISREG(about.st_mode):
+        return file.read() if about.st_size <= most else None
+    parts, size = [], 0
+    while part := file.read(1 << 16):
+        size += len(part)
+        if size > most:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _room() -> int:
+    """Bytes of text that may be read whole: a sixteenth of the free memory, for what is made of them takes many times
+    their size."""
+    import psutil
+
+    return psutil.virtual_memory().available // 16
 
 
 @contextmanager
@@ -44,25 +76,14 @@ def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
         raise
 
 
+def read_json(path: Path) -> Any:
+    """The JSON value in the file. A key that stands twice is an error: JSON would quietly keep the last."""
+    return parse_json(read_text(path), str(path))
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file. A key that stands twice is an error: JSON would quietly keep the last."""
-    text = read_text(path)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            key = next(key for key, _ in pairs if key in seen or seen.add(key))
-            raise InputError(f"key {key!r} stands twice", where=_place(path, text, key), mend="keep one of the two")
-        return found
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        where = f"{path} line {error.lineno} column {error.colno}"
-        raise InputError(f"not JSON ({error.msg})", where=where, mend="write the file again") from error
-    except RecursionError as error:
-        raise InputError("JSON nested too deeply", where=str(path)) from error
+    """The JSON object in the file, which must hold something."""
+    value = read_json(path)
     if not isinstance(value, dict):
         raise InputError("a JSON object is needed at the top", where=str(path), mend='begin with {"id": …}')
     if not value:
@@ -70,9 +91,38 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _place(path: Path, text: str, key: str) -> str:
-    """`path line N`, with the line of the second place where `key` is written as a key."""
+def parse_json(text: str, where: str) -> Any:
+    """The value that `text` says. Raises `InputError` for what is not JSON, for a key that stands twice, and for what
+    Python reads and cannot work with: nesting without end, numbers of thousands of digits, halves of characters."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            key = next(key for key, _ in pairs if key in seen or seen.add(key))
+            raise InputError(f"key {key!r} stands twice", where=_place(where, text, key), mend="keep one of the two")
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+        if "\\u" in text:  # an escape may be half a character, which no file could hold
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        place = f"{where} line {error.lineno} column {error.colno}"
+        raise InputError(f"not JSON ({error.msg})", where=place, mend="write the file again") from error
+    except RecursionError as error:
+        raise InputError("JSON nested too deeply", where=where) from error
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.start + 1]
+        raise InputError(f"{half!r} is half a character", where=where, mend="write the file again as UTF-8") from error
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise InputError("a number of too many digits", where=where, mend="write the file again") from error
+    return value
+
+
+def _place(where: str, text: str, key: str) -> str:
+    """`where line N`, with the line of the second place where `key` is written as a key."""
     written = json.dumps(key, ensure_ascii=False)
     first = text.find(written)
     second = text.find(written, first + 1)
-    return f"{path} line {text.count(chr(10), 0, second) + 1}" if second > 0 else str(path)
+    return f"{where} line {text.count(chr(10), 0, second) + 1}" if second > 0 else where

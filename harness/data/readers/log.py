@@ -14,12 +14,13 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemText, Order
 from harness.data.ragged import Ragged
-from harness.errors import InputError
+from harness.errors import InputError, shortened
 
 TIE_RULE = "order within a user: by timestamp, equal timestamps by line in the file"
 UNUSED = "items that stand only in the item file"
 FILE_RULE = "order within a user: by line in the file, as --order file says; timestamps are not used"
 WITHOUT_TIME = "; or say --order file where the order of rows is the order in time"
+LONGEST_NUMBER = 64  # characters of a timestamp
 MEND = "give the true times, or say --order file where the order of lines is the order in time"
 
 
@@ -73,7 +74,7 @@ class Log:
         """Seconds since 1970, float64; finite, not negative, and not all the same."""
         try:
             given = self.timestamps
-            times = given if isinstance(given, np.ndarray) else np.array(given, dtype=np.str_).astype(np.float64)
+            times = given if isinstance(given, np.ndarray) else _parsed(given)
         except ValueError:
             times = np.array([_number(raw) for raw in self.timestamps])
         bad = np.flatnonzero(~(np.isfinite(times) & (times >= 0)))
@@ -130,8 +131,16 @@ def repeat_notes(sequences: Ragged, n_items: int) -> tuple[str, ...]:
     return (f"{repeats} interactions repeat an item of the same user; they are kept",) if repeats else ()
 
 
+def _parsed(texts: Sequence[str]) -> np.ndarray:
+    """Numbers of texts. Raises `ValueError`, also for texts of a length that no number has: an array of text takes the
+    longest one's room for each."""
+    if max(map(len, texts), default=0) > LONGEST_NUMBER:
+        raise ValueError("too long for a number")
+    return np.array(texts, dtype=np.str_).astype(np.float64)
+
+
 def _shown(raw: object) -> str:
-    return repr(raw) if isinstance(raw, str) else str(raw)
+    return shortened(repr(raw)) if isinstance(raw, str) else str(raw)
 
 
 def _number(raw: str) -> float:

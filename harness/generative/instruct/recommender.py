@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.data.dataset import ItemText, require_text
 from harness.generative.adapter import attached, load_adapter, plain_name, save_adapter
-from harness.generative.backbone import Backbone, load_backbone
+from harness.generative.backbone import Backbone, backbone_artefacts, load_backbone
 from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
@@ -36,6 +36,7 @@ from harness.generative.instruct.term import Term
 from harness.generative.item_index import INDEX_FILE
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
+from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelSize, Recommender
@@ -97,7 +98,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users)
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True)
         predictions, report = recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
@@ -120,6 +121,9 @@ class InstructRecommender(Recommender[InstructConfigT]):
         if (folder / ADAPTER).is_dir():
             load_adapter(self.model.body, folder / ADAPTER)
         self.model.to(context.device)
+
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+        return backbone_artefacts(self.config.backbone.name, context)
 
     def size(self) -> ModelSize:
         trained = [stage["trainable_parameters"] for stage in self._record["stages"].values() if stage]

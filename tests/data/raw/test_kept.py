@@ -16,12 +16,13 @@ import pytest
 from benchmarks.generate_amazon2018 import Size, write
 from harness.data import library
 from harness.data.catalogue import catalogue_entries
-from harness.data.download import OFFLINE, RemoteFile
+from harness.data.download import RemoteFile
 from harness.data.load import load_dataset
 from harness.data.raw.catalogue import Known, RawFile, RawSet, named_sets, resolve
 from harness.data.raw.prepare import Request, prepare
 from harness.data.statistics import describe
 from harness.errors import InputError
+from harness.offline import VARIABLE as OFFLINE
 from tests.data.raw import files
 from tests.data.server import serving
 
@@ -92,7 +93,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, own_home: Path, monkeypatch:
     with pytest.raises(InputError, match="cannot write: No space left"):
         prepare(Request("instruments", files.set_2018(tmp_path / "raw")))
     monkeypatch.undo()
-    assert not [path for path in (own_home / "data").rglob("*")]
+    assert [path.name for path in (own_home / "data").rglob("*")] == [".instruments.lock"]
 
 
 def test_the_story(tmp_path: Path) -> None:

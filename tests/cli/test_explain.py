@@ -1,0 +1,108 @@
+"""`harness run --explain` says what a run would reuse and make, and why; it makes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.jobs import explain as plans
+from harness.jobs.execute import context_of
+from harness.jobs.job import RunOptions, plan
+from harness.protocol.context import SilentReporter
+from harness.protocol.split import split
+from harness.store.runs import Store
+from tests import toys
+from tests.cli.conftest import Harness
+from tests.jobs.fakes import Fake
+
+RUN = ("run", "fake", "-d", "toy")
+WHOLE = "training, ranking and measuring"
+
+
+def told(harness: Harness, *more: str) -> dict[str, Any]:
+    done = harness(*RUN, "--explain", "--json", *more)
+    assert done.code == 0, done.err
+    steps = {step["stage"]: step for step in json.loads(done.out)["steps"]}
+    return steps[WHOLE]
+
+
+def test_nothing_is_made(harness: Harness) -> None:
+    step = told(harness)
+    assert (step["state"], step["why"]) == ("to be made", "nothing of the kind is kept")
+    assert not Path("results").exists()
+    assert set(step["inputs"]) == {"code_version", "data", "protocol", "seed", "configuration"}
+
+
+def test_what_is_complete_is_reused_and_what_is_not_is_missed_for_a_reason(harness: Harness) -> None:
+    made = json.loads(harness(*RUN, "--json").out)
+    step = told(harness)
+    assert step["state"] == "reused" and step["key"] == made["run_id"] and "complete since" in step["why"]
+    assert (told(harness, "--fresh")["state"], told(harness, "--fresh")["why"]) == ("to be made", "--fresh says so")
+    for more, part, kept, asked in (
+        (("--set", "fake.size=5"), "configuration.size", 3, 5),
+        (("--set", "fake.layer.width=9"), "configuration.layer.width", 4, 9),
+        (("--seed", "2"), "seed", 1, 2),
+    ):
+        step = told(harness, *more)
+        assert step["state"] == "to be made" and step["differs"] == [{"part": part, "kept": kept, "asked": asked}]
+        assert part in step["why"]
+    text = harness(*RUN, "--explain", "--set", "fake.size=5").out
+    assert "to be made" in text and f"{WHOLE}: configuration.size is 5, kept: 3" in text
+
+
+def test_an_interrupted_run_is_continued(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
+    assert harness(*RUN).code == 130
+    monkeypatch.setattr(Fake, "failure", None)
+    assert told(harness)["state"] == "continued"
+
+
+@pytest.mark.parametrize("name", ["result.json", "predictions.parquet"])
+def test_a_damaged_run_is_made_again(harness: Harness, name: str) -> None:
+    made = json.loads(harness(*RUN, "--json").out)
+    path = Path(made["path"]) / name
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"ndcg@10": 0.') + 14 if name == "result.json" else len(content) // 2
+    content[at] ^= 1
+    path.write_bytes(content)
+    step = told(harness)
+    assert step["state"] == "to be made" and "damaged" in step["why"] and name in step["why"]
+    again = harness(*RUN, "--json")
+    assert f"{name}: damaged: it is not what was written; made again" in again.err
+    assert json.loads(again.out)["metrics"] == made["metrics"] and told(harness)["state"] == "reused"
+
+
+def test_two_seeds_are_a_list_of_plans(harness: Harness) -> None:
+    done = harness(*RUN, "--explain", "--json", "--seed", "1", "--seed", "2")
+    assert [each["seed"] for each in json.loads(done.out)] == [1, 2]
+
+
+def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors that are kept are reused; another setting of theirs misses them, and is named."""
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    data = toys.cycle(users=12, items=8)
+    monkeypatch.setattr(plans, "load_dataset", lambda name, order: data)
+    store = Store(tmp_path / "results")
+
+    def steps(*sets: str) -> dict[str, plans.Step]:
+        (job,) = plan("tiger", RunOptions(dataset="ml-100k", profile="smoke", sets=sets))
+        return {step.stage: step for step in plans.explain(job, store).steps}
+
+    first = steps()["semantic vectors"]
+    assert (first.state, first.why) == ("to be made", "nothing of the kind is kept")
+    (job,) = plan("tiger", RunOptions(dataset="ml-100k", profile="smoke"))
+    made = split(data, job.settings.protocol)
+    (wanted,) = job.recommender().artefacts(made.train, context_of(job, made, SilentReporter()))
+    content = wanted.manifest.with_suffix(".npy")
+    content.parent.mkdir(parents=True)
+    content.write_bytes(b"vectors")
+    wanted.write([content], {})
+    kept = steps()["semantic vectors"]
+    assert kept.state == "reused" and kept.key == first.key and kept.where == str(wanted.manifest)
+    other = steps("tiger.semantic.max_tokens=9")["semantic vectors"]
+    assert [(each.part, each.kept, each.asked) for each in other.differs] == [("settings.max_tokens", 256, 9)]
+    content.write_bytes(b"vectorz")
+    assert steps()["semantic vectors"].why == "the kept one is damaged"

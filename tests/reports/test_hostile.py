@@ -1,0 +1,75 @@
+"""A title that holds markup, TeX or a script stays text, wherever in a table it stands."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.reports.latex import latex
+from harness.reports.page import html
+from harness.reports.sheet import Column, Line, Sheet, drawn, markdown
+from tests.reports.test_formats import Page
+
+TITLES = (
+    "<script>alert(1)</script>",
+    "</td></tr></table><img src=x onerror=alert(1)>",
+    "\"><a href='javascript:x'>",
+    "&lt;script&gt;",
+    r"\input{/etc/passwd}",
+    r"\write18{ls}\end{document}",
+    "$\\def\\x{\\x}\\x$ % _ ^^41 ~ # { }",
+    "[link](http://x) ![i](x) <b> `code` *a* _b_ | c ~~d~~ $e$ &amp;",
+    "[bold red]rich[/] [link=x]y[/link]",
+    "\x1b[2J\x1b]0;title\x07\x00 steered",
+)
+
+
+def sheet(text: str) -> Sheet:
+    return Sheet(
+        text, (Column(text, left=True), Column("n")), (Line((text, "1")), Line((text, "2"), apart=True)), (text,)
+    )
+
+
+@pytest.mark.parametrize("text", TITLES)
+def test_html(text: str) -> None:
+    page = Page()
+    made = html([sheet(text)], title=text)
+    page.feed(made)
+    known = {"html", "head", "meta", "title", "style", "body", "div", "table", "caption", "thead", "tr", "th", "tbody",
+             "td", "p", "button"}  # fmt: skip
+    assert not page.open and page.seen <= known and not re.search(r"<script|<img|<a ", made)
+    assert "".join(text.split()) in "".join("".join(page.cells).replace("\ufffd", "\x00").split())
+
+
+@pytest.mark.parametrize("text", TITLES)
+def test_latex(text: str) -> None:
+    own = latex([sheet("x")])
+    made = latex([sheet(text)])
+    commands = set(re.findall(r"\\([A-Za-z]+)", made))
+    allowed = set(re.findall(r"\\([A-Za-z]+)", own)) | {"textbackslash", "textasciitilde", "textasciicircum"}
+    assert commands <= allowed, commands - allowed
+    assert made.count("\\begin{") == own.count("\\begin{") and "\x1b" not in made
+    bare = re.sub(r"\\[&%$#_{}]", "", made)
+    assert bare.count("%") == own.count("%") and bare.count("$") == own.count("$")
+
+
+@pytest.mark.parametrize("text", TITLES)
+def test_markdown(text: str) -> None:
+    lines = markdown([sheet(text)]).splitlines()
+    for line in lines:
+        inside = re.sub(r"\\.", "", line)
+        assert not re.search(r"[<`\[$&~]", inside)
+    rows = [re.sub(r"\\.", "", line).count("|") for line in lines if line.startswith("|")]
+    assert set(rows) == {3}
+
+
+@pytest.mark.parametrize("text", TITLES)
+def test_terminal(text: str) -> None:
+    from rich.console import Console
+
+    console = Console(width=400, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(drawn(sheet(text), 400))
+    said = captured.get()
+    assert "\x1b[2J" not in said and "\x1b]" not in said and "\x07" not in said
