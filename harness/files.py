@@ -33,7 +33,7 @@ def writing(path: Path, mend: str = CACHE_MEND) -> Iterator[None]:
         said = next((os.strerror(code) for code in (*NO_ROOM, errno.EACCES) if os.strerror(code) in str(error)), None)
         if said is None and not isinstance(error, OSError):
             raise
-        what = getattr(error, "strerror", None) or said or error
+        what = said or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
         raise InputError(f"cannot write: {what}", where=str(path), mend=mend) from error
 
 
