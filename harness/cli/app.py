@@ -13,6 +13,7 @@ import typer
 
 from harness.cli import ablate, bench, catalogue, compare, data, doctor, evaluate, index, leaderboard, run, tune
 from harness.cli.errors import interrupted, tell
+from harness.jobs.launch import place
 
 app = typer.Typer(
     name="harness",
@@ -38,6 +39,8 @@ def start(
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
+    elif context.invoked_subcommand != "run" and place()[0]:
+        raise typer.Exit  # of many processes the first alone does what cannot be shared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from harness.fingerprint import fingerprint
 from harness.home import home
 from harness.jobs.effort import credited
 from harness.jobs.job import Job
+from harness.jobs.processes import device_named
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
 from harness.protocol.audit import Audit
@@ -34,6 +35,7 @@ from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import Fold, Split
 from harness.protocol.split import split as split_by
+from harness.protocol.world import ALONE, World, agreed, alike
 from harness.store.atomic import write_text, writing
 from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.events import EventLog, read_events, seconds_between
@@ -73,23 +75,23 @@ def execute(
     fresh: bool = False,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
 ) -> Finished:
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
+
+    With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
+    others runs `assist`.
 
     `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
-    dataset = load_dataset(job.dataset, job.order)
-    split = split_by(dataset, job.settings.protocol)
-    if job.needs_text:
-        require_text(split.train.text, split.train.items, where=dataset.name)
-    outcome = job.outcome(dataset, split)
-    key = RunKey(job.entry.name, dataset.name, outcome.run_id)
+    dataset, split, key = prepared(job, world)
 
     def waiting() -> None:
         note(f"another process is making {key.run_id}; waiting for it")
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
+        world.tell(claim.stored is None)
         if claim.stored is not None:
             return Finished(credited(claim, job.effort, note), reused=True)
         if read_events(claim.folder.log):
@@ -98,13 +100,44 @@ def execute(
         for alarm in found.alarms():
             note(f"the audit found a leak in {dataset.name}: {alarm}")
         try:
-            return Finished(_make(job, dataset, split, found, claim, reporter or SilentReporter()), reused=False)
+            made = _make(job, dataset, split, found, claim, reporter or SilentReporter(), world)
+            return Finished(made, reused=False)
         except InputError:
             claim.abandon()
             raise
 
 
-def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter) -> StoredRun:
+def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
+    """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
+
+    def prepare() -> tuple[Dataset, Split, RunKey]:
+        dataset = load_dataset(job.dataset, job.order)
+        split = split_by(dataset, job.settings.protocol)
+        if job.needs_text:
+            require_text(split.train.text, split.train.items, where=dataset.name)
+        return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
+
+    found = agreed(world, prepare)
+    alike(world, found[2].run_id)
+    return found
+
+
+def assist(job: Job, world: World) -> None:
+    """What each process but the first does for a run: its share of training and ranking. It keeps nothing."""
+    _, split, _ = prepared(job, world)
+    if not world.tell():
+        return
+    recommender, context = job.recommender(), replace(context_of(job, split, SilentReporter()), world=world)
+    with MemoryWatch() as memory:
+        recommender.fit(split.train, context)
+        for fold in (split.valid, split.test):
+            ranked(recommender, fold.requests, context, split.protocol)
+    world.gather(np.array([memory.peak_mb]))
+
+
+def _make(
+    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter, world: World
+) -> StoredRun:
     folder, protocol = claim.folder, split.protocol
     write_text(folder.config, job.config_yaml())
     with writing(folder.checkpoint):
@@ -112,7 +145,7 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
     log = EventLog(folder.log)
     recommender = job.recommender()
     context = context_of(job, split, RunReporter(log, reporter))
-    context = replace(context, checkpoint=folder.checkpoint, keep=folder.path)
+    context = replace(context, checkpoint=folder.checkpoint, keep=folder.path, world=world)
     reset_device_memory(job.device)
     try:
         with MemoryWatch() as memory:
@@ -127,6 +160,7 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
         with suppress(Exception):
             log.write(event="stopped", reason=type(error).__name__)
         raise
+    peaks = np.concatenate(world.gather(np.array([memory.peak_mb])))
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
     with writing(folder.model):
         recommender.save(folder.model)
@@ -137,16 +171,17 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
         train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
         eval_seconds=eval_seconds,
         eval_users_per_second=len(split.test.requests) / eval_seconds,
-        peak_memory_mb=memory.peak_mb,
+        peak_memory_mb=float(peaks.sum()),
         parameters=recommender.size().parameters,
         trainable_parameters=recommender.size().trainable_parameters,
-        device=job.device,
+        device=device_named(job, world),
     )
     integrity = Integrity(**audit(test, split.test.requests, DEPTH, len(dataset.items)))
     details = {
         "audit_valid": audit(valid, split.valid.requests, DEPTH, len(dataset.items)),
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
+        **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
     }
     groups = recommender.code_groups()
     codes = None if groups is None else code_level(test, split.test.targets, groups)

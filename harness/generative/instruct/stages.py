@@ -113,7 +113,9 @@ def _run(
     name: str, groups: list[Group], config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext
 ) -> Outcome:
     batches = tasks.batches
-    losses = Losses(tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise)
+    losses = Losses(
+        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world
+    )
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
     def loss(step: int, part: int) -> torch.Tensor:
