@@ -170,4 +170,5 @@ def fit_all(folder: Path, world: World) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined() as joint:
-        (stages.main if sys.argv[2:] == ["stages"] else fit_all)(Path(sys.argv[1]), joint)
+        stages.main(Path(sys.argv[1]), joint)
+        fit_all(Path(sys.argv[1]), joint)

@@ -1,8 +1,10 @@
-"""Two processes against one: the same steps, the same lists, each user once."""
+"""Two processes against one: the same steps, the same lists, each user once; a stage by one, by two, and by both in
+turns; and what processes say to each other."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from harness.protocol.world import ALONE
+from tests.distributed import stages
 from tests.distributed.cases import USERS, Case, models, started, weights
+from tests.distributed.stages import STOPPED, Stage, interrupted
+from tests.distributed.stages import found as of_stage
 
 NAMES = ("eager-llm", "lcrec", "tiger")
+Found = tuple[dict[str, Any], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(found / f"{name}.npz", losses=losses, **lists)
         torch.save(weights(model), found / f"{name}.pt")
         (found / f"{name}.json").write_text(json.dumps(model.record()))
+    interrupted(Stage(ALONE, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
             _, said = process.communicate(timeout=170)
@@ -80,3 +87,74 @@ def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) ->
             assert told["users_scored"] in (USERS, 1) and told["users_expected"] == told["users_scored"]
             assert told["short"] == told["invalid"] == told["duplicate"] == 0
         assert fitted["index"] == alone["index"]
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> Found:
+    first, second = (json.loads((folder / f"stages-{rank}.json").read_text()) for rank in (0, 1))
+    return first, second
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one["steps"] == other["steps"]
+    for mine, theirs in zip(one["values"], other["values"], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-5)
+    np.testing.assert_allclose(one["seen"], other["seen"], rtol=1e-5)
+
+
+def test_two_take_the_steps_of_one(both: Found) -> None:
+    alone = of_stage(Stage(ALONE))
+    same(both[0]["whole"], alone)
+    assert both[0]["whole"] == both[1]["whole"]
+    unused = alone["values"][4:]
+    assert both[0]["whole"]["values"][4:] == unused, "what no sample used is not decayed, as alone"
+
+
+def test_a_process_without_samples_takes_the_same_steps(both: Found) -> None:
+    same(both[0]["small"], of_stage(Stage(ALONE, parts=1)))
+    assert both[0]["small"] == both[1]["small"]
+
+
+def test_two_continue_what_one_began(both: Found, folder: Path) -> None:
+    same(both[0]["continued"], of_stage(Stage(ALONE)))
+    assert both[0]["continued"] == both[1]["continued"] == both[0]["again"] == both[1]["again"]
+
+
+def test_one_continues_what_two_began(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "by-two", tmp_path / "kept")
+    assert json.loads((tmp_path / "kept/stage/stage.json").read_text())["step"] == STOPPED
+    same(of_stage(Stage(ALONE, tmp_path / "kept")), of_stage(Stage(ALONE)))
+
+
+def test_a_clock_ends_the_stage_everywhere_at_one_step(both: Found) -> None:
+    assert 0 < both[0]["clocked"]["steps"] < 100_000
+    assert both[0]["clocked"] == both[1]["clocked"]
+
+
+def test_what_is_said(both: Found) -> None:
+    first, second = both[0]["talk"], both[1]["talk"]
+    refused = first.pop("refused"), second.pop("refused")
+    assert first == second
+    assert first == {
+        "told": {"rank": 0, "text": "é" * 40},
+        "handed": ["int32", [[0, 1, 2], [3, 4, 5]]],
+        "empty": [[0, 4], [0, 4]],
+        "gathered": [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0, 13.0, 14.0]],
+        "nobody": [0, 3],
+        "summed": [3.0, 3.0],
+        "spread": [[0.0, 0.0], [0.0, 0.0]],
+        "agreed": 7,
+        "once": 7,
+    }
+    why = "no such file; name another"
+    assert refused[0][:3] == [f"InputError: process 1 of 2: {why}", f"InputError: {why}", f"InputError: {why}"]
+    assert refused[0][3].startswith("InputError: process 1 of 2: it would make the run run-1, the first makes run-0")
+    assert refused[0][4] == f"InputError: {why}"
+    assert [line.partition(":")[0] for line in refused[1]] == ["Withdrawn"] * 5
+
+
+def test_alone_is_a_world_of_one() -> None:
+    told = stages.talk(ALONE)
+    assert told["told"] == {"rank": 0, "text": "é" * 40} and told["gathered"] == [[0.0, 1.0, 2.0]]
+    assert told["summed"] == [1.0, 1.0] and told["agreed"] == told["once"] == 7
