@@ -11,6 +11,7 @@ for bit in whatever order a source lists users, items and what is held out.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.decoding import spread
-from harness.generative.vectors import ItemVectors, cached, check_finite, given
+from harness.generative.snapshots import LoopKeeper, random_state, set_random_state
+from harness.generative.vectors import ItemVectors, cached, check_finite, given, unfinished
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.provenance import Provenance
@@ -58,7 +60,8 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     )
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
-        model, details = train(rows, data.n_items, order, config, context)
+        kept = unfinished("behavior", key, context) / "training.safetensors"
+        model, details = train(rows, data.n_items, order, config, context, kept)
         values = model.item.weight[: data.n_items].detach().float().cpu().numpy()[order.item_ranks]
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
@@ -67,9 +70,15 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
 
 
 def train(
-    rows: list[np.ndarray], n_items: int, order: Canonical, config: BehaviorConfig, context: RunContext
+    rows: list[np.ndarray],
+    n_items: int,
+    order: Canonical,
+    config: BehaviorConfig,
+    context: RunContext,
+    kept: Path | None = None,
 ) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way."""
+    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way. `kept` is the file from which
+    an interrupted training goes on."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
     judge = _Judge(model, order, config, context)
@@ -78,13 +87,27 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     whole = max(steps, SHORTEST)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=whole, pct_start=0.05)
+    keeper = LoopKeeper(kept, "", model, optimizer, schedule)
+    at, draws = 0, None
+    if (found := keeper.restore()) is not None:
+        at, draws = int(found[0]["at"]), found[0]["draws"]
+        judge.restore(found[0]["judge"], found[1])
+        set_random_state(found[1], context.device)
     with context.stage("behaviour vectors", steps) as stage:
-        for epoch in range(config.epochs):
+        stage.advance(at)
+        for epoch in range(at // per_epoch, config.epochs):
             rng = generator(context.seed, "behavior", epoch)
             windows = model.windows(rows, rng)
             chosen = rng.permutation(len(windows))
+            if draws is not None:
+                rng.bit_generator.state, draws = draws, None
             loss = torch.zeros(())
-            for begin in range(0, per_epoch * config.batch, config.batch):
+            for number in range(at % per_epoch, per_epoch):
+                if keeper.due:
+                    told, tensors = judge.state()
+                    mine = {"at": at, "draws": rng.bit_generator.state, "judge": told}
+                    keeper.keep(mine, {**tensors, **random_state(context.device)})
+                at, begin = at + 1, number * config.batch
                 batch = torch.from_numpy(windows[chosen[begin : begin + config.batch]]).to(context.device)
                 if len(batch) < 2:  # a shifted cut may give fewer windows than the first; one has no batch statistics
                     continue
@@ -119,6 +142,17 @@ class _Judge:
             self.best, self.at = value, epoch
             self.kept = copy.deepcopy(self.model.state_dict())
         return {METRIC: value}
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What has been seen so far, for `restore`."""
+        kept = {f"best/{name}": value for name, value in self.kept.items()} if self.at else {}  # else the model itself
+        return {"best": self.best, "at": self.at, "passes": self.passes}, kept
+
+    def restore(self, told: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Takes `state` back."""
+        self.best, self.at, self.passes = told["best"], told["at"], told["passes"]
+        kept = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+        self.kept = kept or self.kept
 
     @property
     def weary(self) -> bool:

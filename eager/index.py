@@ -6,13 +6,17 @@ source lists its items.
 
 from __future__ import annotations
 
+from functools import partial
+
 from eager.index_config import RQVAE_K, IndexConfig
 from eager.tree import check_size, random_codes, smallest_k, tree_codes
 from harness.data.dataset import Canonical
+from harness.fingerprint import fingerprint
 from harness.generative.codes import CodeTable
 from harness.generative.instruct.code_rows import SourceIndex, Vectors, centred
 from harness.generative.item_index import index_file, ready_index
 from harness.generative.rqvae import rqvae_codes
+from harness.generative.snapshots import kept_array
 from harness.generative.vectors import Source
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
@@ -51,7 +55,9 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
             digits = random_codes(data.n_items, k, config.height, seed=seed)
         elif config.kind == "tree":
             values = centred(vectors[source].values[order.items])
-            digits = tree_codes(values, k, config.height, order=config.order, seed=seed)
+            mark = fingerprint(VERSION, values, k, config.height, config.order, seed)
+            make = partial(tree_codes, values, k, config.height, order=config.order, seed=seed)
+            digits = kept_array(context.checkpoint, f"index {source}", mark, make)
         else:
             made = rqvae_codes(
                 vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"

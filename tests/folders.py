@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,20 @@ def csv_folder(folder: Path, data: Dataset | None = None) -> Path:
         writer.writerow(["user", "item", "timestamp"])
         for user, row in zip(data.users, data.sequences, strict=True):
             writer.writerows([user, data.items[item], time] for time, item in enumerate(row))
+    return folder
+
+
+def lcrec_folder(folder: Path, data: Dataset | None = None) -> Path:
+    """A data set (the toy cycle, a little longer) as LC-Rec files, text included; the folder."""
+    data = data or toys.cycle(length=12)
+    folder.mkdir(parents=True)
+    sequences = {user: [data.items[i] for i in row] for user, row in zip(data.users, data.sequences, strict=True)}
+    assert data.text is not None
+    texts = {item: asdict(text) for item, text in zip(data.items, data.text, strict=True)}
+    for text in texts.values():
+        text["categories"] = ",".join(text["categories"])
+    (folder / "toy.inter.json").write_text(json.dumps(sequences))
+    (folder / "toy.item.json").write_text(json.dumps(texts))
     return folder
 
 

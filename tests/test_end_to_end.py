@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,9 @@ import pandas as pd
 import pytest
 
 from harness.store.records import Record
-from tests import toys
+from tests.folders import lcrec_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def lcrec_folder(folder: Path) -> Path:
-    """The toy cycle as LC-Rec files, text included."""
-    data = toys.cycle(length=12)
-    folder.mkdir(parents=True)
-    sequences = {user: [data.items[i] for i in row] for user, row in zip(data.users, data.sequences, strict=True)}
-    assert data.text is not None
-    texts = {item: asdict(text) for item, text in zip(data.items, data.text, strict=True)}
-    for text in texts.values():
-        text["categories"] = ",".join(text["categories"])
-    (folder / "toy.inter.json").write_text(json.dumps(sequences))
-    (folder / "toy.item.json").write_text(json.dumps(texts))
-    return folder
 
 
 @pytest.fixture(scope="module")

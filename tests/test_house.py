@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("harness", "baselines", "eager")
-BASE = {"harness.errors", "harness.seeding", "harness.fingerprint", "harness.home"}
+BASE = {f"harness.{name}" for name in ("errors", "files", "fingerprint", "home", "locks", "pace", "seeding")}
 LOWER = BASE | {"harness.data", "harness.protocol"}
 
 # Room → the rooms it may import, besides itself.

@@ -1,60 +1,77 @@
-"""What a resumed training needs, after each epoch: weights, best ones, optimiser as safetensors, the rest as JSON.
+"""What a resumed training needs, in one snapshot: weights, best ones, the optimiser, and where it stands.
 
-An epoch's folder appears in one step, so that an interruption leaves the one before it. Runs in the worker's process.
+Where it stands may be between two batches of an epoch: `Batches` passes over those that were trained on, and all random
+generators stand where they stood. Runs in the worker's process.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+import numpy as np
 
-Tensors = dict[str, torch.Tensor]
+from harness.generative.snapshots import Tensors, random_state, read_snapshot, set_random_state, write_snapshot
+
+FILE = "training.safetensors"
 
 
-def store(folder: Path, epoch: int, facts: dict[str, Any], tensors: dict[str, Tensors]) -> None:
-    """Writes `epoch-N` under `folder` and takes away the epochs before it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    begun = folder / "unfinished"
-    shutil.rmtree(begun, ignore_errors=True)
-    begun.mkdir()
-    for name, group in tensors.items():
-        save_file({key: value.detach().cpu().clone().contiguous() for key, value in group.items()},
-                  begun / f"{name}.safetensors")  # fmt: skip
-    (begun / "state.json").write_text(json.dumps(facts), encoding="utf-8")
-    final = folder / f"epoch-{epoch:06d}"
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(begun, final)
-    for other in folder.glob("epoch-*"):
-        if other != final:
-            shutil.rmtree(other, ignore_errors=True)
+def store(folder: Path, facts: dict[str, Any], parts: dict[str, Tensors]) -> None:
+    """Puts the state in the place of the one before it."""
+    named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+    write_snapshot(folder / FILE, named, facts)
 
 
 def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
-    """Facts and tensors of the last epoch that is whole, or None where there is none of a training with this `mark`."""
-    for stored in sorted(folder.glob("epoch-*"), reverse=True):
-        facts = json.loads((stored / "state.json").read_text(encoding="utf-8"))
-        if facts["mark"] == mark:
-            return facts, {path.stem: load_file(path) for path in stored.glob("*.safetensors")}
-    return None
+    """Facts and tensors, or None where there is none of a training with this `mark`."""
+    found = read_snapshot(folder / FILE)
+    if found is None or found[0]["mark"] != mark:
+        return None
+    parts: dict[str, Tensors] = {}
+    for name, value in found[1].items():
+        part, _, own = name.partition("/")
+        parts.setdefault(part, {})[own] = value
+    return found[0], parts
 
 
-def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[Any]]:
-    """The optimiser's state as named tensors (`parameter number.name`) and JSON-able parameter groups."""
-    state = optimizer.state_dict()
-    tensors = {f"{key}.{name}": value for key, entry in state["state"].items() for name, value in entry.items()}
-    return tensors, state["param_groups"]
+def draws(device: str) -> tuple[dict[str, Any], Tensors]:
+    """Where the generators of Python, NumPy and torch stand, as facts and tensors."""
+    old = np.random.get_state(legacy=False)
+    numpy = {**old, "state": {**old["state"], "key": old["state"]["key"].tolist()}}
+    return {"python": random.getstate(), "numpy": numpy}, random_state(device)
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups: list[Any]) -> None:
-    """Takes `flat_optimizer`'s state back."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        key, _, field = name.partition(".")
-        state.setdefault(int(key), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+def set_draws(facts: dict[str, Any], tensors: Tensors, device: str) -> None:
+    """Takes `draws` back."""
+    version, numbers, gauss = facts["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    numpy = facts["numpy"]
+    np.random.set_state({**numpy, "state": {**numpy["state"], "key": np.array(numpy["state"]["key"], np.uint32)}})
+    set_random_state(tensors, device)
+
+
+class Batches:
+    """RecBole's loader for one epoch, from batch `begin` on. `between(number)` is called before each batch is drawn but
+    the first, when all before it are trained on; `ready()` where a continued epoch has passed over those."""
+
+    def __init__(self, loader: Any, begin: int, ready: Callable[[], None], between: Callable[[int], None]) -> None:
+        self._loader, self._begin, self._ready, self._between = loader, begin, ready, between
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        for number in range(len(self._loader)):
+            if self._begin and number == self._begin:
+                self._ready()
+            elif number > self._begin:
+                self._between(number)
+            batch = next(batches)
+            if number >= self._begin:
+                yield batch

@@ -16,6 +16,7 @@ from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.exchange import read_arrays, write_ragged, write_requests
 from baselines.recbole.features import item_features
 from baselines.recbole.session import Session
+from harness import pace
 from harness.data.dataset import require_text
 from harness.data.ragged import Ragged
 from harness.errors import ContractError
@@ -58,6 +59,7 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
             "depth": DEPTH,
             "validation": None if validation is None else str(validation),
             "checkpoint": None if kept is None else str(kept),
+            "keep_seconds": pace.KEEP_SECONDS,
         }
         with ExitStack() as stack:
             stages: list[Stage] = []

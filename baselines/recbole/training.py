@@ -24,6 +24,8 @@ from baselines.recbole.engine import Engine
 from baselines.recbole.exchange import Link
 from baselines.recbole.pretraining import PretrainingData
 from baselines.recbole.samples import MaskedItems
+from harness.generative.snapshots import Tensors, flat_optimizer, restore_optimizer
+from harness.pace import Pace
 from harness.seeding import derive_seed
 
 NOTE_SECONDS = 0.5  # between two signs of progress
@@ -34,7 +36,8 @@ SEEDS = 2**32  # NumPy's old generator takes no larger seed
 @dataclass(frozen=True)
 class Order:
     """One training as the harness asks for it. `validation` is a file of requests; `mark` names what is trained, so
-    that no other training's state is taken up. `stage` is `train` or `pretrain`."""
+    that no other training's state is taken up. `stage` is `train` or `pretrain`. A state is kept after each epoch, and
+    within one after `keep_seconds`."""
 
     seed: int
     mark: str
@@ -43,6 +46,7 @@ class Order:
     validation: Path | None
     checkpoint: Path | None
     stage: str = "train"
+    keep_seconds: float | None = None
 
 
 def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
@@ -112,11 +116,13 @@ class Heard:
         if order.max_samples is not None:
             self.epochs = max(1, min(self.epochs, order.max_samples // max(1, len(loader.dataset))))
         self.finished, self.best_epoch, self.loss, self.seconds = False, -1, 0.0, 0.0
-        self.best = engine.state()
+        self.best, self.batch, self.summed, self.drawn = engine.state(), 0, 0.0, None
+        self.pace = Pace(order.keep_seconds)
         if order.checkpoint is not None and (stored := checkpoint.latest(order.checkpoint, order.mark)) is not None:
             self._resume(*stored)
         steps = len(loader)
-        link.note(stage=order.stage, steps=self.epochs * steps, done=self.start_epoch * steps, epoch=self.start_epoch)
+        done = self.start_epoch * steps + self.batch
+        link.note(stage=order.stage, steps=self.epochs * steps, done=done, epoch=self.start_epoch)
 
     @property
     def best_valid(self) -> float | None:
@@ -129,6 +135,7 @@ class Heard:
         begun = said = time.monotonic()
         steps = 0
         inner = loss_func or self.model.calculate_loss
+        self.running: Any = 0.0
 
         def heard_loss(interaction: Any) -> Any:
             nonlocal steps, said
@@ -136,13 +143,29 @@ class Heard:
             if time.monotonic() - said > NOTE_SECONDS:
                 self.link.note(advance=steps)
                 steps, said = 0, time.monotonic()
-            return inner(interaction)
+            losses = inner(interaction)
+            self.running = self.running + (sum(losses) if isinstance(losses, tuple) else losses).detach()
+            return losses
 
-        total = super()._train_epoch(train_data, epoch_idx, heard_loss, show_progress)  # type: ignore[misc]
-        self.loss = float(np.sum(total)) / len(train_data)
+        batches = checkpoint.Batches(train_data, self.batch, self._redraw, self._within)
+        total = super()._train_epoch(batches, epoch_idx, heard_loss, show_progress)  # type: ignore[misc]
+        self.loss = (self.summed + float(self.running)) / len(train_data)
+        self.batch, self.summed = 0, 0.0
         self.seconds = time.monotonic() - begun
         self.link.note(advance=steps)
         return total
+
+    def _redraw(self) -> None:
+        """A continued epoch has come to where it stopped: so do all generators."""
+        assert self.drawn is not None
+        checkpoint.set_draws(*self.drawn, str(self.engine.config["device"]))
+
+    def _within(self, number: int) -> None:
+        """Between two batches of an epoch."""
+        if self.order.checkpoint is not None and self.pace.due:
+            facts, tensors = checkpoint.draws(str(self.engine.config["device"]))
+            within = {"batch": number, "summed": self.summed + float(self.running), "draws": facts}
+            self._store(self.order.checkpoint, within, tensors)
 
     def _valid_epoch(self, valid_data: Path, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         """RecBole's hook for its own evaluation; here the harness scores the lists, and the answers stay with it."""
@@ -162,29 +185,33 @@ class Heard:
         self.start_epoch = epoch + 1
         self.finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if self.order.checkpoint is not None:
-            self._store(self.order.checkpoint, epoch)
+            self._store(self.order.checkpoint, {"batch": 0, "summed": 0.0, "draws": None}, {})
         told = {"loss": self.loss, "valid": valid, "seconds": self.seconds}
         self.link.note(stage=self.order.stage, epoch=self.start_epoch, **told)
 
-    def _store(self, folder: Path, epoch: int) -> None:
-        flat, groups = checkpoint.flat_optimizer(self.optimizer)
+    def _store(self, folder: Path, within: dict[str, Any], draws: Tensors) -> None:
+        flat, groups = flat_optimizer(self.optimizer)
         facts = {
             "mark": self.order.mark,
             "finished": self.finished,
             "groups": groups,
+            **within,
             **{name: getattr(self, name) for name in ("start_epoch", "cur_step", "best_epoch", "best_valid")},
         }
-        tensors = {"model": self.engine.state(), "best": self.best, "optimizer": flat}
-        checkpoint.store(folder, epoch, facts, tensors)
+        parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
+        checkpoint.store(folder, facts, parts)
+        self.pace.reset()
 
-    def _resume(self, facts: dict[str, Any], tensors: dict[str, checkpoint.Tensors]) -> None:
+    def _resume(self, facts: dict[str, Any], tensors: dict[str, Tensors]) -> None:
         self.start_epoch, self.cur_step = facts["start_epoch"], facts["cur_step"]
         self.best_epoch, self.finished = facts["best_epoch"], facts["finished"]
         if facts["best_valid"] is not None:
             self.best_valid_score = facts["best_valid"]
         self.model.load_state_dict(tensors["model"])
         self.best = tensors["best"]
-        checkpoint.restore_optimizer(self.optimizer, tensors["optimizer"], facts["groups"])
+        restore_optimizer(self.optimizer, tensors.get("optimizer", {}), facts["groups"])
+        self.batch, self.summed = facts["batch"], facts["summed"]
+        self.drawn = facts["draws"] and (facts["draws"], tensors["draws"])
 
     def _add_hparam_to_tensorboard(self, best_valid_result: Any) -> None:
         """Nobody reads it."""

@@ -7,6 +7,7 @@ and `training`'s business.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -18,16 +19,16 @@ from baselines.recbole.exchange import Link, Refusal, receive, send
 if TYPE_CHECKING:
     from baselines.recbole.engine import Engine
 
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 0.2
 
 
 def main() -> None:
     """Answers commands until the harness closes the pipe."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever RecBole prints goes to the log
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-    commands = sys.stdin
     folder = Path(sys.argv[1])
+    threading.Thread(target=_die_with, args=(os.getppid(), folder), daemon=True).start()
+    commands = sys.stdin
     sys.argv = sys.argv[:1]  # RecBole reads settings from the command line
     os.chdir(folder)  # where RecBole drops what it writes unasked
     from baselines.recbole import patches
@@ -61,9 +62,11 @@ def serve(commands: IO[str], answers: IO[str]) -> None:
             send(answers, {"kind": "done", **answer})
 
 
-def _die_with(parent: int) -> None:
+def _die_with(parent: int, folder: Path) -> None:
+    """Ends this process when the harness was killed, which had no time to; nobody else would remove the folder."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -56,7 +56,7 @@ class Tiger(Recommender[TigerConfig]):
         self._record["training"] = self._train(data, context)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        predictions, report = self._ranked(requests, k, context)
+        predictions, report = self._ranked(requests, k, context, resume=True)
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
 
@@ -162,9 +162,11 @@ class Tiger(Recommender[TigerConfig]):
         self.model.train()
         return float(context.world.tell(value))
 
-    def _ranked(self, requests: Requests, k: int, context: RunContext) -> tuple[Predictions, DecodeReport]:
+    def _ranked(
+        self, requests: Requests, k: int, context: RunContext, *, resume: bool = False
+    ) -> tuple[Predictions, DecodeReport]:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
         asked = with_users(requests, self._users)
         return recommend(self.model, self._trie, asked, self._pieces.prompt, k, how, context)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from harness.cli.output import note
 from harness.errors import InputError, ProcessLost, Withdrawn
+from harness.files import NO_ROOM
 from harness.jobs.launch import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def tell(error: Exception) -> int:

@@ -51,6 +51,7 @@ def build(
     with stdout_kept(), reporter() as shown:
         built = build_index(model, options, shown)
     built.index.write(out, built.split.train)
+    built.written()
     found = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
     _show({"dataset": built.dataset.name, "path": str(out), **found}, as_json=as_json)
 

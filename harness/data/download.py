@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import InputError
+from harness.files import sync, sync_folder
+from harness.locks import holding
 
 if TYPE_CHECKING:
     import requests
@@ -67,8 +69,6 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     Raises `InputError`, with what each source said, where no source gives it whole and right; what has come is kept in
     `NAME.part`, and the next call goes on from there. With `HARNESS_OFFLINE=1` nothing is asked of the network.
     """
-    from filelock import FileLock
-
     target = folder / file.name
     if target.exists():
         return _held(target, file)
@@ -76,8 +76,9 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
         mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
         raise InputError(f"not here, and {OFFLINE}=1 forbids to download it", where=str(target), mend=mend)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{file.name}.lock"):
+    with holding(folder / f".{file.name}.lock"):
         if target.exists():
+            _discard(_part(target))  # a kill may have come before `_from_source` did it
             return _held(target, file)
         said = []
         for url in file.urls:
@@ -134,9 +135,9 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
             except _Broken:
                 if not left:
                     raise
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(part)
     os.replace(part, target)
+    sync_folder(target.parent)
     _discard(part)
 
 
@@ -155,6 +156,8 @@ def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path,
             if file.size is not None and total is not None and total != file.size:
                 raise _Wrong(f"it has {total:,} bytes, where {file.size:,} are expected")
             _room(part, (total or 0) - have)
+            if not have:
+                _discard(part)  # first: bytes of an older answer must never stand under the new one's mark
             _note_state(part, url, answer)
             _write(answer, part, have, total, _Shown(progress, file.name, total, have))
     except requests.RequestException as error:

@@ -39,6 +39,7 @@ from harness.data.load import read_folder
 from harness.data.readers import atomic, lcrec
 from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
+from harness.files import sync_folder, sync_tree
 
 WITH_REVIEWS = ("lcrec", "parquet")
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
@@ -78,7 +79,9 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
             order: Order = "time" if layout == "lcrec" else dataset.order
             again = read_folder(made, order)
             made.chmod(0o755)
+            sync_tree(made)
             made.replace(folder)
+            sync_folder(folder.parent)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:

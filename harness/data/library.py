@@ -10,7 +10,6 @@ Listing what is kept imports nothing heavy.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.index_file import beside, copied, hashes
 from harness.errors import InputError
+from harness.files import sync_folder, sync_tree, write_text, writing
 from harness.home import home
+from harness.locks import holding
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -97,15 +98,13 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     )
     own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
     told = {**story, "dataset": own}
-    try:
-        shelf.mkdir(parents=True, exist_ok=True)
+    with holding(shelf / f".{dataset.name}.lock"), writing(shelf):
+        for left in (*shelf.glob(f".{dataset.name}-*.tmp"), *shelf.glob(f".{dataset.name}.json.*.tmp")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a process that was killed
         if not _whole(entry):
             _put_folder(entry, dataset, told)
         _write(entry.path / PROVENANCE, told)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
-    except OSError as error:
-        mend = "free some space, or set HARNESS_HOME to another folder"
-        raise InputError(f"cannot write: {error.strerror or error}", where=str(shelf), mend=mend) from error
     return entry
 
 
@@ -123,17 +122,11 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
         if not entry.folder.endswith(_key(_read(made, entry.name))):
             what = "it cannot be kept as it is: reading it back gives something else"
             raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
-        for written in made.iterdir():
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
         made.chmod(0o755)
-        if not _whole(entry):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        try:
-            made.rename(entry.path)
-        except OSError:
-            if not _whole(entry):  # else another process was faster, with the same content
-                raise
+        sync_tree(made)
+        shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
+        made.rename(entry.path)
+        sync_folder(entry.path.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -187,13 +180,4 @@ def _read_entry(path: Path) -> Kept | None:
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
     """JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

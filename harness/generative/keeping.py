@@ -1,23 +1,18 @@
 """What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments, the step, and what validation
-chose so far.
-
-Safetensors and JSON only. A checkpoint is written beside the old one and takes its place in one step, so that a kill
-leaves one of the two.
+chose so far, as one snapshot a stage.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from harness.generative.choosing import Choice
+from harness.generative.snapshots import read_snapshot, write_snapshot
 
 
 class StageKeeper:
@@ -31,55 +26,42 @@ class StageKeeper:
         optimizer: torch.optim.Optimizer,
         choice: Choice | None = None,
     ) -> None:
-        self.folder = None if folder is None else folder / stage.replace(" ", "-")
+        self.path = None if folder is None else folder / f"{stage.replace(' ', '-')}.safetensors"
         self.parameters, self.optimizer, self.choice = parameters, optimizer, choice
 
     def keep(self, step: int, losses: list[float], seconds: float) -> None:
         """Writes the state after `step` steps and `seconds`, counted over all sessions."""
-        if self.folder is None:
+        if self.path is None:
             return
         tensors = {}
         for number, parameter in enumerate(self.parameters):
-            tensors[f"{number}.value"] = parameter.detach().contiguous()
+            tensors[f"{number}.value"] = parameter
             for name, value in self.optimizer.state[parameter].items():
-                tensors[f"{number}.{name}"] = value.detach().contiguous()
-        state: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
+                tensors[f"{number}.{name}"] = value
+        facts: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
         if self.choice is not None:
-            state["seen"] = self.choice.seen
-            tensors |= {f"{number}.best": value.contiguous() for number, value in enumerate(self.choice.values)}
-        new = self.folder.with_name(f"{self.folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        save_file(tensors, new / "state.safetensors")
-        (new / "stage.json").write_text(json.dumps(state))
-        old = self.folder.with_name(f"{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(old)
-        new.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+            facts["seen"] = self.choice.seen
+            tensors |= {f"{number}.best": value for number, value in enumerate(self.choice.values)}
+        write_snapshot(self.path, tensors, facts)
 
     def restore(self) -> tuple[int, list[float], float]:
         """Steps done, their last losses and the seconds they took; (0, [], 0) where nothing is kept. Changes
         parameters, optimiser and choice."""
-        if self.folder is None:
-            return 0, [], 0.0
-        found = next((f for f in (self.folder, self.folder.with_name(f"{self.folder.name}.old")) if f.is_dir()), None)
+        found = read_snapshot(self.path)
         if found is None:
             return 0, [], 0.0
-        state = json.loads((found / "stage.json").read_text())
-        tensors = load_file(found / "state.safetensors")
+        facts, tensors = found
+        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters]
+        for name, value in tensors.items():
+            number, _, field = name.partition(".")
+            own[int(number)][field] = value
         with torch.no_grad():
-            for number, parameter in enumerate(self.parameters):
-                names = [name for name in tensors if name.split(".")[0] == str(number)]
-                parameter.copy_(tensors[f"{number}.value"])
-                self.optimizer.state[parameter] = {
-                    name.split(".", 1)[1]: tensors[name].to(parameter.device)
-                    for name in names
-                    if not name.endswith((".value", ".best"))
-                }
+            for parameter, kept in zip(self.parameters, own, strict=True):
+                parameter.copy_(kept.pop("value"))
+                best = kept.pop("best", None)
+                self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in kept.items()}
+                if self.choice is not None and best is not None:
+                    self.choice.values.append(best.to(parameter.device))
         if self.choice is not None:
-            self.choice.seen = [(int(step), float(value)) for step, value in state["seen"]]
-            best = (f"{number}.best" for number in range(len(self.parameters)))
-            self.choice.values = [tensors[name].to(self.parameters[0].device) for name in best if name in tensors]
-        return int(state["step"]), list(state["losses"]), float(state["seconds"])
+            self.choice.seen = [(int(step), float(value)) for step, value in facts["seen"]]
+        return int(facts["step"]), list(facts["losses"]), float(facts["seconds"])

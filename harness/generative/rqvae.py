@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from harness.errors import InputError
+from harness.fingerprint import fingerprint
+from harness.generative.snapshots import LoopKeeper
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
 
@@ -155,7 +158,9 @@ def rqvae_codes(
     points = torch.from_numpy(vectors.astype(np.float32)).to(context.device)
     model = RQVAE(points.shape[1], levels, size, config).to(context.device)
     model.start_books(points, generator)
-    loss = _train(model, points, generator, context)
+    mark = fingerprint(vectors, levels, size, config.model_dump(mode="json"), context.seed)
+    path = None if context.checkpoint is None else context.checkpoint / f"{name.replace(' ', '-')}.safetensors"
+    loss = _train(model, points, generator, context, _Kept(path, mark))
     digits, left = model.nearest(points)
     first = _shared(digits)
     rounds = {"none": lambda *given: 0, "sinkhorn": _separate, "assignment": _assign}[config.separate](
@@ -166,7 +171,15 @@ def rqvae_codes(
     )
 
 
-def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext) -> float:
+@dataclass(frozen=True)
+class _Kept:
+    """Where the training is kept, and the hash of what decides it."""
+
+    path: Path | None
+    mark: str
+
+
+def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, kept: _Kept) -> float:
     config = model.config
     batches = -(-len(points) // config.batch)
     steps = config.epochs * batches
@@ -175,12 +188,21 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
-    total = 0.0
+    keeper = LoopKeeper(kept.path, kept.mark, model, optimizer, schedule)
+    at, total, used = 0, 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
+    if (found := keeper.restore()) is not None:
+        at, total, used = found[0]["step"], found[0]["total"], found[1]["used"]
+        generator.set_state(found[1]["draws"])
     with context.stage("RQ-VAE", steps) as stage:
-        for epoch in range(config.epochs):
-            order = torch.randperm(len(points), generator=generator).to(points.device)
-            used, total, batch = torch.zeros(model.books.shape[:2], dtype=torch.long), 0.0, points
-            for part in order.split(config.batch):
+        stage.advance(at)
+        for epoch in range(at // batches, config.epochs):
+            drawn = generator.get_state()  # of the pass: its order is drawn again where it is continued
+            order, batch = torch.randperm(len(points), generator=generator).to(points.device), points
+            if not at % batches:
+                used, total = torch.zeros_like(used), 0.0
+            for part in order.split(config.batch)[at % batches :]:
+                if keeper.due:
+                    keeper.keep({"step": at, "total": total}, {"used": used, "draws": drawn})
                 batch = points[part]
                 loss, digits = model(batch)
                 optimizer.zero_grad()
@@ -191,10 +213,12 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
                 used += torch.stack([torch.bincount(d, minlength=used.shape[1]) for d in digits.cpu().T])
                 total += float(loss.detach()) * len(part) / len(points)
                 stage.advance(1, loss=float(loss.detach()))
+                at += 1
             moved = 0
             if config.revive and len(points) > used.shape[1] and epoch < 0.75 * config.epochs:
                 moved = model.revive(used, batch, generator)
             context.event(stage="rqvae", step=epoch + 1, loss=total, revived=moved)
+        keeper.keep({"step": steps, "total": total}, {"used": used, "draws": generator.get_state()})
     return total
 
 

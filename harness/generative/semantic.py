@@ -20,7 +20,7 @@ from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
 from harness.generative.paths import UserFile
-from harness.generative.vectors import ItemVectors, cached, check_finite, given
+from harness.generative.vectors import ItemVectors, cached, check_finite, given, unfinished
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
@@ -72,8 +72,11 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     key = fingerprint(VERSION, identity(config.encoder), settings, precision, strings, rows)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        from harness.generative.shards import Shards
+
         unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
-        encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context)
+        shards = Shards(unfinished("semantic", key, context))
+        encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context, shards)
         check_finite(encoded, f"the text encoder {config.encoder!r}")
         place = {value: number for number, value in enumerate(unique)}
         values = average(encoded[[place[value] for value in strings]], np.array(rows), data.n_items, config.normalise)

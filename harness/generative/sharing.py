@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def recommend(
     if world.size == 1:
         return decoding.recommend(model, trie, requests, prompt, k, how, context)
     mine = requests.take(dealt(world, len(requests)))
-    alone = replace(context, world=ALONE)
+    alone = replace(context, world=ALONE, checkpoint=_folder(context, how))
     own, report = decoding.recommend(model, trie, mine, prompt, k, replace(how, exact_users=0), alone)
     items = _in_order(world, own.items, len(requests))
     predictions = Predictions(requests.users, items, _in_order(world, own.scores, len(requests)))
@@ -51,6 +52,12 @@ def recommend(
         exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
         report.lost = lost(items[rows], exact.items)
     return predictions, report
+
+
+def _folder(context: RunContext, how: Decoding) -> Path | None:
+    """Where this process keeps its lists while they come: in the first's folder, where this machine has it too."""
+    told = context.world.tell(None if context.checkpoint is None or not how.resume else str(context.checkpoint))
+    return Path(told) if told is not None and Path(told).is_dir() else None
 
 
 def _in_order(world: World, rows: np.ndarray, total: int) -> np.ndarray:

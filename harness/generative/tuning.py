@@ -20,13 +20,13 @@ from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
 from harness.generative.team import Team
+from harness.pace import Pace
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
 
 Precision = Literal["float32", "bfloat16"]
 Optimiser = Literal["adamw", "adam", "adafactor"]
 Schedule = Literal["cosine", "inverse_sqrt"]
-KEEP_SECONDS = 45.0  # between two checkpoints: what an interruption may cost
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def tune(
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
     team = Team(context.world, parameters, optimizer)
     step, losses, before = team.begin(keeper.restore(), choice)
-    begun = kept = time.monotonic()
+    begun, pace = time.monotonic(), Pace()
     at = reached(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
@@ -152,9 +152,9 @@ def tune(
                 told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
                 context.event(stage=plan.stage, step=step, **told)
                 trim()
-            if over or looked or time.monotonic() - kept > KEEP_SECONDS:
+            if over or looked or pace.due:
                 keeper.keep(step, losses, seconds)
-                kept = time.monotonic()
+                pace.reset()
     if choice is not None:
         choice.settle(parameters)
     return Outcome(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)

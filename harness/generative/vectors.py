@@ -5,6 +5,7 @@ decides them, or read from a file that the user gives.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.errors import InputError
+from harness.files import sweep, write_text, write_whole
 from harness.fingerprint import fingerprint
+from harness.locks import holding
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.split import TrainingData
@@ -40,17 +43,31 @@ def cached(
 ) -> ItemVectors:
     """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw)."""
     path = context.cache / "vectors" / f"{name}-{key}.npy"
-    about = path.with_suffix(".json")
-    if path.is_file() and about.is_file():
-        values, details = np.load(path, allow_pickle=False), json.loads(about.read_text(encoding="utf-8"))
-        return ItemVectors(values, key, read_provenance(path), details)
-    values, details, provenance = make()
-    _save(path, values)
-    write_provenance(path, provenance)
-    part = about.with_name(f".{about.name}.part")
-    part.write_text(json.dumps(details), encoding="utf-8")
-    part.replace(about)  # last, so that vectors without it count as unfinished
+    if (found := _found(path, key)) is not None:
+        return found
+    with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
+        if (found := _found(path, key)) is not None:
+            return found
+        values, details, provenance = make()
+        sweep(path.parent, f"{path.stem}.*")
+        write_whole(path, lambda temporary: _put(temporary, values))
+        write_provenance(path, provenance)
+        write_text(path.with_suffix(".json"), json.dumps(details))  # last: vectors without it count as unfinished
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
     return ItemVectors(values, key, provenance, details)
+
+
+def unfinished(name: str, key: str, context: RunContext) -> Path:
+    """A folder for what making the vectors of `cached` needs to go on; who makes them has it alone."""
+    return context.cache / "vectors" / "unfinished" / f"{name}-{key}"
+
+
+def _found(path: Path, key: str) -> ItemVectors | None:
+    about = path.with_suffix(".json")
+    if not (path.is_file() and about.is_file()):
+        return None
+    values, details = np.load(path, allow_pickle=False), json.loads(about.read_text(encoding="utf-8"))
+    return ItemVectors(values, key, read_provenance(path), details)
 
 
 def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
@@ -83,9 +100,6 @@ def check_finite(values: np.ndarray, where: str) -> None:
         raise InputError(what, where=where, mend="make them again")
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    """Written beside its place and moved there whole, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.npy")
-    np.save(part, array, allow_pickle=False)
-    part.replace(path)
+def _put(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)

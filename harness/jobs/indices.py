@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.errors import InputError
+from harness.home import home
 from harness.jobs.execute import context_of
 from harness.jobs.job import RunOptions, plan
+from harness.locks import holding
 from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.split import Split, split
 from harness.registry import model_entries
@@ -18,11 +21,17 @@ from harness.registry import model_entries
 
 @dataclass(frozen=True, eq=False)
 class BuiltIndex:
-    """`index` is what the model's `item_codes` gave: it has a code `table`, its `record()`, and can `write` itself."""
+    """`index` is what the model's `item_codes` gave: it has a code `table`, its `record()`, and can `write` itself.
+    `checkpoint` is a folder of what making it needed to go on after a kill."""
 
     dataset: Dataset
     split: Split
     index: Any
+    checkpoint: Path
+
+    def written(self) -> None:
+        """The index is kept somewhere: what making it needed goes."""
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 
 def build_index(model: str, options: RunOptions, reporter: Reporter | None = None) -> BuiltIndex:
@@ -38,8 +47,10 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
         raise InputError(f"{model} makes no item codes", where="--model", mend=f"choose {' or '.join(able)}")
     dataset = load_dataset(job.dataset, job.order)
     made = split(dataset, job.settings.protocol)
-    context = context_of(job, made, reporter or SilentReporter())
-    return BuiltIndex(dataset, made, make(made.train, context))
+    checkpoint = home() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
+    context = replace(context_of(job, made, reporter or SilentReporter()), checkpoint=checkpoint)
+    with holding(checkpoint.with_name(f".{checkpoint.name}.lock")):
+        return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
 
 
 def load_split(dataset: str) -> tuple[Dataset, Split]:

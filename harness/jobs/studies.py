@@ -166,6 +166,10 @@ class Study:
         write_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
         if self.best is not None:
             write_text(self.best_config, self.best_job().config_yaml())
+        self._clear(trial)
+
+    def _clear(self, trial: Trial) -> None:
+        """Takes away what a trial needed to go on."""
         shutil.rmtree(self._folder(trial.number, trial.mark) / "checkpoint", ignore_errors=True)
 
     def _folder(self, number: int, mark: str) -> Path:
@@ -174,6 +178,8 @@ class Study:
     def read(self) -> None:
         """Takes up the trials that the state file has. Raises `InputError` for a file that is not one."""
         self.trials = _stored(self.state) if self.state.exists() else []
+        for trial in self.trials:  # a kill may have come before `settle` did it
+            self._clear(trial)
 
     def next_values(self) -> dict[str, Any]:
         """What the next trial changes."""

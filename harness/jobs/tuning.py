@@ -13,15 +13,17 @@ from dataclasses import replace
 from harness.data.dataset import require_text
 from harness.data.load import load_dataset
 from harness.errors import InputError, unknown_name
+from harness.files import sweep
 from harness.jobs.grids import line
 from harness.jobs.job import RunOptions, plan
 from harness.jobs.spaces import read_space
 from harness.jobs.studies import Search, Study, Trial, value_of
+from harness.locks import holding
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
-from harness.store.atomic import write_text, writing
+from harness.store.atomic import MEND, write_text, writing
 from harness.store.runs import Store
 
 
@@ -69,26 +71,15 @@ def _check(made: Study) -> None:
 def alone(made: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
     """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
     process does."""
-    from filelock import FileLock, Timeout
-
-    with writing(made.path):
-        made.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(made.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
-    try:
-        if fresh:
-            with writing(made.path):
+    with holding(made.path / ".lock", waiting, MEND):
+        with writing(made.path):
+            sweep(made.path)
+            if fresh:
+                made.state.unlink(missing_ok=True)  # first: without it there is no study
                 shutil.rmtree(made.path / "trials", ignore_errors=True)
-                for path in (made.state, made.best_config):
-                    path.unlink(missing_ok=True)
+                made.best_config.unlink(missing_ok=True)
         made.read()
         yield
-    finally:
-        lock.release()
 
 
 def conduct(made: Study, reporter: Callable[[], AbstractContextManager[Reporter]], note: Callable[[str], None]) -> None:

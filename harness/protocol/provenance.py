@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.data.index_file import PROVENANCE as ENDING
 from harness.errors import InputError
+from harness.files import write_text
 
 if TYPE_CHECKING:
     from harness.protocol.split import TrainingData
 
 SCHEMA = 1
+MEND = "free some space, or choose another folder"
 
 Rows = Literal["none", "training", "training+validation", "unknown"]
 _WIDEST: tuple[Rows, ...] = ("none", "training", "unknown", "training+validation")  # a known leak outweighs a doubt
@@ -99,9 +101,7 @@ def sidecar(path: Path) -> Path:
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Puts the provenance of the finished file `path` beside it, bound to its content."""
     document = {"schema": SCHEMA, "sha256": _sha256(path), **provenance.model_dump()}
-    part = sidecar(path).with_name(f".{path.name}{ENDING}.part")
-    part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    part.replace(sidecar(path))
+    write_text(sidecar(path), json.dumps(document, indent=2) + "\n", MEND)
 
 
 def read_provenance(path: Path) -> Provenance:

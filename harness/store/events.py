@@ -21,6 +21,8 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._began = time.monotonic()
+        with writing(path):
+            _cut_torn_line(path)
         self.write(event="session", time=datetime.now(UTC).isoformat())
 
     def write(self, **fields: Any) -> None:
@@ -30,6 +32,15 @@ class EventLog:
             line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain(line), ensure_ascii=False) + "\n")
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Takes away a last line that a kill cut short, so that the next one does not continue it."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -12,14 +12,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.errors import InputError
-from harness.store.atomic import write_text, writing
+from harness.errors import HarnessError, InputError
+from harness.files import sweep, sync_folder, sync_tree
+from harness.locks import Hold, holding
+from harness.store.atomic import MEND, write_text, writing
 from harness.store.keys import RunKey, folder_name
 from harness.store.records import SCHEMA, Record
 
@@ -99,18 +101,19 @@ class Claim:
     folder: RunFolder
     final: RunFolder
     stored: StoredRun | None = None
+    hold: Hold = field(default_factory=Hold)
 
     def finish(self, record: Record) -> StoredRun:
-        """Writes `result.json` last; a fresh run then takes the old one's place, which is kept until then. Optimiser
-        states, of no use to a complete run, go."""
+        """Writes `result.json` last, when all else is on the disk; a fresh run then takes the old one's place, which is
+        kept until then. Optimiser states, of no use to a complete run, go."""
+        if self.hold.lost:
+            raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
+        with writing(self.folder.path):
+            sync_tree(self.folder.path)
         write_text(self.folder.result, _text(record))
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
         if self.folder != self.final:
-            with writing(self.final.path):
-                old = _beside(self.final.path, "old")
-                os.rename(self.final.path, old)
-                os.rename(self.folder.path, self.final.path)
-                shutil.rmtree(old, ignore_errors=True)
+            _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
 
     def amend(self, record: Record) -> None:
@@ -144,28 +147,16 @@ class Store:
         Without `fresh`, a complete run is handed out as `stored`, and an unfinished folder is continued. With `fresh`,
         an unfinished folder is emptied, and a complete one is left alone until its successor is finished.
         """
-        from filelock import FileLock, Timeout
-
         final = self.folder(key)
-        with writing(final.path):
-            final.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(_beside(final.path, "lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                waiting()
-                lock.acquire()
-        try:
-            yield _open(final, fresh)
-        finally:
-            lock.release()
+        with holding(_beside(final.path, "lock"), waiting, MEND) as hold:
+            yield replace(_open(final, fresh), hold=hold)
 
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
         that names it."""
         found = []
         for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
-            if path.parent.name.startswith("."):
+            if path.parent.name.startswith(".") and not _standing_in(path.parent):
                 continue
             try:
                 found.append(StoredRun(read_record(path), RunFolder(path.parent)))
@@ -182,12 +173,39 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{suffix}")
 
 
-def _open(final: RunFolder, fresh: bool) -> Claim:
-    old = _beside(final.path, "old")
-    with writing(final.path):
-        if old.exists() and not final.path.exists():  # a crash between the two steps of a replacement
-            os.rename(old, final.path)
+def _standing_in(folder: Path) -> bool:
+    """Whether this is the old run of a replacement that has taken its first step and not yet its second."""
+    return folder.name.endswith(".old") and not folder.with_name(folder.name[1 : -len(".old")]).exists()
+
+
+def _replace(made: Path, final: Path) -> None:
+    """Puts a fresh run in the place of the old one. Killed between any two of these steps, `_mend` goes on."""
+    with writing(final):
+        old = _beside(final, "old")
+        os.rename(final, old)
+        os.rename(made, final)
+        sync_folder(final.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(final: RunFolder) -> None:
+    """Clears up behind a process that died while it replaced a run, or before it took away what a complete run has no
+    use for. A fresh run that was complete takes its place; one that was not is of no account."""
+    old, made = _beside(final.path, "old"), RunFolder(_beside(final.path, "fresh"))
+    if old.exists() and not final.path.exists():
+        os.rename(old, final.path)
+    shutil.rmtree(old, ignore_errors=True)
+    if made.result.exists() and final.path.exists():
+        _replace(made.path, final.path)
+    if final.result.exists():
+        shutil.rmtree(final.checkpoint, ignore_errors=True)
+    if final.path.exists():
+        sweep(final.path)
+
+
+def _open(final: RunFolder, fresh: bool) -> Claim:
+    with writing(final.path):
+        _mend(final)
         stored = None
         if final.result.exists():
             try:

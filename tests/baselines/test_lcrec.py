@@ -14,9 +14,9 @@ import torch
 from baselines.lcrec.config import LCRecConfig
 from baselines.lcrec.recommender import LCRec
 from eager.config import EagerConfig
+from harness import pace
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.generative import tuning
 from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from tests import toys
@@ -39,7 +39,7 @@ class TestLCRec(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
 
 
 def changed(**sections: dict[str, Any]) -> LCRecConfig:

@@ -14,10 +14,10 @@ import torch
 from baselines.tiger.config import TigerConfig, Variant
 from baselines.tiger.recommender import Tiger
 from baselines.tiger.variants import VARIANTS
+from harness import pace
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
-from harness.generative import tuning
 from harness.generative.item_index import INDEX_FILE
 from harness.jobs.execute import execute
 from harness.jobs.job import RunOptions, plan
@@ -48,7 +48,7 @@ class TestTiger(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
 
 
 def changed(**sections: Any) -> TigerConfig:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness import pace
 from harness.errors import InputError, Withdrawn
-from harness.generative import tuning
 from harness.generative.choosing import Choice
 from harness.generative.tuning import Group, Outcome, Plan, tune
 from harness.protocol.context import RunContext, SilentReporter
@@ -66,11 +66,11 @@ class Stage:
         context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
         if self.folder is not None and not self.world.rank:
             context = replace(context, checkpoint=self.folder)
-        before, tuning.KEEP_SECONDS = tuning.KEEP_SECONDS, 0.0
+        before, pace.KEEP_SECONDS = pace.KEEP_SECONDS, 0.0
         try:
             outcome = tune([Group(parameters, 1e-2, 0.1)], loss, self.plan, context, choice)
         finally:
-            tuning.KEEP_SECONDS = before
+            pace.KEEP_SECONDS = before
         return [parameter.detach().clone() for parameter in parameters], outcome, choice
 
 

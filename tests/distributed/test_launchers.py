@@ -18,6 +18,7 @@ import pytest
 
 import harness
 from harness.errors import InputError, ProcessLost, Withdrawn
+from harness.generative.snapshots import read_snapshot
 from harness.jobs import processes
 from harness.jobs.job import RunOptions, plan
 from harness.jobs.launch import check_address, first_here, place
@@ -100,7 +101,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
     asked = command(toy, tmp_path, **long)
     with started("harness", *asked, HARNESS_DEBUG="0") as (first, second):
         until = time.monotonic() + 90
-        while not list(tmp_path.glob("runs/tiger/*/*/checkpoint/tiger/stage.json")) and time.monotonic() < until:
+        while not list(tmp_path.glob("runs/tiger/*/*/checkpoint/tiger.safetensors")) and time.monotonic() < until:
             assert first.poll() is None and second.poll() is None, first.communicate()[1]
             time.sleep(0.05)
         second.send_signal(signal.SIGKILL)
@@ -108,8 +109,9 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
     assert first.returncode == 1
     lines = [line for line in said.splitlines() if line.startswith("harness")]
     assert len(lines) == 1 and "another process of this run has ended; what was done is kept" in lines[0]
-    (kept,) = tmp_path.glob("runs/tiger/*/*/checkpoint/tiger/stage.json")
-    assert json.loads(kept.read_text())["step"] > 0
+    (kept,) = tmp_path.glob("runs/tiger/*/*/checkpoint/tiger.safetensors")
+    stage = read_snapshot(kept)
+    assert stage is not None and stage[0]["step"] > 0
     assert not list(tmp_path.glob("runs/tiger/*/*/result.json"))
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.generative.snapshots import read_snapshot
 from harness.protocol.world import ALONE
 from tests.distributed import stages
 from tests.distributed.cases import USERS, Case, models, started, weights
@@ -123,7 +124,8 @@ def test_two_continue_what_one_began(both: Found, folder: Path) -> None:
 
 def test_one_continues_what_two_began(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "by-two", tmp_path / "kept")
-    assert json.loads((tmp_path / "kept/stage/stage.json").read_text())["step"] == STOPPED
+    kept = read_snapshot(tmp_path / "kept/stage.safetensors")
+    assert kept is not None and kept[0]["step"] == STOPPED
     same(of_stage(Stage(ALONE, tmp_path / "kept")), of_stage(Stage(ALONE)))
 
 

@@ -12,9 +12,9 @@ import torch
 
 from eager.config import EagerConfig
 from eager.recommender import EagerLLM
+from harness import pace
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.generative import tuning
 from harness.generative.instruct import stages
 from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
@@ -38,7 +38,7 @@ class TestEagerLLM(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
 
 
 def changed(**sections: dict[str, Any]) -> EagerConfig:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from harness.generative import tuning
+from harness import pace
+from harness.errors import InputError
+from harness.generative import snapshots, tuning
 from harness.generative.choosing import Choice
 from harness.generative.tuning import Group, Outcome, Plan, rate, reached, tune
 from harness.protocol.context import RunContext, SilentReporter
@@ -49,13 +51,19 @@ def tuned(context: RunContext, plan: Plan = PLAN) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """What the stage has kept, besides tensors."""
+    found = snapshots.read_snapshot(folder / "kept/stage.safetensors")
+    assert found is not None
+    return found[0]
+
+
 def test_an_interrupted_stage_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     whole = tuned(RunContext(3, tmp_path))
     with pytest.raises(KeyboardInterrupt):
         tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)))
-    kept = json.loads((tmp_path / "kept/stage/stage.json").read_text())
-    assert kept["step"] == 39
+    assert facts(tmp_path)["step"] == 39
     again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"))
     assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
 
@@ -73,11 +81,32 @@ def test_a_complete_stage_is_not_run_again(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, model.parameters(), strict=True))
 
 
-def test_a_kill_while_keeping_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
     context = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
     first = tuned(context)
-    (tmp_path / "kept/stage").rename(tmp_path / "kept/stage.old")  # between the two renames of `keep`
+    path = tmp_path / "kept/stage.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
     assert all(torch.equal(one, other) for one, other in zip(first, tuned(context), strict=True))
+    assert facts(tmp_path)["step"] == 60
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+    context, whole = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
+    writes, save = 0, snapshots.save_file
+
+    def full(tensors: Any, path: Path, **rest: Any) -> None:
+        nonlocal writes
+        if (writes := writes + 1) == 10:
+            path.write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save(tensors, path, **rest)
+
+    monkeypatch.setattr(snapshots, "save_file", full)
+    with pytest.raises(InputError, match="cannot write: No space left on device; free some space; the same command"):
+        tuned(context)
+    assert facts(tmp_path)["step"] == 9 and len(list((tmp_path / "kept").iterdir())) == 1
+    assert all(torch.equal(one, other) for one, other in zip(whole, tuned(context), strict=True))
 
 
 def test_the_seed_is_read(tmp_path: Path) -> None:
@@ -109,19 +138,19 @@ def test_the_schedule_rises_and_falls() -> None:
 
 
 class Clock:
-    """Each look at it costs half a second."""
+    """Each look at it costs a second."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def monotonic(self) -> float:
-        self.now += 0.5
+        self.now += 1.0
         return self.now
 
 
 def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "time", Clock())
-    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, max_seconds=20.0)
     model, loss = problem()
     groups = [Group(list(model.parameters()), 1e-2)]
@@ -134,7 +163,7 @@ def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch
     longer = replace(plan, max_seconds=40.0)
     with pytest.raises(KeyboardInterrupt):
         tune(groups, loss, longer, replace(kept, reporter=Stop(20)))
-    state = json.loads((tmp_path / "kept/stage/stage.json").read_text())
+    state = facts(tmp_path)
     assert state["step"] == 19 and state["seconds"] > 10
     second = tune(groups, loss, longer, kept)
     assert 40 <= second.seconds < 45 and second.steps < 60
@@ -206,7 +235,7 @@ def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimiser", ["adam", "adafactor"])
 def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, optimiser=optimiser, schedule="inverse_sqrt", warmup_steps=5)
     whole = tuned(RunContext(3, tmp_path), plan)
     assert not torch.equal(whole[0], tuned(RunContext(3, tmp_path))[0])

@@ -19,22 +19,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
+from harness.files import write_text
 from harness.generative.code_lm import CodeLM
 from harness.generative.decoding import Decoding, recommend
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample, describe, name_of
+from harness.generative.snapshots import MEND
 from harness.generative.texts import continuations, perplexity
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision
@@ -113,7 +113,7 @@ class Comprehension:
             figures = self._figures(context)
             self.found[moment] = {**figures, "seconds": round(time.perf_counter() - begun, 3)}
             if kept is not None:
-                _replace(kept, json.dumps(self.found))
+                write_text(kept, json.dumps(self.found), MEND)
 
     def record(self) -> dict[str, Any] | None:
         """All moments, and what they were measured on; None where nothing was."""
@@ -171,11 +171,3 @@ def _marks(said: list[Any], meant: list[Any]) -> dict[str, float]:
         "exact": float(np.mean([one == other for one, other in pairs])),
         "token_f1": float(np.mean([token_f1(one, other) for one, other in pairs])),
     }
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file in one step, so that a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(text)
-    os.replace(new, path)

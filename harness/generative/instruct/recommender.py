@@ -100,7 +100,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users)
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True)
         predictions, report = recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions

@@ -1,0 +1,177 @@
+"""Processes that are killed on purpose: a fork of this one, which has imported everything, runs one command.
+
+Nothing of torch is computed before a fork, so that a fork is as good as a process of its own; RecBole's worker and what a
+grid starts are processes of their own as ever. A death comes from outside at a random moment, or from within right
+before the n-th change of a file, which is the same as right behind the one before: `CrashPoints`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 300.0  # seconds for a command; more is a hang
+CHANGES = frozenset({"os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.rename", "fsync"})
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+@dataclass(frozen=True)
+class Death:
+    """`after` seconds, or before the change of a file that has the number `change` (from 1)."""
+
+    after: float | None = None
+    change: int | None = None
+    how: signal.Signals = signal.SIGKILL
+
+    @property
+    def kind(self) -> str:
+        if self.how == signal.SIGINT:
+            return "Ctrl-C"
+        return "at a file" if self.after is None else "at a moment"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of one case: the command runs in `folder`, with `folder / home` as its cache."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def said(self) -> str:
+        """What the command printed, both streams."""
+        path = self.folder / "said.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a command ended: its exit code (-9 where it was killed), its seconds, its changes of files."""
+
+    code: int
+    seconds: float
+    changes: int
+
+
+class CrashPoints:
+    """Counts the changes of files below a folder that Python makes in this process, and dies before number `fatal`."""
+
+    def __init__(self, folder: Path, fatal: int | None) -> None:
+        self.folder, self.fatal, self.count = str(folder), fatal, 0
+        sys.addaudithook(self._heard)
+        sync = os.fsync
+
+        def counted(handle: int) -> None:
+            self._change()
+            sync(handle)
+
+        os.fsync = counted
+
+    def _heard(self, event: str, given: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = given
+            if isinstance(flags, int) and flags & WRITES and isinstance(path, (str, bytes, os.PathLike)):
+                self._ours(path)
+        elif event in CHANGES:
+            self._ours(given[0], relative=isinstance(given[-1], int) and given[-1] >= 0)
+
+    def _ours(self, path: Any, *, relative: bool = False) -> None:
+        if relative or (isinstance(path, (str, os.PathLike)) and str(path).startswith(self.folder)):
+            self._change()
+
+    def _change(self) -> None:
+        self.count += 1
+        if self.count == self.fatal:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+Command = Sequence[str] | Callable[[Place], object]
+
+
+def run(command: Command, place: Place, death: Death | None = None) -> End:
+    """Runs one `harness` command, or a function of the harness, in a fork to its end or its death. Raises `TimeoutError`
+    where it hangs."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    counted = place.folder / "changes.txt"
+    counted.unlink(missing_ok=True)
+    began = time.monotonic()
+    pid = os.fork()
+    if not pid:
+        _live(command, place, None if death is None else death.change)
+    _meet(pid, death, began)
+    code = os.waitstatus_to_exitcode(_wait(pid, began))
+    _bury(pid)
+    changes = int(counted.read_text()) if counted.exists() else 0
+    return End(code, time.monotonic() - began, changes)
+
+
+def _live(command: Command, place: Place, fatal: int | None) -> None:
+    """The whole life of the fork; never returns."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    said = os.open(place.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    os.environ["HARNESS_HOME"] = str(place.home)
+    os.chdir(place.folder)
+    from harness import pace
+    from harness.cli.app import main
+
+    pace.KEEP_SECONDS = 0.05  # as often as these toys need it to have something to lose
+    points = CrashPoints(place.folder, fatal)
+    try:
+        code = int(bool(command(place))) if callable(command) else main(command)
+        (place.folder / "changes.txt").write_text(str(points.count))
+    except BaseException as error:
+        print(f"the command let {error!r} through")
+        code = 1
+    sys.stdout.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)
+
+
+def _meet(pid: int, death: Death | None, began: float) -> None:
+    """Waits for the moment of a death from outside, and deals it to the whole process group."""
+    if death is None or death.after is None:
+        return
+    while time.monotonic() - began < death.after:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.002)
+    try:
+        os.killpg(pid, death.how)
+    except ProcessLookupError:  # it has not come to `setsid` yet
+        os.kill(pid, death.how)
+
+
+def _wait(pid: int, began: float) -> int:
+    while time.monotonic() - began < PATIENCE:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return status
+        time.sleep(0.005)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise TimeoutError(f"it ran for more than {PATIENCE:.0f} seconds")
+
+
+def _bury(pid: int) -> None:
+    """Ends what a killed command has left of its group, as a machine that goes down would."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,56 @@
+"""RecBole killed in the middle of an epoch: it goes on to what an undisturbed training gives, to the last digit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from baselines.recbole.config import RecBoleConfig
+from baselines.recbole.recommender import RecBoleRecommender
+from harness import pace
+from harness.errors import HarnessError
+from harness.generative.snapshots import read_snapshot
+from tests import toys
+from tests.contract import made, same
+
+pytestmark = pytest.mark.usefixtures("forked")
+SMALL = {"epochs": 3, "learning_rate": 0.03, "train_batch_size": 8}
+SHAPES = {"FPMC": {"extra": {"embedding_size": 16}}}
+
+
+def model(name: str) -> RecBoleRecommender:
+    shape = SHAPES.get(name, {"hidden_size": 16, "layers": 1})
+    return RecBoleRecommender(RecBoleConfig.model_validate({"model": name, **SMALL, **shape}))
+
+
+def kill_between_batches(killed: RecBoleRecommender, kept: Path) -> None:
+    """SIGKILL to the worker as soon as what is kept is the middle of an epoch."""
+    while True:
+        found = read_snapshot(kept / "recbole" / "training.safetensors")
+        if found is not None and found[0]["batch"] > 3 and killed._session is not None:
+            os.kill(killed._session.process_id, signal.SIGKILL)
+            return
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("name", ["GRU4Rec", "BERT4Rec", "FPMC"])  # dropout; random masks; negatives
+def test_killed_within_an_epoch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, kept = toys.split(), made(tmp_path / "kept")
+    whole, killed, resumed = model(name), model(name), model(name)
+    whole.fit(split.train, toys.context(tmp_path, split.valid))
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+    context = toys.context(tmp_path, split.valid, checkpoint=kept)
+    threading.Thread(target=kill_between_batches, args=(killed, kept), daemon=True).start()
+    with pytest.raises(HarnessError, match="ended with code"):
+        killed.fit(split.train, context)
+    found = read_snapshot(kept / "recbole" / "training.safetensors")
+    assert found is not None and found[0]["batch"] > 0, "it was not killed within an epoch"
+    resumed.fit(split.train, context)
+    ranks = [each.recommend(split.test.requests, 10, context) for each in (whole, resumed)]
+    same(*ranks)
+    assert (ranks[0].scores == ranks[1].scores).all() and whole.record() == resumed.record()
