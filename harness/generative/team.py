@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.generative.blocks import clip_pieces, in_pieces, piece_of
 from harness.generative.choosing import Choice
+from harness.generative.keeping import StageKeeper
 from harness.protocol.world import World
 
 BUCKET = 1 << 25  # numbers that are sent at once: what the copies of gradients may take besides
@@ -29,20 +31,33 @@ class Team:
         self.world, self.parameters, self.optimizer = world, list(parameters), optimizer
         self.stream = (world.rank,) if world.rank else ()  # dropout: each process draws its own
 
-    def begin(self, kept: Kept, choice: Choice | None) -> Kept:
+    def begin(self, keeper: StageKeeper) -> Kept:
         """All take the first's weights, and what it has kept of the stage: (steps, losses, seconds)."""
+        if self.world.size > 1 and any(map(in_pieces, self.parameters)):
+            return self._begin_in_pieces(keeper)
+        kept = keeper.restore()
         if self.world.size == 1:
             return kept
         step, losses, seconds = self.world.tell(kept)
         self.world.spread([parameter.detach() for parameter in self.parameters])
         self._share_moments()
-        if choice is not None:
-            self._share_choice(choice)
+        if keeper.choice is not None:
+            self._share_choice(keeper.choice)
         return int(step), list(losses), float(seconds)
 
-    def clock(self, seconds: float) -> float:
-        """The first's seconds: what ends a stage must end it everywhere."""
-        return seconds if self.world.size == 1 else float(self.world.tell(seconds))
+    def clock(self, seconds: float, due: bool) -> tuple[float, bool]:
+        """The first's seconds, and whether it is time to keep: what ends a stage must end it everywhere."""
+        if self.world.size == 1:
+            return seconds, due
+        told = self.world.tell([seconds, due])
+        return float(told[0]), bool(told[1])
+
+    def clip(self, most: float) -> None:
+        """Scales all gradients down where their norm is above `most`."""
+        if any(map(in_pieces, self.parameters)):
+            clip_pieces(self.parameters, most, self.world)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters, most)
 
     def add(self, loss: float) -> float:
         """Sums the gradients and the loss over all processes. A parameter that had no part in the step anywhere keeps
@@ -51,7 +66,8 @@ class Team:
             return loss
         told = torch.tensor([loss, *(p.grad is not None for p in self.parameters)], dtype=torch.float64)
         self.world.add([told])
-        used = [p for p, count in zip(self.parameters, told[1:].tolist(), strict=True) if count]
+        counts = zip(self.parameters, told[1:].tolist(), strict=True)
+        used = [parameter for parameter, count in counts if count and not in_pieces(parameter)]  # the others are summed
         for parameter in used:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -62,6 +78,28 @@ class Team:
                 gradient.copy_(summed.view_as(gradient))
         return float(told[0])
 
+    def _begin_in_pieces(self, keeper: StageKeeper) -> Kept:
+        """Tensor by tensor, so that no process holds the whole stage: each takes its piece of what the first reads."""
+        found = keeper.read()
+        facts = self.world.tell(None if found is None else found[0])
+        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters] if found is None else found[1]
+        shapes = self.world.tell([{name: [list(v.shape), str(v.dtype)] for name, v in s.items()} for s in own])
+        for number, parameter in enumerate(self.parameters):
+            for name, (size, kind) in shapes[number].items():
+                value = own[number].pop(name).to(parameter.device) if not self.world.rank else None
+                value = _blank(size, kind, parameter.device) if value is None else value
+                self.world.spread([value])
+                if in_pieces(parameter) and value.shape == parameter.shape:
+                    value = piece_of(value, parameter)
+                if name == "value":
+                    parameter.detach().copy_(value)
+                else:
+                    self.optimizer.state[parameter][name] = value
+        if facts is None:
+            self.world.spread([p.detach() for p in self.parameters if not in_pieces(p)])
+            return 0, [], 0.0
+        return int(facts["step"]), list(facts["losses"]), float(facts["seconds"])
+
     def _share_moments(self) -> None:
         """The optimiser's state, for those that have read no checkpoint."""
         states = [self.optimizer.state[parameter] for parameter in self.parameters]
@@ -70,7 +108,7 @@ class Team:
             for name, (size, kind, place) in shape.items():
                 if self.world.rank:
                     device = parameter.device if place == parameter.device.type else place
-                    state[name] = torch.empty(size, dtype=getattr(torch, kind.removeprefix("torch.")), device=device)
+                    state[name] = _blank(size, kind, device)
                 self.world.spread([state[name]])
 
     def _share_choice(self, choice: Choice) -> None:
@@ -79,6 +117,11 @@ class Team:
         if self.world.rank:
             choice.values = [torch.empty_like(parameter) for parameter in self.parameters[: told["values"]]]
         self.world.spread(choice.values)
+
+
+def _blank(size: list[int], kind: str, device: torch.device | str) -> torch.Tensor:
+    """A tensor to be filled; `kind` as torch writes a dtype."""
+    return torch.empty(size, dtype=getattr(torch, kind.removeprefix("torch.")), device=device)
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[torch.Tensor]]:

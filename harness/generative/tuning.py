@@ -127,7 +127,7 @@ def tune(
     optimizer = _optimizer(groups, plan)
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
     team = Team(context.world, parameters, optimizer)
-    step, losses, before = team.begin(keeper.restore(), choice)
+    step, losses, before = team.begin(keeper)
     begun, pace = time.monotonic(), Pace()
     at = reached(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
@@ -140,7 +140,7 @@ def tune(
                 group["lr"] = setting.learning_rate * share
             losses.append(_one_step(team, loss, step, plan, context.device))
             step += 1
-            seconds = team.clock(before + time.monotonic() - begun)
+            seconds, due = team.clock(before + time.monotonic() - begun, pace.due)
             at = reached(step, seconds, plan)
             del losses[:-50]
             mean, over = sum(losses) / len(losses), at >= plan.steps
@@ -152,7 +152,7 @@ def tune(
                 told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
                 context.event(stage=plan.stage, step=step, **told)
                 trim()
-            if over or looked or pace.due:
+            if over or looked or due:
                 keeper.keep(step, losses, seconds)
                 pace.reset()
     if choice is not None:
@@ -183,6 +183,6 @@ def _one_step(team: Team, loss: Callable[[int, int], torch.Tensor], step: int, p
         raise FloatingPointError(
             f"the loss of stage {plan.stage} is {total} at step {step + 1}: lower the learning rate"
         )
-    nn.utils.clip_grad_norm_(team.parameters, plan.clip)
+    team.clip(plan.clip)
     team.optimizer.step()
     return total

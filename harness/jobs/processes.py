@@ -8,6 +8,7 @@ processors, over NCCL between graphics cards. What is said is plain numbers and 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from harness.errors import InputError, ProcessLost
 from harness.jobs.devices import cuda_available
 from harness.jobs.job import Job
 from harness.jobs.launch import check_address, place, place_here
-from harness.protocol.world import ALONE, World
+from harness.protocol.world import ALONE, Sharding, World
 
 PATIENCE = timedelta(days=2)  # the first may make vectors for a day; a process that ends is noticed at once
 
@@ -33,13 +34,14 @@ def joined() -> Iterator[World]:
         yield ALONE
         return
     check_address()
+    sharding = accelerates_sharding()
     import torch.distributed as dist
 
     backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
     with _losing():
         dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
     try:
-        yield Processes(rank, size)
+        yield Processes(rank, size, sharding)
     finally:
         dist.destroy_process_group()
 
@@ -50,6 +52,7 @@ class Processes:
 
     rank: int
     size: int
+    sharding: Sharding | None = None
 
     def tell(self, document: Any = None) -> Any:
         said = b"" if self.rank else json.dumps(document).encode()
@@ -105,6 +108,38 @@ class Processes:
                 dist.broadcast(whole, src=0)
                 if whole is not tensor:
                     tensor.copy_(whole)
+
+
+def accelerates_sharding() -> Sharding | None:
+    """What `accelerate launch` was configured to, of what a run here can do: FSDP in its second version.
+
+    Raises `InputError` for what it cannot. Precision, accumulation and recomputing are settings of the run, which
+    decide its numbers: they are not taken from there.
+    """
+    where = "accelerate's configuration"
+    for name, told in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
+        if _on(f"ACCELERATE_USE_{name}"):
+            mend = "take FSDP with fsdp_version: 2, which shards the same things"
+            raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, mend=mend)
+    if not _on("ACCELERATE_USE_FSDP"):
+        return None
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    plugin = FullyShardedDataParallelPlugin()
+    if plugin.fsdp_version != 2:
+        raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")
+    if _on("FSDP_OFFLOAD_PARAMS"):
+        raise InputError("weights cannot be offloaded", where=where, mend="set fsdp_offload_params: false")
+    if plugin.activation_checkpointing:
+        mend = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
+        raise InputError("recomputing is a setting of the run", where=where, mend=mend)
+    # else transformers would give all but the first process a backbone without numbers
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    return Sharding(reshard=bool(plugin.reshard_after_forward))
+
+
+def _on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
 def placed(job: Job, world: World) -> Job:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,12 +18,21 @@ from harness.errors import InputError, ProcessLost, Withdrawn
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Sharding:
+    """A backbone's blocks lie in pieces while it is tuned. `reshard`: gathered ones are given up between forward and
+    backward."""
+
+    reshard: bool = True
+
+
 class World(Protocol):
-    """`rank` of `size` processes; 0 is the first. Each method is called by all of them, in one order, and raises
-    `ProcessLost` where one is gone."""
+    """`rank` of `size` processes; 0 is the first. `sharding`: None where each has the whole model. Each method is
+    called by all of them, in one order, and raises `ProcessLost` where one is gone."""
 
     rank: int
     size: int
+    sharding: Sharding | None
 
     def tell(self, document: Any = None) -> Any:
         """The first's document (plain JSON), in all; what the others give is not looked at."""
@@ -48,7 +58,7 @@ class World(Protocol):
 class Alone:
     """A run's only process."""
 
-    rank, size = 0, 1
+    rank, size, sharding = 0, 1, None
 
     def tell(self, document: Any = None) -> Any:
         return document

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,13 +28,15 @@ from baselines.tiger.config import TigerConfig
 from baselines.tiger.recommender import Tiger
 from eager.config import EagerConfig
 from eager.recommender import EagerLLM
+from harness import pace
 from harness.generative import decoding
-from harness.jobs.processes import joined
+from harness.generative.blocks import any_in_pieces
+from harness.jobs.processes import Processes, joined
 from harness.protocol.context import SilentReporter
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import Split
-from harness.protocol.world import World
+from harness.protocol.world import Sharding, World
 from tests import toys
 from tests.distributed import stages
 
@@ -72,14 +75,21 @@ def models() -> dict[str, Recommender[Any]]:
 
 
 class Losses(SilentReporter):
-    """Keeps what every step cost."""
+    """Keeps what every step of tuning cost, and may end it like Ctrl-C."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: int = 0) -> None:
         self.seen: list[float] = []
+        self.stop, self.tuning = stop, False
+
+    def open(self, name: str, total: int | None) -> Losses:
+        self.tuning = name in ("alignment", "annealing", "tiger")
+        return self
 
     def advance(self, steps: int = 1, **shown: Any) -> None:
-        if "loss" in shown:
+        if self.tuning and "loss" in shown:
             self.seen.append(float(shown["loss"]))
+            if len(self.seen) == self.stop:
+                raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,19 @@ class Case:
     def split(self) -> Split:
         return toys.split(toys.cycle(users=USERS, length=12))
 
-    def fitted(self) -> tuple[Recommender[Any], list[float]]:
-        """The model, and the mean losses that its steps showed."""
-        model, reporter = models()[self.name], Losses()
+    def fitted(self, kept: Path | None = None, stop: int = 0) -> tuple[Recommender[Any], list[float]]:
+        """The model, and the mean losses that its steps showed; killed behind step `stop`."""
+        model, reporter = models()[self.name], Losses(stop)
         context = toys.context(self.folder, self.split.valid, reporter=reporter)
-        model.fit(self.split.train, replace(context, world=self.world))
+        model.fit(self.split.train, replace(context, world=self.world, checkpoint=None if self.world.rank else kept))
         return model, reporter.seen
+
+    def cut_short(self, kept: Path, stop: int) -> None:
+        """Fitted up to a kill."""
+        kept.mkdir(exist_ok=True)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(pace, "KEEP_SECONDS", 0.0)
+            self.fitted(kept, stop)
 
     def loaded(self, saved: Path) -> Recommender[Any]:
         model = models()[self.name]
@@ -167,8 +184,25 @@ def fit_all(folder: Path, world: World) -> None:
             (folder / f"{name}-{world.rank}.json").write_text(json.dumps([model.record(), alone.record()]))
 
 
+def fit_in_pieces(folder: Path, world: Processes) -> None:
+    """EAGER-LLM once more, the blocks of its backbone in pieces; then cut short in either stage and continued."""
+    case = Case("eager-llm", folder / f"pieces-{world.rank}", replace(world, sharding=Sharding()))
+    model, losses = case.fitted()
+    assert not any_in_pieces(model.model)
+    save_file(weights(model), folder / f"pieces-{world.rank}.safetensors")
+    np.savez(folder / f"pieces-{world.rank}.npz", losses=losses, items=case.lists(model).items)
+    for stop in (STEPS - 2, STEPS + 3):
+        case.cut_short(folder / f"pieces-kept{stop}", stop)
+        if not world.rank:
+            shutil.copytree(folder / f"pieces-kept{stop}", folder / f"for-one{stop}")
+        again, _ = case.fitted(folder / f"pieces-kept{stop}")
+        save_file(weights(again), folder / f"pieces-again{stop}-{world.rank}.safetensors")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined() as joint:
         stages.main(Path(sys.argv[1]), joint)
         fit_all(Path(sys.argv[1]), joint)
+        assert isinstance(joint, Processes)
+        fit_in_pieces(Path(sys.argv[1]), joint)

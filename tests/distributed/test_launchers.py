@@ -60,7 +60,7 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
         asked, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
         try:
-            out, said = process.communicate(timeout=120)
+            out, said = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # what it has started too
             raise
@@ -100,12 +100,12 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
     long = {"tiger.training.max_steps": 100_000, "tiger.training.epochs": 100_000, "tiger.training.every": 1}
     asked = command(toy, tmp_path, **long)
     with started("harness", *asked, HARNESS_DEBUG="0") as (first, second):
-        until = time.monotonic() + 90
+        until = time.monotonic() + 300
         while not list(tmp_path.glob("runs/tiger/*/*/checkpoint/tiger.safetensors")) and time.monotonic() < until:
             assert first.poll() is None and second.poll() is None, first.communicate()[1]
             time.sleep(0.05)
         second.send_signal(signal.SIGKILL)
-        _, said = first.communicate(timeout=60)
+        _, said = first.communicate(timeout=300)
     assert first.returncode == 1
     lines = [line for line in said.splitlines() if line.startswith("harness")]
     assert len(lines) == 1 and "another process of this run has ended; what was done is kept" in lines[0]
@@ -118,7 +118,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
 def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None:
     asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
     with started("harness", *asked) as (first, second):
-        told, silent = first.communicate(timeout=90), second.communicate(timeout=90)
+        told, silent = first.communicate(timeout=300), second.communicate(timeout=300)
     assert (first.returncode, second.returncode) == (0, 0), told[1]
     assert json.loads(told[0])["cost"]["device"] == "cpu"
     assert "mostpop is made by one process; the other 1 have nothing to do" in told[1]
@@ -127,7 +127,7 @@ def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None
 
 def test_wrong_input_is_said_once(tmp_path: Path) -> None:
     with started("harness", "run", "tigger", f"--results={tmp_path}") as (first, second):
-        told, silent = first.communicate(timeout=90), second.communicate(timeout=90)
+        told, silent = first.communicate(timeout=300), second.communicate(timeout=300)
     assert (first.returncode, second.returncode) == (2, 2)
     assert told[1].splitlines() == ["harness: unknown model 'tigger'; did you mean tiger?"]
     assert silent == ("", "")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from harness.generative.snapshots import read_snapshot
 from harness.protocol.world import ALONE
 from tests.distributed import stages
-from tests.distributed.cases import USERS, Case, models, started, weights
+from tests.distributed.cases import STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import STOPPED, Stage, interrupted
 from tests.distributed.stages import found as of_stage
 
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     interrupted(Stage(ALONE, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
-            _, said = process.communicate(timeout=170)
+            _, said = process.communicate(timeout=600)
             assert process.returncode == 0, said
     return found
 
@@ -57,14 +57,19 @@ def test_each_step_costs_what_it_costs_alone(name: str, folder: Path) -> None:
     np.testing.assert_array_equal(first["losses"][-len(second["losses"]) :], second["losses"])
 
 
+def same_weights(folder: Path, name: str, model: str = "eager-llm") -> None:
+    """As of the model that one process fitted."""
+    alone, found = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
+    assert alone.keys() == found.keys()
+    for key, value in alone.items():
+        torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=key)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_are_those_of_one_process_and_equal_in_both(name: str, folder: Path) -> None:
-    alone = torch.load(folder / f"{name}.pt", weights_only=True)
     first, second = (load_file(folder / f"{name}-{rank}.safetensors") for rank in (0, 1))
-    assert alone.keys() == first.keys() == second.keys()
-    for key, value in alone.items():
-        assert torch.equal(first[key], second[key]), key
-        torch.testing.assert_close(first[key], value, rtol=2e-4, atol=2e-5, msg=key)
+    assert all(torch.equal(first[key], second[key]) for key in second)
+    same_weights(folder, f"{name}-0", name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,6 +93,26 @@ def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) ->
             assert told["users_scored"] in (USERS, 1) and told["users_expected"] == told["users_scored"]
             assert told["short"] == told["invalid"] == told["duplicate"] == 0
         assert fitted["index"] == alone["index"]
+
+
+def test_a_backbone_in_pieces_becomes_what_it_becomes_whole(folder: Path) -> None:
+    alone, (first, second) = of(folder, "eager-llm")[0], (dict(np.load(folder / f"pieces-{r}.npz")) for r in (0, 1))
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=2e-5)
+    assert first["losses"].tolist() == second["losses"].tolist()
+    np.testing.assert_array_equal(first["items"], second["items"])
+    same_weights(folder, "pieces-0")
+    same_weights(folder, "pieces-1")
+
+
+@pytest.mark.parametrize("stop", [STEPS - 2, STEPS + 3])
+def test_a_stage_in_pieces_is_continued_by_two_and_by_one(stop: int, folder: Path) -> None:
+    """Its weights in the first stage, its adapter in the second."""
+    same_weights(folder, f"pieces-again{stop}-0")
+    same_weights(folder, f"pieces-again{stop}-1")
+    model, losses = Case("eager-llm", folder / "eager-llm-alone", ALONE).fitted(folder / f"for-one{stop}")
+    assert len(losses) == 2 * STEPS - stop + 1, "it went on from there"
+    save_file(weights(model), folder / f"one{stop}.safetensors")
+    same_weights(folder, f"one{stop}")
 
 
 @pytest.fixture(scope="module")
