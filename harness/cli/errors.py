@@ -47,8 +47,9 @@ def tell(error: Exception) -> int:
 
 
 def interrupted() -> int:
-    """After Ctrl-C."""
-    note("harness: interrupted; what was done is kept, and the same command continues it")
+    """After Ctrl-C, which reaches all processes of a run: the first of each machine says so."""
+    if first_here():
+        note("harness: interrupted; what was done is kept, and the same command continues it")
     return INTERRUPTED
 
 

@@ -40,10 +40,13 @@ def joined() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
     with _losing():
         dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+    whole = False
     try:
         yield Processes(rank, size, sharding)
+        whole = True
     finally:
-        dist.destroy_process_group()
+        if whole or backend == "gloo":  # NCCL would wait for those that are gone
+            dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,10 @@ def accelerates_sharding() -> Sharding | None:
     if not _on("ACCELERATE_USE_FSDP"):
         return None
     from accelerate.utils import FullyShardedDataParallelPlugin
+    from torch.distributed import fsdp
 
+    if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
+        raise InputError("FSDP asks for a newer torch than this one", where=where, mend="install the newest torch")
     plugin = FullyShardedDataParallelPlugin()
     if plugin.fsdp_version != 2:
         raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")

@@ -22,8 +22,8 @@ from harness.generative.snapshots import read_snapshot
 from harness.jobs import processes
 from harness.jobs.job import RunOptions, plan
 from harness.jobs.launch import check_address, first_here, place
-from harness.jobs.processes import Processes, device_named, placed
-from harness.protocol.world import ALONE
+from harness.jobs.processes import Processes, accelerates_sharding, device_named, placed
+from harness.protocol.world import ALONE, Sharding
 from tests import toys
 from tests.distributed.cases import ROOT, started
 from tests.folders import csv_folder
@@ -169,6 +169,43 @@ def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.Mon
         check_address()
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, None),
+        ({"ACCELERATE_USE_FSDP": "false"}, None),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, Sharding(reshard=True)),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "false"},
+            Sharding(reshard=False),
+        ),
+        ({"ACCELERATE_USE_FSDP": "true"}, "set fsdp_version: 2"),
+        ({"ACCELERATE_USE_FSDP": "1", "FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "cannot be offloaded"),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "backbone.checkpointing=true in the run",
+        ),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed brings an optimiser and a loop of its own; take FSDP"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM brings"),
+    ],
+)
+def test_what_accelerate_was_configured_to(
+    told: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            accelerates_sharding()
+        return
+    assert accelerates_sharding() == expected
+    loading = os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"]
+    assert loading == ("true" if expected is None else "false"), "each process reads its backbone itself"
+
+
 def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -190,11 +227,12 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
 
 
 def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    from harness.cli.errors import tell
+    from harness.cli.errors import interrupted, tell
 
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert tell(InputError("no")) == 2 and tell(Withdrawn("no")) == 2 and capfd.readouterr().err == ""
+    assert interrupted() == 130 and capfd.readouterr().err == ""
     assert tell(ProcessLost("gone")) == 1
     assert capfd.readouterr().err == "harness, process 3 of 4: gone\n"
     monkeypatch.setenv("LOCAL_RANK", "0")
