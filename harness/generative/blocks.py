@@ -23,6 +23,12 @@ def in_pieces(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
+def apart(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Those that are whole, and those in pieces, which no optimiser updates together; a kind without any is left out."""
+    kinds = [[p for p in parameters if in_pieces(p) == cut] for cut in (False, True)]
+    return [kind for kind in kinds if kind]
+
+
 def any_in_pieces(module: nn.Module) -> bool:
     """Whether some block of it lies in pieces."""
     return any(in_pieces(parameter) for parameter in module.parameters())

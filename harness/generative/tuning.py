@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from harness.generative.blocks import apart
 from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
@@ -136,8 +137,8 @@ def tune(
         while at < plan.steps and not (choice is not None and choice.weary):
             torch.manual_seed(derive_seed(context.seed, plan.stage, step, *team.stream))
             share = rate(at, plan)
-            for group, setting in zip(optimizer.param_groups, groups, strict=True):
-                group["lr"] = setting.learning_rate * share
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
             losses.append(_one_step(team, loss, step, plan, context.device))
             step += 1
             seconds, due = team.clock(before + time.monotonic() - begun, pace.due)
@@ -163,7 +164,11 @@ def tune(
 def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
     """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
     2018)."""
-    given = [{"params": list(g.parameters), "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups]
+    given = [
+        {"params": part, "lr": g.learning_rate, "peak": g.learning_rate, "weight_decay": g.weight_decay}
+        for g in groups
+        for part in apart(g.parameters)
+    ]
     if plan.optimiser == "adafactor":
         return torch.optim.Adafactor(given)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam

@@ -79,14 +79,13 @@ class Losses(SilentReporter):
 
     def __init__(self, stop: int = 0) -> None:
         self.seen: list[float] = []
-        self.stop, self.tuning = stop, False
+        self.stop = stop
 
-    def open(self, name: str, total: int | None) -> Losses:
-        self.tuning = name in ("alignment", "annealing", "tiger")
-        return self
+    def open(self, name: str, total: int | None) -> SilentReporter:
+        return self if name in ("alignment", "annealing", "tiger") else SilentReporter()
 
     def advance(self, steps: int = 1, **shown: Any) -> None:
-        if self.tuning and "loss" in shown:
+        if "loss" in shown:
             self.seen.append(float(shown["loss"]))
             if len(self.seen) == self.stop:
                 raise KeyboardInterrupt

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from harness.generative.adapter import AdapterShape, attach, merge
-from harness.generative.blocks import Blocks, in_pieces
+from harness.generative.blocks import Blocks
 from harness.generative.code_lm import CodeLM
 from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.losses import Losses
@@ -106,9 +106,8 @@ def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
     others = [] if tuned.term is None else list(tuned.term.parameters())
-    alike = [[p for p in (*body, *words) if in_pieces(p) == cut] for cut in (False, True)]  # no optimiser mixes them
     return [
-        *(Group(part, config.learning_rate, config.weight_decay) for part in alike if part),  # type: ignore[list-item]
+        Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
         Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
         Group([model.scale, *others], config.code_rate / 3),
     ], blocks
