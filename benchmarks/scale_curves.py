@@ -109,7 +109,7 @@ STAGES: dict[str, tuple[Callable[[int], Work], int, str, Callable[[float], float
     "metrics": (metrics_stage, USERS, "users", lambda n: n * LISTED * 20),
     "store": (store_stage, USERS, "users", lambda n: n * LISTED * 68),
     "trie": (trie_stage, ITEMS, "items", lambda n: n * 8 * (LEVELS + 9)),
-    "trees": (trees_stage, ITEMS, "items", lambda n: n * (8 * 256 * 3 + 4 * WIDTH * 3)),
+    "trees": (trees_stage, ITEMS, "items", lambda n: n * (3 * 4 * 256 + 8 * WIDTH)),
 }
 
 

@@ -24,7 +24,7 @@ def in_pieces(tensor: torch.Tensor) -> bool:
 
 
 def apart(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Those that are whole, and those in pieces, which no optimiser updates together; a kind without any is left out."""
+    """Those that are whole, and those in pieces: no optimiser updates both together. A kind without any is left out."""
     kinds = [[p for p in parameters if in_pieces(p) == cut] for cut in (False, True)]
     return [kind for kind in kinds if kind]
 

@@ -126,14 +126,14 @@ def accelerates_sharding() -> Sharding | None:
             raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, mend=mend)
     if not _on("ACCELERATE_USE_FSDP"):
         return None
+    if os.environ.get("FSDP_VERSION") != "2":
+        raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed import fsdp
 
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
         raise InputError("FSDP asks for a newer torch than this one", where=where, mend="install the newest torch")
     plugin = FullyShardedDataParallelPlugin()
-    if plugin.fsdp_version != 2:
-        raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")
     if _on("FSDP_OFFLOAD_PARAMS"):
         raise InputError("weights cannot be offloaded", where=where, mend="set fsdp_offload_params: false")
     if plugin.activation_checkpointing:

@@ -30,9 +30,14 @@ class World(Protocol):
     """`rank` of `size` processes; 0 is the first. `sharding`: None where each has the whole model. Each method is
     called by all of them, in one order, and raises `ProcessLost` where one is gone."""
 
-    rank: int
-    size: int
-    sharding: Sharding | None
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sharding(self) -> Sharding | None: ...
 
     def tell(self, document: Any = None) -> Any:
         """The first's document (plain JSON), in all; what the others give is not looked at."""
@@ -58,7 +63,8 @@ class World(Protocol):
 class Alone:
     """A run's only process."""
 
-    rank, size, sharding = 0, 1, None
+    rank, size = 0, 1
+    sharding: Sharding | None = None
 
     def tell(self, document: Any = None) -> Any:
         return document
