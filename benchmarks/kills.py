@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.kills [--kills 100] [--seed 1] [--stages tiger,prepare] [--json FILE]
 
-Each case runs a command of `smoke` size in folders of its own, and kills it: by SIGKILL to its process group at a random
-moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the cases again while it
-goes on. Whatever has its final name must be whole at once; then the same command, given again, must end with the same
-metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing left over. Prints a table
-and ends with code 1 where any of this fails.
+Each case runs a command in `smoke`, with fewer steps, in folders of its own, and kills it: by SIGKILL to its process
+group at a random moment, by SIGKILL right before a randomly chosen change of a file, or by Ctrl-C; a quarter of the
+cases again while it goes on. Whatever has its final name must be whole at once; then the same command, given again,
+must end with the same metrics, lists, fingerprints and files to the last digit, no record lost or doubled, and nothing
+left over. Prints a table and ends with code 1 where any of this fails.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,9 @@ LOADED = (
     "ranx", "requests", "optuna", "benchmarks.aftermath", "rich.progress",
 )  # fmt: skip
 GRID = "[changes.few]\nitemknn.neighbours = 3\n[changes.more]\nitemknn.neighbours = 9\n"
-OFTEN = {"recbole": 2}  # of 10 cases a stage has otherwise: its worker starts anew each time
+OFTEN = {"recbole": 5}  # of 10 cases a stage has otherwise: its worker starts anew each time
+SHORT = ("tuning.max_steps=25", "comprehension.items=4")  # of `smoke`, with fewer steps
+SHORTER = ("annealing.max_steps=10", "behavior.epochs=8")
 AGAIN = 0.25  # the share of kills that are followed by another one while the command goes on
 MOMENT, FILE = 0.45, 0.40  # shares of kills; the rest is Ctrl-C
 
@@ -82,16 +85,25 @@ def commands(inputs: Path, address: str) -> dict[str, Command]:
     grid.write_text(GRID)
     small = ("-d", toy, "--profile", "smoke", "--results", "results")
     return {
-        "eager-llm": ("run", "eager-llm", *small),
-        "lcrec": ("run", "lcrec", *small),
-        "tiger": ("run", "tiger", *small),
-        "recbole": ("run", "gru4rec", *small),
+        "eager-llm": (
+            "run",
+            "eager-llm",
+            *small,
+            *_sets("eager", *SHORT, "annealing.max_steps=10", "behavior.epochs=8"),
+        ),
+        "lcrec": ("run", "lcrec", *small, *_sets("lcrec", *SHORT)),
+        "tiger": ("run", "tiger", *small, *_sets("tiger", "training.max_steps=40")),
+        "recbole": ("run", "gru4rec", *small, *_sets("recbole", "epochs=6")),
         "index": ("index", "build", "-d", toy, "--model", "tiger", "--profile", "smoke", "-o", "codes.index.json"),
         "grid": ("ablate", "itemknn", "--grid", str(grid), "--seeds", "1,2", *small),
         "tune": ("tune", "itemknn", "--trials", "5", *small),
         "prepare": ("data", "prepare", "instruments", "--raw", raw),
         "download": lambda place: _download(address, place),
     }
+
+
+def _sets(section: str, *settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", f"{section}.{setting}")]
 
 
 def _download(address: str, place: Place) -> None:
@@ -106,11 +118,13 @@ def server() -> Iterator[str]:
     from tests.data.server import serving
 
     read, write = os.pipe()
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if not pid:
         with serving() as state:
             os.write(write, state.address.encode())
-            signal.pause()
+            while os.getppid() == parent:
+                time.sleep(0.5)
+        os._exit(0)
     try:
         yield os.read(read, 100).decode()
     finally:
@@ -192,10 +206,8 @@ def table(stages: list[Stage]) -> str:
     """Markdown."""
     heads = ("stage", "seconds", "changes", "kills", "at a moment", "at a file", "Ctrl-C", "cases", "equal")
     rows = [stage.row() for stage in stages]
-    total = {
-        head: sum(row[head] for row in rows) if head not in ("stage", "seconds", "changes") else "" for head in heads
-    }
-    lines = [[str(row[head]) for head in heads] for row in [*rows, {**total, "stage": "all"}]]
+    total = {"stage": "all", **{head: sum(row[head] for row in rows) for head in heads[3:]}}
+    lines = [[str(row.get(head, "")) for head in heads] for row in [*rows, total]]
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(heads), ["---"] * len(heads), *lines])
 
 
@@ -209,6 +221,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to a file too")
     asked = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1", "TOKENIZERS_PARALLELISM": "false"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     folder = Path(tempfile.mkdtemp(prefix="kills-", dir=asked.folder)).resolve()
     with server() as address:
         for name in LOADED:

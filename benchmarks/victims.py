@@ -1,8 +1,8 @@
 """Processes that are killed on purpose: a fork of this one, which has imported everything, runs one command.
 
-Nothing of torch is computed before a fork, so that a fork is as good as a process of its own; RecBole's worker and what a
-grid starts are processes of their own as ever. A death comes from outside at a random moment, or from within right
-before the n-th change of a file, which is the same as right behind the one before: `CrashPoints`.
+Nothing of torch is computed before a fork, so that a fork is as good as a process of its own; RecBole's worker is a
+process of its own as ever. A death comes from outside at a random moment, or from within right before the n-th change
+of a file, which is the same as right behind the one before: `CrashPoints`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 300.0  # seconds for a command; more is a hang
+KEEP = 0.1  # seconds between two snapshots, in place of 45: these toys last for a few
+PATIENCE = 900.0  # seconds for a command; more is a hang
 CHANGES = frozenset({"os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.rename", "fsync"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -103,8 +105,8 @@ Command = Sequence[str] | Callable[[Place], object]
 
 
 def run(command: Command, place: Place, death: Death | None = None) -> End:
-    """Runs one `harness` command, or a function of the harness, in a fork to its end or its death. Raises `TimeoutError`
-    where it hangs."""
+    """Runs one `harness` command, or a function of the harness, in a fork to its end or its death. Raises
+    `TimeoutError` where it hangs."""
     place.folder.mkdir(parents=True, exist_ok=True)
     counted = place.folder / "changes.txt"
     counted.unlink(missing_ok=True)
@@ -112,9 +114,11 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     pid = os.fork()
     if not pid:
         _live(command, place, None if death is None else death.change)
-    _meet(pid, death, began)
-    code = os.waitstatus_to_exitcode(_wait(pid, began))
-    _bury(pid)
+    try:
+        _meet(pid, death, began)
+        code = os.waitstatus_to_exitcode(_wait(pid, began))
+    finally:
+        _bury(pid)
     changes = int(counted.read_text()) if counted.exists() else 0
     return End(code, time.monotonic() - began, changes)
 
@@ -122,6 +126,7 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
 def _live(command: Command, place: Place, fatal: int | None) -> None:
     """The whole life of the fork; never returns."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     said = os.open(place.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -131,7 +136,7 @@ def _live(command: Command, place: Place, fatal: int | None) -> None:
     from harness import pace
     from harness.cli.app import main
 
-    pace.KEEP_SECONDS = 0.05  # as often as these toys need it to have something to lose
+    pace.KEEP_SECONDS = KEEP
     points = CrashPoints(place.folder, fatal)
     try:
         code = int(bool(command(place))) if callable(command) else main(command)
@@ -171,7 +176,5 @@ def _wait(pid: int, began: float) -> int:
 
 def _bury(pid: int) -> None:
     """Ends what a killed command has left of its group, as a machine that goes down would."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

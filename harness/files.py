@@ -27,13 +27,14 @@ def writing(path: Path, mend: str = CACHE_MEND) -> Iterator[None]:
     library has put it into its own words."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror or error}", where=str(path), mend=mend) from error
+    except InputError:
+        raise
     except Exception as error:
         said = next((os.strerror(code) for code in (*NO_ROOM, errno.EACCES) if os.strerror(code) in str(error)), None)
-        if said is None or isinstance(error, InputError):
+        if said is None and not isinstance(error, OSError):
             raise
-        raise InputError(f"cannot write: {said}", where=str(path), mend=mend) from error
+        what = getattr(error, "strerror", None) or said or error
+        raise InputError(f"cannot write: {what}", where=str(path), mend=mend) from error
 
 
 def write_whole(path: Path, fill: Callable[[Path], object], mend: str = CACHE_MEND) -> None:

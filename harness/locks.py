@@ -17,7 +17,9 @@ from typing import Any
 
 from harness.files import CACHE_MEND, writing
 
+GRACE = 2.0  # seconds after which a lease without content is that of a holder killed before it wrote its name
 LEASE = 60.0  # seconds without a touch after which another machine's holder counts as dead
+LEASED = ".lease"
 NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # how a file system says that it has no locks
 
 
@@ -49,29 +51,45 @@ def holding(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACH
     with writing(path, mend):
         path.parent.mkdir(parents=True, exist_ok=True)
     own = FileLock(path, fallback_to_soft=False)
-    lease = SoftFileLease(path.with_name(f"{path.name}.lease"), lease_duration=LEASE, on_compromise=compromised)
+    lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
-        told = _acquired(own, path, waiting, mend, told=False)
-        _acquired(lease, path, waiting, mend, told=told)
+        with writing(path, mend):
+            told = _acquired(own, waiting, told=False)
+            _acquired(lease, waiting, told=told)
         yield hold
     finally:
         lease.release()
         own.release()
 
 
-def _acquired(lock: Any, path: Path, waiting: Callable[[], None], mend: str, *, told: bool) -> bool:
+def _acquired(lock: Any, waiting: Callable[[], None], *, told: bool) -> bool:
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout
 
-    with writing(path, mend):
+    timeout, seen = 0.0, None
+    while True:
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=timeout)
+            return told
         except Timeout:
             if not told:
                 waiting()
-            lock.acquire()
-            return True
+            told, timeout = True, GRACE
+            seen = _without_nameless(Path(lock.lock_file), seen) if lock.lock_file.endswith(LEASED) else None
         except OSError as error:
             if error.errno not in NO_FLOCK:
                 raise
-    return told
+            return told
+
+
+def _without_nameless(lease: Path, seen: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Removes a lease that has had no content since it was `seen`, a while ago: filelock takes it for that of a living
+    holder for ever. Gives what is seen now."""
+    try:
+        found = lease.stat()
+    except OSError:
+        return None
+    now = (found.st_ino, found.st_mtime_ns) if not found.st_size else None
+    if now is not None and now == seen:
+        lease.unlink(missing_ok=True)
+    return now

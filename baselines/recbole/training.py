@@ -144,7 +144,8 @@ class Heard:
                 self.link.note(advance=steps)
                 steps, said = 0, time.monotonic()
             losses = inner(interaction)
-            self.running = self.running + (sum(losses) if isinstance(losses, tuple) else losses).detach()
+            parts = losses if isinstance(losses, tuple) else (losses,)
+            self.running = self.running + torch.stack([part.detach() for part in parts]).sum()
             return losses
 
         batches = checkpoint.Batches(train_data, self.batch, self._redraw, self._within)
@@ -158,7 +159,8 @@ class Heard:
     def _redraw(self) -> None:
         """A continued epoch has come to where it stopped: so do all generators."""
         assert self.drawn is not None
-        checkpoint.set_draws(*self.drawn, str(self.engine.config["device"]))
+        facts, tensors = self.drawn
+        checkpoint.set_draws(facts, tensors, str(self.engine.config["device"]))
 
     def _within(self, number: int) -> None:
         """Between two batches of an epoch."""

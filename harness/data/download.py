@@ -78,7 +78,6 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     folder.mkdir(parents=True, exist_ok=True)
     with holding(folder / f".{file.name}.lock"):
         if target.exists():
-            _discard(_part(target))  # a kill may have come before `_from_source` did it
             return _held(target, file)
         said = []
         for url in file.urls:
@@ -101,9 +100,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _held(target: Path, file: RemoteFile) -> Path:
-    """The file that is there, if it is the right one."""
+    """The file that is there, if it is the right one. A kill may have left what came before it."""
     if (what := _mismatch(target, file)) is not None:
         raise InputError(what, where=str(target), mend="remove it, so that it is downloaded again")
+    _discard(_part(target))
     return target
 
 

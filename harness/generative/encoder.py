@@ -118,8 +118,9 @@ def encode(
     length = min(max_tokens, reading.max_tokens or max_tokens)
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
     kept = None if shards is None else shards.done()
-    parts = [] if kept is None else [kept[1][0]]
-    begun = sum(map(len, parts))  # they come in the order of the texts
+    whole = kept is not None and (kept[0] == np.arange(len(kept[0]))).all()  # a damaged piece leaves a gap
+    parts = [kept[1][0]] if kept is not None and whole else []
+    begun = sum(map(len, parts))
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
         stage.advance(begun)
         for begin in range(begun, len(texts), BATCH):

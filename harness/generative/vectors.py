@@ -44,6 +44,7 @@ def cached(
     """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw)."""
     path = context.cache / "vectors" / f"{name}-{key}.npy"
     if (found := _found(path, key)) is not None:
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
         return found
     with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
         if (found := _found(path, key)) is not None:

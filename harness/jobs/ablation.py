@@ -82,9 +82,12 @@ class Ablation:
             return None
         folder = self.store.folder(RunKey(self.model, self.dataset.name, slot.run_id))
         try:
-            return StoredRun(read_record(folder.result), folder) if folder.result.exists() else None
+            found = StoredRun(read_record(folder.result), folder) if folder.result.exists() else None
         except Unreadable:
             return None
+        if found is not None:
+            folder.clear()
+        return found
 
     def placed(self, slot: Slot) -> tuple[Slot, Job | None]:
         """The slot with its run id and what the store holds of it, and its job."""

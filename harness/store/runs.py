@@ -58,6 +58,10 @@ class RunFolder:
         """What an interrupted run needs to go on; gone once the run is complete."""
         return self.path / "checkpoint"
 
+    def clear(self) -> None:
+        """Takes away what a complete run has no use for: a kill may have come before its maker did it."""
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
     @property
     def model(self) -> Path:
         """The fitted model, as `Recommender.load` takes it."""
@@ -111,7 +115,7 @@ class Claim:
         with writing(self.folder.path):
             sync_tree(self.folder.path)
         write_text(self.folder.result, _text(record))
-        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
+        self.folder.clear()
         if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
@@ -197,8 +201,9 @@ def _mend(final: RunFolder) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if made.result.exists() and final.path.exists():
         _replace(made.path, final.path)
+    shutil.rmtree(made.path, ignore_errors=True)
     if final.result.exists():
-        shutil.rmtree(final.checkpoint, ignore_errors=True)
+        final.clear()
     if final.path.exists():
         sweep(final.path)
 

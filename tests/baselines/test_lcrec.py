@@ -39,7 +39,7 @@ class TestLCRec(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.05)
 
 
 def changed(**sections: dict[str, Any]) -> LCRecConfig:

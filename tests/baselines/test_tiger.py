@@ -48,7 +48,7 @@ class TestTiger(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.05)
 
 
 def changed(**sections: Any) -> TigerConfig:

@@ -14,11 +14,13 @@ from eager.behavior import behavior_vectors, train
 from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN, HISTORY, WINDOWS, every_target, released
 from eager.behavior_sasrec import SASRec
+from harness import pace
 from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from tests import toys
+from tests.stops import StopAfter
 
 SASREC: dict[str, Any] = {"encoder": "sasrec", "choose": "last", "dim": 8, "layers": 1, "epochs": 2, "window": 6}
 DIN_: dict[str, Any] = {"encoder": "din", "choose": "last", "dim": 8, "epochs": 2, "negatives": 5}
@@ -63,6 +65,27 @@ def test_vectors_depend_on_data_seed_and_settings(base: dict[str, Any], tmp_path
 )  # fmt: skip
 def test_every_switch_does_something(base: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
     assert np.abs(made(tmp_path, base) - made(tmp_path, base, **change)).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [(SASREC, {"dropout": 0.3}), (DIN_, {"dropout": 0.3}), (SASREC, {"choose": "validation", "patience": 2})],
+    ids=["sasrec", "din", "validation"],
+)
+def test_an_interrupted_training_goes_on_within_a_pass(
+    base: dict[str, Any], changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+    split, config = toys.split(), BehaviorConfig.model_validate({**base, "epochs": 6, "batch": 16, **changes})
+    counted, rest = StopAfter(), StopAfter()
+    whole = behavior_vectors(split.train, config, toys.context(tmp_path / "whole", split.valid, reporter=counted))
+    stop = counted.calls * 2 // 3
+    with pytest.raises(KeyboardInterrupt):
+        behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=StopAfter(stop)))
+    again = behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=rest))
+    assert rest.calls <= counted.calls - stop + 3, "it started anew"
+    np.testing.assert_array_equal(whole.values, again.values)
+    assert whole.record() == again.record()
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,12 @@ def test_peak_memory_sees_what_was_held_for_a_moment() -> None:
         time.sleep(0.6)
         assert held.sum() > 0
     assert during.peak_mb > before.peak_mb + 250
+
+
+def test_a_session_never_continues_a_torn_line(tmp_path: Path) -> None:
+    EventLog(tmp_path / "log.jsonl").write(event="train")
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"event": "st')
+    EventLog(tmp_path / "log.jsonl").write(event="train")
+    assert [event["event"] for event in read_events(tmp_path / "log.jsonl")] == ["session", "train"] * 2
+    assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from harness.errors import InputError
+from benchmarks.victims import Death, Place, run
+from harness.errors import HarnessError, InputError
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.store.atomic import write_text
 from harness.store.keys import Outcome, RunKey, folder_name
@@ -164,3 +165,51 @@ def test_predictions_come_back_with_short_and_empty_lists(tmp_path: Path) -> Non
         read_predictions(path, ("x", "y", "z"), ("10", "11"))
     with pytest.raises(InputError, match="cannot be read"):
         read_predictions(tmp_path / "none", (), ())
+
+
+def replaced(place: Place) -> None:
+    """Makes a run, and a fresh one with another metric in its place."""
+    store = Store(place.folder)
+    put(store)
+    (place.folder / "first").touch()
+    with store.claim(KEY, fresh=True) as claim:
+        claim.folder.checkpoint.mkdir()
+        claim.finish(Record.model_validate(document(value=0.9)))
+
+
+def test_a_replacement_killed_at_any_change_loses_no_run(tmp_path: Path) -> None:
+    """Before its record is whole the old run stands, after that the new one; a reader always sees one of them."""
+    whole, values = run(replaced, Place(tmp_path / "whole")), []
+    assert whole.code == 0
+    for change in range(whole.changes, 0, -1):
+        place = Place(tmp_path / str(change))
+        assert run(replaced, place, Death(change=change)).code == -9
+        if not (place.folder / "first").exists():  # the first run was not yet there
+            break
+        store = Store(place.folder)
+        (seen,) = store.query()
+        with store.claim(KEY) as claim:
+            assert claim.stored is not None
+            values.append(claim.stored.record.metrics.test["ndcg@10"])
+        assert claim.stored.record == seen.record or values[-1] == 0.9
+        assert [folder.name for folder in claim.final.path.parent.iterdir() if folder.is_dir()] == [KEY.run_id]
+        assert not claim.final.checkpoint.exists() and not list(claim.final.path.glob(".*"))
+    assert set(values) == {0.1, 0.9} and values == sorted(values, reverse=True)
+
+
+def test_a_holder_that_lost_its_lock_writes_no_record(store: Store) -> None:
+    with store.claim(KEY) as claim:
+        claim.hold.lost = True  # another machine has waited for longer than the lease
+        with pytest.raises(HarnessError, match="taken over"):
+            claim.finish(Record.model_validate(document()))
+    assert store.query() == []
+
+
+def test_all_of_a_run_is_on_the_disk_before_its_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("harness.files.sync", lambda path: synced.append(path.name))
+    with store.claim(KEY) as claim:
+        claim.folder.model.mkdir()
+        (claim.folder.model / "weights").write_text("x")
+        claim.finish(Record.model_validate(document()))
+    assert synced[0] == "weights" and len(synced) == 2 and synced[1].startswith(".result.json.")

@@ -1,0 +1,73 @@
+"""Samples of the two benchmarks that `docs/reliability.md` tells the figures of."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.aftermath import differences, litter, torn
+from benchmarks.victims import Death, Place, run
+
+ROOT = Path(__file__).parents[1]
+
+
+def figures(folder: Path, module: str, *arguments: str) -> dict[str, Any]:
+    """Runs a benchmark; the JSON document of its figures."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    where = ("--folder", str(folder), "--json", str(folder / "figures.json"))
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *where]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "figures.json").read_text())
+
+
+def test_five_kills_over_the_stages(tmp_path: Path) -> None:
+    found = figures(tmp_path, "kills", "--kills", "5", "--seed", "3", "--stages", "tiger,prepare,index,grid,download")
+    assert found["kills"] >= 5 and found["failed"] == []
+    assert all(stage["equal"] == stage["cases"] for stage in found["stages"])
+
+
+def test_four_processes_on_one_results_folder(tmp_path: Path) -> None:
+    found = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6")
+    assert (found["records"], found["distinct"], found["wrong"]) == (40, 40, [])
+    assert found["kills"] > 0 and found["reads"] > 5
+
+
+def test_what_the_benchmarks_look_for_is_found(tmp_path: Path) -> None:
+    """A writer in place is torn by a kill, and a checker that could not see that would prove nothing."""
+    place = Place(tmp_path / "case")
+
+    def careless(_: Place) -> None:
+        path = place.folder / "results" / "state.json"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w") as file:
+            file.write('{"a": ')
+            file.flush()
+            os.fsync(file.fileno())
+            file.write("1}")
+        (place.folder / "left.tmp").touch()
+
+    whole = run(careless, place)
+    assert whole.code == 0 and torn(place) == [] and litter(place) == ["left.tmp"]
+    states = []
+    for change in range(1, whole.changes + 1):
+        assert run(careless, place, Death(change=change)).code == -9
+        states.append(len(torn(place)))
+    assert 1 in states and 0 in states
+    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}}) != [] and differences({"a": 1}, {"a": 1}) == []
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_end_of_a_victim_is_told(tmp_path: Path, code: int) -> None:
+    def leave(_: Place) -> int:
+        if code:
+            os._exit(code)
+        return 0
+
+    assert run(leave, Place(tmp_path / "case")).code == code

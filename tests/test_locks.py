@@ -1,0 +1,140 @@
+"""One holder at a time; a dead one is recognised, on this machine at once, on another by its silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import locks
+from harness.errors import InputError
+from harness.locks import holding
+
+ROOT = Path(__file__).parents[1]
+HOLD = """
+import sys, time, socket
+from pathlib import Path
+from harness import locks
+locks.LEASE = float(sys.argv[2])
+if sys.argv[3] == "elsewhere":  # on another machine, of whose kernel's locks this one hears nothing
+    socket.gethostname = lambda: "elsewhere"
+    import filelock
+    class Unheard(filelock.FileLock):
+        def _acquire(self):
+            raise OSError(37, "No locks available")
+        def release(self, force=False):
+            pass
+    filelock.FileLock = Unheard
+with locks.holding(Path(sys.argv[1])) as hold:
+    print("held", flush=True)
+    for line in sys.stdin:
+        print(hold.lost, flush=True)
+"""
+
+
+def holder(path: Path, lease: float = 60.0, where: str = "here") -> subprocess.Popen[str]:
+    """A process that holds the lock, and says for each line whether it has lost it."""
+    command = [sys.executable, "-c", HOLD, str(path), str(lease), where]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with holding(tmp_path / "lock", lambda: order.append("waits")):
+            order.append("second")
+
+    with holding(tmp_path / "lock", lambda: order.append("never")):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not order:
+            time.sleep(0.01)
+        order.append("first is done")
+    thread.join()
+    assert order == ["waits", "first is done", "second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"], "the lease of a living holder goes with it"
+
+
+def test_a_killed_holder_is_recognised_at_once(tmp_path: Path) -> None:
+    dead = holder(tmp_path / "lock")
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    assert (tmp_path / "lock.lease").exists()
+    began = time.monotonic()
+    with holding(tmp_path / "lock") as hold:
+        assert time.monotonic() - began < 5 and not hold.lost
+
+
+def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`benchmarks/shared_store.py` found it: the file is made, then written, and a kill came between."""
+    monkeypatch.setattr(locks, "GRACE", 0.2)
+    (tmp_path / "lock.lease").touch()
+    began, told = time.monotonic(), []
+    with holding(tmp_path / "lock", lambda: told.append(True)):
+        assert 0.2 < time.monotonic() - began < 10 and told == [True]
+        assert (tmp_path / "lock.lease").stat().st_size
+
+
+def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LEASE", 2.0)
+    far = holder(tmp_path / "lock", 2.0, "elsewhere")
+    taken = threading.Event()
+
+    def take() -> None:
+        with holding(tmp_path / "lock"):
+            taken.set()
+            done.wait(30)
+
+    done, thread = threading.Event(), threading.Thread(target=take)
+    thread.start()
+    assert not taken.wait(4.0), "it still touches its lease"
+    far.send_signal(signal.SIGSTOP)  # the machine hangs
+    assert taken.wait(30), "nobody has touched the lease for long"
+    far.send_signal(signal.SIGCONT)
+    assert far.stdin is not None and far.stdout is not None
+    lost = False
+    for _ in range(100):
+        far.stdin.write("?\n")
+        far.stdin.flush()
+        if lost := far.stdout.readline() == "True\n":
+            break
+        time.sleep(0.1)
+    done.set()
+    thread.join()
+    far.kill()
+    assert lost, "the old holder is told that the lock is not its own any more"
+
+
+def test_a_file_system_without_locks_is_held_by_the_lease_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def missing(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with holding(tmp_path / "lock"):
+        assert (tmp_path / "lock.lease").exists()
+    assert not (tmp_path / "lock.lease").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"), holding(tmp_path / "file" / "lock"):
+        pass
