@@ -41,7 +41,8 @@ def run(
     """
     from harness.cli.progress import reporter
     from harness.cli.summary import conclude
-    from harness.jobs.execute import assist, execute
+    from harness.jobs.assisting import assist
+    from harness.jobs.execute import execute
     from harness.jobs.job import RunOptions, plan
     from harness.jobs.processes import joined, placed
     from harness.protocol.world import ALONE, agreed

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.dataset import Dataset, require_text
-from harness.data.load import load_dataset
+from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.evaluation.codes import code_level
 from harness.evaluation.history import without_history
@@ -23,6 +22,7 @@ from harness.fingerprint import fingerprint
 from harness.home import home
 from harness.jobs.effort import credited
 from harness.jobs.job import Job
+from harness.jobs.prepared import prepared
 from harness.jobs.processes import device_named
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
@@ -34,12 +34,10 @@ from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import Fold, Split
-from harness.protocol.split import split as split_by
-from harness.protocol.world import ALONE, World, agreed, alike
+from harness.protocol.world import ALONE, World
 from harness.store.atomic import write_text, writing
 from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.events import EventLog, read_events, seconds_between
-from harness.store.keys import RunKey
 from harness.store.predictions import write_predictions
 from harness.store.records import Cost, Integrity, Metrics, Record
 from harness.store.runs import Claim, Store, StoredRun
@@ -80,7 +78,7 @@ def execute(
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
     With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
-    others runs `assist`.
+    others runs `harness.jobs.assisting.assist`.
 
     `fresh` makes it again from nothing; the old one stays until the new one is complete. Raises `InputError` for wrong
     input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
@@ -105,34 +103,6 @@ def execute(
         except InputError:
             claim.abandon()
             raise
-
-
-def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
-    """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
-
-    def prepare() -> tuple[Dataset, Split, RunKey]:
-        dataset = load_dataset(job.dataset, job.order)
-        split = split_by(dataset, job.settings.protocol)
-        if job.needs_text:
-            require_text(split.train.text, split.train.items, where=dataset.name)
-        return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
-
-    found = agreed(world, prepare)
-    alike(world, found[2].run_id)
-    return found
-
-
-def assist(job: Job, world: World) -> None:
-    """What each process but the first does for a run: its share of training and ranking. It keeps nothing."""
-    _, split, _ = prepared(job, world)
-    if not world.tell():
-        return
-    recommender, context = job.recommender(), replace(context_of(job, split, SilentReporter()), world=world)
-    with MemoryWatch() as memory:
-        recommender.fit(split.train, context)
-        for fold in (split.valid, split.test):
-            ranked(recommender, fold.requests, context, split.protocol)
-    world.gather(np.array([memory.peak_mb]))
 
 
 def _make(
