@@ -55,6 +55,10 @@ class Contrast(nn.Module):
         """Whether responses without a target item take part."""
         return self.config.mode == "released"
 
+    def counted(self, items: np.ndarray) -> int:
+        """How many of these responses take part."""
+        return len(items) if self.released else int((items != NO_ITEM).sum())
+
     def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `drawn` (negatives,)
         are items. 0 where nothing takes part."""

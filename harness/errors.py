@@ -67,6 +67,16 @@ class ContractError(HarnessError):
     """A recommender broke its contract (a missing user, a duplicate or unknown item): a fault, never a lower score."""
 
 
+class ProcessLost(HarnessError):
+    """Another of the processes that make a run together has ended before its time."""
+
+
+class Withdrawn(HarnessError):
+    """This process stops because the first has said why the run cannot go on: nothing is left to say."""
+
+    exit_code = 2
+
+
 def unknown_name(
     kind: str, name: str, known: Iterable[str], *, where: str | None = None, otherwise: str | None = None
 ) -> InputError:

@@ -18,10 +18,11 @@ from harness.errors import InputError
 from harness.generative.choosing import Choice
 from harness.generative.code_t5 import CodeT5, T5Shape
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import DecodeReport, Decoding, recommend, spread
+from harness.generative.decoding import DecodeReport, Decoding, spread
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
 from harness.generative.semantic import semantic_artefacts
+from harness.generative.sharing import made_codes, recommend
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Group, Plan, Precision, best_precision, tune
 from harness.protocol.artefacts import Artefact
@@ -31,6 +32,7 @@ from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
+from harness.protocol.world import dealt
 from harness.seeding import derive_seed
 
 MODEL, ABOUT, STAGE = "model.safetensors", "model.json", "tiger"
@@ -42,12 +44,13 @@ class Tiger(Recommender[TigerConfig]):
 
     config_class: ClassVar[type[ModelConfig]] = TigerConfig
     code_version: ClassVar[int] = 1
+    distributed: ClassVar[bool] = True
 
     _record: dict[str, Any]
     _precision: Precision
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
-        index = self.item_codes(data, context)
+        index = made_codes(context, lambda alone: self.item_codes(data, alone))
         if context.keep is not None:
             index.write(context.keep / INDEX_FILE, data)
         self._record = {"index": index.record()}
@@ -127,7 +130,10 @@ class Tiger(Recommender[TigerConfig]):
 
         def loss(step: int, part: int) -> torch.Tensor:
             histories, items = samples.part(step, part)
-            return self._loss(histories, items, context.device)
+            own = dealt(context.world, len(items))
+            share = len(own) / len(items)  # of the step's mean; a process without samples computes one for nothing
+            own = own if len(own) else np.zeros(1, np.int64)
+            return self._loss([histories[n] for n in own], items[own], context.device) * share
 
         choice = None
         if config.choose == "validation" and context.validation is not None:
@@ -159,7 +165,7 @@ class Tiger(Recommender[TigerConfig]):
         some = asked.take(spread(len(asked), self.config.training.validation_users))
         value = context.validation.score(self._ranked(some, DEPTH, context)[0])[MAIN_METRIC]
         self.model.train()
-        return value
+        return float(context.world.tell(value))
 
     def _ranked(
         self, requests: Requests, k: int, context: RunContext, *, resume: bool = False

@@ -26,6 +26,7 @@ from harness.cli import (
     tune,
 )
 from harness.cli.errors import interrupted, tell
+from harness.jobs.launch import place
 
 app = typer.Typer(
     name="harness",
@@ -51,6 +52,8 @@ def start(
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
+    elif context.invoked_subcommand != "run" and place()[0]:
+        raise typer.Exit  # of many processes the first alone does what cannot be shared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

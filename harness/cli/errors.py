@@ -7,11 +7,13 @@ import os
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from harness.cli.output import note
-from harness.errors import InputError
+from harness.errors import InputError, ProcessLost, Withdrawn
 from harness.files import NO_ROOM
+from harness.jobs.launch import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
@@ -19,9 +21,16 @@ INTERRUPTED = 130
 
 def tell(error: Exception) -> int:
     """Says what went wrong, in one line; the exit code. A fault leaves its traceback in a file, or, with
-    `HARNESS_DEBUG=1`, on stderr."""
+    `HARNESS_DEBUG=1`, on stderr. Of many processes that make one run, each says what is its own; what is wrong with the
+    input the first of each machine says."""
+    if isinstance(error, Withdrawn):
+        return error.exit_code
     if isinstance(error, InputError):
-        note(f"harness: {error}")
+        if first_here():
+            note(f"{_speaker()}: {error}")
+        return error.exit_code
+    if isinstance(error, ProcessLost):
+        note(f"{_speaker()}: {error}")
         return error.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a usage error of Typer's
         note(f"harness: {_usage(error)}")
@@ -33,14 +42,24 @@ def tell(error: Exception) -> int:
         traceback.print_exception(error)
         return 1
     what = f"{type(error).__name__}: {_one_line(error)}"
-    note(f"harness: a fault of the program: {what}; {_kept(error)}")
+    note(f"{_speaker()}: a fault of the program: {what}; {_kept(error)}")
     return 1
 
 
 def interrupted() -> int:
-    """After Ctrl-C."""
-    note("harness: interrupted; what was done is kept, and the same command continues it")
+    """After Ctrl-C, which reaches all processes of a run: the first of each machine says so."""
+    if first_here():
+        note("harness: interrupted; what was done is kept, and the same command continues it")
     return INTERRUPTED
+
+
+def _speaker() -> str:
+    """Who says it: the program, or one of its processes."""
+    with suppress(InputError):
+        rank, size = place()
+        if rank:
+            return f"harness, process {rank} of {size}"
+    return "harness"
 
 
 def _usage(error: Exception) -> str:

@@ -47,12 +47,16 @@ def run(
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
 
-    A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k.
+    A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k. Started by
+    torchrun or accelerate launch, EAGER-LLM, LC-Rec and TIGER share the work among all processes.
     """
     from harness.cli.progress import reporter
     from harness.cli.summary import conclude
+    from harness.jobs.assisting import assist
     from harness.jobs.execute import execute
     from harness.jobs.job import RunOptions, plan
+    from harness.jobs.processes import joined, placed
+    from harness.protocol.world import ALONE, agreed
     from harness.store.runs import Store
 
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
@@ -61,11 +65,20 @@ def run(
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
         return
-    with stdout_kept():
-        for job in plan(model, options):
+    with stdout_kept(), joined() as world:
+        for job in agreed(world, lambda: [placed(one, world) for one in plan(model, options)]):
+            shares = job.entry.load().distributed
+            if world.rank:
+                if shares:
+                    assist(job, world)
+                continue
+            if world.size > 1 and not shares:
+                note(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
             with reporter() as shown:
-                done.append(execute(job, store, fresh=fresh, reporter=shown, note=note))
-    conclude(done, store, as_json=as_json)
+                together = world if shares else ALONE
+                done.append(execute(job, store, fresh=fresh, reporter=shown, note=note, world=together))
+    if not world.rank:
+        conclude(done, store, as_json=as_json)
 
 
 def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -> None:

@@ -67,7 +67,7 @@ class DecodeReport:
     """What decoding did, for the record. `beams` as used (at least as many as items are asked); `reader` how the model
     reads (`SharedReader` is the fast way); `batch` the smallest that memory left of `batch_asked`; `shortened_prompts`
     users whose history did not fit the context, `dropped_items` the items they lost; `shared_tokens` of each prompt
-    that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`_lost`)."""
+    that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`lost`)."""
 
     beams: Beams
     normalise: Normalise
@@ -143,7 +143,7 @@ def recommend(
         rows = spread(len(requests), how.exact_users)
         every = replace(how, beams="all", exact_users=0)
         exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = _lost(items[rows], exact.items)
+        report.lost = lost(items[rows], exact.items)
     return predictions, report
 
 
@@ -174,7 +174,7 @@ def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.array([len({item for item in best if item != NOBODY} - set(given)) for given, best in pairs], np.int64)
 
 
-def _lost(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+def lost(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
     found = missed(items, exact)
     if not len(found):

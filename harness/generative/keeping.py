@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.generative.blocks import in_pieces, whole
 from harness.generative.choosing import Choice
 from harness.generative.snapshots import read_snapshot, write_snapshot
 
@@ -30,31 +31,42 @@ class StageKeeper:
         self.parameters, self.optimizer, self.choice = parameters, optimizer, choice
 
     def keep(self, step: int, losses: list[float], seconds: float) -> None:
-        """Writes the state after `step` steps and `seconds`, counted over all sessions."""
+        """Writes the state after `step` steps and `seconds`, counted over all sessions. What lies in pieces on several
+        processes is put together by all of them, for the one that writes."""
+        if self.path is None and not any(map(in_pieces, self.parameters)):
+            return
+        tensors: dict[str, torch.Tensor] = {}
+        for number, parameter in enumerate(self.parameters):
+            for name, value in {"value": parameter.detach(), **self.optimizer.state[parameter]}.items():
+                found = whole(value).cpu() if in_pieces(value) else value
+                if self.path is not None:
+                    tensors[f"{number}.{name}"] = found
         if self.path is None:
             return
-        tensors = {}
-        for number, parameter in enumerate(self.parameters):
-            tensors[f"{number}.value"] = parameter
-            for name, value in self.optimizer.state[parameter].items():
-                tensors[f"{number}.{name}"] = value
         facts: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
         if self.choice is not None:
             facts["seen"] = self.choice.seen
             tensors |= {f"{number}.best": value for number, value in enumerate(self.choice.values)}
         write_snapshot(self.path, tensors, facts)
 
+    def read(self) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]] | None:
+        """Facts, and for each parameter what is kept of it by name; None where nothing is kept."""
+        found = read_snapshot(self.path)
+        if found is None:
+            return None
+        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters]
+        for name, value in found[1].items():
+            number, _, field = name.partition(".")
+            own[int(number)][field] = value
+        return found[0], own
+
     def restore(self) -> tuple[int, list[float], float]:
         """Steps done, their last losses and the seconds they took; (0, [], 0) where nothing is kept. Changes
         parameters, optimiser and choice."""
-        found = read_snapshot(self.path)
+        found = self.read()
         if found is None:
             return 0, [], 0.0
-        facts, tensors = found
-        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters]
-        for name, value in tensors.items():
-            number, _, field = name.partition(".")
-            own[int(number)][field] = value
+        facts, own = found
         with torch.no_grad():
             for parameter, kept in zip(self.parameters, own, strict=True):
                 parameter.copy_(kept.pop("value"))

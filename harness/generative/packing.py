@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from harness.generative.blocks import any_in_pieces
 from harness.generative.code_lm import CodeLM
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # row widths that are tried, in lengths of the longest sequence
@@ -119,8 +120,11 @@ def _behind_its_own(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequen
 
 
 def _can_share(model: CodeLM) -> bool:
-    """Recomputing activations in backward (gradient checkpointing) goes without a cache of keys and values."""
-    recomputed = any(getattr(module, "gradient_checkpointing", False) for module in model.body.modules())
+    """Recomputing activations in backward (gradient checkpointing) goes without a cache of keys and values; and a body
+    in pieces is read once a part of a step, as in all processes."""
+    recomputed = any_in_pieces(model.body) or any(
+        getattr(module, "gradient_checkpointing", False) for module in model.body.modules()
+    )
     return not (model.training and recomputed)
 
 

@@ -17,9 +17,11 @@ import torch
 from torch import nn
 
 from harness.errors import InputError
+from harness.generative.blocks import apart
 from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
 from harness.generative.memory import trim
+from harness.generative.team import Team
 from harness.pace import Pace
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
@@ -125,25 +127,26 @@ def tune(
     choice: Choice | None = None,
 ) -> Outcome:
     """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is the loss of one of the
-    `accumulate` parts of a step. The parameters are changed in place; with a `choice` they end in the state that it
-    likes best."""
+    `accumulate` parts of a step, or this process's share of it. The parameters are changed in place; with a `choice`
+    they end in the state that it likes best."""
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = _optimizer(groups, plan)
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
-    step, losses, before = keeper.restore()
+    team = Team(context.world, parameters, optimizer)
+    step, losses, before = team.begin(keeper)
     begun, pace = time.monotonic(), Pace()
     at = reached(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
             bar.advance(step)
         while at < plan.steps and not (choice is not None and choice.weary):
-            torch.manual_seed(derive_seed(context.seed, plan.stage, step))
+            torch.manual_seed(derive_seed(context.seed, plan.stage, step, *team.stream))
             share = rate(at, plan)
-            for group, setting in zip(optimizer.param_groups, groups, strict=True):
-                group["lr"] = setting.learning_rate * share
-            losses.append(_one_step(optimizer, parameters, loss, step, plan, context.device))
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            losses.append(_one_step(team, loss, step, plan, context.device))
             step += 1
-            seconds = before + time.monotonic() - begun
+            seconds, due = team.clock(before + time.monotonic() - begun, pace.due)
             at = reached(step, seconds, plan)
             del losses[:-50]
             mean, over = sum(losses) / len(losses), at >= plan.steps
@@ -155,7 +158,7 @@ def tune(
                 told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
                 context.event(stage=plan.stage, step=step, **told)
                 trim()
-            if over or looked or pace.due:
+            if over or looked or due:
                 keeper.keep(step, losses, seconds)
                 pace.reset()
     if choice is not None:
@@ -166,32 +169,30 @@ def tune(
 def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
     """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
     2018)."""
-    given = [{"params": list(g.parameters), "lr": g.learning_rate, "weight_decay": g.weight_decay} for g in groups]
+    given = [
+        {"params": part, "lr": g.learning_rate, "peak": g.learning_rate, "weight_decay": g.weight_decay}
+        for g in groups
+        for part in apart(g.parameters)
+    ]
     if plan.optimiser == "adafactor":
         return torch.optim.Adafactor(given)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
     return kind(given, betas=(0.9, plan.beta2), fused=True)
 
 
-def _one_step(
-    optimizer: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
-    loss: Callable[[int, int], torch.Tensor],
-    step: int,
-    plan: Plan,
-    device: str,
-) -> float:
-    optimizer.zero_grad(set_to_none=True)
+def _one_step(team: Team, loss: Callable[[int, int], torch.Tensor], step: int, plan: Plan, device: str) -> float:
+    team.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for part in range(plan.accumulate):
         with autocast(device, plan.precision):
             value = loss(step, part) / plan.accumulate
         value.backward()
         total += float(value.detach())
+    total = team.add(total)
     if not math.isfinite(total):
         raise FloatingPointError(
             f"the loss of stage {plan.stage} is {total} at step {step + 1}: lower the learning rate"
         )
-    nn.utils.clip_grad_norm_(parameters, plan.clip)
-    optimizer.step()
+    team.clip(plan.clip)
+    team.optimizer.step()
     return total

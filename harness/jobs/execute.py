@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.dataset import Dataset, require_text
-from harness.data.load import load_dataset
+from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.evaluation.codes import code_level
 from harness.evaluation.history import without_history
@@ -23,6 +22,8 @@ from harness.fingerprint import fingerprint
 from harness.home import home
 from harness.jobs.effort import credited
 from harness.jobs.job import Job
+from harness.jobs.prepared import prepared
+from harness.jobs.processes import device_named
 from harness.jobs.recording import Measured, record_of
 from harness.jobs.reporting import RunReporter
 from harness.jobs.tracking import track_stored, tracking
@@ -34,11 +35,10 @@ from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import Fold, Split
-from harness.protocol.split import split as split_by
+from harness.protocol.world import ALONE, World
 from harness.store.atomic import write_text, writing
 from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.events import EventLog, read_events, seconds_between
-from harness.store.keys import RunKey
 from harness.store.predictions import write_predictions
 from harness.store.records import Cost, Integrity, Metrics, Record
 from harness.store.runs import Claim, RunFolder, Store, StoredRun
@@ -75,19 +75,18 @@ def execute(
     expected: str | None = None,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
 ) -> Finished:
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
+    With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
+    others runs `harness.jobs.assisting.assist`.
+
     `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
-    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong
-    input and for a disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
+    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong input and for a
+    disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
-    dataset = load_dataset(job.dataset, job.order)
-    split = split_by(dataset, job.settings.protocol)
-    if job.needs_text:
-        require_text(split.train.text, split.train.items, where=dataset.name)
-    outcome = job.outcome(dataset, split)
-    key = RunKey(job.entry.name, dataset.name, outcome.run_id)
+    dataset, split, key = prepared(job, world)
     if expected not in (None, key.run_id):
         raise InputError(
             f"planned as {expected}, it would be {key.run_id} here",
@@ -99,6 +98,7 @@ def execute(
         note(f"another process is making {key.run_id}; waiting for it")
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
+        world.tell(claim.stored is None)
         if claim.stored is not None:
             track_stored(job.track, claim.stored)
             return Finished(credited(claim, job.effort, note), reused=True)
@@ -108,20 +108,25 @@ def execute(
         for alarm in found.alarms():
             note(f"the audit found a leak in {dataset.name}: {alarm}")
         try:
-            return Finished(_make(job, dataset, split, found, claim, reporter or SilentReporter()), reused=False)
+            made = _make(job, dataset, split, found, claim, reporter or SilentReporter(), world)
+            return Finished(made, reused=False)
         except InputError:
             claim.abandon()
             raise
 
 
-def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter) -> StoredRun:
+def _make(
+    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter, world: World
+) -> StoredRun:
     folder = claim.folder
     write_text(folder.config, job.config_yaml())
     with writing(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
     with tracking(job.track, folder, claim.final) as tracked:
         log = EventLog(folder.log, tracked.hear)
-        measured = _measure(job, dataset, split, folder, log, reporter)
+        context = context_of(job, split, RunReporter(log, reporter))
+        context = replace(context, checkpoint=folder.checkpoint, keep=folder.path, world=world)
+        measured = _measure(job, dataset, split, folder, log, context)
         measured = replace(measured, audit=found.document())
         record = record_of(job, dataset, split, measured, read_events(folder.log))
         tracked.finish(record)
@@ -129,13 +134,11 @@ def _make(job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, 
 
 
 def _measure(
-    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, reporter: Reporter
+    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, context: RunContext
 ) -> Measured:
     """Trains, ranks, scores; the lists and the model lie in `folder` then."""
-    protocol = split.protocol
+    protocol, world = split.protocol, context.world
     recommender = job.recommender()
-    context = context_of(job, split, RunReporter(log, reporter))
-    context = replace(context, checkpoint=folder.checkpoint, keep=folder.path)
     reset_device_memory(job.device)
     try:
         with MemoryWatch() as memory:
@@ -150,6 +153,7 @@ def _measure(
         with suppress(Exception):
             log.write(event="stopped", reason=type(error).__name__)
         raise
+    peaks = np.concatenate(world.gather(np.array([memory.peak_mb])))
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
     with writing(folder.model):
         recommender.save(folder.model)
@@ -160,16 +164,17 @@ def _measure(
         train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
         eval_seconds=eval_seconds,
         eval_users_per_second=len(split.test.requests) / eval_seconds,
-        peak_memory_mb=memory.peak_mb,
+        peak_memory_mb=float(peaks.sum()),
         parameters=recommender.size().parameters,
         trainable_parameters=recommender.size().trainable_parameters,
-        device=job.device,
+        device=device_named(job, world),
     )
     integrity = Integrity(**audit(test, split.test.requests, DEPTH, len(dataset.items)))
     details = {
         "audit_valid": audit(valid, split.valid.requests, DEPTH, len(dataset.items)),
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
+        **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
     }
     groups = recommender.code_groups()
     codes = None if groups is None else code_level(test, split.test.targets, groups)

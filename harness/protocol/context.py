@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
+from harness.protocol.world import ALONE, World
 
 ASIDE, BACK = "aside", "back"  # the events between which the training clock stands
 
@@ -67,7 +68,8 @@ class RunContext:
     file), or None. `checkpoint`: this run's folder for what a resumed run needs
     (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
     `validation_items`: the held-out validation item of each user, int64 (n_users,), -1 where there is none; given only
-    to a model whose configuration declares that it leaks (`ModelConfig.leaks`), else None.
+    to a model whose configuration declares that it leaks (`ModelConfig.leaks`), else None. `world`: the processes that
+    make the run together, for a model that is `distributed`; only the first has folders to keep anything in.
     """
 
     seed: int
@@ -78,6 +80,7 @@ class RunContext:
     reporter: Reporter = field(default_factory=SilentReporter)
     keep: Path | None = None
     validation_items: np.ndarray | None = None
+    world: World = ALONE
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:

@@ -64,10 +64,12 @@ class Recommender(ABC, Generic[ConfigT]):
     """fit → recommend → save; load → recommend.
 
     `code_version` is bumped whenever a change of code can move this model's numbers: it is part of the run's key.
+    `distributed`: it shares its work among the processes of `RunContext.world`; every other model is made by one.
     """
 
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
     code_version: ClassVar[int] = 1
+    distributed: ClassVar[bool] = False
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

@@ -22,7 +22,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,7 @@ from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
+from harness.protocol.world import ALONE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +98,10 @@ class Comprehension:
 
     def measure(self, moment: Moment, context: RunContext) -> None:
         """Adds the figures of this moment to `found`; what an interrupted run has kept of it is not measured again.
-        The model is left in evaluation mode."""
+        The model is left in evaluation mode. The first process alone is examined: all have the same model."""
+        if context.world.rank:
+            return
+        context = replace(context, world=ALONE)
         kept = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
         if kept is not None and kept.is_file():
             self.found = json.loads(kept.read_text())

@@ -10,12 +10,16 @@ text), as the search scores it by default, or among text and codes together (`vo
 code's response ends with the end-of-sequence token. That token is predicted from the state of the code's last token,
 which is also where a sequence goes on with the next item: it is a target there and never an input, so that a pass over
 a whole sequence stays exact.
+
+Where several processes make a step together, each computes its own samples' part of the step's mean: the parts add up
+to what one process would compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +31,9 @@ from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from harness.generative.instruct.term import NO_ITEM, Term
 from harness.generative.normaliser import text_normaliser
 from harness.generative.packing import Read, read_packed, read_padded
+from harness.protocol.world import ALONE, World, dealt
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +45,10 @@ class Targets:
     labels: np.ndarray
     ends: np.ndarray
     items: np.ndarray
+
+    def naming_none(self) -> Targets:
+        """The same without items."""
+        return replace(self, items=np.full_like(self.items, NO_ITEM))
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,24 @@ class Losses:
     device: str
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
+    world: World = ALONE
 
     def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
         over response tokens, plus the term with the items `drawn`."""
-        return self._cost(*self.read_windows(windows, template), drawn)
+        read, targets = self.read_windows(self._own(windows), template)
+        return self._cost(read, targets, drawn, self._windows_counted(windows))
 
     def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
         """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
         name an item as of those that do not (`Term.sequential_only`: none of them does)."""
-        read, targets = self.read_rows(samples)
+        read, targets = self.read_rows(self._own(samples))
+        whole = targets
+        if self.world.size > 1:
+            whole = self._targets(samples, np.zeros(len(samples), np.int64))
         if self.term is not None and self.term.sequential_only:
-            targets = replace(targets, items=np.full_like(targets.items, NO_ITEM))
-        return self._cost(read, targets, drawn)
+            targets, whole = targets.naming_none(), whole.naming_none()
+        return self._cost(read, targets, drawn, self._counted(len(whole.labels), whole.items, len(samples)))
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
         """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
@@ -113,15 +129,32 @@ class Losses:
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
         return Targets(np.concatenate(places), np.concatenate(labels), np.array(ends), np.array(items))
 
-    def _cost(self, read: Read, targets: Targets, drawn: np.ndarray) -> torch.Tensor:
+    def _own(self, samples: Sequence[S]) -> Sequence[S]:
+        """The samples that this process computes; where there is none left for it the first, which counts nothing."""
+        if self.world.size == 1:
+            return samples
+        return [samples[number] for number in dealt(self.world, len(samples))] or samples[:1]
+
+    def _windows_counted(self, windows: Sequence[np.ndarray]) -> _Whole:
+        items = np.concatenate([window[1:] for window in windows])
+        tokens = self.prompts.codes.shape[1] + (self.normalise == "vocabulary")
+        return self._counted(len(items) * tokens, items, len(windows))
+
+    def _counted(self, labels: int, items: np.ndarray, samples: int) -> _Whole:
+        aimed = 0 if self.term is None else self.term.counted(items)
+        return _Whole(labels, aimed, idle=self.world.rank >= samples)
+
+    def _cost(self, read: Read, targets: Targets, drawn: np.ndarray, whole: _Whole) -> torch.Tensor:
         if self.normalise == "vocabulary":
             states = read[targets.places]
             loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
+        loss = loss * whole.share(len(targets.labels), whole.labels)
         if self.term is None:
             return loss
-        return loss + self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
+        term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
+        return loss + term * whole.share(self.term.counted(targets.items), whole.aimed)
 
     def _by_kind(self, read: Read, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label among its kind: text first, then level by level."""
@@ -146,6 +179,19 @@ class Losses:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What the means of a step are over, in all processes: labels, and responses in the term. `idle`: none is here."""
+
+    labels: int
+    aimed: int
+    idle: bool
+
+    def share(self, here: int, everywhere: int) -> float:
+        """What a mean over some counts for in the mean over all."""
+        return 0.0 if self.idle or not everywhere else here / everywhere
 
 
 def _common(samples: Sequence[Sample]) -> list[int]:

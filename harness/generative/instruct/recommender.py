@@ -11,7 +11,7 @@ import re
 import string
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from harness.generative.backbone import Backbone, backbone_artefacts, load_backb
 from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import Decoding, recommend
+from harness.generative.decoding import Decoding
 from harness.generative.instruct.code_rows import SourceIndex, Vectors, code_directions
 from harness.generative.instruct.comprehension import Asked, Comprehension, asked_items
 from harness.generative.instruct.config import InstructConfig
@@ -34,6 +34,7 @@ from harness.generative.instruct.stages import Tuned, alignment, open_vocabulary
 from harness.generative.instruct.task_texts import task_texts
 from harness.generative.instruct.term import Term
 from harness.generative.item_index import INDEX_FILE
+from harness.generative.sharing import made_index, recommend
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
 from harness.protocol.artefacts import Artefact
@@ -52,6 +53,8 @@ InstructConfigT = TypeVar("InstructConfigT", bound=InstructConfig)
 
 class InstructRecommender(Recommender[InstructConfigT]):
     """Needs item text. A method fills `_index`, and where it has them `_term` and `_later_stages`."""
+
+    distributed: ClassVar[bool] = True
 
     _record: dict[str, Any]
     _precision: Precision
@@ -73,7 +76,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
         texts = task_texts(data, text, self.config.tasks)
         backbone = self._backbone(context)
         code_tokenizer(backbone, PROBES)  # a tokenizer that would split codes is refused before anything is trained
-        vectors, index = self._index(data, context)
+        vectors, index = made_index(context, lambda alone: self._index(data, alone))
         if context.keep is not None:
             index.write(context.keep / INDEX_FILE, data)
         self._record = {"vectors": {source: made.record() for source, made in vectors.items()}}

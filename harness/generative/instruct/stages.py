@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from harness.generative.adapter import AdapterShape, attach, merge
+from harness.generative.blocks import Blocks
 from harness.generative.code_lm import CodeLM
 from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.losses import Losses
@@ -79,25 +80,28 @@ def recomputing(body: Any, on: bool) -> Iterator[None]:
 def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
     """Runs one stage: what became of it (`Outcome`), and how many numbers of the model it trained."""
     tuned.model.train()
-    groups = _groups(name, config, tuned, context.seed)
+    groups, blocks = _groups(name, config, tuned, context)
     own = {id(parameter) for parameter in tuned.model.parameters()}
     trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
     with recomputing(tuned.model.body, tuned.config.backbone.checkpointing):
         outcome = _run(name, groups, config, tasks, tuned, context)
+    blocks.join()
     return {**vars(outcome), "trainable_parameters": sum(trained.values())}
 
 
-def _groups(name: str, config: StageConfig, tuned: Tuned, seed: int) -> list[Group]:
+def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -> tuple[list[Group], Blocks]:
     """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
-    of their logits and the term's own."""
+    of their logits and the term's own. The backbone's blocks are in pieces where the world wants them so."""
     model = tuned.model
     if config.adapter:
         shape = AdapterShape(config.rank, config.alpha, config.dropout)
-        body = attach(model.body, shape, derive_seed(seed, name, "adapter"))
+        attach(model.body, shape, derive_seed(context.seed, name, "adapter"))
     else:
         for parameter in model.body.parameters():
             parameter.requires_grad_(True)
-        body = [p for p in model.body.parameters() if p is not model.embedding.weight]
+    model.embedding.weight.requires_grad_(False)
+    blocks = Blocks(model.body, context.world, context.device)
+    body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
     opened = tuned.config.backbone.vocabulary == "trained"
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
@@ -106,14 +110,16 @@ def _groups(name: str, config: StageConfig, tuned: Tuned, seed: int) -> list[Gro
         Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
         Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
         Group([model.scale, *others], config.code_rate / 3),
-    ]
+    ], blocks
 
 
 def _run(
     name: str, groups: list[Group], config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext
 ) -> Outcome:
     batches = tasks.batches
-    losses = Losses(tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise)
+    losses = Losses(
+        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world
+    )
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
     def loss(step: int, part: int) -> torch.Tensor:

@@ -24,6 +24,10 @@ class Term(Protocol):
         """The items that a step is shown besides its targets, int64."""
         ...
 
+    def counted(self, items: np.ndarray) -> int:
+        """How many of the responses naming `items` (n,), or `NO_ITEM`, the loss is a mean over."""
+        ...
+
     def __call__(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """The loss (a scalar) of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`."""
         ...

@@ -1,0 +1,162 @@
+"""`World`: the processes that make one run together. The first keeps and writes; the others compute their share.
+
+What is dealt out is a step's samples and the users that are ranked, by their numbers; everything random is a function
+of the seed and the step, so that each process knows what all of them do. Nothing here knows how they talk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from harness.errors import InputError, ProcessLost, Withdrawn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """A backbone's blocks lie in pieces while it is tuned. `reshard`: gathered ones are given up between forward and
+    backward."""
+
+    reshard: bool = True
+
+
+class World(Protocol):
+    """`rank` of `size` processes; 0 is the first. `sharding`: None where each has the whole model. Each method is
+    called by all of them, in one order, and raises `ProcessLost` where one is gone."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sharding(self) -> Sharding | None: ...
+
+    def tell(self, document: Any = None) -> Any:
+        """The first's document (plain JSON), in all; what the others give is not looked at."""
+        ...
+
+    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+        """The first's array, in all."""
+        ...
+
+    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Everybody's rows, by rank, in all; their number may differ, the rest of the shape may not."""
+        ...
+
+    def add(self, tensors: Sequence[Any]) -> None:
+        """Puts the sum over all processes into each of these torch tensors."""
+        ...
+
+    def spread(self, tensors: Sequence[Any]) -> None:
+        """Puts the first's numbers into each of these torch tensors."""
+        ...
+
+
+class Alone:
+    """A run's only process."""
+
+    rank, size = 0, 1
+    sharding: Sharding | None = None
+
+    def tell(self, document: Any = None) -> Any:
+        return document
+
+    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+        assert array is not None
+        return array
+
+    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [rows]
+
+    def add(self, tensors: Sequence[Any]) -> None:
+        pass
+
+    def spread(self, tensors: Sequence[Any]) -> None:
+        pass
+
+
+ALONE = Alone()
+
+
+def dealt(world: World, total: int) -> np.ndarray:
+    """The numbers below `total` that fall to this process, int64: every `size`-th, none where there are too few.
+
+    >>> dealt(ALONE, 3).tolist()
+    [0, 1, 2]
+    """
+    return np.arange(world.rank, total, world.size)
+
+
+def agreed(world: World, work: Callable[[], T]) -> T:
+    """What `work` gives. Where it is refused in any process, all end: the first with the reason, the others without."""
+    made: list[T] = []
+    refused: InputError | None = None
+    try:
+        made.append(work())
+    except InputError as error:
+        refused = error
+    said = gather_texts(world, "" if refused is None else str(refused))
+    if refused is not None and world.rank == 0:
+        raise refused
+    if not any(said):
+        return made[0]
+    if world.rank:
+        raise Withdrawn(said[0])
+    rank = next(number for number, line in enumerate(said) if line)
+    raise InputError(said[rank], where=f"process {rank} of {world.size}")
+
+
+def alike(world: World, mark: str) -> None:
+    """Raises `InputError` (in the first; the others withdraw) where processes have another `mark` than the first."""
+    told = gather_texts(world, mark)
+    other = next((rank for rank, mine in enumerate(told) if mine != told[0]), None)
+    if other is None:
+        return
+    if world.rank:
+        raise Withdrawn(f"{mark} is not {told[0]}")
+    raise InputError(
+        f"it would make the run {told[other]}, the first makes {mark}",
+        where=f"process {other} of {world.size}",
+        mend="give all the same data, files, version of the program and kind of processor",
+    )
+
+
+def gather_texts(world: World, text: str) -> list[str]:
+    """Everybody's text, by rank."""
+    told = world.gather(np.frombuffer(text.encode(), dtype=np.uint8))
+    return [part.tobytes().decode() for part in told]
+
+
+def once(
+    world: World,
+    make: Callable[[], T],
+    pack: Callable[[T], tuple[Any, list[np.ndarray]]],
+    unpack: Callable[[Any, list[np.ndarray]], T],
+) -> T:
+    """What the first process makes, handed to all as plain JSON and arrays; where it cannot, the others withdraw."""
+    if world.size == 1:
+        return make()
+    if world.rank:
+        told = world.tell()
+        if told is None:
+            raise Withdrawn("the first process cannot go on")
+        return unpack(told["document"], [world.hand() for _ in range(told["arrays"])])
+    try:
+        made = make()
+    except BaseException:
+        with suppress(ProcessLost):
+            world.tell(None)
+        raise
+    document, arrays = pack(made)
+    world.tell({"document": document, "arrays": len(arrays)})
+    for array in arrays:
+        world.hand(array)
+    return made

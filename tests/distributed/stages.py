@@ -1,0 +1,150 @@
+"""One stage of tuning by several processes: interrupted by some and continued by others, ended by a clock, chosen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness import pace
+from harness.errors import InputError, Withdrawn
+from harness.generative.choosing import Choice
+from harness.generative.tuning import Group, Outcome, Plan, tune
+from harness.protocol.context import RunContext, SilentReporter
+from harness.protocol.world import World, agreed, alike, dealt, once
+
+PLAN = Plan("stage", 30, warmup=0.1, accumulate=2)
+STOPPED = 17
+
+
+class Stop(SilentReporter):
+    """A kill, in all processes, behind step `STOPPED`."""
+
+    steps = 0
+
+    def advance(self, steps: int = 1, **shown: Any) -> None:
+        self.steps += steps
+        if "loss" in shown and self.steps == STOPPED + 1:
+            raise KeyboardInterrupt
+
+
+@dataclass
+class Stage:
+    """A small regression whose samples are dealt out; its weights, what came of it, and what was measured of it."""
+
+    world: World
+    folder: Path | None = None
+    plan: Plan = PLAN
+    parts: int = 3  # samples of a part: the last process of four has none
+
+    def run(self, *, stop: bool = False) -> tuple[list[torch.Tensor], Outcome, Choice]:
+        torch.manual_seed(self.world.rank)  # only the first's weights may count
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1), nn.Linear(1, 1))
+        if not self.world.rank:
+            torch.manual_seed(0)
+            for parameter in model.parameters():
+                nn.init.normal_(parameter)
+        used = nn.Sequential(*list(model)[:3])
+        inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+
+        def loss(step: int, part: int) -> torch.Tensor:
+            whole = inputs.roll(-(2 * step + part) * self.parts, 0)[: self.parts]
+            rows = whole[torch.from_numpy(dealt(self.world, len(whole)))]
+            wanted = rows.sum(1)
+            return (used(rows).squeeze(-1) - wanted).pow(2).sum() / len(whole)
+
+        def measure() -> float:
+            return float(self.world.tell(-sum(float(p.detach().abs().sum()) for p in used.parameters())))
+
+        parameters = list(model.parameters())  # the last two have no part in the loss
+        choice = Choice(measure, 5, 9)
+        context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
+        if self.folder is not None and not self.world.rank:
+            context = replace(context, checkpoint=self.folder)
+        before, pace.KEEP_SECONDS = pace.KEEP_SECONDS, 0.0
+        try:
+            outcome = tune([Group(parameters, 1e-2, 0.1)], loss, self.plan, context, choice)
+        finally:
+            pace.KEEP_SECONDS = before
+        return [parameter.detach().clone() for parameter in parameters], outcome, choice
+
+
+def interrupted(stage: Stage) -> None:
+    """The stage up to where it is killed."""
+    try:
+        stage.run(stop=True)
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("it was to be killed")
+
+
+def found(stage: Stage) -> dict[str, Any]:
+    """What a whole stage amounts to, JSON-able."""
+    values, outcome, choice = stage.run()
+    numbers = [value.flatten().tolist() for value in values]
+    return {"values": numbers, "steps": outcome.steps, "loss": outcome.loss, "seen": choice.seen}
+
+
+def talk(world: World) -> dict[str, Any]:
+    """Every way to say something, with what the process makes of it."""
+    mine = np.arange(3 + 2 * world.rank, dtype=np.float64)[:, None] + 10 * world.rank
+    handed = world.hand(None if world.rank else np.arange(6, dtype=np.int32).reshape(2, 3))
+    summed, spread = torch.full((2,), 1.0 + world.rank), torch.full((2, 2), float(world.rank)).t()
+    world.add([summed])
+    world.spread([spread])
+    refusals: list[str] = []
+
+    def refuse(when: bool) -> int:
+        if when:
+            raise InputError("no such file", mend="name another")
+        return 7
+
+    def broken(alone: bool) -> Any:
+        return once(world, lambda: refuse(alone), lambda made: (made, []), lambda told, arrays: told)
+
+    trials = (
+        lambda: agreed(world, lambda: refuse(world.rank == 1)),
+        lambda: agreed(world, lambda: refuse(world.rank == 0)),
+        lambda: agreed(world, lambda: refuse(True)),
+        lambda: alike(world, f"run-{world.rank}"),
+        lambda: broken(True),
+    )
+    for trial in trials:
+        try:
+            trial()
+        except (InputError, Withdrawn) as error:
+            refusals.append(f"{type(error).__name__}: {error}")
+    alike(world, "run")
+    return {
+        "told": world.tell({"rank": world.rank, "text": "é" * 40}),
+        "handed": [str(handed.dtype), handed.tolist()],
+        "empty": [part.shape for part in world.gather(np.empty((0, 4)))],
+        "gathered": [part[:, 0].tolist() for part in world.gather(mine)],
+        "nobody": world.hand(np.empty((0, 3), np.float32)).shape,
+        "summed": summed.tolist(),
+        "spread": spread.tolist(),
+        "agreed": agreed(world, lambda: refuse(False)),
+        "once": broken(False),
+        "refused": refusals,
+    }
+
+
+def main(folder: Path, world: World) -> None:
+    """The part of one process."""
+    whole = found(Stage(world))
+    interrupted(Stage(world, folder / "by-two"))
+    clocked = Stage(world, plan=replace(PLAN, steps=100_000, max_seconds=0.1))
+    document = {
+        "whole": whole,
+        "small": found(Stage(world, parts=1)),
+        "continued": found(Stage(world, folder / "by-one")),
+        "again": found(Stage(world, folder / "by-one")),
+        "clocked": found(clocked),
+        "talk": talk(world),
+    }
+    (folder / f"stages-{world.rank}.json").write_text(json.dumps(document))

@@ -1,0 +1,187 @@
+"""Two processes against one: the same steps, the same lists, each user once; a stage by one, by two, and by both in
+turns; and what processes say to each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.generative.snapshots import read_snapshot
+from harness.protocol.world import ALONE
+from tests.distributed import stages
+from tests.distributed.cases import STEPS, USERS, Case, models, started, weights
+from tests.distributed.stages import STOPPED, Stage, interrupted
+from tests.distributed.stages import found as of_stage
+
+NAMES = ("eager-llm", "lcrec", "tiger")
+Found = tuple[dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process and two have found of each model."""
+    found = tmp_path_factory.mktemp("together")
+    for name in models():
+        case = Case(name, found / f"{name}-alone", ALONE)
+        model, losses = case.fitted()
+        model.save(found / "alone" / name)
+        lists = {f"lists{users}": case.lists(case.loaded(found / "alone" / name), users).items for users in (USERS, 1)}
+        np.savez(found / f"{name}.npz", losses=losses, **lists)
+        torch.save(weights(model), found / f"{name}.pt")
+        (found / f"{name}.json").write_text(json.dumps(model.record()))
+    interrupted(Stage(ALONE, found / "by-one"))
+    with started("tests.distributed.cases", str(found)) as running:
+        for process in running:
+            _, said = process.communicate(timeout=600)
+            assert process.returncode == 0, said
+    return found
+
+
+def of(folder: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What one process has found, and each of the two."""
+    return dict(np.load(folder / f"{name}.npz")), [dict(np.load(folder / f"{name}-{rank}.npz")) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_step_costs_what_it_costs_alone(name: str, folder: Path) -> None:
+    alone, (first, second) = of(folder, name)
+    assert len(alone["losses"]) >= 6 and len(set(alone["losses"].round(4))) > 3
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=2e-5)
+    np.testing.assert_array_equal(first["losses"][-len(second["losses"]) :], second["losses"])
+
+
+def same_weights(folder: Path, name: str, model: str = "eager-llm") -> None:
+    """As of the model that one process fitted."""
+    alone, found = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
+    assert alone.keys() == found.keys()
+    for key, value in alone.items():
+        torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_are_those_of_one_process_and_equal_in_both(name: str, folder: Path) -> None:
+    first, second = (load_file(folder / f"{name}-{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in second)
+    same_weights(folder, f"{name}-0", name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_are_exactly_those_of_one_process(name: str, folder: Path) -> None:
+    alone, both = of(folder, name)
+    assert alone[f"lists{USERS}"].shape == (USERS, 10) and len(np.unique(alone[f"lists{USERS}"], axis=0)) > 3
+    for found in both:
+        np.testing.assert_array_equal(found[f"lists{USERS}"], alone[f"lists{USERS}"])
+        np.testing.assert_array_equal(found["lists1"], alone["lists1"])  # more processes than users
+        assert found["users"].tolist() == list(range(USERS)), "none dropped, none doubled"
+    halves = [-(-USERS // 2), USERS // 2]
+    assert [found["shares"][0] for found in both] == halves, "each ranks its own"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) -> None:
+    alone = json.loads((folder / f"{name}.json").read_text())
+    both = [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
+    for fitted, loaded in both:
+        for told in (fitted["decode"]["test"], loaded["decode"]["test"]):
+            assert told["users_scored"] in (USERS, 1) and told["users_expected"] == told["users_scored"]
+            assert told["short"] == told["invalid"] == told["duplicate"] == 0
+        assert fitted["index"] == alone["index"]
+
+
+def test_a_backbone_in_pieces_becomes_what_it_becomes_whole(folder: Path) -> None:
+    alone, (first, second) = of(folder, "eager-llm")[0], (dict(np.load(folder / f"pieces-{r}.npz")) for r in (0, 1))
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=2e-5)
+    assert first["losses"].tolist() == second["losses"].tolist()
+    np.testing.assert_array_equal(first["items"], second["items"])
+    same_weights(folder, "pieces-0")
+    same_weights(folder, "pieces-1")
+
+
+@pytest.mark.parametrize("stop", [STEPS - 2, STEPS + 3])
+def test_a_stage_in_pieces_is_continued_by_two_and_by_one(stop: int, folder: Path) -> None:
+    """Its weights in the first stage, its adapter in the second."""
+    same_weights(folder, f"pieces-again{stop}-0")
+    same_weights(folder, f"pieces-again{stop}-1")
+    model, losses = Case("eager-llm", folder / "eager-llm-alone", ALONE).fitted(folder / f"for-one{stop}")
+    assert len(losses) == 2 * STEPS - stop + 1, "it went on from there"
+    save_file(weights(model), folder / f"one{stop}.safetensors")
+    same_weights(folder, f"one{stop}")
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> Found:
+    first, second = (json.loads((folder / f"stages-{rank}.json").read_text()) for rank in (0, 1))
+    return first, second
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one["steps"] == other["steps"]
+    for mine, theirs in zip(one["values"], other["values"], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-5)
+    np.testing.assert_allclose(one["seen"], other["seen"], rtol=1e-5)
+
+
+def test_two_take_the_steps_of_one(both: Found) -> None:
+    alone = of_stage(Stage(ALONE))
+    same(both[0]["whole"], alone)
+    assert both[0]["whole"] == both[1]["whole"]
+    unused = alone["values"][4:]
+    assert both[0]["whole"]["values"][4:] == unused, "what no sample used is not decayed, as alone"
+
+
+def test_a_process_without_samples_takes_the_same_steps(both: Found) -> None:
+    same(both[0]["small"], of_stage(Stage(ALONE, parts=1)))
+    assert both[0]["small"] == both[1]["small"]
+
+
+def test_two_continue_what_one_began(both: Found, folder: Path) -> None:
+    same(both[0]["continued"], of_stage(Stage(ALONE)))
+    assert both[0]["continued"] == both[1]["continued"] == both[0]["again"] == both[1]["again"]
+
+
+def test_one_continues_what_two_began(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "by-two", tmp_path / "kept")
+    kept = read_snapshot(tmp_path / "kept/stage.safetensors")
+    assert kept is not None and kept[0]["step"] == STOPPED
+    same(of_stage(Stage(ALONE, tmp_path / "kept")), of_stage(Stage(ALONE)))
+
+
+def test_a_clock_ends_the_stage_everywhere_at_one_step(both: Found) -> None:
+    assert 0 < both[0]["clocked"]["steps"] < 100_000
+    assert both[0]["clocked"] == both[1]["clocked"]
+
+
+def test_what_is_said(both: Found) -> None:
+    first, second = both[0]["talk"], both[1]["talk"]
+    refused = first.pop("refused"), second.pop("refused")
+    assert first == second
+    assert first == {
+        "told": {"rank": 0, "text": "é" * 40},
+        "handed": ["int32", [[0, 1, 2], [3, 4, 5]]],
+        "empty": [[0, 4], [0, 4]],
+        "gathered": [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0, 13.0, 14.0]],
+        "nobody": [0, 3],
+        "summed": [3.0, 3.0],
+        "spread": [[0.0, 0.0], [0.0, 0.0]],
+        "agreed": 7,
+        "once": 7,
+    }
+    why = "no such file; name another"
+    assert refused[0][:3] == [f"InputError: process 1 of 2: {why}", f"InputError: {why}", f"InputError: {why}"]
+    assert refused[0][3].startswith("InputError: process 1 of 2: it would make the run run-1, the first makes run-0")
+    assert refused[0][4] == f"InputError: {why}"
+    assert [line.partition(":")[0] for line in refused[1]] == ["Withdrawn"] * 5
+
+
+def test_alone_is_a_world_of_one() -> None:
+    told = stages.talk(ALONE)
+    assert told["told"] == {"rank": 0, "text": "é" * 40} and told["gathered"] == [[0.0, 1.0, 2.0]]
+    assert told["summed"] == [1.0, 1.0] and told["agreed"] == told["once"] == 7
