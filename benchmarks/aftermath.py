@@ -95,7 +95,7 @@ def differences(one: Any, other: Any, at: str = "") -> list[str]:
 
 def _record(record: Record) -> dict[str, Any]:
     document = record.document()
-    for key in ("started", "finished", "cost", "env"):
+    for key in ("started", "finished", "cost", "env", "seal"):
         document.pop(key)
     document["details"].pop("sessions", None)
     document["details"].pop("peak_device_memory_mb", None)

@@ -35,6 +35,7 @@ def main() -> None:
 
     patches.apply()
     serve(commands, answers)
+    shutil.rmtree(folder, ignore_errors=True)  # the pipe was closed: the harness was killed before it could
 
 
 def serve(commands: IO[str], answers: IO[str]) -> None:

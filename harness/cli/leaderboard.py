@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +59,8 @@ def leaderboard(
     from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
     from harness.store.atomic import write_text
-    from harness.store.runs import Store
+    from harness.store.runs import Store, nothing_thrown_away
 
-    gc.disable()  # this process reads, prints and ends: of thousands of records nothing is to be thrown away
     render.check_format(form)
     if protocols:
         _protocols(Store(results), dataset, metric, form, output)
@@ -70,7 +68,8 @@ def leaderboard(
     sets = render.check_columns(columns)
     wanted = _known(protocol)
     store = Store(results)
-    every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
+    with nothing_thrown_away():
+        every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
     found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
     if test or (test is None and dataset is not None):
         where = dataset if dataset is not None and Path(dataset).is_dir() else None

@@ -182,7 +182,7 @@ class Store:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
         that names it."""
         found = []
-        with _nothing_thrown_away():
+        with nothing_thrown_away():
             for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
                 if path.parent.name.startswith(".") and not _standing_in(path.parent):
                     continue
@@ -194,7 +194,7 @@ class Store:
 
 
 @contextmanager
-def _nothing_thrown_away() -> Iterator[None]:
+def nothing_thrown_away() -> Iterator[None]:
     """No search for unreachable objects in the block: thousands of records make millions of objects, all of them kept,
     and looking through them again and again takes three times as long as reading them."""
     enabled = gc.isenabled()
