@@ -5,13 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from harness.reports.sheet import Line, Mark, Sheet
+from harness.reports.sheet import Column, Line, Mark, Sheet
 
-HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{booktabs}.
+HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{array,booktabs}.
 \documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
-\usepackage{booktabs}
+\usepackage{array,booktabs}
 \usepackage[landscape,margin=1cm]{geometry}
 \begin{document}
 """
@@ -36,6 +36,7 @@ SPECIAL = {
     "…": r"\ldots{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+BROAD, WRAPPED = 140, 25  # letters that a landscape page holds in `footnotesize`, and those of a column of 4 cm
 LAST_LATIN = "\u017f"  # T1 fonts know the letters up to here
 
 
@@ -54,10 +55,14 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    kinds = ["p{4cm}" if column.wraps else "l" if column.left else "r" for column in sheet.columns]
+    kinds = [
+        r">{\raggedright\arraybackslash}p{4cm}" if column.wraps else "l" if column.left else "r"
+        for column in sheet.columns
+    ]
+    size, gap = ("footnotesize", 4) if _letters(sheet) <= BROAD else ("scriptsize", 3)
     lines = [
         r"\begin{table}[!ht]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\centering\{size}\setlength{{\tabcolsep}}{{{gap}pt}}",
         rf"\caption{{{escaped(sheet.title)}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(kinds)}@{{}}}}",
         r"\toprule",
@@ -67,14 +72,31 @@ def _table(sheet: Sheet) -> str:
     for before, line in zip((None, *sheet.lines), sheet.lines, strict=False):
         if line.apart and before is not None and not before.apart:
             lines.append(r"\midrule")
-        lines.append(" & ".join(_cells(line)) + r" \\")
+        lines.append(" & ".join(_cells(line, sheet.columns)) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\par\smallskip {escaped(note)}" for note in sheet.notes]
     return "\n".join([*lines, r"\end{table}", "", ""])
 
 
-def _cells(line: Line) -> list[str]:
-    return [_cell(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
+def _letters(sheet: Sheet) -> int:
+    """The letters of a row of the widest cells; a column that wraps has its own width."""
+    columns = enumerate(sheet.columns)
+    return sum(
+        WRAPPED if column.wraps else max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
+        for place, column in columns
+    )
+
+
+def _cells(line: Line, columns: Sequence[Column]) -> list[str]:
+    cells = [_cell(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
+    return [_breaking(cell) if column.wraps else cell for cell, column in zip(cells, columns, strict=True)]
+
+
+def _breaking(text: str) -> str:
+    """LaTeX that may break behind the signs that join a setting's name and value."""
+    for sign in (".", "=", r"\_"):
+        text = text.replace(sign, sign + r"\allowbreak{}")
+    return text
 
 
 def _cell(text: str, mark: Mark, apart: bool) -> str:

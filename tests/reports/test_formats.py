@@ -7,6 +7,8 @@ import html.parser
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from harness.protocol.protocol import METRICS
 from harness.reports.latex import escaped
 from harness.reports.leaderboard import Board, boards
 from harness.reports.published import with_published
-from harness.reports.render import FORMATS, check_columns, check_format, place_text, render, row_texts, sheet
+from harness.reports.render import FORMATS, SETS, check_columns, check_format, place_text, render, row_texts, sheet
 from harness.store.runs import Store
 from tests.store.made import put
 
@@ -96,7 +98,7 @@ def test_columns(found: list[Board]) -> None:
 def test_latex(found: list[Board]) -> None:
     text = render(found, "latex", "ndcg@10")
     assert r"\textbf{0.6000 $\pm$ 0.1414}" in text and r"\underline{0.4000}" in text and r"\textbf{0.8000}" in text
-    assert text.startswith("%") and text.rstrip().endswith(r"\end{document}") and r"\usepackage{booktabs}" in text
+    assert text.startswith("%") and text.rstrip().endswith(r"\end{document}") and r"\usepackage{array,booktabs}" in text
     for name in ("document", "table", "tabular"):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
     plain = re.sub(r"\\[\\{}&%$#_]", "", text)
@@ -104,10 +106,18 @@ def test_latex(found: list[Board]) -> None:
     rows = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     counts = {line.replace(r"\&", "").count("&") for line in rows.splitlines() if line.endswith(r"\\")}
     (declared,) = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", text)
-    assert counts == {len(re.sub(r"p\{.*?\}", "p", declared)) - 1}
+    assert counts == {len(re.sub(r">\{.*?\}p\{.*?\}", "p", declared)) - 1}
     quoted = next(line for line in rows.splitlines() if "0.9900" in line)
     assert r"\textit{0.9900}" in quoted and r"\textbf" not in quoted and rows.count(r"\midrule") == 2
     assert r"50\%\_of\{it\}\&<b>|\$x\textasciicircum{}2\textasciitilde{}\textbackslash{}\#{[}1{]}" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
+def test_latex_compiles_as_it_stands(found: list[Board], tmp_path: Path) -> None:
+    (tmp_path / "board.tex").write_text(render(found, "latex", "ndcg@10", SETS), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "board.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0 and (tmp_path / "board.pdf").stat().st_size > 10_000, done.stdout[-2000:]
 
 
 def test_latex_has_a_letter_for_everything() -> None:
