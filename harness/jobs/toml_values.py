@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from harness.data.readers.files import SMALL, read_text
 from harness.errors import InputError
+from harness.jobs.yaml_values import small_text
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
@@ -33,11 +33,4 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 def read(path: Path) -> dict[str, Any]:
     """A file. Raises `InputError`."""
-    try:
-        text = read_text(path, SMALL)
-    except InputError as error:
-        if error.what == "the file is empty":
-            return {}
-        mend = "give a .toml file"
-        raise InputError(f"cannot be read: {error.what}", where=error.where, mend=mend) from error
-    return parse(text, str(path))
+    return parse(small_text(path, "TOML"), str(path))

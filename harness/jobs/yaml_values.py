@@ -81,15 +81,19 @@ def _unfolded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     return total
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A file that holds a mapping."""
+def small_text(path: Path, kind: str) -> str:
+    """A configuration's text; nothing for an empty file. Raises `InputError` where it cannot be read or is large."""
     try:
-        text = read_text(path, SMALL)
+        return read_text(path, SMALL)
     except InputError as error:
         if error.what == "the file is empty":
-            return {}
-        raise InputError(f"cannot be read: {error.what}", where=error.where, mend="give a YAML file") from error
-    content = parse(text, str(path))
+            return ""
+        raise InputError(f"cannot be read: {error.what}", where=error.where, mend=f"give a {kind} file") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file that holds a mapping."""
+    content = parse(small_text(path, "YAML"), str(path))
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
