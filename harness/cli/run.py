@@ -74,9 +74,9 @@ def run(
                 continue
             if world.size > 1 and not shares:
                 note(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
-            with reporter() as shown:
+            with reporter() as bars:
                 together = world if shares else ALONE
-                done.append(execute(job, store, fresh=fresh, reporter=shown, note=note, world=together))
+                done.append(execute(job, store, fresh=fresh, reporter=bars, note=note, world=together))
     if not world.rank:
         conclude(done, store, as_json=as_json)
 
