@@ -73,6 +73,6 @@ def weights_mark(model: nn.Module) -> str:
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):
         flat = value.detach().flatten()
-        some = flat[torch.linspace(0, len(flat) - 1, min(len(flat), SAMPLE), device=flat.device).long()]
-        parts += [name, list(value.shape), float(flat.double().sum()), some.double().cpu().numpy()]
+        some = flat[:: max(1, len(flat) // SAMPLE)]
+        parts += [name, list(value.shape), float(flat.sum(dtype=torch.float64)), some.double().cpu().numpy()]
     return fingerprint(*parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from harness import pace
 from harness.generative import encoder
@@ -92,6 +93,16 @@ def test_lists_go_on_by_shards_with_any_batch(tmp_path: Path, batch: int) -> Non
     np.testing.assert_allclose(whole.scores, again.scores, atol=1e-4)
     _, done = lists(made, kept, how)
     assert done.calls == 1, "complete lists are not searched again"
+
+
+def test_a_mark_of_a_table_as_long_as_a_real_vocabulary() -> None:
+    """Places in it are more than float32 counts: SmolLM2's 49,152 tokens of 576 numbers."""
+    table = torch.nn.Module()
+    table.register_buffer("rows", torch.zeros(49_152 * 576, dtype=torch.int8))
+    before = weights_mark(table)
+    assert weights_mark(table) == before
+    table.get_buffer("rows")[-1] = 1
+    assert weights_mark(table) != before
 
 
 def test_lists_of_another_model_or_another_question_are_searched_anew(tmp_path: Path) -> None:
