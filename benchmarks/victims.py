@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,9 +112,7 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     counted = place.folder / "changes.txt"
     counted.unlink(missing_ok=True)
     began = time.monotonic()
-    pid = os.fork()
-    if not pid:
-        _live(command, place, None if death is None else death.change)
+    pid = _fork(lambda: _live(command, place, None if death is None else death.change))
     try:
         _meet(pid, death, began)
         code = os.waitstatus_to_exitcode(_wait(pid, began))
@@ -123,11 +122,32 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     return End(code, time.monotonic() - began, changes)
 
 
-def _live(command: Command, place: Place, fatal: int | None) -> None:
-    """The whole life of the fork; never returns."""
-    os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _fork(live: Callable[[], int]) -> int:
+    """A fork that leads `live` and ends with its code; its process id. Ctrl-C waits until it can be caught: the fork
+    must never come back to what its parent was doing."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        code = live()
+    except KeyboardInterrupt:
+        code = 130  # before or behind the command, where nobody but Python hears it
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _live(command: Command, place: Place, fatal: int | None) -> int:
+    """What the fork does, up to its exit code."""
     said = os.open(place.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(said, stream)
@@ -141,12 +161,15 @@ def _live(command: Command, place: Place, fatal: int | None) -> None:
     try:
         code = int(bool(command(place))) if callable(command) else main(command)
         (place.folder / "changes.txt").write_text(str(points.count))
-    except BaseException as error:
-        print(f"the command let {error!r} through")
+    except KeyboardInterrupt:
+        if not callable(command):  # the command line must catch it
+            traceback.print_exc()
+        code = 130 if callable(command) else 1
+    except BaseException:
+        traceback.print_exc()
         code = 1
-    sys.stdout.flush()
     atexit._run_exitfuncs()
-    os._exit(code)
+    return code
 
 
 def _meet(pid: int, death: Death | None, began: float) -> None:

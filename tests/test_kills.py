@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,14 @@ def test_the_end_of_a_victim_is_told(tmp_path: Path, code: int) -> None:
         return 0
 
     assert run(leave, Place(tmp_path / "case")).code == code
+
+
+def test_a_victim_interrupted_at_any_moment_ends_as_an_interrupted_command(tmp_path: Path) -> None:
+    """From before it is a process group of its own on: its fork must not live on in what this process was doing."""
+
+    def linger(_: Place) -> None:
+        time.sleep(60)
+
+    for number in range(40):
+        death = Death(after=number * 0.0005, how=signal.SIGINT)
+        assert run(linger, Place(tmp_path / str(number)), death).code == 130, number
