@@ -105,7 +105,7 @@ class Parts:
         table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(about)
         path = self.folder / f"{self._number:06d}.parquet"
         options = {"compression": "zstd", "write_page_checksum": True}
-        write_whole(path, lambda temporary: pq.write_table(table, temporary, **options))
+        with self._pace.keeping():
+            write_whole(path, lambda temporary: pq.write_table(table, temporary, **options))
         self._number += 1
         self._waiting.clear()
-        self._pace.reset()
