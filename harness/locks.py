@@ -26,6 +26,8 @@ LEASED = ".lease"
 LONGEST = 4096  # bytes of a lease
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # how a file system says that it has no locks
+HASTE = (errno.EPERM, errno.ESTALE)  # how SFTP and NFS say that somebody else was first
+TRIES, PAUSE = 20, 0.05  # of what may be haste, and seconds between two
 
 
 @dataclass
@@ -73,7 +75,7 @@ def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, t
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout
 
-    timeout = 0.0
+    timeout, refused = 0.0, 0
     while True:
         try:
             lock.acquire(timeout=timeout)
@@ -86,9 +88,12 @@ def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, t
                 told = True
             timeout = GRACE
         except OSError as error:
-            if error.errno not in NO_FLOCK:
+            if error.errno in NO_FLOCK:
+                return told
+            refused += 1
+            if error.errno not in HASTE or refused > TRIES:
                 raise
-            return told
+            time.sleep(PAUSE)
 
 
 @dataclass

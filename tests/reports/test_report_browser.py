@@ -103,6 +103,19 @@ def test_it_draws_without_a_request_or_a_fault(opened: Any) -> None:
     assert "<img src=x" in found.read("document.getElementById('b1-plot-tree').textContent")
 
 
+@pytest.mark.parametrize("width", [1200, 800, 380])
+def test_the_titles_in_the_code_tree_stay_in_their_boxes(opened: Any, width: int) -> None:
+    found = opened({"width": width, "height": 900})
+    over = """() => [...document.querySelectorAll('#b1-plot-tree .slice')].filter(slice => {
+        const text = slice.querySelector('text'), box = slice.querySelector('path.surface');
+        if (!text || !box || !/[A-Za-z]/.test(text.textContent)) return false;
+        const [one, other] = [text.getBoundingClientRect(), box.getBoundingClientRect()];
+        return one.width > 0 && (one.right > other.right + 1 || one.bottom > other.bottom + 1);
+    }).map(slice => slice.textContent)"""
+    assert found.read("document.querySelectorAll('#b1-plot-tree .slice text').length") > 3
+    assert found.read(f"({over})()") == []
+
+
 def test_sorting_by_mouse_and_by_keyboard(opened: Any) -> None:
     found = opened()
     heads = found.read("[...document.querySelector('table.sorts').tHead.rows[0].cells].map(c => c.innerText.trim())")
