@@ -1,6 +1,7 @@
 """Many processes on one results folder, some killed at any moment: no record lost, torn or made twice.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--folder DIR]
+    OMP_NUM_THREADS=1 python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--life 1]
+        [--folder DIR]
 
 Each process makes its own runs and asks for its neighbour's at the same time, so that every run is asked for twice.
 While they work, one after the other is killed by SIGKILL and started again, and the folder is read all the while as a
@@ -31,7 +32,6 @@ from benchmarks.victims import Place
 
 LOADED = ("harness.jobs.execute", "harness.evaluation.metrics", "baselines.sanity", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
-LIFE = 1.0  # seconds that a process has had at least when it is killed
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Team:
     runs: int
     processes: int
     draw: random.Random
+    life: float  # seconds that a process has had at least when it is killed
     pids: dict[int, tuple[int, float]] = field(default_factory=dict)
     kills: int = 0
     failed: list[str] = field(default_factory=list)
@@ -90,7 +91,7 @@ class Team:
 
     def kill_one(self) -> None:
         """SIGKILL to one that has come to work, which then starts again."""
-        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > LIFE]
+        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > self.life]
         if ripe:
             number = self.draw.choice(ripe)
             pid, _ = self.pids.pop(number)
@@ -108,7 +109,7 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
     warnings: list[str] = []
     for number in range(team.processes):
         team.start(number)
-    next_kill = time.monotonic() + LIFE
+    next_kill = time.monotonic() + team.life
     while team.pids:
         team.reap()
         if team.kills < kills and time.monotonic() > next_kill:
@@ -154,6 +155,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--runs", type=int, default=50, help="of each process")
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--life", type=float, default=1.0, help="seconds before a process may be killed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's place for temporary files")
     parser.add_argument("--json", type=Path, help="write the figures to a file too")
@@ -166,7 +168,7 @@ def main() -> int:
     gc.freeze()  # forks share what is there now
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     data = str(csv_folder(folder / "toy"))
-    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed))
+    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed), asked.life)
     try:
         found = conduct(team, asked.kills)
     finally:
