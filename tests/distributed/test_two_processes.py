@@ -19,6 +19,7 @@ from tests.distributed import stages
 from tests.distributed.cases import STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import STOPPED, Stage, interrupted
 from tests.distributed.stages import found as of_stage
+from tests.waiting import PATIENCE
 
 NAMES = ("eager-llm", "lcrec", "tiger")
 Found = tuple[dict[str, Any], dict[str, Any]]
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     interrupted(Stage(ALONE, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
-            _, said = process.communicate(timeout=600)
+            _, said = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, said
     return found
 
