@@ -63,8 +63,8 @@ def test_each_step_costs_what_it_costs_alone(name: str, folder: Path) -> None:
 
 
 def same_weights(folder: Path, name: str, model: str = "eager-llm") -> None:
-    """As of the model that one process fitted. In bfloat16, where a gradient near nothing is rounded the other way, Adam
-    takes that number's step the other way: there each tensor as a whole is nearer to its like than to one untrained."""
+    """As of the model that one process fitted. In bfloat16, where a gradient near nothing is rounded the other way,
+    Adam takes that number's step the other way: there a tensor as a whole is near its like, as no untrained one is."""
     alone, found = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
     assert alone.keys() == found.keys()
     for key, value in alone.items():
