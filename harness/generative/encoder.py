@@ -134,8 +134,8 @@ def encode(
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
     kept = None if shards is None else shards.done()
     whole = kept is not None and (kept[0] == np.arange(len(kept[0]))).all()  # a damaged piece leaves a gap
-    parts = [kept[1][0]] if kept is not None and whole else []
-    begun = sum(map(len, parts))
+    begun = len(kept[0]) if kept is not None and whole else 0
+    made = None if kept is None or not begun else _filled(kept[1][0], len(texts))
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
         stage.advance(begun)
         for begin in range(begun, len(texts), BATCH):
@@ -147,11 +147,21 @@ def encode(
             for layer in layers:
                 vectors = layer(vectors)
             vectors = functional.normalize(vectors, dim=-1) if reading.normalise else vectors
-            parts.append(vectors.cpu().numpy())
+            part = vectors.cpu().numpy()
+            made = _filled(part, len(texts)) if made is None else made
+            made[begin : begin + len(part)] = part
             if shards is not None:
-                shards.add(np.arange(begin, begin + len(parts[-1])), parts[-1])
-            stage.advance(len(parts[-1]))
-    return np.concatenate(parts)
+                shards.add(np.arange(begin, begin + len(part)), part)
+            stage.advance(len(part))
+    assert made is not None, "the caller has texts"
+    return made
+
+
+def _filled(first: np.ndarray, n: int) -> np.ndarray:
+    """Room for `n` rows that begin with `first`."""
+    made = np.empty((n, first.shape[1]), np.float32)
+    made[: len(first)] = first
+    return made
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:

@@ -56,10 +56,10 @@ class Shards:
         columns = zip(*(arrays for _, arrays in self._waiting), strict=True)
         tensors = {f"{n}": torch.from_numpy(np.concatenate(column)) for n, column in enumerate(columns)}
         tensors["rows"] = torch.from_numpy(np.concatenate([rows for rows, _ in self._waiting]))
-        write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
+        with self._pace.keeping():
+            write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
         self._pieces += 1
         self._waiting.clear()
-        self._pace.reset()
 
     def clear(self) -> None:
         """Takes all pieces away, when what they make up is kept elsewhere."""

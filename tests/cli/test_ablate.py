@@ -15,7 +15,7 @@ import pytest
 
 from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
-from tests.jobs.clusters import wait_for
+from tests.waiting import wait_for
 from tests.jobs.fakes import Fake
 
 GRID = """
