@@ -119,7 +119,7 @@ class CellProcess:
         with self._process.stdout as out:
             said = out.read()
         self.let_go()
-        if said:
+        with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
             return Ending(**json.loads(said))
         return Ending(f"its process ended with code {self._process.returncode}", killed=True)
 

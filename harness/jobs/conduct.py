@@ -5,6 +5,7 @@ One loop for every way of making them; `executors` and `cluster` are the ways.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.jobs.executors import Executor, Note
 from harness.store.runs import Outdated
 
 TRIES = 2  # of a run whose process is killed
+LATE = 70.0  # seconds: NFS remembers for a minute that a file was not there (`acdirmax`)
 
 
 def conduct(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:
@@ -70,10 +72,21 @@ class _Course:
             self.waiting.insert(0, slot)
         elif ending.reason:
             self._fail(slot, ending.reason, ending.trace)
+        elif not self._seen(slot):
+            self._fail(slot, f"it was made, but {self.under_way.store.root} here does not show it")
         else:
             self.under_way.settle(replace(slot, state="complete", reason="", trace=""))
             left = len(self.waiting) + len(self.running)
             self.note(f"done: {slot.name}{f', {left} to go' if left else ''}")
+
+    def _seen(self, slot: Slot) -> bool:
+        """Whether the run is in the store: a network file system may show late what another machine has written."""
+        deadline = time.monotonic() + LATE
+        while self.under_way.stored(slot) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
 
     def _free(self) -> Slot | None:
         """A slot whose base is not still to be made, and whose run is not being made for another row; if there is one,

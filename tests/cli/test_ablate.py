@@ -15,8 +15,8 @@ import pytest
 
 from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
-from tests.waiting import wait_for
 from tests.jobs.fakes import Fake
+from tests.waiting import wait_for
 
 GRID = """
 about = "sizes"

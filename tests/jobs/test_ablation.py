@@ -8,12 +8,14 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
 from harness.errors import InputError
 from harness.jobs.ablation import Ablation, ablation
+from harness.jobs.cells import Ending
 from harness.jobs.conduct import TRIES, conduct
 from harness.jobs.execute import execute
 from harness.jobs.executors import Here, Processes
@@ -183,6 +185,32 @@ def test_what_another_command_is_making_comes_last(tmp_path: Path, toy: str, sto
         conduct(made, Here(Silent, note), note=note)
     order = [line.partition(",")[0] for line in said if line.startswith("started")]
     assert order == ["started: a", "started: b", "started: base"] and len(Fake.resumed) == 3
+
+
+class Elsewhere(Here):
+    """Says that a task is made; what it makes shows up after `late` seconds, as on a network file system, or never."""
+
+    def __init__(self, late: float | None) -> None:
+        super().__init__(Silent, print)
+        self.late = late
+
+    def start(self, task: Any) -> None:
+        if self.late is not None:
+            Timer(self.late, task.make).start()
+        self._ended.append((task, Ending()))
+
+
+def test_what_is_made_elsewhere_is_waited_for_and_missed_where_it_never_comes(
+    tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n")
+    monkeypatch.setattr("harness.jobs.conduct.LATE", 0.1)
+    conduct(made, Elsewhere(None))
+    assert [state for _, _, state in states(made)] == ["failed"] * 2
+    assert made.slots[0].reason == f"it was made, but {store.root} here does not show it"
+    monkeypatch.setattr("harness.jobs.conduct.LATE", 60.0)
+    conduct(made, Elsewhere(0.5))
+    assert [state for _, _, state in states(made)] == ["complete"] * 2 and len(Fake.resumed) == 2
 
 
 def test_a_state_file_that_is_none_and_what_a_dead_writer_left(tmp_path: Path, toy: str, store: Store) -> None:
