@@ -71,6 +71,21 @@ def holding(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACH
         own.release()
 
 
+def held(path: Path) -> bool:
+    """Whether a process holds the lock `path` right now, as far as the kernel knows; asked without waiting for it."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0, fallback_to_soft=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, told: bool) -> bool:
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout

@@ -56,6 +56,12 @@ def test_what_a_process_cannot_read_or_survive_is_its_ending() -> None:
     assert process.ending() == Ending("its process ended with code -9", killed=True)
 
 
+def test_a_process_killed_in_the_middle_of_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = """import os; os.write(1, b'{"reason": "out of me'); os.kill(os.getpid(), 9)"""
+    monkeypatch.setattr("harness.jobs.cells.BOOT", last)
+    assert CellProcess(b"").ending() == Ending("its process ended with code -9", killed=True)
+
+
 def test_a_second_try_of_a_fresh_task_makes_nothing_twice(toy: str, store: Store) -> None:
     first = task(toy, store, fresh=True)
     first.make()
