@@ -57,7 +57,7 @@ def test_values_have_yaml_types() -> None:
         ("fake.size=0", "fake.size is 0, expected greater than or equal to 1"),
         ("fake.size=", "fake.size is None, expected a valid integer"),
         ("fake.kind=c", "fake.kind is 'c', expected 'a' or 'b'"),
-        ("fake.levels=3", "fake.levels is 3, expected a valid"),
+        ("fake.levels=3", "fake.levels is 3, expected a list, such as [3]"),
         ("fake.layer=3", "fake.layer is 3, expected"),
         ("fake.layer.width=x", "fake.layer.width is 'x', expected a valid integer"),
         ("protocol.name=random/1", "unknown protocol 'random/1'"),
