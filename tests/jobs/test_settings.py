@@ -9,6 +9,7 @@ import pytest
 from harness.errors import InputError
 from harness.jobs.job import RunOptions, plan
 from harness.jobs.settings import ConfigFile, Settings, read_config, resolve
+from harness.registry import model_entry
 from tests.folders import FAKE
 
 
@@ -127,3 +128,11 @@ def test_devices(toy: str) -> None:
             plan("fake", RunOptions(dataset=toy, device=device))
     with pytest.raises(InputError, match="-1 is no seed"):
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))
+
+
+@pytest.mark.parametrize(("model", "section"), [("eager-llm", "eager"), ("tiger", "tiger"), ("lcrec", "lcrec")])
+def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -> None:
+    named = f"{section}.index.file=x.json"
+    with pytest.raises(InputError, match="reads no file; say kind=file"):
+        resolve(model_entry(model), "smoke", ConfigFile(), [named])
+    resolve(model_entry(model), "smoke", ConfigFile(), [named, f"{section}.index.kind=file"])
