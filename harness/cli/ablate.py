@@ -24,7 +24,7 @@ from harness.cli.options import (
     Track,
     numbers,
 )
-from harness.cli.output import check_output, console, note, print_plain, stdout_kept, write_output
+from harness.cli.output import check_output, console, note, print_json, print_plain, stdout_kept, write_output
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def ablate(
             note(f"runs and failures are listed in {under_way.path}")
     if not plan:
         _print(_table(under_way, metric), form, output)
+    elif form == "json":
+        print_json(under_way.document())
 
 
 @contextmanager

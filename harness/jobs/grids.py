@@ -105,7 +105,7 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
         return _grid(name, f"grid {name}", toml_values.parse(named[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
-        raise unknown_name("grid", name, named, where="--grid", otherwise="Or give a .toml or .yaml file")
+        raise unknown_name("grid", name, named, where="--grid", otherwise="(a .toml or .yaml file works too)")
     content = toml_values.read(path) if path.suffix == ".toml" else yaml_values.read(path)
     return _grid(path.stem, name, content, entry)
 
@@ -156,13 +156,17 @@ def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
     keys = [key for key, _ in values]
     found = []
     for chosen in product(*(listed for _, listed in values)):
-        name = ", ".join(line(short, value) for short, value in zip(_short(keys), chosen, strict=True))
+        name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
         found.append(Cell(name, tuple(zip(keys, chosen, strict=True))))
     return found
 
 
-def _short(keys: Sequence[str]) -> list[str]:
-    """The last part of each key, or the whole key where the last parts do not tell them apart."""
+def short_names(keys: Sequence[str]) -> list[str]:
+    """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
+
+    >>> short_names(["a.rate", "b.rate", "b.size"])
+    ['a.rate', 'b.rate', 'size']
+    """
     last = [key.rpartition(".")[2] for key in keys]
     return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
 
