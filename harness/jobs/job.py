@@ -113,7 +113,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
     named = options.dataset if options.dataset is not None else file.say("dataset")
-    dataset = _locate(DATASET if named is None else named)
+    dataset = located(DATASET if named is None else named)
     given = file.say("seed")
     seeds = options.seeds or (SEED if given is None else given,)
     for seed in seeds:
@@ -131,7 +131,7 @@ def _digest(path: Path) -> str:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
 
 
-def _locate(dataset: str) -> str:
+def located(dataset: str) -> str:
     """Names stay; folders become absolute, so that a stored configuration works from anywhere."""
     folder = Path(dataset).expanduser()
     known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
