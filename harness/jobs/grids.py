@@ -124,10 +124,10 @@ def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) 
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
             raise InputError(f"changes.{cell} names no setting", where=where, mend="give it SECTION.KEY = VALUE")
-        cells.append(Cell(str(cell), _flat(changes)))
-    cells += _product(_flat(content.get("product", {})), where)
+        cells.append(Cell(str(cell), flat(changes)))
+    cells += _product(flat(content.get("product", {})), where)
     _check(cells, where)
-    settings = tuple(line(key, value) for key, value in _flat(content.get("settings", {})))
+    settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
     return Grid(name, where, content.get("about", ""), settings, tuple(cells))
 
 
@@ -171,7 +171,7 @@ def short_names(keys: Sequence[str]) -> list[str]:
     return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
 
 
-def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
+def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
     """Dotted keys and their values, however the file nests them."""
     found: list[tuple[str, Any]] = []
     for key, value in table.items():
@@ -181,7 +181,7 @@ def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], .
         elif name.endswith(f".{FROM_BASE}"):
             found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
         elif isinstance(value, dict):
-            found += _flat(value, name)
+            found += flat(value, name)
         else:
             found.append((name, value))
     return tuple(found)
