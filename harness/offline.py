@@ -24,7 +24,7 @@ def offline() -> bool:
 
 
 def forbidden() -> str:
-    """The beginning of the mend for a model that is not on this machine, where it may not be downloaded; else nothing."""
+    """How the mend begins for a model that is not on this machine, where it may not be downloaded; else nothing."""
     return f"{VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
 
 
