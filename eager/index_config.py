@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from harness.generative.paths import UserFile
+from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
 from harness.generative.vectors import Source
 
 RQVAE_K = 256
 
 
-class IndexConfig(BaseModel):
+class IndexConfig(ReadyIndex):
     """Vectors to item codes: one tree (or RQ-VAE) a source, the codes joined in the order of `sources`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

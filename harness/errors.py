@@ -80,12 +80,14 @@ class Withdrawn(HarnessError):
 def unknown_name(
     kind: str, name: str, known: Iterable[str], *, where: str | None = None, otherwise: str | None = None
 ) -> InputError:
-    """The error for a name that is not registered, with the nearest registered ones (and `otherwise`) as the mend.
+    """The error for a name that is not registered, with the nearest registered ones (and `otherwise`) as the mend;
+    with `otherwise` alone where none is.
 
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return InputError(f"unknown {kind} {name!r}", where=where, mend=f"{mend} {otherwise}" if otherwise else mend)
+    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
+    said = " ".join(filter(None, (mend, otherwise)))
+    return InputError(f"unknown {kind} {name!r}", where=where, mend=said or None)

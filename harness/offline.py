@@ -23,6 +23,11 @@ def offline() -> bool:
     return os.environ.get(VARIABLE, "0") not in ("", "0")
 
 
+def forbidden() -> str:
+    """How the mend begins for a model that is not on this machine, where it may not be downloaded; else nothing."""
+    return f"{VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
+
+
 def settle() -> None:
     """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
     calls it; without the variable it only turns the hub's telemetry off."""

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
-from harness.errors import ContractError
+from harness.errors import ContractError, InputError
 from harness.evaluation.metrics import measure
 from harness.protocol.context import SilentReporter
 from harness.protocol.predictions import Predictions
@@ -105,6 +105,17 @@ class RecommenderContract:
         histories = Ragged.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
         given = self.lists(model, Requests("test", np.arange(4), histories), folder)
         assert (given.lengths == self.k).all()
+
+    def test_training_parts_of_one_item_each(self, tmp_path: Path) -> None:
+        """Nothing follows anything: that is wrong input, unless the model has no need of it."""
+        split, model = toys.split(toys.cycle(length=3)), self.make()
+        try:
+            model.fit(split.train, toys.context(tmp_path, split.valid))
+        except InputError as error:
+            assert "no training sequence has two items" in str(error)
+        else:
+            given = self.lists(model, split.test.requests, tmp_path)
+            assert given.problems(split.test.requests.users, split.train.n_items) == []
 
     def test_an_item_that_was_never_trained(self, tmp_path: Path) -> None:
         split, model = toys.split(toys.cold()), self.make()

@@ -15,7 +15,7 @@ from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.profiles import CPU, PAPER, SMOKE, with_settings
 from harness.generative.instruct.task_config import Section
 from harness.generative.item_index import index_file
-from harness.generative.paths import UserFile
+from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
 from harness.generative.semantic import SemanticConfig
 from harness.protocol.split import TrainingData
@@ -40,7 +40,7 @@ class QuantiserConfig(RQVAEConfig):
     )
 
 
-class IndexConfig(Section):
+class IndexConfig(Section, ReadyIndex):
     """Vectors to item codes."""
 
     kind: Literal["rqvae", "file"] = Field(default="rqvae", description="RQ-VAE codes; a ready index file")

@@ -46,6 +46,7 @@ class RecBoleRecommender(Recommender[RecBoleConfig]):
         self._record: dict[str, Any] = {}
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
+        data.require_next_items()
         session = self._open(data, context)
         validation = None
         if context.validation is not None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from baselines.tiger.variants import VARIANTS
 from harness.generative.item_index import index_file
-from harness.generative.paths import UserFile
+from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
@@ -37,7 +37,7 @@ class RQConfig(RQVAEConfig):
     separate: Literal["assignment", "sinkhorn", "none"] = "none"
 
 
-class IndexConfig(Section):
+class IndexConfig(Section, ReadyIndex):
     """Item vectors to item codes."""
 
     kind: Literal["rqvae", "file"] = Field(default="rqvae", description="RQ-VAE codes of text; a ready index file")

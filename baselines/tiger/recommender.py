@@ -14,7 +14,6 @@ from torch.nn import functional
 from baselines.tiger.codes import item_index
 from baselines.tiger.config import TigerConfig
 from baselines.tiger.samples import Pieces, Samples, buckets, response, with_users
-from harness.errors import InputError
 from harness.generative.choosing import Choice
 from harness.generative.code_t5 import CodeT5, T5Shape
 from harness.generative.codes import CodeTable
@@ -50,6 +49,7 @@ class Tiger(Recommender[TigerConfig]):
     _precision: Precision
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
+        data.require_next_items()
         index = made_codes(context, lambda alone: self.item_codes(data, alone))
         if context.keep is not None:
             index.write(context.keep / INDEX_FILE, data)
@@ -110,9 +110,6 @@ class Tiger(Recommender[TigerConfig]):
         """What became of the training, for the record."""
         config = self.config.training
         samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self._users)
-        if not len(samples.targets):
-            mend = "a model of sequences needs users with two training items or more"
-            raise InputError("no training sequence has two items", where=data.dataset, mend=mend)
         steps = min(config.epochs * samples.steps, config.max_steps or 1 << 62)
         plan = Plan(
             STAGE,

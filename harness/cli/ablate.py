@@ -24,7 +24,7 @@ from harness.cli.options import (
     Track,
     numbers,
 )
-from harness.cli.output import console, note, print_plain, stdout_kept
+from harness.cli.output import check_output, console, note, print_json, print_plain, stdout_kept, write_output
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def ablate(
 
     form = "json" if as_json else form
     _check(form, metric)
+    check_output(output)
     if workers is not None and scheduler is not None:
         raise InputError("--workers and --scheduler are two ways to make the runs", mend="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
@@ -101,6 +102,8 @@ def ablate(
             note(f"runs and failures are listed in {under_way.path}")
     if not plan:
         _print(_table(under_way, metric), form, output)
+    elif form == "json":
+        print_json(under_way.document(under_way.slots))
 
 
 @contextmanager
@@ -163,7 +166,6 @@ def _table(under_way: Ablation, metric: str) -> AblationTable:
 def _print(made: AblationTable, form: str, output: Path | None) -> None:
     from harness.reports import render
     from harness.reports.ablation import csv_text, document, sheet
-    from harness.store.atomic import write_text
 
     if output is None and form == "table":
         print_plain(render.sheets_drawn([sheet(made)], console().width))
@@ -175,5 +177,4 @@ def _print(made: AblationTable, form: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
     else:
-        write_text(output, text)
-        note(f"written to {output}")
+        write_output(output, text)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
-from harness.cli.output import console, note, print_json, print_plain
+from harness.cli.output import check_output, console, print_json, print_plain, write_output
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +49,6 @@ def compare(
     from harness.protocol.protocol import METRICS
     from harness.reports import comparison, gap, render, versus, versus_published
     from harness.reports.chosen import choose
-    from harness.store.atomic import write_text
     from harness.store.runs import Store
 
     known = [*render.SHEETS, "json"]
@@ -61,11 +60,13 @@ def compare(
             raise unknown_name("metric", name, METRICS, where="--metric")
     if len(runs) < 2 and not published:
         raise InputError("one run alone cannot be compared", where="RUN", mend="name two or more, or add --published")
+    check_output(output)
     store = Store(results)
     sides = choose(store, runs, dataset)
     document, sheets = {}, []
     if len(sides) > 1:
-        made = comparison.compare(sides, metrics, dataset)
+        where = dataset if dataset is not None and Path(dataset).is_dir() else None
+        made = comparison.compare(sides, metrics, where)
         document, sheets = made.document(), versus.sheets(made)
     if published:
         gaps = gap.gaps(store, sides, metrics)
@@ -78,8 +79,7 @@ def compare(
     else:
         text = render.SHEETS[form](sheets)
     if output is not None:
-        write_text(output, text)
-        note(f"written to {output}")
+        write_output(output, text)
     elif as_json:
         print_json(document)
     elif form == "table":

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, MaybeDataset, Sets
+from harness.cli.options import AsJson, MaybeDataset, Order, Sets
 from harness.cli.output import print_json, print_table
 
 
@@ -22,6 +22,7 @@ def doctor(
     dataset: MaybeDataset = None,
     model: Annotated[str, typer.Option(help="The model whose profile is meant.")] = "eager-llm",
     sets: Sets = None,
+    order: Order = None,
     as_json: AsJson = False,
 ) -> None:
     """Show devices, memory, packages, data sets and backbones, and how to mend what is missing.
@@ -31,7 +32,7 @@ def doctor(
     from harness.jobs.doctor import examine
     from harness.jobs.estimate import estimate
 
-    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()))
+    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time")
     found = examine()
     if as_json:
         print_json(found if needed is None else {**found, "estimate": needed})

@@ -48,6 +48,7 @@ def tell(error: Exception) -> int:
 
 def interrupted() -> int:
     """After Ctrl-C, which reaches all processes of a run: the first of each machine says so."""
+    exec("")  # Ctrl-C inside of somebody's exec would be remembered, and Python end by the signal in place of the code
     if first_here():
         note("harness: interrupted; what was done is kept, and the same command continues it")
     return INTERRUPTED

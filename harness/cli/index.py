@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, Dataset, Protocol, Sets
+from harness.cli.options import AsJson, Dataset, Order, Protocol, Sets
 from harness.cli.output import note, print_json, print_table, stdout_kept
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    group = typer.Typer(help="Item codes as an index file, and how healthy they are.")
+    group = typer.Typer(
+        help="Item codes as an index file, a JSON object of items and lists of their tokens; how healthy they are."
+    )
     group.callback(invoke_without_command=True)(_help)
     group.command()(build)
     group.command()(inspect)
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    """Item codes as an index file, and how healthy they are."""
+    """Item codes as an index file, a JSON object of items and lists of their tokens; how healthy they are."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -34,10 +36,11 @@ def build(
     profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
     sets: Sets = None,
     protocol: Protocol = None,
+    order: Order = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the codes that a run with these settings and this seed has, and write them as {item: [token, …]}.
+    """Make the codes that a run with these settings and this seed has, and write them as an index file.
 
     What they were made from is kept beside the file, and checked where the file is used (eager.index.kind=file).
     """
@@ -47,7 +50,7 @@ def build(
     from harness.jobs.job import RunOptions
 
     check_writable(out)
-    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol)
+    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order)
     with stdout_kept(), reporter() as shown:
         built = build_index(model, options, shown)
     built.index.write(out, built.split.train)
@@ -57,8 +60,12 @@ def build(
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An index file, {item: [token, …]}.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An index file."),
+    ],
     dataset: Dataset,
+    order: Order = None,
     as_json: AsJson = False,
 ) -> None:
     """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
@@ -67,7 +74,7 @@ def inspect(
     from harness.jobs.indices import load_split
     from harness.protocol.provenance import read_provenance
 
-    loaded, split = load_split(dataset)
+    loaded, split = load_split(dataset, order)
     found = look(CodeTable.read(file, loaded.items), split.test.targets.items)
     _show({"dataset": loaded.name, "path": str(file), **found, **read_provenance(file).model_dump()}, as_json=as_json)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, MaybeDataset, Protocol, Results
-from harness.cli.output import console, note, print_plain
+from harness.cli.output import check_output, console, note, print_plain, write_output
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Row
@@ -58,10 +58,10 @@ def leaderboard(
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
-    from harness.store.atomic import write_text
     from harness.store.runs import Store, nothing_thrown_away
 
     render.check_format(form)
+    check_output(output)
     if protocols:
         _protocols(Store(results), dataset, metric, form, output)
         return
@@ -81,8 +81,7 @@ def leaderboard(
     if published and not any(row.quoted for board in found for row in board.rows):
         note("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
-        write_text(output, render.render(found, form, metric, sets))
-        note(f"written to {output}")
+        write_output(output, render.render(found, form, metric, sets))
     elif form == "table":
         if found:
             print_plain(render.table(found, metric, console().width, sets))
@@ -111,15 +110,13 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
     from harness.reports import protocols
     from harness.reports.leaderboard import stored_name
     from harness.reports.render import sheets_drawn
-    from harness.store.atomic import write_text
 
     name = None if dataset is None else stored_name(store, dataset)
     found = protocols.crossings(store.query(name), metric)
     if not found:
         note("no data set with runs under more than one protocol; see harness run --protocol global-time")
     if output is not None:
-        write_text(output, protocols.render(found, form))
-        note(f"written to {output}")
+        write_output(output, protocols.render(found, form))
     elif form == "table":
         if found:
             print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in found], console().width))

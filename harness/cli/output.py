@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import printable
+from harness import files
+from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,6 +62,18 @@ def print_plain(drawn: Any, *, as_json: bool = False) -> None:
         target.print(drawn)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
+
+
+def check_output(path: Path | None) -> None:
+    """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
+    if path is not None and path.is_dir():
+        raise InputError("a folder, where a file is to be written", where=str(path), mend="name a file in it")
+
+
+def write_output(path: Path, text: str) -> None:
+    """What was asked for with `-o`; folders above it are made. Raises `InputError` where it cannot be written."""
+    files.write_text(path, text, "choose another place with -o")
+    note(f"written to {path}")
 
 
 @contextmanager

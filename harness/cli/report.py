@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, Dataset, Results
-from harness.cli.output import note
+from harness.cli.output import note, write_output
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +30,12 @@ def report(
     from harness.jobs.indices import check_writable
     from harness.reports.leaderboard import stored_name
     from harness.reports.report.build import Wanted, report
-    from harness.store.atomic import write_text
     from harness.store.runs import Store
 
     store = Store(results)
     if output is not None:
         check_writable(output)
     path = output or results / f"{stored_name(store, dataset)}.html"
-    write_text(path, report(store, Wanted(dataset, metric, published), note))
-    note(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    text = report(store, Wanted(dataset, metric, published), note)
+    note(f"a page of {len(text) / 1e6:.1f} MB")
+    write_output(path, text)

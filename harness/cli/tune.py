@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,6 +101,7 @@ def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]
 
 def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
     from harness.cli.summary import conclude
+    from harness.jobs.grids import short_names
 
     document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}
     if as_json:
@@ -107,19 +109,22 @@ def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
         return
     best = made.best
     assert best is not None
+    keys = list(made.space.document())
+    names = short_names(keys)
     rows = [
         {
             "trial": trial.number,
             "valid": f"{made.value(trial):.4f}" if trial.state == "complete" else trial.state,
             "seconds": round(trial.seconds, 1),
-            **{key.rpartition(".")[2]: _short(trial.values.get(key)) for key in made.space.document()},
+            **{name: _short(trial.values.get(key)) for name, key in zip(names, keys, strict=True)},
             "": "best" if trial is best else "",
         }
         for trial in made.trials
     ]
     print_table(rows, {key: f"valid {made.search.metric}" if key == "valid" else key for key in rows[0]})
     note(f"{made.effort().trials} trials, {made.seconds:.0f} s; state in {made.state}")
-    note(f"harness run {made.base.entry.name} --config {made.best_config}")
+    where = [] if made.store.root == RESULTS else ["--results", str(made.store.root)]
+    note(shlex.join(["harness", "run", made.base.entry.name, "--config", str(made.best_config), *where]))
     if done:
         conclude(done, made.store, as_json=False)
 

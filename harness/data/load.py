@@ -50,9 +50,9 @@ def load_dataset(name_or_path: str, order: str = "time") -> Dataset:
             raise InputError(what, where=name_or_path, mend="leave --order out, or give the folder")
         return entry.load()
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    if name_or_path and folder.is_dir():  # "" would be the working folder
         return read_folder(folder, by)
-    if folder.exists():
+    if name_or_path and folder.exists():
         raise InputError("a file, where a folder is needed", where=name_or_path, mend="give the folder that holds it")
     if "/" in name_or_path or "\\" in name_or_path:
         raise InputError("no such folder", where=name_or_path, mend="check the path, or see harness datasets")
@@ -69,6 +69,22 @@ def check_order(order: str) -> Order:
 
 def read_folder(folder: Path, order: Order = "time") -> Dataset:
     """The data set in a folder; which layout it has is seen from its files."""
+    found, name = _contents(folder)
+    layout, *others = found
+    dataset = layout.read(folder, name, order)
+    if others:
+        listed = ", ".join(other.name for other in others)
+        dataset = replace(dataset, notes=(*dataset.notes, f"read in the {layout.name} layout; {listed} is there too"))
+    return dataset
+
+
+def folder_dataset(folder: Path) -> str:
+    """What the data set in a folder is called, seen from the names of its files: they are not read."""
+    return _contents(folder)[1]
+
+
+def _contents(folder: Path) -> tuple[list[Layout], str]:
+    """The layouts that a folder holds, the one that counts first, and the name of the data set in it."""
     found = [(layout, names) for layout in LAYOUTS if (names := layout.names(folder))]
     if not found:
         raise InputError(
@@ -83,8 +99,4 @@ def read_folder(folder: Path, order: Order = "time") -> Dataset:
         listed = ", ".join(f"{name}{layout.ending}" for name in names)
         mend = "keep one, or name the folder after the one that counts"
         raise InputError(f"{len(names)} interactions files ({listed})", where=str(folder), mend=mend)
-    dataset = layout.read(folder, own if own in names else names[0], order)
-    if len(found) > 1:
-        others = ", ".join(other.name for other, _ in found[1:])
-        dataset = replace(dataset, notes=(*dataset.notes, f"read in the {layout.name} layout; {others} is there too"))
-    return dataset
+    return [layout for layout, _ in found], own if own in names else names[0]

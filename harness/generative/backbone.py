@@ -20,6 +20,7 @@ from harness.files import sync_tree, writing
 from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
 from harness.generative.trust import explained, guarded, weights_only
 from harness.locks import holding
+from harness.offline import forbidden
 from harness.protocol.artefacts import Artefact, Key, sha256_of
 from harness.protocol.context import RunContext
 
@@ -97,7 +98,7 @@ def load_backbone(
     except Exception as error:  # whatever transformers makes of a folder that is not what it says
         raise InputError(
             f"the backbone {name!r} cannot be loaded as a causal LM: {explained(str(error))}",
-            mend=f"give a folder, a hub name or {EMBEDDED}",
+            mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
         ) from error
     return _split(name, model, tokenizer)
 

@@ -20,6 +20,7 @@ from harness.data.readers.files import read_json
 from harness.errors import InputError
 from harness.generative.backbone import quieten
 from harness.generative.trust import explained, guarded, weights_only
+from harness.offline import forbidden
 from harness.protocol.artefacts import sha256_of
 from harness.protocol.context import RunContext
 
@@ -67,7 +68,7 @@ def identity(name: str, *, here: bool = False) -> str:
         if found is None and here:
             return f"{name}, not downloaded yet"
         if found is None:
-            raise _absent(name, "there is no config.json")
+            raise _absent(name, "there is no config.json, here or on the hub")
         return f"{name}@{found.parent.name}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHTS)
     parts = [f"{path.relative_to(folder)}:{sha256_of(path)}" for path in files]
@@ -260,5 +261,6 @@ def _file(name: str, file: str, *, here: bool = False) -> Path | None:
 
 def _absent(name: str, why: str) -> InputError:
     return InputError(
-        f"the text encoder {name!r} cannot be loaded: {explained(why)}", mend=f"give a folder, a hub name or {EMBEDDED}"
+        f"the text encoder {name!r} cannot be loaded: {explained(why)}",
+        mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
     )

@@ -1,10 +1,21 @@
-"""A file that a setting names: made absolute where it is read, so that a stored configuration works from anywhere."""
+"""Files that settings name: made absolute where they are read, so that a stored configuration works from anywhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, model_validator
 
 UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class ReadyIndex(BaseModel):
+    """Base of the sections that say how codes are made: a `kind`, and with `kind="file"` the `file` of ready ones."""
+
+    @model_validator(mode="after")
+    def _file_is_read(self) -> Self:
+        kind, file = getattr(self, "kind", None), getattr(self, "file", None)
+        if file is not None and kind != "file":
+            raise ValueError(f"kind={kind} makes codes and reads no file; say kind=file for those of {file.name}")
+        return self

@@ -26,7 +26,7 @@ from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.store.atomic import MEND, write_text
-from harness.store.keys import RunKey, folder_name
+from harness.store.keys import RunKey, folder_name, model_folder
 from harness.store.runs import Store, StoredRun
 
 State = Literal["complete", "unfinished", "new", "waits", "failed"]
@@ -137,7 +137,7 @@ class Ablation:
         the same file."""
         runs = [[slot.cell, slot.seed] for slot in self.slots]
         mark = fingerprint(runs, self.grid.settings, self._rows(), self.slots[0].run_id)
-        folder = self.store.root / "ablations" / self.model / self.dataset.name
+        folder = self.store.root / "ablations" / model_folder(self.model) / self.dataset.name
         return folder / f"{folder_name('grid', self.grid.name)}-{mark[:8]}.json"
 
     def document(self, slots: Sequence[Slot]) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import index
 from pathlib import Path
 from typing import Any
 
-from harness.errors import unknown_name
+from harness.errors import InputError, unknown_name
 from harness.jobs.execute import Finished, execute
+from harness.jobs.grids import flat
 from harness.jobs.job import RunOptions, plan
 from harness.protocol.context import Reporter
 from harness.store.runs import Store
@@ -18,11 +20,11 @@ from harness.store.runs import Store
 @dataclass(frozen=True)
 class _Options:
     """The keyword options of `run`, as on the command line. `seed` is a number or several; `set` a mapping from
-    `section.key` to a value, or lines `section.key=value`."""
+    `section.key` to a value (or of sections, as in a configuration file), or lines `section.key=value`."""
 
     profile: str | None = None
     seed: int | Sequence[int] | None = None
-    set: Mapping[str, Any] | Sequence[str] = ()
+    set: Mapping[str, Any] | Sequence[str] | str = ()
     config: str | Path | None = None
     device: str | None = None
     protocol: str | None = None
@@ -33,7 +35,7 @@ class _Options:
     reporter: Reporter | None = None
 
 
-def run(model: str, dataset: str | None = None, **options: Any) -> Finished | list[Finished]:
+def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finished | list[Finished]:
     """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
 
     Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `track`, `results`, `fresh`,
@@ -45,9 +47,14 @@ def run(model: str, dataset: str | None = None, **options: Any) -> Finished | li
         if name not in known:
             raise unknown_name("option", name, known, where="harness.run")
     given = _Options(**options)
-    seeds = () if given.seed is None else (given.seed,) if isinstance(given.seed, int) else tuple(given.seed)
+    several = isinstance(given.seed, Iterable) and not isinstance(given.seed, str)
+    listed = given.seed if several else () if given.seed is None else (given.seed,)
+    seeds = tuple(map(_seed, listed))  # pyright: ignore[reportArgumentType]
+    if dataset is not None and not isinstance(dataset, (str, Path)):
+        mend = "run reads the data itself, so that its record can name them"
+        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", mend=mend)
     asked = RunOptions(
-        dataset=dataset,
+        dataset=None if dataset is None else str(dataset),
         profile=given.profile,
         seeds=seeds,
         sets=_lines(given.set),
@@ -59,10 +66,25 @@ def run(model: str, dataset: str | None = None, **options: Any) -> Finished | li
     )
     store = Store(Path(given.results))
     done = [execute(job, store, fresh=given.fresh, reporter=given.reporter) for job in plan(model, asked)]
-    return done[0] if given.seed is None or isinstance(given.seed, int) else done
+    return done if several else done[0]
 
 
-def _lines(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: a NumPy number, a path."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _seed(value: Any) -> int:
+    """A whole number of any type, NumPy's too. Raises `InputError`."""
+    try:
+        if not isinstance(value, bool):
+            return index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{value!r} is no seed", where="seed", mend="give a whole number from 0 on, or several")
+
+
+def _lines(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
     if isinstance(settings, Mapping):
-        return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
-    return tuple(settings)
+        return tuple(f"{key}={json.dumps(value, default=_plain)}" for key, value in flat(settings))
+    return (settings,) if isinstance(settings, str) else tuple(settings)

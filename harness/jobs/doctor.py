@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
             {
                 "name": entry.name,
                 "ok": entry.ready(),
-                "mend": "" if entry.ready() else f"pip install {entry.files.partition(':')[0]}",
+                "mend": "" if entry.ready() else entry.obtain or f"pip install {entry.files.partition(':')[0]}",
             }
             for entry in catalogue_entries().values()
         ],

@@ -13,12 +13,14 @@ from harness.protocol.split import split
 from harness.registry import model_entry
 
 
-def estimate(model: str, profile: str, dataset: str | None, sets: Sequence[str] = ()) -> dict[str, Any]:
+def estimate(
+    model: str, profile: str, dataset: str | None, sets: Sequence[str] = (), order: str = "time"
+) -> dict[str, Any]:
     """The model's own estimate (JSON-able) under `profile` with `sets`, on the best device here; without a data set it
     says nothing of time. Raises `InputError` for names that are not known and for a model that tells nothing."""
     entry = model_entry(model)
     settings = resolve(entry, profile, ConfigFile(), sets)
-    data = None if dataset is None else split(load_dataset(dataset), settings.protocol).train
+    data = None if dataset is None else split(load_dataset(dataset, order), settings.protocol).train
     told = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
     if not told:
         raise InputError(f"{model} tells nothing of what it needs", where="--model", mend="ask for eager-llm")

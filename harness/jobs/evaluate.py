@@ -14,6 +14,7 @@ from harness.evaluation.metrics import measure
 from harness.fingerprint import fingerprint
 from harness.jobs import yaml_values
 from harness.jobs.execute import Finished, settle
+from harness.jobs.job import located
 from harness.jobs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.jobs.recording import dataset_mark, protocol_mark
 from harness.jobs.settings import protocol_sets, resolve_protocol
@@ -102,7 +103,7 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
     made_elsewhere = {"file": external.path.name}
     return {
         "model": name,
-        "dataset": external.dataset,
+        "dataset": located(external.dataset),
         "order": external.order,
         "seed": external.seed,
         "protocol": protocol,

@@ -105,7 +105,7 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
         return _grid(name, f"grid {name}", toml_values.parse(named[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
-        raise unknown_name("grid", name, named, where="--grid", otherwise="Or give a .toml or .yaml file")
+        raise unknown_name("grid", name, named, where="--grid", otherwise="(a .toml or .yaml file works too)")
     content = toml_values.read(path) if path.suffix == ".toml" else yaml_values.read(path)
     return _grid(path.stem, name, content, entry)
 
@@ -124,10 +124,10 @@ def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) 
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
             raise InputError(f"changes.{cell} names no setting", where=where, mend="give it SECTION.KEY = VALUE")
-        cells.append(Cell(str(cell), _flat(changes)))
-    cells += _product(_flat(content.get("product", {})), where)
+        cells.append(Cell(str(cell), flat(changes)))
+    cells += _product(flat(content.get("product", {})), where)
     _check(cells, where)
-    settings = tuple(line(key, value) for key, value in _flat(content.get("settings", {})))
+    settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
     return Grid(name, where, content.get("about", ""), settings, tuple(cells))
 
 
@@ -156,18 +156,22 @@ def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
     keys = [key for key, _ in values]
     found = []
     for chosen in product(*(listed for _, listed in values)):
-        name = ", ".join(line(short, value) for short, value in zip(_short(keys), chosen, strict=True))
+        name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
         found.append(Cell(name, tuple(zip(keys, chosen, strict=True))))
     return found
 
 
-def _short(keys: Sequence[str]) -> list[str]:
-    """The last part of each key, or the whole key where the last parts do not tell them apart."""
+def short_names(keys: Sequence[str]) -> list[str]:
+    """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
+
+    >>> short_names(["a.rate", "b.rate", "b.size"])
+    ['a.rate', 'b.rate', 'size']
+    """
     last = [key.rpartition(".")[2] for key in keys]
     return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
 
 
-def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
+def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
     """Dotted keys and their values, however the file nests them."""
     found: list[tuple[str, Any]] = []
     for key, value in table.items():
@@ -177,7 +181,7 @@ def _flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], .
         elif name.endswith(f".{FROM_BASE}"):
             found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
         elif isinstance(value, dict):
-            found += _flat(value, name)
+            found += flat(value, name)
         else:
             found.append((name, value))
     return tuple(found)

@@ -53,9 +53,9 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
         return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
 
 
-def load_split(dataset: str) -> tuple[Dataset, Split]:
+def load_split(dataset: str, order: str | None = None) -> tuple[Dataset, Split]:
     """A data set under the default protocol: an index file is held against its catalogue and its test targets."""
-    (job,) = plan("mostpop", RunOptions(dataset=dataset))
+    (job,) = plan("mostpop", RunOptions(dataset=dataset, order=order))
     loaded = load_dataset(job.dataset, job.order)
     return loaded, split(loaded, job.settings.protocol)
 

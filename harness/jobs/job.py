@@ -112,7 +112,8 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
     device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
-    dataset = _locate(options.dataset or file.say("dataset") or DATASET)
+    named = options.dataset if options.dataset is not None else file.say("dataset")
+    dataset = located(DATASET if named is None else named)
     given = file.say("seed")
     seeds = options.seeds or (SEED if given is None else given,)
     for seed in seeds:
@@ -130,7 +131,8 @@ def _digest(path: Path) -> str:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
 
 
-def _locate(dataset: str) -> str:
+def located(dataset: str) -> str:
     """Names stay; folders become absolute, so that a stored configuration works from anywhere."""
     folder = Path(dataset).expanduser()
-    return str(folder.resolve()) if dataset not in catalogue_entries() and folder.is_dir() else dataset
+    known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
+    return str(folder.resolve()) if not known and folder.is_dir() else dataset

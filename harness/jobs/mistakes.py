@@ -26,8 +26,16 @@ def explain(error: ValidationError, section: str, model: type[BaseModel], layers
         return InputError(f"unknown setting {'.'.join(names)!r}", where=where, mend=mend)
     if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
         return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=where)
-    expected = first["msg"].removeprefix("Input should be ")
-    return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {expected}", where=where)
+    return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=where)
+
+
+def _expected(found: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """In the user's words, where pydantic speaks of JSON."""
+    if found["type"] in ("tuple_type", "list_type"):
+        return f"a list, such as [{found['input']}]"
+    if found["type"] in ("model_type", "model_attributes_type"):
+        return f"settings below it: {', '.join(_fields(model, found['loc']))}"
+    return found["msg"].removeprefix("Input should be ")
 
 
 def _source(names: Sequence[str], layers: Sequence[Layer]) -> str | None:

@@ -57,6 +57,9 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
         return ConfigFile()
     content = yaml_values.read(path)
     effort = _effort(content.pop(SECTION, None), f"{path}, {SECTION}")
+    made_for = content.get("model")
+    if isinstance(made_for, str) and made_for != entry.name:
+        raise InputError(f"made for model {made_for!r}, not {entry.name!r}", where=str(path))
     known = (*TOP_KEYS, *_sections(entry))
     for key in content:
         if key not in known:
@@ -67,8 +70,6 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             expected = "a whole number" if kinds[key] is int else "text"
             raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
-    if top.get("model", entry.name) != entry.name:
-        raise InputError(f"made for model {top['model']!r}, not {entry.name!r}", where=str(path))
     for section, values in content.items():
         if not isinstance(values, dict):
             raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))

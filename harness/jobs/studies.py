@@ -30,7 +30,7 @@ from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
 from harness.protocol.split import Split
 from harness.store.atomic import write_text
-from harness.store.keys import folder_name
+from harness.store.keys import folder_name, model_folder
 from harness.store.records import Effort
 from harness.store.runs import Store
 
@@ -86,7 +86,7 @@ class Study:
     @property
     def path(self) -> Path:
         """`RESULTS/tuning/MODEL/DATASET/STUDY/`."""
-        names = (folder_name("model", self.base.entry.name), folder_name("data set", self.dataset.name), self.name)
+        names = (model_folder(self.base.entry.name), folder_name("data set", self.dataset.name), self.name)
         return self.store.root.joinpath("tuning", *names)
 
     @property

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data.dataset import Canonical, Dataset, ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review, of_rows
+from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.protocol.cuts import Cut, cut
 from harness.protocol.protocol import Protocol
@@ -62,6 +63,12 @@ class TrainingData:
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         values = np.frombuffer(b"".join(rows), dtype=np.int64)
         return fingerprint([self.items[item] for item in order.items], values, lengths)
+
+    def require_next_items(self) -> None:
+        """Raises `InputError` where nothing follows anything: no user has two training items."""
+        if not (self.sequences.lengths > 1).any():
+            mend = "a model of sequences needs users with two training items or more"
+            raise InputError("no training sequence has two items", where=self.dataset, mend=mend)
 
     def counts(self) -> np.ndarray:
         """Training interactions an item, int64, shape (n_items,)."""

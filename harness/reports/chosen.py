@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import InputError
 from harness.reports.differences import notes
+from harness.reports.leaderboard import stored_name
 from harness.store.records import Record
 from harness.store.runs import RunFolder, Store, StoredRun, Unreadable, read_record, warn
 
@@ -38,8 +39,9 @@ def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> li
         raise InputError(
             "no runs are stored here", where=str(store.root), mend="harness run makes some, or say --results"
         )
-    if dataset is not None and not Path(dataset).is_dir():
-        paths = [path for path in paths if path.parent.name == dataset]
+    if dataset is not None:
+        name = stored_name(store, dataset)
+        paths = [path for path in paths if path.parent.name == name]
         if not paths:
             raise InputError(f"no runs on {dataset!r} are stored here", where=str(store.root))
     sides = [_side(text, paths) for text in asked]
@@ -51,18 +53,22 @@ def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> li
 
 def check_comparable(chosen: Sequence[Chosen]) -> None:
     """Raises `InputError` where the runs were not measured on the same data under the same rules."""
-    records = [run.record for side in chosen for run in side.runs]
+    told = _apart([run.record for side in chosen for run in side.runs])
+    if told:
+        raise InputError(
+            f"these runs cannot be compared: {told}", mend="compare runs of one data set under one protocol"
+        )
+
+
+def _apart(records: Sequence[Record]) -> str:
+    """Which fields differ between runs that were not measured on the same data under the same rules; else nothing."""
     told = []
     for part in ("dataset", "protocol"):
         for name in type(getattr(records[0], part)).model_fields:
             values = list(dict.fromkeys(str(getattr(getattr(record, part), name)) for record in records))
             if len(values) > 1:
                 told.append(f"{part}.{name} is {' or '.join(values)}")
-    if any("fingerprint" in line for line in told):
-        raise InputError(
-            f"these runs cannot be compared: {'; '.join(told)}",
-            mend="compare runs of one data set under one protocol",
-        )
+    return "; ".join(told) if any("fingerprint" in line for line in told) else ""
 
 
 def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
@@ -81,6 +87,9 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     if len({record.dataset.name for record in records}) > 1:
         names = ", ".join(sorted({record.dataset.name for record in records}))
         raise InputError(f"{text!r} has runs on {names}", where="RUN", mend="say which with -d")
+    if told := _apart(records):
+        what = f"{text!r} has runs that were not measured alike: {told}"
+        raise InputError(what, where="RUN", mend="give the ids of those that were, joined by commas")
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{text!r} has a seed twice", where="RUN", mend="give each run once")
@@ -94,7 +103,7 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     named = [path for path in paths if path.name == text]
     if named:
         return [_read(path) for path in named]
-    if named := [path for path in paths if path.parent.parent.name == text]:
+    if named := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
         return _readable(named)
     begun = [path for path in paths if path.name.startswith(text)]
     if len(begun) > 1:
@@ -106,7 +115,7 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
 
 
 def _unknown(text: str, paths: Sequence[Path]) -> InputError:
-    models = sorted({path.parent.parent.name for path in paths})
+    models = sorted({path.parent.parent.name.replace("@", ":") for path in paths})
     names = [*models, *dict.fromkeys(path.name for path in paths)]
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     shown = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -22,6 +23,10 @@ SPECIAL = {
     "^": r"\textasciicircum{}",
     "[": "{[}",  # behind \\ a bracket would begin an option
     "]": "{]}",
+    "<": r"\textless{}",  # in a paper without T1 fonts these three are other signs
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u2060": "{}",
     "±": r"$\pm$",
     "·": r"$\cdot$",
     "→": r"$\to$",
@@ -43,10 +48,11 @@ LAST_LATIN = "\u017f"  # T1 fonts know the letters up to here
 def escaped(text: str) -> str:
     r"""Text that LaTeX prints as it is; a letter that its fonts lack becomes its plain form, or a question mark.
 
-    >>> print(escaped("a_b & 5% ± 1"))
-    a\_b \& 5\% $\pm$ 1
+    >>> print(escaped("a_b & 5% ± 1"), escaped("run --seed 1"))
+    a\_b \& 5\% $\pm$ 1 run -{}-seed 1
     """
-    return "".join(SPECIAL.get(character) or _letter(character) for character in " ".join(text.split()))
+    apart = re.sub("-(?=-)", "-\u2060", " ".join(text.split()))  # two hyphens in a row would print as a dash
+    return "".join(SPECIAL.get(character) or _letter(character) for character in apart)
 
 
 def latex(sheets: Sequence[Sheet]) -> str:

@@ -197,10 +197,10 @@ def stored_name(store: Store, dataset: str) -> str:
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
-    if Path(dataset).expanduser().is_dir():
-        from harness.data.load import load_dataset
+    if dataset and Path(dataset).expanduser().is_dir():
+        from harness.data.load import folder_dataset
 
-        return load_dataset(dataset).name
+        return folder_dataset(Path(dataset).expanduser())
     raise unknown_name("data set", dataset, {*stored, *catalogue_entries()}, where=str(store.root))
 
 

@@ -48,6 +48,15 @@ class Outcome:
         return f"external-{mark}" if self.seed is None else f"seed{self.seed}-{mark}"
 
 
+def model_folder(model: str) -> str:
+    """What the runs of a model lie under; raises as `folder_name`.
+
+    >>> model_folder("recbole:STAMP")
+    'recbole@STAMP'
+    """
+    return folder_name("model", model.replace(":", "@"))  # some file systems know no colon
+
+
 def folder_name(kind: str, name: str) -> str:
     """`name` as one folder of the store, or an `InputError` where it is not fit to be one.
 

@@ -25,7 +25,7 @@ from harness.errors import HarnessError, InputError, shortened
 from harness.files import sweep, sync_folder, sync_tree
 from harness.locks import Hold, held, holding
 from harness.store.atomic import MEND, write_text, writing
-from harness.store.keys import RunKey, folder_name
+from harness.store.keys import RunKey, folder_name, model_folder
 from harness.store.records import SCHEMA, Record
 from harness.store.seal import broken, changed, sealed
 
@@ -168,8 +168,7 @@ class Store:
 
     def folder(self, key: RunKey) -> RunFolder:
         """Where the run lies or would lie."""
-        model = key.model.replace(":", "@")  # of `recbole:STAMP`: some file systems know no colon
-        parts = (folder_name("model", model), folder_name("data set", key.dataset), key.run_id)
+        parts = (model_folder(key.model), folder_name("data set", key.dataset), key.run_id)
         return RunFolder(self.runs.joinpath(*parts))
 
     def complete(self, key: RunKey) -> StoredRun | None:

@@ -47,6 +47,8 @@ def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
     shown = harness(*asked, "--plan")
     assert shown.code == 0 and shown.out == "" and "bad | one: fake.layer.width=9 (seed 1 to be made" in shown.err
     assert "6 runs on toy, 0 of them there already" in shown.err and not Path("results").exists()
+    planned = json.loads(harness(*asked, "--plan", "--json").out)
+    assert [run["state"] for run in planned["runs"]] == ["new"] * 6 and not Path("results").exists()
     done = harness(*asked)
     assert done.code == 0 and "a library that prints" not in done.out, done.err
     rows = {line.split("  ")[0].strip(): line for line in done.out.splitlines()}
@@ -105,6 +107,7 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
     ("arguments", "said"),
     [
         ("ablate fake -d toy", "fake has no grid of its own"),
+        ("ablate fake -d toy --grid g", "unknown grid 'g'; (a .toml or .yaml file works too)"),
         ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
         ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
         ("ablate fake -d toy --seeds 1,b", "'1,b' is no list of whole numbers"),

@@ -66,6 +66,8 @@ def test_leaderboard_formats_and_file(harness: Harness, toy: str, tmp_path: Path
     printed = harness("leaderboard", "-d", "toy", "--format", "csv").out
     done = harness("leaderboard", "-d", "toy", "--format", "csv", "-o", str(tmp_path / "board.csv"))
     assert done.out == "" and (tmp_path / "board.csv").read_text() == printed
+    refused = harness("leaderboard", "-d", "toy", "-o", str(tmp_path / "board.csv" / "x"))
+    assert refused.code == 2 and "choose another place with -o" in refused.err
     assert "no published rows for toy" in harness("leaderboard", "-d", "toy", "--published").err
     assert "EAGER-LLM §" in harness("leaderboard", "-d", "beauty", "--published").out
     timed = harness("leaderboard", "-d", "toy", "--published", "--protocol", "global-time")
@@ -109,11 +111,14 @@ def test_doctor(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_requirements", lambda: ["numpy>=99", "no-such-package"])
     monkeypatch.setattr(doctor, "BACKBONES", {"no_such_module": ("X", "pip install x")})
     done = harness("doctor")
+    instruments = next(entry for entry in found["datasets"] if entry["name"] == "instruments")
+    assert instruments["ok"] or "harness data prepare instruments" in instruments["mend"]
     assert 'pip install "numpy>=99"' in done.out and "pip install no-such-package" in done.out.replace('"', "")
     assert "pip install x" in done.out
 
 
 def test_help_and_version(harness: Harness) -> None:
+    assert "JSON object of items" in harness("index", "--help").out
     assert harness().out == harness("--help").out and "leaderboard" in harness("-h").out
     assert harness("data").code == 0 and "verify" in harness("data").out
     assert harness("--version").out.startswith("harness ")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Harness
+from tests.folders import csv_folder
+from tests.toys import cycle
 
 
 def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:
@@ -45,6 +48,30 @@ def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path)
         assert said in harness("compare", "markov", "--published", "--format", form).out
 
 
+@pytest.mark.parametrize("place", ["toy", "./toy"])
+def test_the_data_set_chooses_among_a_models_runs(harness: Harness, toy: str, tmp_path: Path, place: str) -> None:
+    """By the name under which a folder's runs are stored, from anywhere, and by the folder."""
+    csv_folder(tmp_path / "other", cycle(users=40))
+    for model in ("markov", "mostpop"):
+        harness("run", model, "-d", toy), harness("run", model, "-d", "other")
+    refused = harness("compare", "markov", "mostpop")
+    assert refused.code == 2 and "has runs on other, toy; say which with -d" in refused.err
+    if place == "toy":
+        Path("elsewhere").mkdir()
+        os.chdir("elsewhere")
+    done = harness("compare", "markov", "mostpop", "-d", place, "--results", str(tmp_path / "results"), "--json")
+    assert done.code == 0 and json.loads(done.out)["users"] == 60, done.err
+    assert harness("compare", "markov", "mostpop", "-d", "nosuch").code == 2
+
+
+def test_a_model_under_two_protocols_is_refused_by_what_differs(harness: Harness, toy: str) -> None:
+    for rules in ("leave-one-out", "global-time"):
+        assert harness("run", "markov", "-d", toy, "--protocol", rules).code == 0
+    harness("run", "mostpop", "-d", toy)
+    done = harness("compare", "markov", "mostpop")
+    assert done.code == 2 and "protocol.name is" in done.err and "give the ids" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -53,6 +80,7 @@ def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path)
         ("compare markov mostpop", "no runs are stored here"),
         ("compare markov mostpop --metric ndcg", "unknown metric 'ndcg'"),
         ("compare markov mostpop --format htm", "did you mean html?"),
+        ("compare markov mostpop -o toy", "toy: a folder, where a file is to be written"),
     ],
 )
 def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:

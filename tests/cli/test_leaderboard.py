@@ -60,6 +60,25 @@ def test_the_column_of_commands(harness: Harness, toy: str) -> None:
     assert board["rows"][0]["command"] == "harness run markov -d toy --profile cpu --seed 1"
 
 
+def test_a_folder_whose_order_is_that_of_its_lines(harness: Harness, toy: str) -> None:
+    """Its timestamps state none: boards and pages read what is stored, codes are made and looked at with --order."""
+    rows = Path(toy, "interactions.csv").read_text().splitlines()
+    said = "\n".join([rows[0], *(row.rpartition(",")[0] + ",5" for row in rows[1:])])
+    Path(toy, "interactions.csv").write_text(said + "\n")
+    for model in ("markov", "mostpop"):
+        assert "say --order file" in harness("run", model, "-d", toy).err
+        assert harness("run", model, "-d", toy, "--order", "file").code == 0
+    board = harness("leaderboard", "-d", toy, "--format", "markdown")
+    assert board.code == 0 and DAGGER in board.out, board.err
+    assert harness("compare", "markov", "mostpop", "-d", toy).code == 0
+    assert harness("report", "-d", toy).code == 0
+    quick = ("--profile", "smoke", "--set", "eager.index.sources=[behavior]", "--set", "eager.behavior.epochs=1")
+    assert "say --order file" in harness("index", "build", "-d", toy, "-o", "x.json", *quick).err
+    assert harness("index", "build", "-d", toy, "-o", "x.json", "--order", "file", *quick).code == 0
+    assert "say --order file" in harness("index", "inspect", "x.json", "-d", toy).err
+    assert harness("index", "inspect", "x.json", "-d", toy, "--order", "file").code == 0
+
+
 def test_published_rows_beside_tests_and_commands(harness: Harness, toy: str) -> None:
     for model in ("markov", "mostpop"):
         harness("run", model, "-d", toy)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.tune import _conclude
+from harness.jobs.job import RunOptions
+from harness.jobs.studies import Search, Trial
+from harness.jobs.tuning import study
+from harness.protocol.protocol import METRICS
+from harness.store.runs import Store
 from tests.cli.conftest import Harness, start
+from tests.folders import lcrec_folder
 from tests.waiting import PATIENCE, wait_for
 
 
@@ -29,6 +36,19 @@ def test_tune_then_run(harness: Harness, toy: str) -> None:
     assert "trials" in board.out and "search s" in board.out and "unequal" not in board.out
     assert harness("run", "itemknn", "-d", toy).code == 0
     assert "§ unequal effort: fake had 3 trials (" in harness("leaderboard", "--format", "markdown").out
+
+
+def test_settings_of_one_name_have_a_column_each(
+    harness: Harness, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = RunOptions(dataset=str(lcrec_folder(tmp_path / "words")), profile="smoke")
+    made = study("eager-llm", Search(1), options, Store(tmp_path / "elsewhere"))
+    values = {"eager.tuning.learning_rate": 0.125, "eager.annealing.learning_rate": 0.0625}
+    made.trials = [Trial(0, values, "m", "complete", dict.fromkeys(METRICS, 0.5))]
+    _conclude(made, [], as_json=False)
+    said = capfd.readouterr()
+    assert "0.125" in said.out and "0.0625" in said.out and "eager.tuning.learning_rate" in said.out
+    assert said.err.splitlines()[-1].endswith(f"best.yaml --results {tmp_path / 'elsewhere'}")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,11 @@ def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store
     assert len(Fake.resumed) == 12
 
 
+def test_a_model_of_recbole_has_a_folder_that_every_system_knows(tmp_path: Path, toy: str, store: Store) -> None:
+    made = planned(tmp_path, toy, store, "[changes.one]\nrecbole.epochs = 1", "recbole:SHAN", profile="smoke")
+    assert made.path.parent == store.root / "ablations" / "recbole@SHAN" / "toy"
+
+
 def test_a_row_wins_over_set_and_set_over_the_grids_settings(tmp_path: Path, toy: str, store: Store) -> None:
     text = 'settings = { "fake.size" = 5, "fake.rate" = 0.7 }\n' + TEXT
     made = planned(tmp_path, toy, store, text, sets=("fake.size=6",))

@@ -13,6 +13,7 @@ from harness.jobs.evaluate import External, evaluate
 from harness.jobs.execute import execute
 from harness.jobs.job import RunOptions, plan
 from harness.protocol.protocol import METRICS
+from harness.reports.peruser import measured
 from harness.store.runs import Store
 
 Rows = list[tuple[str, int, str, float]]
@@ -54,6 +55,16 @@ def test_each_format_gives_the_metrics_of_the_run(
     assert (record.model, record.family, record.seed, record.metrics.valid) == ("mine", "external", None, {})
     assert record.details["ties"] == {"rule": "equal scores keep the order of the file", "users": 0, "pairs": 0}
     assert evaluate(External(write(tmp_path, form, rows), toy), store).reused
+
+
+def test_the_data_are_found_again_from_anywhere(
+    toy: str, tmp_path: Path, store: Store, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(toy).parent)
+    done = evaluate(External(write(tmp_path, "json", rows), Path(toy).name), store)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(measured([done.run]).dataset.users) == 60
 
 
 def test_ties_keep_the_order_of_the_file_and_are_counted(toy: str, tmp_path: Path, store: Store, rows: Rows) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,46 @@ def test_run_from_python(toy: str, tmp_path: Path) -> None:
         harness.run("fake", toy, seeds=[1])
     table = harness.leaderboard(results=results)
     assert table["n"].tolist() == [2] and table["recall@5"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": np.int64(2), "set": {"fake": {"rate": 1e-3, "layer": {"width": 9}}}},
+        {"seed": 2, "set": {"fake.rate": np.float64(1e-3), "fake.layer.width": np.int64(9)}},
+        {"seed": [2], "set": ("fake.rate=1e-3", "fake.layer.width=9")},
+        {"seed": np.array([2]), "set": "fake.layer.width=9", "config": "rate.yaml"},
+    ],
+)
+def test_options_as_python_users_write_them(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    import harness
+
+    monkeypatch.chdir(tmp_path)
+    Path("rate.yaml").write_text("fake: {rate: 1e-3}")
+    done = harness.run("fake", Path(toy), **options)
+    one = done[0] if isinstance(done, list) else done
+    assert isinstance(done, list) == (np.ndim(options["seed"]) > 0) and one.record.run_id.startswith("seed2-")
+    kept = yaml.safe_load(Path(one.path, "config.yaml").read_text())["fake"]
+    assert kept["rate"] == 1e-3 and kept["layer"] == {"width": 9}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": True}, "True is no seed"),
+        ({"seed": "1"}, "'1' is no seed"),
+        ({"seed": [1.5]}, "1.5 is no seed"),
+        ({"set": "fake.rate"}, "'fake.rate' is not of the form section.key=value"),
+        ({"dataset": 7}, "int is neither a name nor a folder"),
+    ],
+)
+def test_wrong_options_in_python(toy: str, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    import harness
+
+    with pytest.raises(InputError, match=said):
+        harness.run("fake", **{"dataset": toy, "results": tmp_path, **options})
 
 
 def test_wrong_input_met_in_training_leaves_no_litter(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.errors import InputError
 from harness.jobs.job import RunOptions, plan
 from harness.jobs.settings import ConfigFile, Settings, read_config, resolve
+from harness.registry import model_entry
 from tests.folders import FAKE
 
 
@@ -57,7 +58,7 @@ def test_values_have_yaml_types() -> None:
         ("fake.size=0", "fake.size is 0, expected greater than or equal to 1"),
         ("fake.size=", "fake.size is None, expected a valid integer"),
         ("fake.kind=c", "fake.kind is 'c', expected 'a' or 'b'"),
-        ("fake.levels=3", "fake.levels is 3, expected a valid"),
+        ("fake.levels=3", "fake.levels is 3, expected a list, such as [3]"),
         ("fake.layer=3", "fake.layer is 3, expected"),
         ("fake.layer.width=x", "fake.layer.width is 'x', expected a valid integer"),
         ("protocol.name=random/1", "unknown protocol 'random/1'"),
@@ -78,6 +79,7 @@ def test_a_wrong_setting_is_told_in_one_line(text: str, said: str) -> None:
         ("fake: 3", "section 'fake' is 3, expected a mapping"),
         ("faek: {size: 3}", "unknown section 'faek'"),
         ("model: sasrec", "made for model 'sasrec', not 'fake'"),
+        ("model: sasrec\nrecbole: {}", "made for model 'sasrec', not 'fake'"),
         ("seed: x", "seed is 'x', expected a whole number"),
         ("- 1", "holds no mapping"),
         ("a: [", "not YAML"),
@@ -127,3 +129,11 @@ def test_devices(toy: str) -> None:
             plan("fake", RunOptions(dataset=toy, device=device))
     with pytest.raises(InputError, match="-1 is no seed"):
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))
+
+
+@pytest.mark.parametrize(("model", "section"), [("eager-llm", "eager"), ("tiger", "tiger"), ("lcrec", "lcrec")])
+def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -> None:
+    named = f"{section}.index.file=x.json"
+    with pytest.raises(InputError, match="reads no file; say kind=file"):
+        resolve(model_entry(model), "smoke", ConfigFile(), [named])
+    resolve(model_entry(model), "smoke", ConfigFile(), [named, f"{section}.index.kind=file"])

@@ -188,3 +188,8 @@ def test_a_broken_tuning_section_is_wrong_input(toy: str, store: Store) -> None:
     made.best_config.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"tuning: trials: .*; leave this section as harness tune wrote it"):
         plan("fake", RunOptions(config=made.best_config))
+
+
+def test_a_model_of_recbole_has_a_folder_that_every_system_knows(toy: str, store: Store) -> None:
+    made = study("recbole:SHAN", Search(1), RunOptions(dataset=toy, profile="smoke"), store)
+    assert made.path.parent == store.root / "tuning" / "recbole@SHAN" / "toy"

@@ -99,7 +99,7 @@ def test_other_data_and_other_rules_are_refused_by_name(store: Store, made: Make
     said = str(raised.value)
     assert "protocol.exclude_history is False or True" in said and "dataset.fingerprint is" in said
     assert "max_history" not in said
-    with pytest.raises(InputError, match="no runs on 'other'"):
+    with pytest.raises(InputError, match=r"unknown data set .other."):
         choose(store, ["a", "b"], "other")
 
 

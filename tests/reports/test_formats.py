@@ -109,7 +109,10 @@ def test_latex(found: list[Board]) -> None:
     assert counts == {len(re.sub(r">\{.*?\}p\{.*?\}", "p", declared)) - 1}
     quoted = next(line for line in rows.splitlines() if "0.9900" in line)
     assert r"\textit{0.9900}" in quoted and r"\textbf" not in quoted and rows.count(r"\midrule") == 2
-    assert r"50\%\_of\{it\}\&<b>|\$x\textasciicircum{}2\textasciitilde{}\textbackslash{}\#{[}1{]}" in text
+    assert (
+        r"50\%\_of\{it\}\&\textless{}b\textgreater{}\textbar{}\$x\textasciicircum{}2\textasciitilde{}\textbackslash{}\#{[}1{]}"
+        in text
+    )
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")

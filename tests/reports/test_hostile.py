@@ -47,7 +47,8 @@ def test_latex(text: str) -> None:
     own = latex([sheet("x")])
     made = latex([sheet(text)])
     commands = set(re.findall(r"\\([A-Za-z]+)", made))
-    allowed = set(re.findall(r"\\([A-Za-z]+)", own)) | {"textbackslash", "textasciitilde", "textasciicircum"}
+    signs = {"textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar"}
+    allowed = set(re.findall(r"\\([A-Za-z]+)", own)) | signs
     assert commands <= allowed, commands - allowed
     assert made.count("\\begin{") == own.count("\\begin{") and "\x1b" not in made
     bare = re.sub(r"\\[&%$#_{}]", "", made)
@@ -73,3 +74,9 @@ def test_terminal(text: str) -> None:
         console.print(drawn(sheet(text), 400))
     said = captured.get()
     assert "\x1b[2J" not in said and "\x1b]" not in said and "\x07" not in said
+
+
+def test_latex_prints_options_and_signs_as_they_are_in_any_fonts() -> None:
+    """Two hyphens would be a dash, and OT1 fonts have other signs in the places of these three."""
+    made = latex([sheet("run --seed 1 ---x p < 0.05 > 0 a|b")])
+    assert r"run -{}-seed 1 -{}-{}-x p \textless{} 0.05 \textgreater{} 0 a\textbar{}b" in made

@@ -145,7 +145,7 @@ def test_a_bad_file_is_refused_by_line(store: Store, before: str, after: str, sa
 def test_a_run_beside_the_papers_rows(store: Store) -> None:
     for seed, value in ((1, 0.02), (2, 0.04)):
         put(store, model="recbole:SASRec", seed=seed, value=value, dataset=BEAUTY, details={"configuration": "s"})
-    (side,) = choose(store, ["recbole@SASRec"])
+    (side,) = choose(store, ["recbole:SASRec"])
     found = gaps(store, [side], ["ndcg@10", "recall@5"])
     first, second, other = found[:3]
     assert (first.same_method, second.same_method, other.same_method) == (True, True, False)

@@ -72,6 +72,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
         return {}
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
+        data.require_next_items()
         text = tuple(require_text(data.text, data.items, where=data.dataset))
         texts = task_texts(data, text, self.config.tasks)
         backbone = self._backbone(context)
