@@ -1,6 +1,7 @@
 """Many processes on one results folder, some killed at any moment: no record lost, torn or made twice.
 
-    python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--folder DIR [--also DIR]]
+    python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--life 1]
+        [--folder DIR [--also DIR]]
 
 Each process makes its own runs and asks for its neighbour's at the same time, so that every run is asked for twice.
 While they work, one after the other is killed by SIGKILL and started again, and the folder is read all the while as a
@@ -33,7 +34,6 @@ from benchmarks.victims import Place
 
 LOADED = ("harness.jobs.execute", "harness.evaluation.metrics", "baselines.sanity", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
-LIFE = 1.0  # seconds that a process has had at least when it is killed
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Team:
     runs: int
     processes: int
     draw: random.Random
+    life: float  # seconds that a process has had at least when it is killed
     also: tuple[Path, ...] = ()
     pids: dict[int, tuple[int, float]] = field(default_factory=dict)
     kills: int = 0
@@ -98,7 +99,7 @@ class Team:
 
     def kill_one(self) -> None:
         """SIGKILL to one that has come to work, which then starts again."""
-        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > LIFE]
+        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > self.life]
         if ripe:
             number = self.draw.choice(ripe)
             pid, _ = self.pids.pop(number)
@@ -116,7 +117,7 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
     warnings: list[str] = []
     for number in range(team.processes):
         team.start(number)
-    next_kill = time.monotonic() + LIFE
+    next_kill = time.monotonic() + team.life
     while team.pids:
         team.reap()
         if team.kills < kills and time.monotonic() > next_kill:
@@ -162,6 +163,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--runs", type=int, default=50, help="of each process")
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--life", type=float, default=1.0, help="seconds before a process may be killed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's place for temporary files")
     parser.add_argument("--also", type=Path, action="append", default=[], help="the same folder by another mount")
@@ -178,7 +180,7 @@ def main() -> int:
     also = tuple(mount.resolve() / folder.name for mount in asked.also)
     if missing := [str(path) for path in also if not (path / data).is_dir()]:
         parser.error(f"--also: {missing[0]} is not the folder that lies in --folder")
-    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed), also)
+    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed), asked.life, also)
     try:
         found = conduct(team, asked.kills)
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from harness.data.readers.files import read_json
 from harness.errors import InputError
 from harness.generative.backbone import quieten
 from harness.generative.trust import explained, guarded, weights_only
+from harness.protocol.artefacts import sha256_of
 from harness.protocol.context import RunContext
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def identity(name: str, *, here: bool = False) -> str:
             raise _absent(name, "there is no config.json")
         return f"{name}@{found.parent.name}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHTS)
-    parts = [f"{path.relative_to(folder)}:{_digest(path, path.stat().st_mtime_ns)}" for path in files]
+    parts = [f"{path.relative_to(folder)}:{sha256_of(path)}" for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -262,10 +262,3 @@ def _absent(name: str, why: str) -> InputError:
     return InputError(
         f"the text encoder {name!r} cannot be loaded: {explained(why)}", mend=f"give a folder, a hub name or {EMBEDDED}"
     )
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, changed: int) -> str:
-    """SHA-256 of a file; `changed`, its time of change, makes the memory forget an edited one."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

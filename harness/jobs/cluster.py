@@ -30,7 +30,8 @@ from harness.store.atomic import writing
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-ANSWER = 5.0  # seconds that a scheduler has to answer
+ANSWER = 30.0  # seconds that a scheduler, or the worker that holds an answer, has to give it: Dask's own patience
+FAREWELL = 5.0  # seconds for the connection to be taken down
 LOOK = 5.0  # seconds between two looks at which workers there are
 ROUNDS = 4  # how often the scheduler may give up a task that had hardly begun
 GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
@@ -59,7 +60,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
         yield Cluster(client, where, note)
     finally:
         with suppress(Exception):
-            client.close(timeout=ANSWER)
+            client.close(timeout=FAREWELL)
 
 
 class Cluster:

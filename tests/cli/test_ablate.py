@@ -16,7 +16,7 @@ import pytest
 from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
 from tests.jobs.fakes import Fake
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 GRID = """
 about = "sizes"
@@ -117,7 +117,8 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy --scheduler 127.0.0.1", "no Dask scheduler answers there"),
     ],
 )
-def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str) -> None:
+    monkeypatch.setattr("harness.jobs.cluster.ANSWER", 1.0)
     done = harness(*arguments.split())
     assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
 
@@ -132,8 +133,8 @@ class Sleeps(Fake):
     """Leaves a mark, then takes long."""
 
     def _fit(self, *rest: Any) -> None:
-        Path(f"began-{self.config.size}").touch()
         try:
+            Path(f"began-{self.config.size}").touch()  # whoever sees it may interrupt
             time.sleep(120)
         except KeyboardInterrupt:
             Path(f"ended-{self.config.size}").touch()
@@ -227,16 +228,13 @@ def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(
 ) -> None:
     (tmp_path / "g.toml").write_text("[changes.a]\nfake.size = 5\n[changes.b]\nfake.size = 6\n")
     process = start("ablate", "sleeps", "-d", toy, "--grid", "g.toml", "--workers", "2", code=CODE)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("began-*"))) < 2:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for(lambda: len(list(tmp_path.glob("began-*"))) == 2 or process.poll() is not None, "two trainings")
+    assert process.poll() is None, process.communicate()
     process.send_signal(signal.Signals[how])
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     if how == "SIGINT":
         assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
-    while len(list(tmp_path.glob("ended-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == 2, "the end of both")
     assert sorted(path.name for path in tmp_path.glob("*-[0-9]")) == ["began-3", "began-5", "ended-3", "ended-5"]
     assert len(list(Path("results").glob("runs/sleeps/toy/*/checkpoint"))) == 2
     (kept,) = Path("results").glob("ablations/sleeps/toy/*.json")

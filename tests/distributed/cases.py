@@ -150,10 +150,13 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 @contextmanager
 def started(module: str, *arguments: str, processes: int = 2, **environment: str) -> Iterator[list[subprocess.Popen]]:
     """Processes that run `module` as a launcher starts them; what is left of them at the end is killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    ours = (
+        socket.socket()
+    )  # bound for as long as they run, so that nobody else is given its port; they may listen there
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ours.bind(("127.0.0.1", 0))
+    port = str(ours.getsockname()[1])
+    told = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -171,6 +174,7 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
         for process in running:
             process.kill()
             process.communicate()
+        ours.close()
 
 
 def fit_all(folder: Path, world: World) -> None:

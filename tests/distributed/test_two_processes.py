@@ -20,6 +20,7 @@ from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import STOPPED, Stage, interrupted
 from tests.distributed.stages import found as of_stage
+from tests.waiting import PATIENCE
 
 NAMES = tuple(models())
 LOSS = {HALF: 5e-3}  # relative; 2e-5 in float32. bfloat16 has eight bits: numbers a part in 256 apart
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     interrupted(Stage(ALONE, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
-            _, said = process.communicate(timeout=600)
+            _, said = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, said
     yield found
     torch.set_num_threads(threads)

@@ -3,7 +3,9 @@ may make runs."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def test_what_a_process_cannot_read_or_survive_is_its_ending() -> None:
     strange = CellProcess(b"cno.such.module\nTask\n.").ending()  # a pickle of something that is not installed here
     assert strange.reason.startswith("ModuleNotFoundError") and "Traceback" in strange.trace and not strange.killed
     process = CellProcess(b"")
+    os.kill(process._process.pid, signal.SIGSTOP)  # so that it is not faster than no patience at all
     process.stop(0)
     assert process.ending() == Ending("its process ended with code -9", killed=True)
 

@@ -54,7 +54,7 @@ def browser() -> Iterator[Any]:
         on_path = next(filter(None, map(shutil.which, NAMES)), None)
         if on_path is None and not os.path.exists(driver.chromium.executable_path):
             pytest.skip("no Chromium here: none on the PATH, and none of playwright's")
-        started = driver.chromium.launch(executable_path=on_path, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=on_path, args=["--no-sandbox"], timeout=PATIENCE)
         yield started
         started.close()
 
