@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,9 +22,10 @@ from harness.errors import InputError, ProcessLost
 from harness.jobs.devices import cuda_available
 from harness.jobs.job import Job
 from harness.jobs.launch import check_address, place, place_here
+from harness.jobs.pulse import beating
 from harness.protocol.world import ALONE, Sharding, World
 
-PATIENCE = timedelta(days=2)  # the first may make vectors for a day; a process that ends is noticed at once
+PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
 
 
 @contextmanager
@@ -36,13 +38,16 @@ def joined() -> Iterator[World]:
     check_address()
     sharding = accelerates_sharding()
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
     with _losing():
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+        store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     whole = False
     try:
-        yield Processes(rank, size, sharding)
+        with beating(store, rank, size):
+            yield Processes(rank, size, sharding)
         whole = True
     finally:
         if whole or backend == "gloo":  # NCCL would wait for those that are gone
@@ -183,4 +188,5 @@ def _losing() -> Iterator[None]:
         yield
     except (RuntimeError, ConnectionError) as error:
         what = "another process of this run has ended; what was done is kept, and the same command continues it"
-        raise ProcessLost(f"{what} ({str(error).splitlines()[0][:120]})") from error
+        said = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
+        raise ProcessLost(f"{what} ({said[:120]})") from error

@@ -28,6 +28,10 @@ from tests.distributed.cases import ROOT, started
 from tests.folders import csv_folder
 from tests.waiting import PATIENCE, wait_for
 
+BY_ACCELERATE = (  # with `--cpu` it would start one process alone
+    "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
+    "--main_process_port=0",
+)  # fmt: skip
 SHORT = {"tiger.training.max_steps": 4, "tiger.index.rqvae.epochs": 2, "tiger.decode.batch": 8}
 
 
@@ -90,8 +94,7 @@ def test_one_run_by_two_processes_of_torchrun_and_found_again_by_accelerate(toy:
         told["run_id"]
     ]
 
-    how = ("launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
-    again = launched("accelerate.commands.accelerate_cli", *how, "--main_process_port=0", "-m", "harness", *asked)
+    again = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *asked)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == told and again.stderr.count("is complete already") == 1
 
