@@ -16,6 +16,7 @@ from harness.store.records import Record
 from tests.folders import lcrec_folder
 
 ROOT = Path(__file__).resolve().parents[1]
+First = tuple[dict[str, Any], set[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,16 @@ def run(place: Path, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_from_raw_files_to_the_leaderboard(place: Path) -> None:
+@pytest.fixture(scope="module")
+def first(place: Path) -> First:
+    """The first run, and the stages that it went through: any later one finds vectors that are kept."""
     document = run(place)
+    events = [json.loads(line) for line in (place / document["path"] / "log.jsonl").read_text().splitlines()]
+    return document, {event.get("stage") for event in events}
+
+
+def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
+    document, stages = first
     assert document["metrics"]["test"]["ndcg@10"] > 0.8
     integrity = document["integrity"]
     assert integrity["users_expected"] == integrity["users_scored"] == 60
@@ -54,26 +63,25 @@ def test_from_raw_files_to_the_leaderboard(place: Path) -> None:
     lists = pd.read_parquet(folder / "predictions.parquet")
     index = json.loads((folder / "item.index.json").read_text())
     assert set(lists["item"]) <= set(index) and lists.groupby("user").size().eq(20).all()
-    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert {event.get("stage") for event in events} >= {"behavior", "alignment", "annealing"}
+    assert stages >= {"behavior", "alignment", "annealing"}
 
     board = harness(place, "leaderboard", "-d", "toy", "--format", "json")
     assert board.returncode == 0 and "eager-llm" in board.stdout
 
 
-def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Path) -> None:
-    first, reused = run(place), run(place)
-    assert reused["started"] == first["started"], "a complete run is returned, not made again"
+def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Path, first: First) -> None:
+    document, reused = first[0], run(place)
+    assert reused["started"] == document["started"], "a complete run is returned, not made again"
     again = run(place, "--fresh")
-    assert again["started"] > first["started"]
-    assert again["metrics"] == first["metrics"] and again["run_id"] == first["run_id"]
+    assert again["started"] > document["started"]
+    assert again["metrics"] == document["metrics"] and again["run_id"] == document["run_id"]
     other = run(place, "--seed", "2")
-    assert other["run_id"] != first["run_id"]
-    assert other["details"]["model"]["index"] != first["details"]["model"]["index"]
+    assert other["run_id"] != document["run_id"]
+    assert other["details"]["model"]["index"] != document["details"]["model"]["index"]
 
 
-def test_config_yaml_repeats_the_run(place: Path) -> None:
-    document = run(place)
+def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
+    document = first[0]
     done = harness(place, "run", "eager-llm", "--config", str(Path(document["path"]) / "config.yaml"), "--json")
     assert json.loads(done.stdout)["run_id"] == document["run_id"]
 

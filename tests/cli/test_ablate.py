@@ -196,10 +196,10 @@ def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bo
     asked = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
     if fresh:
         before = start(*asked, code=CODE)
-        assert before.wait(300) == 0
+        assert before.wait(PATIENCE) == 0
     old = finished()
     both = [start(*asked, *(["--fresh"] if fresh else []), code=CODE) for _ in range(2)]
-    said = [process.communicate(timeout=300) for process in both]
+    said = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert rows(said[0][0]) == rows(said[1][0]) and len(rows(said[0][0])) == 7, said
     assert list(sessions().values()) == [["session", "measured"]] * 7, "a run was made twice"
@@ -215,8 +215,8 @@ def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
     first, second = (start(*asked, code=CODE) for _ in range(2))
     wait_for(lambda: len(list(Path("results").glob("runs/slow/toy/seed*/log.jsonl"))) >= 2, "both at work")
     first.kill()
-    first.communicate(timeout=60)
-    out, err = second.communicate(timeout=300)
+    first.communicate(timeout=PATIENCE)
+    out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0 and len(rows(out)) == 4 and {row["seeds"] for row in rows(out)} == {"1"}, err
     assert [told.count("measured") for told in sessions().values()] == [1] * 4
     (kept,) = Path("results").glob("ablations/slow/toy/*.json")

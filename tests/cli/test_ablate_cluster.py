@@ -121,7 +121,8 @@ def held(pid: int) -> Iterator[None]:
             time.sleep(0.001)
         yield
     finally:
-        process.resume()
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def test_a_worker_killed_half_way_costs_nothing(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from eager.recommender import EagerLLM
@@ -22,7 +23,7 @@ from harness.protocol.split import TrainingData
 from harness.registry import MODELS
 from harness.store.events import read_events
 from tests.cli.conftest import Harness
-from tests.cli.test_ablate_cluster import STEADY, events, folders, grid, table
+from tests.cli.test_ablate_cluster import STEADY, events, folders, grid, held, table
 from tests.folders import lcrec_folder
 from tests.jobs.clusters import DaskCluster, dask_cluster, kill
 from tests.waiting import wait_for
@@ -66,14 +67,16 @@ def machine_lost(cluster: DaskCluster, said: list[str]) -> None:
     def caught() -> bool:
         for folder in folders("often"):
             if any(45 <= step < STEPS - 45 for session in steps(folder) for step in session[-1:]):
-                with suppress(OSError):
+                with suppress(OSError, psutil.NoSuchProcess):
                     worker, itself = json.loads((folder / "checkpoint/made-by.json").read_text())
-                    os.kill(itself, signal.SIGSTOP)  # it shall not hear that its worker is gone
-                    (lost,) = [process for process in cluster.started if os.getpgid(worker) == process.pid]
-                    kill(lost)
-                    os.kill(itself, signal.SIGKILL)
-                    said.append(folder.name)
-                    return True
+                    with held(itself):  # it shall not hear that its worker is gone
+                        if steps(folder)[-1][-1] >= STEPS - 45:
+                            continue
+                        (lost,) = [process for process in cluster.started if os.getpgid(worker) == process.pid]
+                        kill(lost)
+                        os.kill(itself, signal.SIGKILL)
+                        said.append(folder.name)
+                        return True
         return False
 
     wait_for(caught, "a run in the middle of stage 1")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PRESS = "os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(10**6)]"
@@ -40,9 +42,8 @@ def test_ctrl_c_is_heard(tmp_path: Path, moment: str) -> None:
     begin += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background ignores it
     end = "\nfrom harness.__main__ import main\nsys.exit(main())\n"
     (tmp_path / "started.py").write_text(begin + moment + end)
-    done = subprocess.run(
-        [sys.executable, "-m", "started"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-m", "started"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 130, done.stderr
     assert done.stderr.startswith("harness: interrupted") and done.stderr.count("\n") == 1
 

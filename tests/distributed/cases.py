@@ -150,9 +150,7 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 @contextmanager
 def started(module: str, *arguments: str, processes: int = 2, **environment: str) -> Iterator[list[subprocess.Popen]]:
     """Processes that run `module` as a launcher starts them; what is left of them at the end is killed."""
-    ours = (
-        socket.socket()
-    )  # bound for as long as they run, so that nobody else is given its port; they may listen there
+    ours = socket.socket()  # its port is given to nobody else for as long as they run, and they may listen there
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     ours.bind(("127.0.0.1", 0))
     port = str(ours.getsockname()[1])
