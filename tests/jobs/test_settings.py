@@ -131,6 +131,11 @@ def test_devices(toy: str) -> None:
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))
 
 
+def test_a_list_that_is_too_short_is_told_in_plain_words() -> None:
+    with pytest.raises(InputError, match=r"eager\.index\.sources is \[\], expected a list of at least 1"):
+        resolve(model_entry("eager-llm"), "smoke", ConfigFile(), ["eager.index.sources=[]"])
+
+
 @pytest.mark.parametrize(("model", "section"), [("eager-llm", "eager"), ("tiger", "tiger"), ("lcrec", "lcrec")])
 def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -> None:
     named = f"{section}.index.file=x.json"
