@@ -27,9 +27,9 @@ import numpy as np
 
 USERS, ITEMS = 10**8, 10**7  # of the page
 CATALOGUE, LENGTH, LISTED, LEVELS = 100_000, 8, 20, 4
+GROUP, LOADED = 50_000, 100 * 2**20  # users of a row group; bytes that Arrow's writer loads
 WIDTH, LEAD = 64, 20  # of the vectors that trees are made of; tokens before a history
 SIZES = (10_000, 100_000, 1_000_000)
-ENOUGH = {"trees": 30_000, "store": 300_000}  # larger ones take longer than they tell
 
 Work = Callable[[], Any]
 
@@ -94,11 +94,11 @@ def trie_stage(n: int) -> Work:
 
 
 def trees_stage(n: int) -> Work:
-    """One balanced tree over item vectors, two levels of 256."""
+    """One balanced tree over item vectors, three levels of 256."""
     from eager.tree import tree_codes
 
     vectors = np.random.default_rng(1).normal(size=(n, WIDTH)).astype(np.float32)
-    return lambda: tree_codes(vectors, 256, 2, order="clustered", seed=1)
+    return lambda: tree_codes(vectors, 256, 3, order="clustered", seed=1)
 
 
 STAGES: dict[str, tuple[Callable[[int], Work], int, str, Callable[[float], float]]] = {
@@ -107,7 +107,7 @@ STAGES: dict[str, tuple[Callable[[int], Work], int, str, Callable[[float], float
     "order": (order_stage, USERS, "users", lambda n: n * (112 + 8)),
     "prompts": (prompts_stage, USERS, "users", lambda n: n * (56 + LEAD * 8 + LEVELS * LENGTH * 40)),
     "metrics": (metrics_stage, USERS, "users", lambda n: n * LISTED * 20),
-    "store": (store_stage, USERS, "users", lambda n: n * LISTED * 68),
+    "store": (store_stage, USERS, "users", lambda n: min(n, GROUP) * LISTED * 68 + n * 8 + LOADED),
     "trie": (trie_stage, ITEMS, "items", lambda n: n * 8 * (LEVELS + 9)),
     "trees": (trees_stage, ITEMS, "items", lambda n: n * (3 * 4 * 256 + 8 * WIDTH)),
 }
@@ -147,7 +147,7 @@ def curves(stages: list[str], sizes: list[int]) -> list[dict[str, Any]]:
     for name in stages:
         _, at_scale, what, formula = STAGES[name]
         before: dict[str, Any] | None = None
-        for n in sorted({min(size, ENOUGH.get(name, size)) for size in sizes}):
+        for n in sizes:
             found = measure(name, n)
             row = {"stage": name, "rows": n, "of": what, **found, "model_bytes": formula(n)}
             if before is not None:

@@ -1,11 +1,13 @@
 """Many processes on one results folder, some killed at any moment: no record lost, torn or made twice.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--folder DIR]
+    python -m benchmarks.shared_store [--processes 8] [--runs 50] [--kills 60] [--life 1]
+        [--folder DIR [--also DIR]]
 
 Each process makes its own runs and asks for its neighbour's at the same time, so that every run is asked for twice.
 While they work, one after the other is killed by SIGKILL and started again, and the folder is read all the while as a
 leaderboard reads it. In the end every run must be there once, whole, with equal metrics, and nothing else. `--folder`
-on a network file system tests that one.
+on a network file system tests that one. `--also` is the same folder by another mount of it (repeatable): each mount
+plays a machine with a name of its own, and processes are dealt out to them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -31,7 +34,6 @@ from benchmarks.victims import Place
 
 LOADED = ("harness.jobs.execute", "harness.evaluation.metrics", "baselines.sanity", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
-LIFE = 1.0  # seconds that a process has had at least when it is killed
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Team:
     runs: int
     processes: int
     draw: random.Random
+    life: float  # seconds that a process has had at least when it is killed
+    also: tuple[Path, ...] = ()
     pids: dict[int, tuple[int, float]] = field(default_factory=dict)
     kills: int = 0
     failed: list[str] = field(default_factory=list)
@@ -69,13 +73,18 @@ class Team:
         from harness.jobs.job import RunOptions, plan
         from harness.store.runs import Store
 
-        os.environ["HARNESS_HOME"] = str(self.folder / "home")
+        machine = number % (1 + len(self.also))
+        folder = (self.folder, *self.also)[machine]
+        if self.also:
+            name = f"{socket.gethostname()}-{machine}"
+            socket.gethostname = lambda: name
+        os.environ["HARNESS_HOME"] = str(folder / "home")
         own = [number * self.runs + run + 1 for run in range(self.runs)]
         next_door = [(number + 1) % self.processes * self.runs + run + 1 for run in range(self.runs)]
-        tell = os.open(self.folder / "made.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        tell = os.open(folder / f"made-{machine}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for seed in (seed for pair in zip(own, next_door, strict=True) for seed in pair):
-            (job,) = plan("mostpop", RunOptions(dataset=self.data, seeds=(seed,)))
-            done = execute(job, Store(self.place.results))
+            (job,) = plan("mostpop", RunOptions(dataset=str(folder / self.data), seeds=(seed,)))
+            done = execute(job, Store(Place(folder).results))
             if not done.reused:
                 os.write(tell, f"{seed}\n".encode())
 
@@ -90,7 +99,7 @@ class Team:
 
     def kill_one(self) -> None:
         """SIGKILL to one that has come to work, which then starts again."""
-        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > LIFE]
+        ripe = [number for number, (_, since) in self.pids.items() if time.monotonic() - since > self.life]
         if ripe:
             number = self.draw.choice(ripe)
             pid, _ = self.pids.pop(number)
@@ -108,7 +117,7 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
     warnings: list[str] = []
     for number in range(team.processes):
         team.start(number)
-    next_kill = time.monotonic() + LIFE
+    next_kill = time.monotonic() + team.life
     while team.pids:
         team.reap()
         if team.kills < kills and time.monotonic() > next_kill:
@@ -135,7 +144,7 @@ def judged(team: Team, warnings: list[str]) -> dict[str, Any]:
 
     runs = Store(team.place.results).query(warn=warnings.append)
     wanted, seeds = team.processes * team.runs, Counter(run.record.seed for run in runs)
-    told = Counter((team.folder / "made.txt").read_text().split())
+    told = Counter(seed for path in team.folder.glob("made-*.txt") for seed in path.read_text().split())
     wrong = [*team.failed, *warnings, *torn(team.place), *litter(team.place)]
     wrong += [f"seed {seed}: {seeds[seed]} records" for seed in range(1, wanted + 1) if seeds[seed] != 1]
     wrong += [f"seed {seed}: {times} processes say that they made it" for seed, times in told.items() if times != 1]
@@ -154,8 +163,10 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--runs", type=int, default=50, help="of each process")
     parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--life", type=float, default=1.0, help="seconds before a process may be killed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to work; default: the system's place for temporary files")
+    parser.add_argument("--also", type=Path, action="append", default=[], help="the same folder by another mount")
     parser.add_argument("--json", type=Path, help="write the figures to a file too")
     asked = parser.parse_args()
     from tests.folders import csv_folder
@@ -165,15 +176,24 @@ def main() -> int:
         import_module(name)
     gc.freeze()  # forks share what is there now
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
-    data = str(csv_folder(folder / "toy"))
-    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed))
+    data = csv_folder(folder / "toy").name
+    also = tuple(mount.resolve() / folder.name for mount in asked.also)
+    if missing := [str(path) for path in also if not (path / data).is_dir()]:
+        parser.error(f"--also: {missing[0]} is not the folder that lies in --folder")
+    team = Team(folder, data, asked.runs, asked.processes, random.Random(asked.seed), asked.life, also)
     try:
         found = conduct(team, asked.kills)
     finally:
         for pid, _ in team.pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    document = {"processes": asked.processes, "runs": asked.runs, "seed": asked.seed, **found}
+    document = {
+        "processes": asked.processes,
+        "machines": 1 + len(also),
+        "runs": asked.runs,
+        "seed": asked.seed,
+        **found,
+    }
     print(json.dumps(document, indent=1))
     if asked.json:
         asked.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Not in the fork: while it imports, Ctrl-C may fall into one of importlib's weak references, where nobody hears it.
+from harness import pace
+from harness.cli.app import main
+
 KEEP = 0.1  # seconds between two snapshots, in place of 45: these toys last for a few
 PATIENCE = 900.0  # seconds for a command; more is a hang
 CHANGES = frozenset({"os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.rename", "fsync"})
@@ -153,9 +157,6 @@ def _live(command: Command, place: Place, fatal: int | None) -> int:
         os.dup2(said, stream)
     os.environ["HARNESS_HOME"] = str(place.home)
     os.chdir(place.folder)
-    from harness import pace
-    from harness.cli.app import main
-
     pace.KEEP_SECONDS = KEEP
     points = CrashPoints(place.folder, fatal)
     try:

@@ -9,8 +9,11 @@ another machine after `LEASE` seconds without a touch by its own clock, so that 
 from __future__ import annotations
 
 import errno
+import os
+import secrets
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,11 @@ from harness.files import CACHE_MEND, writing
 GRACE = 2.0  # seconds after which a lease without content is that of a holder killed before it wrote its name
 LEASE = 60.0  # seconds without a touch after which another machine's holder counts as dead
 LEASED = ".lease"
+LONGEST = 4096  # bytes of a lease
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # how a file system says that it has no locks
+HASTE = (errno.EPERM, errno.ESTALE)  # how SFTP and NFS say that somebody else was first
+TRIES, PAUSE = 20, 0.05  # of what may be haste, and seconds between two
 
 
 @dataclass
@@ -54,42 +61,120 @@ def holding(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACH
     lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
         with writing(path, mend):
-            told = _acquired(own, waiting, told=False)
-            _acquired(lease, waiting, told=told)
+            told = _acquired(own, waiting, None, told=False)
+            _acquired(lease, waiting, _Watch(Path(lease.lock_file), path if own.is_locked else None), told=told)
+            if own.is_locked:
+                _sign(path, lease.token)
         yield hold
     finally:
         lease.release()
         own.release()
 
 
-def _acquired(lock: Any, waiting: Callable[[], None], *, told: bool) -> bool:
+def held(path: Path) -> bool:
+    """Whether a process holds the lock `path` right now, as far as the kernel knows; asked without waiting for it."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0, fallback_to_soft=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, told: bool) -> bool:
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout
 
-    timeout, seen = 0.0, None
+    timeout, refused = 0.0, 0
     while True:
         try:
             lock.acquire(timeout=timeout)
             return told
         except Timeout:
-            if not told:
+            if watch is not None and watch.dead():
+                watch.remove()
+            elif not told:
                 waiting()
-            told, timeout = True, GRACE
-            seen = _without_nameless(Path(lock.lock_file), seen) if lock.lock_file.endswith(LEASED) else None
+                told = True
+            timeout = GRACE
         except OSError as error:
-            if error.errno not in NO_FLOCK:
+            if error.errno in NO_FLOCK:
+                return told
+            refused += 1
+            if error.errno not in HASTE or refused > TRIES:
                 raise
-            return told
+            time.sleep(PAUSE)
 
 
-def _without_nameless(lease: Path, seen: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Removes a lease that has had no content since it was `seen`, a while ago: filelock takes it for that of a living
-    holder for ever. Gives what is seen now."""
+@dataclass
+class _Watch:
+    """Looks after a lease that another holds. filelock takes over a dead holder's by exchanging two names, which NFS,
+    SMB and many FUSE file systems refuse, and then waits for ever; so it does with one that has no content.
+
+    `held` is the kernel's lock beside it where this process has that; None where the file system knows no locks.
+    """
+
+    lease: Path
+    held: Path | None
+    _seen: tuple[int, int, bytes] | None = None
+    _since: float = 0.0
+
+    def dead(self) -> bool:
+        """Whether its holder is known to be dead by now; to be asked again and again."""
+        now = self._look()
+        if now is None:
+            return False
+        if now != self._seen:
+            self._seen, self._since = now, time.monotonic()
+        content, unchanged = now[2], time.monotonic() - self._since
+        if self.held is not None and (token := _signed(self.held)) is not None and token in content:
+            return True  # it had the kernel's lock by this very kernel, and has it no more
+        return unchanged >= (LEASE + GRACE if content else GRACE)
+
+    def remove(self) -> None:
+        """Takes the lease away that was found dead, and no other: one that has come meanwhile is put back."""
+        aside = self.lease.with_name(f"{self.lease.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        with suppress(OSError):
+            os.replace(self.lease, aside)
+            found = aside.stat()
+            if self._seen is not None and (found.st_ino, found.st_mtime_ns) != self._seen[:2]:
+                os.link(aside, self.lease)
+            aside.unlink()
+
+    def _look(self) -> tuple[int, int, bytes] | None:
+        try:
+            with self.lease.open("rb") as file:  # opening makes a network file system ask its server
+                found = os.fstat(file.fileno())
+                return found.st_ino, found.st_mtime_ns, file.read(LONGEST)
+        except OSError:
+            return None
+
+
+def _sign(held: Path, token: str | None) -> None:
+    """Leaves in the kernel's lock which lease was taken with it, and by which kernel and mount: a later holder there
+    knows by it that the lease is a dead one's."""
+    with suppress(OSError):
+        if (here := _mount(held)) is not None and token is not None:
+            held.write_text(f"{here}\n{token}\n", encoding="ascii")
+
+
+def _signed(held: Path) -> bytes | None:
+    """The lease that the last holder took by this kernel and mount; None where it was another's, or none says so."""
     try:
-        found = lease.stat()
-    except OSError:
+        here, _, token = held.read_text(encoding="ascii").partition("\n")
+        return token.strip().encode() or None if here == _mount(held) else None
+    except (OSError, ValueError):
         return None
-    now = (found.st_ino, found.st_mtime_ns) if not found.st_size else None
-    if now is not None and now == seen:
-        lease.unlink(missing_ok=True)
-    return now
+
+
+def _mount(path: Path) -> str | None:
+    """One name for each mount of each running kernel, as far as its locks reach; None where the system has none."""
+    try:
+        return f"{BOOT.read_text(encoding='ascii').strip()} {path.stat().st_dev}"
+    except (OSError, ValueError):
+        return None

@@ -1,11 +1,14 @@
 """How often work under way is kept on the disk: by time, whatever a step costs, so that an interruption costs a minute
-at most."""
+at most; less often only where keeping it is dear itself."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 KEEP_SECONDS = 45.0  # between two snapshots: what an interruption may cost
+CHEAP = 5.0  # seconds that a snapshot may take; of a dearer one there are fewer, so that all take a tenth of the time
 
 
 class Pace:
@@ -13,12 +16,17 @@ class Pace:
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = KEEP_SECONDS if seconds is None else seconds
+        self._cost = 0.0
         self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
-        return time.monotonic() - self._last > self._seconds
+        return time.monotonic() - self._last > self._seconds * max(1.0, self._cost / CHEAP)
 
-    def reset(self) -> None:
-        """A snapshot has been made."""
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Around the making of a snapshot."""
+        begun = time.monotonic()
+        yield
         self._last = time.monotonic()
+        self._cost = self._last - begun

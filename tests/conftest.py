@@ -1,14 +1,48 @@
-"""No test asks the network: whatever tries is told so, and fails. This machine's own servers may be asked."""
+"""What holds for all tests: none asks the network, none hears of whoever started it, and each is the same every time.
+
+A test that asks the network is told so, and fails; this machine's own servers may be asked. Examples that hypothesis
+draws are the same at each run, and may take their time; `pytest --hypothesis-profile default` draws new ones.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
+import shutil
 import socket
+import tempfile
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 LOCAL = ("localhost", "")
+OURS = ("HARNESS_", "ACCELERATE_", "FSDP_", "MLFLOW_", "WANDB_")  # how variables begin that change what we do
+ANYBODYS = {
+    *("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"),  # a launcher's
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "GITHUB_ACTIONS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+}
+
+settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forgets what the environment says, and takes a cache folder of the session's own, one for all its workers: never
+    the user's."""
+    if not hasattr(config, "workerinput"):  # workers inherit it
+        for name in list(os.environ):
+            if name.startswith(OURS) or name.upper() in ANYBODYS:
+                del os.environ[name]
+        os.environ["HARNESS_HOME"] = tempfile.mkdtemp(prefix="harness-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["HARNESS_HOME"], ignore_errors=True)
 
 
 class NetworkAsked(RuntimeError):

@@ -36,7 +36,7 @@ def test_five_kills_over_the_stages(tmp_path: Path) -> None:
 
 
 def test_four_processes_on_one_results_folder(tmp_path: Path) -> None:
-    found = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6")
+    found = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6", "--life", "0.1")
     assert (found["records"], found["distinct"], found["wrong"]) == (40, 40, [])
     assert found["kills"] > 0 and found["reads"] > 5
 

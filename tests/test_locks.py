@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,12 +10,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import locks
 from harness.errors import InputError
 from harness.locks import holding
+from tests.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
@@ -38,6 +41,17 @@ with locks.holding(Path(sys.argv[1])) as hold:
 """
 
 
+@pytest.fixture(params=[True, False], ids=["exchange", "no exchange"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the file system exchanges two names in one step: NFS, SMB and many of FUSE do not. GlusterFS, mounted
+    twice, showed that filelock then waits for a dead holder for ever."""
+    if not request.param:
+        import filelock._soft
+
+        monkeypatch.setattr(filelock._soft, "exchange_names", lambda *_: False)
+    return request.param
+
+
 def holder(path: Path, lease: float = 60.0, where: str = "here") -> subprocess.Popen[str]:
     """A process that holds the lock, and says for each line whether it has lost it."""
     command = [sys.executable, "-c", HOLD, str(path), str(lease), where]
@@ -48,7 +62,7 @@ def holder(path: Path, lease: float = 60.0, where: str = "here") -> subprocess.P
     return process
 
 
-def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
+def test_the_second_waits_until_the_first_is_done(tmp_path: Path, exchange: bool) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -66,14 +80,50 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["lock"], "the lease of a living holder goes with it"
 
 
-def test_a_killed_holder_is_recognised_at_once(tmp_path: Path) -> None:
+def test_a_killed_holder_is_recognised_at_once(tmp_path: Path, exchange: bool) -> None:
     dead = holder(tmp_path / "lock")
     dead.send_signal(signal.SIGKILL)
     dead.wait()
     assert (tmp_path / "lock.lease").exists()
-    began = time.monotonic()
-    with holding(tmp_path / "lock") as hold:
-        assert time.monotonic() - began < 5 and not hold.lost
+    told: list[bool] = []
+    with holding(tmp_path / "lock", lambda: told.append(True)) as hold:
+        assert not hold.lost and told == []
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "lock.lease"]
+
+
+def test_what_another_kernel_or_mount_left_says_nothing_of_a_lease(
+    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a living one's, where locks do not reach so far: only its silence counts."""
+    monkeypatch.setattr(locks, "LEASE", 6.0)
+    far = holder(tmp_path / "lock", 6.0, "elsewhere")
+    token = next(line for line in (tmp_path / "lock.lease").read_text().splitlines() if line.startswith("token="))
+    (tmp_path / "lock").write_text(f"another-boot-id {tmp_path.stat().st_dev}\n{token.removeprefix('token=')}\n")
+    taken = threading.Event()
+
+    def take() -> None:
+        with holding(tmp_path / "lock"):
+            taken.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not taken.wait(3.0)
+    far.kill()
+    thread.join(60)
+    assert taken.is_set()
+
+
+def test_a_lease_that_came_meanwhile_is_put_back(tmp_path: Path) -> None:
+    lease = tmp_path / "lock.lease"
+    lease.write_text("dead")
+    watch = locks._Watch(lease, None)
+    assert not watch.dead()
+    lease.unlink()
+    (tmp_path / "other").write_text("so that the number of the file is another")
+    lease.write_text("living")
+    os.utime(lease, (1, 1))
+    watch.remove()
+    assert lease.read_text() == "living" and {path.name for path in tmp_path.iterdir()} == {"lock.lease", "other"}
 
 
 def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
@@ -89,35 +139,33 @@ def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
 
 
 def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "LEASE", 2.0)
-    far = holder(tmp_path / "lock", 2.0, "elsewhere")
+    monkeypatch.setattr(locks, "LEASE", 6.0)  # touched every 2, so that a busy machine is not silent
+    far = holder(tmp_path / "lock", 6.0, "elsewhere")
     taken = threading.Event()
 
     def take() -> None:
         with holding(tmp_path / "lock"):
             taken.set()
-            done.wait(30)
+            done.wait(PATIENCE)
 
     done, thread = threading.Event(), threading.Thread(target=take)
     thread.start()
-    assert not taken.wait(4.0), "it still touches its lease"
+    assert not taken.wait(8.0), "it still touches its lease"
     far.send_signal(signal.SIGSTOP)  # the machine hangs
-    assert taken.wait(30), "nobody has touched the lease for long"
+    assert taken.wait(PATIENCE), "nobody has touched the lease for long"
     far.send_signal(signal.SIGCONT)
     assert far.stdin is not None and far.stdout is not None
-    lost = False
-    for _ in range(100):
-        far.stdin.write("?\n")
-        far.stdin.flush()
-        if lost := far.stdout.readline() == "True\n":
-            break
-        time.sleep(0.1)
+
+    def lost() -> bool:
+        print("?", file=far.stdin, flush=True)
+        return far.stdout.readline() == "True\n"
+
+    wait_for(lost, "the word to the old holder that the lock is not its own any more")
     done.set()
     thread.join()
     far.kill()
-    assert lost, "the old holder is told that the lock is not its own any more"
 
 
 def test_a_file_system_without_locks_is_held_by_the_lease_alone(
@@ -132,6 +180,30 @@ def test_a_file_system_without_locks_is_held_by_the_lease_alone(
     with holding(tmp_path / "lock"):
         assert (tmp_path / "lock.lease").exists()
     assert not (tmp_path / "lock.lease").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ESTALE])
+def test_a_file_system_that_refuses_whoever_is_second_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """sshfs did, in one of 800 takings by eight processes; but what is refused for good ends in one line."""
+    import filelock
+
+    class Hasty(filelock.SoftFileLease):
+        refusals = 3
+
+        def acquire(self, *given: Any, **named: Any) -> Any:
+            if Hasty.refusals:
+                Hasty.refusals -= 1
+                raise OSError(code, os.strerror(code))
+            return super().acquire(*given, **named)
+
+    monkeypatch.setattr(filelock, "SoftFileLease", Hasty)
+    with holding(tmp_path / "lock"):
+        assert (tmp_path / "lock.lease").exists() and not Hasty.refusals
+    Hasty.refusals = 10**6
+    with pytest.raises(InputError, match="lock: cannot write"), holding(tmp_path / "lock"):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:

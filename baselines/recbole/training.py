@@ -201,8 +201,8 @@ class Heard:
             **{name: getattr(self, name) for name in ("start_epoch", "cur_step", "best_epoch", "best_valid")},
         }
         parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
-        checkpoint.store(folder, facts, parts)
-        self.pace.reset()
+        with self.pace.keeping():
+            checkpoint.store(folder, facts, parts)
 
     def _resume(self, facts: dict[str, Any], tensors: dict[str, Tensors]) -> None:
         self.start_epoch, self.cur_step = facts["start_epoch"], facts["cur_step"]

@@ -103,7 +103,7 @@ def ablate(
     if not plan:
         _print(_table(under_way, metric), form, output)
     elif form == "json":
-        print_json(under_way.document())
+        print_json(under_way.document(under_way.slots))
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.index_file import beside, copied, hashes
 from harness.data.readers.files import read_json_object
 from harness.errors import InputError
-from harness.files import sync_folder, sync_tree, write_text, writing
+from harness.files import sweep, sync_folder, sync_tree, write_text, writing
 from harness.home import home
 from harness.locks import holding
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PROVENANCE = "provenance.json"
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
+PARTED = "="  # parts a name from the rest of a hidden folder's: no name holds it
 AGAIN = "prepare or import it again"
 
 
@@ -105,8 +107,8 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
     told = {**story, "dataset": own}
     with holding(shelf / f".{dataset.name}.lock"), writing(shelf):
-        for left in (*shelf.glob(f".{dataset.name}-*.tmp"), *shelf.glob(f".{dataset.name}.json.*.tmp")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a process that was killed
+        sweep(shelf, f"{dataset.name}.json")
+        _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
         if not _whole(entry):
             _put_folder(entry, dataset, told)
         _write(entry.path / PROVENANCE, told)
@@ -114,11 +116,40 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     return entry
 
 
+def unfinished(name: str) -> list[Path]:
+    """The folders that `making` has left for a name: of a process at work, or of one that was killed."""
+    return _hidden(name, "unfinished")
+
+
+@contextmanager
+def making(name: str, mark: str) -> Iterator[Path]:
+    """A folder for what the making of a data set has so far, which a killed process leaves to the next.
+
+    `mark` stands for all that decides what is in it. One process at a time makes `name`; others wait. The folder goes
+    when the block ends well; what other marks left goes at once.
+    """
+    folder = _shelf() / f".{name}{PARTED}{mark}.unfinished"
+    with holding(_shelf() / f".{name}{PARTED}making.lock"):
+        _remove(left for left in unfinished(name) if left != folder)
+        yield folder
+        _remove([folder])
+
+
+def _hidden(name: str, kind: str) -> list[Path]:
+    """No other name's: a name may begin with another one, but holds no `PARTED`."""
+    return sorted(_shelf().glob(f".{name}{PARTED}*.{kind}"))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
     """Fills a folder beside its place, reads it back, and moves it there."""
     from harness.data.export import LAYOUTS
 
-    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", suffix=".tmp", dir=entry.path.parent))
+    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{PARTED}", suffix=".tmp", dir=entry.path.parent))
     try:
         for _ in LAYOUTS["parquet"](dataset, made):
             pass

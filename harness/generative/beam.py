@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from harness.generative.doubles import doubled
 from harness.generative.reading import PromptBatch, Reader
 from harness.generative.scoring import Normalise
 from harness.generative.trie import Children, CodeTrie
@@ -157,7 +158,7 @@ def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> tor
 
 def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes to items: a shared code gives all of its items, in their declared order, at its score."""
-    values = scores.double().cpu().numpy()
+    values = doubled(scores).cpu().numpy()
     nodes = leaves.cpu().numpy()
     items = np.full((len(values), k), NOBODY)
     kept = np.zeros((len(values), k))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +21,7 @@ from harness.errors import InputError
 from harness.generative.backbone import quieten
 from harness.generative.trust import explained, guarded, weights_only
 from harness.offline import forbidden
+from harness.protocol.artefacts import sha256_of
 from harness.protocol.context import RunContext
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def identity(name: str, *, here: bool = False) -> str:
             raise _absent(name, "there is no config.json, here or on the hub")
         return f"{name}@{found.parent.name}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHTS)
-    parts = [f"{path.relative_to(folder)}:{_digest(path, path.stat().st_mtime_ns)}" for path in files]
+    parts = [f"{path.relative_to(folder)}:{sha256_of(path)}" for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -135,8 +135,8 @@ def encode(
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
     kept = None if shards is None else shards.done()
     whole = kept is not None and (kept[0] == np.arange(len(kept[0]))).all()  # a damaged piece leaves a gap
-    parts = [kept[1][0]] if kept is not None and whole else []
-    begun = sum(map(len, parts))
+    begun = len(kept[0]) if kept is not None and whole else 0
+    made = None if kept is None or not begun else _filled(kept[1][0], len(texts))
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
         stage.advance(begun)
         for begin in range(begun, len(texts), BATCH):
@@ -148,11 +148,21 @@ def encode(
             for layer in layers:
                 vectors = layer(vectors)
             vectors = functional.normalize(vectors, dim=-1) if reading.normalise else vectors
-            parts.append(vectors.cpu().numpy())
+            part = vectors.cpu().numpy()
+            made = _filled(part, len(texts)) if made is None else made
+            made[begin : begin + len(part)] = part
             if shards is not None:
-                shards.add(np.arange(begin, begin + len(parts[-1])), parts[-1])
-            stage.advance(len(parts[-1]))
-    return np.concatenate(parts)
+                shards.add(np.arange(begin, begin + len(part)), part)
+            stage.advance(len(part))
+    assert made is not None, "the caller has texts"
+    return made
+
+
+def _filled(first: np.ndarray, n: int) -> np.ndarray:
+    """Room for `n` rows that begin with `first`."""
+    made = np.empty((n, first.shape[1]), np.float32)
+    made[: len(first)] = first
+    return made
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
@@ -254,10 +264,3 @@ def _absent(name: str, why: str) -> InputError:
         f"the text encoder {name!r} cannot be loaded: {explained(why)}",
         mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
     )
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, changed: int) -> str:
-    """SHA-256 of a file; `changed`, its time of change, makes the memory forget an edited one."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

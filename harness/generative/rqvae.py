@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
+from harness.generative.doubles import doubled
 from harness.generative.snapshots import LoopKeeper
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed
@@ -115,13 +116,13 @@ class RQVAE(nn.Module):
     def spread(self, distances: torch.Tensor) -> torch.Tensor:
         """The uniform mapping: codes (n,) of `distances` (n, size), used evenly (Sinkhorn & Knopp 1967)."""
         middle, span = (distances.max() + distances.min()) / 2, (distances.max() - distances.min()) / 2 + 1e-5
-        plan = torch.exp(-((distances - middle) / span).double() / max(self.config.sinkhorn, FINEST))
+        plan = torch.exp(-doubled((distances - middle) / span) / max(self.config.sinkhorn, FINEST))
         n, size = plan.shape
         rows, columns = plan.new_ones(n), plan.new_ones(size)
         for _ in range(self.config.iterations):
             columns = 1 / (size * (plan.T @ rows)).clamp(min=1e-300)
             rows = 1 / (n * (plan @ columns)).clamp(min=1e-300)
-        return (plan * columns).argmax(dim=1)
+        return (plan * columns).argmax(dim=1).to(distances.device)
 
     @torch.no_grad()
     def start_books(self, vectors: torch.Tensor, generator: torch.Generator) -> None:

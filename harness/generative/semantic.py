@@ -28,6 +28,7 @@ from harness.protocol.split import TrainingData
 
 VERSION, SOURCE = "semantic/2", "semantic"
 TOO_LONG = 2000  # characters that the released code takes as no text at all
+PART = 65_536  # fields that are added up at once
 
 
 class SemanticConfig(BaseModel):
@@ -75,7 +76,8 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
         encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context, shards)
         check_finite(encoded, f"the text encoder {config.encoder!r}")
         place = {value: number for number, value in enumerate(unique)}
-        values = average(encoded[[place[value] for value in strings]], np.array(rows), data.n_items, config.normalise)
+        places = np.array([place[value] for value in strings])
+        values = average(encoded, places, np.array(rows), data.n_items, config.normalise)
         return values, {"encoder": config.encoder, "texts": len(unique)}, Provenance.of_text(VERSION)
 
     return cached(SOURCE, key, context, make)
@@ -137,10 +139,13 @@ def released_text(value: str) -> str:
     return plain if len(plain) < TOO_LONG else ""
 
 
-def average(encoded: np.ndarray, rows: np.ndarray, n_items: int, normalise: bool) -> np.ndarray:
-    """Mean of each item's fields, unit length, float32 (n_items, dim)."""
-    if normalise:
-        encoded = encoded / np.linalg.norm(encoded, axis=1, keepdims=True).clip(1e-9)
+def average(encoded: np.ndarray, places: np.ndarray, rows: np.ndarray, n_items: int, normalise: bool) -> np.ndarray:
+    """Mean of each item's fields, unit length, float32 (n_items, dim). Field `n` is of item `rows[n]`, its vector
+    `encoded[places[n]]`; they are added up part by part, for all of them at once are several times the result."""
     sums = np.zeros((n_items, encoded.shape[1]))
-    np.add.at(sums, rows, encoded)
+    for begin in range(0, len(rows), PART):
+        part = encoded[places[begin : begin + PART]]
+        if normalise:
+            part = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-9)
+        np.add.at(sums, rows[begin : begin + PART], part)
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)

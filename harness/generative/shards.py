@@ -19,6 +19,7 @@ from harness.generative.snapshots import read_snapshot, write_snapshot
 from harness.pace import Pace
 
 SAMPLE = 512  # numbers of each tensor that stand for it in a mark
+WORD = 8  # bytes
 
 
 class Shards:
@@ -55,10 +56,10 @@ class Shards:
         columns = zip(*(arrays for _, arrays in self._waiting), strict=True)
         tensors = {f"{n}": torch.from_numpy(np.concatenate(column)) for n, column in enumerate(columns)}
         tensors["rows"] = torch.from_numpy(np.concatenate([rows for rows, _ in self._waiting]))
-        write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
+        with self._pace.keeping():
+            write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
         self._pieces += 1
         self._waiting.clear()
-        self._pace.reset()
 
     def clear(self) -> None:
         """Takes all pieces away, when what they make up is kept elsewhere."""
@@ -68,11 +69,28 @@ class Shards:
 
 @torch.no_grad()
 def weights_mark(model: nn.Module) -> str:
-    """A hash that tells one state of a model from another at little cost: of each tensor its shape, its sum, and
-    numbers spread over it."""
+    """A hash that tells one state of a model from another at little cost: of each tensor its kind and shape, the sum of
+    its bytes, and numbers spread over it.
+
+    Eight bytes at a time are summed as whole numbers modulo 2^64: the same weights have the same mark on every device,
+    in whatever order it sums; no device need know float64 (Apple's knows none); and it costs what reading them costs.
+    """
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):
-        flat = value.detach().flatten()
-        some = flat[:: max(1, len(flat) // SAMPLE)]
-        parts += [name, list(value.shape), float(flat.sum(dtype=torch.float64)), some.double().cpu().numpy()]
+        flat = value.detach().flatten().contiguous()
+        some = _bytes(flat[:: max(1, len(flat) // SAMPLE)].contiguous()).cpu().numpy()
+        words, rest = _words(_bytes(flat))
+        parts += [name, str(value.dtype), list(value.shape), int(words.sum()), some, rest.cpu().numpy()]
     return fingerprint(*parts)
+
+
+def _bytes(flat: torch.Tensor) -> torch.Tensor:
+    return flat.view(torch.uint8)
+
+
+def _words(content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bytes as whole numbers of eight, without a copy where they lie as those must; and those that are left over."""
+    whole = content[: len(content) // WORD * WORD]
+    if whole.data_ptr() % WORD or whole.storage_offset() % WORD:
+        whole = whole.clone()
+    return whole.view(torch.int64), content[len(whole) :]

@@ -117,8 +117,8 @@ class LoopKeeper:
         parts = {"model": self.model.state_dict(), "optimizer": flat, "own": tensors}
         named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
         schedule = {"last_epoch": self.schedule.last_epoch, "rates": self.schedule.get_last_lr()}
-        write_snapshot(self.path, named, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts})
-        self.pace.reset()
+        with self.pace.keeping():
+            write_snapshot(self.path, named, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts})
 
     def restore(self) -> tuple[dict[str, Any], Tensors] | None:
         """Sets model, optimiser and schedule to what is kept; gives the caller's own part; None where there is none."""

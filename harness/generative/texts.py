@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from harness.generative.code_lm import CodeLM
+from harness.generative.doubles import doubled
 from harness.generative.normaliser import text_normaliser
 from harness.generative.packing import read_padded
 from harness.generative.tuning import Precision, autocast
@@ -38,7 +39,7 @@ def perplexity(model: CodeLM, texts: Iterable[Sequence[int]], device: str, preci
             states = read[np.concatenate(before)]
             normaliser = text_normaliser(states, head)
         chosen = (states.to(head.dtype).float() * head[said].float()).sum(dim=-1)
-        total += float((normaliser - chosen).sum(dtype=torch.float64))
+        total += float(doubled(normaliser - chosen).sum())
     scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
 

@@ -159,8 +159,8 @@ def tune(
                 context.event(stage=plan.stage, step=step, **told)
                 trim()
             if over or looked or due:
-                keeper.keep(step, losses, seconds)
-                pace.reset()
+                with pace.keeping():
+                    keeper.keep(step, losses, seconds)
     if choice is not None:
         choice.settle(parameters)
     return Outcome(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)

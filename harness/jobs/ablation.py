@@ -1,6 +1,7 @@
 """`harness ablate`: the runs of a grid, planned whole before the first one starts, each as `harness run` would make it.
 
-A row that fails leaves its reason in the state file and does not stop the rest. Rows that need the base's record are
+A row that fails leaves its reason in the state file and does not stop the rest. Several commands may make one grid
+together: each run has its lock, and the state file keeps what any of them settled. Rows that need the base's record are
 planned when it is there. How the runs are made, here, by several processes or on a cluster, is `conduct`'s business.
 """
 
@@ -16,13 +17,15 @@ from typing import Any, Literal
 from harness.data.dataset import Dataset, require_text
 from harness.data.load import load_dataset
 from harness.errors import InputError
+from harness.files import sweep
 from harness.fingerprint import fingerprint
 from harness.jobs.grids import Cell, Grid, read_grid
 from harness.jobs.job import Job, RunOptions, plan
+from harness.locks import holding
 from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
-from harness.store.atomic import write_text, writing
+from harness.store.atomic import MEND, write_text
 from harness.store.keys import RunKey, folder_name, model_folder
 from harness.store.runs import Store, StoredRun
 
@@ -56,6 +59,7 @@ class Ablation:
     dataset: Dataset
     split: Split
     slots: list[Slot] = field(default_factory=list)
+    settled: set[str] = field(default_factory=set)  # the names of slots whose outcome this command knows
 
     def job(self, slot: Slot) -> Job | None:
         """The job of a slot; None where it waits for the base's run of its seed. Raises `InputError` where that run
@@ -85,6 +89,10 @@ class Ablation:
             found.folder.clear()
         return found
 
+    def being_made(self, slot: Slot) -> bool:
+        """Whether another process is making a slot's run at this moment."""
+        return slot.run_id is not None and self.store.held(RunKey(self.model, self.dataset.name, slot.run_id))
+
     def placed(self, slot: Slot) -> tuple[Slot, Job | None]:
         """The slot with its run id and what the store holds of it, and its job."""
         job = self.job(slot)
@@ -98,15 +106,30 @@ class Ablation:
 
     def settle(self, slot: Slot) -> None:
         """Takes down what became of a slot; the state file is whole at any time."""
-        place = next(i for i, other in enumerate(self.slots) if (other.cell, other.seed) == (slot.cell, slot.seed))
+        place = next(i for i, other in enumerate(self.slots) if other.name == slot.name)
         self.slots[place] = slot
+        self.settled.add(slot.name)
         self.save()
 
+    def look_again(self) -> None:
+        """Takes down as complete what failed here and was made by another command since."""
+        for slot in [slot for slot in self.slots if slot.state == "failed" and self.stored(slot) is not None]:
+            self.settle(replace(slot, state="complete", reason="", trace=""))
+
     def save(self) -> None:
-        """Writes the state file."""
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
+        """Writes the state file. What another command for this grid has settled stays in it until this one knows."""
+        with holding(self.path.with_name(f".{self.path.name}.lock"), mend=MEND):
+            sweep(self.path.parent, self.path.name)
+            kept = _kept(self.path)
+            slots = [self._newest(slot, kept.get(slot.name)) for slot in self.slots]
+            write_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
+
+    def _newest(self, mine: Slot, kept: Slot | None) -> Slot:
+        """What is to be said of a slot of which the state file says `kept`."""
+        if kept is None or mine.state == "complete" or kept.state not in ("complete", "failed"):
+            return mine
+        stays = self.stored(kept) is not None if kept.state == "complete" else mine.name not in self.settled
+        return kept if stays else mine
 
     @property
     def path(self) -> Path:
@@ -117,7 +140,7 @@ class Ablation:
         folder = self.store.root / "ablations" / model_folder(self.model) / self.dataset.name
         return folder / f"{folder_name('grid', self.grid.name)}-{mark[:8]}.json"
 
-    def document(self) -> dict[str, Any]:
+    def document(self, slots: Sequence[Slot]) -> dict[str, Any]:
         """The state file's content."""
         who = {"schema": 1, "grid": self.grid.name, "about": self.grid.about, "model": self.model}
         return {
@@ -125,7 +148,7 @@ class Ablation:
             "dataset": self.dataset.name,
             "split": self.split.fingerprint,
             "rows": self._rows(),
-            "runs": [asdict(slot) for slot in self.slots],
+            "runs": [asdict(slot) for slot in slots],
         }
 
     def _rows(self) -> list[dict[str, str]]:
@@ -150,6 +173,13 @@ def ablation(model: str, grid: str | None, options: RunOptions, store: Store) ->
         ):  # a base without what the row needs: a failure of this row alone, when its turn comes
             under_way.slots[number] = under_way.placed(slot)[0]
     return under_way
+
+
+def _kept(path: Path) -> dict[str, Slot]:
+    """What the state file says of each slot, by name; nothing where there is none, or none that can be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return {slot.name: slot for slot in (Slot(**run) for run in json.loads(path.read_bytes())["runs"])}
+    return {}
 
 
 def _jobs(

@@ -31,7 +31,7 @@ from harness.jobs.execute import execute
 from harness.jobs.job import Job
 from harness.protocol.context import Reporter
 from harness.store.keys import RunKey
-from harness.store.runs import Store
+from harness.store.runs import Outdated, Store
 
 PATIENCE = 60.0  # seconds that an interrupted process has to keep its state
 INTERRUPTED = 130
@@ -44,7 +44,7 @@ class Task:
 
     `root`, `home` and `folder` are the absolute paths of the results, of the cache, and of what relative paths start
     from. `replaces` is when the complete run that `fresh` is to replace was finished: a run that is younger was made by
-    an earlier try of this very task, and stays.
+    an earlier try of this very task, or by another command, and stays.
     """
 
     name: str
@@ -58,10 +58,8 @@ class Task:
 
     def make(self, reporter: Reporter | None = None, note: Callable[[str], None] = lambda line: None) -> None:
         """Makes the run in this process; what it raises passes through."""
-        store = Store(self.root)
-        stored = store.complete(self.key) if self.fresh else None
-        fresh = self.fresh and (stored and stored.record.finished) == self.replaces
-        execute(self.job, store, fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
+        fresh = Outdated(self.replaces) if self.fresh else False
+        execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class CellProcess:
         with self._process.stdout as out:
             said = out.read()
         self.let_go()
-        if said:
+        with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
             return Ending(**json.loads(said))
         return Ending(f"its process ended with code {self._process.returncode}", killed=True)
 

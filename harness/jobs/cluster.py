@@ -2,7 +2,8 @@
 
 Every task that may start is handed over at once, so that a cluster which grows with its queue does. The scheduler gives
 a task whose worker died to another one, by its own rule (`allowed-failures`); a try that comes after the run was
-complete finds it in the store. What runs on a worker is `cluster_worker`'s business.
+complete finds it in the store. That rule holds a worker's death against every task that was handed to it, begun or not:
+here it counts against those that had begun alone. What runs on a worker is `cluster_worker`'s business.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
@@ -28,8 +30,10 @@ from harness.store.atomic import writing
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-ANSWER = 5.0  # seconds that a scheduler has to answer
+ANSWER = 30.0  # seconds that a scheduler, or the worker that holds an answer, has to give it: Dask's own patience
+FAREWELL = 5.0  # seconds for the connection to be taken down
 LOOK = 5.0  # seconds between two looks at which workers there are
+ROUNDS = 4  # how often the scheduler may give up a task that had hardly begun
 GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
 
 
@@ -56,7 +60,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
         yield Cluster(client, where, note)
     finally:
         with suppress(Exception):
-            client.close(timeout=ANSWER)
+            client.close(timeout=FAREWELL)
 
 
 class Cluster:
@@ -69,7 +73,9 @@ class Cluster:
         self._topic = f"harness-{uuid4().hex}"
         self._terms: tuple[list[str], str] = ([], PROGRAM)
         self._running: dict[str, tuple[Task, Future]] = {}
-        self._begun: set[str] = set()
+        self._begun: Counter[str] = Counter()  # how often, by key
+        self._deaths: Counter[str] = Counter()  # of workers under a task, by its name
+        self._rounds: Counter[str] = Counter()  # how often the scheduler gave a task up, by its name
         self._on_workers: set[str] = set()
         self._heard: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._taken, self._looked, self._lacking = 0, 0.0, ""
@@ -110,9 +116,10 @@ class Cluster:
         self._on_workers.discard(heard.get("ended", ""))
         if (key := heard.get("over")) in self._running:
             task, future = self._running.pop(key)
-            if (ending := self._ending(future)) is not None:
+            ending = self._ending(task, key, future)
+            if isinstance(ending, Ending):
                 return [(task, ending)]
-            self._note(f"its worker left, made again: {task.name}")
+            self._note(f"{ending}, made again: {task.name}")
             self.start(task)
         return []
 
@@ -121,25 +128,40 @@ class Cluster:
         if key in self._running:
             what = "its worker was lost, made again" if key in self._begun else "started"
             self._note(f"{what}: {self._running[key][0].name}, by {worker}")
-        self._begun.add(key)
+        self._begun[key] += 1
 
-    def _ending(self, future: Future) -> Ending | None:
-        """What became of a task that is over; None where another worker is to go on with it."""
+    def _ending(self, task: Task, key: str, future: Future) -> Ending | str:
+        """What became of a task that is over; why, where another worker is to go on with it."""
         from distributed.scheduler import KilledWorker
 
-        if future.status not in ("finished", "error"):
+        if self._client.status != "running" or future.status == "cancelled":
             raise self._lost()
+        if future.status not in ("finished", "error"):
+            return "its worker was lost with its answer"
         try:
             said = future.result(timeout=ANSWER)
         except KilledWorker as error:
-            return Ending(f"{error.allowed_failures + 1} workers died while they made it")
+            return self._killed(task, key, error.allowed_failures)
         except OSError as error:
-            raise self._lost() from error
+            if self._client.status != "running":
+                raise self._lost() from error
+            return "its worker was lost with its answer"
         except Exception as error:
             raise self._cannot(f"a worker ({Ending.of(error).reason})") from error
         if "unfit" in said:
             raise self._cannot(said["unfit"])
-        return None if "left" in said else Ending(**said)
+        return "its worker left" if "left" in said else Ending(**said)
+
+    def _killed(self, task: Task, key: str, allowed: int) -> Ending | str:
+        """What becomes of a task that the scheduler has given up: more than `allowed` workers died that had it. It is
+        handed over again while fewer died under it, but not for ever: workers may die of taking it."""
+        self._deaths[task.name] += self._begun[key]
+        self._rounds[task.name] += 1
+        if (deaths := self._deaths[task.name]) > allowed:
+            return Ending(f"{deaths} workers died while they made it")
+        if (rounds := self._rounds[task.name]) >= ROUNDS:
+            return Ending(f"{rounds * (allowed + 1)} workers died that had it, {deaths} of them while they made it")
+        return "workers died before they made it"
 
     def _check(self) -> None:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""

@@ -41,7 +41,7 @@ from harness.store.cost import MemoryWatch, Stopwatch, device_memory_mb, reset_d
 from harness.store.events import EventLog, read_events, seconds_between
 from harness.store.predictions import write_predictions
 from harness.store.records import Cost, Integrity, Metrics, Record
-from harness.store.runs import Claim, RunFolder, Store, StoredRun
+from harness.store.runs import Claim, Outdated, RunFolder, Store, StoredRun
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
@@ -71,7 +71,7 @@ def execute(
     job: Job,
     store: Store,
     *,
-    fresh: bool = False,
+    fresh: bool | Outdated = False,
     expected: str | None = None,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -23,6 +24,7 @@ from harness.fingerprint import fingerprint
 
 SCHEMA = 1
 SEAL = "seal"  # of a manifest: the hash of all else in it
+SETTLED = 2.5  # seconds since a file's last change, after which the next one shows another time: FAT counts by twos
 
 State = Literal["kept", "missing", "damaged"]
 
@@ -109,9 +111,11 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Diff
 
 
 def sha256_of(path: Path) -> str:
-    """In hexadecimal digits; of a file that has not changed since, without reading it again."""
+    """In hexadecimal digits; of a file that has not changed since, without reading it again. One that has changed just
+    now is read: within a tick of its clock it may change again, and show the same time."""
     about = path.stat()
-    return _sha256(path, about.st_mtime_ns, about.st_size, about.st_ino)
+    digest = _sha256 if time.time() - about.st_mtime > SETTLED else _sha256.__wrapped__
+    return digest(path, about.st_mtime_ns, about.st_size, about.st_ino)
 
 
 @lru_cache(maxsize=1024)

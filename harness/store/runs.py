@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from glob import escape
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from harness.errors import HarnessError, InputError, shortened
 from harness.files import sweep, sync_folder, sync_tree
-from harness.locks import Hold, holding
+from harness.locks import Hold, held, holding
 from harness.store.atomic import MEND, write_text, writing
 from harness.store.keys import RunKey, folder_name, model_folder
 from harness.store.records import SCHEMA, Record
@@ -109,6 +110,18 @@ def check_files(run: StoredRun) -> None:
 
 
 @dataclass(frozen=True)
+class Outdated:
+    """A run that is to be made again: the one that was finished then (None: there was none). A younger one is what
+    was wanted, made by somebody else or by an earlier try, and stays."""
+
+    finished: datetime | None
+
+    def stands(self, stored: StoredRun | None) -> bool:
+        """Whether it is still there."""
+        return (stored and stored.record.finished) == self.finished
+
+
+@dataclass(frozen=True)
 class Claim:
     """A run that this process alone may make. `stored` is the complete run, where there is one to reuse; otherwise
     `folder` is where to work, and `finish` makes it the run."""
@@ -167,7 +180,9 @@ class Store:
             return None
 
     @contextmanager
-    def claim(self, key: RunKey, *, fresh: bool = False, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
+    def claim(
+        self, key: RunKey, *, fresh: bool | Outdated = False, waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[Claim]:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
 
         Without `fresh`, a complete run is handed out as `stored`, and an unfinished folder is continued. With `fresh`,
@@ -176,6 +191,10 @@ class Store:
         final = self.folder(key)
         with holding(_beside(final.path, "lock"), waiting, MEND) as hold:
             yield replace(_open(final, fresh), hold=hold)
+
+    def held(self, key: RunKey) -> bool:
+        """Whether somebody holds the run's lock at this moment; a hint, no more."""
+        return held(_beside(self.folder(key).path, "lock"))
 
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
@@ -244,7 +263,7 @@ def _mend(final: RunFolder) -> None:
         sweep(final.path)
 
 
-def _open(final: RunFolder, fresh: bool) -> Claim:
+def _open(final: RunFolder, fresh: bool | Outdated) -> Claim:
     with writing(final.path):
         _mend(final)
         stored = None
@@ -257,6 +276,7 @@ def _open(final: RunFolder, fresh: bool) -> Claim:
                 if "newer" in str(error):
                     raise InputError(str(error), mend="update this program, or choose another --results") from error
                 warn(f"{error}; made again")
+        fresh = fresh if isinstance(fresh, bool) else fresh.stands(stored)
         if stored is not None and not fresh:
             return Claim(final, final, stored)
         folder = RunFolder(_beside(final.path, "fresh")) if stored is not None else final

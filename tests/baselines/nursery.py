@@ -7,6 +7,7 @@ and how it is spoken to, is the same here.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -20,9 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Nursery:
-    """`popen` stands in for `subprocess.Popen` in `session`."""
+    """`popen` stands in for `subprocess.Popen` in `session`. A worker that is started while `doom` is (epochs, batches)
+    is killed as soon as it has kept its state behind so many."""
 
     def __init__(self) -> None:
+        self.doom: tuple[int, int] | None = None
         self._socket, other = socket.socketpair()
         command = [sys.executable, "-P", "-m", "tests.baselines.nursery", str(other.fileno())]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -32,8 +35,8 @@ class Nursery:
     def popen(self, command: list[str], *, stderr: Any, **_: Any) -> Child:
         """A worker whose folder is the last word of `command`."""
         (read, answers), (commands, write) = os.pipe(), os.pipe()
-        folder = command[-1].encode()
-        socket.send_fds(self._socket, [folder], [commands, answers, stderr.fileno()])
+        told = json.dumps([command[-1], self.doom]).encode()
+        socket.send_fds(self._socket, [told], [commands, answers, stderr.fileno()])
         os.close(commands), os.close(answers)
         return Child(int(self._socket.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
 
@@ -79,8 +82,8 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child
     asked = socket.socket(fileno=int(sys.argv[1]))
     while True:
-        folder, fds, _, _ = socket.recv_fds(asked, 4096, 3)
-        if not folder:
+        told, fds, _, _ = socket.recv_fds(asked, 4096, 3)
+        if not told:
             return
         pid = os.fork()
         if not pid:
@@ -88,7 +91,10 @@ def main() -> None:
             for given, standard in zip(fds, range(3), strict=True):
                 os.dup2(given, standard)
                 os.close(given)
-            sys.argv[1:] = [folder.decode()]
+            folder, doom = json.loads(told)
+            sys.argv[1:] = [folder]
+            if doom is not None:
+                _doom(*doom)
             try:
                 worker.main()
             finally:
@@ -97,6 +103,20 @@ def main() -> None:
         for given in fds:
             os.close(given)
         asked.sendall(str(pid).encode())
+
+
+def _doom(epochs: int, batches: int) -> None:
+    """This process dies of SIGKILL behind the state that it keeps after so many epochs and batches of the next one."""
+    from baselines.recbole import checkpoint
+
+    store = checkpoint.store
+
+    def fatal(folder: Path, facts: dict[str, Any], parts: dict[str, Any]) -> None:
+        store(folder, facts, parts)
+        if (facts["start_epoch"], facts["batch"]) == (epochs, batches):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.store = fatal
 
 
 if __name__ == "__main__":

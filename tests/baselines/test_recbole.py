@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +27,7 @@ from harness.protocol.context import RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
 from tests import toys
 from tests.contract import made
+from tests.waiting import wait_for
 
 SMALL = {"hidden_size": 16, "layers": 1, "max_samples": 100_000, "epochs": 12, "learning_rate": 0.03}
 SMALL |= {"train_batch_size": 64, "dropout": 0.0}
@@ -184,14 +185,15 @@ def test_a_worker_ends_with_the_process_that_started_it() -> None:
     code = "import os; from baselines.recbole.session import Session; s = Session(); print(s.process_id, s.folder); "
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()
-    for _ in range(100):
+
+    def over() -> bool:
         try:
-            os.kill(int(worker), 0)
-        except ProcessLookupError:
-            assert not Path(folder).exists(), "its folder stayed"
-            return
-        time.sleep(0.1)
-    pytest.fail("the worker outlived its parent")
+            return psutil.Process(int(worker)).status() == psutil.STATUS_ZOMBIE  # whether anybody reaps it or not
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_for(over, "the end of the worker")
+    assert not Path(folder).exists(), "its folder stayed"
 
 
 def test_settings_are_checked() -> None:

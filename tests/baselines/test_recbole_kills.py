@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from harness import pace
 from harness.errors import HarnessError
 from harness.generative.snapshots import read_snapshot
 from tests import toys
+from tests.baselines.nursery import Nursery
 from tests.contract import made, same
 
 pytestmark = pytest.mark.usefixtures("forked")
@@ -28,28 +25,22 @@ def model(name: str) -> RecBoleRecommender:
     return RecBoleRecommender(RecBoleConfig.model_validate({"model": name, **SMALL, **shape}))
 
 
-def kill_between_batches(killed: RecBoleRecommender, kept: Path) -> None:
-    """SIGKILL to the worker as soon as what is kept is the middle of an epoch."""
-    while True:
-        found = read_snapshot(kept / "recbole" / "training.safetensors")
-        if found is not None and found[0]["batch"] > 3 and killed._session is not None:
-            os.kill(killed._session.process_id, signal.SIGKILL)
-            return
-        time.sleep(0.001)
-
-
-@pytest.mark.parametrize("name", ["GRU4Rec", "BERT4Rec", "FPMC"])  # dropout; random masks; negatives
-def test_killed_within_an_epoch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(  # dropout; random masks; negatives
+    ("name", "doom"), [("GRU4Rec", (0, 4)), ("BERT4Rec", (1, 5)), ("FPMC", (1, 4))]
+)
+def test_killed_within_an_epoch(
+    name: str, doom: tuple[int, int], tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split, kept = toys.split(), made(tmp_path / "kept")
     whole, killed, resumed = model(name), model(name), model(name)
     whole.fit(split.train, toys.context(tmp_path, split.valid))
     monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
     context = toys.context(tmp_path, split.valid, checkpoint=kept)
-    threading.Thread(target=kill_between_batches, args=(killed, kept), daemon=True).start()
-    with pytest.raises(HarnessError, match="ended with code"):
+    with monkeypatch.context() as patch, pytest.raises(HarnessError, match="ended with code"):
+        patch.setattr(nursery, "doom", doom)
         killed.fit(split.train, context)
     found = read_snapshot(kept / "recbole" / "training.safetensors")
-    assert found is not None and found[0]["batch"] > 0, "it was not killed within an epoch"
+    assert found is not None and (found[0]["start_epoch"], found[0]["batch"]) == doom
     resumed.fit(split.train, context)
     ranks = [each.recommend(split.test.requests, 10, context) for each in (whole, resumed)]
     same(*ranks)

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
 from tests.jobs.fakes import Fake
+from tests.waiting import PATIENCE, wait_for
 
 GRID = """
 about = "sizes"
@@ -118,7 +120,8 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy --scheduler 127.0.0.1", "no Dask scheduler answers there"),
     ],
 )
-def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str) -> None:
+    monkeypatch.setattr("harness.jobs.cluster.ANSWER", 1.0)
     done = harness(*arguments.split())
     assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
 
@@ -133,12 +136,20 @@ class Sleeps(Fake):
     """Leaves a mark, then takes long."""
 
     def _fit(self, *rest: Any) -> None:
-        Path(f"began-{self.config.size}").touch()
         try:
+            Path(f"began-{self.config.size}").touch()  # whoever sees it may interrupt
             time.sleep(120)
         except KeyboardInterrupt:
             Path(f"ended-{self.config.size}").touch()
             raise
+
+
+class Slow(Fake):
+    """Takes its time."""
+
+    def _fit(self, *rest: Any) -> None:
+        time.sleep(0.7)
+        super()._fit(*rest)
 
 
 CODE = """
@@ -149,10 +160,68 @@ from tests.folders import FAKE
 from harness.__main__ import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 entry = replace(FAKE, name="sleeps", target="tests.cli.test_ablate:Sleeps")
-harness.registry.MODELS = (*harness.registry.MODELS, entry)
+slow = replace(FAKE, name="slow", target="tests.cli.test_ablate:Slow")
+harness.registry.MODELS = (*harness.registry.MODELS, entry, slow)
 if __name__ == "__main__":
     sys.exit(main())
 """
+
+
+COSTS = ("train_seconds", "eval_users_per_second")
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """A CSV table without what a clock measured."""
+    return [{key: value for key, value in row.items() if key not in COSTS} for row in csv.DictReader(io.StringIO(text))]
+
+
+def sessions() -> dict[str, list[str]]:
+    """Of each run in the store, what became of its sessions."""
+    told = ("session", "stopped", "measured")
+    logs = {path.parent.name: read_events(path) for path in Path("results").glob("runs/slow/toy/seed*/log.jsonl")}
+    return {name: [str(event["event"]) for event in log if event.get("event") in told] for name, log in logs.items()}
+
+
+def finished() -> dict[str, str]:
+    """When each run in the store was."""
+    records = Path("results").glob("runs/slow/toy/seed*/result.json")
+    return {path.parent.name: json.loads(path.read_text())["finished"] for path in records}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bool) -> None:
+    """Each run once, by either of them, and both end with the whole table; so with `--fresh`, where all runs were there
+    when they began."""
+    (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\nfake.rate = [0.1, 0.2]\n")
+    asked = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
+    if fresh:
+        before = start(*asked, code=CODE)
+        assert before.wait(300) == 0
+    old = finished()
+    both = [start(*asked, *(["--fresh"] if fresh else []), code=CODE) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert rows(said[0][0]) == rows(said[1][0]) and len(rows(said[0][0])) == 7, said
+    assert list(sessions().values()) == [["session", "measured"]] * 7, "a run was made twice"
+    assert len(finished()) == 7 and not set(old.items()) & set(finished().items())
+    (kept,) = Path("results").glob("ablations/slow/toy/*.json")
+    assert [run["state"] for run in json.loads(kept.read_text())["runs"]] == ["complete"] * 7
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
+    (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\n")
+    asked = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
+    first, second = (start(*asked, code=CODE) for _ in range(2))
+    wait_for(lambda: len(list(Path("results").glob("runs/slow/toy/seed*/log.jsonl"))) >= 2, "both at work")
+    first.kill()
+    first.communicate(timeout=60)
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0 and len(rows(out)) == 4 and {row["seeds"] for row in rows(out)} == {"1"}, err
+    assert [told.count("measured") for told in sessions().values()] == [1] * 4
+    (kept,) = Path("results").glob("ablations/slow/toy/*.json")
+    assert [run["state"] for run in json.loads(kept.read_text())["runs"]] == ["complete"] * 4
+    assert not list(kept.parent.glob("*.tmp"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -162,16 +231,13 @@ def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(
 ) -> None:
     (tmp_path / "g.toml").write_text("[changes.a]\nfake.size = 5\n[changes.b]\nfake.size = 6\n")
     process = start("ablate", "sleeps", "-d", toy, "--grid", "g.toml", "--workers", "2", code=CODE)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("began-*"))) < 2:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for(lambda: len(list(tmp_path.glob("began-*"))) == 2 or process.poll() is not None, "two trainings")
+    assert process.poll() is None, process.communicate()
     process.send_signal(signal.Signals[how])
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     if how == "SIGINT":
         assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
-    while len(list(tmp_path.glob("ended-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == 2, "the end of both")
     assert sorted(path.name for path in tmp_path.glob("*-[0-9]")) == ["began-3", "began-5", "ended-3", "ended-5"]
     assert len(list(Path("results").glob("runs/sleeps/toy/*/checkpoint"))) == 2
     (kept,) = Path("results").glob("ablations/sleeps/toy/*.json")

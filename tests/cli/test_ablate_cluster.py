@@ -11,20 +11,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from harness.jobs.cluster import Cluster
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 from harness.store.atomic import write_text
 from harness.store.events import read_events
 from tests.cli.conftest import Harness, start
 from tests.folders import FAKE
-from tests.jobs.clusters import DaskCluster, dask_cluster, kill, wait_for
+from tests.jobs.clusters import DaskCluster, dask_cluster, kill
 from tests.jobs.fakes import Fake
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 TWELVE = "[product]\nfake.size = [4, 5, 6, 7]\n[changes.x]\nfake.layer.width = 9\n"  # and two seeds: 12 runs
@@ -32,7 +36,7 @@ COSTS = ("train_seconds", "eval_users_per_second")
 
 
 class Steady(Fake):
-    """Trains `$STEADY` seconds in steps, each kept; its checkpoint names the process that it is made for."""
+    """Trains `$STEADY` seconds in steps, each kept; its checkpoint names its process and the worker it is made for."""
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         assert context.checkpoint is not None
@@ -41,7 +45,7 @@ class Steady(Fake):
         context.event(event="from", step=first)
         for step in range(first, 20):
             time.sleep(float(os.environ.get("STEADY", 0)) / 20)
-            write_text(state, json.dumps({"steps": step + 1, "worker": os.getppid()}))
+            write_text(state, json.dumps({"steps": step + 1, "worker": os.getppid(), "itself": os.getpid()}))
         super()._fit(data, context)
 
 
@@ -93,21 +97,31 @@ def kill_half_way(cluster: DaskCluster, said: list[str]) -> None:
     """Kills the worker, nanny and all, whose run is in the middle of its training, once four runs are complete."""
     wait_for(lambda: len(list(Path("results").glob("runs/steady/toy/seed*/result.json"))) >= 4, "half of the grid")
 
-    def victim() -> int | None:
+    def caught() -> bool:
         for state in Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json"):
-            try:
+            with suppress(OSError, psutil.NoSuchProcess), held(json.loads(state.read_text())["itself"]):
                 told = json.loads(state.read_text())
-            except (OSError, ValueError):
-                continue
-            if 3 <= told["steps"] <= 12:
-                said.append(state.parent.parent.name)
-                return told["worker"]
-        return None
+                if 3 <= told["steps"] <= 12:
+                    (nanny,) = [process for process in cluster.started if os.getpgid(told["worker"]) == process.pid]
+                    kill(nanny)
+                    said.append(state.parent.parent.name)
+                    return True
+        return False
 
-    found: list[int] = []
-    wait_for(lambda: (pid := victim()) is not None and not found.append(pid), "a run in the middle")
-    (nanny,) = [process for process in cluster.started if os.getpgid(found[0]) == process.pid]
-    kill(nanny)
+    wait_for(caught, "a run in the middle")
+
+
+@contextmanager
+def held(pid: int) -> Iterator[None]:
+    """The process stands still for the block: what is read of it holds."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
+        yield
+    finally:
+        process.resume()
 
 
 def test_a_worker_killed_half_way_costs_nothing(
@@ -137,17 +151,21 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert again.out == done.out and "12 of them there already" in again.err and "started" not in again.err
 
 
-def come_late(cluster: DaskCluster, *options: str) -> None:
-    """Starts a worker when the command has begun to look for some: it then holds a file in the results."""
-    wait_for(lambda: list(Path("results").glob(".ablate-*")) != [], "the command")
-    time.sleep(1)
-    cluster.worker(*options)
+def test_late_workers_failures_and_what_waits_for_the_base(
+    harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking, look = threading.Event(), Cluster._look
+    monkeypatch.setattr(Cluster, "_look", lambda self: (look(self), self._lacking and lacking.set()))
 
+    def come_late(*options: str) -> None:
+        """Starts a worker when the command has found none that it can use."""
+        lacking.wait(PATIENCE)
+        lacking.clear()
+        cluster.worker(*options)
 
-def test_late_workers_failures_and_what_waits_for_the_base(harness: Harness, toy: str, cluster: DaskCluster) -> None:
     rows = "[changes.fails]\nfake.size = 5\n[changes.dies]\nfake.size = 6\n"
     rows += '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
-    late = threading.Thread(target=come_late, args=(cluster, "--no-nanny"))
+    late = threading.Thread(target=come_late, args=("--no-nanny",))
     late.start()
     asked = ("ablate", "troubled", "-d", toy, "--grid", grid(rows))
     done = harness(*asked, "--scheduler", cluster.address, "--json")
@@ -161,7 +179,7 @@ def test_late_workers_failures_and_what_waits_for_the_base(harness: Harness, toy
     assert len(json.loads(done.out)["rows"]) == 4
 
     bare = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"), "--device", "cuda")
-    card = threading.Thread(target=come_late, args=(cluster, "--no-nanny", "--resources", "GPU=1"))
+    card = threading.Thread(target=come_late, args=("--no-nanny", "--resources", "GPU=1"))
     card.start()
     none = harness(*bare, "--scheduler", cluster.address)
     card.join()
@@ -184,7 +202,7 @@ def test_a_worker_that_leaves_hands_its_run_on(
     def leave() -> None:
         wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
         first.terminate()
-        first.wait(60)
+        first.wait(PATIENCE)
         monkeypatch.setenv("STEADY", "0")
         cluster.worker("--no-nanny")
 
@@ -242,7 +260,7 @@ def test_ctrl_c_stops_the_workers_runs(toy: str, cluster: DaskCluster, monkeypat
     process = start(*asked, code=CODE)
     wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err and "interrupted" in err, err
     (folder,) = folders("steady")
     (stopped,) = events(folder, "stopped")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from harness.errors import ContractError
 from tests.cli.conftest import Harness, start
 from tests.jobs.fakes import Fake
+from tests.waiting import PATIENCE, wait_for
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,16 @@ def test_ctrl_c(toy: str, tmp_path: Path) -> None:
     # A shell's background job ignores SIGINT and its children inherit that: who started the tests must not matter.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = start("run", "fake", "-d", toy, code=listen + SLOW.format(seconds=60))
-    _wait_for(tmp_path / "fits")
+    wait_for((tmp_path / "fits").exists, "the training")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (130, "") and "Traceback" not in err
     assert list(Path("results").glob("runs/fake/toy/*/checkpoint")) and not list(Path("results").glob("**/result.json"))
 
 
 def test_two_processes_make_one_run(toy: str, tmp_path: Path) -> None:
     both = [start("run", "fake", "-d", toy, code=SLOW.format(seconds=4)) for _ in range(2)]
-    told = [process.communicate(timeout=120) for process in both]
+    told = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert (tmp_path / "fits").read_text() == "fit\n"
     assert sum("is complete already" in err for _, err in told) == 1
@@ -130,7 +130,7 @@ def test_two_processes_make_one_run(toy: str, tmp_path: Path) -> None:
 def test_no_room_for_the_predictions(toy: str) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500));"
     process = start("run", "markov", "-d", toy, code=f"{limit} from harness.__main__ import main; sys.exit(main())")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and out == "" and "cannot write" in err and "Traceback" not in err
     assert not list(Path("results").glob("**/result.json"))
 
@@ -140,12 +140,5 @@ def test_a_reader_that_goes_away(toy: str) -> None:
     os.close(read)
     process = start("models", out=write)
     os.close(write)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert err == "" and process.returncode == 1
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from harness.protocol.protocol import METRICS
 from harness.store.runs import Store
 from tests.cli.conftest import Harness, start
 from tests.folders import lcrec_folder
+from tests.waiting import PATIENCE, wait_for
 
 
 def test_tune_then_run(harness: Harness, toy: str) -> None:
@@ -101,18 +101,16 @@ def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: sign
     asked = ("tune", "fake", "-d", toy, "--trials", "4", "--json", "--results")
     Path("slow").touch()
     process = start(*asked, "killed", code=CODE)
-    deadline = time.monotonic() + 120
-    while not Path("began").exists():
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for(lambda: Path("began").exists() or process.poll() is not None, "the second trial")
+    assert process.poll() is None, process.communicate()
     process.send_signal(kill)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-9 if kill == signal.SIGKILL else 130) and "Traceback" not in err, err
     (state,) = Path("killed").rglob("study.json")
     assert len(json.loads(state.read_text())["trials"]) == 1 and len(list(Path("killed").rglob("half"))) == 1
     Path("slow").unlink()
-    resumed = json.loads(start(*asked, "killed", code=CODE).communicate(timeout=120)[0])
-    whole = json.loads(start(*asked, "whole", code=CODE).communicate(timeout=120)[0])
+    resumed = json.loads(start(*asked, "killed", code=CODE).communicate(timeout=PATIENCE)[0])
+    whole = json.loads(start(*asked, "whole", code=CODE).communicate(timeout=PATIENCE)[0])
     same = [[(t["values"], t["metrics"]) for t in document["trials"]] for document in (resumed, whole)]
     assert same[0] == same[1] and len(same[0]) == 4 and resumed["best"] == whole["best"]
     assert Path("fits").read_text().count("fit") == 2 + 3 + 4  # the first trial was not made again

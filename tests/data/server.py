@@ -77,5 +77,5 @@ def _answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
     handler.end_headers()
     rest = body[begin:]
     rest = rest[: len(rest) // 2] if fault == "drop" else rest
+    state.sent += len(rest)  # before they can be there: who has them all may look at once
     handler.wfile.write(rest)
-    state.sent += len(rest)

@@ -45,6 +45,8 @@ STEPS = 6
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"max_steps": STEPS, "targets": 21, "rows": 3}  # 3 windows or rows to a step, or fewer
 EXACT = {"precision": "float32"}
+HALF = "eager-llm-bfloat16"
+PIECES = ("eager-llm", HALF)  # whose backbone is also tuned in pieces
 
 
 def _instruct(smoke: dict[str, Any]) -> dict[str, Any]:
@@ -58,19 +60,31 @@ def _instruct(smoke: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def models() -> dict[str, Recommender[Any]]:
-    """The models that share their work, small, without dropout, in float32."""
+def _eager() -> dict[str, Any]:
     eager = _instruct(EagerConfig.profiles["smoke"])
-    eager["annealing"] = {**eager["annealing"], "max_steps": STEPS, "targets": 21, "dropout": 0.0}
+    return {**eager, "annealing": {**eager["annealing"], "max_steps": STEPS, "targets": 21, "dropout": 0.0}}
+
+
+def _half() -> dict[str, Any]:
+    """A backbone held in bfloat16 under an adapter in float32, which stays what it is: two kinds of numbers in each
+    block. A user alone in a batch has the same scores whoever ranks him."""
+    eager = _eager()
+    backbone = {**eager["backbone"], "storage": "bfloat16", "precision": "bfloat16"}
+    return {**eager, "backbone": backbone, "annealing": {**eager["annealing"], "merge": False}, "decode": {"batch": 1}}
+
+
+def models() -> dict[str, Recommender[Any]]:
+    """The models that share their work, small, without dropout; in float32 but for one."""
     lcrec = _instruct(LCRecConfig.profiles["smoke"])
     lcrec["tuning"] = {**lcrec["tuning"], "normalise": "vocabulary"}
     tiger = dict(TigerConfig.profiles["smoke"])
     tiger["training"] = {**tiger["training"], "batch": 13, "accumulate": 2, "max_steps": STEPS, "epochs": 2}
     tiger["decode"] = {"batch": 7}
     return {
-        "eager-llm": EagerLLM(EagerConfig.model_validate(eager)),
+        "eager-llm": EagerLLM(EagerConfig.model_validate(_eager())),
         "lcrec": LCRec(LCRecConfig.model_validate(lcrec)),
         "tiger": Tiger(TigerConfig.model_validate(tiger)),
+        HALF: EagerLLM(EagerConfig.model_validate(_half())),
     }
 
 
@@ -136,10 +150,13 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 @contextmanager
 def started(module: str, *arguments: str, processes: int = 2, **environment: str) -> Iterator[list[subprocess.Popen]]:
     """Processes that run `module` as a launcher starts them; what is left of them at the end is killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    ours = (
+        socket.socket()
+    )  # bound for as long as they run, so that nobody else is given its port; they may listen there
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    ours.bind(("127.0.0.1", 0))
+    port = str(ours.getsockname()[1])
+    told = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -157,6 +174,7 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
         for process in running:
             process.kill()
             process.communicate()
+        ours.close()
 
 
 def fit_all(folder: Path, world: World) -> None:
@@ -183,19 +201,20 @@ def fit_all(folder: Path, world: World) -> None:
             (folder / f"{name}-{world.rank}.json").write_text(json.dumps([model.record(), alone.record()]))
 
 
-def fit_in_pieces(folder: Path, world: Processes) -> None:
+def fit_in_pieces(folder: Path, world: Processes, name: str) -> None:
     """EAGER-LLM once more, the blocks of its backbone in pieces; then cut short in either stage and continued."""
-    case = Case("eager-llm", folder / f"pieces-{world.rank}", replace(world, sharding=Sharding()))
+    case = Case(name, folder / f"{name}-pieces-{world.rank}", replace(world, sharding=Sharding()))
     model, losses = case.fitted()
     assert not any_in_pieces(model.model)
-    save_file(weights(model), folder / f"pieces-{world.rank}.safetensors")
-    np.savez(folder / f"pieces-{world.rank}.npz", losses=losses, items=case.lists(model).items)
+    save_file(weights(model), folder / f"{name}-pieces-{world.rank}.safetensors")
+    np.savez(folder / f"{name}-pieces-{world.rank}.npz", losses=losses, items=case.lists(model).items)
     for stop in (STEPS - 2, STEPS + 3):
-        case.cut_short(folder / f"pieces-kept{stop}", stop)
+        kept = folder / f"{name}-kept{stop}"
+        case.cut_short(kept, stop)
         if not world.rank:
-            shutil.copytree(folder / f"pieces-kept{stop}", folder / f"for-one{stop}")
-        again, _ = case.fitted(folder / f"pieces-kept{stop}")
-        save_file(weights(again), folder / f"pieces-again{stop}-{world.rank}.safetensors")
+            shutil.copytree(kept, folder / f"{name}-for-one{stop}")
+        again, _ = case.fitted(kept)
+        save_file(weights(again), folder / f"{name}-again{stop}-{world.rank}.safetensors")
 
 
 if __name__ == "__main__":
@@ -204,4 +223,5 @@ if __name__ == "__main__":
         stages.main(Path(sys.argv[1]), joint)
         fit_all(Path(sys.argv[1]), joint)
         assert isinstance(joint, Processes)
-        fit_in_pieces(Path(sys.argv[1]), joint)
+        for piece in PIECES:
+            fit_in_pieces(Path(sys.argv[1]), joint, piece)

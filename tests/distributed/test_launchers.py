@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from harness.protocol.world import ALONE, Sharding
 from tests import toys
 from tests.distributed.cases import ROOT, started
 from tests.folders import csv_folder
+from tests.waiting import PATIENCE, wait_for
 
 SHORT = {"tiger.training.max_steps": 4, "tiger.index.rqvae.epochs": 2, "tiger.decode.batch": 8}
 
@@ -60,7 +60,7 @@ def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
         asked, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
         try:
-            out, said = process.communicate(timeout=600)
+            out, said = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # what it has started too
             raise
@@ -100,17 +100,16 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
     long = {"tiger.training.max_steps": 100_000, "tiger.training.epochs": 100_000, "tiger.training.every": 1}
     asked = command(toy, tmp_path, **long)
     with started("harness", *asked, HARNESS_DEBUG="0") as (first, second):
-        until = time.monotonic() + 300
-        while not list(tmp_path.glob("runs/tiger/*/*/checkpoint/tiger.safetensors")) and time.monotonic() < until:
-            assert first.poll() is None and second.poll() is None, first.communicate()[1]
-            time.sleep(0.05)
+        kept = "runs/tiger/*/*/checkpoint/tiger.safetensors"
+        wait_for(lambda: bool(list(tmp_path.glob(kept))) or first.poll() is not None, "a state that is kept")
+        assert first.poll() is None and second.poll() is None, first.communicate()[1]
         second.send_signal(signal.SIGKILL)
-        _, said = first.communicate(timeout=300)
+        _, said = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     lines = [line for line in said.splitlines() if line.startswith("harness")]
     assert len(lines) == 1 and "another process of this run has ended; what was done is kept" in lines[0]
-    (kept,) = tmp_path.glob("runs/tiger/*/*/checkpoint/tiger.safetensors")
-    stage = read_snapshot(kept)
+    (path,) = tmp_path.glob(kept)
+    stage = read_snapshot(path)
     assert stage is not None and stage[0]["step"] > 0
     assert not list(tmp_path.glob("runs/tiger/*/*/result.json"))
 
@@ -118,7 +117,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
 def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None:
     asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
     with started("harness", *asked) as (first, second):
-        told, silent = first.communicate(timeout=300), second.communicate(timeout=300)
+        told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (0, 0), told[1]
     assert json.loads(told[0])["cost"]["device"] == "cpu"
     assert "mostpop is made by one process; the other 1 have nothing to do" in told[1]
@@ -127,7 +126,7 @@ def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None
 
 def test_wrong_input_is_said_once(tmp_path: Path) -> None:
     with started("harness", "run", "tigger", f"--results={tmp_path}") as (first, second):
-        told, silent = first.communicate(timeout=300), second.communicate(timeout=300)
+        told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (2, 2)
     assert told[1].splitlines() == ["harness: unknown model 'tigger'; did you mean tiger?"]
     assert silent == ("", "")

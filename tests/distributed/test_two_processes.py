@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,22 @@ from safetensors.torch import load_file, save_file
 from harness.generative.snapshots import read_snapshot
 from harness.protocol.world import ALONE
 from tests.distributed import stages
-from tests.distributed.cases import STEPS, USERS, Case, models, started, weights
+from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import STOPPED, Stage, interrupted
 from tests.distributed.stages import found as of_stage
+from tests.waiting import PATIENCE
 
-NAMES = ("eager-llm", "lcrec", "tiger")
+NAMES = tuple(models())
+LOSS = {HALF: 5e-3}  # relative; 2e-5 in float32. bfloat16 has eight bits: numbers a part in 256 apart
 Found = tuple[dict[str, Any], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process and two have found of each model."""
-    found = tmp_path_factory.mktemp("together")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What one process and two have found of each model. Each computes on one thread: sums in another order would be
+    told apart from sums over processes by nobody."""
+    found, threads = tmp_path_factory.mktemp("together"), torch.get_num_threads()
+    torch.set_num_threads(1)
     for name in models():
         case = Case(name, found / f"{name}-alone", ALONE)
         model, losses = case.fitted()
@@ -39,9 +44,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     interrupted(Stage(ALONE, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
-            _, said = process.communicate(timeout=600)
+            _, said = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, said
-    return found
+    yield found
+    torch.set_num_threads(threads)
 
 
 def of(folder: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -53,16 +59,22 @@ def of(folder: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_each_step_costs_what_it_costs_alone(name: str, folder: Path) -> None:
     alone, (first, second) = of(folder, name)
     assert len(alone["losses"]) >= 6 and len(set(alone["losses"].round(4))) > 3
-    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=2e-5)
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=LOSS.get(name, 2e-5))
     np.testing.assert_array_equal(first["losses"][-len(second["losses"]) :], second["losses"])
 
 
 def same_weights(folder: Path, name: str, model: str = "eager-llm") -> None:
-    """As of the model that one process fitted."""
+    """As of the model that one process fitted. In bfloat16, where a gradient near nothing is rounded the other way,
+    Adam takes that number's step the other way: there a tensor as a whole is near its like, as no untrained one is."""
     alone, found = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
     assert alone.keys() == found.keys()
     for key, value in alone.items():
-        torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=key)
+        assert found[key].dtype == value.dtype, key
+        if model == HALF:
+            off = (found[key].double() - value.double()).norm() / value.double().norm()
+            assert off < 0.3, f"{key}: {off}"
+        else:
+            torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=key)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,24 +107,38 @@ def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) ->
         assert fitted["index"] == alone["index"]
 
 
-def test_a_backbone_in_pieces_becomes_what_it_becomes_whole(folder: Path) -> None:
-    alone, (first, second) = of(folder, "eager-llm")[0], (dict(np.load(folder / f"pieces-{r}.npz")) for r in (0, 1))
-    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=2e-5)
+@pytest.mark.parametrize("name", PIECES)
+def test_a_backbone_in_pieces_becomes_what_it_becomes_whole(name: str, folder: Path) -> None:
+    alone, (first, second) = of(folder, name)[0], (dict(np.load(folder / f"{name}-pieces-{r}.npz")) for r in (0, 1))
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=LOSS.get(name, 2e-5))
     assert first["losses"].tolist() == second["losses"].tolist()
     np.testing.assert_array_equal(first["items"], second["items"])
-    same_weights(folder, "pieces-0")
-    same_weights(folder, "pieces-1")
+    same_weights(folder, f"{name}-pieces-0", name)
+    same_weights(folder, f"{name}-pieces-1", name)
 
 
 @pytest.mark.parametrize("stop", [STEPS - 2, STEPS + 3])
-def test_a_stage_in_pieces_is_continued_by_two_and_by_one(stop: int, folder: Path) -> None:
-    """Its weights in the first stage, its adapter in the second."""
-    same_weights(folder, f"pieces-again{stop}-0")
-    same_weights(folder, f"pieces-again{stop}-1")
-    model, losses = Case("eager-llm", folder / "eager-llm-alone", ALONE).fitted(folder / f"for-one{stop}")
+@pytest.mark.parametrize("name", PIECES)
+def test_a_stage_in_pieces_is_continued_by_two_and_by_one(name: str, stop: int, folder: Path) -> None:
+    """Its weights in the first stage, its adapter in the second: by two to the digit."""
+    undisturbed = load_file(folder / f"{name}-pieces-0.safetensors")
+    for rank in (0, 1):
+        again = load_file(folder / f"{name}-again{stop}-{rank}.safetensors")
+        assert all(torch.equal(again[key], value) for key, value in undisturbed.items())
+    model, losses = Case(name, folder / f"{name}-alone", ALONE).fitted(folder / f"{name}-for-one{stop}")
     assert len(losses) == 2 * STEPS - stop + 1, "it went on from there"
-    save_file(weights(model), folder / f"one{stop}.safetensors")
-    same_weights(folder, f"one{stop}")
+    save_file(weights(model), folder / f"{name}-one{stop}.safetensors")
+    same_weights(folder, f"{name}-one{stop}", name)
+
+
+def test_a_block_in_pieces_holds_two_kinds_of_numbers(folder: Path) -> None:
+    """What was tested is a backbone in bfloat16 with an adapter in float32, which learned something."""
+    found = load_file(folder / f"{HALF}-pieces-0.safetensors")
+    block = {key: value for key, value in found.items() if key.startswith("body.layers.0.")}
+    adapter = {key for key in block if ".lora_" in key}
+    assert adapter and {block[key].dtype for key in adapter} == {torch.float32}
+    assert {value.dtype for key, value in block.items() if key not in adapter} == {torch.bfloat16}
+    assert all(block[key].abs().max() > 0 for key in adapter if ".lora_B." in key), "drawn as zeros"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.generative import semantic
 from harness.generative.encoder import EMBEDDED, Reading, encode, encoder_folder, identity, pool, read_settings
-from harness.generative.semantic import SemanticConfig, released_text, semantic_vectors
+from harness.generative.semantic import SemanticConfig, average, released_text, semantic_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
 
@@ -218,3 +218,17 @@ def test_given_vectors_are_checked(tmp_path: Path) -> None:
     file.write_text("words")
     with pytest.raises(InputError, match="no vectors can be read"):
         semantic_vectors(data(), config, toys.context(tmp_path))
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_fields_are_averaged_part_by_part_to_the_same_digits(monkeypatch: pytest.MonkeyPatch, normalise: bool) -> None:
+    rng = np.random.default_rng(1)
+    encoded = rng.normal(size=(20, 6)).astype(np.float32)
+    places, rows = rng.integers(20, size=50), np.concatenate([np.arange(15), rng.integers(15, size=35)])
+    at_once = average(encoded, places, rows, 15, normalise)
+    monkeypatch.setattr("harness.generative.semantic.PART", 7)
+    assert np.array_equal(average(encoded, places, rows, 15, normalise), at_once)
+    lengths = np.linalg.norm(encoded, axis=1, keepdims=True) if normalise else 1.0
+    sums = [(encoded / lengths)[places[rows == item]].sum(axis=0) for item in range(15)]
+    expected = [total / np.linalg.norm(total) for total in sums]
+    assert np.allclose(at_once, expected, atol=1e-6)

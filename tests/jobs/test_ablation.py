@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
 from harness.errors import InputError
 from harness.jobs.ablation import Ablation, ablation
+from harness.jobs.cells import Ending
 from harness.jobs.conduct import TRIES, conduct
 from harness.jobs.execute import execute
 from harness.jobs.executors import Here, Processes
-from harness.jobs.job import RunOptions, plan
+from harness.jobs.job import Job, RunOptions, plan
 from harness.store.runs import Store
 from tests.jobs.fakes import Fake, FakeConfig
 
@@ -142,6 +147,92 @@ def test_equal_rows_are_made_once(tmp_path: Path, toy: str, store: Store) -> Non
     made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
     conduct(made, HERE, fresh=True)
     assert [state for _, _, state in states(made)] == ["complete"] * 3 and len(Fake.resumed) == 2
+
+
+def test_the_state_file_keeps_what_another_command_settled(
+    tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> list[tuple[str, str]]:
+        return [(run["state"], run["reason"]) for run in json.loads(made.path.read_text())["runs"]]
+
+    made, other = (planned(tmp_path, toy, store) for _ in range(2))
+    execute(job(made, 0), store)
+    made.settle(replace(made.slots[0], state="complete"))
+    made.settle(replace(made.slots[1], state="failed", reason="no memory", trace="where"))
+    other.save()
+    assert kept() == [("complete", ""), ("failed", "no memory"), ("new", "")], "a command that begins wipes nothing out"
+    other.settle(replace(other.slots[2], state="failed", reason="no time"))
+    assert kept() == [("complete", ""), ("failed", "no memory"), ("failed", "no time")]
+    execute(job(made, 1), store)
+    other.settle(replace(other.slots[1], state="complete"))
+    made.save()
+    assert kept()[1] == ("complete", ""), "what fails here and is made elsewhere is there"
+    made.look_again()
+    assert [state for _, _, state in states(made)][:2] == ["complete", "complete"] and made.slots[1].reason == ""
+    shutil.rmtree(store.runs)
+    gone = planned(tmp_path, toy, store)
+    gone.save()
+    assert [state for state, _ in kept()] == ["new", "new", "failed"], "what is no longer there is not complete"
+
+
+def test_what_another_command_is_making_comes_last(tmp_path: Path, toy: str, store: Store) -> None:
+    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 5\n")
+    said: list[str] = []
+    key = made.key(job(made, 0))
+    with ExitStack() as stack:
+        stack.enter_context(store.claim(key))
+
+        def note(line: str) -> None:
+            said.append(line)
+            if "another process is making" in line:
+                stack.close()
+
+        conduct(made, Here(Silent, note), note=note)
+    order = [line.partition(",")[0] for line in said if line.startswith("started")]
+    assert order == ["started: a", "started: b", "started: base"] and len(Fake.resumed) == 3
+
+
+class Elsewhere(Here):
+    """Says that a task is made; what it makes shows up after `late` seconds, as on a network file system, or never."""
+
+    def __init__(self, late: float | None) -> None:
+        super().__init__(Silent, print)
+        self.late = late
+
+    def start(self, task: Any) -> None:
+        if self.late is not None:
+            Timer(self.late, task.make).start()
+        self._ended.append((task, Ending()))
+
+
+def test_what_is_made_elsewhere_is_waited_for_and_missed_where_it_never_comes(
+    tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n")
+    monkeypatch.setattr("harness.jobs.conduct.LATE", 0.1)
+    conduct(made, Elsewhere(None))
+    assert [state for _, _, state in states(made)] == ["failed"] * 2
+    assert made.slots[0].reason == f"it was made, but {store.root} here does not show it"
+    monkeypatch.setattr("harness.jobs.conduct.LATE", 60.0)
+    conduct(made, Elsewhere(0.5))
+    assert [state for _, _, state in states(made)] == ["complete"] * 2 and len(Fake.resumed) == 2
+
+
+def test_a_state_file_that_is_none_and_what_a_dead_writer_left(tmp_path: Path, toy: str, store: Store) -> None:
+    made = planned(tmp_path, toy, store)
+    made.save()
+    left = made.path.with_name(f".{made.path.name}.123-abc.tmp")
+    for text in ("", "[]", '{"runs": [{"cell": "base"}]}', '{"runs": 3}'):
+        left.write_text("half")
+        made.path.write_text(text)
+        made.save()
+        assert len(json.loads(made.path.read_text())["runs"]) == 3 and not left.exists()
+
+
+def job(made: Ablation, number: int) -> Job:
+    found = made.job(made.slots[number])
+    assert found is not None
+    return found
 
 
 def test_a_row_takes_what_the_base_measured(tmp_path: Path, toy: str, store: Store) -> None:

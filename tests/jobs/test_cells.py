@@ -3,7 +3,9 @@ may make runs."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +51,15 @@ def test_what_a_process_cannot_read_or_survive_is_its_ending() -> None:
     strange = CellProcess(b"cno.such.module\nTask\n.").ending()  # a pickle of something that is not installed here
     assert strange.reason.startswith("ModuleNotFoundError") and "Traceback" in strange.trace and not strange.killed
     process = CellProcess(b"")
+    os.kill(process._process.pid, signal.SIGSTOP)  # so that it is not faster than no patience at all
     process.stop(0)
     assert process.ending() == Ending("its process ended with code -9", killed=True)
+
+
+def test_a_process_killed_in_the_middle_of_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = """import os; os.write(1, b'{"reason": "out of me'); os.kill(os.getpid(), 9)"""
+    monkeypatch.setattr("harness.jobs.cells.BOOT", last)
+    assert CellProcess(b"").ending() == Ending("its process ended with code -9", killed=True)
 
 
 def test_a_second_try_of_a_fresh_task_makes_nothing_twice(toy: str, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -107,9 +108,16 @@ def test_a_resumed_run_goes_on_with_its_curves(go: Any, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         go(*filter(None, [first]))
     monkeypatch.setattr(Curved, "stop", None)
+    _into_the_next_second()  # TensorBoard reads its files in the order of their names, which begin with whole seconds
     folder = Path(go("tensorboard").path) / "tensorboard"
     assert [step for step, _ in scalars(folder)["tuning/loss"]] == [1, 2, 3, 4]
     assert len(list(folder.glob("events*"))) == (3 if first else 2)  # a file a session, and the table of settings
+
+
+def _into_the_next_second() -> None:
+    began = int(time.time())
+    while int(time.time()) == began:
+        time.sleep(0.01)
 
 
 def test_a_complete_run_is_told_once(go: Any, tmp_path: Path) -> None:

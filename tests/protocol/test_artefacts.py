@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.protocol.artefacts import Artefact, Key
+from harness.protocol import artefacts
+from harness.protocol.artefacts import Artefact, Key, sha256_of
 
 PARTS = {"method": "m/1", "settings": {"epochs": 3, "rate": 0.1}, "seed": 1, "rows": "abc", "device": "cpu"}
 
@@ -98,3 +101,23 @@ def test_an_edited_manifest_is_no_hit(kept: Artefact) -> None:
     document["details"]["passes"] = 4
     kept.manifest.write_text(json.dumps(document))
     assert kept.read() is None
+
+
+def test_a_file_is_read_once_and_anew_where_it_may_have_changed_within_a_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that tells times in ticks: two changes of as many bytes, and one time."""
+    file, read = tmp_path / "file", list[str]()
+    digest = artefacts.hashlib.file_digest
+    monkeypatch.setattr(artefacts.hashlib, "file_digest", lambda *given: read.append("read") or digest(*given))
+
+    def written(content: bytes, at: float) -> str:
+        file.write_bytes(content)
+        os.utime(file, (at, at))
+        return sha256_of(file)
+
+    now = float(int(time.time() + 60))  # however long this takes
+    assert written(b"a", now) != written(b"b", now) and len(read) == 2
+    first = written(b"a", now - 600)
+    assert len(read) == 3 and sha256_of(file) == first and len(read) == 3
+    assert written(b"b", now - 500) != first and len(read) == 4

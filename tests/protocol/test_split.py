@@ -56,7 +56,9 @@ def test_no_answer_reaches_a_model(lengths: list[int], max_history: int) -> None
     assert valid <= set(split.test.requests.histories.values.tolist())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=ROWS, random=st.randoms(use_true_random=False), layout=st.sampled_from(["csv", "atomic"]))
 def test_shuffled_lines_give_an_equal_fingerprint(
     tmp_path: Path, rows: list[list[int]], random: Random, layout: str

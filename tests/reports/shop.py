@@ -25,8 +25,9 @@ def titles(items: int = 30) -> list[str]:
     return [HOSTILE[n] if n < len(HOSTILE) else f"plain thing {n}" for n in range(items)]
 
 
-def fill(store: Store, made: Callable[..., Any]) -> None:
-    """Three models (one leaks, one lacks its lists), logs, kept codes, and an ablation whose rows are runs of one."""
+def fill(store: Store, made: Callable[..., Any], tokens: int = 4) -> None:
+    """Three models (one leaks, one lacks its lists), logs, kept codes with so many first tokens, and an ablation whose
+    rows are runs of one."""
     made("alpha", 1)
     made("alpha", 2, 9)
     made("beta", 1, 4, leaks=[LEAK], cost={"train_seconds": 20.0})
@@ -39,7 +40,7 @@ def fill(store: Store, made: Callable[..., Any]) -> None:
             told = {"loss": 3.0 / epoch + offset, "valid": 0.1 * epoch, "seconds": 1.0, "session_seconds": 2.0 * epoch}
             lines.append({"stage": "train", "epoch": epoch, **told})
         (folders[name] / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    codes = {f"i{n}": [f"<a_{n % 4}>", f"<b_{n}>"] for n in range(30)}
+    codes = {f"i{n}": [f"<a_{n % tokens}>", f"<b_{n}>"] for n in range(30)}
     (folders["seed1-alpha"] / "item.index.json").write_text(json.dumps(codes))
     put_grid(store, "grid-00000000", {"base": "seed1-alpha", "<i>worse</i>": "seed2-alpha", "undone": None})
 

@@ -54,7 +54,7 @@ def browser() -> Iterator[Any]:
         on_path = next(filter(None, map(shutil.which, NAMES)), None)
         if on_path is None and not os.path.exists(driver.chromium.executable_path):
             pytest.skip("no Chromium here: none on the PATH, and none of playwright's")
-        started = driver.chromium.launch(executable_path=on_path, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=on_path, args=["--no-sandbox"], timeout=PATIENCE)
         yield started
         started.close()
 
@@ -65,9 +65,14 @@ def titles() -> list[str]:
 
 
 @pytest.fixture
-def opened(browser: Any, store: Store, made: Make, tmp_path: Path) -> Iterator[Any]:
+def tokens() -> int:
+    return 4
+
+
+@pytest.fixture
+def opened(browser: Any, store: Store, made: Make, tmp_path: Path, tokens: int) -> Iterator[Any]:
     """`opened(viewport, scheme)` opens the report of the shop."""
-    shop.fill(store, made)
+    shop.fill(store, made, tokens)
     path = tmp_path / "report #1.html"
     path.write_text(report(store, Wanted("toy", "ndcg@10")), encoding="utf-8")
     pages = []
@@ -101,6 +106,20 @@ def test_it_draws_without_a_request_or_a_fault(opened: Any) -> None:
     assert found.page.title() == "toy: report"
     assert found.read("document.querySelectorAll('img, main a, main script:not([type])').length") == 0
     assert "<img src=x" in found.read("document.getElementById('b1-plot-tree').textContent")
+
+
+@pytest.mark.parametrize("tokens, titles", [(15, [f"{n}th of the very long titles, at length" for n in range(30)])])
+@pytest.mark.parametrize("width", [1200, 800, 380])
+def test_the_titles_in_the_code_tree_stay_in_their_boxes(opened: Any, width: int) -> None:
+    found = opened({"width": width, "height": 900})
+    over = """() => [...document.querySelectorAll('#b1-plot-tree .slice')].filter(slice => {
+        const text = slice.querySelector('text'), box = slice.querySelector('path.surface');
+        if (!text || !box || !/[A-Za-z]/.test(text.textContent)) return false;
+        const [one, other] = [text.getBoundingClientRect(), box.getBoundingClientRect()];
+        return one.width > 0 && (one.right > other.right + 1 || one.bottom > other.bottom + 1);
+    }).map(slice => slice.textContent)"""
+    assert found.read("document.querySelectorAll('#b1-plot-tree .slice text').length") > 3
+    assert found.read(f"({over})()") == []
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened: Any) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from harness.store.cost import MB, MemoryWatch
 from harness.store.events import EventLog, read_events, seconds_between
+from tests.waiting import PATIENCE
 
 
 def test_lines_are_on_the_disk_at_once_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
@@ -47,13 +49,19 @@ def test_the_log_is_one_json_document_a_line(tmp_path: Path) -> None:
     assert len(lines) == 2 and json.loads(lines[1])["odd"] is None
 
 
-def test_peak_memory_sees_what_was_held_for_a_moment() -> None:
+def test_peak_memory_sees_what_was_held_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled, sample = threading.Event(), MemoryWatch._sample
+    monkeypatch.setattr(MemoryWatch, "_sample", lambda self: (sample(self), sampled.set()))
     with MemoryWatch() as before:
         pass
     with MemoryWatch() as during:
         held = np.ones(300 * MB // 8)
-        time.sleep(0.6)
+        sampled.clear()
+        for _ in range(2):  # the first may have begun before all was there
+            assert sampled.wait(PATIENCE)
+            sampled.clear()
         assert held.sum() > 0
+        del held
     assert during.peak_mb > before.peak_mb + 250
 
 

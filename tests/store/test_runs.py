@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -153,12 +154,17 @@ def test_names_that_are_no_folder_are_refused(name: str) -> None:
         folder_name("model", name)
 
 
-def test_predictions_come_back_with_short_and_empty_lists(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group, groups", [(1, 3), (2, 2), (50, 1)])
+def test_predictions_come_back_with_short_and_empty_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, groups: int
+) -> None:
+    monkeypatch.setattr("harness.store.predictions.GROUP", group)
     path = tmp_path / "predictions.parquet"
     items = np.array([[2, 0, 1], [1, NOBODY, NOBODY], [NOBODY, NOBODY, NOBODY]])
     scores = np.array([[0.3, 0.2, 0.1], [7.0, 0, 0], [0, 0, 0]])
     written = Predictions(np.array([2, 0, 1]), items, scores)
     write_predictions(path, written, ("x", "y", "z"), ("10", "11", "12"))
+    assert pq.ParquetFile(path).num_row_groups == groups
     back = read_predictions(path, ("x", "y", "z"), ("10", "11", "12"))
     assert back.users.tolist() == [0, 1, 2] and back.items.tolist() == items[[1, 2, 0]].tolist()
     assert back.scores.tolist() == scores[[1, 2, 0]].tolist()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -19,6 +20,7 @@ import orjson
 from harness.data.download import Progress
 from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
+from harness.data.raw.parts import Parts
 from harness.data.raw.release import foreign, parsed
 from harness.data.readers.log import LONGEST_NUMBER
 from harness.errors import InputError, shown
@@ -44,12 +46,15 @@ class RawLog:
         return len(self.times)
 
 
-def read_log(found: Found, release: Release, progress: Progress | None = None) -> RawLog:
-    """Every row of the file. Raises `InputError` with file, line and field for the first that is wrong."""
+def read_log(found: Found, release: Release, progress: Progress | None = None, kept: Path | None = None) -> RawLog:
+    """Every row of the file; what is read line by line is kept in the folder `kept` meanwhile, and goes on from there.
+
+    Raises `InputError` with file, line and field for the first row that is wrong.
+    """
     rules = Rules(found, release)
     if found.spec.format == "csv" and (log := _read_fast(found, rules)) is not None:
         return log
-    log = _read_slow(found, rules, progress)
+    log = _read_slow(found, rules, progress, kept)
     if not len(log):
         raise InputError("the file holds no interactions", where=found.name, mend=AGAIN)
     return log
@@ -158,22 +163,28 @@ def _read_fast(found: Found, rules: Rules) -> RawLog | None:
     return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
 
 
-def _read_slow(found: Found, rules: Rules, progress: Progress | None) -> RawLog:
+def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path | None) -> RawLog:
     """Line by line, with every check."""
+    import pyarrow as pa
+
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
     values = _values(found, rules)
-    first = True
-    for line, content in found.lines(progress):
-        row, first = values(line, content, first), False
-        if row is None:
-            continue
+
+    def checked(line: int, content: bytes, first: bool) -> tuple[str, str, float, float] | None:
+        if (row := values(line, content, first)) is None:
+            return None
         user, item, rating, time = row
-        user_codes.append(users.setdefault(rules.identifier(user, line, "user"), len(users)))
-        item_codes.append(items.setdefault(rules.identifier(item, line, "item"), len(items)))
-        ratings.append(rules.rating(rating, line))
-        times.append(rules.time(time, line))
+        named = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
+        return *named, rules.rating(rating, line), rules.time(time, line)
+
+    parts = Parts(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
+    for user, item, rating, time in parts.rows(found, checked, progress):
+        user_codes.append(users.setdefault(user, len(users)))
+        item_codes.append(items.setdefault(item, len(items)))
+        ratings.append(rating)
+        times.append(time)
     codes = (np.array(column, np.int64) for column in (user_codes, item_codes))
     return RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.data.download import Progress
 from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.log import decoded
+from harness.data.raw.parts import Parts, Row
 from harness.data.raw.release import foreign, literal, parsed
 from harness.data.raw.text import NoText, TextMode, fuller, item_text
 from harness.errors import InputError, shown
@@ -50,36 +52,35 @@ class Wanted:
     mode: TextMode = "clean"
 
 
-def read_metadata(found: Found, release: Release, wanted: Wanted, progress: Progress | None = None) -> Metadata:
-    """What the file says of the wanted items.
+def read_metadata(
+    found: Found, release: Release, wanted: Wanted, progress: Progress | None = None, kept: Path | None = None
+) -> Metadata:
+    """What the file says of the wanted items; what is read is kept in the folder `kept`, as by `read_log`.
 
     An item that stands there twice: the last line counts with `released`, as published; the fuller text otherwise, so
     that the order of lines does not matter. Raises `InputError` with file, line and field for the first fault.
     """
+    import pyarrow as pa
+
     place = {raw: code for code, raw in enumerate(wanted.items)}
     known = np.zeros(len(place), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
     twice: set[str] = set()
-    fields = found.spec.fields or {column: column for column in found.spec.columns}
-    records = _Records(found, release, place, wanted.text)
-    for line, content in found.lines(progress):
+    types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
+    for raw, *text in Parts(kept, types).rows(found, _Records(found, release, place, wanted).read, progress):
         lines += 1
-        raw, record = records.read(line, content, lines == 1)
         if (code := place.get(raw)) is None:
             unrated += 1
             continue
         known[code] = True
-        if not wanted.text[code] or record is None:
+        if text[0] is None:
             continue
-        try:
-            text = item_text(record, fields, wanted.mode)
-        except NoText as error:
-            raise InputError(error.args[0], where=found.at(line, error.args[1]), mend=AGAIN) from error
-        if (before := texts.get(raw)) is not None and before != text:
+        said = ItemText(*text[:3], categories=tuple(text[3]))
+        if (before := texts.get(raw)) is not None and before != said:
             twice.add(raw)
-            text = text if wanted.mode == "released" else fuller(before, text)
-        texts[raw] = text
+            said = said if wanted.mode == "released" else fuller(before, said)
+        texts[raw] = said
     if not lines:
         raise InputError("the file describes no item", where=found.name, mend=AGAIN)
     return Metadata(known, texts, lines, unrated, len(twice))
@@ -87,14 +88,28 @@ def read_metadata(found: Found, release: Release, wanted: Wanted, progress: Prog
 
 @dataclass(frozen=True)
 class _Records:
-    """How a line becomes an item's raw id and its record (None where nobody needs it)."""
+    """How a line becomes an item's raw id and its text: title, description, brand, categories; None four times where
+    nobody needs it."""
 
     found: Found
     release: Release
     place: Mapping[str, int]
-    wanted: np.ndarray
+    wanted: Wanted
 
-    def read(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
+    def read(self, line: int, content: bytes, first: bool) -> Row:
+        raw, record = self._record(line, content, first)
+        code = self.place.get(raw)
+        if code is None or record is None or not self.wanted.text[code]:
+            return raw, None, None, None, None
+        spec = self.found.spec
+        fields = spec.fields or {column: column for column in spec.columns}
+        try:
+            text = item_text(record, fields, self.wanted.mode)
+        except NoText as error:
+            raise InputError(error.args[0], where=self.found.at(line, error.args[1]), mend=AGAIN) from error
+        return raw, text.title, text.description, text.brand, text.categories
+
+    def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
         spec = self.found.spec
         if spec.format == "literal" and not first and (raw := self._skipped(line, content)) is not None:
             return raw, None
@@ -125,4 +140,4 @@ class _Records:
             return None
         raw = decoded(self.found, line, found.group(1))
         code = self.place.get(raw)
-        return raw if code is None or not self.wanted[code] else None
+        return raw if code is None or not self.wanted.text[code] else None

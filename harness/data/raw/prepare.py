@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.library import Kept, find, keep, load, provenance
+from harness.data.library import Kept, find, keep, load, making, provenance, unfinished
 from harness.data.raw.catalogue import RawSet, resolve
 from harness.data.raw.compare import compared, ties
 from harness.data.raw.files import Found, download, locate
@@ -26,6 +26,7 @@ from harness.data.raw.metadata import Metadata, Wanted, read_metadata
 from harness.data.raw.steps import FILE_RULE, HASH_RULE, Ordered, Rows, first_of_each, in_order, k_core
 from harness.data.raw.text import TextMode
 from harness.errors import InputError
+from harness.fingerprint import fingerprint
 
 RULES = 1  # of the steps below: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
@@ -54,10 +55,10 @@ class Prepared:
 
 
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
-    """Builds the data set, or finds that the same raw files gave it before.
+    """Builds the data set, or finds that the same raw files gave it before; goes on where a killed one was.
 
     Raises `InputError` for an unknown name, missing or broken raw files, files that do not belong together, and an
-    empty result; nothing is written then.
+    empty result; no data set is written then.
     """
     data = resolve(request.name)
     settings = settings_of(data, request)
@@ -65,23 +66,29 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
     raw = [file.record() for file in found.values()]
     made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
-    if (before := _before(name, made_of)) is not None:
+    if not unfinished(name) and (before := _before(name, made_of)) is not None:
         return before
-    dataset, told = build(data, found, settings, progress)
-    dataset = replace(dataset, name=name)
-    others = [f"{file}: its SHA-256 is {said}" for file, said in made_of["checksums"].items() if said.startswith(OTHER)]
-    story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*others, *told["warnings"]]}
-    kept = keep(dataset, story, licence=data.release.licence, description=data.title)
+    with making(name, fingerprint(SCHEMA, made_of)) as folder:
+        if (before := _before(name, made_of)) is not None:
+            return before
+        dataset, told = build(data, found, settings, progress, folder)
+        dataset = replace(dataset, name=name)
+        story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*_others(made_of), *told["warnings"]]}
+        kept = keep(dataset, story, licence=data.release.licence, description=data.title)
     return Prepared(kept, story, fresh=True)
 
 
 def build(
-    data: RawSet, found: Mapping[str, Found], settings: Mapping[str, Any], progress: Progress | None = None
+    data: RawSet,
+    found: Mapping[str, Found],
+    settings: Mapping[str, Any],
+    progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> tuple[Dataset, dict[str, Any]]:
-    """The data set from its two raw files, and what was done; nothing is written."""
-    log = read_log(found["interactions"], data.release, progress)
+    """The data set from its two raw files, and what was done; what is read is kept in `folder` until then."""
+    log = read_log(found["interactions"], data.release, progress, folder and folder / "interactions")
     rows = _published_start(Rows.of(log), data)
-    metadata = _metadata(found, data, rows, settings["text"], progress)
+    metadata = _metadata(found, data, rows, settings["text"], progress, folder and folder / "metadata")
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, found["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
@@ -103,6 +110,11 @@ def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]
             same = entry["sha256"] == known.sha256
             found[file] = "the published one" if same else f"{OTHER} {known.sha256[:16]}…, that of the published file"
     return found
+
+
+def _others(made_of: Mapping[str, Any]) -> list[str]:
+    checksums: Mapping[str, str] = made_of["checksums"]
+    return [f"{file}: its SHA-256 is {said}" for file, said in checksums.items() if said.startswith(OTHER)]
 
 
 def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
@@ -162,12 +174,17 @@ def _published_start(rows: Rows, data: RawSet) -> Rows:
 
 
 def _metadata(
-    found: Mapping[str, Found], data: RawSet, rows: Rows, text: TextMode, progress: Progress | None
+    found: Mapping[str, Found],
+    data: RawSet,
+    rows: Rows,
+    text: TextMode,
+    progress: Progress | None,
+    kept: Path | None,
 ) -> Metadata:
     """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
     log: RawLog = rows.log
     wanted = rows.counts()[1] >= data.release.core
-    metadata = read_metadata(found["metadata"], data.release, Wanted(log.items, wanted, text), progress)
+    metadata = read_metadata(found["metadata"], data.release, Wanted(log.items, wanted, text), progress, kept)
     if not metadata.known.any():
         said = found["interactions"].name
         swapped = " (its columns of users and items may have changed places, as in the release of 2014)"

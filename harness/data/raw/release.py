@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping
 from json import JSONDecodeError
 from typing import Any
@@ -11,6 +12,7 @@ from harness.data.raw.catalogue import RawFile, Release, releases
 from harness.data.raw.files import AGAIN, Found
 from harness.errors import InputError
 
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
 
 
@@ -30,10 +32,22 @@ def literal(content: bytes) -> Any:
 
     >>> literal(b"{'asin': 'B0', 'title': 'Bob\\\\'s', 'price': 1.5}")
     {'asin': 'B0', 'title': "Bob's", 'price': 1.5}
+    >>> literal(rb"{'asin': 'B0', 'title': '\\ud83c\\udfb8 \\ud800'}")["title"] == "\\U0001f3b8 \\ufffd"
+    True
     """
     if len(content) > DEEPEST:
         raise ValueError(f"a line of {len(content):,} bytes")
-    return ast.literal_eval(content.decode("utf-8").strip())
+    value = ast.literal_eval(content.decode("utf-8").strip())
+    return _paired(value) if SURROGATE.search(content) else value
+
+
+def _paired(value: Any) -> Any:
+    """With halves of a UTF-16 character joined, and U+FFFD for one alone, which no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, Mapping):
+        return {_paired(key): _paired(below) for key, below in value.items()}
+    return [_paired(below) for below in value] if isinstance(value, (list, tuple, set)) else value
 
 
 def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where it has any
             _bounded(path, file.metadata)
             table = file.read(columns, use_threads=False)
         table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 FIRST, SECOND = 16, 15  # tokens that are shown: of the first level, and below each of them
-EXAMPLES, TITLE, WIDE = 3, 52, 32  # titles of a token, letters of each, and of a line of one
+EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles of a token, letters of each, and of a line of one: of what a box holds
 HEIGHT = 680
 ROOT = "first tokens"
 
@@ -185,7 +185,7 @@ def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequen
             height=HEIGHT,
             autosize=True,
             margin={"l": 8, "r": 8, "t": 8, "b": 80},
-            uniformtext={"minsize": 10, "mode": "show"},
+            uniformtext={"minsize": 9, "mode": "hide"},
         ),
     )
 

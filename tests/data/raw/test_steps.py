@@ -24,7 +24,7 @@ EXAMPLES = settings(  # no shrinking: a set of 60 lines takes minutes to shrink,
     max_examples=50,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate, Phase.target],
 )
 
