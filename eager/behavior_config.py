@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.generative.paths import UserFile
 
@@ -48,3 +48,9 @@ class BehaviorConfig(BaseModel):
     samples: int | None = Field(
         default=None, ge=1, description="din: targets of a pass, drawn anew for each; null: every one"
     )
+
+    @model_validator(mode="after")
+    def _heads_share_dimensions(self) -> Self:
+        if self.encoder == "sasrec" and self.vectors is None and self.dim % self.heads:
+            raise ValueError(f"{self.dim} dimensions (dim) cannot be shared by {self.heads} heads")
+        return self

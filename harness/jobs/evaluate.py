@@ -14,7 +14,7 @@ from harness.evaluation.metrics import measure
 from harness.fingerprint import fingerprint
 from harness.jobs import yaml_values
 from harness.jobs.execute import Finished, settle
-from harness.jobs.job import located
+from harness.jobs.job import check_seed, located
 from harness.jobs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.jobs.recording import dataset_mark, protocol_mark
 from harness.jobs.settings import protocol_sets, resolve_protocol
@@ -50,6 +50,8 @@ class External:
 def evaluate(external: External, store: Store) -> Finished:
     """Reads, measures and stores. The same lists under the same name are the same run, and returned at once."""
     started = datetime.now(UTC)
+    if external.seed is not None:
+        check_seed(external.seed)
     name = _name(external)
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
     dataset = load_dataset(external.dataset, external.order)

@@ -117,11 +117,16 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     given = file.say("seed")
     seeds = options.seeds or (SEED if given is None else given,)
     for seed in seeds:
-        if seed < 0:
-            raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on")
+        check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
     track = wishes(options.track)
     return [Job(entry, dataset, settings, seed, device, order, effort, track) for seed in dict.fromkeys(seeds)]
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a number that is no seed: a record has to hold it, and JSON's readers know 64 bits."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on, below 2^63")
 
 
 def _digest(path: Path) -> str:

@@ -33,6 +33,8 @@ def _expected(found: Mapping[str, Any], model: type[BaseModel]) -> str:
     """In the user's words, where pydantic speaks of JSON."""
     if found["type"] in ("tuple_type", "list_type"):
         return f"a list, such as [{found['input']}]"
+    if found["type"] == "too_short":
+        return f"a list of at least {found['ctx']['min_length']}"
     if found["type"] in ("model_type", "model_attributes_type"):
         return f"settings below it: {', '.join(_fields(model, found['loc']))}"
     return found["msg"].removeprefix("Input should be ")

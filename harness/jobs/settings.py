@@ -112,7 +112,9 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
 
 
 def _finite(values: Any, section: str) -> str:
-    """As JSON, which has no infinity and no NaN. Raises `InputError`."""
+    """As JSON, which has no infinity and no NaN, and whose readers know 64 bits. Raises `InputError`."""
+    if (size := _largest(values)) >= 2**63:
+        raise InputError(f"a setting of {section} is {size}", mend="give a whole number below 2^63")
     try:
         return json.dumps(values, default=str, allow_nan=False)
     except ValueError as error:
@@ -120,6 +122,15 @@ def _finite(values: Any, section: str) -> str:
         raise InputError(what, mend="give a finite number") from error
     except TypeError as error:
         raise InputError(f"a key in {section} is no text", mend="write SECTION.KEY: VALUE") from error
+
+
+def _largest(value: Any) -> int:
+    """The size of the largest whole number in plain values; 0 where there is none."""
+    if isinstance(value, Mapping):
+        return max(map(_largest, value.values()), default=0)
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def protocol_sets(name: str | None) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ from tests.waiting import PATIENCE, wait_for
         ("run fake -d toy --config none.yaml", "none.yaml: cannot be read"),
         ("run fake -d toy --seed one", "Invalid value for '--seed'"),
         ("run fake -d toy --seed -1", "-1 is no seed"),
+        ("run fake -d toy --seed 9223372036854775808", "is no seed; give a whole number from 0 on, below 2^63"),
+        ("evaluate toy/interactions.csv -d toy --seed -1", "-1 is no seed"),
         ("run fake -d toy --results toy/interactions.csv", "cannot write"),
         ("run fake -d toy --sed 1", "No such option: --sed"),
         ("run", "Missing argument"),

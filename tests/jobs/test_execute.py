@@ -221,3 +221,8 @@ def test_codes_are_scored_beside_items(toy: str, store: Store, monkeypatch: pyte
     assert found["code_level"]["recall@5"] == 1.0 and found["code_level_delta"]["recall@1"] > 0
     items = go(toy, store, seeds=(2,)).record.metrics.test
     assert found["code_level"]["ndcg@10"] - items["ndcg@10"] == pytest.approx(found["code_level_delta"]["ndcg@10"])
+
+
+def test_the_largest_seed_is_kept_to_the_digit(toy: str, store: Store) -> None:
+    assert go(toy, store, seeds=(2**63 - 1,)).record.seed == 2**63 - 1
+    assert go(toy, store, seeds=(2**63 - 1,)).reused

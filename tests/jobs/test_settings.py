@@ -131,6 +131,26 @@ def test_devices(toy: str) -> None:
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))
 
 
+@pytest.mark.parametrize("text", ["fake.size=9223372036854775808", "fake.levels=[1, -9223372036854775808]"])
+def test_a_number_that_no_record_could_hold_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"a setting of fake is 9223372036854775808; give a whole number below 2\^63"):
+        settle(text)
+    settle("fake.size=9223372036854775807")
+
+
+def test_heads_have_to_share_the_dimensions_of_behaviour_vectors() -> None:
+    sets = ["eager.behavior.heads=3", "eager.behavior.encoder=sasrec"]
+    with pytest.raises(InputError, match=r"eager\.behavior: 16 dimensions \(dim\) cannot be shared by 3 heads"):
+        resolve(model_entry("eager-llm"), "smoke", ConfigFile(), sets)
+    resolve(model_entry("eager-llm"), "smoke", ConfigFile(), [*sets, "eager.behavior.dim=18"])
+    resolve(model_entry("eager-llm"), "smoke", ConfigFile(), [*sets, "eager.behavior.encoder=din"])
+
+
+def test_a_list_that_is_too_short_is_told_in_plain_words() -> None:
+    with pytest.raises(InputError, match=r"eager\.index\.sources is \[\], expected a list of at least 1"):
+        resolve(model_entry("eager-llm"), "smoke", ConfigFile(), ["eager.index.sources=[]"])
+
+
 @pytest.mark.parametrize(("model", "section"), [("eager-llm", "eager"), ("tiger", "tiger"), ("lcrec", "lcrec")])
 def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -> None:
     named = f"{section}.index.file=x.json"
