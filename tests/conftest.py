@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from typing import Any
@@ -32,7 +33,9 @@ settings.load_profile("suite")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forgets what the environment says, and takes a cache folder of the session's own, one for all its workers: never
-    the user's."""
+    the user's. Ctrl-C is heard by what tests start, though a suite in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # workers inherit it
         for name in list(os.environ):
             if name.startswith(OURS) or name.upper() in ANYBODYS:

@@ -39,7 +39,6 @@ command.app = lambda *given, **more: exec({PRESS!r})
 @pytest.mark.parametrize("moment", [IMPORTING, FINALISER, EXEC], ids=["import", "finaliser", "exec"])
 def test_ctrl_c_is_heard(tmp_path: Path, moment: str) -> None:
     begin = f"import os, signal, sys, time\nsys.path.insert(0, {str(ROOT)!r})\n"
-    begin += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background ignores it
     end = "\nfrom harness.__main__ import main\nsys.exit(main())\n"
     (tmp_path / "started.py").write_text(begin + moment + end)
     command = [sys.executable, "-m", "started"]
