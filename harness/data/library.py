@@ -111,6 +111,7 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
         _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
         if not _whole(entry):
             _put_folder(entry, dataset, told)
+        sweep(entry.path)
         _write(entry.path / PROVENANCE, told)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
     return entry

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.evaluation.metrics import measure
+from harness.files import sweep
 from harness.jobs.execute import context_of, ranked
 from harness.jobs.job import Job
 from harness.jobs.reporting import RunReporter
@@ -36,6 +37,7 @@ def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str,
     folder, split = RunFolder(path), blind(split)
     with writing(folder.checkpoint):
         folder.checkpoint.mkdir(parents=True, exist_ok=True)
+        sweep(path)  # a killed try may have left half a file; the study's lock is held
     write_text(folder.config, job.config_yaml())
     log = EventLog(folder.log)
     log.write(event=BEGUN)

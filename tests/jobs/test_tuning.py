@@ -82,7 +82,10 @@ def test_a_killed_study_goes_on_as_if_nothing_had_been(toy: str, tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         go(toy, store, 8)
     Choosy.fails = {}
+    (torn,) = [path.parent / ".config.yaml.1-ab.tmp" for path in store.root.rglob(f"trials/{number:04d}-*/config.yaml")]
+    torn.touch()  # as a kill in the middle of a write leaves it
     resumed = go(toy, store, 8)
+    assert not torn.exists()
     assert outcomes(resumed) == outcomes(whole) and resumed.best_config.read_text() != ""
     assert Choosy.resumed.count(True) == 1  # the interrupted trial went on from its checkpoint
     longer = go(toy, store, 9)

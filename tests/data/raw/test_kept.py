@@ -85,6 +85,17 @@ def _arts(folder: Path) -> Path:
     return folder
 
 
+def test_half_a_file_that_a_kill_left_goes_with_the_next_keeping(tmp_path: Path, own_home: Path) -> None:
+    raw = files.set_2018(tmp_path / "raw")
+    done = prepare(Request("instruments", raw))
+    (own_home / "data" / "instruments.json").unlink()  # it was not named yet when the kill came
+    torn = [done.kept.path / ".provenance.json.1-ab.tmp", own_home / "data" / ".instruments.json.1-ab.tmp"]
+    for path in torn:
+        path.touch()
+    assert prepare(Request("instruments", raw)).fresh
+    assert not any(path.exists() for path in torn)
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*names: object) -> None:
         raise OSError(28, "No space left on device")
