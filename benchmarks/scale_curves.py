@@ -107,7 +107,7 @@ STAGES: dict[str, tuple[Callable[[int], Work], int, str, Callable[[float], float
     "order": (order_stage, USERS, "users", lambda n: n * (112 + 8)),
     "prompts": (prompts_stage, USERS, "users", lambda n: n * (56 + LEAD * 8 + LEVELS * LENGTH * 40)),
     "metrics": (metrics_stage, USERS, "users", lambda n: n * LISTED * 20),
-    "store": (store_stage, USERS, "users", lambda n: min(n, GROUP) * LISTED * 68 + n * 8 + LOADED),
+    "store": (store_stage, USERS, "users", lambda n: min(n, GROUP) * LISTED * 180 + n * 8 + LOADED),
     "trie": (trie_stage, ITEMS, "items", lambda n: n * 8 * (LEVELS + 9)),
     "trees": (trees_stage, ITEMS, "items", lambda n: n * (3 * 4 * 256 + 8 * WIDTH)),
 }
