@@ -13,11 +13,13 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from harness.errors import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+DEAD = 0.1  # seconds; a writer on another machine, where there is no lock, has at least so long
 CACHE_MEND = "free some space, or set HARNESS_HOME to another folder; the same command continues"
 
 
@@ -48,11 +50,24 @@ def write_whole(path: Path, fill: Callable[[Path], object], mend: str = CACHE_ME
             path.parent.mkdir(parents=True, exist_ok=True)
             fill(temporary)
             sync(temporary)
+            _without_dead(temporary, path)
             os.replace(temporary, path)
             sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _without_dead(mine: Path, path: Path) -> None:
+    """Removes what writers of `path` that were killed have left: older than `mine` by more than `DEAD` seconds of the
+    file system's clock, and of a process that is not here."""
+    for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
+        with suppress(OSError, ValueError):
+            if other != mine and mine.stat().st_mtime - other.stat().st_mtime > DEAD:
+                from psutil import pid_exists
+
+                if not pid_exists(int(other.name.removeprefix(f".{path.name}.").partition("-")[0])):
+                    other.unlink()
 
 
 def write_text(path: Path, text: str, mend: str = CACHE_MEND) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +75,17 @@ def test_what_is_filled_is_flushed_before_it_has_its_name(tmp_path: Path, monkey
     steps.clear()
     sync_tree(tmp_path / "a")
     assert steps == ["fsync"] * 3  # the file and both folders
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_stays(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, living = tmp_path / f".a[1].json.{gone.pid}-ab.tmp", tmp_path / f".a[1].json.{os.getppid()}-ab.tmp"
+    young, other = tmp_path / f".a[1].json.{gone.pid}-cd.tmp", tmp_path / f".a1.json.{gone.pid}-ab.tmp"
+    for path in (dead, living, young, other):
+        path.touch()
+        os.utime(path, None if path == young else (1, 1))
+    os.utime(young, (time.time() + 60,) * 2)
+    write_text(tmp_path / "a[1].json", "new")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a[1].json", living.name, young.name, other.name}
