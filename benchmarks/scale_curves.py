@@ -147,7 +147,7 @@ def curves(stages: list[str], sizes: list[int]) -> list[dict[str, Any]]:
     for name in stages:
         _, at_scale, what, formula = STAGES[name]
         before: dict[str, Any] | None = None
-        for n in sizes:
+        for n in sorted(set(sizes)):
             found = measure(name, n)
             row = {"stage": name, "rows": n, "of": what, **found, "model_bytes": formula(n)}
             if before is not None:

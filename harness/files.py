@@ -44,7 +44,7 @@ def write_whole(path: Path, fill: Callable[[Path], object], mend: str = CACHE_ME
 
     The folder is made where it is missing. Raises `InputError`; the old file is left as it was then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(path)
     try:
         with writing(path, mend):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,15 +58,22 @@ def write_whole(path: Path, fill: Callable[[Path], object], mend: str = CACHE_ME
             temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else takes, with the process that does."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def _without_dead(mine: Path, path: Path) -> None:
     """Removes what writers of `path` that were killed have left: older than `mine` by more than `DEAD` seconds of the
-    file system's clock, and of a process that is not here."""
+    file system's clock, and of a process that is not here. One with this process's number is none of its own: in a
+    container every writer may have the same."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
         with suppress(OSError, ValueError):
             if other != mine and mine.stat().st_mtime - other.stat().st_mtime > DEAD:
                 from psutil import pid_exists
 
-                if not pid_exists(int(other.name.removeprefix(f".{path.name}.").partition("-")[0])):
+                writer = int(other.name.removeprefix(f".{path.name}.").partition("-")[0])
+                if writer == os.getpid() or not pid_exists(writer):
                     other.unlink()
 
 

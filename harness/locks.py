@@ -9,8 +9,6 @@ another machine after `LEASE` seconds without a touch by its own clock, so that 
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import CACHE_MEND, writing
+from harness.files import CACHE_MEND, temporary_name, writing
 
 GRACE = 2.0  # seconds after which a lease without content is that of a holder killed before it wrote its name
 LEASE = 60.0  # seconds without a touch after which another machine's holder counts as dead
@@ -138,7 +136,7 @@ class _Watch:
 
     def remove(self) -> None:
         """Takes the lease away that was found dead, and no other: one that has come meanwhile is put back."""
-        aside = self.lease.with_name(f"{self.lease.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        aside = temporary_name(self.lease)
         with suppress(OSError):
             os.replace(self.lease, aside)
             found = aside.stat()

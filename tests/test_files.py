@@ -82,7 +82,8 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
     gone.wait()
     dead, living = tmp_path / f".a[1].json.{gone.pid}-ab.tmp", tmp_path / f".a[1].json.{os.getppid()}-ab.tmp"
     young, other = tmp_path / f".a[1].json.{gone.pid}-cd.tmp", tmp_path / f".a1.json.{gone.pid}-ab.tmp"
-    for path in (dead, living, young, other):
+    namesake = tmp_path / f".a[1].json.{os.getpid()}-ef.tmp"
+    for path in (dead, living, young, other, namesake):
         path.touch()
         os.utime(path, None if path == young else (1, 1))
     os.utime(young, (time.time() + 60,) * 2)

@@ -101,7 +101,7 @@ class Parts:
         assert self.folder is not None
         columns = list(zip(*self._waiting, strict=True)) or [()] * len(self.types)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, self.types, strict=True)]
-        about = {LINE: str(line).encode(), WHOLE: b"01"[whole : whole + 1]}
+        about = {LINE: str(line).encode(), WHOLE: b"1" if whole else b"0"}
         table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(about)
         path = self.folder / f"{self._number:06d}.parquet"
         options = {"compression": "zstd", "write_page_checksum": True}
