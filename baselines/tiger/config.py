@@ -17,6 +17,7 @@ from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
+from harness.generative.vectors import given_files
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
 
@@ -158,7 +159,7 @@ class TigerConfig(ModelConfig):
         """Ready vectors and a ready index, where they are used."""
         if self.index.kind == "file":
             return (index_file(self.index.file, data, FILE),)
-        return () if self.semantic.vectors is None else (self.semantic.vectors,)
+        return given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
 
 
 def _over(low: Any, high: Any) -> Any:

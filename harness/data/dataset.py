@@ -65,6 +65,14 @@ class Canonical:
         return Ragged(self.item_ranks[taken.values], taken.offsets)
 
 
+@dataclass(frozen=True)
+class ItemFile:
+    """The item file that a data set was read with, and the raw ids of all its rows in the file's order."""
+
+    path: Path
+    items: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Interactions in time order, user by user, with item text where there is some.
@@ -75,7 +83,8 @@ class Dataset:
     the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
     what did not make it into the data set, each with its reason. `index_file` is a ready-made item index that lies
     beside the data: for models that ask for it, and no part of the content hash. `reviews` names users and items by
-    raw ids; None where the source has none.
+    raw ids; None where the source has none. `item_file` is None where there is none, or where its order is not known (a
+    data set kept on this machine). `warnings` are the notes that every run shows.
     """
 
     name: str
@@ -89,6 +98,8 @@ class Dataset:
     lost: tuple[tuple[str, int], ...] = ()
     index_file: Path | None = None
     reviews: tuple[Review, ...] | None = None
+    item_file: ItemFile | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):

@@ -22,7 +22,7 @@ from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.parts import Parts
 from harness.data.raw.release import foreign, parsed
-from harness.data.readers.log import LONGEST_NUMBER
+from harness.data.readers.times import LONGEST_NUMBER
 from harness.errors import InputError, shown
 
 DAY = 86_400.0
