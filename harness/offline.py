@@ -31,8 +31,8 @@ def forbidden() -> str:
 
 def settle() -> None:
     """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
-    calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as on
-    here, where no error can be shown: each command refuses it before it does anything."""
+    calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as
+    on here, where no error can be shown: each command refuses it before it does anything."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         if not offline():

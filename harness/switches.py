@@ -14,7 +14,7 @@ OFF = ("", "0", "false", "no", "off", "n", "f")
 def switch(name: str) -> bool:
     """Whether the environment variable `name` is on; off where it is not set. Case and blanks do not count.
 
-    Raises `InputError` for a value that is neither on nor off: a guess could turn something on that was meant to be off.
+    Raises `InputError` for a value that is neither on nor off: a guess could turn on what was meant to be off.
     """
     value = os.environ.get(name, "")
     plain = value.strip().lower()

@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
 from harness.cli.output import stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
 
 
+@with_reading
 def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="Rankings with raw ids: ranx .json, .csv (user,item,score), or a TREC run.")
@@ -26,6 +29,7 @@ def evaluate(
     sets: Sets = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -37,5 +41,6 @@ def evaluate(
 
     store = Store(results)
     with stdout_kept():
-        done = measure(External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time"), store)
+        asked = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
+        done = measure(asked, store)
     conclude([done], store, as_json=as_json)

@@ -38,11 +38,11 @@ RATING = "rating"
 # What a column of a user's table may be called, most telling first; case, blanks and punctuation do not count.
 ALIASES: dict[str, tuple[str, ...]] = {
     USER: (
-        USER, "user_id", "uid", "userid", "username", "reviewer_id", "customer", "customer_id", "visitor_id", "member_id",
+        USER, "user_id", "uid", "username", "reviewer_id", "customer", "customer_id", "visitor_id", "member_id",
         "account_id", "client_id", "session_id", "session",
     ),
     ITEM: (
-        ITEM, "item_id", "iid", "itemid", "parent_asin", "asin", "product", "product_id", "sku", "movie_id", "book_id",
+        ITEM, "item_id", "iid", "parent_asin", "asin", "product", "product_id", "sku", "movie_id", "book_id",
         "business_id", "track_id", "song_id", "article_id", "news_id", "video_id", "game_id", "poi_id", "isbn",
     ),
     TIMESTAMP: (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +10,15 @@ from harness.data.catalogue import catalogue_entries, catalogue_entry
 from harness.data.columns import INTERACTIONS_PARQUET
 from harness.data.dataset import ORDERS, Dataset, Order
 from harness.data.filters import filtered
+from harness.data.names import safe_name
 from harness.data.readers import atomic, columnar, lcrec, movielens_raw, recbole_splits, sequences, table_files, tables
 from harness.data.reading import Reading
 from harness.errors import InputError, unknown_name
-from harness.fingerprint import fingerprint
 
 KNOWN = (
-    "NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic), interactions.csv (.tsv, .jsonl, .gz), interactions.parquet, "
-    "MovieLens' ratings.dat, a table of any name or a text of sequences (docs/data-formats.md)"
+    "NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic), interactions.csv (.tsv, .jsonl, .gz), "
+    "interactions.parquet, MovieLens' ratings.dat, a table of any name or a text of sequences (docs/data-formats.md)"
 )
-FIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
-UNFIT = re.compile(r"[^A-Za-z0-9._+@-]+")  # in a name that is to be a folder of results
 
 
 @dataclass(frozen=True)
@@ -166,19 +162,6 @@ def _file_name(path: Path) -> str:
     return path.parent.resolve().name if of_folder else table_files.stem(path).partition(".txt")[0]
 
 
-def safe_name(name: str) -> str:
-    """A name that can be a folder of results: letters without accents, other marks as one hyphen.
-
-    >>> safe_name("my shop é"), safe_name("ml-1m")
-    ('my-shop-e', 'ml-1m')
-    """
-    if FIT.fullmatch(name):
-        return name
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = UNFIT.sub("-", plain).strip("-").lstrip("._+@-")
-    return plain or f"data-{fingerprint(name)[:8]}"
-
-
 def _named(dataset: Dataset) -> Dataset:
     """Under a name that can be a folder of results; a note says so where that is another one."""
     name = safe_name(dataset.name)
@@ -195,7 +178,7 @@ def _contents(folder: Path) -> tuple[list[Layout], str]:
         if len(tabled) > 1:
             what += f" ({', '.join(path.name for path in tabled[:4])}: give one of them in place of the folder)"
         raise InputError(what, where=str(folder), mend=f"it needs {KNOWN}")
-    layout, names = found[0]
+    names = found[0][1]
     own = folder.resolve().name
     if len(names) > 1 and own not in names:
         listed = ", ".join(names)

@@ -17,7 +17,7 @@ FORM = "write user=NAME,item=NAME,…, NAME being a column of the file, or its n
 @dataclass(frozen=True)
 class Reading:
     """`columns` are (our name, the file's) pairs. `min_rating` leaves out interactions that are rated lower. Users and
-    items with fewer than `min_user` and `min_item` interactions are left out in turn, until none is left that has fewer.
+    items with fewer than `min_user` and `min_item` interactions are left out in turn, until none has fewer.
     `bad_lines` is the share of lines that may be wrong (0: none)."""
 
     columns: tuple[tuple[str, str], ...] = ()
@@ -102,3 +102,6 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+PLAIN = Reading()

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 ID_NAMES = ("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin")
 VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "values", "features")
 IDS_ENDING = ".ids.txt"
-UNFOLDED, UNFOLDS = 1 << 26, 1100  # bytes that any .npz may unfold to; of a larger one, so many for each (deflate's own)
+UNFOLDED, UNFOLDS = (
+    1 << 26,
+    1100,
+)  # bytes that any .npz may unfold to; of a larger one, so many for each (deflate's own)
 EXAMPLES = 3
 FORMATS = (
     "give Parquet or .npz with an id column and a vector column, or FILE.ids.txt with one item id a line beside "
@@ -205,7 +208,9 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
         raise ValueError("its header cannot be read") from error
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpickled: save ids as text, np.array(ids, dtype=str)")
+        raise ValueError(
+            "it holds Python objects, which are never unpickled: save ids as text, np.array(ids, dtype=str)"
+        )
     claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if claimed != there or len(shape) > 32:
         raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")

@@ -116,7 +116,7 @@ def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, set
     """The ids of a bare `.npy`'s rows, which only the order of the data set's item file can give."""
     if rows != "item-file":
         what = "the rows of a bare .npy name no items"
-        mend = f"{FORMATS}; or, where the rows stand in the order of the data set's item file, say --set {setting}=item-file"
+        mend = f"{FORMATS}; or say --set {setting}=item-file where the rows are in the order of the item file"
         raise InputError(what, where=str(path), mend=mend)
     if data.item_file is None:
         what = f"{setting}=item-file, and {data.dataset} has no item file whose order is known"

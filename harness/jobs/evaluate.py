@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.data.load import load_dataset
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.evaluation.integrity import audit
 from harness.evaluation.metrics import measure
@@ -45,6 +46,7 @@ class External:
     sets: Sequence[str] = ()
     protocol: str | None = None
     order: str = "time"
+    reading: Reading = PLAIN
 
 
 def evaluate(external: External, store: Store) -> Finished:
@@ -54,7 +56,7 @@ def evaluate(external: External, store: Store) -> Finished:
         check_seed(external.seed)
     name = _name(external)
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
-    dataset = load_dataset(external.dataset, external.order)
+    dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
     rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
     lists = settle(rankings.predictions, split.test.requests, protocol)
@@ -107,6 +109,7 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
         "model": name,
         "dataset": located(external.dataset),
         "order": external.order,
+        **({"data": external.reading.document()} if external.reading.document() else {}),
         "seed": external.seed,
         "protocol": protocol,
         FAMILY: made_elsewhere,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import ContractError
 from harness.protocol.artefacts import Artefact
@@ -27,6 +27,13 @@ class ModelConfig(BaseModel):
     `variants` those that the setting `variant` stands for; what a profile or the user says goes above a variant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    missing_text: Literal["refuse", "drop", "empty"] = Field(
+        default="refuse",
+        exclude_if=lambda value: value == "refuse",  # stored configurations from before it was there keep their key
+        description="of a model that needs text, what items without it do: end the run, leave the data set with their "
+        "interactions, or go by a stand-in title",
+    )
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
     variants: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -121,7 +121,7 @@ def parts(dataset: Dataset, protocol: Protocol) -> Parts:
         dataset.name,
         dataset.items,
         train,
-        dataset.text,
+        dataset.model_text,
         protocol.max_history,
         dataset.users,
         dataset.index_file,

@@ -197,7 +197,7 @@ def stored_name(store: Store, dataset: str) -> str:
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
-    if dataset and Path(dataset).expanduser().is_dir():
+    if dataset and Path(dataset).expanduser().exists():
         from harness.data.load import folder_dataset
 
         return folder_dataset(Path(dataset).expanduser())

@@ -56,8 +56,9 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
     `file` the rows stand as they do, and the timestamp may be missing."""
     reading = reading or Reading()
-    path = next((p for p in (folder / f"{name}{INTERACTIONS}", folder / f"{name}{INTERACTIONS}.gz") if p.exists()), None)
-    path = path or folder / f"{name}{INTERACTIONS}"
+    path = folder / f"{name}{INTERACTIONS}"
+    if not path.exists() and (packed := folder / f"{path.name}.gz").exists():
+        path = packed
     timed = {TIMESTAMP: "float"} if order == "time" else {}
     file = read_atomic(path, {USER: "token", ITEM: "token", **timed}, reading, (RATING,))
     texts, told, item_file = read_items(folder / f"{name}{ITEMS}", reading)
@@ -142,9 +143,7 @@ def _types(path: Path, header: str) -> dict[str, str]:
     return types
 
 
-def read_items(
-    path: Path, reading: Reading
-) -> tuple[dict[str, ItemText] | None, tuple[str, ...], ItemFile | None]:
+def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None, tuple[str, ...], ItemFile | None]:
     """The text of each item, what a reader says of the file, and the order of its rows; nothing where it is missing.
     An item that stands twice with the same text counts once; with another text it is a wrong line."""
     if not path.exists():

@@ -26,8 +26,10 @@ FIELDS = (USER, ITEM, RATING, TIMESTAMP)
 
 def names(folder: Path) -> list[str]:
     """The folder's name where it holds the files of one size; `ratings.csv` alone may be anybody's."""
-    found = [r for r, (m, _) in FILES.items() if (folder / r).is_file() and (r != "ratings.csv" or (folder / m).is_file())]
-    return [folder.resolve().name] if found else []
+    for ratings, (movies, _) in FILES.items():
+        if (folder / ratings).is_file() and (ratings != "ratings.csv" or (folder / movies).is_file()):
+            return [folder.resolve().name]
+    return []
 
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:

@@ -7,6 +7,7 @@ and rows with the history written out (`item_id_list:token_seq` and the item tha
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
@@ -29,8 +30,8 @@ def names(folder: Path) -> list[str]:
 
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
-    """Users and items in order of first appearance, file by file. Each user's rows by (timestamp, line); where there are
-    no timestamps, in the order of the files and of their lines."""
+    """Users and items in order of first appearance, file by file. Each user's rows by (timestamp, line); where there
+    are no timestamps, in the order of the files and of their lines."""
     reading = reading or Reading()
     paths = _paths(folder, name)
     header = atomic.header(paths[0])
@@ -40,8 +41,9 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     files = [atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
     texts, told, item_file = atomic.read_items(folder / f"{name}{atomic.ITEMS}", reading)
     columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
-    users, items, times, lines = (sum((list(part[n]) for part in columns), []) for n in range(4))
+    users, items, times, lines = (list(chain.from_iterable(part[n] for part in columns)) for n in range(4))
     rated = listed is None and all(RATING in file.columns.places for file in files)
+    ratings = chain.from_iterable(file.column(file.columns.places[RATING]) for file in files) if rated else ()
     bad = files[0].bad
     for file in files[1:]:
         bad.join(file.bad)
@@ -52,7 +54,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         times,
         lines,
         "time" if timed else "file",
-        ratings=sum((file.column(file.columns.places[RATING]) for file in files), []) if rated else None,
+        ratings=list(ratings) if rated else None,
         reading=reading,
         bad=bad,
         notes=(*files[0].columns.notes(paths[0].name), *told, JOINED),
@@ -72,9 +74,7 @@ def _columns(file: atomic.AtomicFile, *, timed: bool) -> tuple[list[str], list[s
     return file.column(places[USER]), file.column(places[ITEM]), times, file.lines
 
 
-def _unrolled(
-    files: list[atomic.AtomicFile], listed: str
-) -> tuple[list[str], list[str], list[str], list[int]]:
+def _unrolled(files: list[atomic.AtomicFile], listed: str) -> tuple[list[str], list[str], list[str], list[int]]:
     """Each user's longest history with the item behind it; of equally long ones the last, which reaches furthest."""
     longest: dict[str, tuple[list[str], int]] = {}
     for file in files:

@@ -76,6 +76,8 @@ def _of_numbers_or_ids(path: Path) -> bool:
     """Whether the first lines look like words of ids: at least two of them, none with the marks of prose or tables."""
     with open_text(path, "\n") as file:
         lines = [line.split() for line, _ in zip(file, range(20), strict=False) if line.strip()]
-    return bool(lines) and all(len(words) > 1 and words[0].isalnum() for words in lines) and all(
-        not set(word) & set(".,;:!?()\"'=") for words in lines for word in words
+    return (
+        bool(lines)
+        and all(len(words) > 1 and words[0].isalnum() for words in lines)
+        and all(not set(word) & set(".,;:!?()\"'=") for words in lines for word in words)
     )

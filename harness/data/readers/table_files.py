@@ -117,7 +117,9 @@ def _again(first: str, file: Any) -> Any:
 def _uneven(path: Path, line: int, count: int, needed: int, separator: str) -> InputError:
     named = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
     what = f"{count} fields where the header has {needed}"
-    return InputError(what, where=f"{path} line {line}", mend=f"part fields by {named}, and quote a field that holds one")
+    return InputError(
+        what, where=f"{path} line {line}", mend=f"part fields by {named}, and quote a field that holds one"
+    )
 
 
 def _check_header(path: Path, columns: Sequence[str]) -> None:

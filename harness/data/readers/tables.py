@@ -143,5 +143,3 @@ def _listed(cell: str) -> list[str] | None:
     if isinstance(listed, list) and listed and all(isinstance(part, list) for part in listed):
         listed = listed[0]  # paths of categories, as Amazon's releases have them: the first one
     return listed if isinstance(listed, list) and all(isinstance(part, str) for part in listed) else None
-
-
