@@ -18,7 +18,7 @@ from harness.generative.rqvae import RQVAEConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
 from harness.generative.vectors import given_files
-from harness.protocol.recommender import ModelConfig
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 FILE = "tiger.index.file"
@@ -101,7 +101,7 @@ class DecodeConfig(Section):
     normalise: Normalise = Field(default="level", description="as for training; children: among those in the trie")
 
 
-class TigerConfig(ModelConfig):
+class TigerConfig(TextModelConfig):
     """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear."""
 
     variant: Variant = Field(default="ours", description="a named bundle of settings (docs/tiger.md)")

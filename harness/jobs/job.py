@@ -21,6 +21,7 @@ from harness.jobs.devices import resolve_device
 from harness.jobs.effort import block, effort_of
 from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
 from harness.jobs.trackers import Wish, wishes
+from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
 from harness.store.records import Effort
@@ -78,7 +79,8 @@ class Job:
         dataset = load_dataset(self.dataset, self.order, self.reading)
         if not self.needs_text:
             return dataset
-        missing = self.settings.model.missing_text
+        model = self.settings.model
+        missing = model.missing_text if isinstance(model, TextModelConfig) else "refuse"
         if missing == "drop":
             dataset = with_text(dataset)
         elif missing == "empty":

@@ -28,13 +28,6 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    missing_text: Literal["refuse", "drop", "empty"] = Field(
-        default="refuse",
-        exclude_if=lambda value: value == "refuse",  # stored configurations from before it was there keep their key
-        description="of a model that needs text, what items without it do: end the run, leave the data set with their "
-        "interactions, or go by a stand-in title",
-    )
-
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
     variants: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -54,6 +47,17 @@ class ModelConfig(BaseModel):
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """The files that this configuration reads besides the data set: their content is part of the run's key."""
         return ()
+
+
+class TextModelConfig(ModelConfig):
+    """Base of the configurations of models that need item text."""
+
+    missing_text: Literal["refuse", "drop", "empty"] = Field(
+        default="refuse",
+        exclude_if=lambda value: value == "refuse",  # stored configurations from before it was there keep their key
+        description="of a model that needs text, what items without it do: end the run, leave the data set with their "
+        "interactions, or go by a stand-in title",
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

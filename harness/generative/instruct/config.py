@@ -12,7 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from harness.generative.instruct.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
-from harness.protocol.recommender import ModelConfig
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 Engine = Literal["shared", "plain"]
@@ -127,7 +127,7 @@ class DecodeConfig(Section):
         return value
 
 
-class InstructConfig(ModelConfig):
+class InstructConfig(TextModelConfig):
     """The base of their configurations. A method adds how its codes are made, and what else it trains."""
 
     semantic: SemanticConfig = SemanticConfig()
