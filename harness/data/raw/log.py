@@ -200,7 +200,7 @@ def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path
     parts = Parts(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
     for user, item, rating, time in parts.rows(found, checked, progress):
         if user is None:
-            bad.add(unpacked(item), len(times) + bad.count)
+            bad.add(unpacked(item), len(times) + bad.count + 1)
             continue
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))

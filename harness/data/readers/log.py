@@ -56,8 +56,9 @@ class Log:
         alone where `order` says so, and then without timestamps. Rows that are wrong are left out, up to the share
         that `reading` tolerates; rows that are rated too low are left out without a limit."""
         bad = self.bad or BadLines(self.path.name, self.reading)
+        lines = len(self.users) + bad.count
         taken, times, notes = self._sound(bad)
-        left_out = bad.settle(len(self.users) + (self.bad.count if self.bad else 0))
+        left_out = bad.settle(lines)
         low = self._rated_low(taken)
         taken = taken[~low]
         if not len(taken):
