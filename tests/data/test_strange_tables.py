@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.data.columns import ALIASES
 from harness.data.dataset import Dataset, ItemText
 from harness.data.load import folder_dataset, load_dataset
 from harness.data.reading import Reading, parse_columns
@@ -143,6 +144,13 @@ def test_an_item_twice_with_one_text_is_one_item(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path))
     assert data.text is not None and not data.warnings
     assert [text.title for text in data.text] == [f"T{item[1:]}" for item in data.items]
+
+
+def test_the_page_of_formats_has_every_name_of_a_column() -> None:
+    page = (Path(__file__).parents[2] / "docs/data-formats.md").read_text(encoding="utf-8")
+    for ours, names in ALIASES.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{ours}` | "))
+        assert set(names) <= set(row.replace("`", "").replace(",", " ").split()), ours
 
 
 @pytest.mark.parametrize(
