@@ -121,8 +121,6 @@ def _some(names: Sequence[str]) -> str:
 
 def _from_parquet(path: Path) -> VectorTable:
     """One id column, and either one column of lists or one number column a dimension."""
-    import pyarrow as pa
-
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     others = [column for column in table.column_names if column != name]
@@ -130,7 +128,7 @@ def _from_parquet(path: Path) -> VectorTable:
     if lists:
         chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
         column = table.column(chosen).combine_chunks()
-        lengths = set(pa.compute.list_value_length(column).to_pylist())
+        lengths = {None if row is None else len(row) for row in column}
         if len(lengths) != 1 or column.null_count:
             shown = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
             raise ValueError(f"vectors of unequal length in column {chosen!r}: {shown}")

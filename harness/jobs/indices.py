@@ -45,7 +45,7 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
     if make is None:
         able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
         raise InputError(f"{model} makes no item codes", where="--model", mend=f"choose {' or '.join(able)}")
-    dataset = job.data()
+    dataset = job.data(whole_text=False)  # codes of some settings need none
     made = split(dataset, job.settings.protocol)
     checkpoint = home() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
     context = replace(context_of(job, made, reporter or SilentReporter()), checkpoint=checkpoint)

@@ -73,9 +73,10 @@ class Job:
         """Whether every item must have text."""
         return "text" in self.entry.needs and self.settings.model.reads_text()
 
-    def data(self) -> Dataset:
+    def data(self, *, whole_text: bool = True) -> Dataset:
         """The data set as the model is to see it. Raises `InputError` for whatever the readers find wrong, and for
-        items without text where the model needs it and `missing_text` does not say what to do."""
+        items without text where the model needs it and `missing_text` does not say what to do (unless not
+        `whole_text`)."""
         dataset = load_dataset(self.dataset, self.order, self.reading)
         if not self.needs_text:
             return dataset
@@ -85,7 +86,8 @@ class Job:
             dataset = with_text(dataset)
         elif missing == "empty":
             dataset = replace(dataset, placeholder=PLACEHOLDER)
-        require_text(dataset.model_text, dataset.items, where=dataset.name, section=self.entry.section)
+        if whole_text:
+            require_text(dataset.model_text, dataset.items, where=dataset.name, section=self.entry.section)
         return dataset
 
     def recommender(self) -> Recommender[Any]:

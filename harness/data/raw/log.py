@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -208,7 +208,8 @@ def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path
         times.append(time)
     codes = (np.array(column, np.int64) for column in (user_codes, item_codes))
     left_out = bad.settle(len(times) + bad.count)
-    return RawLog(list(users), list(items), *codes, np.array(times), np.array(ratings), left_out)
+    log = RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
+    return replace(log, left_out=left_out)
 
 
 Row = tuple[object, object, object, object]

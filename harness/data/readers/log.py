@@ -79,7 +79,8 @@ class Log:
     ) -> Dataset:
         """The data set of the rows that count, with their times."""
         taken, times = rows
-        given_users, given_items = ([ids[row] for row in taken.tolist()] for ids in (self.users, self.items))
+        places: list[int] = taken.tolist()
+        given_users, given_items = [self.users[row] for row in places], [self.items[row] for row in places]
         users, user_rows = numbered(given_users)
         bought = set(given_items)
         listed = [item for item in self.catalogue if item in bought]
@@ -151,8 +152,12 @@ class Log:
         if self.ratings is None:
             mend = "leave --min-rating out, or name the column with --columns rating=NAME"
             raise InputError("there is no column of ratings", where=str(self.path), mend=mend)
-        given = [self.ratings[row] for row in rows.tolist()]
-        ratings = np.array([number(raw) if isinstance(raw, str) else float(raw) for raw in given], np.float64)
+        if isinstance(self.ratings, np.ndarray):
+            ratings = self.ratings[rows]
+        else:
+            given: Sequence[str] = self.ratings
+            places: list[int] = rows.tolist()
+            ratings = np.array([number(given[row]) for row in places], np.float64)
         return ~(ratings >= least)
 
     def _ratings_note(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
@@ -41,7 +42,10 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     files = [atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
     texts, told, item_file = atomic.read_items(folder / f"{name}{atomic.ITEMS}", reading)
     columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
-    users, items, times, lines = (list(chain.from_iterable(part[n] for part in columns)) for n in range(4))
+    users = list(chain.from_iterable(part.users for part in columns))
+    items = list(chain.from_iterable(part.items for part in columns))
+    times = list(chain.from_iterable(part.times for part in columns))
+    lines = list(chain.from_iterable(part.lines for part in columns))
     rated = listed is None and all(RATING in file.columns.places for file in files)
     ratings = chain.from_iterable(file.column(file.columns.places[RATING]) for file in files) if rated else ()
     bad = files[0].bad
@@ -68,13 +72,22 @@ def _paths(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}{part}{atomic.INTERACTIONS}" for part in PARTS]
 
 
-def _columns(file: atomic.AtomicFile, *, timed: bool) -> tuple[list[str], list[str], list[str], list[int]]:
+class _Rows(NamedTuple):
+    """Interactions in order, with their lines."""
+
+    users: list[str]
+    items: list[str]
+    times: list[str]
+    lines: list[int]
+
+
+def _columns(file: atomic.AtomicFile, *, timed: bool) -> _Rows:
     places = file.columns.places
     times = file.column(places[TIMESTAMP]) if timed else []
-    return file.column(places[USER]), file.column(places[ITEM]), times, file.lines
+    return _Rows(file.column(places[USER]), file.column(places[ITEM]), times, file.lines)
 
 
-def _unrolled(files: list[atomic.AtomicFile], listed: str) -> tuple[list[str], list[str], list[str], list[int]]:
+def _unrolled(files: list[atomic.AtomicFile], listed: str) -> _Rows:
     """Each user's longest history with the item behind it; of equally long ones the last, which reaches furthest."""
     longest: dict[str, tuple[list[str], int]] = {}
     for file in files:
@@ -86,4 +99,4 @@ def _unrolled(files: list[atomic.AtomicFile], listed: str) -> tuple[list[str], l
                 longest[user] = (sequence, line)
     users = [user for user, (sequence, _) in longest.items() for _ in sequence]
     lines = [line for sequence, line in longest.values() for _ in sequence]
-    return users, [item for sequence, _ in longest.values() for item in sequence], [], lines
+    return _Rows(users, [item for sequence, _ in longest.values() for item in sequence], [], lines)
