@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +12,12 @@ from harness.data import library
 from harness.data.catalogue import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.data.load import check_order, read_file, read_folder
+from harness.data.names import safe_name
 from harness.data.ragged import Ragged
 from harness.data.raw.steps import HASH_RULE, tie_keys
 from harness.data.readers.log import TIE_RULE
 from harness.data.reading import Reading
 from harness.errors import InputError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # what the run store can make a folder of
 
 
 def import_folder(
@@ -34,12 +32,14 @@ def import_folder(
     """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
     gives equal timestamps another order than that of the lines.
 
-    The same content under the same name is taken as it is; other content only with `again`. Raises `InputError` for a
-    name that is taken or unfit, and whatever the readers find wrong.
+    A name that cannot be a folder of results is made one (`safe_name`). The same content under the same name is taken as
+    it is; other content only with `again`. Raises `InputError` for a name that is taken or unfit, and whatever the
+    readers find wrong.
     """
-    if not _NAME.fullmatch(name):
-        mend = "use letters, digits and . _ + @ - only, beginning with a letter or a digit"
+    if not name.strip() or "/" in name or "\\" in name:
+        mend = "use letters, digits, blanks and . _ + @ -"
         raise InputError(f"{name!r} is no name for a data set", where="--name", mend=mend)
+    name = safe_name(name)
     here = library.find(name)
     if here is None and name in catalogue_entries():
         raise InputError(f"{name!r} is a registered data set already", where="--name", mend="choose another name")

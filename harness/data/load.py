@@ -80,14 +80,17 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
     Raises `InputError` for an unknown name (with near names), a folder in no known layout, or files that are wrong.
     """
     by, reading = check_order(order), reading or Reading()
-    if (entry := catalogue_entries().get(name_or_path)) is not None:
+    path = Path(name_or_path).expanduser()
+    known = catalogue_entries()
+    if (
+        entry := known.get(name_or_path) or (None if path.exists() else known.get(safe_name(name_or_path)))
+    ) is not None:
         if by == "file" or reading.of_files:
             option = "--order file" if by == "file" else reading.options()[0]
             has = "order" if by == "file" else "columns"
             what = f"{option} is for folders and files: a registered data set has its {has} already"
             raise InputError(what, where=name_or_path, mend=f"leave {option} out, or give the folder")
         return filtered(entry.load(), reading)
-    path = Path(name_or_path).expanduser()
     if name_or_path and path.is_dir():  # "" would be the working folder
         return read_folder(path, by, reading)
     if name_or_path and path.exists():
@@ -134,10 +137,12 @@ def _read_file(path: Path, order: Order, reading: Reading | None) -> Dataset:
             return read(folder, own, order, reading)
     if name in movielens_raw.FILES and movielens_raw.names(folder):
         return movielens_raw.read(folder, folder.resolve().name, order, reading)
+    if name.endswith(".json") and not table_files.is_json_lines(path):
+        return lcrec.read(folder, name.removesuffix(".json"), order, reading)
     own = folder.resolve().name if table_files.stem(path) == tables.INTERACTIONS else table_files.stem(path)
     if path.suffix in (".parquet", ".pq"):
         return columnar.read_file(path, own, order, reading)
-    if name.endswith(table_files.ENDINGS):
+    if name.endswith((*table_files.ENDINGS, ".json")):
         return tables.read_file(path, own, order, reading)
     if name.endswith(sequences.ENDINGS):
         return sequences.read_file(path, name.partition(".txt")[0], order, reading)

@@ -103,6 +103,15 @@ def test_items_without_text(harness: Harness, toy: str) -> None:
         assert (inputs["data"] == kept) if kept else (inputs["data"] != whole.fingerprint)
 
 
+def test_a_name_with_blanks_works_in_every_command(harness: Harness, toy: str) -> None:
+    assert harness("data", "import", toy, "--name", "my shop é").code == 0
+    record = json.loads(harness("run", "fake", "-d", "my shop é", "--json").out)
+    assert record["dataset"]["name"] == "my-shop-e"
+    for name in ("my shop é", "my-shop-e"):
+        assert "fake" in harness("leaderboard", "-d", name).out
+        assert harness("data", "stats", name).code == 0
+
+
 def test_ready_vectors_by_the_printed_ids(harness: Harness, toy: str, tmp_path: Path) -> None:
     ids = harness("data", "items", toy).out.splitlines()
     values = np.random.default_rng(1).normal(size=(len(ids), 4))

@@ -120,6 +120,15 @@ def test_a_file_of_an_atomic_or_lcrec_data_set(tmp_path: Path) -> None:
         load_dataset(lcrec)
 
 
+def test_json_files_of_any_name(tmp_path: Path) -> None:
+    path = write(tmp_path, sequential_data__json='{"u": ["b", "a"], "v": ["a", "b"]}')
+    assert raw(load_dataset(f"{path}/sequential_data.json")) == {"u": ["b", "a"], "v": ["a", "b"]}
+    review = '{{"reviewerID": "{}", "asin": "{}", "overall": 5.0, "unixReviewTime": {}, "reviewTime": "01 2, 2014"}}\n'
+    lines = "".join(review.format(*row) for row in (("u", "a", 9), ("u", "b", 3), ("v", "a", 4)))
+    write(tmp_path, Pens_5__json=lines)
+    assert raw(load_dataset(f"{path}/Pens_5.json")) == {"u": ["b", "a"], "v": ["a"]}
+
+
 def test_several_tables_without_a_known_name_ask_for_one_of_them(tmp_path: Path) -> None:
     one = "user,item,timestamp\nu,a,1\nu,b,2\n"
     path = write(tmp_path, march__csv=one, april__csv=one)

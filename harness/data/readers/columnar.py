@@ -177,26 +177,25 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
     table, columns = _table(path, (ITEM,), TEXT_FIELDS, reading)
     places = columns.places
     items = _ids(path, table, places[ITEM])
-    seen: set[str] = set()
     for row, item in enumerate(items, start=1):
-        where = f"{path} row {row} field {places[ITEM]!r}"
         if not item.strip():
+            where = f"{path} row {row} field {places[ITEM]!r}"
             raise InputError("empty item id", where=where, mend="give every row one")
-        if item in seen:
-            raise InputError(f"item {item!r} stands twice", where=where, mend="keep one row an item")
-        seen.add(item)
     if not any(field in places for field in TEXT_FIELDS):
-        return items, None, columns.notes(path.name)
+        return list(dict.fromkeys(items)), None, columns.notes(path.name)
     texts: list[dict[str, str]] = [{} for _ in items]
     for field in (TITLE, DESCRIPTION, BRAND):
         if field in places:
             for text, raw in zip(texts, _strings(path, table, places[field]), strict=True):
                 text[field] = (raw or "").strip()
     categories = _categories(path, table, places[CATEGORIES]) if CATEGORIES in places else [()] * len(items)
-    described = {
-        item: ItemText(**text, categories=listed) for item, text, listed in zip(items, texts, categories, strict=True)
-    }
-    return items, described, columns.notes(path.name)
+    described: dict[str, ItemText] = {}
+    for row, (item, text, listed) in enumerate(zip(items, texts, categories, strict=True), start=1):
+        said = ItemText(**text, categories=listed)
+        if described.setdefault(item, said) != said:
+            where = f"{path} row {row} field {places[ITEM]!r}"
+            raise InputError(f"item {item!r} stands twice, with two texts", where=where, mend="keep one row an item")
+    return list(described), described, columns.notes(path.name)
 
 
 def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:

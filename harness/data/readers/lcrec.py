@@ -33,6 +33,8 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     The catalogue holds the items of the interactions, in order of first appearance, user by user.
     """
     path = folder / f"{name}{INTERACTIONS}"
+    if not path.exists() and (plain := folder / f"{name}.json").exists():
+        path = plain
     if reading is not None and (reading.columns or reading.min_rating is not None):
         option = "--columns" if reading.columns else "--min-rating"
         mend = f"leave {option} out"

@@ -126,7 +126,7 @@ class Log:
     def _no_time(self, row: int, unit: str) -> InputError:
         said = "" if unit == SECONDS else f", which most of the column has ({unit})"
         what = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{said}"
-        mend = "give each row a time between 1970 and 2100, all in one unit"
+        mend = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
         return InputError(what, where=self._at(row, "timestamp"), mend=mend)
 
     def _check_constant(self, times: np.ndarray) -> None:

@@ -54,6 +54,13 @@ def stem(path: Path) -> str:
     return path.stem
 
 
+def is_json_lines(path: Path) -> bool:
+    """Whether a file begins with two lines that are a JSON object each."""
+    with open_text(path, "\n") as file:
+        lines = [line.strip() for line, _ in zip(file, range(2), strict=False)]
+    return len(lines) == 2 and all(line.startswith("{") and line.endswith("}") for line in lines)
+
+
 def read_table(path: Path, reading: Reading) -> TableFile:
     """The table in a file: JSON lines by its ending, else CSV, whose separator is that of the header.
 
@@ -61,7 +68,7 @@ def read_table(path: Path, reading: Reading) -> TableFile:
     may be.
     """
     bad = BadLines(path.name, reading)
-    if path.name.lower().endswith(JSON_ENDINGS):
+    if path.name.lower().endswith((*JSON_ENDINGS, ".json")):
         table = _json_lines(path, bad)
     else:
         table = _csv(path, bad, headless=bool(reading.columns) and all(name.isdecimal() for _, name in reading.columns))
