@@ -16,6 +16,7 @@ from harness.reports.effort import LESS, behind, unequal
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.leads import DAGGER, lead_notes
+from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.page import html
 from harness.reports.sheet import (
     DIGITS,
@@ -124,9 +125,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join(
-            [row.model, *([LEAK] if row.leaks else []), *([LESS] if less else []), *([QUOTED] if row.quoted else [])]
-        ),
+        "model": " ".join([row.model, *_marks(row, less=less)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -162,8 +161,10 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         )
         for name in names
     ]
-    quoted = QUOTED_NOTE if any(row.quoted for row in board.rows) else ""
-    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), quoted)
+    quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
+    if any(row.quoted.get(INCONSISTENT) for row in board.rows):
+        quoted.append(INCONSISTENT_NOTE)
+    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), *quoted)
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
@@ -188,7 +189,8 @@ def title(board: Board, metric: str) -> str:
     """What a board is of."""
     data, rules = board.dataset, board.protocol
     if board.alone:
-        return f"{data.name} · published rows alone, no such run is stored here · by {metric}"
+        split = f" ({rules.name})" if rules.name else ""
+        return f"{data.name}{split} · published rows alone, no such run is stored here · by {metric}"
     taken = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
@@ -255,6 +257,12 @@ def _json(boards: Sequence[Board], metric: str) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS)
+
+
+def _marks(row: Row, *, less: bool) -> list[str]:
+    """What stands behind the model's name."""
+    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, row.quoted.get(INCONSISTENT)))
+    return [mark for mark, wanted in shown if wanted]
 
 
 def _integrity(row: Row) -> str:
