@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
@@ -32,7 +32,7 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
-from harness.store.records import Record
+from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -51,6 +51,7 @@ LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 LEAK = "‡"
+LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
 QUOTED = "§"
 QUOTED_NOTE = (
     f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
@@ -164,24 +165,31 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
     if any(row.quoted.get(INCONSISTENT) for row in board.rows):
         quoted.append(INCONSISTENT_NOTE)
-    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), *quoted)
+    said = (
+        board.apart,
+        *lead_notes(board),
+        *leak_notes(text for row in board.rows for text in row.leaks),
+        unequal(board.efforts),
+        *quoted,
+    )
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
 
-def leak_notes(rows: Sequence[Row]) -> list[str]:
-    """What the mark behind a model's name means, where a row has it."""
-    said = dict.fromkeys(sentence for row in rows for sentence in row.leaks)
-    if not said:
-        return []
-    return [f"{LEAK} leaks: this configuration sees held-out rows, so it is no clean result: {'; '.join(said)}"]
+def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
+    """What the mark behind a model's name means, by the sentences of the rows that have it: first those that their
+    models declare, then what the lists alone suggest."""
+    said = list(dict.fromkeys(leaks))
+    declared = "; ".join(sentence for sentence in said if not sentence.startswith(SUSPECTED))
+    suspected = [sentence for sentence in said if sentence.startswith(SUSPECTED)]
+    return [f"{LEAK} {text}" for text in [*([f"{head}: {declared}"] if declared else []), *suspected]]
 
 
 def place_text(board: Board, row: Row, metric: str) -> str:
     """Where a row stands, in words."""
     ranked = sum(other.rank is not None for other in board.rows)
     mean = metric_text(row.mean(metric), row.std(metric))
-    leaks = f"; {LEAK} it leaks: {'; '.join(row.leaks)}" if row.leaks else ""
+    leaks = "".join(f"; {text}" for text in leak_notes(row.leaks, "it leaks"))
     return f"{row.model} is number {row.rank} of {ranked} on {board.dataset.name}, {metric} {mean}{leaks}"
 
 

@@ -10,7 +10,7 @@ from harness.reports.chosen import Chosen
 from harness.reports.gap import Gap, hand_text, suspects
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.published import Quoted
-from harness.reports.render import LEAK, QUOTED, QUOTED_NOTE, metric_text
+from harness.reports.render import LEAK, QUOTED, QUOTED_NOTE, leak_notes, metric_text
 from harness.reports.sheet import Column, Line, Sheet
 from harness.reports.versus import signed
 
@@ -50,7 +50,7 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
     for metric in metrics:
         heads += [Column(metric), Column("ours - theirs", main=metric == metrics[0])]
     doubts = [INCONSISTENT_NOTE] if any(gap.quoted.inconsistent for gap in gaps) else []
-    notes = [QUOTED_NOTE, *doubts, *([f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else [])]
+    notes = [QUOTED_NOTE, *doubts, *leak_notes(leaks, "leaks: sees held-out rows")]
     return Sheet(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
 
 
