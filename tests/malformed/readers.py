@@ -40,7 +40,7 @@ from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make
 from tests.malformed import valid
-from tests.malformed.tables import PARQUET, RAW, npy, write_tables
+from tests.malformed.tables import LZ4, PARQUET, RAW, by_ranx, npy, write_ranked, write_tables
 from tests.store.made import document
 
 SPLIT = toys.split(valid.DATA)
@@ -227,6 +227,10 @@ READERS = (
         _put(r__run=valid.TREC),
         _rankings("r.run"),
     ),
+    Reader("rankings (lists)", "r.json", JSONS, _put(r__json=json.dumps(valid.LISTS)), _rankings("r.json")),
+    Reader("rankings (tabs)", "r.tsv", TSV, _put(r__tsv=valid.RANKED.replace(",", "\t")), _rankings("r.tsv")),
+    Reader("rankings (Parquet)", "r.parquet", PARQUET, write_ranked, _rankings("r.parquet")),
+    Reader("rankings (ranx LZ4)", "r.lz4", LZ4, _put(r__lz4=by_ranx(valid.SCORES)), _rankings("r.lz4")),
     Reader("result.json", "r.json", JSONS, _put(r__json=json.dumps(document())), lambda f: read_record(f / "r.json")),
     Reader("log.jsonl", "log.jsonl", make.JSON_LINES, _put(log__jsonl=valid.LOG), _log),
     Reader(

@@ -23,7 +23,7 @@ def read_text(path: Path, most: int | None = None) -> str:
     bytes (None: what memory holds)."""
     try:
         with path.open("rb") as file:
-            raw = _whole(file, _room() if most is None else most)
+            raw = _whole(file, room() if most is None else most)
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), mend="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -56,7 +56,7 @@ def _whole(file: BinaryIO, most: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _room() -> int:
+def room() -> int:
     """Bytes of text that may be read whole: a sixteenth of the free memory, for what is made of them takes many times
     their size."""
     import psutil
