@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
-from harness.cli.output import stdout_kept
+from harness.cli.output import note, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 @with_reading
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="Rankings with raw ids: ranx .json, .csv (user,item,score), or a TREC run.")
+        Path,
+        typer.Argument(
+            help="Rankings with raw ids: .csv or .tsv (user,item and score or rank), a TREC run, .json, .lz4, .parquet."
+        ),
     ],
     dataset: Dataset,
     name: Annotated[str | None, typer.Option(help="What the leaderboard calls it.", show_default="file name")] = None,
@@ -40,7 +43,7 @@ def evaluate(
     from harness.store.runs import Store
 
     store = Store(results)
+    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
     with stdout_kept():
-        asked = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
-        done = measure(asked, store)
+        done = measure(external, store, note)
     conclude([done], store, as_json=as_json)

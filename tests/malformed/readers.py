@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harness.data.load import read_folder
 from harness.data.raw.catalogue import resolve as release_of
@@ -43,7 +41,7 @@ from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make
 from tests.malformed import valid
-from tests.malformed.tables import PARQUET, RAW, npy, write_tables
+from tests.malformed.tables import LZ4, PARQUET, RAW, by_ranx, npy, write_ranked, write_tables
 from tests.store.made import document
 
 SPLIT = toys.split(valid.DATA)
@@ -100,13 +98,6 @@ def _rankings(name: str) -> Callable[[Path], Any]:
 def _vectors(folder: Path) -> None:
     np.save(folder / "v.npy", np.random.default_rng(1).normal(size=(len(valid.ITEMS), 4)).astype(np.float32))
     (folder / "v.ids.txt").write_text("\n".join(valid.ITEMS))
-
-
-def _ready_vectors(folder: Path) -> None:
-    _vectors(folder)
-    values = np.load(folder / "v.npy")
-    np.savez(folder / "v.npz", ids=np.array(valid.ITEMS), vectors=values)
-    pq.write_table(pa.table({"item": valid.ITEMS, "vector": values.tolist()}), folder / "v.parquet")
 
 
 def _given(name: str) -> Callable[[Path], Any]:
@@ -243,6 +234,10 @@ READERS = (
         _put(r__run=valid.TREC),
         _rankings("r.run"),
     ),
+    Reader("rankings (lists)", "r.json", JSONS, _put(r__json=json.dumps(valid.LISTS)), _rankings("r.json")),
+    Reader("rankings (tabs)", "r.tsv", TSV, _put(r__tsv=valid.RANKED.replace(",", "\t")), _rankings("r.tsv")),
+    Reader("rankings (Parquet)", "r.parquet", PARQUET, write_ranked, _rankings("r.parquet")),
+    Reader("rankings (ranx LZ4)", "r.lz4", LZ4, _put(r__lz4=by_ranx(valid.SCORES)), _rankings("r.lz4")),
     Reader("result.json", "r.json", JSONS, _put(r__json=json.dumps(document())), lambda f: read_record(f / "r.json")),
     Reader("log.jsonl", "log.jsonl", make.JSON_LINES, _put(log__jsonl=valid.LOG), _log),
     Reader(
@@ -261,7 +256,7 @@ READERS = (
         lambda f: given(f / "v.npy", SPLIT.train, declared=False),
     ),
     *(
-        Reader(f"vectors ({name})", name, kinds, _ready_vectors, _given(name))
+        Reader(f"vectors ({name})", name, kinds, write_vectors, _given(name))
         for name, kinds in (("v.npz", make.BYTES), ("v.parquet", PARQUET), ("v.ids.txt", make.TEXT))
     ),
     Reader("interactions.jsonl", "interactions.jsonl", make.JSON_LINES, _put(interactions__jsonl=valid.LINES), _folder),

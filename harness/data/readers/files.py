@@ -27,13 +27,13 @@ def read_text(path: Path, most: int | None = None) -> str:
     """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than `most`
     bytes (None: what memory holds)."""
     try:
-        room = _room() if most is None else most
+        limit = room() if most is None else most
         if path.suffix.lower() == ".gz":
             with _unpacked(path) as file:
-                raw = _piped(file, room)
+                raw = _piped(file, limit)
         else:
             with path.open("rb") as file:
-                raw = _whole(file, room)
+                raw = _whole(file, limit)
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), mend="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -70,7 +70,7 @@ def _piped(file: BinaryIO | io.BufferedReader, most: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _room() -> int:
+def room() -> int:
     """Bytes of text that may be read whole: a sixteenth of the free memory, for what is made of them takes many times
     their size."""
     import psutil
