@@ -41,7 +41,7 @@ from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make
 from tests.malformed import valid
-from tests.malformed.tables import PARQUET, RAW, npy, write_tables, write_vectors
+from tests.malformed.tables import LZ4, PARQUET, RAW, by_ranx, npy, write_ranked, write_tables, write_vectors
 from tests.store.made import document
 
 SPLIT = toys.split(valid.DATA)
