@@ -209,7 +209,7 @@ def test_rows_by_the_item_file_are_read(tmp_path: Path) -> None:
     train = replace(train, item_file=ItemFile(tmp_path / "items.csv", turned))
     values = np.random.default_rng(1).normal(size=(24, 4)).astype(np.float32)
     np.save(tmp_path / "bare.npy", values)
-    sections = ((SemanticConfig, semantic_vectors), (BehaviorConfig, behavior_vectors))
+    sections: tuple[tuple[Any, Any], ...] = ((SemanticConfig, semantic_vectors), (BehaviorConfig, behavior_vectors))
     for section, make in sections:
         with pytest.raises(InputError, match=r"name no items.*vectors_rows=item-file"):
             make(train, section(vectors=tmp_path / "bare.npy"), toys.context(tmp_path))

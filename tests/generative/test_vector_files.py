@@ -138,7 +138,7 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
     ],
 )
 def test_npz_that_is_none(arrays: dict[str, np.ndarray], what: str, tmp_path: Path, data: TrainingData) -> None:
-    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "x.npz", **arrays)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match=what):
         given(tmp_path / "x.npz", data, declared=False)
 
