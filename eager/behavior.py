@@ -20,6 +20,7 @@ from torch import nn
 
 from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN
+from eager.behavior_graph import graph_vectors
 from eager.behavior_sasrec import SASRec
 from harness.data.dataset import Canonical
 from harness.errors import InputError
@@ -56,6 +57,11 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     key = _key(data, rows, order, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        if config.encoder == "graph":
+            with context.stage("behaviour vectors"):
+                seed = derive_seed(context.seed, "behavior") % (1 << 32)
+                values = graph_vectors(rows, data.n_items, config.dim, config.graph, seed)[order.item_ranks]
+            return values, {"encoder": "graph"}, Provenance.of(data, VERSION, validation=leaking)
         kept = unfinished("behavior", key, context) / "training.safetensors"
         model, details = train(rows, data.n_items, order, config, context, kept)
         values = model.item.weight[: data.n_items].detach().float().cpu().numpy()[order.item_ranks]
@@ -214,7 +220,7 @@ def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> 
 
 def _validation_mark(config: BehaviorConfig, order: Canonical, context: RunContext) -> str | None:
     """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
-    if config.choose == "last" or context.validation is None:
+    if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
     asked = context.validation.requests
     return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.mark)

@@ -95,6 +95,9 @@ class EagerConfig(InstructConfig):
         given = [Path(file).expanduser() for file in named if file is not None]
         return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
 
+    def stages(self) -> dict[str, StageConfig]:
+        return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})
+
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:
         if len(set(self.index.sources)) != len(self.index.sources):

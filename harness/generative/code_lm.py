@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.generative.backbone import Backbone
+from harness.generative.dropout import add_residual_dropout, dropout
 from harness.generative.normaliser import text_normaliser
 from harness.generative.reading import Reader, reader_for
 
@@ -22,7 +23,8 @@ from harness.generative.reading import Reader, reader_for
 class CodeLM(nn.Module):
     """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head.
 
-    `dropout` is on what goes into the blocks and on what comes out of them, in training mode only.
+    `dropout` is on what goes into the blocks and on what comes out of them, `residual_dropout` on what each attention
+    and MLP adds to the residual stream, both in training mode only.
 
     Logits of code tokens are `scale · ⟨state, code_out⟩`. The scale is learned and starts where the logits have unit
     variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
@@ -31,7 +33,9 @@ class CodeLM(nn.Module):
     embedding: nn.Embedding
     text_head: torch.Tensor
 
-    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0, residual_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.body = backbone.body
         self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
@@ -39,6 +43,8 @@ class CodeLM(nn.Module):
         self.vocabulary, self.eos = backbone.vocabulary, backbone.eos
         self.sizes = tuple(sizes)
         self.dropout = dropout
+        if residual_dropout:
+            add_residual_dropout(self.body, residual_dropout)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         width, codes = backbone.width, sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
@@ -79,9 +85,9 @@ class CodeLM(nn.Module):
         """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
         position_ids, past_key_values, use_cache, as transformers takes them."""
         where.setdefault("use_cache", False)
-        inputs = functional.dropout(self.embed(ids), self.dropout, self.training)
+        inputs = dropout(self.embed(ids), self.dropout, self.training)
         states = self.body(inputs_embeds=inputs, **where).last_hidden_state
-        return functional.dropout(states, self.dropout, self.training)
+        return dropout(states, self.dropout, self.training)
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
         """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""

@@ -20,7 +20,7 @@ from harness.errors import InputError
 from harness.generative.blocks import apart
 from harness.generative.choosing import Choice
 from harness.generative.keeping import StageKeeper
-from harness.generative.memory import trim
+from harness.generative.memory import keep_freed_memory, trim
 from harness.generative.team import Team
 from harness.pace import Pace
 from harness.protocol.context import RunContext
@@ -129,6 +129,7 @@ def tune(
     """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is the loss of one of the
     `accumulate` parts of a step, or this process's share of it. The parameters are changed in place; with a `choice`
     they end in the state that it likes best."""
+    keep_freed_memory()
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = _optimizer(groups, plan)
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)

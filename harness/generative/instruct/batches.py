@@ -20,8 +20,9 @@ CHUNK = 50  # batches that are sorted by length together: little padding, still 
 
 class Batches:
     """The order of steps and samples of one stage. A step draws its task in proportion to `weights`; `steps` is how
-    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most `stage.max_steps`.
-    `sizes` says how many samples each text task has: their passes follow each other, each in an order of its own."""
+    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most `stage.max_steps`;
+    `steps_a_pass` are those, of all tasks, in which sequence steps pass over all targets once. `sizes` says how many
+    samples each text task has: their passes follow each other, each in an order of its own."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Batches:
         self._order = lru_cache(maxsize=2 * len(weights))(self._make_order)
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
+        self.steps_a_pass = len(self._pass(0)) / self._parts / chances[self._names.index("seqrec")]
         wanted = stage.epochs * len(self._pass(0)) / self._parts / chances[self._names.index("seqrec")]
         self.steps = min(max(1, round(wanted)), stage.max_steps or round(wanted) + 1)
         self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)

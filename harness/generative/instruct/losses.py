@@ -6,10 +6,10 @@ samples are packed without padding. `plain`: every next item is a sample of its 
 each, as most of the field does; the reference that the other is measured against.
 
 A token's probability is among the tokens of its kind (`level`: a code token's level, the backbone's own vocabulary for
-text), as the search scores it by default, or among text and codes together (`vocabulary`), as `generate` does; then a
-code's response ends with the end-of-sequence token. That token is predicted from the state of the code's last token,
-which is also where a sequence goes on with the next item: it is a target there and never an input, so that a pass over
-a whole sequence stays exact.
+text), among the tokens that lead on to a real code (`children`), or among text and codes together (`vocabulary`), as
+`generate` does; then a code's response ends with the end-of-sequence token. That token is predicted from the state of
+the code's last token, which is also where a sequence goes on with the next item: it is a target there and never an
+input, so that a pass over a whole sequence stays exact.
 
 Where several processes make a step together, each computes its own samples' part of the step's mean: the parts add up
 to what one process would compute.
@@ -25,12 +25,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from harness.generative.child_loss import child_cross_entropy
 from harness.generative.code_lm import CodeLM
 from harness.generative.instruct.config import Engine, LossNormalise
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from harness.generative.instruct.term import NO_ITEM, Term
 from harness.generative.normaliser import text_normaliser
 from harness.generative.packing import Read, read_packed, read_padded
+from harness.generative.trie import CodeTrie
 from harness.protocol.world import ALONE, World, dealt
 
 S = TypeVar("S")
@@ -38,11 +40,12 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be said: flat places of the states that predict, their labels; and the flat places of summary states
-    with their items, or `NO_ITEM`."""
+    """What is to be said: flat places of the states that predict, their labels, the item whose code each label is part
+    of (`NO_ITEM`: text); and the flat places of summary states with their items, or `NO_ITEM`."""
 
     places: np.ndarray
     labels: np.ndarray
+    label_items: np.ndarray
     ends: np.ndarray
     items: np.ndarray
 
@@ -63,6 +66,7 @@ class Losses:
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
     world: World = ALONE
+    trie: CodeTrie | None = None  # for `children`, on the model's device
 
     def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
@@ -93,7 +97,8 @@ class Losses:
         before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
         said = slice(0, levels + (self.normalise == "vocabulary"))
-        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), before[:, -1], items)
+        owners = np.repeat(items, labels[:, said].shape[1])
+        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), owners, before[:, -1], items)
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
         """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
@@ -114,20 +119,24 @@ class Losses:
                 yield Sample(prompt + response, [IGNORED] * len(prompt) + response, int(window[place]))
 
     def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
-        places, labels, ends = [], [], []
+        places, labels, owners, ends = [], [], [], []
         for sample, begin in zip(samples, begins, strict=True):
             own = np.asarray(sample.labels)
             said = np.flatnonzero(own != IGNORED)
             places.append(begin + said - 1)
             labels.append(own[said])
+            item = NO_ITEM if sample.item is None else sample.item
+            owners.append(np.where(own[said] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
                 said = said[own[said] >= self.model.vocabulary]  # the response ends with its code, were there more
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
                     places.append(begin + said[-1:])
                     labels.append(np.array([self.model.eos]))
+                    owners.append(np.array([NO_ITEM]))
             ends.append(begin + said[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
-        return Targets(np.concatenate(places), np.concatenate(labels), np.array(ends), np.array(items))
+        joined = (np.concatenate(part) for part in (places, labels, owners))
+        return Targets(*joined, np.array(ends), np.array(items))
 
     def _own(self, samples: Sequence[S]) -> Sequence[S]:
         """The samples that this process computes; where there is none left for it the first, which counts nothing."""
@@ -167,7 +176,15 @@ class Losses:
                 yield text_normaliser(states, self.model.text_head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[mine] - self.model.offsets[kind])
-                yield functional.cross_entropy(self.model.level_logits(states, kind), digits, reduction="none")
+                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)
+
+    def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
+        """-log p of one token of a level a state, (n,)."""
+        if self.normalise != "children":
+            return functional.cross_entropy(self.model.level_logits(states, level), digits, reduction="none")
+        assert self.trie is not None
+        prefixes = self.trie.prefixes[items, level]
+        return child_cross_entropy(self.trie, self.model.level_logits, states, level, prefixes, digits)
 
     def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
         """Logits of one label a state, (n,)."""

@@ -10,6 +10,7 @@ import json
 import re
 import string
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from harness.generative.backbone import Backbone, backbone_artefacts, load_backb
 from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import Decoding
+from harness.generative.decoding import Decoding, spread
 from harness.generative.instruct.code_rows import SourceIndex, Vectors, code_directions
 from harness.generative.instruct.comprehension import Asked, Comprehension, asked_items
 from harness.generative.instruct.config import InstructConfig
@@ -40,6 +41,7 @@ from harness.generative.tuning import Precision, best_precision
 from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -87,7 +89,8 @@ class InstructRecommender(Recommender[InstructConfigT]):
         term = self._term(vectors, context)
         self.model.to(context.device)
         pools = Pools(self._prompts, texts, self.config.tasks, context.seed)
-        tuned = Tuned(self.model, self._prompts, term, data, pools, self.config, self._precision)
+        validate = None if context.validation is None else partial(self._validate, context)
+        tuned = Tuned(self.model, self._prompts, term, data, pools, self.config, self._precision, self._trie, validate)
         exam = self._comprehension(data, text, backbone)
         exam.measure("before", context)
         stages = {"alignment": alignment(tuned, context)}
@@ -99,6 +102,16 @@ class InstructRecommender(Recommender[InstructConfigT]):
             "stages": stages,
             "comprehension": exam.record(),
         }
+
+    def _validate(self, context: RunContext, users: int) -> float:
+        """ndcg@10 of the model as it stands over at most `users` validation users, evenly spread."""
+        assert context.validation is not None
+        requests, decode = context.validation.requests, self.config.decode
+        sample = requests.take(spread(len(requests), users))
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        lists, _ = recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
+        self.model.train()
+        return float(context.world.tell(context.validation.score(lists)[MAIN_METRIC]))
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
@@ -156,7 +169,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self._table, self._trie = table, CodeTrie(table)
         self._prompts = Prompts(backbone, table, self.config.tasks.text_tokens)
-        self.model = CodeLM(backbone, table.sizes, dropout=config.dropout)
+        self.model = CodeLM(backbone, table.sizes, dropout=config.dropout, residual_dropout=config.residual_dropout)
         if config.vocabulary == "trained":
             open_vocabulary(self.model)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
