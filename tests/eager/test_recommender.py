@@ -18,6 +18,7 @@ from harness.errors import InputError
 from harness.generative.instruct import stages
 from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
+from harness.protocol.split import Fold
 from tests import toys
 from tests.contract import RecommenderContract
 
@@ -49,10 +50,10 @@ def changed(**sections: dict[str, Any]) -> EagerConfig:
     return EagerConfig.model_validate(merged)
 
 
-def fitted(config: EagerConfig, folder: Path, seed: int = 1) -> EagerLLM:
+def fitted(config: EagerConfig, folder: Path, seed: int = 1, fold: Fold | None = None) -> EagerLLM:
     model = EagerLLM(config)
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(toys.split().train, replace(toys.context(folder, seed=seed), keep=folder / "run"))
+    model.fit(toys.split().train, replace(toys.context(folder, fold, seed=seed), keep=folder / "run"))
     return model
 
 

@@ -87,8 +87,12 @@ def vectors_and_codes(config: str, place: Path) -> list[Any]:
 
 @cache
 def weights(config: str, place: Path) -> list[tuple[str, torch.Tensor]]:
-    model = fitted(EagerConfig.model_validate_json(config), place)
-    return [(name, value.detach()) for name, value in model.model.named_parameters()]
+    made = EagerConfig.model_validate_json(config)
+    chosen = "validation" in (made.tuning.choose, made.annealing.choose)
+    model = fitted(made, place, fold=toys.split().valid if chosen else None)
+    stages = model.record()["stages"].items()
+    looks = [(f"{name}.looks", torch.tensor(stage["looks"])) for name, stage in stages if stage and "looks" in stage]
+    return [*((name, value.detach()) for name, value in model.model.named_parameters()), *looks]
 
 
 def equal(one: list[tuple[str, torch.Tensor]], other: list[tuple[str, torch.Tensor]]) -> bool:
