@@ -118,6 +118,7 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "behavior.samples": Switch(40, DIN),
     "index.kind": Switch("random"),
     "index.sources": Switch(("behavior", "semantic")),
+    "index.levels": Switch(("behavior", "semantic")),
     "index.k": Switch(7),
     "index.height": Switch(3),
     "index.order": Switch("released"),
