@@ -26,7 +26,7 @@ from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.decoding import spread
 from harness.generative.snapshots import LoopKeeper, random_state, set_random_state
-from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished
+from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished, vectors_key
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -34,7 +34,7 @@ from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed, generator
 
-VERSION, SOURCE = "behavior/2", "behavior"
+VERSION, SOURCE = "behavior/3", "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
@@ -58,11 +58,11 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
         kept = unfinished("behavior", key, context) / "training.safetensors"
         model, details = train(rows, data.n_items, order, config, context, kept)
-        values = model.item.weight[: data.n_items].detach().float().cpu().numpy()[order.item_ranks]
+        values = model.item.weight[: data.n_items].detach().float().cpu().numpy()
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
 
-    return cached(SOURCE, key, context, make)
+    return cached(SOURCE, key, data.items, context, make)
 
 
 def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[Artefact, ...]:
@@ -82,12 +82,11 @@ def _key(
         "method": VERSION,
         "settings": config.model_dump(mode="json", exclude={"vectors"}),
         "rows": fingerprint(np.concatenate(seen)),
-        "items": fingerprint([data.items[i] for i in order.items]),
         "validation": _validation_mark(config, order, context),
         "seed": context.seed,
         "device": context.device.partition(":")[0],
     }
-    return Key("behaviour vectors", parts)
+    return vectors_key("behaviour vectors", parts, data.items)
 
 
 def train(
