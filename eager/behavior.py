@@ -22,6 +22,7 @@ from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN
 from eager.behavior_sasrec import SASRec
 from harness.data.dataset import Canonical
+from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.decoding import spread
@@ -101,8 +102,9 @@ def train(
     an interrupted training goes on."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
+    sequences = Ragged.of(rows)
     judge = _Judge(model, order, config, context)
-    per_epoch = max(1, -(-len(model.windows(rows, generator(context.seed, "behavior", 0))) // config.batch))
+    per_epoch = max(1, -(-len(model.windows(sequences, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     whole = max(steps, SHORTEST)
@@ -117,7 +119,7 @@ def train(
         stage.advance(at)
         for epoch in range(at // per_epoch, config.epochs):
             rng = generator(context.seed, "behavior", epoch)
-            windows = model.windows(rows, rng)
+            windows = model.windows(sequences, rng)
             chosen = rng.permutation(len(windows))
             if draws is not None:
                 rng.bit_generator.state, draws = draws, None
