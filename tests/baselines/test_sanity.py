@@ -126,12 +126,12 @@ def test_knn_lists_and_scores_equal_a_sort_of_all_candidates(
 ) -> None:
     """To the last bit, ties included: the same products, every candidate sorted."""
     split = toys.split(data)
-    model = ItemKNN(ItemKNNConfig(neighbours=neighbours, shrinkage=1.0))
+    model = ItemKNN(ItemKNNConfig(neighbours=neighbours, shrinkage=1.0, recency=1.0))
     model.fit(split.train, toys.context(tmp_path))
     given = model.recommend(split.test.requests, k, toys.context(tmp_path))
     histories, n_items = split.test.requests.histories, split.train.n_items
-    ages = np.concatenate([np.arange(length)[::-1] for length in histories.lengths])
-    weights = sparse.csr_array((0.5**ages, (histories.rows(), histories.values)), shape=(len(histories), n_items))
+    ones = np.ones(len(histories.values))
+    weights = sparse.csr_array((ones, (histories.rows(), histories.values)), shape=(len(histories), n_items))
     place = (model.arrays["item"], model.arrays["near"])
     product = weights @ sparse.csr_array((model.arrays["similarity"], place), shape=(n_items, n_items))
     found = sparse.coo_array(product)
