@@ -32,6 +32,7 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
 from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -99,9 +100,11 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
-def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False) -> dict[str, str]:
+def row_texts(
+    row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False, free: bool = False
+) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost. `less`: other models had more trials."""
+    column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
         "broken": {"short": _integrity(row)},
@@ -126,7 +129,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *_marks(row, less=less)]),
+        "model": " ".join([row.model, *_marks(row, less=less, free=free)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -137,7 +140,11 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
 def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = behind(board.efforts)
-    texts = [row_texts(row, metric, columns, less=row.rank is not None and row.model in fewer) for row in board.rows]
+    shortcut = shortcut_note(board.rows, metric)
+    free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
+    less = [row.model in fewer and row.rank is not None for row in board.rows]
+    told = zip(board.rows, less, free, strict=True)
+    texts = [row_texts(row, metric, columns, less=less, free=free) for row, less, free in told]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
@@ -167,6 +174,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         quoted.append(INCONSISTENT_NOTE)
     said = (
         board.apart,
+        shortcut,
         *lead_notes(board),
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
@@ -249,6 +257,7 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "protocol": None if board.alone else board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
+            "shortcut_score": shortcut_score(board.rows, metric),
             "effort": unequal(board.efforts),
             "leads": [pair.document() for pair in board.leads],
             "untested": board.untested,
@@ -267,9 +276,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS)
 
 
-def _marks(row: Row, *, less: bool) -> list[str]:
+def _marks(row: Row, *, less: bool, free: bool) -> list[str]:
     """What stands behind the model's name."""
-    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, row.quoted.get(INCONSISTENT)))
+    inconsistent = row.quoted.get(INCONSISTENT)
+    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
     return [mark for mark, wanted in shown if wanted]
 
 
