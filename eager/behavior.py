@@ -49,7 +49,9 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     """
     leaking = config.windows == "released"
     if config.vectors is not None:
-        return given(config.vectors, data, declared=leaking)
+        return given(
+            config.vectors, data, declared=leaking, rows=config.vectors_rows, setting="eager.behavior.vectors_rows"
+        )
     if leaking and context.validation_items is None:
         raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
     order = Canonical.of((), data.items)
@@ -81,7 +83,7 @@ def _key(
     seen = [np.concatenate([[len(row)], row]) for row in rows]
     parts = {
         "method": VERSION,
-        "settings": config.model_dump(mode="json", exclude={"vectors"}),
+        "settings": config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
         "rows": fingerprint(np.concatenate(seen)),
         "validation": _validation_mark(config, order, context),
         "seed": context.seed,

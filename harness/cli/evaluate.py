@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
 from harness.cli.output import note, stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
 
 
+@with_reading
 def evaluate(
     predictions: Annotated[
         Path,
@@ -29,6 +32,7 @@ def evaluate(
     sets: Sets = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +43,7 @@ def evaluate(
     from harness.store.runs import Store
 
     store = Store(results)
-    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time")
+    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
     with stdout_kept():
         done = measure(external, store, note)
     conclude([done], store, as_json=as_json)

@@ -20,7 +20,17 @@ from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
 from harness.generative.paths import UserFile
-from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished, vectors_key
+from harness.generative.vectors import (
+    ItemVectors,
+    RowsBy,
+    artefact,
+    by_ids,
+    cached,
+    check_finite,
+    given,
+    unfinished,
+    vectors_key,
+)
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
@@ -52,7 +62,13 @@ class SemanticConfig(BaseModel):
         description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
     )
     vectors: UserFile | None = Field(
-        default=None, description="a .npy file of ready vectors (items in the data set's order) instead of encoding"
+        default=None,
+        description="ready vectors instead of encoding: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=by_ids,
+        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
     )
 
 
@@ -62,7 +78,9 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     Raises `InputError` for items without text in the chosen fields and for an encoder that cannot be loaded.
     """
     if config.vectors is not None:
-        return given(config.vectors, data, declared=False)
+        return given(
+            config.vectors, data, declared=False, rows=config.vectors_rows, setting="SECTION.semantic.vectors_rows"
+        )
     rows, strings = _canonical_texts(data, config)
     _complete(rows, data, config)
     key = _key(rows, strings, data, config, context)

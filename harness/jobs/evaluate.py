@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.data.load import load_dataset
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.integrity import audit
@@ -47,6 +48,7 @@ class External:
     sets: Sequence[str] = ()
     protocol: str | None = None
     order: str = "time"
+    reading: Reading = PLAIN
 
 
 def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
@@ -57,7 +59,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
         check_seed(external.seed)
     name = _name(external)
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
-    dataset = load_dataset(external.dataset, external.order)
+    dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
     rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
     for line in rankings.notes():
@@ -126,6 +128,7 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
         "model": name,
         "dataset": located(external.dataset),
         "order": external.order,
+        **({"data": external.reading.document()} if external.reading.document() else {}),
         "seed": external.seed,
         "protocol": protocol,
         FAMILY: made_elsewhere,

@@ -102,6 +102,8 @@ def execute(
         if claim.stored is not None:
             track_stored(job.track, claim.stored)
             return Finished(credited(claim, job.effort, note), reused=True)
+        for warning in dataset.warnings:
+            note(warning)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
         found = look(dataset, split.protocol, split)

@@ -15,7 +15,7 @@ import numpy as np
 from harness.data.columns import ITEM, RANK, SCORE, USER
 from harness.data.readers.columnar import read_parquet
 from harness.data.readers.files import read_json, room
-from harness.data.readers.tables import LONGEST_FIELD
+from harness.data.readers.table_files import LONGEST_FIELD
 from harness.errors import InputError
 from harness.store.predictions import COLUMNS as OURS
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cbor2
 import lz4.frame
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,6 +66,15 @@ def _cbor(raw: bytes, rng: Random) -> bytes:
 
 
 LZ4: dict[str, Change] = {**BYTES, "another document": _cbor}
+
+
+def write_vectors(folder: Path) -> None:
+    """Ready vectors in every form that names its items."""
+    values = np.random.default_rng(1).normal(size=(len(DATA.items), 4)).astype(np.float32)
+    np.save(folder / "v.npy", values)
+    (folder / "v.ids.txt").write_text("\n".join(DATA.items))
+    np.savez(folder / "v.npz", ids=np.array(DATA.items), vectors=values)
+    pq.write_table(pa.table({"item": DATA.items, "vector": values.tolist()}), folder / "v.parquet")
 
 
 def _types(rows: int) -> list[pa.Array]:
