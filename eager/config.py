@@ -18,7 +18,7 @@ from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.profiles import CPU, SMOKE, with_settings
 from harness.generative.instruct.task_config import Section
 from harness.generative.item_index import index_file
-from harness.generative.vectors import Source
+from harness.generative.vectors import Source, given_files
 from harness.protocol.split import TrainingData
 
 
@@ -91,8 +91,11 @@ class EagerConfig(InstructConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
-        named = [self.semantic.vectors, self.behavior.vectors, self.tasks.intentions]
-        given = [Path(file).expanduser() for file in named if file is not None]
+        given = [
+            *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
+            *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
+            *([] if self.tasks.intentions is None else [Path(self.tasks.intentions).expanduser()]),
+        ]
         return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
 
     def stages(self) -> dict[str, StageConfig]:

@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("harness", "baselines", "eager")
-BASE = {f"harness.{name}" for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "seeding")}
+BASE = {
+    f"harness.{name}"
+    for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "seeding", "switches")
+}
 LOWER = BASE | {"harness.data", "harness.protocol"}
 
 # Room → the rooms it may import, besides itself.

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from baselines.recbole.catalogue import recbole_model
 from baselines.recbole.table import SMALL
 from harness.protocol.protocol import MAIN_METRIC
-from harness.protocol.recommender import ModelConfig
+from harness.protocol.recommender import TextModelConfig
 
 STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout", "pretrain_epochs")
 
@@ -28,7 +28,7 @@ RESERVED = {
 }  # fmt: skip
 
 
-class RecBoleConfig(ModelConfig):
+class RecBoleConfig(TextModelConfig):
     """One RecBole model and how it is trained. A structural field that the model lacks, or that is left to RecBole
     because the model is not in the table, is None. `small` replaces the table's structure by one that trains in
     seconds.

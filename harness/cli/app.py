@@ -27,6 +27,7 @@ from harness.cli import (
 )
 from harness.cli.errors import interrupted, tell
 from harness.jobs.launch import place
+from harness.switches import check_switches
 
 app = typer.Typer(
     name="harness",
@@ -59,6 +60,7 @@ def start(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; the exit code."""
     try:
+        check_switches()
         code = app(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):

@@ -7,10 +7,12 @@ to the widest node of a level.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from harness.fingerprint import fingerprint
 from harness.generative.codes import CodeTable
 
 
@@ -66,6 +68,12 @@ class CodeTrie:
     def n_items(self) -> int:
         """How many items the codes lead to."""
         return len(self._items)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the codes and of the items that they lead to, in the order of their ids."""
+        arrays = (array.cpu().numpy() for array in (*self.first, *self.digit))
+        return fingerprint(*arrays, self._begin, self._items)
 
     def on(self, device: str | torch.device) -> CodeTrie:
         """This trie with the arrays of the search on `device`."""

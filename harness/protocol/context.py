@@ -54,7 +54,7 @@ class SilentReporter:
 @dataclass(frozen=True)
 class Validation:
     """The validation questions, and a judge who knows the answers: `score(predictions)` gives the metrics. `mark` is a
-    hash of the answers, for the keys of artefacts that are chosen by them."""
+    hash of the answers by their raw item ids, for the keys of artefacts that are chosen by them."""
 
     requests: Requests
     score: Callable[[Predictions], dict[str, float]]

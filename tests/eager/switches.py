@@ -51,6 +51,7 @@ def bare_encoder(folder: Path) -> str:
 
 def own_vectors(folder: Path) -> str:
     np.save(folder / "own.npy", np.random.default_rng(8).normal(size=(24, 6)))
+    (folder / "own.ids.txt").write_text("\n".join(f"i{item}" for item in range(24)))
     return str(folder / "own.npy")
 
 

@@ -34,7 +34,7 @@ def test_each_model_with_settings_has_a_space_that_fits(entry: ModelEntry, toy: 
     assert all(parameter.holds(drawn[parameter.key]) for parameter in made.space.parameters)
 
 
-@pytest.mark.parametrize("package", ["baselines", "baselines.recbole", "eager"])
+@pytest.mark.parametrize("package", ["baselines", "baselines.classic", "baselines.recbole", "eager"])
 def test_shipped_files_belong_to_models(package: str) -> None:
     names = {path.name.removesuffix(".toml") for path in files(f"{package}.spaces").iterdir() if ".toml" in path.name}
     assert names <= {entry.name for entry in MODELS} | {"default"} and names

@@ -12,7 +12,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from harness.generative.instruct.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
-from harness.protocol.recommender import ModelConfig
+from harness.generative.vectors import given_files
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 Engine = Literal["shared", "plain"]
@@ -137,7 +138,7 @@ class DecodeConfig(Section):
         return value
 
 
-class InstructConfig(ModelConfig):
+class InstructConfig(TextModelConfig):
     """The base of their configurations. A method adds how its codes are made, and what else it trains."""
 
     semantic: SemanticConfig = SemanticConfig()
@@ -178,5 +179,6 @@ class InstructConfig(ModelConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors and generated texts, where they are named."""
-        named = (self.semantic.vectors, self.tasks.intentions)
-        return tuple(Path(file).expanduser() for file in named if file is not None)
+        vectors = given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+        texts = self.tasks.intentions
+        return vectors if texts is None else (*vectors, Path(texts).expanduser())
