@@ -104,9 +104,9 @@ def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
     groups: dict[str, list[int]] = {}
     real = stages.tune
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [sum(parameter.numel() for parameter in group.parameters) for group in given]
-        return real(given, loss, plan, context)
+        return real(given, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "tune", watching)
     model = fitted(changed(), tmp_path)

@@ -81,9 +81,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]
     """(numbers, peak rate) of each parameter group of each stage."""
     groups: dict[str, list[tuple[int, float]]] = {}
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in given]
-        return tune(given, loss, plan, context)
+        return tune(given, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "tune", watching)
     return groups
@@ -140,10 +140,10 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
 def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         blocks = model_of["body"].layers
         seen.append(all(block.gradient_checkpointing for block in blocks))
-        return tune(given, loss, plan, context)
+        return tune(given, loss, plan, *rest)
 
     model_of: dict[str, Any] = {}
     real = stages._groups
