@@ -51,11 +51,12 @@ def buckets(data: TrainingData, users: int) -> np.ndarray:
 
 
 def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
-    """Requests whose histories begin with their user's piece; unchanged where there are none."""
+    """Requests whose histories begin with their user's piece; unchanged where there are none. A user who is not of the
+    data set (a number behind all of its users) gets some user's piece: a piece stands for many users anyway."""
     if pieces is None:
         return requests
     histories = requests.histories
-    values = np.insert(histories.values, histories.offsets[:-1], pieces[requests.users])
+    values = np.insert(histories.values, histories.offsets[:-1], pieces[requests.users % len(pieces)])
     return Requests(requests.fold, requests.users, Ragged(values, histories.offsets + np.arange(len(requests) + 1)))
 
 
