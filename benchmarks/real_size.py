@@ -1,4 +1,4 @@
-"""Runs every registered model once on data sets of several sizes: seconds and peak memory of each stage, and its growth.
+"""Runs every registered model once on data sets of several sizes: seconds, peak memory and growth of each stage.
 
     python benchmarks/real_size.py ../shared/data/office ../shared/data/beauty [--models sasrec,tiger] [--json]
 
