@@ -84,7 +84,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
             "validation": None if validation is None else str(validation),
             "checkpoint": None if kept is None else str(kept),
             "keep_seconds": pace.KEEP_SECONDS,
-            **self._order(),
+            **self._order(context),
         }
         with ExitStack() as stack:
             stages: list[Stage] = []
@@ -134,7 +134,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
             self._session.close()
             self._session = None
 
-    def _order(self) -> dict[str, Any]:
+    def _order(self, context: RunContext) -> dict[str, Any]:
         """What the process is told of this training besides, where it does not stand in the library's settings."""
         return {}
 

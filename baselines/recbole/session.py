@@ -77,8 +77,8 @@ class Session:
     def request(self, command: str, listen: Listener | None = None, **fields: Any) -> dict[str, Any]:
         """Sends one command and returns the fields of its answer; `listen` hears what comes between.
 
-        Raises `InputError` for a setting that the library does not know, `HarnessError` where the worker has died. After
-        any exception, Ctrl-C included, the session is over.
+        Raises `InputError` for a setting that the library does not know, `HarnessError` where the worker has died.
+        After any exception, Ctrl-C included, the session is over.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:

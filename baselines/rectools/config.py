@@ -60,7 +60,7 @@ class RecToolsConfig(LibraryConfig):
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "small": True,
-            "epochs": 30,
+            "epochs": 16,
             "max_samples": 100_000,
             "learning_rate": 0.01,
             "train_batch_size": 32,

@@ -51,7 +51,9 @@ class Engine:
         wrapped = _model(model, settings, extra)
         torch.manual_seed(run["seed"])
         self.preparator = wrapped.data_preparator
-        self.preparator.item_id_map = IdMap(np.array([*self.preparator.item_extra_tokens, *range(n_items)], dtype=object))
+        self.preparator.item_id_map = IdMap(
+            np.array([*self.preparator.item_extra_tokens, *range(n_items)], dtype=object)
+        )
         self.preparator._init_extra_token_ids()
         self.offset = self.preparator.n_item_extra_tokens
         self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for real places only
@@ -94,16 +96,20 @@ class Engine:
 
     def loss(self, sessions: Sequence[np.ndarray]) -> torch.Tensor | None:
         """RecTools' loss of one batch, over all of its targets; None where it has none (a masked model may draw so)."""
-        groups = np.array_split(np.argsort([len(session) for session in sessions], kind="stable"), GROUPS)
-        items = self.network.item_model.get_all_embeddings()
+        order = np.argsort([len(session) for session in sessions], kind="stable")
+        groups = [order] if self.fixed_length else np.array_split(order, GROUPS)
+        batches = [self._batch([sessions[row] for row in group]) for group in groups if len(group)]
+        table = self.network.item_model.get_all_embeddings()
+        # only the items of this batch are read, so that no group's gradient is a whole table
+        read = torch.unique(
+            torch.cat([torch.zeros(1, dtype=torch.int64), *(batch["x"].flatten() for batch in batches)])
+        )
+        few = table[read.to(self.device)]
         states, answers = [], []
-        for group in groups if not self.fixed_length else [np.arange(len(sessions))]:
-            if len(group):
-                rows = [(sessions[row].tolist(), [1.0] * len(sessions[row]), {}) for row in group]
-                batch = self._trimmed(self.preparator._collate_fn_train(rows))
-                asked = batch["y"] != 0
-                states.append(self.network.encode_sessions(batch, items)[asked])
-                answers.append(batch["y"][asked])
+        for batch in batches:
+            x, y = torch.searchsorted(read, batch["x"]).to(self.device), batch["y"].to(self.device)
+            states.append(self.network.encode_sessions({"x": x}, few)[y != 0])
+            answers.append(y[y != 0])
         target, state = torch.cat(answers)[None], torch.cat(states)[None]
         if not target.numel():
             return None
@@ -112,7 +118,7 @@ class Engine:
             last = self.preparator.item_id_map.size
             drawn = self.sampler.get_negatives({"x": target[0, :, None]}, lowest_id=self.offset, highest_id=last)
             candidates = torch.cat([target[0, :, None], drawn[:, 0].to(self.device)], dim=1)[None]
-        scores = self.network.similarity_module(state, items, candidates) / self.module.logits_t
+        scores = self.network.similarity_module(state, table, candidates) / self.module.logits_t
         return self.module.loss_calculator(scores, target, torch.ones_like(target, dtype=scores.dtype))
 
     def recommend(self, requests: Path, k: int, lists: Path) -> None:
@@ -137,15 +143,20 @@ class Engine:
         vectors. An empty history is read as one padding item."""
         rows = [((history + self.offset).tolist() or [0], [], {}) for history in histories]
         batch = self._trimmed(self.preparator._collate_fn_recommend(rows))
-        states = self.network.encode_sessions(batch, table)[:, -1:]
+        states = self.network.encode_sessions({"x": batch["x"].to(self.device)}, table)[:, -1:]
         return self.network.similarity_module(states, table)[:, 0, self.offset :].float().cpu()
 
+    def _batch(self, sessions: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        """RecTools' samples of some sessions: what is read as `x`, what is to be learnt at each place as `y`, or 0."""
+        rows = [(session.tolist(), [1.0] * len(session), {}) for session in sessions]
+        return self._trimmed(self.preparator._collate_fn_train(rows))
+
     def _trimmed(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A batch without the places that are padding in each row, on the device. RecTools counts positions from the
-        end and masks padding, so that nothing changes."""
+        """A batch without the places that are padding in each row. RecTools counts positions from the end and its
+        attention leaves padding out, so that nothing changes."""
         real = (batch["x"] != 0).any(dim=0).nonzero()
         begin = 0 if self.fixed_length else int(real[0]) if len(real) else batch["x"].shape[1] - 1
-        return {name: value[:, begin:].to(self.device) for name, value in batch.items()}
+        return {name: value[:, begin:] for name, value in batch.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of the weights on the CPU."""

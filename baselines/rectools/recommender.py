@@ -7,6 +7,7 @@ from typing import Any
 from baselines.library import LibraryRecommender
 from baselines.rectools.config import RecToolsConfig
 from baselines.rectools.worker import RECTOOLS
+from harness.protocol.context import RunContext
 
 
 class RecToolsRecommender(LibraryRecommender[RecToolsConfig]):
@@ -16,5 +17,6 @@ class RecToolsRecommender(LibraryRecommender[RecToolsConfig]):
     code_version = 1
     worker = RECTOOLS
 
-    def _order(self) -> dict[str, Any]:
-        return {"epochs": self.config.epochs, "patience": self.config.patience}
+    def _order(self, context: RunContext) -> dict[str, Any]:
+        depth = {} if context.validation is None else {"depth": context.validation.depth}
+        return {"epochs": self.config.epochs, "patience": self.config.patience, **depth}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
+from scipy import sparse
 from torch.nn import functional
 
 ROWS = 4  # places scored at once, few enough for their candidates to stay in a core's cache
@@ -47,9 +49,9 @@ class _Sampled(torch.autograd.Function):
         of_scores = of_scores.contiguous()
         of_states = functional.embedding_bag(candidates, table, per_sample_weights=of_scores, mode="sum")
         # the same with the roles exchanged: each item sums the states of the places that named it
-        flat = candidates.reshape(-1)
-        order = flat.argsort(stable=True)
-        counts = torch.bincount(flat, minlength=len(table))
-        bags = {"offsets": counts.cumsum(0) - counts, "per_sample_weights": of_scores.reshape(-1)[order]}
-        of_table = functional.embedding_bag(order // candidates.shape[1], states, **bags, mode="sum")
+        shape, ends = (len(candidates), len(table)), np.arange(len(candidates) + 1) * candidates.shape[1]
+        by_place = sparse.csr_array((of_scores.numpy().ravel(), candidates.numpy().ravel(), ends), shape=shape)
+        by_item = by_place.tocsc()
+        places, begins, weights = map(torch.from_numpy, (by_item.indices, by_item.indptr[:-1], by_item.data))
+        of_table = functional.embedding_bag(places, states, begins, mode="sum", per_sample_weights=weights)
         return of_states, of_table, None

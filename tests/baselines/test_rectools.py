@@ -119,6 +119,53 @@ def test_killed_within_an_epoch(
     assert (ranks[0].scores == ranks[1].scores).all() and whole.record() == resumed.record()
 
 
+def test_the_shortcuts_change_nothing() -> None:
+    """Loss and gradients of a batch are those of RecTools' own training step, which pads every session to the longest
+    history, scores all places in one piece and gathers a vector for each candidate."""
+    done = subprocess.run([sys.executable, "-c", STEP], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for line in done.stdout.splitlines()[-3:]:
+        name, loss, gradient = line.split()
+        assert float(loss) < 1e-5 and float(gradient) < 1e-5, name
+
+
+STEP = """
+import os, tempfile
+from pathlib import Path
+import numpy as np, torch
+from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
+from baselines.recbole.exchange import write_ragged
+from baselines.rectools.config import RecToolsConfig
+from baselines.rectools.engine import Engine
+from harness.data.ragged import Ragged
+
+rng = np.random.default_rng(3)
+rows = [rng.permutation(30)[: rng.integers(2, 14)] for _ in range(20)]
+path = write_ragged(Path(tempfile.mkdtemp()) / "t.npz", Ragged.of(rows))
+for name, layer in (("SASRec", "sasrec"), ("SASRec", "ligr"), ("HSTU", "stu")):
+    config = RecToolsConfig(model=name, layer=layer, hidden_size=16, dropout=0.0, negatives=7, blocks=2)
+    engine = Engine(name, config.settings(12), [], {"training": path}, 30, {"device": "cpu", "seed": 1})
+    sampler = engine.sampler
+    class Shifted:  # negatives that depend on the target alone, so that both ways draw the same
+        def get_negatives(self, batch, lowest_id, highest_id, session_len_limit=None):
+            x = (batch["y"] if "y" in batch else batch["x"])[..., None]
+            return (x + torch.arange(1, 8)) % (highest_id - lowest_id) + lowest_id
+    engine.sampler = Shifted()
+    loss = engine.loss(engine.sessions())
+    loss.backward()
+    ours = [parameter.grad.clone() for parameter in engine.network.parameters()]
+    engine.network.zero_grad()
+    engine.network.similarity_module.__class__ = DistanceSimilarityModule
+    engine.preparator.negative_sampler = Shifted()
+    batch = engine.preparator._collate_fn_train([(row.tolist(), [1.0] * len(row), {}) for row in engine.sessions()])
+    whole = engine.module.training_step(batch, 0)
+    whole.backward()
+    theirs = [parameter.grad for parameter in engine.network.parameters()]
+    far = max(float((a - b).abs().max()) for a, b in zip(ours, theirs))
+    print(f"{name}-{layer}", abs(float(loss) - float(whole)), far)
+"""
+
+
 def test_names_are_rectools_own_and_read_without_importing_it() -> None:
     assert set(DEFAULTS) <= set(rectools_models())
     code = "import sys; from harness.registry import model_entry; model_entry('rectools:bert4rec'); "
