@@ -1,4 +1,4 @@
-"""Does RecBole, left alone, find what our adapter finds? SASRec by RecBole's own pipeline beside our `recbole:SASRec` run.
+"""Does RecBole, left alone, find what our adapter finds? SASRec by RecBole's own pipeline beside `recbole:SASRec`.
 
 The data set is exported as RecBole's atomic files; RecBole splits it (leave one out), trains every prefix of the
 training part, stops early on its own ndcg@10, ranks the whole catalogue and scores the test items itself. Settings and

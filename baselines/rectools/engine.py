@@ -51,9 +51,8 @@ class Engine:
         wrapped = _model(model, settings, extra)
         torch.manual_seed(run["seed"])
         self.preparator = wrapped.data_preparator
-        self.preparator.item_id_map = IdMap(
-            np.array([*self.preparator.item_extra_tokens, *range(n_items)], dtype=object)
-        )
+        ids = [*self.preparator.item_extra_tokens, *range(n_items)]
+        self.preparator.item_id_map = IdMap(np.array(ids, dtype=object))
         self.preparator._init_extra_token_ids()
         self.offset = self.preparator.n_item_extra_tokens
         self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for real places only
@@ -101,9 +100,8 @@ class Engine:
         batches = [self._batch([sessions[row] for row in group]) for group in groups if len(group)]
         table = self.network.item_model.get_all_embeddings()
         # only the items of this batch are read, so that no group's gradient is a whole table
-        read = torch.unique(
-            torch.cat([torch.zeros(1, dtype=torch.int64), *(batch["x"].flatten() for batch in batches)])
-        )
+        padding = torch.zeros(1, dtype=torch.int64)
+        read = torch.unique(torch.cat([padding, *(batch["x"].flatten() for batch in batches)]))
         few = table[read.to(self.device)]
         states, answers = [], []
         for batch in batches:

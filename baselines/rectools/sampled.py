@@ -1,7 +1,7 @@
 """RecTools' scores of sampled candidates, computed without one vector for each candidate of each place.
 
-RecTools gathers a tensor of (places, candidates, width) and its gradient scatters it back, which takes most of a step on
-a CPU. The same numbers are products with sparse rows, which `embedding_bag` has. Runs in the worker's process.
+RecTools gathers a tensor of (places, candidates, width) and its gradient scatters it back, which takes most of a step
+on a CPU. The same numbers are products with sparse rows, which `embedding_bag` has. Runs in the worker's process.
 """
 
 from __future__ import annotations
