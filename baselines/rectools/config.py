@@ -39,11 +39,11 @@ class RecToolsConfig(LibraryConfig):
     """One RecTools transformer and how it is trained. A sample of `max_samples` is a next item that is learnt.
 
     `layer` is the kind of transformer layer, by default the model's own. `train_batch_size` counts users.
-    `temperature` divides the logits in the loss.
+    `temperature` divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, puts the items of
+    the history behind all others: worth much where no item comes twice.
     """
 
     model: str = "SASRec"
-    patience: int = Field(20, ge=0)
     train_batch_size: int = Field(128, ge=1)
     eval_batch_size: int = Field(512, ge=1)
     layer: Literal["sasrec", "preln", "ligr", "stu"]
@@ -56,6 +56,7 @@ class RecToolsConfig(LibraryConfig):
     negatives: int = Field(256, ge=1)
     gbce_t: float = Field(0.75, ge=0, le=1)
     temperature: float = Field(1.0, gt=0)
+    filter_viewed: bool = False
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
@@ -65,6 +66,7 @@ class RecToolsConfig(LibraryConfig):
             "learning_rate": 0.01,
             "train_batch_size": 32,
         },
+        "cpu": {"max_samples": 10_000_000},
     }
 
     @model_validator(mode="before")
@@ -94,7 +96,7 @@ class RecToolsConfig(LibraryConfig):
         return self
 
     def settings(self, max_history: int) -> dict[str, Any]:
-        """Arguments of RecTools' model class, JSON-able; the engine adds what depends on the class."""
+        """Arguments of RecTools' model class and `filter_viewed`, JSON-able; the engine adds what the class decides."""
         wide = {} if self.ff_multiplier is None else {"ff_factors_multiplier": self.ff_multiplier}
         extra = {name: value for name, value in self.extra.items() if not name.endswith("_kwargs")}
         given = {name: value for name, value in self.extra.items() if name.endswith("_kwargs")}
@@ -115,4 +117,5 @@ class RecToolsConfig(LibraryConfig):
             "recommend_batch_size": self.eval_batch_size,
             "session_max_len": max_history,
             "use_key_padding_mask": self.layer != "stu",
+            "filter_viewed": self.filter_viewed,
         }

@@ -48,6 +48,7 @@ class Engine:
         self.sequences = read_ragged(Path(files["training"]))
         self.batch_size, self.eval_batch_size = settings["batch_size"], settings["recommend_batch_size"]
         self.fixed_length = model == "HSTU"  # its layers know one length only
+        self.filter_viewed = settings.pop("filter_viewed")
         wrapped = _model(model, settings, extra)
         torch.manual_seed(run["seed"])
         self.preparator = wrapped.data_preparator
@@ -137,12 +138,16 @@ class Engine:
         write_arrays(lists, items=items, scores=scores)
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
-        """Scores of every item, in our order, after histories; float32 (n, n_items) on the CPU. `table` has all item
-        vectors. An empty history is read as one padding item."""
+        """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table` has
+        all item vectors. An empty history is read as one padding item."""
         rows = [((history + self.offset).tolist() or [0], [], {}) for history in histories]
         batch = self._trimmed(self.preparator._collate_fn_recommend(rows))
         states = self.network.encode_sessions({"x": batch["x"].to(self.device)}, table)[:, -1:]
-        return self.network.similarity_module(states, table)[:, 0, self.offset :].float().cpu()
+        scores = self.network.similarity_module(states, table)[:, 0, self.offset :].float().cpu()
+        if self.filter_viewed and histories[0].size:
+            last = scores.amin(dim=1, keepdim=True) - 1
+            scores.scatter_(1, torch.from_numpy(np.stack(histories)), last.expand(-1, len(histories[0])))
+        return scores
 
     def _batch(self, sessions: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """RecTools' samples of some sessions: what is read as `x`, what is to be learnt at each place as `y`, or 0."""

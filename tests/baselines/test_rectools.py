@@ -70,6 +70,22 @@ def test_a_masked_model_trains_and_ranks(tmp_path: Path) -> None:
     assert (given.lengths == 20).all() and given.problems(split.test.requests.users, 24) == []
 
 
+def test_viewed_items_come_last_where_they_are_filtered(tmp_path: Path) -> None:
+    """The same weights: each list without its history, then the history's items."""
+    (plain, split), (filtered, _) = (fit(tmp_path, epochs=1, filter_viewed=on) for on in (False, True))
+    context, moved = toys.context(tmp_path), 0
+    for user, items, others in zip(
+        range(60),
+        *(model.recommend(split.test.requests, 24, context).items for model in (plain, filtered)),
+        strict=True,
+    ):
+        viewed = set(split.test.requests.histories[user].tolist())
+        assert others[: 24 - len(viewed)].tolist() == [item for item in items if item not in viewed]
+        assert set(others[24 - len(viewed) :]) == viewed
+        moved += items.tolist() != others.tolist()
+    assert moved > 30
+
+
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     split = toys.split()
     given = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
