@@ -39,8 +39,8 @@ class RecToolsConfig(LibraryConfig):
     """One RecTools transformer and how it is trained. A sample of `max_samples` is a next item that is learnt.
 
     `layer` is the kind of transformer layer, by default the model's own. `train_batch_size` counts users.
-    `temperature` divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, puts the items of
-    the history behind all others: worth much where no item comes twice.
+    `temperature` divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, puts the items
+    of the history behind all others: worth much where no item comes twice.
     """
 
     model: str = "SASRec"

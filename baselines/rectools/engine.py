@@ -138,8 +138,8 @@ class Engine:
         write_arrays(lists, items=items, scores=scores)
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
-        """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table` has
-        all item vectors. An empty history is read as one padding item."""
+        """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table`
+        has all item vectors. An empty history is read as one padding item."""
         rows = [((history + self.offset).tolist() or [0], [], {}) for history in histories]
         batch = self._trimmed(self.preparator._collate_fn_recommend(rows))
         states = self.network.encode_sessions({"x": batch["x"].to(self.device)}, table)[:, -1:]
