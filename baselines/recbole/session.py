@@ -110,7 +110,7 @@ class Session:
 
     def _death(self, command: str) -> HarnessError:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=60)
         lines = self.chatter()[-LAST_WORDS:]
         code = self._process.poll()
         self.close()
