@@ -164,7 +164,7 @@ class Losses:
             mine = level == kind
             states, labels = read[targets.places[mine]], targets.labels[mine]
             if kind < 0:
-                yield text_normaliser(states, self.model.text_head) - self._chosen(states, labels)
+                yield text_normaliser(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[mine] - self.model.offsets[kind])
                 yield functional.cross_entropy(self.model.level_logits(states, kind), digits, reduction="none")
@@ -175,7 +175,7 @@ class Losses:
         flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
         text = self.model.text_head[label.clamp(max=last)]
         code = functional.embedding(flat.clamp(min=0), self.model.code_out) * self.model.scale
-        return (states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1)
+        return self.model.finish((states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1), label)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)

@@ -34,6 +34,7 @@ from harness.generative.instruct.stages import Tuned, alignment, open_vocabulary
 from harness.generative.instruct.task_texts import task_texts
 from harness.generative.instruct.term import Term
 from harness.generative.item_index import INDEX_FILE
+from harness.generative.packing import can_pack
 from harness.generative.sharing import made_index, recommend
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
@@ -157,6 +158,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
         self._table, self._trie = table, CodeTrie(table)
         self._prompts = Prompts(backbone, table, self.config.tasks.text_tokens)
         self.model = CodeLM(backbone, table.sizes, dropout=config.dropout)
+        can_pack(self.model)  # tried while the body is whole: later its blocks may lie in pieces
         if config.vocabulary == "trained":
             open_vocabulary(self.model)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
