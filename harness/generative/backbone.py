@@ -183,9 +183,7 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
 
 def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that a tokenizer puts before a text, told by what it makes of one: most often a BOS token, or none."""
-    whole, own = (
-        cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
-    )
+    whole, own = (cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
     begin = next((at for at in range(len(whole)) if own and whole[at : at + len(own)] == own), 0)
     return tuple(whole[:begin])
 

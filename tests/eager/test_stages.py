@@ -129,7 +129,7 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
         calls.clear()
         with stages.recomputing(computed.model.body, on):
             computed.model.zero_grad()
-            computed.windows(windows, 0, drawn).backward()
+            computed.windows(windows, 0, drawn).value().backward()
         gradients.append([p.grad.clone() for p in computed.model.parameters() if p.grad is not None])
         assert len(calls) == 2, "the lead and the windows; or the windows twice"
         assert not any(getattr(part, "gradient_checkpointing", False) for part in computed.model.body.modules())

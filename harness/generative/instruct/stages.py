@@ -18,6 +18,7 @@ from torch import nn
 from harness.generative.adapter import AdapterShape, attach, merge
 from harness.generative.blocks import Blocks
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import Cost
 from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.losses import Losses
 from harness.generative.instruct.pools import Pools
@@ -122,7 +123,7 @@ def _run(
     )
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
-    def loss(step: int, part: int) -> torch.Tensor:
+    def loss(step: int, part: int) -> Cost:
         rng = generator(context.seed, name, "step", step, part)
         drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
