@@ -150,7 +150,7 @@ def _cut(shape: Any, name: str, layers: int | None) -> Any:
     if layers is not None and layers > available:
         raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
     shape.num_hidden_layers = layers or available
-    if getattr(shape, "layer_types", None):
+    if len(getattr(shape, "layer_types", None) or ()) > shape.num_hidden_layers:
         shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
     return shape
 

@@ -45,8 +45,8 @@ What comes next in a history, as raw item ids, the likeliest first:
     def allowed(_, sequence):  # a real code, then the end
         return sorted(following.get(tuple(sequence[ids.shape[1]:].tolist()), {{{eos}}}))
 
-    settings = dict(num_beams=20, num_return_sequences=20, max_new_tokens={levels} + 1, do_sample=False, length_penalty=0.0)
-    made = model.generate(ids, prefix_allowed_tokens_fn=allowed, **settings)[:, ids.shape[1] :].tolist()
+    beams = dict(num_beams=20, num_return_sequences=20, max_new_tokens={levels} + 1, length_penalty=0.0)
+    made = model.generate(ids, prefix_allowed_tokens_fn=allowed, do_sample=False, **beams)[:, ids.shape[1] :].tolist()
     items = [codes[tuple(row[:{levels}])] for row in made if tuple(row[:{levels}]) in codes]
 
 These are the lists of a run with `decode.normalise=vocabulary`; other runs compare a code's tokens with fewer others.

@@ -142,8 +142,8 @@ class InstructRecommender(Recommender[InstructConfigT]):
         return self._index(data, context)[1]
 
     def export(self, folder: Path, data: TrainingData, *, apart: bool = False) -> None:
-        """The fitted or loaded model as a plain Hugging Face folder (`exporting.export`), with the items' codes and a page
-        on how to ask it. A merged adapter stays merged."""
+        """The fitted or loaded model as a plain Hugging Face folder (`exporting.export`), with the items' codes and a
+        page on how to ask it. A merged adapter stays merged."""
         apart = apart and attached(self.model.body)
         lead = self._prompts.templates["seqrec"][0]
         about = page(f"{type(self).__name__} on {data.dataset}", lead, self._table.levels, self.model.eos, apart=apart)
