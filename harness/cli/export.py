@@ -40,7 +40,7 @@ def export(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError("not an empty folder", where=str(output), mend="name a new one")
     (side,) = choose(Store(results), [run], dataset)
-    if len(side.runs) > 1:
+    if len(side.runs) != 1:
         ids = ", ".join(one.record.run_id for one in side.runs)
         raise InputError(f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", mend="give one id")
     name = side.first.model
