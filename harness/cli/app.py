@@ -19,6 +19,7 @@ from harness.cli import (
     data,
     doctor,
     evaluate,
+    export,
     index,
     leaderboard,
     report,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
+for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, export, doctor, bench):
     group.register(app)
 
 
