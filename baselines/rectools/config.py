@@ -40,7 +40,7 @@ class RecToolsConfig(LibraryConfig):
 
     `layer` is the kind of transformer layer, by default the model's own. `train_batch_size` counts users.
     `temperature` divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, puts the items
-    of the history behind all others: worth much where no item comes twice.
+    of the history behind all others: a third of ndcg@10 where no item comes twice, and on in the published rows.
     """
 
     model: str = "SASRec"
@@ -56,7 +56,7 @@ class RecToolsConfig(LibraryConfig):
     negatives: int = Field(256, ge=1)
     gbce_t: float = Field(0.75, ge=0, le=1)
     temperature: float = Field(1.0, gt=0)
-    filter_viewed: bool = False
+    filter_viewed: bool = True
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
