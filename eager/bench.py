@@ -70,7 +70,7 @@ class TrainingBench:
         padded = sum(len(part) * len(part[-1].ids) for part in batches)
         return Training(
             len(samples),
-            lambda: self._step([lambda: self.shared.windows(sequences, 0, np.empty(0))], [1.0], precision),
+            lambda: self._step([lambda: self.shared.windows(sequences, 0, np.empty(0)).value()], [1.0], precision),
             lambda: self._plain(batches, precision),
             lambda: self._states(sequences),
             torch.no_grad()(self.model.vocabulary_logits),
@@ -80,7 +80,7 @@ class TrainingBench:
 
     def _plain(self, batches: list[list[Sample]], precision: Precision) -> Step:
         total = sum(map(len, batches))
-        losses = [lambda part=part: self.plain.rows(part, np.empty(0)) for part in batches]
+        losses = [lambda part=part: self.plain.rows(part, np.empty(0)).value() for part in batches]
         return self._step(losses, [len(part) / total for part in batches], precision)
 
     def _step(self, losses: list[Callable[[], torch.Tensor]], shares: list[float], precision: Precision) -> Step:

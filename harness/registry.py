@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 GROUP = "harness.models"
 RECBOLE = "baselines.recbole.recommender:RecBoleRecommender"
+RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
-LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe"}
+LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe", "rectools": "baselines.rectools.catalogue:describe"}
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,30 @@ MODELS = (
     ),
     ModelEntry(
         "sasrec",
-        "recbole",
-        RECBOLE,
-        "self-attention over the history (RecBole)",
-        "Kang & McAuley, ICDM 2018",
-        "recbole",
+        "rectools",
+        RECTOOLS,
+        "self-attention over the history, sampled softmax (RecTools)",
+        "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023",
+        "rectools",
         preset=(("model", "SASRec"),),
+    ),
+    ModelEntry(
+        "esasrec",
+        "rectools",
+        RECTOOLS,
+        "SASRec with LiGR layers, sampled softmax (RecTools)",
+        "eSASRec, RecSys 2025",
+        "rectools",
+        preset=(("model", "SASRec"), ("layer", "ligr")),
+    ),
+    ModelEntry(
+        "hstu",
+        "rectools",
+        RECTOOLS,
+        "HSTU's pointwise attention over the history, without times (RecTools)",
+        "Zhai et al., ICML 2024, arXiv 2402.17152",
+        "rectools",
+        preset=(("model", "HSTU"),),
     ),
     ModelEntry(
         "gru4rec",

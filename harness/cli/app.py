@@ -19,6 +19,7 @@ from harness.cli import (
     data,
     doctor,
     evaluate,
+    export,
     index,
     leaderboard,
     recommend,
@@ -37,7 +38,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, recommend, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
+COMMANDS = (
+    run,
+    recommend,
+    evaluate,
+    leaderboard,
+    compare,
+    report,
+    ablate,
+    tune,
+    catalogue,
+    data,
+    index,
+    export,
+    doctor,
+    bench,
+)
+for group in COMMANDS:
     group.register(app)
 
 

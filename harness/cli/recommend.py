@@ -35,7 +35,8 @@ def recommend(
     file: Annotated[
         Path | None,
         typer.Option(
-            metavar="F", help="Many histories: JSON, a table user,item, or one a line (docs/recommend.md).",
+            metavar="F",
+            help="Many histories: JSON, a table user,item, or one a line (docs/recommend.md).",
             show_default=False,
         ),
     ] = None,

@@ -11,8 +11,8 @@ text), among the tokens that lead on to a real code (`children`), or among text 
 the code's last token, which is also where a sequence goes on with the next item: it is a target there and never an
 input, so that a pass over a whole sequence stays exact.
 
-Where several processes make a step together, each computes its own samples' part of the step's mean: the parts add up
-to what one process would compute.
+Where several processes make a step together, or one in several parts, each computes its own samples' part of the step's
+means: the parts add up to what one process would compute at once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from harness.generative.child_loss import child_cross_entropy
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import Cost, Counts
 from harness.generative.instruct.config import Engine, LossNormalise
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from harness.generative.instruct.term import NO_ITEM, Term
@@ -68,22 +69,30 @@ class Losses:
     world: World = ALONE
     trie: CodeTrie | None = None  # for `children`, on the model's device
 
-    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
+    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> Cost:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
         over response tokens, plus the term with the items `drawn`."""
-        read, targets = self.read_windows(self._own(windows), template)
-        return self._cost(read, targets, drawn, self._windows_counted(windows))
+        counted = self._windows_counted(windows)
 
-    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_windows(self._own(windows), template)
+            return self._cost(read, targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
+
+    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> Cost:
         """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
         name an item as of those that do not (`Term.sequential_only`: none of them does)."""
-        read, targets = self.read_rows(self._own(samples))
-        whole = targets
-        if self.world.size > 1:
-            whole = self._targets(samples, np.zeros(len(samples), np.int64))
-        if self.term is not None and self.term.sequential_only:
-            targets, whole = targets.naming_none(), whole.naming_none()
-        return self._cost(read, targets, drawn, self._counted(len(whole.labels), whole.items, len(samples)))
+        whole = self._targets(samples, np.zeros(len(samples), np.int64))
+        nameless = self.term is not None and self.term.sequential_only
+        whole = whole.naming_none() if nameless else whole
+        counted = self._counted(len(whole.labels), whole.items, len(samples))
+
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_rows(self._own(samples))
+            return self._cost(read, targets.naming_none() if nameless else targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
         """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
@@ -173,7 +182,7 @@ class Losses:
             mine = level == kind
             states, labels = read[targets.places[mine]], targets.labels[mine]
             if kind < 0:
-                yield text_normaliser(states, self.model.text_head) - self._chosen(states, labels)
+                yield text_normaliser(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[mine] - self.model.offsets[kind])
                 yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)
@@ -192,7 +201,7 @@ class Losses:
         flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
         text = self.model.text_head[label.clamp(max=last)]
         code = functional.embedding(flat.clamp(min=0), self.model.code_out) * self.model.scale
-        return (states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1)
+        return self.model.finish((states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1), label)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)
@@ -205,6 +214,14 @@ class _Whole:
     labels: int
     aimed: int
     idle: bool
+
+    @property
+    def counts(self) -> Counts:
+        return self.labels, self.aimed
+
+    def within(self, step: Counts) -> _Whole:
+        """The same part in a step of several."""
+        return replace(self, labels=step[0], aimed=step[1])
 
     def share(self, here: int, everywhere: int) -> float:
         """What a mean over some counts for in the mean over all."""

@@ -19,6 +19,7 @@ from harness.generative.adapter import AdapterShape, attach, merge
 from harness.generative.blocks import Blocks
 from harness.generative.choosing import Choice
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import Cost
 from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.losses import Losses
 from harness.generative.instruct.pools import Pools
@@ -146,7 +147,7 @@ def _run(
     )  # fmt: skip
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
-    def loss(step: int, part: int) -> torch.Tensor:
+    def loss(step: int, part: int) -> Cost:
         rng = generator(context.seed, name, "step", step, part)
         drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
