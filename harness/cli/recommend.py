@@ -48,15 +48,15 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
-    from harness.jobs.recommending import load
     from harness.jobs.recommending import recommend as ask
+    from harness.jobs.stored import restore
     from harness.store.runs import Store
 
     question = _question(history, user, file)
     stored = _stored(Store(results), run, dataset)
     where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     with stdout_kept():
-        lists = ask(load(stored, data=where, device=device), question, k, unseen=unseen)
+        lists = ask(restore(stored, device, data=where), question, k, unseen=unseen)
     record = stored.record
     if as_json:
         said = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,9 @@ from harness.data.readers.files import read_json, read_text
 from harness.data.reading import Reading
 from harness.errors import InputError, shown, unknown_name
 from harness.evaluation.history import without_history
-from harness.jobs.execute import context_of
-from harness.jobs.job import Job, RunOptions, plan
-from harness.protocol.context import Reporter, SilentReporter
+from harness.jobs.stored import Restored
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests
-from harness.protocol.split import Split
-from harness.protocol.split import split as split_by
-from harness.store.runs import StoredRun
 
 FOLD = "ask"  # the name of these requests in events; neither validation nor test
 
@@ -43,51 +38,7 @@ class Question:
     histories: tuple[tuple[str | None, tuple[str, ...]], ...] = ()
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A stored model, ready to rank, with the data set it was trained on."""
-
-    job: Job
-    dataset: Dataset
-    split: Split
-    folder: Path
-
-
-def load(run: StoredRun, *, data: str | None = None, device: str | None = None) -> Loaded:
-    """What a stored run was made of. `data` is where the data set lies now, if it was moved.
-
-    Raises `InputError` for a run without a model, a data set that is gone or has changed, and settings or code that
-    this version reads otherwise than the version that made the run.
-    """
-    record = run.record
-    again = "make the run again: harness run MODEL --config "
-    if record.family == "external":
-        what = "the rankings of this run were made elsewhere, so it has no model"
-        raise InputError(what, where=record.run_id, mend="name a run of harness run")
-    if not run.folder.model.is_dir() or not any(run.folder.model.iterdir()):
-        mend = f"{again}{run.folder.config} --fresh"
-        raise InputError("this run has no stored model", where=str(run.folder.path), mend=mend)
-    job = plan(record.model, RunOptions(data, config=run.folder.config, device=device))[0]
-    try:
-        dataset = job.data()
-    except InputError as error:
-        mend = f"say where {record.dataset.name} lies now with -d" if data is None else error.mend
-        raise InputError(error.what, where=error.where or job.dataset, mend=mend) from error
-    split = split_by(dataset, job.settings.protocol)
-    made = replace(job.outcome(dataset, split), code_version=record.env.code_version)
-    where = str(run.folder.path)
-    if (dataset.fingerprint, split.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
-        what = f"the data set at {job.dataset} is not the one that this model was trained on"
-        raise InputError(what, where=where, mend="give the right one with -d, or make the run again")
-    if str(job.entry.load().code_version) != record.env.code_version or made.run_id != record.run_id:
-        what = "this version of the program, or the files it reads, are not those that made the model"
-        raise InputError(what, where=where, mend=f"{again}{run.folder.config}")
-    return Loaded(job, dataset, split, run.folder.model)
-
-
-def recommend(
-    loaded: Loaded, question: Question, k: int, *, unseen: bool = False, reporter: Reporter | None = None
-) -> list[dict[str, Any]]:
+def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = False) -> list[dict[str, Any]]:
     """One document a history: `user`, `history` and `items` (at most `k`, best first), each item with its title.
 
     With `unseen`, items of the history are left out of the list, as they always are under
@@ -96,15 +47,12 @@ def recommend(
     """
     if k < 1:
         raise InputError(f"{k} is no number of items", where="-k", mend="give 1 or more")
-    dataset, protocol = loaded.dataset, loaded.job.settings.protocol
+    dataset, protocol = stored.dataset, stored.split.protocol
     names, users, rows = _asked(question, dataset)
     requests = Requests(FOLD, users, Ragged.of(rows).tails(protocol.max_history))
     unseen = unseen or protocol.exclude_history
     depth = min(len(dataset.items), k + (protocol.max_history if unseen else 0))
-    model = loaded.job.recommender()
-    context = context_of(loaded.job, loaded.split, reporter or SilentReporter())
-    model.load(loaded.folder, loaded.split.train, context)
-    lists = model.recommend(requests, depth, context)
+    lists = stored.recommender.recommend(requests, depth, stored.context)
     if unseen:
         lists = without_history(lists, requests, k)
     return [_document(lists, requests, row, name, dataset, k) for row, name in enumerate(names)]
