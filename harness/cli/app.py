@@ -13,6 +13,7 @@ import typer
 
 from harness.cli import (
     ablate,
+    audit,
     bench,
     catalogue,
     compare,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
+for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, audit, doctor, bench):
     group.register(app)
 
 
