@@ -21,6 +21,12 @@ RARE = 5  # training interactions below which a target is rare
 HEAD = 0.2  # of the items, those with most training interactions: Pareto's share
 LONG = 20  # items before the target
 K = 10  # items of a list that are described
+GROUPS = {
+    "distance": ("memorised", "one hop", "neither"),
+    "training": ("warm", "rare", "cold"),
+    "popularity": ("head", "tail"),
+    "history": (f"history to {LONG}", f"history over {LONG}"),
+}
 CHUNK = 512  # targets whose neighbours are held at once
 SEED = 1  # of the resampling: the same lists give the same digits
 RESAMPLES = 2_000
@@ -51,13 +57,11 @@ def case_groups(split: Split) -> list[Group]:
     near = _together(split) & ~memorised
     head = head_items(counts)[answers]
     long = split.cut.test[split.test.requests.users] > LONG
-    kinds: dict[str, dict[str, np.ndarray]] = {
-        "distance": {"memorised": memorised, "one hop": near, "neither": ~memorised & ~near},
-        "training": {"warm": bought >= RARE, "rare": (bought > 0) & (bought < RARE), "cold": bought == 0},
-        "popularity": {"head": head, "tail": ~head},
-        "history": {f"history to {LONG}": ~long, f"history over {LONG}": long},
-    }
-    return [Group(by, name, rows) for by, parts in kinds.items() for name, rows in parts.items()]
+    rows = [memorised, near, ~memorised & ~near]
+    rows += [bought >= RARE, (bought > 0) & (bought < RARE), bought == 0]
+    rows += [head, ~head, ~long, long]
+    names = [(by, name) for by, parts in GROUPS.items() for name in parts]
+    return [Group(by, name, inside) for (by, name), inside in zip(names, rows, strict=True)]
 
 
 def head_items(counts: np.ndarray) -> np.ndarray:

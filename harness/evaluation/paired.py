@@ -29,8 +29,8 @@ CELLS = 4_000_000  # random numbers drawn at once
 @dataclass(frozen=True)
 class Difference:
     """`a` minus `b` over `users`, in the metric's own unit. `low` and `high` bound the mean difference (bootstrap over
-    users, percentiles), `p` is the two-sided randomisation test's, `effect` Cohen's d of paired differences (their mean
-    over their standard deviation; None where they are all equal). `wins` counts users on which `a` is better. `least` is
+    users, percentiles), `p` is the two-sided randomisation test's, `effect` Cohen's d of paired differences (mean
+    over standard deviation; None where they are all equal). `wins` counts users on which `a` is better; `least` is
     the mean difference that so many users with this spread tell apart (`least_difference`)."""
 
     users: int

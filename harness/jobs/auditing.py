@@ -19,11 +19,9 @@ from harness.protocol.split import Split
 DEEPEST = 200  # items of a list that are read to find `DEPTH` distinct codes
 
 
-def settled(
-    path: Path, dataset: Dataset, split: Split, depth: int = DEPTH
-) -> tuple[Predictions, tuple[str, ...]]:
-    """The rankings of any file that `harness evaluate` reads, under the rules of the split, at most `depth` items a test
-    user; and what is odd about the file, one line each. Raises `InputError` as `read_rankings` does."""
+def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
+    """The rankings of any file that `harness evaluate` reads, under the rules of the split, at most `depth` items
+    a test user; and what is odd about the file, one line each. Raises `InputError` as `read_rankings` does."""
     protocol, requests = split.protocol, split.test.requests
     rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, requests.users)
     lists = rankings.predictions
@@ -35,8 +33,8 @@ def settled(
 def measured_codes(
     path: Path, dataset: Dataset, split: Split, groups: np.ndarray
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Metrics of a file's lists over items and over codes, what codes add, and `cut_lists` (see `code_level`); with what
-    is odd about the file. Lists are read deep enough that shared codes do not leave too few of them."""
+    """Metrics of a file's lists over items and over codes, what codes add, and `cut_lists` (see `code_level`);
+    with what is odd about the file. Lists are read deep enough that shared codes do not leave too few of them."""
     depth = min(DEEPEST, DEPTH * int(np.bincount(groups).max()))
     lists, notes = settled(path, dataset, split, depth)
     codes = code_level(lists, split.test.targets, groups)

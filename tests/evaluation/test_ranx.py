@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.evaluation.metrics import FUNCTIONS, outcomes, _ranx, per_user
+from harness.evaluation.metrics import FUNCTIONS, _ranx, outcomes, per_user
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
