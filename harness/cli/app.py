@@ -13,6 +13,7 @@ import typer
 
 from harness.cli import (
     ablate,
+    audit,
     bench,
     catalogue,
     compare,
@@ -50,6 +51,7 @@ COMMANDS = (
     catalogue,
     data,
     index,
+    audit,
     export,
     doctor,
     bench,

@@ -3,18 +3,16 @@ digit. `sheet`, `latex` and `page` then write what is decided here."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports import comprehension
+from harness.reports import card, comprehension
 from harness.reports.effort import LESS, behind, unequal
+from harness.reports.exports import as_csv, as_json
 from harness.reports.latex import latex
-from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.leaderboard import Board, Row
 from harness.reports.leads import DAGGER, lead_notes
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.page import html
@@ -32,7 +30,7 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
-from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note
 from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
@@ -90,7 +88,7 @@ def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[st
     check_format(form)
     if form in SHEETS:
         return SHEETS[form]([sheet(board, metric, columns) for board in boards])
-    return _csv(boards) if form == "csv" else _json(boards, metric)
+    return as_csv(boards) if form == "csv" else as_json(boards, metric)
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -122,6 +120,7 @@ def row_texts(
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "card": card.texts(row),
         "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
@@ -179,6 +178,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
+        *card.notes(board),
     )
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
@@ -237,39 +237,6 @@ def metrics_table(record: Record) -> Table:
     lines = [Line((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
     heads = (Column("", left=True), *(Column(name) for name in METRICS))
     return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
-
-
-def _csv(boards: Sequence[Board]) -> str:
-    out = io.StringIO()
-    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
-    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
-    names.update(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _json(boards: Sequence[Board], metric: str) -> str:
-    document = [
-        {
-            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
-            "protocol": None if board.alone else board.protocol.model_dump(),
-            "metric": metric,
-            "apart": board.apart,
-            "shortcut_score": shortcut_score(board.rows, metric),
-            "effort": unequal(board.efforts),
-            "leads": [pair.document() for pair in board.leads],
-            "untested": board.untested,
-            "rows": [
-                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
-                | ({"command": row.command} if row.command else {})
-                for row in board.rows
-            ],
-        }
-        for board in boards
-    ]
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _rounded(value: float | None) -> float | None:

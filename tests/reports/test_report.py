@@ -23,7 +23,7 @@ from tests.reports import shop
 from tests.reports.conftest import Make
 from tests.store.made import put
 
-PARTS = ["leaderboard", "cost", "curves", "groups", "ablations", "tree", "runs", "commands"]
+PARTS = ["leaderboard", "cost", "curves", "groups", "card", "ablations", "tree", "runs", "commands"]
 UNSEEN = ("said", "label", "ids", "parents")
 PLOTS = ["cost", "validation", "loss", "history", "popularity", "ablation-1", "tree"]
 
