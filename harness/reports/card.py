@@ -38,8 +38,8 @@ MEASURES = {
 ABOUT = (
     "memorised: the target followed the user's last item in training; one hop: not so, but a training sequence has it "
     f"with another item of the history. cold, rare, warm: 0, 1 to {RARE - 1}, {RARE} or more training interactions of "
-    f"the target. head: the {HEAD:.0%} of items bought most in training. history: items before the target, to {LONG} "
-    "or more."
+    f"the target. head: the {HEAD:.0%} of items bought most in training. history: items before the target, at "
+    f"most {LONG} or more than that."
 )
 LISTS = (
     f"In the first {K} items of each list: coverage, the share of the catalogue listed; Gini, inequality of how often "
