@@ -15,12 +15,25 @@ LEAK = (
 )
 
 
-class BehaviorConfig(BaseModel):
-    """`encoder` is the paper's DIN or a SASRec; the fields after `vectors_rows` are of both unless they say so."""
+class GraphConfig(BaseModel):
+    """encoder=graph: weights of the item graph (`eager.behavior_graph`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: Literal["din", "sasrec"] = "din"
+    reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    transition: float = Field(default=1.0, ge=0, description="weight of transitions at distances 1 to 3")
+    diagonal: float = Field(default=0.2, ge=0, description="added to the diagonal")
+
+
+class BehaviorConfig(BaseModel):
+    """`encoder` is the paper's DIN, a SASRec, or `graph`, which trains nothing; the fields after `vectors_rows`
+    are of DIN and SASRec unless they say so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["din", "sasrec", "graph"] = "din"
+    graph: GraphConfig = GraphConfig()
     windows: Literal["clean", "released"] = Field(
         default="clean",
         description="what training windows are cut from: training rows, or, as in the released code, rows that end "

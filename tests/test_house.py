@@ -49,6 +49,7 @@ HOMES: dict[str, set[str]] = {
     "optuna": {"harness.jobs"},
     "distributed": {"harness.jobs"},
     "recbole": {"baselines.recbole"},
+    "rectools": {"baselines.rectools"},
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},
 }
@@ -111,7 +112,7 @@ def test_heavy_libraries_stay_at_home(library: str) -> None:
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:
-    heavy = ["torch", "transformers", "recbole", "ranx", "peft"]
+    heavy = ["torch", "transformers", "recbole", "rectools", "ranx", "peft"]
     code = f"import sys, harness.cli.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

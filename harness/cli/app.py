@@ -13,14 +13,17 @@ import typer
 
 from harness.cli import (
     ablate,
+    audit,
     bench,
     catalogue,
     compare,
     data,
     doctor,
     evaluate,
+    export,
     index,
     leaderboard,
+    recommend,
     report,
     run,
     tune,
@@ -36,7 +39,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
+COMMANDS = (
+    run,
+    recommend,
+    evaluate,
+    leaderboard,
+    compare,
+    report,
+    ablate,
+    tune,
+    catalogue,
+    data,
+    index,
+    audit,
+    export,
+    doctor,
+    bench,
+)
+for group in COMMANDS:
     group.register(app)
 
 

@@ -32,7 +32,7 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension, command: any, with commas.",
+            help="quality, integrity, cost, effort, comprehension, card, command: any, with commas.",
             show_default="the first three",
         ),
     ] = None,
@@ -55,6 +55,7 @@ def leaderboard(
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.reports import render
+    from harness.reports.card import with_card
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
@@ -71,9 +72,11 @@ def leaderboard(
     with nothing_thrown_away():
         every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
     found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
+    where = dataset if dataset is not None and Path(dataset).is_dir() else None
     if test or (test is None and dataset is not None):
-        where = dataset if dataset is not None and Path(dataset).is_dir() else None
         found = [with_leads(board, render.shown_metrics(metric), where) for board in found]
+    if "card" in sets:
+        found = [with_card(board, metric, where) for board in found]
     if "command" in sets:
         found = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in found]
     if all(board.alone for board in found):

@@ -90,8 +90,12 @@ class CodeTable:
 
     def write(self, path: Path, items: Sequence[str]) -> None:
         """An index file: {raw item id: [token, …]}."""
+        write_text(path, self.text(items), MEND)
+
+    def text(self, items: Sequence[str]) -> str:
+        """What an index file holds."""
         names = np.array(self.tokens, dtype=object)[self.flat]
-        write_text(path, json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False), MEND)
+        return json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False)
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:

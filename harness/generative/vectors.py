@@ -1,17 +1,21 @@
 """`ItemVectors`: the vectors of one source with what is known of how they were made, cached by a key of everything that
 decides them, or read from a file that the user gives.
+
+Cached rows lie in canonical order, that of the sorted raw item ids. `cached` alone maps them to a data set's order of
+items and back, so that data sets with equal content and other item orders share an entry.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.files import sweep, write_whole
 from harness.fingerprint import fingerprint
@@ -23,6 +27,7 @@ from harness.protocol.provenance import Provenance, read_provenance, sidecar, wr
 from harness.protocol.split import TrainingData
 
 Source = Literal["semantic", "behavior"]  # of item text, of training interactions
+ITEMS = "items"  # the part of a key that names the rows
 RowsBy = Literal["ids", "item-file"]  # how the rows of a user's file are matched to items
 
 
@@ -45,16 +50,41 @@ class ItemVectors:
         return {"key": self.key, **self.provenance.model_dump(), **self.details}
 
 
+def vectors_key(kind: str, parts: Mapping[str, Any], items: Sequence[str]) -> Key:
+    """The key of vectors of the catalogue `items` (raw ids, in any order): `parts` and the ids, which name the rows."""
+    return Key(kind, {**parts, ITEMS: fingerprint(sorted(items))})
+
+
 def artefact(name: str, key: Key, context: RunContext) -> Artefact:
     """Where vectors are kept under `key`."""
     return Artefact(key, context.cache / "vectors" / f"{name}-{key.mark}.json")
 
 
 def cached(
+    name: str,
+    key: Key,
+    items: Sequence[str],
+    context: RunContext,
+    make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]],
+) -> ItemVectors:
+    """The vectors kept under `key` (of `vectors_key`), or those that `make` makes, one row for each of `items` (raw
+    ids) in that order. Kept ones that are damaged are made again, and a warning says so.
+
+    `make` gives the rows in canonical order, that of the sorted raw ids, with what it measured and what it saw; the
+    same order is stored. Raises `ValueError` for a key of another catalogue and for another number of rows.
+    """
+    if key.parts.get(ITEMS) != fingerprint(sorted(items)):
+        raise ValueError(f"the key of {key.kind} does not name these items")
+    stored = _cached(name, key, context, make)
+    if len(stored.values) != len(items):
+        raise ValueError(f"{len(stored.values)} rows of {key.kind} for {len(items)} items")
+    return replace(stored, values=stored.values[Canonical.of((), items).item_ranks])
+
+
+def _cached(
     name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
 ) -> ItemVectors:
-    """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw). Kept ones that
-    are damaged are made again, and a warning says so."""
+    """As they are stored."""
     kept = artefact(name, key, context)
     if (found := _found(kept)) is not None:
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went

@@ -199,7 +199,8 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
         validation=Validation(
             split.valid.requests,
             lambda predictions: _judge(predictions, split.valid, split.protocol),
-            mark=fingerprint(split.valid.targets.items),
+            mark=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
+            depth=split.protocol.depth_asked,
         ),
         reporter=reporter,
         validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,

@@ -13,7 +13,8 @@ from harness.data.ragged import Ragged
 class Requests:
     """Rank every item for each of `users` after `histories` (item ids, oldest first, at most `max_history` of them).
 
-    `users` is int64, shape (n,), distinct user ids; `histories` has n rows.
+    `users` is int64, shape (n,), distinct user ids; `histories` has n rows. An id behind the last user of the data set
+    (`harness recommend --history`) is nobody whom the model has seen.
     """
 
     fold: str

@@ -3,18 +3,16 @@ digit. `sheet`, `latex` and `page` then write what is decided here."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports import comprehension
+from harness.reports import card, comprehension
 from harness.reports.effort import LESS, behind, unequal
+from harness.reports.exports import as_csv, as_json
 from harness.reports.latex import latex
-from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.leaderboard import Board, Row
 from harness.reports.leads import DAGGER, lead_notes
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.page import html
@@ -32,6 +30,7 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note
 from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
@@ -89,7 +88,7 @@ def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[st
     check_format(form)
     if form in SHEETS:
         return SHEETS[form]([sheet(board, metric, columns) for board in boards])
-    return _csv(boards) if form == "csv" else _json(boards, metric)
+    return as_csv(boards) if form == "csv" else as_json(boards, metric)
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -99,9 +98,11 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
-def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False) -> dict[str, str]:
+def row_texts(
+    row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False, free: bool = False
+) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost. `less`: other models had more trials."""
+    column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
         "broken": {"short": _integrity(row)},
@@ -119,6 +120,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "card": card.texts(row),
         "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
@@ -126,7 +128,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *_marks(row, less=less)]),
+        "model": " ".join([row.model, *_marks(row, less=less, free=free)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -137,7 +139,11 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
 def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = behind(board.efforts)
-    texts = [row_texts(row, metric, columns, less=row.rank is not None and row.model in fewer) for row in board.rows]
+    shortcut = shortcut_note(board.rows, metric)
+    free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
+    less = [row.model in fewer and row.rank is not None for row in board.rows]
+    told = zip(board.rows, less, free, strict=True)
+    texts = [row_texts(row, metric, columns, less=less, free=free) for row, less, free in told]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
@@ -167,10 +173,12 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         quoted.append(INCONSISTENT_NOTE)
     said = (
         board.apart,
+        shortcut,
         *lead_notes(board),
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
+        *card.notes(board),
     )
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
@@ -231,45 +239,14 @@ def metrics_table(record: Record) -> Table:
     return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
 
 
-def _csv(boards: Sequence[Board]) -> str:
-    out = io.StringIO()
-    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
-    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
-    names.update(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _json(boards: Sequence[Board], metric: str) -> str:
-    document = [
-        {
-            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
-            "protocol": None if board.alone else board.protocol.model_dump(),
-            "metric": metric,
-            "apart": board.apart,
-            "effort": unequal(board.efforts),
-            "leads": [pair.document() for pair in board.leads],
-            "untested": board.untested,
-            "rows": [
-                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
-                | ({"command": row.command} if row.command else {})
-                for row in board.rows
-            ],
-        }
-        for board in boards
-    ]
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS)
 
 
-def _marks(row: Row, *, less: bool) -> list[str]:
+def _marks(row: Row, *, less: bool, free: bool) -> list[str]:
     """What stands behind the model's name."""
-    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, row.quoted.get(INCONSISTENT)))
+    inconsistent = row.quoted.get(INCONSISTENT)
+    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
     return [mark for mark, wanted in shown if wanted]
 
 

@@ -93,8 +93,12 @@ def vectors_and_codes(config: str, place: Path) -> list[Any]:
 
 @cache
 def weights(config: str, place: Path) -> list[tuple[str, torch.Tensor]]:
-    model = fitted(EagerConfig.model_validate_json(config), place)
-    return [(name, value.detach()) for name, value in model.model.named_parameters()]
+    made = EagerConfig.model_validate_json(config)
+    chosen = "validation" in (made.tuning.choose, made.annealing.choose)
+    model = fitted(made, place, fold=toys.split().valid if chosen else None)
+    stages = model.record()["stages"].items()
+    looks = [(f"{name}.looks", torch.tensor(stage["looks"])) for name, stage in stages if stage and "looks" in stage]
+    return [*((name, value.detach()) for name, value in model.model.named_parameters()), *looks]
 
 
 def equal(one: list[tuple[str, torch.Tensor]], other: list[tuple[str, torch.Tensor]]) -> bool:
@@ -139,7 +143,9 @@ def ranking(place: Path) -> EagerLLM:
 
 
 def ranked(model: EagerLLM, place: Path, **decode: Any) -> tuple[Predictions, dict[str, Any]]:
-    model.config = configured(place, {f"decode.{name}": value for name, value in decode.items()})
+    trained = {"tuning.normalise": "children", "annealing.normalise": "children"}
+    stages = trained if decode.get("normalise") == "children" else {}
+    model.config = configured(place, {**stages, **{f"decode.{name}": value for name, value in decode.items()}})
     lists = model.recommend(toys.split().test.requests, 5, toys.context(place))
     return lists, model.record()["decode"]["test"]
 
@@ -170,6 +176,12 @@ def test_what_a_score_is_among_is_read(ranking: EagerLLM, place: Path) -> None:
     scores = [ranked(ranking, place, normalise=how)[0].scores for how in ("level", "children", "vocabulary")]
     assert (scores[0] < scores[1]).all(), "fewer to be among"
     assert (scores[2] < scores[0]).all(), "more to be among, and the end to be said"
+
+
+@pytest.mark.parametrize("name", ["tuning.normalise", "annealing.normalise", "decode.normalise"])
+def test_training_and_decoding_by_different_rules_are_refused(name: str, place: Path) -> None:
+    with pytest.raises(ValidationError, match="same rule"):
+        configured(place, {name: "children"})
 
 
 def test_what_beams_lost_is_told_where_it_is_asked(ranking: EagerLLM, place: Path) -> None:

@@ -1,0 +1,112 @@
+"""`harness recommend`: top items from the stored model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Results
+from harness.cli.output import note, print_json, print_plain, print_table, stdout_kept
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.jobs.recommending import Question
+    from harness.store.runs import StoredRun
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(recommend)
+
+
+def recommend(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id or its beginning, its folder, or a model's name.")
+    ],
+    history: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Raw item ids, the latest last.", show_default=False)
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="U", help="A user of the data set, after all of their interactions.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F",
+            help="Many histories: JSON, a table user,item, or one a line (docs/recommend.md).",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="How many items.")] = 10,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Leave out the items of the history.")] = False,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
+    from harness.jobs.recommending import recommend as ask
+    from harness.jobs.stored import restore
+    from harness.store.runs import Store
+
+    question = _question(history, user, file)
+    stored = _stored(Store(results), run, dataset)
+    where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    with stdout_kept():
+        lists = ask(restore(stored, device, data=where), question, k, unseen=unseen)
+    record = stored.record
+    if as_json:
+        said = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
+        print_json({**said, "recommendations": lists})
+        return
+    note(f"{record.model} on {record.dataset.name}, run {record.run_id}")
+    for number, made in enumerate(lists):
+        _print(made, blank=number > 0)
+
+
+def _question(history: str | None, user: str | None, file: Path | None) -> Question:
+    from harness.jobs.recommending import Question, histories_of, history_of
+
+    if sum(option is not None for option in (history, user, file)) != 1:
+        raise InputError("say for whom, in one way", where="RUN", mend="add --history A,B,C, --user U or --file F")
+    if user is not None:
+        return Question(user=user)
+    if file is not None:
+        return histories_of(file)
+    assert history is not None
+    return history_of(history)
+
+
+def _stored(store: Any, run: str, dataset: str | None) -> StoredRun:
+    """The one run that is meant."""
+    from harness.reports.chosen import choose
+
+    (chosen,) = choose(store, [run], dataset)
+    if len(chosen.runs) > 1:
+        ids = ", ".join(one.record.run_id for one in chosen.runs)
+        raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", mend=f"name one of {ids}")
+    return chosen.runs[0]
+
+
+def _print(made: dict[str, Any], *, blank: bool) -> None:
+    if blank:
+        print_plain("")
+    names = [entry["title"] or entry["item"] for entry in made["history"]]
+    shown = " · ".join(names[-5:])
+    print_plain(_text(f"{made['user'] or 'history'}: {'… · ' if len(names) > 5 else ''}{shown}"))
+    rows = [{**entry, "score": f"{entry['score']:.4g}"} for entry in made["items"]]
+    titled = any(entry["title"] for entry in made["items"])
+    columns = {"rank": "#", "item": "item", **({"title": "title"} if titled else {}), "score": "score"}
+    print_table(rows, columns)
+
+
+def _text(line: str) -> Any:
+    """A line as it is: no markup of rich is read in titles."""
+    from rich.text import Text
+
+    from harness.errors import printable
+
+    return Text(printable(line))
