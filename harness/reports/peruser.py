@@ -21,7 +21,7 @@ from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
-from harness.protocol.protocol import Protocol
+from harness.protocol.protocol import METRICS, Protocol
 from harness.protocol.split import Split, split
 from harness.store.predictions import read_predictions
 from harness.store.records import Record
@@ -35,12 +35,12 @@ class Measured:
     dataset: Dataset
     split: Split
 
-    def values(self, runs: Sequence[StoredRun]) -> Mapping[str, np.ndarray]:
+    def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
         """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
-        found = [self._of(run) for run in runs]
+        found = [self._of(run, names) for run in runs]
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
-    def _of(self, run: StoredRun) -> dict[str, np.ndarray]:
+    def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
         try:
             check_files(run)
         except Unreadable as error:
@@ -48,7 +48,7 @@ class Measured:
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
         asked = Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
-        return per_user(asked, self.split.test.targets)
+        return per_user(asked, self.split.test.targets, names)
 
 
 def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:

@@ -3,18 +3,16 @@ digit. `sheet`, `latex` and `page` then write what is decided here."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports import comprehension
+from harness.reports.documents import csv_text, json_text
 from harness.reports.effort import LESS, behind, unequal
 from harness.reports.latex import latex
-from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.leaderboard import Board, Row
 from harness.reports.leads import DAGGER, lead_notes
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.page import html
@@ -32,7 +30,7 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
-from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note
 from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -80,17 +78,21 @@ def check_columns(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def shown_metrics(metric: str) -> tuple[str, ...]:
-    """The metrics of a board that is ordered by `metric`."""
+def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """The metrics of a board that is ordered by `metric`: those that are asked for, else the usual ones."""
+    if metrics:
+        return tuple(dict.fromkeys((*metrics, metric)))
     return SHOWN if metric in SHOWN else (*SHOWN, metric)
 
 
-def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = ()) -> str:
+def render(
+    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> str:
     """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
     check_format(form)
     if form in SHEETS:
-        return SHEETS[form]([sheet(board, metric, columns) for board in boards])
-    return _csv(boards) if form == "csv" else _json(boards, metric)
+        return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
+    return csv_text(boards) if form == "csv" else json_text(boards, metric)
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -101,12 +103,18 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
 
 
 def row_texts(
-    row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False, free: bool = False
+    row: Row,
+    metric: str,
+    columns: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    *,
+    less: bool = False,
+    free: bool = False,
 ) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
     column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
-        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
+        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
         "broken": {"short": _integrity(row)},
         "integrity": {
             **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
@@ -137,18 +145,18 @@ def row_texts(
     }
 
 
-def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
+def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = behind(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
     free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
     less = [row.model in fewer and row.rank is not None for row in board.rows]
     told = zip(board.rows, less, free, strict=True)
-    texts = [row_texts(row, metric, columns, less=less, free=free) for row, less, free in told]
+    texts = [row_texts(row, metric, columns, metrics, less=less, free=free) for row, less, free in told]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
-    for name in set(names) & set(METRICS):
+    for name in set(names) & {*METRICS, *metrics, metric}:
         values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
         marks[name] = ranking(values)
     for pair in board.leads:
@@ -165,7 +173,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
             left=name in LEFT,
             wraps=name in ("note", "command"),
             main=name == metric,
-            drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
+            drop=None if name == metric or columns or name in metrics or name not in DROPPED else DROPPED.index(name),
         )
         for name in names
     ]
@@ -212,9 +220,11 @@ def title(board: Board, metric: str) -> str:
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
 
 
-def table(boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = ()) -> Group:
+def table(
+    boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> Group:
     """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
-    return sheets_drawn([sheet(board, metric, columns) for board in boards], width)
+    return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
 
 
 def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
@@ -237,39 +247,6 @@ def metrics_table(record: Record) -> Table:
     lines = [Line((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
     heads = (Column("", left=True), *(Column(name) for name in METRICS))
     return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
-
-
-def _csv(boards: Sequence[Board]) -> str:
-    out = io.StringIO()
-    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
-    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
-    names.update(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def _json(boards: Sequence[Board], metric: str) -> str:
-    document = [
-        {
-            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
-            "protocol": None if board.alone else board.protocol.model_dump(),
-            "metric": metric,
-            "apart": board.apart,
-            "shortcut_score": shortcut_score(board.rows, metric),
-            "effort": unequal(board.efforts),
-            "leads": [pair.document() for pair in board.leads],
-            "untested": board.untested,
-            "rows": [
-                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
-                | ({"command": row.command} if row.command else {})
-                for row in board.rows
-            ],
-        }
-        for board in boards
-    ]
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,0 +1,47 @@
+"""Boards as CSV and as JSON: plain values, none of them rounded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from harness.reports.effort import unequal
+from harness.reports.leaderboard import Board, Row, cells, place
+from harness.reports.shortcut import shortcut_score
+
+
+def csv_text(boards: Sequence[Board]) -> str:
+    """A row a line, every digit."""
+    out = io.StringIO()
+    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
+    names.update(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def json_text(boards: Sequence[Board], metric: str) -> str:
+    """A list of boards, every digit."""
+    document = [
+        {
+            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
+            "protocol": None if board.alone else board.protocol.model_dump(),
+            "metric": metric,
+            "apart": board.apart,
+            "shortcut_score": shortcut_score(board.rows, metric),
+            "effort": unequal(board.efforts),
+            "leads": [pair.document() for pair in board.leads],
+            "untested": board.untested,
+            "rows": [
+                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                | ({"command": row.command} if row.command else {})
+                for row in board.rows
+            ],
+        }
+        for board in boards
+    ]
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
