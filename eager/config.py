@@ -30,7 +30,15 @@ SMALL: dict[str, Any] = with_settings(
     index={"sources": ("behavior", "semantic"), "k": 256},
     tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
     tuning={"max_steps": 2200, "normalise": "children", "choose": "validation", "patience": 5},
-    annealing={"enabled": False},
+    annealing={
+        "enabled": False,
+        "max_steps": 200,
+        "epochs": 100,
+        "targets": 160,
+        "learning_rate": 3e-4,
+        "code_rate": 3e-4,
+        "normalise": "children",
+    },
     decode={"normalise": "children"},
     comprehension={"items": 0},
 )

@@ -14,7 +14,7 @@ import pytest
 
 from eager import behavior
 from eager.behavior import behavior_artefacts, behavior_vectors
-from eager.behavior_config import BehaviorConfig
+from eager.behavior_config import BehaviorConfig, GraphConfig
 from harness.data import library
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
@@ -85,7 +85,7 @@ def test_text_vectors_of_other_texts_weights_code_and_device(tmp_path: Path, mon
 BEHAVIOUR_SETTINGS: dict[str, Any] = {
     "encoder": "sasrec", "windows": "released", "choose": "last", "patience": 4, "validation_users": 9, "dim": 8,
     "epochs": 2, "batch": 8, "learning_rate": 0.1, "weight_decay": 0.5, "dropout": 0.5, "window": 5, "layers": 1,
-    "heads": 1, "label_smoothing": 0.1, "negatives": 5, "samples": 7,
+    "heads": 1, "label_smoothing": 0.1, "negatives": 5, "samples": 7, "graph": GraphConfig(reach=2),
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """LC-Rec's configuration: what it has from `InstructConfig`, its item codes, and what each profile changes.
 
-A profile gives LC-Rec the backbone, the task mix and the optimiser steps that it gives EAGER-LLM, annealing counted in
-(docs/lcrec.md).
+Profiles `smoke`, `gpu` and `paper` give LC-Rec the backbone, the task mix and the optimiser steps that they give
+EAGER-LLM, annealing counted in (docs/lcrec.md); profile `cpu` has two layers of SmolLM2.
 """
 
 from __future__ import annotations

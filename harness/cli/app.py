@@ -13,6 +13,7 @@ import typer
 
 from harness.cli import (
     ablate,
+    audit,
     bench,
     catalogue,
     compare,
@@ -53,6 +54,7 @@ COMMANDS = (
     catalogue,
     data,
     index,
+    audit,
     export,
     doctor,
     bench,

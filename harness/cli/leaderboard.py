@@ -48,7 +48,7 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension, command: any, with commas.",
+            help="quality, integrity, cost, effort, comprehension, card, command: any, with commas.",
             show_default="the first three",
         ),
     ] = None,
@@ -73,6 +73,7 @@ def leaderboard(
     from harness.errors import unknown_name
     from harness.protocol.protocol import MAIN_METRIC, METRICS
     from harness.reports import render
+    from harness.reports.card import with_card
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
@@ -102,6 +103,8 @@ def leaderboard(
     if test or (test is None and dataset is not None):
         tested = [name for name in render.shown_metrics(metric, asked.metrics) if name in METRICS]
         found = [with_leads(board, tested, where) for board in found]
+    if "card" in sets:
+        found = [with_card(board, metric, where) for board in found]
     if "command" in sets:
         found = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in found]
     if all(board.alone for board in found):

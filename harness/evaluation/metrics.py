@@ -52,8 +52,8 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
     if found := predictions.problems(targets.users, ANY_ITEM):
         raise ContractError(f"these lists cannot be measured: {'; '.join(found)}")
     places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
-    outcomes = _outcomes(predictions.items.shape[1], names)
-    return {name: values[places] for name, values in outcomes.items()}
+    by_place = outcomes(predictions.items.shape[1], names)
+    return {name: values[places] for name, values in by_place.items()}
 
 
 def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
     return np.where(found.any(axis=1), found.argmax(axis=1), items.shape[1])
 
 
-def _outcomes(width: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+def outcomes(width: int, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric by ranx for each place that the relevant item can have in a list of `width` items, and for none."""
     ranx = _ranx()
     lists = np.arange(width) + 2.0

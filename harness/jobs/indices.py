@@ -53,9 +53,13 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
         return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
 
 
-def load_split(dataset: str, order: str | None = None, reading: Reading | None = None) -> tuple[Dataset, Split]:
-    """A data set under the default protocol: an index file is held against its catalogue and its test targets."""
-    (job,) = plan("mostpop", RunOptions(dataset=dataset, order=order, reading=reading or Reading()))
+def load_split(
+    dataset: str, order: str | None = None, reading: Reading | None = None, protocol: str | None = None
+) -> tuple[Dataset, Split]:
+    """A data set under a protocol, the default one for None: an index file is held against its catalogue and its test
+    targets."""
+    options = RunOptions(dataset=dataset, order=order, reading=reading or Reading(), protocol=protocol)
+    (job,) = plan("mostpop", options)
     loaded = job.data()
     return loaded, split(loaded, job.settings.protocol)
 

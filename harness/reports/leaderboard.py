@@ -46,8 +46,8 @@ class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
     means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `command` what makes its
-    runs again, where that was asked for. `quoted` says where a published row is printed and what is known of its
-    protocol; empty for rows measured here."""
+    runs again, `card` the report card, where these were asked for. `quoted` says where a published row is printed and
+    what is known of its protocol; empty for rows measured here."""
 
     model: str
     family: str
@@ -64,6 +64,7 @@ class Row:
     effort: Spent = UNKNOWN
     command: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ class Row:
 class Board:
     """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
     holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
-    asked for (`harness.reports.leads`)."""
+    asked for (`harness.reports.leads`). `card` is that of the data set, where it was asked for."""
 
     dataset: DatasetMark
     protocol: ProtocolMark
@@ -95,6 +96,7 @@ class Board:
     apart: str = ""
     leads: tuple[Pair, ...] = ()
     untested: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def alone(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.errors import InputError
-from harness.evaluation.paired import ALPHA
+from harness.evaluation.paired import ALPHA, POWER
 from harness.reports.chosen import Chosen
 from harness.reports.comparison import tested
 from harness.reports.leaderboard import Board, Row
@@ -42,7 +42,22 @@ def with_leads(board: Board, metrics: Sequence[str], where: str | None = None) -
 
 
 def lead_notes(board: Board) -> list[str]:
-    """What the dagger means, or why there is none."""
+    """What the dagger means, or why there is none; and how small a difference a board of this size can tell apart."""
+    return [*_daggers(board), *_least(board)]
+
+
+def _least(board: Board) -> list[str]:
+    found = [f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads]
+    if not found:
+        return []
+    users = board.leads[0].found.users
+    return [
+        f"Least difference that {users:,} users tell apart, two rows as unlike as the first two "
+        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {', '.join(found)}."
+    ]
+
+
+def _daggers(board: Board) -> list[str]:
     if board.leads and any(pair.significant for pair in board.leads):
         users, count = board.leads[0].found.users, len(board.leads)
         many = f", corrected by Holm for {count} metrics" if count > 1 else ""

@@ -41,14 +41,17 @@ class Measured:
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
     def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
+        return per_user(self.lists(run), self.split.test.targets, names)
+
+    def lists(self, run: StoredRun) -> Predictions:
+        """A run's ranked lists, users as in `split.test.requests`. Raises `InputError` where they cannot be read."""
         try:
             check_files(run)
         except Unreadable as error:
             raise InputError(str(error), mend="make the run again with --fresh") from error
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
-        asked = Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
-        return per_user(asked, self.split.test.targets, names)
+        return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
 
 
 def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:

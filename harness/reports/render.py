@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports import comprehension
-from harness.reports.documents import csv_text, json_text
+from harness.reports import card, comprehension
 from harness.reports.effort import LESS, behind, unequal
+from harness.reports.exports import as_csv, as_json
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row
 from harness.reports.leads import DAGGER, lead_notes
@@ -44,7 +44,7 @@ SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "latex": latex,
     "html": html,
 }
-SETS = ("quality", "integrity", "cost", "effort", "comprehension", "command")  # what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
@@ -92,7 +92,7 @@ def render(
     check_format(form)
     if form in SHEETS:
         return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
-    return csv_text(boards) if form == "csv" else json_text(boards, metric)
+    return as_csv(boards) if form == "csv" else as_json(boards, metric)
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -130,6 +130,7 @@ def row_texts(
         },
         "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
         "comprehension": comprehension.texts(row.comprehension),
+        "card": card.texts(row),
         "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
@@ -187,6 +188,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
+        *card.notes(board),
     )
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)

@@ -156,7 +156,7 @@ def test_codes_do_not_depend_on_the_order_of_items(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[0], found[1])
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu"])
+@pytest.mark.parametrize("profile", ["smoke"])
 def test_a_profile_gives_both_methods_the_same_backbone_and_budget(profile: str) -> None:
     ours = LCRecConfig.model_validate(LCRecConfig.profiles[profile])
     theirs = EagerConfig.model_validate(EagerConfig.profiles[profile])

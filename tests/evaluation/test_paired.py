@@ -188,3 +188,15 @@ def test_the_seeds_test_is_scipys() -> None:
     )
     assert paired.seeds_p(a, b) == pytest.approx(theirs.pvalue, abs=1e-9)
     assert paired.seeds_p([0.1], [0.2, 0.3]) is None
+
+
+def test_the_least_difference_is_found_with_its_power() -> None:
+    """Of samples whose true difference is just that, four in five are significant."""
+    least = paired.least_difference(0.3, 500)
+    assert least == pytest.approx((1.959964 + 0.841621) * 0.3 / 500**0.5, rel=1e-6)
+    rng = np.random.default_rng(4)
+    samples = rng.normal(least, 0.3, size=(2_000, 500))
+    t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * 500**0.5
+    assert 0.77 < (np.abs(t) > 1.959964).mean() < 0.83
+    found = paired.differ(samples[0], np.zeros(500), rng, resamples=100)
+    assert found.least == pytest.approx(paired.least_difference(samples[0].round(12).std(ddof=1), 500))

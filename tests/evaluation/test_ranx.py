@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.evaluation.metrics import FUNCTIONS, _outcomes, _ranx, per_user
+from harness.evaluation.metrics import FUNCTIONS, _ranx, outcomes, per_user
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
@@ -43,21 +43,21 @@ COMPILED = """
 import numpy as np, ranx.metrics
 from harness.evaluation import metrics
 metrics._ranx = lambda: vars(ranx.metrics)
-print({name: [value.hex() for value in values.tolist()] for name, values in metrics._outcomes(20).items()})
+print({name: [value.hex() for value in values.tolist()] for name, values in metrics.outcomes(20).items()})
 """
 
 
 @pytest.mark.slow
 def test_the_interpreter_and_numba_agree_to_the_last_bit() -> None:
     done = subprocess.run([sys.executable, "-c", COMPILED], env=WHERE, capture_output=True, text=True, check=True)
-    ours = {name: [value.hex() for value in values.tolist()] for name, values in _outcomes(20).items()}
+    ours = {name: [value.hex() for value in values.tolist()] for name, values in outcomes(20).items()}
     assert done.stdout.strip() == str(ours) and set(ours) == set(METRICS)
 
 
 LOADED = """
 import sys
 from harness.evaluation import metrics
-metrics._outcomes(20)
+metrics.outcomes(20)
 from numba.core import config
 from numba import njit
 loaded = sorted({"ranx", "matplotlib", "pandas"} & set(sys.modules))

@@ -23,7 +23,7 @@ from tests.reports import shop
 from tests.reports.conftest import Make
 from tests.store.made import put
 
-PARTS = ["leaderboard", "cost", "curves", "groups", "ablations", "tree", "runs", "commands"]
+PARTS = ["leaderboard", "cost", "curves", "groups", "card", "ablations", "tree", "runs", "commands"]
 UNSEEN = ("said", "label", "ids", "parents")
 PLOTS = ["cost", "validation", "loss", "history", "popularity", "ablation-1", "tree"]
 
@@ -179,7 +179,7 @@ def test_boards_are_never_mixed(filled: Store) -> None:
     put(filled, model="other", protocol={"fingerprint": "p9", "exclude_history": True})
     text = report(filled, Wanted("toy", "ndcg@10"))
     found = Page(text)
-    assert Counter(name[:2] for name in found.ids() if name[3:] in PARTS) == {"b1": 8, "b2": 6}
+    assert Counter(name[:2] for name in found.ids() if name[3:] in PARTS) == {"b1": 9, "b2": 6}
     first, second = text[text.index('<section id="b1"') :].split('<section id="b2"')
     assert ">other<" not in first and ">other<" in second and ">alpha<" not in second
     assert "not comparable with the other boards" in first and "protocol.exclude_history=True" in second

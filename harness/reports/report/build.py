@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
 from harness.errors import InputError
-from harness.reports import render
+from harness.reports import card, render
 from harness.reports.comparison import METRICS_SHOWN
 from harness.reports.leaderboard import Board, Row, boards, stored_name
 from harness.reports.leads import with_leads
@@ -79,6 +79,7 @@ def _section(store: Store, board: Board, wanted: Wanted, where: str | None, look
         ),
         _curves(drawn, looks, spared),
         _groups(base, drawn, metrics, looks, [spared, missing]),
+        _card(board, base, drawn, metric, spared),
         _ablations(store, board, metrics, base, missing),
         _tree(drawn, base, spared),
         Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
@@ -139,6 +140,15 @@ def _groups(
         values, part.notes = groups.read(base, drawn, metrics)
         part.figures = groups.figures(base, drawn, values, looks)
         part.about = spared if part.figures else ""
+    return part
+
+
+def _card(board: Board, base: Measured | None, drawn: Sequence[Row], metric: str, spared: str) -> Part:
+    part = Part("card", "Report card")
+    if base is not None:
+        carded, part.notes = card.on_data(replace(board, rows=tuple(drawn)), metric, base)
+        part.sheets = card.sheets(carded, metric)
+        part.about = " ".join(filter(None, [card.ABOUT, spared]))
     return part
 
 

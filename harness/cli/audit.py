@@ -1,0 +1,188 @@
+"""`harness audit codes` and `harness audit card`: what an item index adds to scores, and who a data set's cases are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import AsJson, Dataset, Order, Protocol
+from harness.cli.output import note, print_json, print_table
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
+
+ABOUT = "Audits of files: what codes add to scores, and which cases a metric comes from."
+Rankings = Annotated[
+    Path | None,
+    typer.Option("--rankings", metavar="FILE", help="Ranked lists, any file that harness evaluate reads."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(help=ABOUT)
+    group.callback(invoke_without_command=True)(_help)
+    group.command()(codes)
+    group.command()(card)
+    app.add_typer(group, name="audit")
+
+
+def _help(context: typer.Context) -> None:
+    """Audits of files: what codes add to scores, and which cases a metric comes from."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@with_reading
+def codes(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index file; items may share codes.")],
+    dataset: Dataset,
+    rankings: Rankings = None,
+    protocol: Protocol = None,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Items and targets that share their code, and what scoring codes instead of items adds to each metric.
+
+    The least comes from the index alone; with --rankings also the amount measured on these lists.
+    """
+    from harness.evaluation.inflation import least_added, shared_targets
+    from harness.generative.codes import CodeTable
+    from harness.generative.inspection import inspect
+    from harness.jobs.auditing import measured_codes
+    from harness.jobs.indices import load_split
+
+    loaded, split = load_split(dataset, order, reading, protocol)
+    table = CodeTable.read(index, loaded.items)
+    health = inspect(table)
+    folds = {"test": split.test, "valid": split.valid}
+    found: dict[str, Any] = {
+        "dataset": loaded.name,
+        "protocol": split.protocol.name,
+        "index": index.name,
+        **{name: health[name] for name in ("fingerprint", "items", "codes")},
+        "shared_items": len(table.collisions()),
+        "shared_items_share": health["collision_rate"],
+        "groups": health["groups"],
+        "largest_group": health["biggest_group"],
+        **{name: shared_targets(table.groups, fold.targets.items) for name, fold in folds.items()},
+        "least_added": least_added(table.groups, split.test.targets.items),
+        "rankings": None,
+    }
+    if rankings is not None:
+        found["rankings"], odd = measured_codes(rankings, loaded, split, table.groups)
+        for line in odd:
+            note(f"{rankings.name}: {line}")
+    if as_json:
+        print_json(found)
+    else:
+        _show_codes(found)
+
+
+@with_reading
+def card(
+    dataset: Dataset,
+    rankings: Rankings = None,
+    metric: Annotated[str, typer.Option(help="What is measured by groups of users.")] = "ndcg@10",
+    protocol: Protocol = None,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Report card: how near training was to each target; with --rankings the metric by such groups of users.
+
+    For stored runs: harness leaderboard --columns card.
+    """
+    from harness.errors import unknown_name
+    from harness.evaluation.card import case_groups, data_card, group_metrics, list_measures
+    from harness.evaluation.metrics import per_user
+    from harness.jobs.auditing import settled
+    from harness.jobs.indices import load_split
+    from harness.protocol.protocol import METRICS
+
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS, where="--metric")
+    loaded, split = load_split(dataset, order, reading, protocol)
+    groups = case_groups(split)
+    found: dict[str, Any] = {"dataset": loaded.name, "protocol": split.protocol.name, **data_card(split, groups)}
+    found["rankings"] = None
+    if rankings is not None:
+        lists, odd = settled(rankings, loaded, split)
+        for line in odd:
+            note(f"{rankings.name}: {line}")
+        values = per_user(lists, split.test.targets)[metric]
+        found["rankings"] = {
+            "file": rankings.name,
+            "metric": metric,
+            "groups": group_metrics(values, groups),
+            "lists": list_measures(lists, split.train),
+        }
+    if as_json:
+        print_json(found)
+    else:
+        _show_card(found)
+
+
+def _show_codes(found: Mapping[str, Any]) -> None:
+    lines = [
+        ("items", found["items"]),
+        ("codes", found["codes"]),
+        ("items that share their code", f"{found['shared_items']:,} ({found['shared_items_share']:.2%})"),
+        ("shared codes", found["groups"]),
+        ("items of the largest group", found["largest_group"]),
+    ]
+    for fold, name in (("test", "test"), ("valid", "validation")):
+        part = found[fold]
+        said = f"{part['shared']:,} of {part['targets']:,} ({part['share']:.2%})"
+        lines.append((f"{name} targets that share their code", said))
+    measured = found["rankings"]
+    if measured is not None:
+        lines.append(("lists with fewer than 10 codes", measured["cut_lists"]))
+    _pairs(lines, found["index"])
+    heads = {
+        "metric": "metric",
+        "first": "added at least, target's code first",
+        "least": "least share of a code-level score",
+    }
+    rows = [
+        {"metric": name, "first": f"{added['at_first_place']:.5f}", "least": f"{added['least_share']:.3%}"}
+        for name, added in found["least_added"].items()
+    ]
+    if measured is not None:
+        heads |= {"items": "items", "codes": "codes", "added": "codes add"}
+        for row in rows:
+            name = row["metric"]
+            row |= {side: f"{measured[side][name]:.4f}" for side in ("items", "codes")}
+            row["added"] = f"{measured['added'][name]:+.5f}"
+    print_table(rows, heads)
+
+
+def _show_card(found: Mapping[str, Any]) -> None:
+    measured = found["rankings"]
+    heads = {"group": "test users", "users": "users", "share": "share"}
+    rows: list[dict[str, Any]] = [
+        {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in found["groups"]
+    ]
+    lines = [
+        ("test users", found["users"]),
+        ("items of the head", found["head_items"]),
+        ("their share of training interactions", f"{found['head_share_of_training']:.1%}"),
+    ]
+    if measured is not None:
+        heads |= {"mean": measured["metric"], "bounds": "95% interval"}
+        for row, part in zip(rows, measured["groups"], strict=True):
+            some = part["mean"] is not None
+            row["mean"] = f"{part['mean']:.4f}" if some else "-"
+            row["bounds"] = f"{part['low']:.4f} to {part['high']:.4f}" if some else ""
+        told = measured["lists"].items()
+        lines += [(f"{name.replace('_', ' ')}@10", "-" if value is None else f"{value:.4f}") for name, value in told]
+    _pairs(lines, found["dataset"])
+    print_table(rows, heads)
+
+
+def _pairs(lines: Sequence[tuple[str, Any]], title: str) -> None:
+    texts = [{"what": what, "value": f"{value:,}" if isinstance(value, int) else value} for what, value in lines]
+    print_table(texts, {"what": title, "value": ""})

@@ -1,0 +1,159 @@
+"""The report card: which test users a metric comes from, and what the lists hold besides hits.
+
+Users are grouped by how near training already was to their target, by how often the target was bought, and by the
+length of their history. Lists are described by the usual measures beyond accuracy, each with the source of its formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.evaluation.paired import interval
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.split import Split, TrainingData
+from harness.seeding import generator
+
+RARE = 5  # training interactions below which a target is rare
+HEAD = 0.2  # of the items, those with most training interactions: Pareto's share
+LONG = 20  # items before the target
+K = 10  # items of a list that are described
+GROUPS = {
+    "distance": ("memorised", "one hop", "neither"),
+    "training": ("warm", "rare", "cold"),
+    "popularity": ("head", "tail"),
+    "history": (f"history to {LONG}", f"history over {LONG}"),
+}
+CHUNK = 512  # targets whose neighbours are held at once
+SEED = 1  # of the resampling: the same lists give the same digits
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Test users of one kind: `rows` is bool, shape (users,), as in `split.test.requests`. Groups of the same `by`
+    share out all users."""
+
+    by: str
+    name: str
+    rows: np.ndarray
+
+    @property
+    def users(self) -> int:
+        return int(self.rows.sum())
+
+
+def case_groups(split: Split) -> list[Group]:
+    """All groups in a fixed order. `memorised`: the target followed the last item of the history in some training
+    sequence. `one hop`: not so, but some training sequence has the target and another item of the history. `cold`
+    have no training interaction, `rare` fewer than `RARE`. Only test cases are described; nothing may be chosen by it.
+    """
+    counts, answers = split.train.counts(), split.test.targets.items
+    bought = counts[answers]
+    memorised = _followed(split)
+    near = _together(split) & ~memorised
+    head = head_items(counts)[answers]
+    long = split.cut.test[split.test.requests.users] > LONG
+    rows = [memorised, near, ~memorised & ~near]
+    rows += [bought >= RARE, (bought > 0) & (bought < RARE), bought == 0]
+    rows += [head, ~head, ~long, long]
+    names = [(by, name) for by, parts in GROUPS.items() for name in parts]
+    return [Group(by, name, inside) for (by, name), inside in zip(names, rows, strict=True)]
+
+
+def head_items(counts: np.ndarray) -> np.ndarray:
+    """Which items are the head: the `HEAD` share of items with most training interactions (`counts`, shape (n_items,)),
+    with all that equal the last of them; never items without any. bool, shape (n_items,)."""
+    place = max(1, int(np.ceil(HEAD * len(counts)))) - 1
+    return counts >= max(1, int(np.sort(counts)[::-1][place]))
+
+
+def data_card(split: Split, groups: Sequence[Group]) -> dict[str, Any]:
+    """JSON-able: users and share of each group; how many items are the head, and its share of training interactions."""
+    counts = split.train.counts()
+    head, total = head_items(counts), len(split.test.requests)
+    return {
+        "users": total,
+        "groups": [
+            {"by": group.by, "name": group.name, "users": group.users, "share": group.users / total} for group in groups
+        ],
+        "head_items": int(head.sum()),
+        "head_share_of_training": float(counts[head].sum() / max(1, counts.sum())),
+    }
+
+
+def group_metrics(values: np.ndarray, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Mean of a metric in each group with its 95% interval (bootstrap over users, percentiles); `values` is float64,
+    shape (users,). A group without users has None."""
+    found = []
+    for group in groups:
+        inside = values[group.rows]
+        figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
+        if len(inside):
+            low, high = interval(inside, generator(SEED, "card", group.name, 0), resamples=RESAMPLES)
+            figures = {"mean": float(inside.mean()), "low": low, "high": high}
+        found.append({"by": group.by, "name": group.name, "users": group.users, **figures})
+    return found
+
+
+def list_measures(lists: Predictions, train: TrainingData, k: int = K) -> dict[str, float | None]:
+    """What the first `k` items of each list are like; None where nothing is listed.
+
+    `coverage`: share of the catalogue that some list has (Ge et al. 2010). `gini`: inequality of how often each item of
+    the catalogue is listed, 0 to 1 - 1/n_items (Gunawardana & Shani 2015). `novelty`: mean self-information of a listed
+    item in bits, -log2 of the share of training users who have it (Zhou et al. 2010); an item that nobody has counts as
+    one that one user has. `popularity_share`: share of listed items that are of the head (one minus the tail
+    percentage of Abdollahpouri et al. 2019).
+    """
+    listed = lists.items[:, :k]
+    listed = listed[listed != NOBODY]
+    if not len(listed):
+        return {"coverage": 0.0, "gini": None, "novelty": None, "popularity_share": None}
+    times = np.sort(np.bincount(listed, minlength=train.n_items))
+    order = 2 * np.arange(1, train.n_items + 1) - train.n_items - 1
+    pairs = np.unique(train.sequences.rows() * train.n_items + train.sequences.values)
+    owners = np.maximum(1, np.bincount(pairs % train.n_items, minlength=train.n_items))
+    users = max(1, int((train.sequences.lengths > 0).sum()))
+    return {
+        "coverage": float((times > 0).mean()),
+        "gini": float((order * times).sum() / (train.n_items * times.sum())),
+        "novelty": float(-np.log2(owners / users)[listed].mean()),
+        "popularity_share": float(head_items(train.counts())[listed].mean()),
+    }
+
+
+def _followed(split: Split) -> np.ndarray:
+    """Whose target followed the last item of the history in training: bool, shape (users,)."""
+    rows, n_items = split.train.sequences, split.train.n_items
+    within = rows.rows()[1:] == rows.rows()[:-1]
+    known = np.unique((rows.values[:-1] * n_items + rows.values[1:])[within])
+    histories = split.test.requests.histories
+    last = histories.values[histories.offsets[1:] - 1]
+    return np.isin(last * n_items + split.test.targets.items, known)
+
+
+def _together(split: Split) -> np.ndarray:
+    """Whose target stands in a training sequence with another item of the history: bool, shape (users,)."""
+    from scipy.sparse import csr_array
+
+    rows, n_items = split.train.sequences, split.train.n_items
+    histories, answers = split.test.requests.histories, split.test.targets.items
+    pairs = np.unique(rows.rows() * n_items + rows.values)
+    ones = np.ones(len(pairs), dtype=np.int32)
+    has = csr_array((ones, (pairs // n_items, pairs % n_items)), shape=(len(rows), n_items))
+    case, item = histories.rows(), histories.values
+    other = item != answers[case]
+    ones = np.ones(int(other.sum()), dtype=np.int32)
+    before = csr_array((ones, (case[other], item[other])), shape=(len(answers), n_items))
+    wanted, at = np.unique(answers, return_inverse=True)
+    order = np.argsort(at, kind="stable")
+    owners, found = has.T.tocsr(), np.zeros(len(answers), dtype=bool)
+    for begin in range(0, len(wanted), CHUNK):
+        first, last = np.searchsorted(at[order], [begin, begin + CHUNK])
+        part = order[first:last]
+        near = owners[wanted[begin : begin + CHUNK]] @ has
+        found[part] = near[at[part] - begin].multiply(before[part]).sum(axis=1) > 0
+    return found

@@ -1,0 +1,143 @@
+"""The report card of a board: which users each row's metric comes from, and what its lists are like.
+
+A row's values are means over its seeds, users are the sampling unit of intervals, and measures of lists are means over
+seeds. `harness.evaluation.card` says what the groups and the measures are.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import InputError
+from harness.evaluation.card import (
+    GROUPS,
+    HEAD,
+    LONG,
+    RARE,
+    Group,
+    K,
+    case_groups,
+    data_card,
+    group_metrics,
+    list_measures,
+)
+from harness.evaluation.paired import LEVEL
+from harness.reports.leaderboard import Board, Row
+from harness.reports.peruser import Measured, measured
+from harness.reports.sheet import DIGITS, Column, Line, Sheet
+
+MEASURES = {
+    "coverage": f"coverage@{K}",
+    "gini": f"Gini@{K}",
+    "novelty": f"novelty@{K} (bits)",
+    "popularity_share": f"head share@{K}",
+}
+ABOUT = (
+    "memorised: the target followed the user's last item in training; one hop: not so, but a training sequence has it "
+    f"with another item of the history. cold, rare, warm: 0, 1 to {RARE - 1}, {RARE} or more training interactions of "
+    f"the target. head: the {HEAD:.0%} of items bought most in training. history: items before the target, at "
+    f"most {LONG} or more than that."
+)
+LISTS = (
+    f"In the first {K} items of each list: coverage, the share of the catalogue listed; Gini, inequality of how often "
+    "items are listed; novelty, mean self-information; head share, listed items of the head."
+)
+
+
+def with_card(board: Board, metric: str, where: str | None = None) -> Board:
+    """The board with the card of its data and of every row that was measured here. `where` is the data set's name or
+    folder, where the runs' own configuration does not say it. Where data or lists are not at hand, the card says so."""
+    runs = [run for row in board.rows for run in row.runs]
+    if not runs:
+        return board
+    try:
+        base = measured(runs, where)
+    except InputError as error:
+        return replace(board, card={"missing": [f"no report card: {error}"]})
+    made, missing = on_data(board, metric, base)
+    return replace(made, card={**made.card, "missing": missing})
+
+
+def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
+    """The same with data at hand; and which rows have no card, in words."""
+    groups = case_groups(base.split)
+    rows, missing = [], []
+    for row in board.rows:
+        try:
+            rows.append(replace(row, card=_of(row, metric, base, groups)) if row.runs else row)
+        except InputError as error:
+            rows.append(row)
+            missing.append(f"{row.model} has no report card: {error}")
+    return replace(board, rows=tuple(rows), card=data_card(base.split, groups)), missing
+
+
+def texts(row: Row) -> dict[str, str]:
+    """A row's card as columns; empty texts where it has none."""
+    if not row.card:
+        return dict.fromkeys([*(name for names in GROUPS.values() for name in names), *MEASURES.values()], "")
+    found = {part["name"]: _number(part["mean"]) for part in row.card["groups"]}
+    return found | _measures(row)
+
+
+def notes(board: Board) -> list[str]:
+    """The sizes of the groups and what they mean; why there is no card, if there is none."""
+    missing = list(board.card.get("missing", []))
+    if "groups" not in board.card:
+        return missing
+    return [f"{_sizes(board.card)}.", f"{ABOUT} {LISTS}", *missing]
+
+
+def sheets(board: Board, metric: str) -> list[Sheet]:
+    """The data's groups with each row's metric and interval, and what the lists are like."""
+    rows = [row for row in board.rows if row.card]
+    total = board.card["users"]
+    lines = [
+        Line((part["name"], f"{part['users']:,}", f"{part['users'] / total:.1%}", *(_bounded(row, n) for row in rows)))
+        for n, part in enumerate(board.card["groups"])
+    ]
+    heads = (Column("test users", left=True), Column("users"), Column("share"), *(Column(row.model) for row in rows))
+    said = (f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests.",)
+    found = [Sheet(f"{metric} by groups of test users", heads, tuple(lines), said)]
+    if rows:
+        measures = [Line((row.model, *_measures(row).values())) for row in rows]
+        columns = (Column("model", left=True), *map(Column, MEASURES.values()))
+        found.append(Sheet(f"What the lists hold, first {K} items", columns, tuple(measures), (LISTS,)))
+    return found
+
+
+def _of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
+    values = base.values(row.runs, (metric,))[metric].mean(axis=0)
+    lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
+    return {
+        "metric": metric,
+        "groups": group_metrics(values, groups),
+        "lists": {name: _mean([one[name] for one in lists]) for name in MEASURES},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _measures(row: Row) -> dict[str, str]:
+    return {shown: _number(row.card["lists"][name]) for name, shown in MEASURES.items()}
+
+
+def _sizes(card: Mapping[str, Any]) -> str:
+    parts = [f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"]]
+    return f"Test users by group, of {card['users']:,}: {', '.join(parts)}"
+
+
+def _bounded(row: Row, number: int) -> str:
+    part = row.card["groups"][number]
+    if part["mean"] is None:
+        return "-"
+    return f"{part['mean']:.{DIGITS}f} ({part['low']:.{DIGITS}f} to {part['high']:.{DIGITS}f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.{DIGITS}f}"

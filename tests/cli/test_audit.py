@@ -1,0 +1,80 @@
+"""`harness audit`: a planted index with shared codes, a clean one, and lists that only hit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Harness
+
+TARGETS = {f"u{user}": (7 * user + 7) % 24 for user in range(60)}  # the circle's last items
+SHARED = sum(target < 4 for target in TARGETS.values())
+VALID = sum((7 * user + 6) % 24 < 4 for user in range(60))
+
+
+def index(name: str, code_of: dict[int, int]) -> str:
+    """An index file of the toy with these first tokens; every other item has one of its own."""
+    Path(name).write_text(json.dumps({f"i{item}": [f"<a_{code_of.get(item, item)}>", "<b_0>"] for item in range(24)}))
+    return name
+
+
+def test_shared_codes_are_counted_exactly(harness: Harness, toy: str) -> None:
+    done = harness("audit", "codes", index("shared.json", {1: 0, 3: 2}), "-d", toy, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["items"], found["codes"], found["shared_items"], found["groups"]) == (24, 22, 4, 2)
+    assert found["largest_group"] == 2 and found["shared_items_share"] == pytest.approx(4 / 24)
+    assert found["test"] == {"targets": 60, "shared": SHARED, "share": pytest.approx(SHARED / 60)}
+    assert found["valid"]["shared"] == VALID and found["rankings"] is None
+    assert found["least_added"]["recall@1"]["at_first_place"] == pytest.approx(SHARED / 120)
+    table = harness("audit", "codes", "shared.json", "-d", toy)
+    assert table.code == 0 and f"{SHARED} of 60" in table.out and "4 (16.67%)" in table.out
+
+
+def test_what_codes_add_to_lists_is_measured(harness: Harness, toy: str) -> None:
+    """Where the target shares its code, the lists name the other item of the code."""
+    lists = {user: [f"i{target ^ 1 if target < 4 else target}"] for user, target in TARGETS.items()}
+    Path("lists.json").write_text(json.dumps(lists))
+    shared, clean = index("shared.json", {1: 0, 3: 2}), index("clean.json", {})
+    done = harness("audit", "codes", shared, "-d", toy, "--rankings", "lists.json", "--json")
+    assert done.code == 0, done.err
+    measured = json.loads(done.out)["rankings"]
+    assert measured["items"]["recall@10"] == pytest.approx(1 - SHARED / 60)
+    assert measured["codes"]["recall@10"] == 1.0
+    assert measured["added"]["recall@10"] == pytest.approx(SHARED / 60) and measured["file"] == "lists.json"
+    done = harness("audit", "codes", clean, "-d", toy, "--rankings", "lists.json", "--json")
+    found = json.loads(done.out)
+    assert (found["shared_items"], found["largest_group"], found["test"]["shared"]) == (0, 1, 0)
+    assert set(found["rankings"]["added"].values()) == {0.0}
+    assert "codes add" in harness("audit", "codes", shared, "-d", toy, "--rankings", "lists.json").out
+
+
+def test_lists_are_read_deep_enough_for_their_codes(harness: Harness, toy: str) -> None:
+    """Items 0 to 21 have one code: of lists of all items, the last item is the second or third code."""
+    Path("lists.json").write_text(json.dumps({user: [f"i{item}" for item in range(24)] for user in TARGETS}))
+    name = index("one.json", dict.fromkeys(range(22), 0))
+    measured = json.loads(harness("audit", "codes", name, "-d", toy, "--rankings", "lists.json", "--json").out)
+    assert measured["rankings"]["codes"]["recall@5"] == 1.0
+
+
+def test_an_index_of_another_catalogue_is_one_line(harness: Harness, toy: str) -> None:
+    Path("other.json").write_text(json.dumps({"i0": ["<a_0>"]}))
+    done = harness("audit", "codes", "other.json", "-d", toy)
+    assert done.code == 2 and "23 items have no code" in done.err and len(done.err.splitlines()) <= 2
+
+
+def test_the_card_of_a_data_set_and_of_lists(harness: Harness, toy: str) -> None:
+    Path("lists.json").write_text(json.dumps({user: [f"i{target}"] for user, target in TARGETS.items()}))
+    found = json.loads(harness("audit", "card", "-d", toy, "--json").out)
+    groups = {part["name"]: part["users"] for part in found["groups"]}
+    assert groups["memorised"] == groups["history to 20"] == 60 and groups["neither"] == 0
+    assert found["rankings"] is None
+    done = harness("audit", "card", "-d", toy, "--rankings", "lists.json", "--metric", "recall@1", "--json")
+    measured = json.loads(done.out)["rankings"]
+    means = {part["name"]: part["mean"] for part in measured["groups"]}
+    assert (means["memorised"], means["one hop"]) == (1.0, None) and measured["lists"]["coverage"] == 1.0
+    table = harness("audit", "card", "-d", toy, "--rankings", "lists.json")
+    assert table.code == 0 and "memorised" in table.out and "coverage@10" in table.out
+    assert harness("audit", "card", "-d", toy, "--metric", "nothing").code == 2
