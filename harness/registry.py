@@ -5,12 +5,13 @@ A third-party package adds to it with an entry point in the group `harness.model
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import unknown_name
+from harness.errors import InputError, unknown_name
+from harness.plugins import class_in_file, digest, file_parts, from_file, is_file_target, model_name, plugins, warn
 
 if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
@@ -28,7 +29,8 @@ LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe", "rectools": "bas
 class ModelEntry:
     """One registered model. `target` is `module:Class`; `section` is its section in `--set section.key=value` and in a
     configuration file; `preset` are settings that make this row of the table (they give way to the user's); `grids` is
-    a package whose TOML files are the model's named grids for `harness ablate`."""
+    a package whose TOML files are the model's named grids for `harness ablate`; `source` says where a model that is not
+    of this project comes from."""
 
     name: str
     family: str
@@ -39,9 +41,29 @@ class ModelEntry:
     needs: tuple[str, ...] = ()
     preset: tuple[tuple[str, Any], ...] = ()
     grids: str = ""
+    source: str = ""
+
+    @property
+    def file(self) -> str:
+        """`PATH.py:CLASS` of a model that is a class in a file; empty for every other one."""
+        return self.target if is_file_target(self.target) else ""
 
     def load(self) -> type[Recommender[Any]]:
-        return _load(self.target)
+        """The class. Raises `InputError` for one of somebody else's that cannot be loaded."""
+        if self.file:
+            return from_file(self.target)  # pyright: ignore[reportReturnType]  # `_of_file` has looked
+        try:
+            return _load(self.target)
+        except Exception as error:
+            if not self.source:
+                raise
+            what = f"the model {self.name!r} cannot be loaded: {type(error).__name__}: {error}"
+            raise InputError(what, where=self.source, mend="update or remove that package") from error
+
+    def code_version(self) -> int | str:
+        """What its code is, for the keys of runs: the class's number, with the content of a file beside it."""
+        number = self.load().code_version
+        return f"{number}+{digest(file_parts(self.target)[0])}" if self.file else number
 
 
 MODELS = (
@@ -222,19 +244,25 @@ MODELS = (
 
 
 def model_entries() -> dict[str, ModelEntry]:
-    """All models by name: this project's, then those that installed packages add (which may not take a name away)."""
+    """All models by name: this project's, then those that installed packages add. A package may not take a name away,
+    and one that is broken is left out; a warning says so."""
     known = {entry.name: entry for entry in MODELS}
-    for point in entry_points(group=GROUP):
-        entry = point.load()
-        known.setdefault(entry.name, entry)
+    for source, entry in plugins(entry_points(group=GROUP), ModelEntry):
+        if entry.name in known:
+            owner = known[entry.name].source or "this program"
+            warn(f"{source} is left out: the model name {entry.name!r} is taken by {owner}")
+        else:
+            known[entry.name] = replace(entry, source=source)
     return known
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The entry of one name; `InputError` with near names for a miss.
+    """The entry of one name, or of a class in a file, `PATH.py:CLASS`; `InputError` with near names for a miss.
 
     A library's model that has a name of its own here is that model: `recbole:SASRec` is `sasrec`.
     """
+    if is_file_target(name):
+        return _of_file(name)
     known = model_entries()
     library, _, inside = name.partition(":")
     if name not in known and library in LIBRARIES:
@@ -242,8 +270,25 @@ def model_entry(name: str) -> ModelEntry:
         made_of = (found.target, found.preset)
         return next((entry for entry in known.values() if (entry.target, entry.preset) == made_of), found)
     if name not in known:
-        raise unknown_name("model", name, known)
+        raise unknown_name("model", name, known, otherwise="(a class in a file is FILE.py:CLASS)")
     return known[name]
+
+
+def _of_file(name: str) -> ModelEntry:
+    """The entry of a class that no package registers. It is stored as `STEM:CLASS`, its section in `--set` is the
+    file's stem, and its docstring begins with its description."""
+    from harness.protocol.recommender import Recommender
+
+    path, attribute = file_parts(name)
+    target, (stem, _, _) = f"{path}:{attribute}", model_name(name).partition(":")
+    if stem in LIBRARIES or stem in ("model", "dataset", "protocol"):
+        raise InputError(
+            f"a file may not be named {path.name}", where=str(path), mend="rename it: the name has a meaning"
+        )
+    made = class_in_file(target, Recommender)
+    description = (made.__doc__ or "").strip().partition("\n")[0]
+    needs = tuple(getattr(made, "needs", ()))
+    return ModelEntry(model_name(target), "own", target, description, "", stem, needs=needs, source=str(path))
 
 
 def _load(target: str) -> Any:

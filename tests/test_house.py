@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ("harness", "baselines", "eager")
 BASE = {
     f"harness.{name}"
-    for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "seeding", "switches")
+    for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "plugins", "seeding", "switches")
 }
 LOWER = BASE | {"harness.data", "harness.protocol"}
 
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eager": LOWER | {"harness.generative"},
     "baselines": LOWER | {"harness.generative"},
     "harness.reports": LOWER | {"harness.evaluation", "harness.store"},
+    "harness.testing": LOWER | {"harness.evaluation"},
     "harness.bench": LOWER | {"harness.evaluation", "harness.generative", "harness.registry"},
     "harness.jobs": LOWER | {"harness.evaluation", "harness.registry", "harness.store"},
 }

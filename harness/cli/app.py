@@ -26,9 +26,11 @@ from harness.cli import (
     recommend,
     report,
     run,
+    runs,
     tune,
 )
 from harness.cli.errors import interrupted, tell
+from harness.cli.paths import expand_paths
 from harness.jobs.launch import place
 from harness.switches import check_switches
 
@@ -43,6 +45,7 @@ COMMANDS = (
     run,
     recommend,
     evaluate,
+    runs,
     leaderboard,
     compare,
     report,
@@ -58,6 +61,7 @@ COMMANDS = (
 )
 for group in COMMANDS:
     group.register(app)
+expand_paths(app)
 
 
 @app.callback(invoke_without_command=True)

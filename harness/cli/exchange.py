@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AsJson, Order
+from harness.cli.options import AsJson, Order, Protocol, Sets
 from harness.cli.output import note, print_json
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
+from harness.errors import InputError
 
 Folder = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder or a file in a known layout (docs/data-formats.md).")
@@ -53,13 +54,28 @@ def bring(
 @with_reading
 def send(
     dataset: Where,
-    layout: Annotated[str, typer.Option("--layout", help="lcrec, recbole, csv or parquet.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="lcrec, recbole, csv or parquet.", show_default=False)
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Training, validation and test parts, histories, and a page on ranking.")
+    ] = False,
+    protocol: Protocol = None,
+    sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Write a data set in another layout, read it back, and say what the layout cannot carry."""
+    """Write a data set in another layout, and say what that cannot carry; or its split, for a model of your own."""
+    if (layout is None) != split:
+        raise InputError("say what is to be written", where="--layout", mend="give --layout NAME, or --split alone")
+    if split:
+        _send_split(dataset, output, (order or "time", reading), (protocol, tuple(sets or ())), as_json=as_json)
+        return
+    if protocol is not None or sets:
+        raise InputError("a layout holds no split", where="--protocol", mend="leave it out, or say --split")
+    assert layout is not None
     from harness.data.export import export
     from harness.data.load import load_dataset
 
@@ -73,3 +89,20 @@ def send(
     else:
         how = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
         print(f"written to {done.folder}; read back it has {how}")
+
+
+def _send_split(
+    dataset: str,
+    output: Path,
+    how: tuple[str, Reading],
+    rules: tuple[str | None, tuple[str, ...]],
+    *,
+    as_json: bool,
+) -> None:
+    from harness.jobs.split_export import PAGE, export_split
+
+    made = export_split(dataset, output, *how, rules)
+    if as_json:
+        print_json(made)
+    else:
+        print(f"written to {output}; {output / PAGE} shows how to rank with it")

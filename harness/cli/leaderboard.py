@@ -26,7 +26,23 @@ def register(app: typer.Typer) -> None:
 
 def leaderboard(
     dataset: MaybeDataset = None,
-    metric: Annotated[str, typer.Option(help="What the order goes by.")] = "ndcg@10",
+    metric: Annotated[
+        str | None, typer.Option(help="What the order goes by.", show_default="ndcg@10, or the first of --metrics")
+    ] = None,
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="Rows of these models alone.")] = None,
+    runs: Annotated[
+        str | None, typer.Option(metavar="ID,ID", help="These runs alone, by the beginning of ids.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="ROW=NAME", help="Another name for a model or a run; repeatable.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M,M", help="Columns: recall, ndcg, mrr, hit, map, with @K or with --k.", show_default=False
+        ),
+    ] = None,
+    k: Annotated[str | None, typer.Option("--k", metavar="5,10", help="K of --metrics, up to 20.")] = None,
     form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
     published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
     columns: Annotated[
@@ -54,27 +70,39 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
+    from harness.errors import unknown_name
+    from harness.protocol.protocol import MAIN_METRIC, METRICS
     from harness.reports import render
     from harness.reports.card import with_card
     from harness.reports.leaderboard import select
     from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
+    from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.store.runs import Store, nothing_thrown_away
 
     render.check_format(form)
     check_output(output)
+    asked = selection(models, runs, label or (), metrics, k)
+    metric = metric or next(iter(asked.metrics), MAIN_METRIC)
+    by = metric if metric in METRICS else MAIN_METRIC  # the others are measured for the chosen rows alone
+    check_metric(metric)
     if protocols:
+        if metric != by:
+            raise unknown_name("metric", metric, METRICS, where="--metric")
         _protocols(Store(results), dataset, metric, form, output)
         return
     sets = render.check_columns(columns)
     wanted = _known(protocol)
     store = Store(results)
     with nothing_thrown_away():
-        every = published_boards(store, dataset, metric) if published else select(store, dataset, metric)
+        every = published_boards(store, dataset, by) if published else select(store, dataset, by)
     found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
-    where = dataset if dataset is not None and Path(dataset).is_dir() else None
+    where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    if asked != Selection() or metric != by:
+        found = select_rows(found, asked, metric, where)
     if test or (test is None and dataset is not None):
-        found = [with_leads(board, render.shown_metrics(metric), where) for board in found]
+        tested = [name for name in render.shown_metrics(metric, asked.metrics) if name in METRICS]
+        found = [with_leads(board, tested, where) for board in found]
     if "card" in sets:
         found = [with_card(board, metric, where) for board in found]
     if "command" in sets:
@@ -84,12 +112,12 @@ def leaderboard(
     if published and not any(row.quoted for board in found for row in board.rows):
         note("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
-        write_output(output, render.render(found, form, metric, sets))
+        write_output(output, render.render(found, form, metric, sets, asked.metrics))
     elif form == "table":
         if found:
-            print_plain(render.table(found, metric, console().width, sets))
+            print_plain(render.table(found, metric, console().width, sets, asked.metrics))
     else:
-        sys.stdout.write(render.render(found, form, metric, sets))
+        sys.stdout.write(render.render(found, form, metric, sets, asked.metrics))
 
 
 def _commanded(row: Row) -> Row:

@@ -13,7 +13,7 @@ from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.jobs.recommending import Question
-    from harness.store.runs import StoredRun
+    from harness.store.runs import Store, StoredRun
 
 
 def register(app: typer.Typer) -> None:
@@ -80,11 +80,11 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
     return history_of(history)
 
 
-def _stored(store: Any, run: str, dataset: str | None) -> StoredRun:
+def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     """The one run that is meant."""
     from harness.reports.chosen import choose
 
-    (chosen,) = choose(store, [run], dataset)
+    chosen = choose(store, [run], dataset)[0]
     if len(chosen.runs) > 1:
         ids = ", ".join(one.record.run_id for one in chosen.runs)
         raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", mend=f"name one of {ids}")

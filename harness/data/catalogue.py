@@ -17,6 +17,7 @@ from harness.data import library
 from harness.data.packaged import packaged_folder
 from harness.data.raw.catalogue import Published, named_sets, resolve
 from harness.errors import InputError, unknown_name
+from harness.plugins import plugins, warn
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
@@ -89,9 +90,11 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
     for name, entry in library.kept().items():
         known.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
         known[name] = _as_kept(known[name], entry) if known[name].kept else known[name]
-    for point in entry_points(group=GROUP):
-        entry = point.load()
-        known.setdefault(entry.name, entry)
+    for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
+        if entry.name in known:
+            warn(f"{source} is left out: the data set name {entry.name!r} is taken")
+        else:
+            known[entry.name] = entry
     return known
 
 

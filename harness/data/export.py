@@ -9,7 +9,8 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +66,28 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS, where="--layout")
+    with new_folder(folder) as made:
+        lost = tuple(LAYOUTS[layout](dataset, made))
+        if dataset.reviews and layout not in WITH_REVIEWS:
+            lost = (*lost, f"reviews: only {' and '.join(WITH_REVIEWS)} have a place for them")
+        if dataset.index_file is not None and layout != "lcrec":
+            lost = (*lost, "the ready-made item index: only lcrec has a place for it")
+        order: Order = "time" if layout == "lcrec" else dataset.order
+        again = read_folder(made, order)
+    return Exported(folder, layout, again.fingerprint == dataset.fingerprint, lost, order)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to be filled, which then takes its place in one step. Raises `InputError` where there is
+    something already, and for a disk that refuses; nothing half-written is left."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("there is something already", where=str(folder), mend="choose a new or empty folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            lost = tuple(LAYOUTS[layout](dataset, made))
-            if dataset.reviews and layout not in WITH_REVIEWS:
-                lost = (*lost, f"reviews: only {' and '.join(WITH_REVIEWS)} have a place for them")
-            if dataset.index_file is not None and layout != "lcrec":
-                lost = (*lost, "the ready-made item index: only lcrec has a place for it")
-            order: Order = "time" if layout == "lcrec" else dataset.order
-            again = read_folder(made, order)
+            yield made
             made.chmod(0o755)
             sync_tree(made)
             made.replace(folder)
@@ -87,7 +97,6 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
     except OSError as error:
         mend = "free some space, or choose another folder"
         raise InputError(f"cannot write: {error.strerror or error}", where=str(folder), mend=mend) from error
-    return Exported(folder, layout, again.fingerprint == dataset.fingerprint, lost, order)
 
 
 def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
@@ -162,13 +171,21 @@ def _csv(dataset: Dataset, folder: Path) -> Iterator[str]:
         yield "timestamps: the data set has none; read it back with --order file"
     else:
         columns = (*columns, times)
-    _rows(folder / INTERACTIONS_CSV, (USER, ITEM, TIMESTAMP)[: len(columns)], zip(*columns, strict=True))
+    write_rows(folder / INTERACTIONS_CSV, (USER, ITEM, TIMESTAMP)[: len(columns)], zip(*columns, strict=True))
     if dataset.text is not None:
-        rows = (
-            (item, text.title, text.description, text.brand, _cell(text.categories))
-            for item, text in zip(dataset.items, dataset.text, strict=True)
-        )
-        _rows(folder / ITEMS_CSV, (ITEM, *TEXT_FIELDS), rows)
+        write_items(dataset, folder)
+
+
+def write_items(dataset: Dataset, folder: Path) -> None:
+    """`items.csv`: every item in the data set's order, with its text where there is some."""
+    if dataset.text is None:
+        write_rows(folder / ITEMS_CSV, (ITEM,), zip(dataset.items))
+        return
+    rows = (
+        (item, text.title, text.description, text.brand, _cell(text.categories))
+        for item, text in zip(dataset.items, dataset.text, strict=True)
+    )
+    write_rows(folder / ITEMS_CSV, (ITEM, *TEXT_FIELDS), rows)
 
 
 def _parquet(dataset: Dataset, folder: Path) -> Iterator[str]:
@@ -241,7 +258,8 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
 
 
-def _rows(path: Path, header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
+def write_rows(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """A table as CSV, UTF-8."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)

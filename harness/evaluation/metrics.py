@@ -9,7 +9,7 @@ are made from the rank (it sorts ties unstably and edits what it is given).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,7 +26,13 @@ from harness.protocol.requests import Targets
 ANY_ITEM = int(np.iinfo(np.int64).max)  # ids are checked against the catalogue where the catalogue is known
 PRIVATE = "_ranx_metrics"  # where our copies of modules of `ranx.metrics` stand in sys.modules
 RELEVANT = 1  # the id, and the relevance, of the relevant item in the lists that ranx is given
-FUNCTIONS = {"recall": "recall", "ndcg": "ndcg", "mrr": "reciprocal_rank"}
+FUNCTIONS = {
+    "recall": "recall",
+    "ndcg": "ndcg",
+    "mrr": "reciprocal_rank",
+    "hit": "hit_rate",
+    "map": "average_precision",
+}
 
 
 def measure(predictions: Predictions, targets: Targets) -> dict[str, float]:
@@ -34,8 +40,9 @@ def measure(predictions: Predictions, targets: Targets) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in per_user(predictions, targets).items()}
 
 
-def per_user(predictions: Predictions, targets: Targets) -> dict[str, np.ndarray]:
-    """Each metric a user, float64, shape (users,), aligned with `targets.users`; keys are `METRICS`.
+def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
+    """Each metric a user, float64, shape (users,), aligned with `targets.users`; keys are `names`, each one of
+    `FUNCTIONS` and a K.
 
     Raises `ContractError` where users are missing, asked twice or not asked for, where a list names an item twice, or
     where there is no user at all: such lists have no score, not even a low one.
@@ -45,7 +52,7 @@ def per_user(predictions: Predictions, targets: Targets) -> dict[str, np.ndarray
     if found := predictions.problems(targets.users, ANY_ITEM):
         raise ContractError(f"these lists cannot be measured: {'; '.join(found)}")
     places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
-    by_place = outcomes(predictions.items.shape[1])
+    by_place = outcomes(predictions.items.shape[1], names)
     return {name: values[places] for name, values in by_place.items()}
 
 
@@ -55,7 +62,7 @@ def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
     return np.where(found.any(axis=1), found.argmax(axis=1), items.shape[1])
 
 
-def outcomes(width: int) -> dict[str, np.ndarray]:
+def outcomes(width: int, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric by ranx for each place that the relevant item can have in a list of `width` items, and for none."""
     ranx = _ranx()
     lists = np.arange(width) + 2.0
@@ -63,7 +70,7 @@ def outcomes(width: int) -> dict[str, np.ndarray]:
     lists[np.arange(width), np.arange(width), 0] = RELEVANT
     qrels = np.full((width + 1, 1, 2), float(RELEVANT))
     scores = {}
-    for name in METRICS:
+    for name in names:
         metric, _, k = name.partition("@")
         scores[name] = ranx[FUNCTIONS[metric]](qrels, lists, k=int(k))
     return scores

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, model_validator
 
+# A built-in name, a hub name, or a folder, which alone begins with ~.
+UserName = Annotated[str, AfterValidator(lambda name: os.path.expanduser(name) if name.startswith("~") else name)]
 UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 

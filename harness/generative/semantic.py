@@ -19,7 +19,7 @@ from harness.data.dataset import Canonical, ItemText
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
-from harness.generative.paths import UserFile
+from harness.generative.paths import UserFile, UserName
 from harness.generative.vectors import (
     ItemVectors,
     RowsBy,
@@ -46,7 +46,7 @@ class SemanticConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: str = Field(
+    encoder: UserName = Field(
         default=EMBEDDED, description="the embedded encoder; a folder or hub name of a sentence encoder or decoder LLM"
     )
     fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(

@@ -42,8 +42,9 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
     """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
 
     Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `data`, `track`, `results`, `fresh`,
-    `reporter`. Gives one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`, `.path`
-    the run's folder, `.reused` whether it was there already. Raises `InputError` for wrong input.
+    `reporter`. Gives one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`,
+    `.metrics` its test metrics, `.path` the run's folder, `.reused` whether it was there already. Raises `InputError`
+    for wrong input.
     """
     known = [field.name for field in fields(_Options)]
     for name in options:

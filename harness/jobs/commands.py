@@ -10,8 +10,9 @@ from typing import Any
 from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.jobs import yaml_values
+from harness.jobs.job import entry_of
 from harness.jobs.settings import ConfigFile, Settings, resolve
-from harness.registry import ModelEntry, model_entry
+from harness.registry import ModelEntry
 from harness.store.runs import StoredRun
 
 
@@ -21,7 +22,7 @@ def command(runs: Sequence[StoredRun]) -> str:
     the settings cannot be told from this version's: the stored `config.yaml` then is the way to the run."""
     record = runs[0].record
     try:
-        entry = model_entry(record.model)
+        entry = entry_of(record.model, runs[0].folder.config)
     except InputError:
         return shlex.join(["harness", "evaluate", "PREDICTIONS", "-d", record.dataset.name, "--name", record.model])
     try:
@@ -33,7 +34,7 @@ def command(runs: Sequence[StoredRun]) -> str:
     order = ["--order", stored["order"]] if stored.get("order", "time") != "time" else []
     reading = Reading.of(stored.get("data")).options()
     changed = [part for text in sets for part in ("--set", text)]
-    told = ["harness", "run", record.model, "-d", record.dataset.name, "--profile", record.profile]
+    told = ["harness", "run", entry.file or record.model, "-d", record.dataset.name, "--profile", record.profile]
     return shlex.join([*told, *seeds, *order, *reading, *changed])
 
 

@@ -58,6 +58,11 @@ class Finished:
         return self.run.record
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the test cases."""
+        return self.record.metrics.test
+
+    @property
     def path(self) -> str:
         """The run's folder."""
         return str(self.run.folder.path)

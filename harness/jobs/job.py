@@ -21,6 +21,7 @@ from harness.jobs.devices import resolve_device
 from harness.jobs.effort import block, effort_of
 from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
 from harness.jobs.trackers import Wish, wishes
+from harness.plugins import model_name
 from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
@@ -99,7 +100,7 @@ class Job:
         return Outcome(
             model=self.entry.name,
             configuration=self.settings.model.model_dump(mode="json"),
-            code_version=self.entry.load().code_version,
+            code_version=self.entry.code_version(),
             # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
             data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
             protocol=split.fingerprint,
@@ -114,6 +115,7 @@ class Job:
         return yaml_values.write(
             {
                 "model": self.entry.name,
+                **({"file": self.entry.file} if self.entry.file else {}),
                 "dataset": self.dataset,
                 "order": self.order,
                 **({"data": self.reading.document()} if self.reading.document() else {}),
@@ -128,7 +130,7 @@ class Job:
 
 def plan(model: str, options: RunOptions) -> list[Job]:
     """One job a seed. Raises `InputError` for whatever of it is wrong, before any data are read."""
-    entry = model_entry(model)
+    entry = entry_of(model, options.config)
     file = read_config(options.config, entry)
     order = check_order(options.order or file.say("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
@@ -146,6 +148,18 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
     every = dict.fromkeys(seeds)
     return [Job(entry, dataset, settings, seed, device, order, effort, track, reading) for seed in every]
+
+
+def entry_of(model: str, config: Path | None) -> ModelEntry:
+    """The model's entry; that of a class in a file also by the name that its runs are stored under, where `config` is
+    the configuration of one and says where the file is."""
+    try:
+        return model_entry(model)
+    except InputError:
+        told = None if config is None else yaml_values.read(config).get("file")
+        if isinstance(told, str) and model_name(told) == model:
+            return model_entry(told)
+        raise
 
 
 def check_seed(seed: int) -> None:

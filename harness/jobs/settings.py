@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,7 +25,15 @@ from harness.store.records import Effort
 
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
 DEEPEST = 16  # names behind a section in one `--set`; a configuration has some four
-TOP_KEYS = ("model", "dataset", "order", "data", "profile", "seed")  # of a configuration file, besides its sections
+TOP_KEYS = (
+    "model",
+    "file",
+    "dataset",
+    "order",
+    "data",
+    "profile",
+    "seed",
+)  # of a configuration file, besides its sections
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
     profile = resolve_profile(profile, entry.name, config_class)
     layers: list[Layer] = [("preset", {entry.section: dict(entry.preset)})]
     layers.append((f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}))
-    layers.append((str(file.path), dict(file.sections or {})))
+    layers.append((str(file.path), _placed(file, entry.section, config_class)))
     layers += [(f"--set {text}", _one_set(text, entry)) for text in sets]
     merged = _merged(layers)
     if bundle := config_class.variants.get(str(merged[entry.section].get("variant"))):
@@ -109,6 +117,30 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
             raise explain(error, section, model, layers) from error
 
     return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
+    """The sections of a file; relative paths in the model's, where they are there beside the file, are meant so."""
+    sections = dict(file.sections or {})
+    if file.path is not None and section in sections:
+        sections[section] = _beside(sections[section], config_class, file.path.absolute().parent)
+    return sections
+
+
+def _beside(values: Mapping[str, Any], kind: type[BaseModel], folder: Path) -> dict[str, Any]:
+    placed = dict(values)
+    for name, value in values.items():
+        field = kind.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            placed[name] = _beside(value, inner, folder)
+        elif isinstance(value, str) and _is_path(inner) and (folder / value).exists():
+            placed[name] = str(folder / value)
+    return placed
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or any(map(_is_path, get_args(kind)))
 
 
 def _finite(values: Any, section: str) -> str:

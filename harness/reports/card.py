@@ -109,7 +109,7 @@ def sheets(board: Board, metric: str) -> list[Sheet]:
 
 
 def _of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
-    values = base.values(row.runs)[metric].mean(axis=0)
+    values = base.values(row.runs, (metric,))[metric].mean(axis=0)
     lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
     return {
         "metric": metric,

@@ -166,7 +166,7 @@ def place(board: Board) -> dict[str, Any]:
 def cells(row: Row) -> dict[str, Any]:
     """One row as plain columns, unrounded; None where nothing was measured."""
     numbers: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in dict.fromkeys((*METRICS, *(row.metrics if row.runs else ()))):
         numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
     counts = {name: row.integrity.get(name) for name in INTEGRITY} | {name: row.codes.get(name) for name in CODES}
     costs = {name: row.cost.get(name) for name in COST}

@@ -21,7 +21,7 @@ from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
-from harness.protocol.protocol import Protocol
+from harness.protocol.protocol import METRICS, Protocol
 from harness.protocol.split import Split, split
 from harness.store.predictions import read_predictions
 from harness.store.records import Record
@@ -35,13 +35,13 @@ class Measured:
     dataset: Dataset
     split: Split
 
-    def values(self, runs: Sequence[StoredRun]) -> Mapping[str, np.ndarray]:
+    def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
         """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
-        found = [self._of(run) for run in runs]
+        found = [self._of(run, names) for run in runs]
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
-    def _of(self, run: StoredRun) -> dict[str, np.ndarray]:
-        return per_user(self.lists(run), self.split.test.targets)
+    def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
+        return per_user(self.lists(run), self.split.test.targets, names)
 
     def lists(self, run: StoredRun) -> Predictions:
         """A run's ranked lists, users as in `split.test.requests`. Raises `InputError` where they cannot be read."""

@@ -78,16 +78,20 @@ def check_columns(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def shown_metrics(metric: str) -> tuple[str, ...]:
-    """The metrics of a board that is ordered by `metric`."""
+def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """The metrics of a board that is ordered by `metric`: those that are asked for, else the usual ones."""
+    if metrics:
+        return tuple(dict.fromkeys((*metrics, metric)))
     return SHOWN if metric in SHOWN else (*SHOWN, metric)
 
 
-def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = ()) -> str:
+def render(
+    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> str:
     """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
     check_format(form)
     if form in SHEETS:
-        return SHEETS[form]([sheet(board, metric, columns) for board in boards])
+        return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
     return as_csv(boards) if form == "csv" else as_json(boards, metric)
 
 
@@ -99,12 +103,18 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
 
 
 def row_texts(
-    row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False, free: bool = False
+    row: Row,
+    metric: str,
+    columns: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    *,
+    less: bool = False,
+    free: bool = False,
 ) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
     column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
-        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
+        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
         "broken": {"short": _integrity(row)},
         "integrity": {
             **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
@@ -136,18 +146,18 @@ def row_texts(
     }
 
 
-def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
+def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = behind(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
     free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
     less = [row.model in fewer and row.rank is not None for row in board.rows]
     told = zip(board.rows, less, free, strict=True)
-    texts = [row_texts(row, metric, columns, less=less, free=free) for row, less, free in told]
+    texts = [row_texts(row, metric, columns, metrics, less=less, free=free) for row, less, free in told]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
-    for name in set(names) & set(METRICS):
+    for name in set(names) & {*METRICS, *metrics, metric}:
         values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
         marks[name] = ranking(values)
     for pair in board.leads:
@@ -164,7 +174,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
             left=name in LEFT,
             wraps=name in ("note", "command"),
             main=name == metric,
-            drop=None if name == metric or columns or name not in DROPPED else DROPPED.index(name),
+            drop=None if name == metric or columns or name in metrics or name not in DROPPED else DROPPED.index(name),
         )
         for name in names
     ]
@@ -212,9 +222,11 @@ def title(board: Board, metric: str) -> str:
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
 
 
-def table(boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = ()) -> Group:
+def table(
+    boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> Group:
     """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
-    return sheets_drawn([sheet(board, metric, columns) for board in boards], width)
+    return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
 
 
 def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:

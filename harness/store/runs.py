@@ -189,12 +189,12 @@ class Store:
         an unfinished folder is emptied, and a complete one is left alone until its successor is finished.
         """
         final = self.folder(key)
-        with holding(_beside(final.path, "lock"), waiting, MEND) as hold:
+        with holding(beside(final.path, "lock"), waiting, MEND) as hold:
             yield replace(_open(final, fresh), hold=hold)
 
     def held(self, key: RunKey) -> bool:
         """Whether somebody holds the run's lock at this moment; a hint, no more."""
-        return held(_beside(self.folder(key).path, "lock"))
+        return held(beside(self.folder(key).path, "lock"))
 
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
@@ -228,7 +228,8 @@ def _text(record: Record) -> str:
     return json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
+    """The hidden file or folder of a run that lies beside it: `lock`, `fresh` or `old`."""
     return path.with_name(f".{path.name}.{suffix}")
 
 
@@ -240,7 +241,7 @@ def _standing_in(folder: Path) -> bool:
 def _replace(made: Path, final: Path) -> None:
     """Puts a fresh run in the place of the old one. Killed between any two of these steps, `_mend` goes on."""
     with writing(final):
-        old = _beside(final, "old")
+        old = beside(final, "old")
         os.rename(final, old)
         os.rename(made, final)
         sync_folder(final.parent)
@@ -250,7 +251,7 @@ def _replace(made: Path, final: Path) -> None:
 def _mend(final: RunFolder) -> None:
     """Clears up behind a process that died while it replaced a run, or before it took away what a complete run has no
     use for. A fresh run that was complete takes its place; one that was not is of no account."""
-    old, made = _beside(final.path, "old"), RunFolder(_beside(final.path, "fresh"))
+    old, made = beside(final.path, "old"), RunFolder(beside(final.path, "fresh"))
     if old.exists() and not final.path.exists():
         os.rename(old, final.path)
     shutil.rmtree(old, ignore_errors=True)
@@ -279,7 +280,7 @@ def _open(final: RunFolder, fresh: bool | Outdated) -> Claim:
         fresh = fresh if isinstance(fresh, bool) else fresh.stands(stored)
         if stored is not None and not fresh:
             return Claim(final, final, stored)
-        folder = RunFolder(_beside(final.path, "fresh")) if stored is not None else final
+        folder = RunFolder(beside(final.path, "fresh")) if stored is not None else final
         if fresh or final.result.exists():
             shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.mkdir(parents=True, exist_ok=True)

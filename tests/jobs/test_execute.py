@@ -154,6 +154,7 @@ def test_run_from_python(toy: str, tmp_path: Path) -> None:
 
     results = tmp_path / "results"
     done = harness.run("fake", toy, seed=2, set={"fake.rate": 1e-3}, results=results)
+    assert done.metrics == done.record.metrics.test
     assert isinstance(done, Finished) and done.document()["path"] == done.path and done.record.seed == 2
     both = harness.run("fake", toy, seed=[2, 3], set=["fake.rate=1e-3"], results=results)
     assert isinstance(both, list) and [finished.reused for finished in both] == [True, False]

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from harness.generative.instruct.task_config import Section, TasksConfig
+from harness.generative.paths import UserName
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
 from harness.generative.vectors import given_files
@@ -23,7 +24,7 @@ LossNormalise = Normalise
 class BackboneConfig(Section):
     """The language model."""
 
-    name: str = Field(
+    name: UserName = Field(
         default="smollm2-135m-instruct",
         description="the embedded one; a folder or a hub name of a Llama, Qwen, Mistral or GPT-2 style causal LM; "
         "random-llama: a Llama of `width` and `layers` drawn at random; tiny-random: a minute one over bytes",

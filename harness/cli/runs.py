@@ -1,0 +1,147 @@
+"""`harness runs list` and `harness runs rm`: what the store holds, and how to take runs away."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
+from harness.cli.output import note, print_json, print_table
+from harness.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from harness.store.listing import Entry
+
+HELP = "List stored runs; take runs away."
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(help=HELP)
+    group.callback(invoke_without_command=True)(_help)
+    group.command("list")(show)
+    group.command("rm")(take_away)
+    app.add_typer(group, name="runs")
+
+
+def _help(context: typer.Context) -> None:
+    """List stored runs; take runs away."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJson = False) -> None:
+    """List every run: model, data set, seed, state, main metric, size on disk. Unfinished ones too."""
+    from harness.protocol.protocol import MAIN_METRIC
+
+    found = _entries(results, dataset)
+    rows = [_document(entry, MAIN_METRIC) for entry in found]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+        return
+    columns = {"run_id": "run", "model": "model", "dataset": "data set", "seed": "seed", "status": "status"}
+    shown = [
+        {
+            **row,
+            MAIN_METRIC: "" if row[MAIN_METRIC] is None else f"{row[MAIN_METRIC]:.4f}",
+            "size": _size(row["bytes"]),
+            "finished": (row["finished"] or "")[:16].replace("T", " "),
+        }
+        for row in rows
+    ]
+    print_table(shown, {**columns, MAIN_METRIC: MAIN_METRIC, "size": "size", "finished": "finished (UTC)"})
+    note(f"{len(rows)} runs, {_size(sum(entry.size for entry in found))}")
+
+
+def take_away(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run ids or their beginnings, or models' names.")
+    ],
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take runs away: records, rankings, models. Asks first; a run that is being made is refused."""
+    from harness.store.listing import remove
+
+    found = _chosen(_entries(results, dataset), runs, results)
+    if running := [entry for entry in found if entry.state == "running"]:
+        mend = "wait until it is complete, or end that process first"
+        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), mend=mend)
+    for entry in found:
+        note(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(f"nobody can be asked whether {len(found)} runs may go", where="RUN", mend="add --yes")
+        typer.confirm(f"take {len(found)} runs away for good?", abort=True, err=True)
+    for entry in found:
+        remove(entry)
+    size = sum(entry.size for entry in found)
+    if as_json:
+        print_json({"removed": [str(entry.path) for entry in found], "bytes": size})
+    else:
+        print(f"{len(found)} runs taken away, {_size(size)} free")
+
+
+def _entries(results: Path, dataset: str | None) -> list[Entry]:
+    from harness.reports.leaderboard import stored_name
+    from harness.store.listing import entries
+    from harness.store.runs import Store
+
+    store = Store(results)
+    return entries(store, None if dataset is None else stored_name(store, dataset))
+
+
+def _chosen(found: Sequence[Entry], asked: Sequence[str], results: Path) -> list[Entry]:
+    """The runs that are meant, in the order of the list. Raises `InputError` for a name that means none, and for the
+    beginning of several ids."""
+    meant: dict[Path, Entry] = {}
+    for text in asked:
+        alike = [entry for entry in found if text in (entry.run_id, entry.model) or Path(text) == entry.path]
+        if not alike:
+            alike = [entry for entry in found if text and entry.run_id.startswith(text)]
+            if len(alike) > 1:
+                what = f"{text!r} begins the ids of {len(alike)} runs"
+                raise InputError(what, where="RUN", mend="give more of it; harness runs list shows them")
+        if not alike:
+            names = {name for entry in found for name in (entry.run_id, entry.model)}
+            raise unknown_name("run", text, names, where=str(results))
+        meant.update((entry.path, entry) for entry in alike)
+    return [entry for entry in found if entry.path in meant]
+
+
+def _document(entry: Entry, metric: str) -> dict[str, Any]:
+    record = entry.record
+    return {
+        "run_id": entry.run_id,
+        "model": entry.model,
+        "dataset": entry.dataset,
+        "seed": entry.seed,
+        "status": entry.state,
+        metric: None if record is None else record.metrics.test[metric],
+        "bytes": entry.size,
+        "finished": None if record is None else record.finished.isoformat(),
+        "path": str(entry.path),
+    }
+
+
+def _size(count: int) -> str:
+    """Bytes as a person reads them.
+
+    >>> _size(512), _size(20_480), _size(3 * 2**30)
+    ('512 B', '20.0 KiB', '3.0 GiB')
+    """
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,96 @@
+"""What lies in a run store: every run with its state and its size on the disk, and how one is taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from harness.errors import InputError
+from harness.locks import held, holding
+from harness.store.atomic import MEND, writing
+from harness.store.records import Record
+from harness.store.runs import RunFolder, Store, Unreadable, beside, read_record
+
+State = Literal["complete", "unfinished", "running", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run. `record` is None unless it is complete (one that is made afresh is `running` and has one); `size` is the
+    bytes of all its files."""
+
+    path: Path
+    model: str
+    dataset: str
+    state: State
+    size: int
+    record: Record | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def seed(self) -> int | None:
+        """As in the run id; None for rankings made elsewhere without one."""
+        begun = self.run_id.partition("-")[0].removeprefix("seed")
+        return int(begun) if begun.isdigit() else None
+
+
+def entries(store: Store, dataset: str | None = None) -> list[Entry]:
+    """All runs (of one data set), by model, data set and id."""
+    found = sorted(path for path in store.runs.glob("*/*/*") if path.is_dir() and not path.name.startswith("."))
+    return [_entry(path) for path in found if dataset in (None, path.parent.name)]
+
+
+def _entry(path: Path) -> Entry:
+    record, state = None, "unfinished"
+    result = RunFolder(path).result
+    if result.exists():
+        try:
+            record, state = read_record(result), "complete"
+        except Unreadable:
+            state = "unreadable"
+    if held(beside(path, "lock")):
+        state = "running"
+    fresh = beside(path, "fresh")
+    size = _size(path) + (_size(fresh) if fresh.is_dir() else 0)
+    model = path.parent.parent.name.replace("@", ":")
+    return Entry(path, model, path.parent.name, state, size, record)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:  # a file of a run that is being made
+                continue
+    return total
+
+
+def remove(entry: Entry) -> None:
+    """Takes a run away for good. Raises `InputError` where a process is making it, and for a disk that refuses.
+
+    Killed on the way, it leaves an unfinished run or a hidden folder, which the next process that makes this run clears
+    away.
+    """
+    with holding(beside(entry.path, "lock"), _refuse(entry), MEND), writing(entry.path):
+        RunFolder(entry.path).result.unlink(missing_ok=True)
+        away = beside(entry.path, "fresh")
+        shutil.rmtree(away, ignore_errors=True)
+        os.rename(entry.path, away)
+        shutil.rmtree(away)
+
+
+def _refuse(entry: Entry) -> Callable[[], NoReturn]:
+    def refuse() -> NoReturn:
+        mend = "wait until it is complete, or end that process first"
+        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), mend=mend)
+
+    return refuse

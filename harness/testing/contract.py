@@ -1,0 +1,199 @@
+"""The contract suite: each recommender's test class inherits it and says which model it is about.
+
+    class TestMine(RecommenderContract):
+        model_class = Mine
+        settings = {"layers": 1}
+
+What a model must keep: fit, refit, equal lists for equal seeds, cold items and one-item histories, full lists without
+duplicates, save and load, a configuration that survives JSON, a quality band on a planted pattern and, where
+`resumable`, the same lists after an interruption.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from harness.data.dataset import Dataset
+from harness.data.ragged import Ragged
+from harness.errors import ContractError, InputError
+from harness.evaluation.metrics import measure
+from harness.protocol.context import SilentReporter
+from harness.protocol.predictions import Predictions
+from harness.protocol.recommender import Recommender
+from harness.protocol.requests import Requests
+from harness.protocol.split import Split
+from harness.testing import toys
+
+
+class InterruptingReporter(SilentReporter):
+    """Counts events; at event number `at` it raises what Ctrl-C raises."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.events = at, 0
+
+    def event(self, **fields: Any) -> None:
+        self.events += 1
+        if self.events == self.at:
+            raise KeyboardInterrupt
+
+
+class RecommenderContract:
+    """Inherit, set `model_class`, and override what differs."""
+
+    model_class: ClassVar[type[Recommender[Any]]]
+    settings: ClassVar[dict[str, Any]] = {}
+    k: ClassVar[int] = 10
+    pattern_floor: ClassVar[float] = 0.5  # test ndcg@10 on the planted cycle
+    resumable: ClassVar[bool] = False
+    interrupt_at: ClassVar[int] = 2  # the event at which the resume test presses Ctrl-C
+
+    def make(self) -> Recommender[Any]:
+        return self.model_class(self.model_class.config_class(**self.settings))
+
+    def toy(self) -> Dataset:
+        """The planted pattern; override it where a model needs another size."""
+        return toys.cycle()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Split, Path]:
+        """One fitted model for the tests that only ask it."""
+        folder = tmp_path_factory.mktemp("fitted")
+        return *cls().fit(folder), folder
+
+    def fit(self, folder: Path, seed: int = 1, **options: Any) -> tuple[Recommender[Any], Split]:
+        split, model = toys.split(self.toy()), self.make()
+        model.fit(split.train, toys.context(folder, split.valid, seed=seed, **options))
+        return model, split
+
+    def lists(self, model: Recommender[Any], requests: Requests, folder: Path) -> Predictions:
+        return model.recommend(requests, self.k, toys.context(folder))
+
+    def test_lists_are_full_and_distinct(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        for k in (1, self.k):
+            given = model.recommend(split.test.requests, k, toys.context(folder))
+            assert given.problems(split.test.requests.users, split.train.n_items) == []
+            assert given.items.shape[1] == k
+            assert (given.lengths == k).all()
+
+    def test_learns_the_planted_pattern(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        scores = measure(self.lists(model, split.test.requests, folder), split.test.targets)
+        assert scores["ndcg@10"] >= self.pattern_floor
+
+    def test_order_and_batch_of_users_do_not_matter(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        requests = split.test.requests
+        whole = self.lists(model, requests, folder)
+        rows = np.random.default_rng(3).permutation(len(requests))[:7]
+        some = self.lists(model, requests.take(rows), folder)
+        assert sorted(some.users.tolist()) == sorted(requests.users[rows].tolist())
+        where = {int(user): row for row, user in enumerate(whole.users)}
+        for user, items in zip(some.users, some.items, strict=True):
+            assert items.tolist() == whole.items[where[int(user)]].tolist()
+
+    def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        histories = Ragged.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
+        given = self.lists(model, Requests("test", np.arange(4), histories), folder)
+        assert (given.lengths == self.k).all()
+
+    def test_training_parts_of_one_item_each(self, tmp_path: Path) -> None:
+        """Nothing follows anything: that is wrong input, unless the model has no need of it."""
+        split, model = toys.split(toys.cycle(length=3)), self.make()
+        try:
+            model.fit(split.train, toys.context(tmp_path, split.valid))
+        except InputError as error:
+            assert "no training sequence has two items" in str(error)
+        else:
+            given = self.lists(model, split.test.requests, tmp_path)
+            assert given.problems(split.test.requests.users, split.train.n_items) == []
+
+    def test_an_item_that_was_never_trained(self, tmp_path: Path) -> None:
+        split, model = toys.split(toys.cold()), self.make()
+        assert split.train.counts()[24] == 0
+        model.fit(split.train, toys.context(tmp_path, split.valid))
+        given = self.lists(model, Requests("test", np.arange(2), Ragged.of([[24], [1, 2, 24]])), tmp_path)
+        assert (given.lengths == self.k).all()
+
+    def test_users_without_a_training_part(self, tmp_path: Path) -> None:
+        """Under global time some users come after the cut: they teach nothing, and are asked all the same."""
+        split, model = toys.split(self.toy()), self.make()
+        cold = np.arange(split.train.n_users) % 3 == 0
+        kept = np.where(cold, 0, split.train.sequences.lengths)
+        train = replace(split.train, sequences=split.train.sequences.heads(kept))
+        model.fit(train, toys.context(tmp_path, split.valid))
+        given = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
+        assert (given.lengths == self.k).all()
+
+    def test_save_and_load(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
+        model, split, folder = fitted
+        model.save(tmp_path / "saved")
+        kinds = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+        assert kinds and kinds <= {".json", ".safetensors"}
+        again = self.make()
+        again.load(tmp_path / "saved", split.train, toys.context(tmp_path))
+        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+
+    def test_equal_seeds_give_equal_lists(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
+        model, split, folder = fitted
+        again, _ = self.fit(tmp_path)
+        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+
+    def test_refit_forgets_the_first_fit(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
+        model, split, folder = fitted
+        again = self.make()
+        other = toys.split(toys.noise())
+        again.fit(other.train, toys.context(tmp_path / "other", other.valid))
+        again.fit(split.train, toys.context(tmp_path, split.valid))
+        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+
+    def test_asking_before_fitting_is_a_fault(self, tmp_path: Path) -> None:
+        with pytest.raises(ContractError):
+            self.lists(self.make(), toys.split(self.toy()).test.requests, tmp_path)
+
+    def test_configuration_survives_json_and_refuses_unknown_keys(self) -> None:
+        config = self.make().config
+        assert type(config).model_validate(json.loads(config.model_dump_json())) == config
+        with pytest.raises(ValidationError):
+            type(config).model_validate({**config.model_dump(), "no_such_setting": 1})
+        with pytest.raises(ValidationError):
+            config.no_such_setting = 1
+
+    def test_size_and_record_are_json(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, _, _ = fitted
+        assert model.size().parameters >= model.size().trainable_parameters >= 0
+        json.dumps(model.record(), allow_nan=False)
+
+    def test_an_interrupted_fit_resumes_to_the_same_lists(self, tmp_path: Path) -> None:
+        if not self.resumable:
+            pytest.skip("this model keeps no checkpoint: it starts anew")
+        counted = InterruptingReporter()
+        whole, split = self.fit(tmp_path / "whole", checkpoint=made(tmp_path / "whole/checkpoint"), reporter=counted)
+        kept = made(tmp_path / "kept")
+        with pytest.raises(KeyboardInterrupt):
+            self.fit(tmp_path / "cut", checkpoint=kept, reporter=InterruptingReporter(self.interrupt_at))
+        resumed = InterruptingReporter()
+        again, _ = self.fit(tmp_path / "cut", checkpoint=kept, reporter=resumed)
+        assert resumed.events < counted.events, "it started anew"
+        same(self.lists(whole, split.test.requests, tmp_path), self.lists(again, split.test.requests, tmp_path))
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def same(one: Predictions, other: Predictions) -> None:
+    """Equal users, items and scores."""
+    np.testing.assert_array_equal(one.users, other.users)
+    np.testing.assert_array_equal(one.items, other.items)
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)

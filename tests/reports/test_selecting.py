@@ -1,0 +1,93 @@
+"""Rows, names, metrics and K of a board, chosen freely: against a count by hand from the stored lists."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.data.load import load_dataset
+from harness.errors import InputError
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import split
+from harness.reports.selecting import selection
+from harness.store.runs import Store
+from tests.cli.conftest import Harness, harness, toy  # noqa: F401  # fixtures
+
+
+def places(folder: Path, data: str) -> list[float]:
+    """The rank of each test user's answer in a stored run; infinity where it is not listed."""
+    lists = pd.read_parquet(folder / "predictions.parquet")
+    dataset = load_dataset(data)
+    made = split(dataset, Protocol())
+    found = []
+    for user, item in zip(made.test.targets.users, made.test.targets.items, strict=True):
+        mine = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
+        found.append(float(mine["rank"].iloc[0]) if len(mine) else math.inf)
+    return found
+
+
+def test_any_metric_at_any_depth(harness: Harness, toy: str) -> None:  # noqa: F811
+    for model in ("mostpop", "markov"):
+        harness("run", model, "-d", toy)
+    options = ("--metrics", "hit,mrr,map,ndcg@3,hit@10", "--k", "7,20", "--format", "json")
+    (board,) = json.loads(harness("leaderboard", "-d", toy, *options).out)
+    assert [row["model"] for row in board["rows"]] == ["markov", "mostpop"]
+    runs = {run.record.model: run for run in Store(Path("results")).query()}
+    for row in board["rows"]:
+        ranks = places(runs[row["model"]].folder.path, toy)
+        assert len(set(ranks)) > 1 or row["model"] == "markov"
+        for k in (7, 20):
+            hits = [rank <= k for rank in ranks]
+            assert row[f"hit@{k}"] == pytest.approx(sum(hits) / len(hits))
+            expected = sum(1 / rank for rank in ranks if rank <= k) / len(ranks)
+            assert row[f"mrr@{k}"] == row[f"map@{k}"] == pytest.approx(expected)
+        assert row["ndcg@3"] == pytest.approx(sum(1 / math.log2(1 + r) for r in ranks if r <= 3) / len(ranks))
+        assert row["hit@10"] == row["recall@10"]
+    table = harness("leaderboard", "-d", toy, "--k", "3", "--metrics", "hit", "--format", "markdown").out
+    assert "hit@3" in table and "recall@5" not in table and "by hit@3" in table
+
+
+def test_rows_and_names(harness: Harness, toy: str) -> None:  # noqa: F811
+    for model in ("mostpop", "markov", "itemknn"):
+        harness("run", model, "-d", toy, "--seed", "1", "--seed", "2")
+    ids = {(run.record.model, run.record.seed): run.record.run_id for run in Store(Path("results")).query()}
+    one = ids["itemknn", 2]
+    options = ("--models", "itemknn,mostpop", "--label", "mostpop=Popularity", "--label", f"{one}=Item kNN")
+    (board,) = json.loads(harness("leaderboard", *options, "--format", "json").out)
+    assert [(row["model"], row["rank"], row["n"]) for row in board["rows"]] == [
+        ("Item kNN", 1, 2),
+        ("Popularity", 2, 2),
+    ]
+    (board,) = json.loads(harness("leaderboard", "--runs", one, "--format", "json").out)
+    assert [row["run_ids"] for row in board["rows"]] == [[one]] and board["rows"][0]["n"] == 1
+    for bad, said in (
+        (["--models", "markow"], "--models: unknown model 'markow'; did you mean markov?"),
+        (["--runs", "seed9"], "--runs: unknown run 'seed9'"),
+        (["--label", "markow=M"], "--label: unknown row 'markow'; did you mean markov?"),
+    ):
+        done = harness("leaderboard", *bad)
+        assert done.code == 2 and said in done.err, done.err
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({"labels": ["mine"]}, "not of the form ROW=NAME"),
+        ({"metrics": "auc@3"}, "unknown metric 'auc@3'"),
+        ({"metrics": "ndcg"}, "'ndcg' says no K; write ndcg@10, or add --k 5,10"),
+        ({"metrics": "ndcg@21"}, "'21' is no K; give a whole number from 1 to 20"),
+        ({"ks": "0"}, "--k: '0' is no K"),
+    ],
+)
+def test_what_is_refused(said: dict, wrong: str) -> None:
+    options = {"models": None, "runs": None, "labels": (), "metrics": None, "ks": None} | said
+    with pytest.raises(InputError, match=wrong.replace("(", "\\(")):
+        selection(**options)
+
+
+def test_k_alone_is_recall_and_ndcg() -> None:
+    assert selection(None, None, (), None, "3,5").metrics == ("recall@3", "recall@5", "ndcg@3", "ndcg@5")

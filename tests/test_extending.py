@@ -1,0 +1,113 @@
+"""What `docs/extending.md` shows works as it stands; broken and greedy plug-ins stop nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import plugins, registry
+from tests.cli.conftest import ROOT, Harness, harness, toy  # noqa: F401  # fixtures
+from tests.folders import FAKE
+
+PAGE = ROOT / "docs/extending.md"
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Writes the page's files into `folder`."""
+    found = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S))
+    for name, text in found.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return found
+
+
+def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
+    text = files(Path())["my_model.py"]
+    assert len([line for line in text.splitlines() if line.strip()]) <= 40, "config and imports besides 25 lines"
+    done = harness("run", "./my_model.py:Model", "-d", toy, "--set", "my_model.size=5", "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert record["model"] == "my_model:Model" and record["metrics"]["test"]["ndcg@10"] > 0.5
+    assert "/my_model@Model/toy/" in record["path"].replace(os.sep, "/")
+    told = harness("recommend", "my_model:Model", "--history", "i3", "-k", "1", "--json")
+    assert json.loads(told.out)["recommendations"][0]["items"][0]["item"] == "i4", told.err
+    again = harness("run", "my_model.py:Model", "--config", f"{record['path']}/config.yaml", "--json")
+    assert json.loads(again.out)["run_id"] == record["run_id"], again.err
+    told = harness("models", "./my_model.py:Model", "--json")
+    assert [row["name"] for row in json.loads(told.out)["settings"]] == ["my_model.size", "my_model.smoothing"]
+    done = harness("run", "./my_model.py:Model", "-d", toy, "--profile", "paper")
+    assert done.code == 2 and "has no profile 'paper'; choose cpu, gpu, smoke" in done.err
+    Path("my_model.py").write_text(text.replace("0.01", "0.02"))
+    other = harness("run", "./my_model.py:Model", "-d", toy, "--set", "my_model.smoothing=0.01", "--json")
+    assert json.loads(other.out)["run_id"] != record["run_id"], "the content of the file is part of the key"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.py:Model", None, "no such file"),
+        ("m.py:Other", "class Model: pass", "there is no 'Other'; it has Model"),
+        ("m.py:Model", "class Model: pass", "Model is no Recommender"),
+        ("m.py:Model", "x = 1\nx.y\nclass Model: pass", "m.py line 2: AttributeError"),
+        ("m.py:Model", "def", "m.py line 1: SyntaxError"),
+        (
+            "m.py:Model",
+            "from harness.protocol.recommender import Recommender\nclass Model(Recommender): pass",
+            "Model lacks _fit, _load, _recommend, _save",
+        ),
+    ],
+)
+def test_a_file_that_is_no_model(harness: Harness, name: str, text: str | None, said: str) -> None:  # noqa: F811
+    if text is not None:
+        Path("m.py").write_text(text)
+    done = harness("run", f"./{name}")
+    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1, done.err
+
+
+def test_the_contract_suite_of_the_page(tmp_path: Path) -> None:
+    files(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
+    command = [sys.executable, "-m", "pytest", "-q", "test_my_model.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "13 passed" in done.stdout, done.stdout
+
+
+class Point:
+    """An entry point whose object is given, or fails."""
+
+    def __init__(self, name: str, made: Any) -> None:
+        self.name, self.made = name, made
+
+    def load(self) -> Any:
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    points = [
+        Point("bad", ImportError("no module named bad")),
+        Point("odd", 3),
+        Point("thief", replace(FAKE, name="markov")),
+        Point("good", replace(FAKE, name="good")),
+        Point("late", replace(FAKE, name="late", target="no_such_module_here:Model")),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    plugins.warn.cache_clear()
+    done = harness("models", "--json")
+    names = [row["name"] for row in json.loads(done.out)]
+    assert done.code == 0 and "good" in names and names.count("markov") == 1
+    assert "plug-in 'bad' is left out: ImportError: no module named bad" in done.err
+    assert "plug-in 'odd' is left out: its object is int, not ModelEntry" in done.err
+    assert "plug-in 'thief' is left out: the model name 'markov' is taken by this program" in done.err
+    assert registry.model_entry("markov").target == "baselines.sanity:Markov"
+    done = harness("run", "late")
+    assert done.code == 2 and "the model 'late' cannot be loaded: ModuleNotFoundError" in done.err
