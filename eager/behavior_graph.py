@@ -13,6 +13,7 @@ with interactions times `reach`, memory with the edges.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -29,7 +30,8 @@ def graph_vectors(rows: Sequence[np.ndarray], n_items: int, dim: int, config: Gr
     neighbour have a zero vector, and so has each dimension beyond the number of items."""
     graph = item_graph(rows, n_items, config)
     rank = min(dim, n_items)
-    left, values, _ = randomized_svd(graph, rank, n_iter=ITERATIONS, random_state=seed)
+    iterations = cast(Any, ITERATIONS)  # a number, which the stubs do not know
+    left, values, _ = randomized_svd(graph, rank, n_iter=iterations, random_state=seed)
     vectors = np.zeros((n_items, dim))
     vectors[:, :rank] = left * np.sqrt(values)
     connected = np.diff(sparse.csr_array(graph).indptr) > 1  # besides the diagonal

@@ -84,11 +84,11 @@ def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     """The one run that is meant."""
     from harness.reports.chosen import choose
 
-    chosen = choose(store, [run], dataset)[0]
+    chosen = next(iter(choose(store, [run], dataset)))
     if len(chosen.runs) > 1:
         ids = ", ".join(one.record.run_id for one in chosen.runs)
         raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", mend=f"name one of {ids}")
-    return chosen.runs[0]
+    return next(iter(chosen.runs))
 
 
 def _print(made: dict[str, Any], *, blank: bool) -> None:

@@ -144,8 +144,8 @@ class Losses:
                     owners.append(np.array([NO_ITEM]))
             ends.append(begin + said[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
-        joined = (np.concatenate(part) for part in (places, labels, owners))
-        return Targets(*joined, np.array(ends), np.array(items))
+        joined = [np.concatenate(part) for part in (places, labels, owners)]
+        return Targets(joined[0], joined[1], joined[2], np.array(ends), np.array(items))
 
     def _own(self, samples: Sequence[S]) -> Sequence[S]:
         """The samples that this process computes; where there is none left for it the first, which counts nothing."""
