@@ -1,17 +1,34 @@
-"""Short ranked lists from sparse scores, without a dense users by items table. Shared by the sanity baselines."""
+"""Short ranked lists from sparse or dense scores, a chunk of users at a time. Shared by the training-free models."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
+from harness.data.ragged import Ragged
 from harness.protocol.predictions import NOBODY
+from harness.protocol.split import TrainingData
 
-CHUNK = 4096  # users handled at once: bounds memory, changes no number
+CHUNK = 1024  # users handled at once: bounds memory, changes no number
+BLOCK = 256  # rows of like length that are partitioned as one table
 
 
 def by_popularity(counts: np.ndarray) -> np.ndarray:
     """All items, most counted first, equal counts in item order: int64, shape (n_items,)."""
     return np.argsort(-counts, kind="stable")
+
+
+def places(ranking: np.ndarray) -> np.ndarray:
+    """The place of each item in a ranking of all items."""
+    found = np.empty_like(ranking)
+    found[ranking] = np.arange(len(ranking))
+    return found
+
+
+def incidence(data: TrainingData) -> sparse.csr_array:
+    """Which items each user has in training: ones, float64, shape (n_users, n_items)."""
+    pairs = np.unique(data.sequences.rows() * data.n_items + data.sequences.values)
+    return sparse.csr_array((np.ones(len(pairs)), np.divmod(pairs, data.n_items)), shape=(data.n_users, data.n_items))
 
 
 def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,17 +42,103 @@ def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np
     return kept, columns[kept]
 
 
-def fill_up(items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats.
+def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` greatest entries of each row, equal entries by column: columns and values, both of shape (rows, k).
+
+    `NOBODY` and 0 behind the last entry of a shorter row. The k-th greatest value of a long row comes from a partition;
+    only the entries that reach it are sorted, so that a tie at the k-th place is cut by column and not by chance.
+    """
+    values, lengths = np.asarray(table.data, dtype=np.float64), np.diff(table.indptr).astype(np.int64)
+    least = np.full(len(lengths), -np.inf)
+    order = np.argsort(lengths, kind="stable")
+    order = order[np.searchsorted(lengths[order], k, side="right") :]
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        width = int(lengths[rows[-1]])
+        block = np.full((len(rows), width), -np.inf)
+        block[np.arange(width) < lengths[rows, None]] = table[rows].data
+        least[rows] = kth_greatest(block, k)
+    reached = np.flatnonzero(values >= np.repeat(least, lengths))
+    rows = np.repeat(np.arange(len(lengths)), lengths)[reached]
+    return _sorted_lists(rows, np.asarray(table.indices, dtype=np.int64)[reached], values[reached], (len(lengths), k))
+
+
+def best_of_table(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for dense scores, shape (rows, columns); -inf is never listed."""
+    if k < scores.shape[1]:
+        listed = (scores >= kth_greatest(scores, k)[:, None]) & (scores > -np.inf)
+    else:
+        listed = scores > -np.inf
+    rows, columns = np.nonzero(listed)
+    return _sorted_lists(rows, columns, scores[rows, columns].astype(np.float64), (len(scores), k))
+
+
+def kth_greatest(table: np.ndarray, k: int) -> np.ndarray:
+    """Of each row, shape (rows,); `k` is at most the number of columns."""
+    return np.partition(table, table.shape[1] - k, axis=1)[:, -k]
+
+
+def _sorted_lists(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries as lists of the given shape: greatest first, equal ones by column, no more than fit."""
+    order = np.lexsort((columns, -values, rows))
+    kept, places = first_of_each(rows[order], shape[0], shape[1])
+    chosen = order[kept]
+    items, scores = np.full(shape, NOBODY), np.zeros(shape)
+    items[rows[chosen], places], scores[rows[chosen], places] = columns[chosen], values[chosen]
+    return items, scores
+
+
+def weighed(histories: Ragged, n_items: int, recency: float) -> sparse.csr_array:
+    """Histories as rows of weights, shape (users, n_items): an item `a` places before the last weighs `recency ** a`,
+    and the sum of these where it occurs several times."""
+    ages = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.values))
+    return sparse.csr_array((recency**ages, (histories.rows(), histories.values)), shape=(len(histories), n_items))
+
+
+def fill_up(
+    items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int, barred: Ragged | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without what row
+    `i` of `barred` names.
 
     Filled-in places score below all others: 0, -1, -2, … by place in the ranking. `NOBODY` stays only where the ranking
     is too short.
     """
-    width = min(k + items.shape[1], len(ranking))  # enough: at most m of them can repeat
+    short = np.flatnonzero((items[:, :k] == NOBODY).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
+    full_items, full_scores = np.full((len(items), k), NOBODY), np.zeros((len(items), k))
+    full_items[:, : items.shape[1]], full_scores[:, : items.shape[1]] = items[:, :k], scores[:, :k]
+    if not len(short):
+        return full_items, full_scores
+    items, scores = items[short], scores[short]
+    kept_out = Ragged.of([]) if barred is None else barred.take(short)
+    more = int(kept_out.lengths.max(initial=0))
+    width = min(k + items.shape[1] + more, len(ranking))  # enough: no more of them can repeat or be barred
     spare = np.broadcast_to(ranking[:width], (len(items), width))
     repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
+    if more:
+        repeats |= among(spare, kept_out)
     joined = np.concatenate([items, np.where(repeats, NOBODY, spare)], axis=1)
     scored = np.concatenate([scores, np.broadcast_to(-np.arange(width, dtype=np.float64), spare.shape)], axis=1)
-    order = np.argsort(joined == NOBODY, axis=1, kind="stable")[:, :k]
-    listed = np.take_along_axis(joined, order, axis=1)
-    return listed, np.where(listed == NOBODY, 0.0, np.take_along_axis(scored, order, axis=1))
+    packed = _packed(joined, scored, k)
+    full_items[short, : packed[0].shape[1]], full_scores[short, : packed[0].shape[1]] = packed
+    return full_items, full_scores
+
+
+def without(items: np.ndarray, scores: np.ndarray, barred: Ragged, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists, shape (n, m), without the items that row `i` of `barred` names, cut to `k` (at most m) columns."""
+    return _packed(np.where(among(items, barred), NOBODY, items), scores, k)
+
+
+def among(items: np.ndarray, rows: Ragged) -> np.ndarray:
+    """Which of `items`, shape (n, m), row `i` of `rows` names."""
+    size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NOBODY` below item 0
+    return np.isin(np.arange(len(items))[:, None] * size + items + 1, rows.rows() * size + rows.values + 1)
+
+
+def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `k` items of each row, in order, `NOBODY` and 0 behind them."""
+    order = np.argsort(items == NOBODY, axis=1, kind="stable")[:, :k]
+    listed = np.take_along_axis(items, order, axis=1)
+    return listed, np.where(listed == NOBODY, 0.0, np.take_along_axis(scores, order, axis=1))

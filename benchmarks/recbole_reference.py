@@ -1,4 +1,4 @@
-"""Does RecBole, left alone, find what our adapter finds? SASRec by RecBole's own pipeline beside our `sasrec` run.
+"""Does RecBole, left alone, find what our adapter finds? SASRec by RecBole's own pipeline beside `recbole:SASRec`.
 
 The data set is exported as RecBole's atomic files; RecBole splits it (leave one out), trains every prefix of the
 training part, stops early on its own ndcg@10, ranks the whole catalogue and scores the test items itself. Settings and
@@ -121,7 +121,7 @@ def main() -> None:
     from baselines.recbole.config import RecBoleConfig
 
     ours = harness.run(
-        "sasrec", asked.dataset, profile=asked.profile, seed=asked.seed, results=asked.results, device="cpu"
+        "recbole:SASRec", asked.dataset, profile=asked.profile, seed=asked.seed, results=asked.results, device="cpu"
     ).record.document()
     config = RecBoleConfig(model=MODEL, **RecBoleConfig.profiles[asked.profile])
     settings = {name: config.settings(ours["protocol"]["max_history"])[name] for name in OURS}

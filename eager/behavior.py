@@ -20,13 +20,15 @@ from torch import nn
 
 from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN
+from eager.behavior_graph import graph_vectors
 from eager.behavior_sasrec import SASRec
 from harness.data.dataset import Canonical
+from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.decoding import spread
 from harness.generative.snapshots import LoopKeeper, random_state, set_random_state
-from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished
+from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished, vectors_key
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -34,7 +36,7 @@ from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed, generator
 
-VERSION, SOURCE = "behavior/2", "behavior"
+VERSION, SOURCE = "behavior/3", "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
@@ -48,7 +50,9 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     """
     leaking = config.windows == "released"
     if config.vectors is not None:
-        return given(config.vectors, data, declared=leaking)
+        return given(
+            config.vectors, data, declared=leaking, rows=config.vectors_rows, setting="eager.behavior.vectors_rows"
+        )
     if leaking and context.validation_items is None:
         raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
     order = Canonical.of((), data.items)
@@ -56,13 +60,18 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     key = _key(data, rows, order, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        if config.encoder == "graph":
+            with context.stage("behaviour vectors"):
+                seed = derive_seed(context.seed, "behavior") % (1 << 32)
+                values = graph_vectors(rows, data.n_items, config.dim, config.graph, seed)
+            return values, {"encoder": "graph"}, Provenance.of(data, VERSION, validation=leaking)
         kept = unfinished("behavior", key, context) / "training.safetensors"
         model, details = train(rows, data.n_items, order, config, context, kept)
-        values = model.item.weight[: data.n_items].detach().float().cpu().numpy()[order.item_ranks]
+        values = model.item.weight[: data.n_items].detach().float().cpu().numpy()
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
 
-    return cached(SOURCE, key, context, make)
+    return cached(SOURCE, key, data.items, context, make)
 
 
 def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[Artefact, ...]:
@@ -80,14 +89,13 @@ def _key(
     seen = [np.concatenate([[len(row)], row]) for row in rows]
     parts = {
         "method": VERSION,
-        "settings": config.model_dump(mode="json", exclude={"vectors"}),
+        "settings": config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
         "rows": fingerprint(np.concatenate(seen)),
-        "items": fingerprint([data.items[i] for i in order.items]),
         "validation": _validation_mark(config, order, context),
         "seed": context.seed,
         "device": context.device.partition(":")[0],
     }
-    return Key("behaviour vectors", parts)
+    return vectors_key("behaviour vectors", parts, data.items)
 
 
 def train(
@@ -102,8 +110,9 @@ def train(
     an interrupted training goes on."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
+    sequences = Ragged.of(rows)
     judge = _Judge(model, order, config, context)
-    per_epoch = max(1, -(-len(model.windows(rows, generator(context.seed, "behavior", 0))) // config.batch))
+    per_epoch = max(1, -(-len(model.windows(sequences, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     whole = max(steps, SHORTEST)
@@ -118,7 +127,7 @@ def train(
         stage.advance(at)
         for epoch in range(at // per_epoch, config.epochs):
             rng = generator(context.seed, "behavior", epoch)
-            windows = model.windows(rows, rng)
+            windows = model.windows(sequences, rng)
             chosen = rng.permutation(len(windows))
             if draws is not None:
                 rng.bit_generator.state, draws = draws, None
@@ -214,7 +223,7 @@ def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> 
 
 def _validation_mark(config: BehaviorConfig, order: Canonical, context: RunContext) -> str | None:
     """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
-    if config.choose == "last" or context.validation is None:
+    if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
     asked = context.validation.requests
     return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.mark)

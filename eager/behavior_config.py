@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.generative.paths import UserFile
+from harness.generative.vectors import RowsBy, by_ids
 
 LEAK = (
     "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
@@ -14,12 +15,25 @@ LEAK = (
 )
 
 
-class BehaviorConfig(BaseModel):
-    """`encoder` is the paper's DIN or a SASRec; the fields after `vectors` are of both unless they say so."""
+class GraphConfig(BaseModel):
+    """encoder=graph: weights of the item graph (`eager.behavior_graph`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: Literal["din", "sasrec"] = "din"
+    reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    transition: float = Field(default=1.0, ge=0, description="weight of transitions at distances 1 to 3")
+    diagonal: float = Field(default=0.2, ge=0, description="added to the diagonal")
+
+
+class BehaviorConfig(BaseModel):
+    """`encoder` is the paper's DIN, a SASRec, or `graph`, which trains nothing; the fields after `vectors_rows`
+    are of DIN and SASRec unless they say so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["din", "sasrec", "graph"] = "din"
+    graph: GraphConfig = GraphConfig()
     windows: Literal["clean", "released"] = Field(
         default="clean",
         description="what training windows are cut from: training rows, or, as in the released code, rows that end "
@@ -31,7 +45,13 @@ class BehaviorConfig(BaseModel):
     patience: int = Field(default=3, ge=1, description="passes without a better validation before training ends")
     validation_users: int = Field(default=500, ge=1, description="users that a pass is validated on, at most")
     vectors: UserFile | None = Field(
-        default=None, description="a .npy file of ready vectors (items in the data set's order) instead of training"
+        default=None,
+        description="ready vectors instead of training: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=by_ids,
+        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
     )
 
     dim: int = Field(default=64, ge=2, description="dimensions of an item vector")

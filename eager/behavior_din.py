@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from eager.behavior_config import BehaviorConfig
+from harness.data.ragged import Ragged
 
 WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
 HISTORY = sum(WINDOWS)
@@ -104,7 +106,7 @@ class DIN(nn.Module):
         ]
         return torch.cat(parts)
 
-    def windows(self, rows: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    def windows(self, rows: Ragged, rng: np.random.Generator) -> np.ndarray:
         """One window a target: its history and itself, (targets, 19 + 1), left-padded with n_items."""
         if self.config.windows == "released":
             return released(rows, self.n_items)
@@ -113,21 +115,30 @@ class DIN(nn.Module):
         return pieces if limit is None else pieces[rng.permutation(len(pieces))[:limit]]
 
 
-def every_target(rows: Sequence[np.ndarray], n_items: int) -> np.ndarray:
+def every_target(rows: Ragged, n_items: int) -> np.ndarray:
     """Every item but the first of a row is a target once."""
-    pieces = [np.zeros((0, HISTORY + 1), dtype=np.int64)]
-    for row in rows:
-        long = np.concatenate([np.full(HISTORY, n_items), row])
-        pieces.append(np.lib.stride_tricks.sliding_window_view(long, HISTORY + 1)[1:])
-    return np.concatenate(pieces)
+    return _up_to(rows, np.flatnonzero(_places(rows) > 0), n_items)
 
 
-def released(rows: Sequence[np.ndarray], n_items: int) -> np.ndarray:
+def released(rows: Ragged, n_items: int) -> np.ndarray:
     """The released code's windows: one of a row's last 20 items, then further ones that slide back while 20 remain. A
     shorter row gives a single window."""
-    long = [np.lib.stride_tricks.sliding_window_view(row, HISTORY + 1) for row in rows if len(row) > HISTORY]
-    short = padded([row for row in rows if 1 < len(row) <= HISTORY], HISTORY + 1, n_items)
-    return np.concatenate([*long, short])
+    long = np.flatnonzero(_places(rows) >= HISTORY)
+    short = (rows.lengths > 1) & (rows.lengths <= HISTORY)
+    return _up_to(rows, np.append(long, rows.offsets[1:][short] - 1), n_items)
+
+
+def _places(rows: Ragged) -> np.ndarray:
+    """The place of each value in its row."""
+    return np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
+
+
+def _up_to(rows: Ragged, ends: np.ndarray, n_items: int) -> np.ndarray:
+    """The last 19 + 1 items of a row up to each of the places `ends` in `rows.values`, left-padded with n_items."""
+    long = np.pad(rows.values, (HISTORY, 1), constant_values=n_items)
+    table = sliding_window_view(long, HISTORY + 1)[ends]
+    table[np.arange(HISTORY + 1) < HISTORY - _places(rows)[ends, None]] = n_items
+    return table
 
 
 def padded(rows: Sequence[np.ndarray], length: int, n_items: int) -> np.ndarray:

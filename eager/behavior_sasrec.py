@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.nn import functional
 
 from eager.behavior_config import BehaviorConfig
+from harness.data.ragged import Ragged
 
 
 class SASRec(nn.Module):
@@ -55,21 +57,22 @@ class SASRec(nn.Module):
         states = self(torch.from_numpy(rows).to(device))
         return states[torch.arange(len(rows)), torch.from_numpy(last)] @ self.item.weight[: self.n_items].T
 
-    def windows(self, rows: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    def windows(self, rows: Ragged, rng: np.random.Generator) -> np.ndarray:
         """All rows cut into windows of `window + 1` items that overlap by one, at a place drawn anew for each pass."""
         return cut(rows, self.config.window, int(rng.integers(self.config.window)), self.n_items)
 
 
-def cut(rows: Sequence[np.ndarray], window: int, shift: int, n_items: int) -> np.ndarray:
-    """Windows of `window + 1` items, the first of a row shortened by `shift`; right-padded with n_items; rows of one
-    item say nothing and are left out."""
-    pieces = []
-    for row in rows:
-        begin = -min(shift, max(len(row) - 2, 0)) if len(row) > window else 0
-        while begin < len(row) - 1:
-            pieces.append(row[max(begin, 0) : begin + window + 1])
-            begin += window
-    padded = np.full((len(pieces), window + 1), n_items)
-    for number, piece in enumerate(pieces):
-        padded[number, : len(piece)] = piece
-    return padded
+def cut(rows: Ragged, window: int, shift: int, n_items: int) -> np.ndarray:
+    """Windows of `window + 1` items, the first of a row shortened by `shift`; right-padded with n_items, int64
+    (windows, window + 1); rows of one item say nothing and are left out."""
+    lengths = rows.lengths
+    first = np.where(lengths > window, -np.minimum(shift, lengths - 2), 0)  # place of the first window in its row
+    counts = np.where(lengths > 1, -(-(lengths - 1 - first) // window), 0)
+    owner = np.repeat(np.arange(len(rows)), counts)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = first[owner] + nth * window
+    begins, ends = np.maximum(places, 0), np.minimum(places + window + 1, lengths[owner])
+    long = np.pad(rows.values, (0, window + 1), constant_values=n_items)
+    table = sliding_window_view(long, window + 1)[rows.offsets[owner] + begins]
+    table[np.arange(window + 1) >= (ends - begins)[:, None]] = n_items
+    return table

@@ -16,6 +16,7 @@ from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.instruct.losses import Losses
 from harness.generative.instruct.prompts import Prompts, Sample
+from harness.generative.random_models import RANDOM_LLAMA
 from harness.generative.tuning import Precision, autocast
 from harness.protocol.context import RunContext
 from harness.seeding import derive_seed, generator
@@ -46,12 +47,14 @@ class Training:
 
 
 class TrainingBench:
-    """A model over random distinct codes, built once for several sets of histories."""
+    """A model over random distinct codes, built once for several sets of histories: SmolLM2, or with `width` a Llama of
+    random weights."""
 
-    def __init__(self, n_items: int, layers: int | None, context: RunContext) -> None:
+    def __init__(self, n_items: int, layers: int | None, width: int | None, context: RunContext) -> None:
         digits = generator(context.seed, "bench", "codes").choice(np.prod(SIZES), n_items, replace=False)
         table = CodeTable(np.stack(np.unravel_index(digits, SIZES), axis=1), SIZES)
-        backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
+        name = EMBEDDED if width is None else RANDOM_LLAMA
+        backbone = load_backbone(name, layers, "pretrained", context, width=width)
         torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
         self.model, self.device = CodeLM(backbone, SIZES).to(context.device).train(), context.device
         self.model.embedding.requires_grad_(False)
@@ -67,7 +70,7 @@ class TrainingBench:
         padded = sum(len(part) * len(part[-1].ids) for part in batches)
         return Training(
             len(samples),
-            lambda: self._step([lambda: self.shared.windows(sequences, 0, np.empty(0))], [1.0], precision),
+            lambda: self._step([lambda: self.shared.windows(sequences, 0, np.empty(0)).value()], [1.0], precision),
             lambda: self._plain(batches, precision),
             lambda: self._states(sequences),
             torch.no_grad()(self.model.vocabulary_logits),
@@ -77,7 +80,7 @@ class TrainingBench:
 
     def _plain(self, batches: list[list[Sample]], precision: Precision) -> Step:
         total = sum(map(len, batches))
-        losses = [lambda part=part: self.plain.rows(part, np.empty(0)) for part in batches]
+        losses = [lambda part=part: self.plain.rows(part, np.empty(0)).value() for part in batches]
         return self._step(losses, [len(part) / total for part in batches], precision)
 
     def _step(self, losses: list[Callable[[], torch.Tensor]], shares: list[float], precision: Precision) -> Step:

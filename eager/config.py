@@ -18,8 +18,22 @@ from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.profiles import CPU, SMOKE, with_settings
 from harness.generative.instruct.task_config import Section
 from harness.generative.item_index import index_file
-from harness.generative.vectors import Source
+from harness.generative.vectors import Source, given_files
 from harness.protocol.split import TrainingData
+
+# The fastest configuration that is best on validation (docs/log.md, 2026-11-28): a small Llama of random weights, the
+# sequential task alone, graph vectors, and the state of the pass that validation likes best.
+SMALL: dict[str, Any] = with_settings(
+    CPU,
+    backbone={"name": "random-llama", "layers": 2, "width": 256, "residual_dropout": 0.2},
+    behavior={"encoder": "graph"},
+    index={"sources": ("behavior", "semantic"), "k": 256},
+    tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
+    tuning={"max_steps": 2200, "normalise": "children", "choose": "validation", "patience": 5},
+    annealing={"enabled": False},
+    decode={"normalise": "children"},
+    comprehension={"items": 0},
+)
 
 
 class ContrastConfig(Section):
@@ -69,12 +83,7 @@ class EagerConfig(InstructConfig):
             behavior={"encoder": "sasrec", "choose": "last", "dim": 16, "layers": 1, "epochs": 20, "batch": 32},
             annealing={"max_steps": 20, "targets": 48, "learning_rate": 1e-3, "code_rate": 1e-3},
         ),
-        "cpu": with_settings(
-            CPU,
-            behavior={"encoder": "sasrec", "choose": "last"},
-            index={"sources": ("behavior", "semantic"), "k": 256},
-            annealing={"max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4},
-        ),
+        "cpu": SMALL,
         "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "index": {"k": 256}},
         "paper": PAPER,
     }
@@ -91,9 +100,15 @@ class EagerConfig(InstructConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
-        named = [self.semantic.vectors, self.behavior.vectors, self.tasks.intentions]
-        given = [Path(file).expanduser() for file in named if file is not None]
+        given = [
+            *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
+            *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
+            *([] if self.tasks.intentions is None else [Path(self.tasks.intentions).expanduser()]),
+        ]
         return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
+
+    def stages(self) -> dict[str, StageConfig]:
+        return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})
 
     @model_validator(mode="after")
     def _distinct_sources(self) -> EagerConfig:

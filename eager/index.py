@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from eager.index_config import RQVAE_K, IndexConfig
-from eager.tree import check_size, random_codes, smallest_k, tree_codes
+from eager.tree import check_size, fused_codes, random_codes, smallest_k, tree_codes
 from harness.data.dataset import Canonical
 from harness.fingerprint import fingerprint
 from harness.generative.codes import CodeTable
@@ -28,7 +28,7 @@ VERSION, FILE = "index/2", "eager.index.file"
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
     """The sources whose vectors the codes are made of."""
-    return config.sources if config.kind in ("tree", "rqvae") else ()
+    return config.used_sources() if config.kind in ("tree", "rqvae") else ()
 
 
 def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> SourceIndex | None:
@@ -41,12 +41,14 @@ def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> S
         ready = ready_index(index_file(config.file, data, FILE), data, declared=declared)
         return SourceIndex.of(ready, config.sources[0])
     if config.kind != "rqvae":
-        check_size(data.n_items, _k(data, config), config.height)
+        check_size(data.n_items, _k(data, config), _height(config))
     return None
 
 
 def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> SourceIndex:
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
+    if config.levels is not None:
+        return _fused_index(data, vectors, config.levels, config, context)
     k, order = _k(data, config), Canonical.of((), data.items)
     parts, details = [], []
     for source in config.sources:
@@ -75,5 +77,27 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     )
 
 
+def _fused_index(
+    data: TrainingData, vectors: Vectors, levels: tuple[Source, ...], config: IndexConfig, context: RunContext
+) -> SourceIndex:
+    """Codes of one tree whose levels are split by the sources `levels`, one token each."""
+    k, order = _k(data, config), Canonical.of((), data.items)
+    values = {source: centred(vectors[source].values[order.items]) for source in config.used_sources()}
+    seed = derive_seed(context.seed, "index", *levels)
+    mark = fingerprint(VERSION, *values.values(), k, list(levels), config.order, seed)
+    make = partial(fused_codes, values, levels, k, order=config.order, seed=seed)
+    digits = kept_array(context.checkpoint, "index levels", mark, make)
+    return SourceIndex(
+        table=CodeTable.joined([digits[order.item_ranks]], k),
+        blocks=tuple((source, 1) for source in levels),
+        provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in config.used_sources())),
+        details={"kind": config.kind, "levels": list(levels)},
+    )
+
+
 def _k(data: TrainingData, config: IndexConfig) -> int:
-    return config.k or (RQVAE_K if config.kind == "rqvae" else smallest_k(data.n_items, config.height))
+    return config.k or (RQVAE_K if config.kind == "rqvae" else smallest_k(data.n_items, _height(config)))
+
+
+def _height(config: IndexConfig) -> int:
+    return config.height if config.levels is None else len(config.levels)

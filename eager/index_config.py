@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
@@ -25,6 +25,13 @@ class IndexConfig(ReadyIndex):
     sources: tuple[Source, ...] = Field(
         default=("semantic", "behavior"), min_length=1, description="in the order of their tokens; one or both"
     )
+    levels: tuple[Source, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=8,
+        description="kind=tree: one tree instead of one a source; these sources split its levels in turn, one token a "
+        "level, so that all of them decide a short code; null: a tree a source",
+    )
     k: int | None = Field(
         default=None,
         ge=2,
@@ -39,3 +46,13 @@ class IndexConfig(ReadyIndex):
         default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
     )
     rqvae: RQVAEConfig = RQVAEConfig()
+
+    @model_validator(mode="after")
+    def _levels_are_of_a_tree(self) -> IndexConfig:
+        if self.levels is not None and self.kind != "tree":
+            raise ValueError(f"index.levels is for index.kind=tree, not {self.kind}")
+        return self
+
+    def used_sources(self) -> tuple[Source, ...]:
+        """The sources that the codes are made of, without repeats, in the order of their tokens."""
+        return self.sources if self.levels is None else tuple(dict.fromkeys(self.levels))

@@ -9,6 +9,8 @@ that equal numbers under different parents mean similar directions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -77,6 +79,33 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
             digits, residual = _own_split(residual, node, k, rng)
         codes[:, level] = digits
         node = np.unique(node * k + digits, return_inverse=True)[1]  # numbered anew, so that no height overflows
+    return codes
+
+
+def fused_codes(
+    vectors: Mapping[str, np.ndarray], levels: Sequence[str], k: int, *, order: str, seed: int
+) -> np.ndarray:
+    """Codes of one tree whose level `l` is split by the vectors of source `levels[l]`, int64 (n_items, levels), no two
+    rows alike. Each of `vectors` is (n_items, dim); a source that splits several levels goes on with what the centres
+    of its last one leave. Below the root, nodes share the centres of a level (`clustered`) or have their own.
+
+    Raises `InputError` as `tree_codes` does.
+    """
+    residuals = {source: values.astype(np.float32) for source, values in vectors.items()}
+    if any(values.ndim != 2 or not np.isfinite(values).all() for values in residuals.values()):
+        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+    n = len(next(iter(residuals.values())))
+    check_size(n, k, len(levels))
+    rng = generator(seed, "tree")
+    codes = np.zeros((n, len(levels)), dtype=np.int64)
+    node = np.zeros(n, dtype=np.int64)
+    for level, source in enumerate(levels):
+        if order == "clustered" and level > 0:
+            split = _shared_split(residuals[source], node, k, k ** (len(levels) - level - 1), rng)
+        else:
+            split = _own_split(residuals[source], node, k, rng)
+        codes[:, level], residuals[source] = split
+        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]
     return codes
 
 

@@ -9,6 +9,7 @@ another machine after `LEASE` seconds without a touch by its own clock, so that 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from harness.errors import InputError
+from harness.switches import switch
 
 VARIABLE = "HARNESS_OFFLINE"
 TOLD = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by their libraries when imported
@@ -19,8 +20,8 @@ _guarded = False
 
 
 def offline() -> bool:
-    """Whether the user has said so."""
-    return os.environ.get(VARIABLE, "0") not in ("", "0")
+    """Whether the user has said so. Raises `InputError` for a value that is neither on nor off."""
+    return switch(VARIABLE)
 
 
 def forbidden() -> str:
@@ -30,10 +31,14 @@ def forbidden() -> str:
 
 def settle() -> None:
     """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
-    calls it; without the variable it only turns the hub's telemetry off."""
+    calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as
+    on here, where no error can be shown: each command refuses it before it does anything."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if not offline():
-        return
+    try:
+        if not offline():
+            return
+    except InputError:
+        pass
     for name in TOLD:
         os.environ[name] = "1"
     if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # it came before us and has read its variable
@@ -46,7 +51,7 @@ def settle() -> None:
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
-    if event in ("socket.connect", "socket.sendto") and offline() and public(arguments[1]):
+    if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
         what = f"{VARIABLE}=1 forbids to connect to {arguments[1][0]}"
         raise InputError(what, mend="unset it, or use what is on this machine")
 

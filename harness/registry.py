@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 GROUP = "harness.models"
 RECBOLE = "baselines.recbole.recommender:RecBoleRecommender"
+RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
-LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe"}
+LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe", "rectools": "baselines.rectools.catalogue:describe"}
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,56 @@ MODELS = (
         "itemknn",
     ),
     ModelEntry(
+        "graph",
+        "sanity",
+        "baselines.classic.graph:Graph",
+        "rings round the last item of the transition graph, ranked by item text where there is some",
+        "arXiv 2605.07125",
+        "graph",
+    ),
+    ModelEntry(
+        "textknn",
+        "sanity",
+        "baselines.classic.textknn:TextKNN",
+        "items whose text is nearest to the recent history's, by TF-IDF",
+        "",
+        "textknn",
+        needs=("text",),
+    ),
+    ModelEntry(
+        "ease",
+        "sanity",
+        "baselines.classic.ease:EASE",
+        "a linear model of items by items in closed form, where its matrix fits the memory",
+        "Steck, WWW 2019, arXiv 1905.03375",
+        "ease",
+    ),
+    ModelEntry(
         "sasrec",
-        "recbole",
-        RECBOLE,
-        "self-attention over the history (RecBole)",
-        "Kang & McAuley, ICDM 2018",
-        "recbole",
+        "rectools",
+        RECTOOLS,
+        "self-attention over the history, sampled softmax (RecTools)",
+        "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023",
+        "rectools",
         preset=(("model", "SASRec"),),
+    ),
+    ModelEntry(
+        "esasrec",
+        "rectools",
+        RECTOOLS,
+        "SASRec with LiGR layers, sampled softmax (RecTools)",
+        "eSASRec, RecSys 2025",
+        "rectools",
+        preset=(("model", "SASRec"), ("layer", "ligr")),
+    ),
+    ModelEntry(
+        "hstu",
+        "rectools",
+        RECTOOLS,
+        "HSTU's pointwise attention over the history, without times (RecTools)",
+        "Zhai et al., ICML 2024, arXiv 2402.17152",
+        "rectools",
+        preset=(("model", "HSTU"),),
     ),
     ModelEntry(
         "gru4rec",

@@ -53,7 +53,7 @@ TEXT_SETTINGS = {
 
 
 def test_every_setting_of_text_vectors_is_looked_at() -> None:
-    assert set(SemanticConfig.model_fields) == {*TEXT_SETTINGS, "encoder", "vectors"}
+    assert set(SemanticConfig.model_fields) == {*TEXT_SETTINGS, "encoder", "vectors", "vectors_rows"}
 
 
 @pytest.mark.parametrize("name", TEXT_SETTINGS)
@@ -95,7 +95,7 @@ def behaviour_mark(split: Split, config: BehaviorConfig, context: RunContext) ->
 
 
 def test_every_setting_of_behaviour_vectors_is_looked_at() -> None:
-    assert set(BehaviorConfig.model_fields) == {*BEHAVIOUR_SETTINGS, "vectors"}
+    assert set(BehaviorConfig.model_fields) == {*BEHAVIOUR_SETTINGS, "vectors", "vectors_rows"}
 
 
 @pytest.mark.parametrize("name", BEHAVIOUR_SETTINGS)

@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("harness", "baselines", "eager")
-BASE = {f"harness.{name}" for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "seeding")}
+BASE = {
+    f"harness.{name}"
+    for name in ("errors", "files", "fingerprint", "home", "locks", "offline", "pace", "seeding", "switches")
+}
 LOWER = BASE | {"harness.data", "harness.protocol"}
 
 # Room → the rooms it may import, besides itself.
@@ -46,6 +49,7 @@ HOMES: dict[str, set[str]] = {
     "optuna": {"harness.jobs"},
     "distributed": {"harness.jobs"},
     "recbole": {"baselines.recbole"},
+    "rectools": {"baselines.rectools"},
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},
 }
@@ -108,7 +112,7 @@ def test_heavy_libraries_stay_at_home(library: str) -> None:
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:
-    heavy = ["torch", "transformers", "recbole", "ranx", "peft"]
+    heavy = ["torch", "transformers", "recbole", "rectools", "ranx", "peft"]
     code = f"import sys, harness.cli.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -29,7 +29,7 @@ class LCRec(InstructRecommender[LCRecConfig]):
     """LC-Rec (Zheng et al., ICDE 2024, arXiv 2311.09049). Needs item text."""
 
     config_class: ClassVar[type[ModelConfig]] = LCRecConfig
-    code_version: ClassVar[int] = 1
+    code_version: ClassVar[int] = 2
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
         found = super().artefacts(data, context)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from baselines.library import LibraryConfig
 from baselines.recbole.catalogue import recbole_model
 from baselines.recbole.table import SMALL
 from harness.protocol.protocol import MAIN_METRIC
-from harness.protocol.recommender import ModelConfig
+from harness.protocol.recommender import TextModelConfig
 
 STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout", "pretrain_epochs")
 
@@ -28,25 +29,14 @@ RESERVED = {
 }  # fmt: skip
 
 
-class RecBoleConfig(ModelConfig):
+class RecBoleConfig(LibraryConfig, TextModelConfig):
     """One RecBole model and how it is trained. A structural field that the model lacks, or that is left to RecBole
-    because the model is not in the table, is None. `small` replaces the table's structure by one that trains in
-    seconds.
-
-    `max_samples` bounds the cost on any data: training stops after the whole epochs that fit into so many training
-    samples (every prefix of a sequence is one; of a pre-training every sequence), but never before the first.
-    `patience` counts epochs without a better validation score. `extra` goes to RecBole as it is.
+    because the model is not in the table, is None. A sample of `max_samples` is a prefix of a sequence; of a
+    pre-training a sequence.
     """
 
     model: str = "SASRec"
-    small: bool = False
-    epochs: int = Field(200, ge=1)
-    max_samples: int | None = Field(None, ge=1)
-    patience: int = Field(10, ge=0)
-    learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    train_batch_size: int = Field(512, ge=1)
-    eval_batch_size: int = Field(1024, ge=1)
     embedding_size: int | None = Field(None, ge=1)
     hidden_size: int | None = Field(None, ge=1)
     layers: int | None = Field(None, ge=1)
@@ -54,7 +44,6 @@ class RecBoleConfig(ModelConfig):
     inner_size: int | None = Field(None, ge=1)
     dropout: float | None = Field(None, ge=0, lt=1)
     pretrain_epochs: int | None = Field(None, ge=0)
-    extra: dict[str, Any] = Field(default_factory=dict)
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {

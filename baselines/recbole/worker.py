@@ -1,7 +1,7 @@
 """RecBole's process: `python -m baselines.recbole.worker FOLDER`, started by `session`, never by hand.
 
-Owns the loop over commands and the process itself: its pipes, its folder, its end. What a command does is `engine`'s
-and `training`'s business.
+Owns the loop over commands and the process itself, for any library: its pipes, its folder, its end. What a command
+does is the business of the library's `engine` and `training`.
 """
 
 from __future__ import annotations
@@ -11,50 +11,71 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any, Protocol
 
 from baselines.recbole.exchange import Link, Refusal, receive, send
-
-if TYPE_CHECKING:
-    from baselines.recbole.engine import Engine
 
 WATCH_SECONDS = 0.2
 
 
+class Engine(Protocol):
+    """One model of a library with its data, as the worker drives it. The fields of `open` are its arguments."""
+
+    def size(self) -> dict[str, Any]: ...
+
+    def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]: ...
+
+
+Train = Callable[[Any, Link, dict[str, Any]], dict[str, Any]]
+Library = tuple[Callable[..., Engine], Train]  # what makes an engine, and what trains it to an order
+
+
 def main() -> None:
-    """Answers commands until the harness closes the pipe."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever RecBole prints goes to the log
-    folder = Path(sys.argv[1])
-    threading.Thread(target=_die_with, args=(os.getppid(), folder), daemon=True).start()
-    commands = sys.stdin
-    sys.argv = sys.argv[:1]  # RecBole reads settings from the command line
-    os.chdir(folder)  # where RecBole drops what it writes unasked
+    """RecBole's process."""
+    run(load)
+
+
+def load() -> Library:
+    """Patches this process and imports RecBole."""
     from baselines.recbole import patches
 
     patches.apply()
-    serve(commands, answers)
-    shutil.rmtree(folder, ignore_errors=True)  # the pipe was closed: the harness was killed before it could
-
-
-def serve(commands: IO[str], answers: IO[str]) -> None:
-    """One `done` or `refused` for each command."""
     from baselines.recbole.engine import Engine
     from baselines.recbole.training import train
 
+    return Engine, train
+
+
+def run(prepare: Callable[[], Library]) -> None:
+    """Imports the library by `prepare` and answers commands until the harness closes the pipe."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever the library prints goes to the log
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_die_with, args=(os.getppid(), folder), daemon=True).start()
+    commands = sys.stdin
+    sys.argv = sys.argv[:1]  # libraries read settings from the command line
+    os.chdir(folder)  # where libraries drop what they write unasked
+    serve(commands, answers, prepare())
+    shutil.rmtree(folder, ignore_errors=True)  # the pipe was closed: the harness was killed before it could
+
+
+def serve(commands: IO[str], answers: IO[str], library: Library) -> None:
+    """One `done` or `refused` for each command."""
+    make, train = library
     link = Link(commands, answers)
     engine: Engine | None = None
     while (message := receive(commands)) is not None:
         command = message.pop("kind")
         try:
             if command == "open":
-                engine = Engine(**message)
+                engine = make(**message)
                 answer = engine.size()
             elif engine is None:
                 raise ValueError(f"{command!r} before 'open'")
             elif command == "fit":
-                answer = train(engine, link, **message)
+                answer = train(engine, link, message["order"])
             else:
                 answer = engine.answer(command, message)
         except Refusal as refusal:

@@ -17,7 +17,8 @@ from harness.generative.paths import ReadyIndex, UserFile
 from harness.generative.rqvae import RQVAEConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
-from harness.protocol.recommender import ModelConfig
+from harness.generative.vectors import given_files
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 FILE = "tiger.index.file"
@@ -100,7 +101,7 @@ class DecodeConfig(Section):
     normalise: Normalise = Field(default="level", description="as for training; children: among those in the trie")
 
 
-class TigerConfig(ModelConfig):
+class TigerConfig(TextModelConfig):
     """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear."""
 
     variant: Variant = Field(default="ours", description="a named bundle of settings (docs/tiger.md)")
@@ -158,7 +159,7 @@ class TigerConfig(ModelConfig):
         """Ready vectors and a ready index, where they are used."""
         if self.index.kind == "file":
             return (index_file(self.index.file, data, FILE),)
-        return () if self.semantic.vectors is None else (self.semantic.vectors,)
+        return given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
 
 
 def _over(low: Any, high: Any) -> Any:

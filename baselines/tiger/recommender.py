@@ -17,6 +17,7 @@ from baselines.tiger.samples import Pieces, Samples, buckets, response, with_use
 from harness.generative.choosing import Choice
 from harness.generative.code_t5 import CodeT5, T5Shape
 from harness.generative.codes import CodeTable
+from harness.generative.costs import Cost, Counts
 from harness.generative.decoding import DecodeReport, Decoding, spread
 from harness.generative.item_index import INDEX_FILE, ItemIndex
 from harness.generative.reading import PromptBatch
@@ -42,7 +43,7 @@ class Tiger(Recommender[TigerConfig]):
     """TIGER (arXiv 2305.05065). Needs item text, or ready codes."""
 
     config_class: ClassVar[type[ModelConfig]] = TigerConfig
-    code_version: ClassVar[int] = 1
+    code_version: ClassVar[int] = 2
     distributed: ClassVar[bool] = True
 
     _record: dict[str, Any]
@@ -125,12 +126,16 @@ class Tiger(Recommender[TigerConfig]):
             beta2=0.999,
         )
 
-        def loss(step: int, part: int) -> torch.Tensor:
+        def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
             own = dealt(context.world, len(items))
-            share = len(own) / len(items)  # of the step's mean; a process without samples computes one for nothing
-            own = own if len(own) else np.zeros(1, np.int64)
-            return self._loss([histories[n] for n in own], items[own], context.device) * share
+            mine = own if len(own) else np.zeros(1, np.int64)  # a process without samples computes one for nothing
+
+            def share(counts: Counts) -> torch.Tensor:
+                mean = self._loss([histories[n] for n in mine], items[mine], context.device)
+                return mean * (len(own) / counts[0])
+
+            return Cost((len(items),), share)
 
         choice = None
         if config.choose == "validation" and context.validation is not None:

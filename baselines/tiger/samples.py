@@ -7,8 +7,9 @@ in front: the pieces `n_items ..` are the user tokens.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -91,29 +92,35 @@ class Samples:
     def part(self, step: int, part: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Histories and target items of one part of a step, steps counted over all passes."""
         epoch, place = divmod(step, self.steps)
-        rows = self._pass(epoch)[(place * self.accumulate + part) % len(self._pass(epoch))]
-        values, users = self.sequences.values, self.sequences.rows()
-        histories = [values[begin:end] for begin, end in zip(self.begins[rows], self.targets[rows], strict=True)]
+        mixed, batches = self._pass(epoch)
+        begin = batches[(place * self.accumulate + part) % len(batches)] * self.batch
+        rows = mixed[begin : begin + self.batch]
+        values, pairs = self.sequences.values, zip(self.begins[rows].tolist(), self.targets[rows].tolist(), strict=True)
+        histories = [values[begin:end] for begin, end in pairs]
         if self.pieces is not None:
-            named = self.pieces[users[self.targets[rows]]]
+            named = self.pieces[self._users[rows]]
             histories = [np.append(piece, history) for piece, history in zip(named, histories, strict=True)]
         return histories, values[self.targets[rows]]
 
-    def _pass(self, epoch: int) -> list[np.ndarray]:
-        """The batches of a pass; the last pass asked for is kept."""
-        kept: tuple[int, list[np.ndarray]] = self.__dict__.get("_kept", (-1, []))
-        if kept[0] != epoch:
+    @cached_property
+    def _users(self) -> np.ndarray:
+        """The user of each sample, int64 (samples,)."""
+        return self.sequences.rows()[self.targets]
+
+    @cached_property
+    def _pass(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+        """Of a pass: all samples, mixed, those of `POOL` batches sorted by length together; and the order of batches.
+        The last pass asked for is kept."""
+        lengths = self.targets - self.begins
+        pools = np.arange(len(lengths)) // (POOL * self.batch)
+
+        def drawn(epoch: int) -> tuple[np.ndarray, np.ndarray]:
             rng = generator(self.seed, "tiger", "order", epoch)
-            order = rng.permutation(len(self.targets))
-            lengths = self.targets - self.begins
-            batches: list[np.ndarray] = []
-            for begin in range(0, len(order), POOL * self.batch):
-                pool = order[begin : begin + POOL * self.batch]
-                pool = pool[np.argsort(lengths[pool], kind="stable")]
-                batches += [pool[at : at + self.batch] for at in range(0, len(pool), self.batch)]
-            kept = epoch, [batches[number] for number in rng.permutation(len(batches))]
-            self.__dict__["_kept"] = kept
-        return kept[1]
+            mixed = rng.permutation(len(lengths))
+            mixed = mixed[np.lexsort((lengths[mixed], pools))]  # stable: equal lengths stay mixed
+            return mixed, rng.permutation(-(-len(mixed) // self.batch))
+
+        return lru_cache(maxsize=1)(drawn)
 
 
 def response(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:

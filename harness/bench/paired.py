@@ -29,6 +29,7 @@ class Options:
     batch: int | None = None
     rounds: int = FEWEST
     seed: int = 1
+    width: int | None = None
 
 
 @dataclass(frozen=True)

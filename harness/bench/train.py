@@ -17,6 +17,8 @@ import numpy as np
 from harness.bench.machine import gemm_rate
 from harness.bench.paired import Options, Outcome, Paired, Side, paired
 from harness.errors import InputError
+from harness.generative.memory import keep_freed_memory
+from harness.generative.random_models import LAYERS
 from harness.generative.tuning import best_precision
 from harness.home import home
 from harness.protocol.context import RunContext
@@ -30,7 +32,7 @@ LOGITS, GRADIENTS = 1e-3, 1e-4  # differences that still count as equal, the sec
 
 
 def measure(options: Options) -> Outcome:
-    """`--items` (of a user; both 8 and 20 where it is not given), `--users`, `--layers`, `--batch`, `-d`."""
+    """`--items` (of a user; both 8 and 20 where it is not given), `--users`, `--layers`, `--width`, `--batch`, `-d`."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,14 +41,19 @@ def measure(options: Options) -> Outcome:
         raise InputError("a user with one item has no next item", where="--items", mend="give 2 or more")
     histories = {items: _histories(options, items, options.users or users) for items, users in cases.items()}
     n_items = max(CATALOGUE, 1 + max(int(row.max()) for rows in histories.values() for row in rows))
-    bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, RunContext(options.seed, _cache(), device))
+    if options.width is not None and options.width % 32:
+        raise InputError(f"{options.width} is no multiple of 32", where="--width", mend="heads are 32 wide")
+    keep_freed_memory()  # as the training loop does
+    context = RunContext(options.seed, _cache(), device)
+    bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, options.width, context)
     found = {items: _case(bench, rows, options) for items, rows in histories.items()}
     first = next(iter(found))
     parts: dict[str, Any] = {f"{items} items": found[items][1] for items in found}
     settings = {
         "items": list(cases),
         "users": [len(rows) for rows in histories.values()],
-        "layers": options.layers or "all",
+        "layers": options.layers or ("all" if options.width is None else LAYERS),
+        "width": options.width or "of SmolLM2",
         "batch": options.batch or BATCH,
         "dataset": options.dataset or "drawn",
         "precision": "float32",
@@ -102,6 +109,7 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
         "gemm_per_second": rate,
         "floor_seconds": None if rate is None else operations / rate,
         "seconds": timed.ours.median,
+        "share_of_gemm_rate": None if rate is None else operations / rate / timed.ours.median,
         "checks": {"logits": logits, "gradients": gradients, "losses": [side.loss for side in timed.made]},
     }
     if best_precision(bench.device) == "bfloat16":

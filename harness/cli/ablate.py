@@ -25,6 +25,8 @@ from harness.cli.options import (
     numbers,
 )
 from harness.cli.output import check_output, console, note, print_json, print_plain, stdout_kept, write_output
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command()(ablate)
 
 
+@with_reading
 def ablate(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: Dataset,
@@ -74,6 +77,7 @@ def ablate(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +97,7 @@ def ablate(
         raise InputError("--workers and --scheduler are two ways to make the runs", mend="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
-    options = RunOptions(dataset, profile, every, *asked, elsewhere=scheduler is not None)
+    options = RunOptions(dataset, profile, every, *asked, reading=reading, elsewhere=scheduler is not None)
     with stdout_kept(), _executor(workers, None if plan else scheduler) as executor:
         under_way = ablation(model, grid, options, Store(results))
         _announce(under_way, fresh=fresh)

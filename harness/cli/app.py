@@ -19,6 +19,7 @@ from harness.cli import (
     data,
     doctor,
     evaluate,
+    export,
     index,
     leaderboard,
     report,
@@ -27,6 +28,7 @@ from harness.cli import (
 )
 from harness.cli.errors import interrupted, tell
 from harness.jobs.launch import place
+from harness.switches import check_switches
 
 app = typer.Typer(
     name="harness",
@@ -35,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, doctor, bench):
+for group in (run, evaluate, leaderboard, compare, report, ablate, tune, catalogue, data, index, export, doctor, bench):
     group.register(app)
 
 
@@ -59,6 +61,7 @@ def start(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; the exit code."""
     try:
+        check_switches()
         code = app(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):

@@ -82,12 +82,18 @@ def train(
     batch: Batch = None,
     rounds: Rounds = 3,
     seed: Seed = 1,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            "--width", min=32, help="A Llama of random weights of this width (4 layers by default) instead of SmolLM2."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """All next items of a user in one pass against one sample a next item, sorted by length."""
     from harness.bench.paired import Options
 
-    _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed), as_json)
+    _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed, width), as_json)
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:

@@ -24,7 +24,7 @@ def models(as_json: AsJson = False) -> None:
     rows = [{key: getattr(entry, key) for key in keys} for entry in model_entries().values()]
     _print(rows, as_json, {key: key for key in keys})
     if not as_json:
-        typer.echo("recbole:NAME is any other sequential model of RecBole")
+        typer.echo("recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools")
 
 
 def datasets(as_json: AsJson = False) -> None:

@@ -11,11 +11,13 @@ import typer
 
 from harness.cli import exchange
 from harness.cli.options import AsJson, Order, Protocol, Sets
-from harness.cli.output import print_json, print_table
+from harness.cli.output import note, print_json, print_table
 from harness.cli.prepare import prepare
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 HELP = "Make, bring in, send out and check data sets."
-Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder with data.")]
+Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder or file with data.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +25,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help=HELP)
     group.callback(invoke_without_command=True)(_help)
     group.command()(stats)
+    group.command()(items)
     group.command()(verify)
     group.command()(prepare)
     exchange.register(group)
@@ -35,12 +38,13 @@ def _help(context: typer.Context) -> None:
         print(context.get_help())
 
 
-def stats(dataset: Where, order: Order = None, as_json: AsJson = False) -> None:
-    """Counts, density, length distribution, text coverage."""
+@with_reading
+def stats(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
+    """Counts, first and last date, density, length distribution, text coverage."""
     from harness.data.load import load_dataset
     from harness.data.statistics import describe
 
-    document = describe(load_dataset(dataset, order or "time"))
+    document = describe(load_dataset(dataset, order or "time", reading))
     if as_json:
         print_json(document)
         return
@@ -48,6 +52,19 @@ def stats(dataset: Where, order: Order = None, as_json: AsJson = False) -> None:
     print_table(rows, {"what": "", "value": dataset})
 
 
+@with_reading
+def items(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
+    """Print the ids of a data set's items, one a line, in its own order: what ready vectors are named by."""
+    from harness.data.load import load_dataset
+
+    loaded = load_dataset(dataset, order or "time", reading)
+    if as_json:
+        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, "items": list(loaded.items)})
+    else:
+        print("\n".join(loaded.items))
+
+
+@with_reading
 def verify(
     dataset: Where,
     protocol: Protocol = None,
@@ -57,13 +74,16 @@ def verify(
         typer.Option("--artefact", metavar="FILE", help="Vectors or an index to hold to this split; repeatable."),
     ] = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
     """Re-check fingerprints, split rules and leakage; exit code 2 where a rule is broken or a leak is found."""
     from harness.errors import InputError
     from harness.jobs.inspection import inspect
 
-    seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()))
+    seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
+    for line in seen.dataset.notes:
+        note(line)
     if as_json:
         print_json(seen.document())
     else:

@@ -8,6 +8,8 @@ import typer
 
 from harness.cli.options import AsJson, MaybeDataset, Order, Sets
 from harness.cli.output import print_json, print_table
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
+@with_reading
 def doctor(
     profile: Annotated[
         str | None, typer.Option(help="Estimate the memory and time that this profile needs here.")
@@ -23,6 +26,7 @@ def doctor(
     model: Annotated[str, typer.Option(help="The model whose profile is meant.")] = "eager-llm",
     sets: Sets = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
     """Show devices, memory, packages, data sets and backbones, and how to mend what is missing.
@@ -32,7 +36,7 @@ def doctor(
     from harness.jobs.doctor import examine
     from harness.jobs.estimate import estimate
 
-    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time")
+    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
     found = examine()
     if as_json:
         print_json(found if needed is None else {**found, "estimate": needed})

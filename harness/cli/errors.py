@@ -14,6 +14,7 @@ from harness.cli.output import note
 from harness.errors import InputError, ProcessLost, Withdrawn
 from harness.files import NO_ROOM
 from harness.jobs.launch import first_here, place
+from harness.switches import switch
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
@@ -38,7 +39,7 @@ def tell(error: Exception) -> int:
     if (refused := _disk_refused(error)) is not None:
         note(f"harness: cannot write: {_one_line(refused)}; free some space, and run the same command again")
         return InputError.exit_code
-    if os.environ.get(DEBUG) == "1":
+    if switch(DEBUG):
         traceback.print_exception(error)
         return 1
     what = f"{type(error).__name__}: {_one_line(error)}"

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
-from harness.cli.output import stdout_kept
+from harness.cli.output import note, stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -16,9 +18,13 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
 
 
+@with_reading
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="Rankings with raw ids: ranx .json, .csv (user,item,score), or a TREC run.")
+        Path,
+        typer.Argument(
+            help="Rankings with raw ids: .csv or .tsv (user,item and score or rank), a TREC run, .json, .lz4, .parquet."
+        ),
     ],
     dataset: Dataset,
     name: Annotated[str | None, typer.Option(help="What the leaderboard calls it.", show_default="file name")] = None,
@@ -26,6 +32,7 @@ def evaluate(
     sets: Sets = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -36,6 +43,7 @@ def evaluate(
     from harness.store.runs import Store
 
     store = Store(results)
+    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
     with stdout_kept():
-        done = measure(External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time"), store)
+        done = measure(external, store, note)
     conclude([done], store, as_json=as_json)

@@ -9,9 +9,13 @@ import typer
 
 from harness.cli.options import AsJson, Order
 from harness.cli.output import note, print_json
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder in the LC-Rec, RecBole, CSV or Parquet layout.")]
-Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder with data.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A folder or a file in a known layout (docs/data-formats.md).")
+]
+Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder or file with data.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -20,20 +24,22 @@ def register(group: typer.Typer) -> None:
     group.command("export")(send)
 
 
+@with_reading
 def bring(
     folder: Folder,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What -d calls it from now on.")],
     order: Order = None,
+    reading: Reading = PLAIN,
     tie_seed: Annotated[
         int | None, typer.Option("--tie-seed", help="Another order of equal timestamps.", show_default="line by line")
     ] = None,
     again: Annotated[bool, typer.Option("--replace", help="Let the name mean this content from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register a data set from a folder; from then on `-d NAME` works everywhere."""
+    """Register a data set from a folder or a file; from then on `-d NAME` works everywhere."""
     from harness.data.importing import import_folder
 
-    kept, dataset = import_folder(folder, name, order or "time", tie_seed=tie_seed, again=again)
+    kept, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, again=again)
     for line in dataset.notes:
         note(line)
     if as_json:
@@ -44,18 +50,20 @@ def bring(
         print(f"{kept.name}: {size}, fingerprint {kept.fingerprint}; use it as -d {kept.name}")
 
 
+@with_reading
 def send(
     dataset: Where,
     layout: Annotated[str, typer.Option("--layout", help="lcrec, recbole, csv or parquet.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
     order: Order = None,
+    reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
     """Write a data set in another layout, read it back, and say what the layout cannot carry."""
     from harness.data.export import export
     from harness.data.load import load_dataset
 
-    loaded = load_dataset(dataset, order or "time")
+    loaded = load_dataset(dataset, order or "time", reading)
     done = export(loaded, layout, output)
     for line in done.lost:
         note(f"not carried: {line}")

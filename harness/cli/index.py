@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import AsJson, Dataset, Order, Protocol, Sets
 from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +30,7 @@ def _help(context: typer.Context) -> None:
         print(context.get_help())
 
 
+@with_reading
 def build(
     dataset: Dataset,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the index file is written.")],
@@ -37,6 +40,7 @@ def build(
     sets: Sets = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +54,7 @@ def build(
     from harness.jobs.job import RunOptions
 
     check_writable(out)
-    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order)
+    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order, reading=reading)
     with stdout_kept(), reporter() as shown:
         built = build_index(model, options, shown)
     built.index.write(out, built.split.train)
@@ -59,6 +63,7 @@ def build(
     _show({"dataset": built.dataset.name, "path": str(out), **found}, as_json=as_json)
 
 
+@with_reading
 def inspect(
     file: Annotated[
         Path,
@@ -66,6 +71,7 @@ def inspect(
     ],
     dataset: Dataset,
     order: Order = None,
+    reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
     """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
@@ -74,7 +80,7 @@ def inspect(
     from harness.jobs.indices import load_split
     from harness.protocol.provenance import read_provenance
 
-    loaded, split = load_split(dataset, order)
+    loaded, split = load_split(dataset, order, reading)
     found = look(CodeTable.read(file, loaded.items), split.test.targets.items)
     _show({"dataset": loaded.name, "path": str(file), **found, **read_provenance(file).model_dump()}, as_json=as_json)
 

@@ -9,8 +9,9 @@ import typer
 
 from harness.errors import InputError
 
-Dataset = Annotated[str, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
-MaybeDataset = Annotated[str | None, typer.Option("-d", "--dataset", help="A registered name, or a folder with data.")]
+WHICH = "A registered name, or a folder or file with data."
+Dataset = Annotated[str, typer.Option("-d", "--dataset", help=WHICH)]
+MaybeDataset = Annotated[str | None, typer.Option("-d", "--dataset", help=WHICH)]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are stored.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Sets = Annotated[

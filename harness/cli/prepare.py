@@ -10,6 +10,8 @@ import typer
 
 from harness.cli.options import AsJson
 from harness.cli.output import note, print_json, print_plain, print_table
+from harness.cli.reading import BadLines
+from harness.data.reading import BAD_LINES
 
 if TYPE_CHECKING:
     from harness.data.raw.prepare import Prepared
@@ -29,15 +31,28 @@ Text = Annotated[
 
 
 def prepare(
-    name: Name, raw: Raw = None, tie_seed: TieSeed = None, text: Text = "clean", as_json: AsJson = False
+    name: Name,
+    raw: Raw = None,
+    tie_seed: TieSeed = None,
+    text: Text = "clean",
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only interactions from then on.", show_default="the release's")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only interactions up to then.", show_default="the release's")
+    ] = None,
+    bad_lines: BadLines = None,
+    as_json: AsJson = False,
 ) -> None:
     """Build a data set from its public raw files; `-d NAME` knows it from then on."""
     from harness.cli.progress import reporter
     from harness.data.raw.prepare import Request
     from harness.data.raw.prepare import prepare as build
 
+    share = BAD_LINES if bad_lines is None else bad_lines
+    asked = Request(name, raw, tie_seed, text, since, until, share)
     with reporter() as progress:
-        done = build(Request(name, raw, tie_seed, text), progress)
+        done = build(asked, progress)
     story = done.story
     for warning in story["warnings"]:
         note(f"harness: warning: {warning}")

@@ -9,6 +9,8 @@ import typer
 
 from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
 from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 from harness.errors import shown
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
 
 
+@with_reading
 def run(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: MaybeDataset = None,
@@ -39,6 +42,7 @@ def run(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     track: Track = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would be reused, continued and made, and why; make nothing.")
@@ -60,7 +64,7 @@ def run(
     from harness.store.runs import Store
 
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
-    options = RunOptions(dataset, profile, tuple(seed or ()), *asked)
+    options = RunOptions(dataset, profile, tuple(seed or ()), *asked, reading=reading)
     store, done = Store(results), []
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)

@@ -10,6 +10,8 @@ import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
 from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.reading import with_reading
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(tune)
 
 
+@with_reading
 def tune(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: Dataset,
@@ -49,6 +52,7 @@ def tune(
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
+    reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
     """Search settings on the validation cases alone; test cases are never ranked.
@@ -66,7 +70,7 @@ def tune(
         raise InputError("are for the runs with the best settings", where="--seeds", mend="add --run, or say --seed")
     wanted = numbers(seeds)
     asked = () if seed is None else (seed,)
-    options = RunOptions(dataset, profile, asked, tuple(sets or ()), config, device, protocol, order)
+    options = RunOptions(dataset, profile, asked, tuple(sets or ()), config, device, protocol, order, reading=reading)
     store = Store(results)
     with stdout_kept():
         made = study(model, Search(trials, timeout, metric, space), options, store)

@@ -32,3 +32,26 @@ ATOMIC_TEXT = {
     CATEGORIES: ("categories", "category", "genres", "genre", "class"),
 }
 ATOMIC_YEAR = "release_year"
+
+RATING = "rating"
+
+# What a column of a user's table may be called, most telling first; case, blanks and punctuation do not count.
+ALIASES: dict[str, tuple[str, ...]] = {
+    USER: (
+        USER, "user_id", "uid", "username", "reviewer_id", "customer", "customer_id", "visitor_id", "member_id",
+        "account_id", "client_id", "session_id", "session",
+    ),
+    ITEM: (
+        ITEM, "item_id", "iid", "parent_asin", "asin", "product", "product_id", "sku", "movie_id", "book_id",
+        "business_id", "track_id", "song_id", "article_id", "news_id", "video_id", "game_id", "poi_id", "isbn",
+    ),
+    TIMESTAMP: (
+        TIMESTAMP, "time", "unix_timestamp", "unix_review_time", "event_time", "created_at", "datetime", "date", "ts",
+        "t_dat",
+    ),
+    RATING: (RATING, "ratings", "overall", "stars", "score", "rate"),
+    TITLE: (TITLE, "name", "item_name", "movie_title", "product_title", "product_name", "item_title", "prod_name"),
+    DESCRIPTION: (DESCRIPTION, "desc", "text", "detail_desc", "abstract", "summary", "item_description"),
+    BRAND: (BRAND, "store", "manufacturer", "brand_name"),
+    CATEGORIES: (CATEGORIES, "category", "genres", "genre", "item_category", "class", "tags"),
+}  # fmt: skip

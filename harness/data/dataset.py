@@ -22,6 +22,8 @@ from harness.fingerprint import fingerprint
 Order = Literal["time", "file"]
 ORDERS: tuple[Order, ...] = ("time", "file")
 
+PLACEHOLDER = "unknown item"  # the title of an item without text, where a model is to do with that
+
 
 @dataclass(frozen=True)
 class ItemText:
@@ -65,6 +67,14 @@ class Canonical:
         return Ragged(self.item_ranks[taken.values], taken.offsets)
 
 
+@dataclass(frozen=True)
+class ItemFile:
+    """The item file that a data set was read with, and the raw ids of all its rows in the file's order."""
+
+    path: Path
+    items: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Interactions in time order, user by user, with item text where there is some.
@@ -75,7 +85,9 @@ class Dataset:
     the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
     what did not make it into the data set, each with its reason. `index_file` is a ready-made item index that lies
     beside the data: for models that ask for it, and no part of the content hash. `reviews` names users and items by
-    raw ids; None where the source has none.
+    raw ids; None where the source has none. `item_file` is None where there is none, or where its order is not known (a
+    data set kept on this machine). `warnings` are the notes that every run shows.
+    `placeholder` is the title that models are given of items without text: no part of the content hash.
     """
 
     name: str
@@ -89,6 +101,9 @@ class Dataset:
     lost: tuple[tuple[str, int], ...] = ()
     index_file: Path | None = None
     reviews: tuple[Review, ...] | None = None
+    item_file: ItemFile | None = None
+    warnings: tuple[str, ...] = ()
+    placeholder: str = ""
 
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
@@ -113,6 +128,14 @@ class Dataset:
         """`time` where timestamps order a user's interactions, `file` where the source's own order is taken."""
         return "file" if self.timestamps is None else "time"
 
+    @property
+    def model_text(self) -> tuple[ItemText, ...] | None:
+        """The text as models are given it."""
+        if not self.placeholder:
+            return self.text
+        texts = self.text or (ItemText(),) * len(self.items)
+        return tuple(ItemText(title=self.placeholder) if text.empty else text for text in texts)
+
     @cached_property
     def canonical(self) -> Canonical:
         """Users and items in the order of their raw ids, whatever order the source has them in."""
@@ -133,11 +156,15 @@ class Dataset:
         return fingerprint(users, items, rows.values, rows.offsets, texts, *reviews)
 
 
-def require_text(text: Sequence[ItemText] | None, items: Sequence[str], *, where: str) -> Sequence[ItemText]:
-    """The texts, or an `InputError` that names the items that have none."""
-    mend = "add titles to its items, or choose a model that needs no text"
+def require_text(
+    text: Sequence[ItemText] | None, items: Sequence[str], *, where: str, section: str = "SECTION"
+) -> Sequence[ItemText]:
+    """The texts, or an `InputError` that names the items that have none. `section` is the model's, for the message."""
     if text is None:
+        mend = "add an item file with titles, or choose a model that needs no text"
         raise InputError("this data set has no item text, and the model needs it", where=where, mend=mend)
+    ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
+    mend = f"add titles to its items, {ways}, or choose a model that needs no text"
     empty = [items[i] for i, entry in enumerate(text) if entry.empty]
     if empty:
         shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")

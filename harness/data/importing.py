@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,33 +11,42 @@ import numpy as np
 from harness.data import library
 from harness.data.catalogue import catalogue_entries
 from harness.data.dataset import Dataset
-from harness.data.load import check_order, read_folder
+from harness.data.load import check_order, read_file, read_folder
+from harness.data.names import safe_name
 from harness.data.ragged import Ragged
 from harness.data.raw.steps import HASH_RULE, tie_keys
 from harness.data.readers.log import TIE_RULE
+from harness.data.reading import Reading
 from harness.errors import InputError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # what the run store can make a folder of
 
 
 def import_folder(
-    folder: Path, name: str, order: str = "time", *, tie_seed: int | None = None, again: bool = False
+    folder: Path,
+    name: str,
+    order: str = "time",
+    reading: Reading | None = None,
+    *,
+    tie_seed: int | None = None,
+    again: bool = False,
 ) -> tuple[library.Kept, Dataset]:
-    """Reads the folder and keeps what it holds under `name`; the folder is not needed any more. `tie_seed` gives equal
-    timestamps another order than that of the lines.
+    """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
+    gives equal timestamps another order than that of the lines.
 
-    The same content under the same name is taken as it is; other content only with `again`. Raises `InputError` for a
-    name that is taken or unfit, and whatever the readers find wrong.
+    A name that cannot be a folder of results is made one (`safe_name`). The same content under the same name is taken
+    as it is; other content only with `again`. Raises `InputError` for a name that is taken or unfit, and whatever the
+    readers find wrong.
     """
-    if not _NAME.fullmatch(name):
-        mend = "use letters, digits and . _ + @ - only, beginning with a letter or a digit"
+    if not name.strip() or "/" in name or "\\" in name:
+        mend = "use letters, digits, blanks and . _ + @ -"
         raise InputError(f"{name!r} is no name for a data set", where="--name", mend=mend)
+    name = safe_name(name)
     here = library.find(name)
     if here is None and name in catalogue_entries():
         raise InputError(f"{name!r} is a registered data set already", where="--name", mend="choose another name")
-    if not folder.expanduser().is_dir():
-        raise InputError("no such folder", where=str(folder), mend="give the folder that holds the files")
-    found = read_folder(folder.expanduser(), check_order(order))
+    place = folder.expanduser()
+    if not place.exists():
+        raise InputError("no such folder or file", where=str(folder), mend="check the path")
+    found = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
     found = found if tie_seed is None else retied(found, tie_seed)
     dataset = replace(found, name=name, notes=(*found.notes, f"imported from {found.name} ({found.source})"))
     if here is not None and here.fingerprint != dataset.fingerprint and not again:
@@ -49,7 +57,8 @@ def import_folder(
         )
     story = {
         "made_by": "harness data import",
-        "files": sorted(path.name for path in folder.expanduser().iterdir() if path.is_file()),
+        "files": sorted(path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else [place.name],
+        "reading": (reading or Reading()).document(),
         "source": found.source,
         "order": dataset.order,
         "tie_seed": tie_seed,

@@ -200,7 +200,7 @@ def _read(folder: Path, name: str) -> Dataset:
         source = str(own.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError("not the story of a data set", where=str(folder / PROVENANCE), mend=AGAIN) from error
-    dataset = columnar.read(folder, name, order)
+    dataset = columnar.read_stored(folder, name, order)
     return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset, ItemText
+from harness.data.readers.times import LATEST
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -30,9 +32,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "length": _spread(dataset.sequences.lengths),
         "item_count": _spread(counts),
         "timestamps": dataset.timestamps is not None,
+        "first": _date(dataset.timestamps, np.min),
+        "last": _date(dataset.timestamps, np.max),
         "text": None if dataset.text is None else _text(dataset.text),
         "notes": list(dataset.notes),
     }
+
+
+def _date(times: np.ndarray | None, which: Callable[[np.ndarray], float]) -> str | None:
+    """The first or last time as a date in UTC, None without times."""
+    if times is None or not len(times):
+        return None
+    time = float(which(times))
+    return str(np.datetime64(int(time), "s")) if time < LATEST else f"{time:g} seconds since 1970"
 
 
 def repeats(dataset: Dataset) -> int:

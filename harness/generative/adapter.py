@@ -7,6 +7,7 @@ W' = W + (alpha / rank) · B A, with A (rank, in) drawn and B (out, rank) zero a
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,22 +65,28 @@ def plain_name(name: str) -> str | None:
     return None if ".lora_" in name else name.replace(".base_layer.", ".")
 
 
-def save_adapter(body: nn.Module, folder: Path) -> None:
-    """Writes the adapter alone, in peft's own layout."""
-    from peft import get_peft_model_state_dict
+def save_adapter(body: nn.Module, folder: Path, base: str | None = None) -> None:
+    """Writes the adapter alone, in peft's own layout, as one of the causal LM that `body` is the body of, which is
+    called `base`: `PeftModel.from_pretrained` puts it on what `AutoModelForCausalLM` loads. It fits the weights that
+    the body has beneath it, which are those of `base` only where nothing else of them was trained."""
+    from peft import TaskType, get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = get_peft_model_state_dict(body)
-    weights = {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in found.items()}
+    found = get_peft_model_state_dict(body, save_embedding_layers=False)  # "auto" would ask the hub
+    weights = {f"{PREFIX}{_within(body)}{name}": value.detach().cpu().contiguous() for name, value in found.items()}
     save_file(weights, folder / WEIGHTS)
-    cast("LoraConfig", cast(Any, body).peft_config["default"]).save_pretrained(str(folder))
+    config = copy.copy(cast("LoraConfig", cast(Any, body).peft_config["default"]))
+    config.base_model_name_or_path, config.task_type = base, TaskType.CAUSAL_LM
+    config.target_modules = sorted(config.target_modules or ())  # from a set: the same file every time
+    config.save_pretrained(str(folder))
 
 
 def load_adapter(body: nn.Module, folder: Path) -> None:
     """Puts a saved adapter on `body`. Raises `ValueError` where it does not fit."""
     from peft import LoraConfig, set_peft_model_state_dict
 
-    weights = {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
+    read = load_file(folder / WEIGHTS).items()
+    weights = {name.removeprefix(PREFIX).removeprefix(_within(body)): value for name, value in read}
     try:
         _inject(body, cast(LoraConfig, LoraConfig.from_pretrained(str(folder))))
         result = set_peft_model_state_dict(body, weights)
@@ -87,6 +94,11 @@ def load_adapter(body: nn.Module, folder: Path) -> None:
         raise ValueError(f"{folder} holds another model's adapter: {error}") from error
     if result.unexpected_keys or any(".lora_" in name for name in result.missing_keys):
         raise ValueError(f"{folder} holds another model's adapter")
+
+
+def _within(body: nn.Module) -> str:
+    """How the names of the body's parameters begin in its causal LM: `model.`, in GPT-2 `transformer.`."""
+    return f"{prefix}." if (prefix := getattr(body, "base_model_prefix", "")) else ""
 
 
 def _everywhere() -> dict[str, Any]:

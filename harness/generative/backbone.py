@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.errors import InputError
 from harness.files import sync_tree, writing
+from harness.generative.heads import PLAIN, Head, head_of
 from harness.generative.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
 from harness.generative.trust import explained, guarded, weights_only
 from harness.locks import holding
@@ -38,8 +39,9 @@ Storage = Literal["float32", "bfloat16"]
 class Backbone:
     """A causal LM without its head, the head's weight (vocabulary, width) apart, and its tokenizer.
 
-    `eos` is the token that ends a response. The vocabulary counts rows of the embedding, which may be more than the
-    tokenizer has tokens.
+    `eos` is the token that ends a response, `bos` what the tokenizer puts before a text (nothing, for many). The
+    vocabulary counts rows of the embedding, which may be more than the tokenizer has tokens. `shape`: what the head
+    does besides multiplying.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Backbone:
     head: torch.Tensor
     tokenizer: PreTrainedTokenizerBase
     eos: int
+    bos: tuple[int, ...] = ()
+    shape: Head = PLAIN
 
     @property
     def vocabulary(self) -> int:
@@ -146,7 +150,7 @@ def _cut(shape: Any, name: str, layers: int | None) -> Any:
     if layers is not None and layers > available:
         raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
     shape.num_hidden_layers = layers or available
-    if getattr(shape, "layer_types", None):
+    if len(getattr(shape, "layer_types", None) or ()) > shape.num_hidden_layers:
         shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
     return shape
 
@@ -166,12 +170,22 @@ def quieten() -> None:
 
 
 def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbone:
+    """Raises `InputError` where the logits that we would compute are not the model's own (`heads.head_of`)."""
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of {name!r} has no end-of-sequence token", mend="set eos_token in its configuration"
         )
-    head = model.get_output_embeddings().weight.detach().clone()
-    return Backbone(name, model.base_model, head, tokenizer, cast(int, tokenizer.eos_token_id))
+    head, shape = head_of(model, name)
+    return Backbone(
+        name, model.base_model, head, tokenizer, cast(int, tokenizer.eos_token_id), text_start(tokenizer), shape
+    )
+
+
+def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that a tokenizer puts before a text, told by what it makes of one: most often a BOS token, or none."""
+    whole, own = (cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+    begin = next((at for at in range(len(whole)) if own and whole[at : at + len(own)] == own), 0)
+    return tuple(whole[:begin])
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:

@@ -8,6 +8,7 @@ moves (nor pays for) the other rows. Ids: 0..vocabulary-1 are the backbone's tok
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from harness.generative.backbone import Backbone
+from harness.generative.dropout import add_residual_dropout, dropout
+from harness.generative.heads import Head, embedding_scale, final_norm_size
 from harness.generative.normaliser import text_normaliser
 from harness.generative.reading import Reader, reader_for
 
@@ -22,23 +25,33 @@ from harness.generative.reading import Reader, reader_for
 class CodeLM(nn.Module):
     """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head.
 
-    `dropout` is on what goes into the blocks and on what comes out of them, in training mode only.
+    `dropout` is on what goes into the blocks and on what comes out of them, `residual_dropout` on what each attention
+    and MLP adds to the residual stream, both in training mode only.
 
-    Logits of code tokens are `scale · ⟨state, code_out⟩`. The scale is learned and starts where the logits have unit
-    variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
+    Logits of code tokens are `scale · ⟨state, code_out⟩`, under the soft cap of the backbone's head where it has one;
+    those of text tokens are the backbone's own (`heads.Head`). The scale is learned and starts where the logits have
+    unit variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
     """
 
     embedding: nn.Embedding
     text_head: torch.Tensor
+    text_bias: torch.Tensor | None
 
-    def __init__(self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0, residual_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.body = backbone.body
         self.embedding = cast(nn.Embedding, self.body.get_input_embeddings())
         self.register_buffer("text_head", backbone.head, persistent=False)
+        self.register_buffer("text_bias", backbone.shape.bias, persistent=False)
+        self._shape, self.embedding_scale = backbone.shape, embedding_scale(self.embedding)
         self.vocabulary, self.eos = backbone.vocabulary, backbone.eos
         self.sizes = tuple(sizes)
         self.dropout = dropout
+        if residual_dropout:
+            add_residual_dropout(self.body, residual_dropout)
+        self.packs: bool | None = None  # whether sequences may share a row: not tried yet
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         width, codes = backbone.width, sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
@@ -54,8 +67,7 @@ class CodeLM(nn.Module):
         unit = directions / directions.std().clamp(min=1e-9)
         self.code_in.copy_(unit * typical)
         self.code_out.copy_(unit * typical)
-        norm = next((p for name, p in self.body.named_parameters() if name in ("norm.weight", "ln_f.weight")), None)
-        state = 1.0 if norm is None else norm.float().pow(2).mean().sqrt().item()
+        state = final_norm_size(self.body)
         self.scale.fill_(1.0 / (state * typical.item() * self.code_in.shape[1] ** 0.5))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -63,7 +75,14 @@ class CodeLM(nn.Module):
         is_code = ids >= self.vocabulary
         text = self.embedding(ids.clamp(max=self.vocabulary - 1))
         codes = functional.embedding((ids - self.vocabulary).clamp(min=0), self.code_in)
+        if self.embedding_scale != 1:
+            codes = codes * self.embedding_scale
         return torch.where(is_code[..., None], codes.to(text.dtype), text)
+
+    @property
+    def head(self) -> Head:
+        """What the backbone's head does besides multiplying."""
+        return self._shape if self.text_bias is None else replace(self._shape, bias=self.text_bias)
 
     @property
     def limit(self) -> int:
@@ -79,26 +98,36 @@ class CodeLM(nn.Module):
         """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
         position_ids, past_key_values, use_cache, as transformers takes them."""
         where.setdefault("use_cache", False)
-        inputs = functional.dropout(self.embed(ids), self.dropout, self.training)
+        inputs = dropout(self.embed(ids), self.dropout, self.training)
         states = self.body(inputs_embeds=inputs, **where).last_hidden_state
-        return functional.dropout(states, self.dropout, self.training)
+        return dropout(states, self.dropout, self.training)
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
         """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
         rows = self.code_out[self.offsets[level] : self.offsets[level + 1]]
-        return functional.linear(states, rows.to(states.dtype)).float() * self.scale
+        return self.head.capped(functional.linear(states, rows.to(states.dtype)).float() * self.scale)
 
     def text_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the backbone's own vocabulary, (*states.shape[:-1], vocabulary)."""
-        return functional.linear(states, self.text_head.to(states.dtype)).float()
+        return self.head.logits(states, self.text_head)
 
     def code_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of all code tokens, level after level, (*states.shape[:-1], code tokens)."""
-        return functional.linear(states, self.code_out.to(states.dtype)).float() * self.scale
+        return self.head.capped(functional.linear(states, self.code_out.to(states.dtype)).float() * self.scale)
 
     def eos_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logit of the end-of-sequence token, (*states.shape[:-1],)."""
-        return functional.linear(states, self.text_head[self.eos : self.eos + 1].to(states.dtype)).float()[..., 0]
+        row = slice(self.eos, self.eos + 1)
+        product = functional.linear(states, self.text_head[row].to(states.dtype)).float()
+        return self.head.finish(product, row)[..., 0]
+
+    def finish(self, products: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logits of one text or code token a state, from their float32 products (n,): of a text token with its row of
+        the head, of a code token with its own, scaled."""
+        if self.head.plain:
+            return products
+        text = self.head.finish(products, labels.clamp(max=self.vocabulary - 1))
+        return torch.where(labels < self.vocabulary, text, self.head.capped(products))
 
     def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary, text then codes, (*states.shape[:-1], vocabulary + code tokens): what
@@ -108,5 +137,5 @@ class CodeLM(nn.Module):
     def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
         """log Σ exp over the whole vocabulary, text and codes, float32 (*states.shape[:-1]): a token's exact
         log-probability is its logit minus this. Gradients reach the states and the code rows, as through the logits."""
-        text = text_normaliser(states, self.text_head)
+        text = text_normaliser(states, self.text_head, self.head)
         return torch.logaddexp(text, self.code_logits(states).logsumexp(dim=-1))

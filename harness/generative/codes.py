@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.readers.files import read_json_object
-from harness.errors import InputError, shortened
+from harness.errors import InputError
 from harness.files import write_text
 from harness.fingerprint import fingerprint
+from harness.generative.code_styles import read_codes
 
 MEND = "free some space, or name a file in another folder"
 MOST_TOKENS = 1 << 16  # that an index file may have besides one for each token written in it
@@ -89,15 +90,19 @@ class CodeTable:
 
     def write(self, path: Path, items: Sequence[str]) -> None:
         """An index file: {raw item id: [token, …]}."""
+        write_text(path, self.text(items), MEND)
+
+    def text(self, items: Sequence[str]) -> str:
+        """What an index file holds."""
         names = np.array(self.tokens, dtype=object)[self.flat]
-        write_text(path, json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False), MEND)
+        return json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False)
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
         """From an index file whose keys are raw item ids: exactly those of the catalogue, in any order.
 
         Raises `InputError` for a file that is no such object, an item that is missing, stands twice or is unknown,
-        codes of unequal length, or a token that is not `<letter_number>` of its level. Shared codes are allowed.
+        codes of unequal length, or a token of no known style (see `code_styles`). Shared codes are allowed.
         """
         index = read_json_object(path)
         if missing := [item for item in items if item not in index]:
@@ -106,10 +111,7 @@ class CodeTable:
         if unknown := sorted(index.keys() - set(items)):
             mend = "this is the index of another catalogue: rebuild it, or take these items out"
             raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), mend=mend)
-        rows = [_code(index[item], item, path) for item in items]
-        if len({len(row) for row in rows}) != 1:
-            raise InputError("codes of unequal length", where=str(path), mend="rebuild it")
-        digits = np.array(rows, dtype=np.int64)
+        digits = read_codes([index[item] for item in items], items, str(path))
         sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
         if sum(sizes) > MOST_TOKENS + digits.size:
             what = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
@@ -119,21 +121,3 @@ class CodeTable:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _code(tokens: object, item: str, path: Path) -> list[int]:
-    if not isinstance(tokens, list) or not 0 < len(tokens) <= 26:
-        mend = "write [token, …], 1 to 26 of them"
-        raise InputError(f"the code of item {item!r} is no list of tokens", where=str(path), mend=mend)
-    return [_digit(token, level, item, path) for level, token in enumerate(tokens)]
-
-
-def _digit(token: object, level: int, item: str, path: Path) -> int:
-    text, letter = str(token), string.ascii_lowercase[level]
-    if not (text.startswith(f"<{letter}_") and text.endswith(">") and text[3:-1].isdecimal() and len(text) <= 9):
-        raise InputError(
-            f"item {item!r}: token {shortened(repr(text), 80)} on level {level + 1}",
-            where=str(path),
-            mend=f"use <{letter}_N>",
-        )
-    return int(text[3:-1])

@@ -125,7 +125,7 @@ def recommend(
             return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
 
         items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
-        shards = _shards(model, requests, prompts, k, how, context)
+        shards = _shards(search, requests, prompts, k, how, context)
         missing = np.ones(len(requests), dtype=bool)
         if (done := shards.done()) is not None:
             rows, (items[rows], scores[rows]) = done
@@ -148,14 +148,15 @@ def recommend(
 
 
 def _shards(
-    model: Decodable, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
+    search: Search, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
 ) -> Shards:
-    """Where the lists are kept while they come, under a hash of all that decides them."""
+    """Where the lists are kept while they come, under a hash of all that decides them, the items' numbers too."""
     if not how.resume or context.checkpoint is None:
         return Shards(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
     asked = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
-    mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, weights_mark(cast(nn.Module, model)))
+    made_by = (weights_mark(cast(nn.Module, search.model)), search.trie.fingerprint)
+    mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, *made_by)
     return Shards(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
 

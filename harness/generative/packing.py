@@ -12,7 +12,7 @@ hundredths of the work (`docs/performance.md`).
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import DynamicCache
 
 from harness.generative.blocks import any_in_pieces
 from harness.generative.code_lm import CodeLM
+from harness.generative.reading import attention_window, can_share
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # row widths that are tried, in lengths of the longest sequence
 DENSE = 1024  # tokens of a row at which attention is taken to cost as much as all the rest
@@ -78,9 +79,12 @@ def _fit(lengths: np.ndarray, width: int) -> Layout:
 
 def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = ()) -> Read:
     """States of each of `sequences` (token ids, none empty) behind `lead`, which they all begin with and whose own
-    states are not given."""
+    states are not given. Models that cannot be read so are read in padded rows."""
+    longest = len(lead) + max(map(len, sequences))
+    if longest > attention_window(model.body.config) or not can_pack(model):
+        return _behind_its_own(model, sequences, lead, read_padded)
     if lead and not _can_share(model):
-        return _behind_its_own(model, sequences, lead)
+        return _behind_its_own(model, sequences, lead, read_packed)
     device, shared = model.code_in.device, len(lead)
     layout, lengths = arrange([len(sequence) for sequence in sequences]), [len(sequence) for sequence in sequences]
     ids = np.zeros((layout.rows, layout.width), np.int64)
@@ -111,9 +115,23 @@ def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> Read:
     return Read(states, np.cumsum(lengths) - lengths, np.flatnonzero(real))
 
 
-def _behind_its_own(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int]) -> Read:
+def can_pack(model: CodeLM) -> bool:
+    """Whether sequences in one row keep apart: found out once a model, before its first step (`reading.can_share`)."""
+    if model.packs is None:
+        training = model.training
+        model.packs = can_share(model.eval())
+        model.train(training)
+    return model.packs
+
+
+def _behind_its_own(
+    model: CodeLM,
+    sequences: Sequence[np.ndarray],
+    lead: Sequence[int],
+    read: Callable[[CodeLM, list[np.ndarray]], Read],
+) -> Read:
     """The same states with the lead computed anew for each sequence."""
-    whole = read_packed(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
+    whole = read(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
     begins = whole.begins - len(lead) * np.arange(len(sequences))
     shift = len(lead) * np.repeat(np.arange(1, len(sequences) + 1), [len(sequence) for sequence in sequences])
     return Read(whole.states, begins, whole._cells[np.arange(len(shift)) + shift])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from harness.generative.slab import SlabCache
 if TYPE_CHECKING:
     from harness.generative.code_lm import CodeLM
 
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")  # of configurations: tokens that a layer sees
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
@@ -179,7 +180,7 @@ class PlainReader:
         return torch.cat(parts)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def can_share(model: CodeLM) -> bool:
     """Whether a tree of tokens behind a padded prompt gives the states of its paths read one by one: tried on a few
     tokens. False for models without a cache of keys and values, and for those that ignore the mask or the positions."""
@@ -204,10 +205,18 @@ def can_share(model: CodeLM) -> bool:
     return bool((found[0] - found[1]).norm() <= tolerance * found[1].norm())
 
 
+def attention_window(config: Any) -> int:
+    """How many tokens back every layer of a model looks at least."""
+    said = [getattr(config, name, None) for name in WINDOWS]
+    return min((int(window) for window in said if isinstance(window, int) and window > 0), default=1 << 62)
+
+
 def reader_for(model: CodeLM, lead: Sequence[int], longest: int, room: int) -> Reader:
     """The fast reader where the model can do it exactly. Not where `longest` tokens overstep a sliding window: its mask
     is the model's own business."""
-    window = getattr(model.body.config, "sliding_window", None)
-    if (window is not None and longest > window) or not can_share(model):
+    config = model.body.config
+    if hasattr(config, "window_size"):  # GPT-Neo counts places, and the tokens of all beams stand in a row
+        longest += room
+    if longest > attention_window(config) or not can_share(model):
         return PlainReader(model, lead)
     return SharedReader(model, lead, room)

@@ -15,18 +15,28 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.data.dataset import ItemText
+from harness.data.dataset import Canonical, ItemText
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 from harness.generative.encoder import EMBEDDED, Pooling, encode, identity
 from harness.generative.paths import UserFile
-from harness.generative.vectors import ItemVectors, artefact, cached, check_finite, given, unfinished
+from harness.generative.vectors import (
+    ItemVectors,
+    RowsBy,
+    artefact,
+    by_ids,
+    cached,
+    check_finite,
+    given,
+    unfinished,
+    vectors_key,
+)
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
 from harness.protocol.provenance import Provenance
 from harness.protocol.split import TrainingData
 
-VERSION, SOURCE = "semantic/2", "semantic"
+VERSION, SOURCE = "semantic/3", "semantic"
 TOO_LONG = 2000  # characters that the released code takes as no text at all
 PART = 65_536  # fields that are added up at once
 
@@ -52,7 +62,13 @@ class SemanticConfig(BaseModel):
         description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
     )
     vectors: UserFile | None = Field(
-        default=None, description="a .npy file of ready vectors (items in the data set's order) instead of encoding"
+        default=None,
+        description="ready vectors instead of encoding: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=by_ids,
+        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
     )
 
 
@@ -62,11 +78,12 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     Raises `InputError` for items without text in the chosen fields and for an encoder that cannot be loaded.
     """
     if config.vectors is not None:
-        return given(config.vectors, data, declared=False)
-    assert data.text is not None, "the caller checks that there is text"
-    rows, strings = field_texts(data.text, config)
+        return given(
+            config.vectors, data, declared=False, rows=config.vectors_rows, setting="SECTION.semantic.vectors_rows"
+        )
+    rows, strings = _canonical_texts(data, config)
     _complete(rows, data, config)
-    key = _key(rows, strings, config, context)
+    key = _key(rows, strings, data, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
         from harness.generative.shards import Shards
@@ -80,25 +97,39 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
         values = average(encoded, places, np.array(rows), data.n_items, config.normalise)
         return values, {"encoder": config.encoder, "texts": len(unique)}, Provenance.of_text(VERSION)
 
-    return cached(SOURCE, key, context, make)
+    return cached(SOURCE, key, data.items, context, make)
 
 
 def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[Artefact, ...]:
     """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
     if config.vectors is not None or data.text is None:
         return ()
-    return (artefact(SOURCE, _key(*field_texts(data.text, config), config, context, here=True), context),)
+    key = _key(*_canonical_texts(data, config), data, config, context, here=True)
+    return (artefact(SOURCE, key, context),)
+
+
+def _canonical_texts(data: TrainingData, config: SemanticConfig) -> tuple[list[int], list[str]]:
+    """`field_texts` with the items numbered, and in the order of, their sorted raw ids."""
+    assert data.text is not None, "the caller checks that there is text"
+    return field_texts([data.text[item] for item in Canonical.of((), data.items).items], config)
 
 
 def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -> None:
     missing = np.setdiff1d(np.arange(data.n_items), rows)
     if len(missing):
-        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({data.items[missing[0]]}, …)"
+        first = sorted(data.items)[missing[0]]
+        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
         raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
 
 
 def _key(
-    rows: Sequence[int], strings: Sequence[str], config: SemanticConfig, context: RunContext, *, here: bool = False
+    rows: Sequence[int],
+    strings: Sequence[str],
+    data: TrainingData,
+    config: SemanticConfig,
+    context: RunContext,
+    *,
+    here: bool = False,
 ) -> Key:
     """Fields and the way of cleaning act through the texts."""
     parts = {
@@ -108,7 +139,7 @@ def _key(
         "precision": "stored" if context.device.startswith("cuda") else "float32",
         "texts": fingerprint(strings, rows),
     }
-    return Key("semantic vectors", parts)
+    return vectors_key("semantic vectors", parts, data.items)
 
 
 def field_texts(text: Sequence[ItemText], config: SemanticConfig) -> tuple[list[int], list[str]]:

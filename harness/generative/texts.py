@@ -23,10 +23,13 @@ BATCH = 64  # prompts continued at once
 
 
 @torch.inference_mode()
-def perplexity(model: CodeLM, texts: Iterable[Sequence[int]], device: str, precision: Precision) -> float | None:
+def perplexity(
+    model: CodeLM, texts: Iterable[Sequence[int]], device: str, precision: Precision, bos: Sequence[int] = ()
+) -> float | None:
     """exp of the mean negative log-likelihood (nats) a token, over all `texts` (token ids of the text vocabulary), each
-    read in spans of `SPAN` tokens. The first token of a span has nothing before it and is not scored; None where none
-    is. Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
+    read in spans of `SPAN` tokens, each behind `bos`. The first token of a span is not scored; None where none is.
+    Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
+    lead = len(bos)
     spans = [np.asarray(text[at : at + SPAN]) for text in texts for at in range(0, len(text), SPAN)]
     spans = sorted((span for span in spans if len(span) > 1), key=len)
     total, head = 0.0, _cast(model.text_head, device, precision)
@@ -34,11 +37,11 @@ def perplexity(model: CodeLM, texts: Iterable[Sequence[int]], device: str, preci
         batch = spans[begin : begin + SPANS]
         said = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
         with autocast(device, precision):
-            read = read_padded(model, batch)
-            before = [start + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
+            read = read_padded(model, [np.concatenate([bos, span]).astype(np.int64) for span in batch])
+            before = [start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
             states = read[np.concatenate(before)]
-            normaliser = text_normaliser(states, head)
-        chosen = (states.to(head.dtype).float() * head[said].float()).sum(dim=-1)
+            normaliser = text_normaliser(states, head, model.head)
+        chosen = model.head.finish((states.to(head.dtype).float() * head[said].float()).sum(dim=-1), said)
         total += float(doubled(normaliser - chosen).sum())
     scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
@@ -81,7 +84,8 @@ def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) ->
     step = ids
     for _ in range(limit):
         states = model.states(step, past_key_values=cache, use_cache=True)[:, -1]
-        said.append(functional.linear(states.to(head.dtype), head).argmax(dim=-1))
+        products = functional.linear(states.to(head.dtype), head)
+        said.append((products if model.head.plain else model.head.finish(products.float())).argmax(dim=-1))
         ended |= said[-1] == model.eos
         if bool(ended.all()):
             break

@@ -7,10 +7,12 @@ to the widest node of a level.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from harness.fingerprint import fingerprint
 from harness.generative.codes import CodeTable
 
 
@@ -28,6 +30,8 @@ class CodeTrie:
     """Nodes of depth d are numbered by the order of their prefixes; the children of node `n` are the nodes
     `first[d][n] .. first[d][n + 1] - 1` of depth d + 1, and `digit[d + 1][child]` is the token that leads to them.
 
+    `prefixes[item, d]` is the node of depth d that leads to the item's token d, shape (n_items, levels).
+
     A node of the last depth is a code; `items_of(leaf)` are the items that own it, by the order of a fixed hash of
     their ids, which never looks at a target. The arrays lie on the CPU; `on(device)` gives a trie that searches there.
     """
@@ -40,6 +44,7 @@ class CodeTrie:
         self.digit: list[torch.Tensor] = [torch.zeros(1, dtype=torch.int64)]
         starts = np.zeros(1, dtype=np.int64)  # row of `digits` where each node of this depth begins
         new = np.zeros(len(digits), dtype=bool)
+        ahead = [np.zeros(len(digits), dtype=np.int64)]
         for level in range(table.levels):
             new[:1] = True
             new[1:] |= digits[1:, level] != digits[:-1, level]
@@ -47,7 +52,11 @@ class CodeTrie:
             self.first.append(torch.from_numpy(np.searchsorted(children, np.append(starts, len(digits)))))
             self.digit.append(torch.from_numpy(digits[children, level]))
             starts = children
+            ahead.append(np.cumsum(new) - 1)
         self._begin = np.append(starts, len(digits))
+        prefixes = np.empty((len(digits), table.levels), np.int64)
+        prefixes[order] = np.column_stack(ahead[:-1])
+        self.prefixes = torch.from_numpy(prefixes)
         self._items = _declared_order(order, self._begin)
 
     @property
@@ -60,12 +69,19 @@ class CodeTrie:
         """How many items the codes lead to."""
         return len(self._items)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the codes and of the items that they lead to, in the order of their ids."""
+        arrays = (array.cpu().numpy() for array in (*self.first, *self.digit))
+        return fingerprint(*arrays, self._begin, self._items)
+
     def on(self, device: str | torch.device) -> CodeTrie:
         """This trie with the arrays of the search on `device`."""
         moved = object.__new__(CodeTrie)
         moved.__dict__ |= self.__dict__
         moved.first = [array.to(device) for array in self.first]
         moved.digit = [array.to(device) for array in self.digit]
+        moved.prefixes = self.prefixes.to(device)
         return moved
 
     def fan(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:

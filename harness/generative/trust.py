@@ -4,15 +4,17 @@ environment, never because a configuration file says it; its pickles are never r
 
 from __future__ import annotations
 
-import os
 from typing import Any
+
+from harness.switches import switch
 
 VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 
 
 def trusted() -> bool:
-    """Whether the user lets code that model repositories bring along run on this machine."""
-    return os.environ.get(VARIABLE, "0") not in ("", "0")
+    """Whether the user lets code that model repositories bring along run on this machine. Raises `InputError` for a
+    value of the variable that is neither on nor off."""
+    return switch(VARIABLE)
 
 
 def guarded() -> dict[str, Any]:

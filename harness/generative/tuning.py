@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,8 +19,9 @@ from torch import nn
 from harness.errors import InputError
 from harness.generative.blocks import apart
 from harness.generative.choosing import Choice
+from harness.generative.costs import Cost, together
 from harness.generative.keeping import StageKeeper
-from harness.generative.memory import trim
+from harness.generative.memory import keep_freed_memory, trim
 from harness.generative.team import Team
 from harness.pace import Pace
 from harness.protocol.context import RunContext
@@ -29,6 +30,7 @@ from harness.seeding import derive_seed
 Precision = Literal["float32", "bfloat16"]
 Optimiser = Literal["adamw", "adam", "adafactor"]
 Schedule = Literal["cosine", "inverse_sqrt"]
+Loss = Callable[[int, int], Cost | torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,17 @@ def autocast(device: str, precision: Precision) -> torch.autocast:
 
 def tune(
     groups: Sequence[Group],
-    loss: Callable[[int, int], torch.Tensor],
+    loss: Loss,
     plan: Plan,
     context: RunContext,
     choice: Choice | None = None,
 ) -> Outcome:
-    """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is the loss of one of the
-    `accumulate` parts of a step, or this process's share of it. The parameters are changed in place; with a `choice`
-    they end in the state that it likes best."""
+    """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is what one of the
+    `accumulate` parts of a step costs; a tensor is a part (or this process's share of it) that counts as much as every
+    other. The parameters are changed in place; with a `choice` they end in the state that it likes best.
+
+    Raises `InputError` where the loss is no number any more."""
+    keep_freed_memory()
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = _optimizer(groups, plan)
     keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
@@ -180,19 +185,42 @@ def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
     return kind(given, betas=(0.9, plan.beta2), fused=True)
 
 
-def _one_step(team: Team, loss: Callable[[int, int], torch.Tensor], step: int, plan: Plan, device: str) -> float:
+def _one_step(team: Team, loss: Loss, step: int, plan: Plan, device: str) -> float:
     team.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for part in range(plan.accumulate):
-        with autocast(device, plan.precision):
-            value = loss(step, part) / plan.accumulate
+    for value in _shares(loss, step, plan, device):
         value.backward()
         total += float(value.detach())
     total = team.add(total)
     if not math.isfinite(total):
-        raise FloatingPointError(
-            f"the loss of stage {plan.stage} is {total} at step {step + 1}: lower the learning rate"
-        )
+        raise _diverged(total, step, plan, team.optimizer.param_groups)
     team.clip(plan.clip)
     team.optimizer.step()
     return total
+
+
+def _shares(loss: Loss, step: int, plan: Plan, device: str) -> Iterator[torch.Tensor]:
+    """The parts' shares of a step's loss, each computed when it is asked for: one graph is held at a time."""
+    costs: list[Cost] = []
+    for part in range(plan.accumulate):
+        with autocast(device, plan.precision):
+            made = loss(step, part)
+        if isinstance(made, Cost):
+            costs.append(made)
+        else:
+            yield made / plan.accumulate
+    whole = together(costs)
+    for cost in costs:
+        with autocast(device, plan.precision):
+            value = cost.share(whole)
+        yield value
+
+
+def _diverged(loss: float, step: int, plan: Plan, groups: Sequence[dict[str, Any]]) -> InputError:
+    """Training has run away: the user's settings are at fault, or the numbers that they gave."""
+    rates = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for group in groups))
+    return InputError(
+        f"training diverged: the loss is {loss} at step {step + 1} of {plan.steps} (learning rate {rates})",
+        where=f"stage {plan.stage}",
+        mend="lower its learning rate, give it more warm-up or a smaller clip, or compute it in float32",
+    )

@@ -14,24 +14,35 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from harness.generative.adapter import plain_name
 from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
 from harness.generative.reading import PromptBatch
 from harness.protocol.predictions import NOBODY
 
 
-def with_grown_vocabulary(model: CodeLM) -> Any:
-    """The same model as transformers would hold it: one embedding and one head over text and code tokens."""
+def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.dtype | None = None) -> Any:
+    """The same model as transformers would hold it: one embedding and one head over text and code tokens, of the family
+    of the backbone. The ids of code tokens begin at `first` (None: behind all rows of the text vocabulary); rows that
+    stand there, of no token, go behind them. An adapter on the body stays behind: its base weights are taken."""
     config = model.body.config.__class__.from_dict(model.body.config.to_dict())
     config.vocab_size = model.vocabulary + len(model.code_in)
     config.tie_word_embeddings = False
-    causal = AutoModelForCausalLM.from_config(config, dtype=model.code_in.dtype)
-    causal.base_model.load_state_dict(
-        {name: value for name, value in model.body.state_dict().items() if value is not model.embedding.weight}
-        | {_embedding_name(model): torch.cat([model.embedding.weight, model.code_in.to(model.embedding.weight.dtype)])}
-    )
+    causal = AutoModelForCausalLM.from_config(config, dtype=dtype or model.code_in.dtype)
+
+    def grown(text: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        at = len(text) if first is None else first
+        return torch.cat([text[:at], codes.to(text.dtype), text[at:]]).detach()
+
+    named = {plain_name(name): value for name, value in model.body.state_dict().items()}
+    embedding = grown(model.embedding.weight, model.code_in)
+    named[_embedding_name(model)] = embedding
+    causal.base_model.load_state_dict({name: value for name, value in named.items() if name is not None})
     head = causal.get_output_embeddings()
-    head.weight.data = torch.cat([model.text_head, model.code_out * model.scale]).to(model.code_in.dtype)
+    rows = grown(model.text_head, model.code_out * (model.scale / model.head.scale))
+    head.weight.data = rows.to(head.weight.dtype)
+    if model.text_bias is not None:
+        head.bias.data = grown(model.text_bias, model.text_bias.new_zeros(len(model.code_in))).to(head.bias.dtype)
     return causal.to(model.code_in.device).eval().requires_grad_(False)
 
 

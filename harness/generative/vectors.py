@@ -1,22 +1,25 @@
 """`ItemVectors`: the vectors of one source with what is known of how they were made, cached by a key of everything that
 decides them, or read from a file that the user gives.
+
+Cached rows lie in canonical order, that of the sorted raw item ids. `cached` alone maps them to a data set's order of
+items and back, so that data sets with equal content and other item orders share an entry.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
 
+from harness.data.dataset import Canonical
 from harness.errors import InputError
 from harness.files import sweep, write_whole
 from harness.fingerprint import fingerprint
+from harness.generative.vector_files import FORMATS, input_files, matched, read_vectors
 from harness.locks import holding
 from harness.protocol.artefacts import Artefact, Key
 from harness.protocol.context import RunContext
@@ -24,6 +27,13 @@ from harness.protocol.provenance import Provenance, read_provenance, sidecar, wr
 from harness.protocol.split import TrainingData
 
 Source = Literal["semantic", "behavior"]  # of item text, of training interactions
+ITEMS = "items"  # the part of a key that names the rows
+RowsBy = Literal["ids", "item-file"]  # how the rows of a user's file are matched to items
+
+
+def by_ids(rows: RowsBy) -> bool:
+    """Whether `rows` is the default, which stored configurations leave out: their keys are from before it was there."""
+    return rows == "ids"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +50,41 @@ class ItemVectors:
         return {"key": self.key, **self.provenance.model_dump(), **self.details}
 
 
+def vectors_key(kind: str, parts: Mapping[str, Any], items: Sequence[str]) -> Key:
+    """The key of vectors of the catalogue `items` (raw ids, in any order): `parts` and the ids, which name the rows."""
+    return Key(kind, {**parts, ITEMS: fingerprint(sorted(items))})
+
+
 def artefact(name: str, key: Key, context: RunContext) -> Artefact:
     """Where vectors are kept under `key`."""
     return Artefact(key, context.cache / "vectors" / f"{name}-{key.mark}.json")
 
 
 def cached(
+    name: str,
+    key: Key,
+    items: Sequence[str],
+    context: RunContext,
+    make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]],
+) -> ItemVectors:
+    """The vectors kept under `key` (of `vectors_key`), or those that `make` makes, one row for each of `items` (raw
+    ids) in that order. Kept ones that are damaged are made again, and a warning says so.
+
+    `make` gives the rows in canonical order, that of the sorted raw ids, with what it measured and what it saw; the
+    same order is stored. Raises `ValueError` for a key of another catalogue and for another number of rows.
+    """
+    if key.parts.get(ITEMS) != fingerprint(sorted(items)):
+        raise ValueError(f"the key of {key.kind} does not name these items")
+    stored = _cached(name, key, context, make)
+    if len(stored.values) != len(items):
+        raise ValueError(f"{len(stored.values)} rows of {key.kind} for {len(items)} items")
+    return replace(stored, values=stored.values[Canonical.of((), items).item_ranks])
+
+
+def _cached(
     name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
 ) -> ItemVectors:
-    """The vectors kept under `key`, or those that `make` makes (with what it measured, and what it saw). Kept ones that
-    are damaged are made again, and a warning says so."""
+    """As they are stored."""
     kept = artefact(name, key, context)
     if (found := _found(kept)) is not None:
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
@@ -79,44 +114,48 @@ def _found(kept: Artefact) -> ItemVectors | None:
     return ItemVectors(np.load(path, allow_pickle=False), kept.key.mark, read_provenance(path), details)
 
 
-def given(path: Path, data: TrainingData, *, declared: bool) -> ItemVectors:
-    """Vectors from a `.npy` file, (n_items, dim), rows in the data set's order of items.
+def given(
+    path: Path, data: TrainingData, *, declared: bool, rows: RowsBy = "ids", setting: str = "vectors_rows"
+) -> ItemVectors:
+    """Vectors from a user's file (see `vector_files`), matched to items by id. With `rows="item-file"` a bare `.npy` is
+    taken too, its rows in the order of the data set's item file.
 
-    Raises `InputError` for a file that cannot be read, another number of rows, numbers that are not finite, and vectors
-    that are known to have seen held-out rows (unless that leak is `declared`).
+    Raises `InputError` for a file that cannot be read, a bare `.npy` without that setting, items without a vector,
+    numbers that are not finite, and vectors that are known to have seen held-out rows (unless that leak is `declared`).
     """
-    mend = "give a .npy file with one row of numbers an item, in the data set's order of items"
-    try:
-        values = read_npy(path)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise InputError(f"no vectors can be read from it ({error})", where=str(path), mend=mend) from error
-    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
-        raise InputError("not a table of numbers", where=str(path), mend=mend)
-    if len(values) != data.n_items:
-        raise InputError(f"{len(values)} vectors for {data.n_items} items", where=str(path), mend=mend)
+    table = read_vectors(path)
+    if table.ids is None:
+        table = replace(table, ids=_item_file_ids(path, len(table.values), data, rows, setting), named_by="item file")
+    values, extra = matched(table, data.items, str(path))
     check_finite(values, str(path))
     provenance = read_provenance(path)
     provenance.check(data, where=str(path), declared=declared)
-    values = values.astype(np.float32)
-    return ItemVectors(values, fingerprint("given", values), provenance, {"file": path.name})
+    details = {"file": path.name, "ids": table.named_by, "extra_rows": extra}
+    return ItemVectors(values, fingerprint("given", values), provenance, details)
 
 
-def read_npy(path: Path) -> np.ndarray:
-    """The array of a `.npy` file, of a size that the file has indeed, and never a pickle. Raises `ValueError` and
-    `OSError` for anything else."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"a .npy file of version {version}")
-        try:
-            shape, _, dtype = read(file)
-        except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError("its header cannot be read") from error
-        claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
-        if dtype.hasobject or claimed != there or len(shape) > 32:
-            raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")
-    return np.load(path, allow_pickle=False)
+def given_files(path: Path | None, data: TrainingData, rows: RowsBy) -> tuple[Path, ...]:
+    """The files whose content decides what `given` gives; none without a path."""
+    if path is None:
+        return ()
+    order = (data.item_file.path,) if rows == "item-file" and data.item_file is not None else ()
+    return (*input_files(path), *order)
+
+
+def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, setting: str) -> tuple[str, ...]:
+    """The ids of a bare `.npy`'s rows, which only the order of the data set's item file can give."""
+    if rows != "item-file":
+        what = "the rows of a bare .npy name no items"
+        mend = f"{FORMATS}; or say --set {setting}=item-file where the rows are in the order of the item file"
+        raise InputError(what, where=str(path), mend=mend)
+    if data.item_file is None:
+        what = f"{setting}=item-file, and {data.dataset} has no item file whose order is known"
+        raise InputError(what, where=str(path), mend=FORMATS)
+    if len(data.item_file.items) != count:
+        there = data.item_file.path.name
+        what = f"{count:,} vectors, and {len(data.item_file.items):,} items in {there}"
+        raise InputError(what, where=str(path), mend=f"give one row an item of {there}, or {FORMATS}")
+    return data.item_file.items
 
 
 def check_finite(values: np.ndarray, where: str) -> None:

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.data.dataset import Dataset, require_text
-from harness.data.load import load_dataset
+from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.files import sweep
 from harness.fingerprint import fingerprint
@@ -161,9 +160,7 @@ def ablation(model: str, grid: str | None, options: RunOptions, store: Store) ->
     made = read_grid(grid, entry)
     jobs = {cell.name: _jobs(model, options, made, cell, None, options.seeds) for cell in made.cells}
     first = jobs[made.cells[0].name][0]
-    dataset = load_dataset(first.dataset, first.order)
-    if first.needs_text:
-        require_text(dataset.text, dataset.items, where=dataset.name)
+    dataset = first.data()
     under_way = Ablation(made, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
     seeds = [job.seed for job in jobs[made.cells[0].name]]
     under_way.slots = [Slot(cell.name, seed, None, "waits") for cell in made.cells for seed in seeds]

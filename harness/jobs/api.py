@@ -9,6 +9,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
+from harness.data.reading import Reading
 from harness.errors import InputError, unknown_name
 from harness.jobs.execute import Finished, execute
 from harness.jobs.grids import flat
@@ -20,7 +21,8 @@ from harness.store.runs import Store
 @dataclass(frozen=True)
 class _Options:
     """The keyword options of `run`, as on the command line. `seed` is a number or several; `set` a mapping from
-    `section.key` to a value (or of sections, as in a configuration file), or lines `section.key=value`."""
+    `section.key` to a value (or of sections, as in a configuration file), or lines `section.key=value`; `data` has the
+    options of reading files (`{"core": 5, "columns": {"user": "customer"}}`)."""
 
     profile: str | None = None
     seed: int | Sequence[int] | None = None
@@ -29,6 +31,7 @@ class _Options:
     device: str | None = None
     protocol: str | None = None
     order: str | None = None
+    data: Mapping[str, Any] | None = None
     track: str | Sequence[str] = ()
     results: str | Path = "results"
     fresh: bool = False
@@ -38,7 +41,7 @@ class _Options:
 def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finished | list[Finished]:
     """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
 
-    Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `track`, `results`, `fresh`,
+    Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `data`, `track`, `results`, `fresh`,
     `reporter`. Gives one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`, `.path`
     the run's folder, `.reused` whether it was there already. Raises `InputError` for wrong input.
     """
@@ -62,6 +65,7 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
         device=given.device,
         protocol=given.protocol,
         order=given.order,
+        reading=Reading.of(given.data),
         track=(given.track,) if isinstance(given.track, str) else tuple(given.track),
     )
     store = Store(Path(given.results))

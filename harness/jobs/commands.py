@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.jobs import yaml_values
 from harness.jobs.settings import ConfigFile, Settings, resolve
@@ -30,9 +31,10 @@ def command(runs: Sequence[StoredRun]) -> str:
         return ""
     seeds = [part for run in runs for part in ("--seed", str(run.record.seed))]
     order = ["--order", stored["order"]] if stored.get("order", "time") != "time" else []
+    reading = Reading.of(stored.get("data")).options()
     changed = [part for text in sets for part in ("--set", text)]
     told = ["harness", "run", record.model, "-d", record.dataset.name, "--profile", record.profile]
-    return shlex.join([*told, *seeds, *order, *changed])
+    return shlex.join([*told, *seeds, *order, *reading, *changed])
 
 
 def _sets(entry: ModelEntry, profile: str, stored: Mapping[str, Any], device: str) -> list[str]:

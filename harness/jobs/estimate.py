@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.data.load import load_dataset
+from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.jobs.devices import cuda_available
 from harness.jobs.settings import ConfigFile, resolve
@@ -14,13 +15,18 @@ from harness.registry import model_entry
 
 
 def estimate(
-    model: str, profile: str, dataset: str | None, sets: Sequence[str] = (), order: str = "time"
+    model: str,
+    profile: str,
+    dataset: str | None,
+    sets: Sequence[str] = (),
+    order: str = "time",
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """The model's own estimate (JSON-able) under `profile` with `sets`, on the best device here; without a data set it
     says nothing of time. Raises `InputError` for names that are not known and for a model that tells nothing."""
     entry = model_entry(model)
     settings = resolve(entry, profile, ConfigFile(), sets)
-    data = None if dataset is None else split(load_dataset(dataset, order), settings.protocol).train
+    data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
     told = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
     if not told:
         raise InputError(f"{model} tells nothing of what it needs", where="--model", mend="ask for eager-llm")

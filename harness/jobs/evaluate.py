@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.data.load import load_dataset
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
+from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.integrity import audit
 from harness.evaluation.metrics import measure
 from harness.fingerprint import fingerprint
@@ -26,11 +28,12 @@ from harness.store.atomic import write_text
 from harness.store.keys import Outcome, RunKey, folder_name
 from harness.store.predictions import write_predictions
 from harness.store.provenance import environment
-from harness.store.records import SCHEMA, Cost, Integrity, Metrics, Record
+from harness.store.records import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Record
 from harness.store.runs import Store
 
 FAMILY = "external"
-CODE_VERSION = 1  # bumped whenever a change of how rankings are read can move a number
+# Bumped whenever a change of how rankings are read can move a number. 2: equal scores do not go by the order of lines.
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,22 @@ class External:
     sets: Sequence[str] = ()
     protocol: str | None = None
     order: str = "time"
+    reading: Reading = PLAIN
 
 
-def evaluate(external: External, store: Store) -> Finished:
-    """Reads, measures and stores. The same lists under the same name are the same run, and returned at once."""
+def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
+    """Reads, measures and stores. The same lists under the same name are the same run, and returned at once. `note`
+    hears what is odd about the lists."""
     started = datetime.now(UTC)
     if external.seed is not None:
         check_seed(external.seed)
     name = _name(external)
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
-    dataset = load_dataset(external.dataset, external.order)
+    dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
     rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
+    for line in rankings.notes():
+        note(f"{external.path.name}: {line}")
     lists = settle(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
     settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
@@ -69,7 +76,9 @@ def evaluate(external: External, store: Store) -> Finished:
                     where=str(claim.final.path),
                     mend="choose another --seed or --name, or remove that folder",
                 )
+            _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
+        found = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
         write_text(claim.folder.config, yaml_values.write(_config(external, name, protocol.model_dump())))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
         counts = audit(lists, split.test.requests, DEPTH, len(dataset.items))
@@ -88,10 +97,22 @@ def evaluate(external: External, store: Store) -> Finished:
             env=environment(CODE_VERSION),
             started=started,
             finished=datetime.now(UTC),
+            leaks=[f"{SUSPECTED}{found.alarm}"] if found.alarm else [],
             audit=look(dataset, protocol, split).document(),
-            details={"configuration": outcome.settings, "lists": content, **_source(external.path, rankings)},
+            details={
+                "configuration": outcome.settings,
+                "lists": content,
+                **_source(external.path, rankings),
+                "candidates": found.document(),
+            },
         )
+        _warn(record, note)
         return Finished(claim.finish(record), reused=False)
+
+
+def _warn(record: Record, note: Callable[[str], None]) -> None:
+    for sentence in record.leaks:
+        note(f"alarm: {sentence}")
 
 
 def _name(external: External) -> str:
@@ -107,6 +128,7 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
         "model": name,
         "dataset": located(external.dataset),
         "order": external.order,
+        **({"data": external.reading.document()} if external.reading.document() else {}),
         "seed": external.seed,
         "protocol": protocol,
         FAMILY: made_elsewhere,
@@ -114,5 +136,18 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
 
 
 def _source(path: Path, rankings: Rankings) -> dict[str, object]:
-    ties = {"rule": TIE_RULE, "users": rankings.tied_users, "pairs": rankings.tied_pairs}
-    return {"file": path.name, "layout": rankings.layout, "rows": rankings.rows, "ties": ties}
+    ties = {
+        "rule": TIE_RULE,
+        "users": rankings.tied_users,
+        "pairs": rankings.tied_pairs,
+        "by_hash": rankings.hashed_pairs,
+    }
+    return {
+        "file": path.name,
+        "layout": rankings.layout,
+        "rows": rankings.rows,
+        "order": rankings.by,
+        "ties": ties,
+        "ranks_contradict_scores": rankings.crossed,
+        "empty_lists": rankings.empty,
+    }

@@ -102,6 +102,8 @@ def execute(
         if claim.stored is not None:
             track_stored(job.track, claim.stored)
             return Finished(credited(claim, job.effort, note), reused=True)
+        for warning in dataset.warnings:
+            note(warning)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
         found = look(dataset, split.protocol, split)
@@ -197,7 +199,8 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
         validation=Validation(
             split.valid.requests,
             lambda predictions: _judge(predictions, split.valid, split.protocol),
-            mark=fingerprint(split.valid.targets.items),
+            mark=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
+            depth=split.protocol.depth_asked,
         ),
         reporter=reporter,
         validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.data.catalogue import catalogue_entries
-from harness.data.dataset import Dataset, require_text
-from harness.data.load import load_dataset
+from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.jobs import yaml_values
 from harness.jobs.execute import context_of
@@ -60,10 +59,8 @@ class Plan:
 def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
     """The plan of a job. Raises `InputError` for what would be wrong with running it, as far as that is known before
     anything is made."""
-    dataset = load_dataset(job.dataset, job.order)
+    dataset = job.data()
     split = split_by(dataset, job.settings.protocol)
-    if job.needs_text:
-        require_text(split.train.text, split.train.items, where=dataset.name)
     run = _run(job, dataset, split, store, fresh)
     context = context_of(job, split, SilentReporter())
     found = job.recommender().artefacts(split.train, context)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.dataset import Dataset
-from harness.data.load import load_dataset
+from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.home import home
 from harness.jobs.execute import context_of
@@ -45,7 +45,7 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
     if make is None:
         able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
         raise InputError(f"{model} makes no item codes", where="--model", mend=f"choose {' or '.join(able)}")
-    dataset = load_dataset(job.dataset, job.order)
+    dataset = job.data(whole_text=False)  # codes of some settings need none
     made = split(dataset, job.settings.protocol)
     checkpoint = home() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
     context = replace(context_of(job, made, reporter or SilentReporter()), checkpoint=checkpoint)
@@ -53,10 +53,10 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
         return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
 
 
-def load_split(dataset: str, order: str | None = None) -> tuple[Dataset, Split]:
+def load_split(dataset: str, order: str | None = None, reading: Reading | None = None) -> tuple[Dataset, Split]:
     """A data set under the default protocol: an index file is held against its catalogue and its test targets."""
-    (job,) = plan("mostpop", RunOptions(dataset=dataset, order=order))
-    loaded = load_dataset(job.dataset, job.order)
+    (job,) = plan("mostpop", RunOptions(dataset=dataset, order=order, reading=reading or Reading()))
+    loaded = job.data()
     return loaded, split(loaded, job.settings.protocol)
 
 

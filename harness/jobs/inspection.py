@@ -10,6 +10,7 @@ from typing import Any
 from harness.data.catalogue import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
+from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.jobs.settings import protocol_sets, resolve_protocol
 from harness.protocol.audit import Audit, audit
@@ -52,11 +53,16 @@ class Inspected:
 
 
 def inspect(
-    name: str, order: str = "time", protocol: str | None = None, sets: Sequence[str] = (), files: Sequence[Path] = ()
+    name: str,
+    order: str = "time",
+    protocol: str | None = None,
+    sets: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    reading: Reading | None = None,
 ) -> Inspected:
     """Looks at one data set under one protocol. Raises `InputError` where the data cannot be read at all."""
     rules = resolve_protocol((*protocol_sets(protocol), *sets))
-    dataset = load_dataset(name, order)
+    dataset = load_dataset(name, order, reading)
     checks = verify(dataset, rules, registered=name in catalogue_entries())
     if not all(check.ok for check in checks if check.name == "split"):
         return Inspected(dataset, rules, tuple(checks), None)

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.catalogue import catalogue_entries
-from harness.data.load import check_order
+from harness.data.dataset import PLACEHOLDER, Dataset, require_text
+from harness.data.filters import with_text
+from harness.data.load import check_order, load_dataset
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.jobs import yaml_values
 from harness.jobs.devices import resolve_device
 from harness.jobs.effort import block, effort_of
 from harness.jobs.settings import Settings, protocol_sets, read_config, resolve
 from harness.jobs.trackers import Wish, wishes
+from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
 from harness.store.keys import Outcome
 from harness.store.records import Effort
 
 if TYPE_CHECKING:
-    from harness.data.dataset import Dataset
     from harness.protocol.recommender import Recommender
     from harness.protocol.split import Split
 
@@ -46,13 +49,14 @@ class RunOptions:
     order: str | None = None
     track: tuple[str, ...] = ()
     elsewhere: bool = False
+    reading: Reading = PLAIN
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `dataset` is a registered name or the absolute path of a folder; `order` is what orders a user's rows in
-    that folder's files. `effort` tells how the settings were chosen: it goes into the record and decides nothing;
-    nor does `track`, what the run is logged to besides."""
+    """One run. `dataset` is a registered name or the absolute path of a folder or file; `order` is what orders a user's
+    rows in its files, `reading` what else is said of how they are read. `effort` tells how the settings were chosen: it
+    goes into the record and decides nothing; nor does `track`, what the run is logged to besides."""
 
     entry: ModelEntry
     dataset: str
@@ -62,11 +66,29 @@ class Job:
     order: str = "time"
     effort: Effort = field(default_factory=Effort)
     track: tuple[Wish, ...] = ()
+    reading: Reading = PLAIN
 
     @property
     def needs_text(self) -> bool:
         """Whether every item must have text."""
         return "text" in self.entry.needs and self.settings.model.reads_text()
+
+    def data(self, *, whole_text: bool = True) -> Dataset:
+        """The data set as the model is to see it. Raises `InputError` for whatever the readers find wrong, and for
+        items without text where the model needs it and `missing_text` does not say what to do (unless not
+        `whole_text`)."""
+        dataset = load_dataset(self.dataset, self.order, self.reading)
+        if not self.needs_text:
+            return dataset
+        model = self.settings.model
+        missing = model.missing_text if isinstance(model, TextModelConfig) else "refuse"
+        if missing == "drop":
+            dataset = with_text(dataset)
+        elif missing == "empty":
+            dataset = replace(dataset, placeholder=PLACEHOLDER)
+        if whole_text:
+            require_text(dataset.model_text, dataset.items, where=dataset.name, section=self.entry.section)
+        return dataset
 
     def recommender(self) -> Recommender[Any]:
         """A new model with the job's configuration."""
@@ -94,6 +116,7 @@ class Job:
                 "model": self.entry.name,
                 "dataset": self.dataset,
                 "order": self.order,
+                **({"data": self.reading.document()} if self.reading.document() else {}),
                 "profile": self.settings.profile,
                 "seed": self.seed,
                 "protocol": self.settings.protocol.model_dump(mode="json"),
@@ -120,7 +143,9 @@ def plan(model: str, options: RunOptions) -> list[Job]:
         check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
     track = wishes(options.track)
-    return [Job(entry, dataset, settings, seed, device, order, effort, track) for seed in dict.fromkeys(seeds)]
+    reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
+    every = dict.fromkeys(seeds)
+    return [Job(entry, dataset, settings, seed, device, order, effort, track, reading) for seed in every]
 
 
 def check_seed(seed: int) -> None:
@@ -137,7 +162,7 @@ def _digest(path: Path) -> str:
 
 
 def located(dataset: str) -> str:
-    """Names stay; folders become absolute, so that a stored configuration works from anywhere."""
+    """Names stay; folders and files become absolute, so that a stored configuration works from anywhere."""
     folder = Path(dataset).expanduser()
     known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
-    return str(folder.resolve()) if not known and folder.is_dir() else dataset
+    return str(folder.resolve()) if not known and folder.exists() else dataset

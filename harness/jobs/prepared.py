@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.data.dataset import Dataset, require_text
-from harness.data.load import load_dataset
+from harness.data.dataset import Dataset
 from harness.jobs.job import Job
 from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
@@ -15,10 +14,8 @@ def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
     """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
 
     def prepare() -> tuple[Dataset, Split, RunKey]:
-        dataset = load_dataset(job.dataset, job.order)
+        dataset = job.data()
         split = split_by(dataset, job.settings.protocol)
-        if job.needs_text:
-            require_text(split.train.text, split.train.items, where=dataset.name)
         return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
 
     found = agreed(world, prepare)

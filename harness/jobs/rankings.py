@@ -1,143 +1,169 @@
-"""Reads rankings made elsewhere: ranx JSON, TREC run, CSV. Raw ids in, validated `Predictions` out.
+"""Rankings made elsewhere as validated `Predictions`: what a file of raw ids lists for the users who are asked.
 
-Equal scores keep the order of the file: the rule is declared, and how often it decided is counted.
+Larger scores come first. Equal scores go by the file's ranks where it has any, else by a hash of user and item: the
+order of lines decides nothing. Without scores the ranks count, and where there are none either, the order of lines,
+which is then all that the file says. What decided how often is counted.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from harness.data.dataset import Dataset
-from harness.data.readers.files import read_json
 from harness.errors import InputError
+from harness.jobs.ranking_files import Listed, read_listed
 from harness.protocol.predictions import NOBODY, Predictions
 
-TIE_RULE = "equal scores keep the order of the file"
-CSV_COLUMNS = ("user", "item", "score")
-
-Row = tuple[str, str, float, str]  # user, item, score, and the place in the file that says so
+TIE_RULE = "equal scores by rank where the file has ranks, else by a hash of user and item"
+EMPTY = (
+    "rank items for every user that the protocol asks, or say that a list is empty: a row without an item, [] in JSON"
+)
 
 
 @dataclass(frozen=True)
 class Rankings:
-    """`tied_users` have equal scores within their list, `tied_pairs` neighbours in all."""
+    """`whole` holds the lists as the file has them, `predictions` the same cut to the depth asked. `tied_users` have
+    equal scores beside each other in the cut list or at its end, `tied_pairs` such neighbours in all, `hashed_pairs`
+    those that no rank tells apart. `crossed` users have ranks that contradict their scores; `empty` users have an empty
+    list. `by`: what the order goes by, `scores`, `ranks` or `lines`."""
 
     predictions: Predictions
+    whole: Predictions
     layout: str
     rows: int
     tied_users: int
     tied_pairs: int
+    hashed_pairs: int
+    crossed: int
+    empty: int
+    by: str
+    unread: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """What a reader should know of how the file was read, one line each."""
+        asked = len(self.predictions.users)
+        found = []
+        if self.tied_pairs:
+            ranked = self.tied_pairs - self.hashed_pairs
+            how = [f"{ranked:,} in the order of the ranks beside them"] if ranked else []
+            how += [f"{self.hashed_pairs:,} by a hash of user and item, not by line"] if self.hashed_pairs else []
+            found.append(
+                f"equal {self.by} in the lists of {self.tied_users:,} of {asked:,} users: "
+                f"{self.tied_pairs:,} neighbours, {', '.join(how)}"
+            )
+        if self.crossed:
+            found.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
+        if self.by == "lines":
+            found.append("no column of scores or ranks: the order of lines is taken as the ranking")
+        if self.unread:
+            found.append(f"columns that are not read: {', '.join(self.unread)}")
+        if self.empty:
+            found.append(f"empty lists of {self.empty:,} of {asked:,} users count as misses")
+        return found
 
 
 def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -> Rankings:
-    """The lists of the users `asked` of `dataset` (positions, shape (n,)), by falling score, cut to `depth`. Lists of
-    other users of the data set are read, checked and left out.
-
-    `.json` is {user: {item: score}}, `.csv` has the columns user,item,score, any other name is a TREC run (user Q0 item
-    rank score tag; the score counts, not the rank). Raises `InputError` for anything that is not one whole ranking.
+    """The lists of the users `asked` of `dataset` (positions, shape (n,)), cut to `depth`. Lists of other users of the
+    data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it does not
+    name is an error. Raises `InputError` for anything that is not one whole ranking.
     """
-    layout = {".json": "ranx JSON", ".csv": "CSV"}.get(path.suffix.lower(), "TREC run")
-    readers = {"ranx JSON": _json_rows, "CSV": _csv_rows, "TREC run": _trec_rows}
-    try:
-        lists, rows = _collect(readers[layout](path), dataset, path)
-    except csv.Error as error:
-        raise InputError(f"not CSV ({error})", where=str(path), mend="mend the quotes") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"cannot be read: {reason}", where=str(path)) from error
-    if missing := [dataset.users[user] for user in asked.tolist() if not lists[user]]:
-        shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        raise InputError(
-            f"{len(missing)} of {len(asked)} users have no ranking ({shown})",
-            where=str(path),
-            mend="rank items for every user that the protocol asks",
-        )
-    ranked = [sorted(lists[user].items(), key=lambda pair: -pair[1])[:depth] for user in asked.tolist()]
-    return _arrays(asked, ranked, layout, rows)
+    listed = read_listed(path)
+    users, items = _positions(listed, path, dataset)
+    _check_doubles(listed, users, items, len(dataset.items))
+    _check_missing(listed, path, dataset, users, asked)
+    row = np.full(len(dataset.users), -1)
+    row[asked] = np.arange(len(asked))
+    kept = np.flatnonzero(row[users] >= 0)
+    ranks, scores = listed.ranks, listed.scores
+    by = "scores" if scores is not None else "ranks" if ranks is not None else "lines"
+    if ranks is None:
+        ranks = np.arange(len(users)) if by == "lines" else np.zeros(len(users))
+    scores = -ranks if scores is None else scores
+    order = _order(listed, kept, row[users], scores, ranks)
+    at = row[users[order]]
+    lengths = np.bincount(at, minlength=len(asked))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    whole = _arrays(asked, at, place, items[order], scores[order])
+    tied = (at[1:] == at[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
+    crossed = (at[1:] == at[:-1]) & (ranks[order][1:] < ranks[order][:-1])
+    return Rankings(
+        predictions=Predictions(asked, whole.items[:, :depth], whole.scores[:, :depth]),
+        whole=whole,
+        layout=listed.layout,
+        rows=len(users),
+        tied_users=len(np.unique(at[1:][tied])),
+        tied_pairs=int(tied.sum()),
+        hashed_pairs=int((tied & (ranks[order][1:] == ranks[order][:-1])).sum()),
+        crossed=len(np.unique(at[1:][crossed])),
+        empty=int((lengths == 0).sum()),
+        by=by,
+        unread=listed.unread,
+    )
 
 
-def _collect(rows: Iterator[Row], dataset: Dataset, path: Path) -> tuple[list[dict[int, float]], int]:
-    users = {user: position for position, user in enumerate(dataset.users)}
-    items = {item: position for position, item in enumerate(dataset.items)}
-    lists: list[dict[int, float]] = [{} for _ in users]
-    count = 0
-    for user, item, score, place in rows:
-        where = f"{path} {place}"
+def _positions(listed: Listed, path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """User and item of each row as positions in the data set."""
+    found = []
+    for kind, raw, known in (("user", listed.users, dataset.users), ("item", listed.items, dataset.items)):
+        where = {name: position for position, name in enumerate(known)}
+        found.append(np.array([where.get(name, -1) for name in raw], dtype=np.int64))
         mend = f"use the raw ids of {dataset.name}"
-        if user not in users:
-            raise InputError(f"unknown user {user!r}", where=where, mend=mend)
-        if item not in items:
-            raise InputError(f"unknown item {item!r}", where=where, mend=mend)
-        ranked = lists[users[user]]
-        if items[item] in ranked:
-            raise InputError(f"item {item!r} is listed twice for user {user!r}", where=where, mend="list it once")
-        ranked[items[item]] = score
-        count += 1
-    return lists, count
+        if len(unknown := np.flatnonzero(found[-1] < 0)):
+            n = int(unknown[0])
+            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), mend=mend)
+        if kind == "user" and (strange := sorted(listed.empty - where.keys())):
+            raise InputError(f"unknown user {strange[0]!r}", where=str(path), mend=mend)
+    return found[0], found[1]
 
 
-def _arrays(users: np.ndarray, lists: list[list[tuple[int, float]]], layout: str, rows: int) -> Rankings:
-    shape = (len(lists), max(map(len, lists), default=1))
-    items, scores = np.full(shape, NOBODY), np.zeros(shape)
-    for row, ranked in enumerate(lists):
-        items[row, : len(ranked)] = [item for item, _ in ranked]
-        scores[row, : len(ranked)] = [score for _, score in ranked]
-    tied = (scores[:, 1:] == scores[:, :-1]) & (items[:, 1:] != NOBODY)
-    predictions = Predictions(users, items, scores)
-    return Rankings(predictions, layout, rows, int(tied.any(axis=1).sum()), int(tied.sum()))
+def _check_doubles(listed: Listed, users: np.ndarray, items: np.ndarray, n_items: int) -> None:
+    keys = users * n_items + items
+    order = np.argsort(keys, kind="stable")
+    if len(again := order[1:][keys[order][1:] == keys[order][:-1]]):
+        n = int(again.min())
+        what = f"item {listed.items[n]!r} is listed twice for user {listed.users[n]!r}"
+        raise InputError(what, where=listed.place(n), mend="list it once")
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    content = read_json(path)
-    expected = "give {user: {item: score}}"
-    if not isinstance(content, Mapping):
-        raise InputError("holds no mapping of users", where=str(path), mend=expected)
-    for user, ranked in content.items():
-        place = f"user {user!r}"
-        if not isinstance(ranked, Mapping):
-            raise InputError("holds no mapping of items to scores", where=f"{path} {place}", mend=expected)
-        for item, score in ranked.items():
-            number = isinstance(score, (int, float)) and not isinstance(score, bool)
-            yield user, item, _score(score if number else None, repr(score), f"{path} {place} item {item!r}"), place
+def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, asked: np.ndarray) -> None:
+    named = np.zeros(len(dataset.users), dtype=bool)
+    named[users] = True
+    if listed.whole and named[asked].any():
+        return
+    missing = [user for user in (dataset.users[n] for n in asked[~named[asked]]) if user not in listed.empty]
+    if missing:
+        shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+        raise InputError(f"{len(missing)} of {len(asked)} users have no ranking ({shown})", where=str(path), mend=EMPTY)
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            mend = "begin with the header user,item,score"
-            raise InputError(f"no column {missing[0]!r}", where=f"{path} line 1", mend=mend)
-        for row in reader:
-            place = f"line {reader.line_num}"
-            if any(row[name] is None for name in CSV_COLUMNS):
-                raise InputError("too few fields", where=f"{path} {place}", mend="give user,item,score")
-            yield row["user"], row["item"], _score(row["score"], repr(row["score"]), f"{path} {place}"), place
+def _order(listed: Listed, kept: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """The rows `kept`, list by list, best first."""
+    order = kept[np.lexsort((ranks[kept], -scores[kept], row[kept]))]
+    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    for values in (row, scores, ranks):
+        same &= values[order][1:] == values[order][:-1]
+    tied = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
+    hashes = np.zeros(len(row), dtype=np.uint64)
+    hashes[tied] = _hashes(listed.users, listed.items, tied)
+    return kept[np.lexsort((hashes[kept], ranks[kept], -scores[kept], row[kept]))]
 
 
-def _trec_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not (fields := line.split()):
-                continue
-            place = f"line {number}"
-            if len(fields) != 6:
-                mend = "give user Q0 item rank score tag"
-                raise InputError(f"{len(fields)} fields, a TREC run has 6", where=f"{path} {place}", mend=mend)
-            yield fields[0], fields[2], _score(fields[4], repr(fields[4]), f"{path} {place}"), place
+def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """A number a row, uint64, from its raw ids alone."""
+    texts = (f"{users[n]}\0{items[n]}".encode("utf-8", "surrogatepass") for n in rows.tolist())
+    numbers = (int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts)
+    return np.fromiter(numbers, dtype=np.uint64, count=len(rows))
 
 
-def _score(value: str | float | None, shown: str, where: str) -> float:
-    try:
-        score = math.nan if value is None else float(value)
-    except (ValueError, OverflowError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise InputError(f"score {shown} is not a finite number", where=where, mend="give a number, larger is better")
-    return score
+def _arrays(
+    users: np.ndarray, row: np.ndarray, place: np.ndarray, items: np.ndarray, scores: np.ndarray
+) -> Predictions:
+    shape = (len(users), int(place.max(initial=0)) + 1)
+    lists, values = np.full(shape, NOBODY), np.zeros(shape)
+    lists[row, place], values[row, place] = items, scores
+    return Predictions(users, lists, values)

@@ -25,7 +25,7 @@ from harness.store.records import Effort
 
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
 DEEPEST = 16  # names behind a section in one `--set`; a configuration has some four
-TOP_KEYS = ("model", "dataset", "order", "profile", "seed")  # of a configuration file, besides its sections
+TOP_KEYS = ("model", "dataset", "order", "data", "profile", "seed")  # of a configuration file, besides its sections
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
         if key not in known:
             raise unknown_name("section", key, known, where=str(path))
     top = {key: content.pop(key) for key in TOP_KEYS if key in content}
-    kinds = {key: int if key == "seed" else str for key in TOP_KEYS}
+    kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
     for key, value in top.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            expected = "a whole number" if kinds[key] is int else "text"
+            expected = {int: "a whole number", dict: "a mapping"}.get(kinds[key], "text")
             raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
     for section, values in content.items():
         if not isinstance(values, dict):

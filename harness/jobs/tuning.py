@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from harness.data.dataset import require_text
-from harness.data.load import load_dataset
 from harness.errors import InputError, unknown_name
 from harness.files import sweep
 from harness.jobs.grids import line
@@ -39,9 +37,7 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
     space = read_space(search.space, entry)
     base = plan(model, options)[0]
     options = replace(options, seeds=(base.seed,))
-    dataset = load_dataset(base.dataset, base.order)
-    if base.needs_text:
-        require_text(dataset.text, dataset.items, where=dataset.name)
+    dataset = base.data()
     space = replace(
         space, parameters=tuple(p for p in space.parameters if not p.where_set or value_of(base, p.key) is not None)
     )

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Requests
 from harness.protocol.world import ALONE, World
 
@@ -54,11 +55,13 @@ class SilentReporter:
 @dataclass(frozen=True)
 class Validation:
     """The validation questions, and a judge who knows the answers: `score(predictions)` gives the metrics. `mark` is a
-    hash of the answers, for the keys of artefacts that are chosen by them."""
+    hash of the answers by their raw item ids, for the keys of artefacts that are chosen by them. `depth`: how long the
+    lists should be, so that enough is left where the protocol takes out the history."""
 
     requests: Requests
     score: Callable[[Predictions], dict[str, float]]
     mark: str = ""
+    depth: int = DEPTH
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _leave_one_out(dataset: Dataset, protocol: Protocol) -> Cut:
             f"user {user!r} has {lengths[short[0]]} interactions, {protocol.name} needs {FEWEST} "
             f"({len(short)} such users)",
             where=dataset.name,
-            mend="drop these users, for example by a k-core filter",
+            mend=f"leave them out with --min-user {FEWEST} (or --core 5), or give them more interactions",
         )
     return Cut(lengths - 2, lengths - 2, lengths - 1)
 
@@ -87,7 +87,10 @@ def _global_time(dataset: Dataset, protocol: Protocol) -> Cut:
     ):
         if empty:
             what = f"the cut at {_shown(begin_valid)} and {_shown(begin_test)} leaves nothing for {part}"
-            raise InputError(what, where=dataset.name, mend="choose other times with --set protocol.cut=…")
+            span = f"{_shown(dataset.timestamps.min())} to {_shown(dataset.timestamps.max())}"
+            what += f": the data reach from {span} (UTC)"
+            mend = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
+            raise InputError(what, where=dataset.name, mend=mend)
     return made
 
 

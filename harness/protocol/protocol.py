@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.data.readers.times import seconds_of
 from harness.errors import unknown_name
 
 METRICS = (*(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10, 20)), "mrr@10")
@@ -23,6 +24,7 @@ NAMES = (LEAVE_ONE_OUT, GLOBAL_TIME)
 SHARES = (0.8, 0.9)
 
 Mark = float | str
+UNUSUAL = 19_700_101  # what is smaller is a share, or seconds: no date as a whole number, no milliseconds
 
 
 class Protocol(BaseModel):
@@ -40,7 +42,8 @@ class Protocol(BaseModel):
     cut: tuple[Mark, Mark] | None = Field(
         default=None,
         description="where validation and test begin in global time: two shares of the interactions (0.8 and 0.9 "
-        "where nothing is said), or two times, as ISO 8601 in UTC or in seconds since 1970",
+        "where nothing is said), or two times, as ISO 8601 in UTC or in seconds since 1970 (milliseconds and dates "
+        "such as 20180630 are known by their size)",
     )
 
     @field_validator("name")
@@ -57,6 +60,9 @@ class Protocol(BaseModel):
         if not isinstance(given, dict):
             return given
         cut = given.get("cut")
+        if isinstance(cut, (list, tuple)):
+            cut = [_in_seconds(mark) for mark in cut]
+            given = {**given, "cut": cut}
         if cut is None and str(given.get("name", "")).partition("/")[0] == "global-time":
             return {**given, "cut": SHARES}
         return {**given, "cut": tuple(cut)} if isinstance(cut, list) else given  # strict checks know no list as a tuple
@@ -80,6 +86,13 @@ class Protocol(BaseModel):
     def rules(self) -> dict[str, Any]:
         """The settings that this protocol has, for its fingerprint."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _in_seconds(mark: Any) -> Any:
+    """A time in another unit than seconds as seconds; anything else as it is."""
+    if isinstance(mark, bool) or not isinstance(mark, (int, float)) or mark < UNUSUAL:
+        return mark
+    return seconds_of(mark)
 
 
 def is_share(mark: float) -> bool:

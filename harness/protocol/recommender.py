@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import ContractError
 from harness.protocol.artefacts import Artefact
@@ -47,6 +47,17 @@ class ModelConfig(BaseModel):
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """The files that this configuration reads besides the data set: their content is part of the run's key."""
         return ()
+
+
+class TextModelConfig(ModelConfig):
+    """Base of the configurations of models that need item text."""
+
+    missing_text: Literal["refuse", "drop", "empty"] = Field(
+        default="refuse",
+        exclude_if=lambda value: value == "refuse",  # stored configurations from before it was there keep their key
+        description="of a model that needs text, what items without it do: end the run, leave the data set with their "
+        "interactions, or go by a stand-in title",
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

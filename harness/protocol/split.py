@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.dataset import Canonical, Dataset, ItemText
+from harness.data.dataset import Canonical, Dataset, ItemFile, ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review, of_rows
 from harness.errors import InputError
@@ -28,7 +28,7 @@ class TrainingData:
 
     `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item. `users` are the
     raw ids, for files that name users. `index_file` is the ready-made item index that the data set comes with, if any.
-    `reviews` are those of training interactions, None where the data set has none.
+    `reviews` are those of training interactions, None where the data set has none. `item_file` is the data set's.
     """
 
     dataset: str
@@ -39,6 +39,7 @@ class TrainingData:
     users: tuple[str, ...] = ()
     index_file: Path | None = None
     reviews: tuple[Review, ...] | None = None
+    item_file: ItemFile | None = None
 
     @property
     def n_users(self) -> int:
@@ -120,11 +121,12 @@ def parts(dataset: Dataset, protocol: Protocol) -> Parts:
         dataset.name,
         dataset.items,
         train,
-        dataset.text,
+        dataset.model_text,
         protocol.max_history,
         dataset.users,
         dataset.index_file,
         of_rows(dataset.reviews, (dataset.users, dataset.items), rows, train) if dataset.reviews else dataset.reviews,
+        dataset.item_file,
     )
     valid = _fold("valid", rows, where.valid, protocol.max_history)
     return Parts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))

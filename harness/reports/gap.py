@@ -17,6 +17,7 @@ from harness.errors import InputError
 from harness.protocol.protocol import METRICS
 from harness.reports.chosen import Chosen
 from harness.reports.differences import flattened
+from harness.reports.lint import INCONSISTENT
 from harness.reports.published import HANDS, PROTOCOL, RULES, UNSTATED, Quoted, read_published
 from harness.store.records import DatasetMark
 from harness.store.runs import Store
@@ -65,6 +66,7 @@ class Gap:
             "source": quoted.source,
             "whose_run": quoted.run,
             "note": quoted.note,
+            INCONSISTENT: quoted.inconsistent,
             "metrics": {
                 name: {"ours": ours, "published": theirs, "difference": ours - theirs}
                 for name, (ours, theirs) in self.numbers.items()
@@ -82,9 +84,9 @@ def gaps(store: Store, sides: Sequence[Chosen], metrics: Sequence[str]) -> list[
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
             raise InputError(f"the published rows are not of {rules}", where=side.label, mend=f"take a run of {RULES}1")
-        here = [row for row in quoted if row.dataset == name]
+        here = [row for row in quoted if row.dataset == name and row.beside]
         if not here:
-            known = ", ".join(sorted({row.dataset for row in quoted}))
+            known = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
             raise InputError(f"no published rows on {name!r}", where="--published", mend=f"there are some on {known}")
         told = [row for row in here if set(row.metrics) & set(metrics)]
         if not told:
@@ -104,6 +106,8 @@ def conditions(side: Chosen) -> dict[str, str]:
     public = named_sets().get(data.name) if _is_public(data) else None
     known = {
         "release": "" if public is None else public.release.title.replace("Reviews ", ""),
+        "split": rules.name.partition("/")[0],
+        "hits": "items",
         "ranking": "full",
         "users": str(data.users),
         "items": str(data.items),

@@ -193,14 +193,17 @@ _NO_ROW = Row("", "", (), {}, {}, {})
 def stored_name(store: Store, dataset: str) -> str:
     """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
     from harness.data.catalogue import catalogue_entries
+    from harness.data.names import safe_name
 
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
-    if dataset and Path(dataset).expanduser().is_dir():
+    if dataset and Path(dataset).expanduser().exists():
         from harness.data.load import folder_dataset
 
         return folder_dataset(Path(dataset).expanduser())
+    if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():
+        return safe
     raise unknown_name("data set", dataset, {*stored, *catalogue_entries()}, where=str(store.root))
 
 

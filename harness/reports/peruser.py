@@ -17,6 +17,7 @@ import yaml
 from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.data.readers.files import SMALL, read_text
+from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
@@ -57,9 +58,9 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
     said = configuration(runs[0])
     named, told = said.get("dataset"), said.get("order")
     place = where or (named if isinstance(named, str) and named else record.dataset.name)
-    order = told if isinstance(told, str) and told and Path(place).is_dir() else "time"
+    order = told if isinstance(told, str) and told and Path(place).exists() else "time"
     try:
-        dataset = load_dataset(place, order)
+        dataset = load_dataset(place, order, Reading.of(said.get("data")))
     except InputError as error:
         mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.mend
         raise InputError(error.what, where=error.where or place, mend=mend) from error

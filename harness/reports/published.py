@@ -9,7 +9,8 @@ to them, and a file of the same name takes the place of the project's.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape
 from importlib.metadata import PackageNotFoundError, files
@@ -18,6 +19,7 @@ from pathlib import Path
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, Row, select
+from harness.reports.lint import INCONSISTENT, inconsistencies
 from harness.store.records import DatasetMark, ProtocolMark
 from harness.store.runs import Store
 
@@ -25,6 +27,8 @@ FAMILY = "published"
 NEEDED = ("dataset", "release", "method", "metric", "value", "hand", "source")
 # What may be known of the protocol; empty where the paper does not say. `run`: whose run it is, where not the authors'.
 PROTOCOL = (
+    "split",
+    "hits",
     "ranking",
     "users",
     "items",
@@ -45,14 +49,17 @@ COLUMNS = (*SAME, "metric", "value")
 UNSTATED = "not stated"  # as a release
 MENDS = {"release": f"write {UNSTATED!r} where the source does not say"}
 HANDS = {"first": "first-hand", "second": "second-hand"}
+METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # papers print cut-offs that the protocol has not
 RULES = "leave-one-out/"  # the protocols beside which published rows stand
+SPLIT = "leave-one-out"  # rows of any other split have boards of their own
 PLACE = ("share", "eager-harness", "published")  # where an installed package keeps the project's tables
 
 
 @dataclass(frozen=True)
 class Quoted:
     """One method's numbers as one source prints them. `hand`: `first` where the source itself was read, `second` where
-    the numbers were seen in another work alone. `known`: what is known of the protocol, by column."""
+    the numbers were seen in another work alone. `known`: what is known of the protocol, by column. `printed`: each
+    metric as it stands in the file, whose last digit says how far it was rounded."""
 
     dataset: str
     release: str
@@ -63,6 +70,17 @@ class Quoted:
     known: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    printed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> bool:
+        """Whether it may stand on a board of ours: its split is that of `RULES`, or nobody says."""
+        return self.known.get("split", SPLIT) == SPLIT
+
+    @property
+    def inconsistent(self) -> str:
+        """Why its numbers cannot all be right (`harness.reports.lint`); empty where they can."""
+        return "; ".join(inconsistencies(self.printed))
 
     @property
     def told(self) -> str:
@@ -73,9 +91,11 @@ class Quoted:
     def row(self) -> Row:
         """As a row of a board, without a rank."""
         about = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
-        about |= {"note": self.note}
+        doubt = self.inconsistent
+        about |= {"note": self.note, INCONSISTENT: doubt}
         numbers = {name: [value] for name, value in self.metrics.items()}
-        return Row(self.method, FAMILY, (), numbers, {}, {}, note=self.told, quoted=about)
+        told = f"{self.told}; {INCONSISTENT}: {doubt}" if doubt else self.told
+        return Row(self.method, FAMILY, (), numbers, {}, {}, note=told, quoted=about)
 
 
 def published_boards(store: Store, dataset: str | None, metric: str) -> list[Board]:
@@ -88,7 +108,7 @@ def published_boards(store: Store, dataset: str | None, metric: str) -> list[Boa
     found = select(store, dataset, metric) if stored else []
     there = {board.dataset.name for board in found if board.protocol.name.startswith(RULES)}
     wanted = names if dataset is None else names & {dataset}
-    return [*_joined(found, quoted), *(_alone(quoted, name) for name in sorted(wanted - there))]
+    return [*_joined(found, quoted), *(board for name in sorted(wanted) for board in _alone(quoted, name, there))]
 
 
 def with_published(found: Sequence[Board], results: Path) -> list[Board]:
@@ -131,28 +151,36 @@ def _joined(found: Sequence[Board], quoted: Sequence[Quoted]) -> list[Board]:
 
 
 def _rows(quoted: Sequence[Quoted], dataset: str) -> list[Row]:
-    return [row.row() for row in quoted if row.dataset == dataset]
+    return [row.row() for row in quoted if row.dataset == dataset and row.beside]
 
 
-def _alone(quoted: Sequence[Quoted], name: str) -> Board:
-    """A board of nothing but published rows: it has no data and no rules of ours."""
-    nowhere = ProtocolMark(name="", fingerprint="", max_history=0, exclude_history=False)
+def _alone(quoted: Sequence[Quoted], name: str, there: Collection[str]) -> Iterator[Board]:
+    """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `there`: data sets
+    with a board of ours, which the rows of our split stand on."""
     dataset = DatasetMark(name=name, fingerprint="", users=0, items=0, interactions=0)
-    return Board(dataset, nowhere, tuple(_rows(quoted, name)))
+    here = [row for row in quoted if row.dataset == name]
+    for split in dict.fromkeys("" if row.beside else row.known["split"] for row in here):
+        if not split and name in there:
+            continue
+        rules = ProtocolMark(name=split, fingerprint="", max_history=0, exclude_history=False)
+        rows = tuple(row.row() for row in here if split == ("" if row.beside else row.known["split"]))
+        yield Board(dataset, rules, rows)
 
 
 def _read(path: Path) -> Iterator[Quoted]:
     """One file; lines that agree in all but metric and value are one row."""
-    rows: dict[tuple[str, ...], dict[str, float]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for where, cells in _lines(path):
-        metrics = rows.setdefault(tuple(cells[name] for name in SAME), {})
-        if cells["metric"] in metrics:
+        printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
+        if cells["metric"] in printed:
             raise InputError(f"{cells['method']} has {cells['metric']} twice", where=where, mend="leave one of them")
-        metrics[cells["metric"]] = _value(cells["value"], where)
-    for key, metrics in rows.items():
+        _check_value(cells["value"], where)
+        printed[cells["metric"]] = cells["value"]
+    for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
         known = {name: cells[name] for name in PROTOCOL if cells[name]}
-        yield Quoted(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics)
+        metrics = {name: float(text) for name, text in printed.items()}
+        yield Quoted(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics, printed=printed)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -170,7 +198,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 for name in NEEDED:
                     if not cells[name]:
                         raise InputError(f"{name} is empty", where=where, mend=MENDS.get(name, f"fill in the {name}"))
-                if cells["metric"] not in METRICS:
+                if not METRIC.fullmatch(cells["metric"]):
                     raise unknown_name("metric", cells["metric"], METRICS, where=where)
                 if cells["hand"] not in HANDS:
                     raise unknown_name("hand", cells["hand"], HANDS, where=where)
@@ -187,11 +215,11 @@ def _check_columns(given: Sequence[str], where: str) -> None:
             raise unknown_name("column", name, COLUMNS, where=where)
 
 
-def _value(text: str, where: str) -> float:
+def _check_value(text: str, where: str) -> None:
+    """Raises `InputError` for what is no share."""
     try:
         value = float(text)
     except ValueError as error:
         raise InputError(f"{text!r} is not a number", where=where, mend="write a share such as 0.0459") from error
     if not 0 <= value <= 1:
         raise InputError(f"{text} is not between 0 and 1", where=where, mend="write a share, not a percentage")
-    return value

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
@@ -16,6 +16,7 @@ from harness.reports.effort import LESS, behind, unequal
 from harness.reports.latex import latex
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.leads import DAGGER, lead_notes
+from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.page import html
 from harness.reports.sheet import (
     DIGITS,
@@ -31,7 +32,8 @@ from harness.reports.sheet import (
     ranking,
     table_text,
 )
-from harness.store.records import Record
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
+from harness.store.records import SUSPECTED, Record
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,6 +52,7 @@ LEFT = {"model", "family", "note", "command"}
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 LEAK = "‡"
+LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
 QUOTED = "§"
 QUOTED_NOTE = (
     f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
@@ -97,9 +100,11 @@ def metric_text(mean: float | None, std: float | None = None) -> str:
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
-def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False) -> dict[str, str]:
+def row_texts(
+    row: Row, metric: str, columns: Sequence[str] = (), *, less: bool = False, free: bool = False
+) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost. `less`: other models had more trials."""
+    column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric)},
         "broken": {"short": _integrity(row)},
@@ -124,9 +129,7 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join(
-            [row.model, *([LEAK] if row.leaks else []), *([LESS] if less else []), *([QUOTED] if row.quoted else [])]
-        ),
+        "model": " ".join([row.model, *_marks(row, less=less, free=free)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -137,7 +140,11 @@ def row_texts(row: Row, metric: str, columns: Sequence[str] = (), *, less: bool 
 def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = behind(board.efforts)
-    texts = [row_texts(row, metric, columns, less=row.rank is not None and row.model in fewer) for row in board.rows]
+    shortcut = shortcut_note(board.rows, metric)
+    free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
+    less = [row.model in fewer and row.rank is not None for row in board.rows]
+    told = zip(board.rows, less, free, strict=True)
+    texts = [row_texts(row, metric, columns, less=less, free=free) for row, less, free in told]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
@@ -162,25 +169,35 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = ()) -> Sheet:
         )
         for name in names
     ]
-    quoted = QUOTED_NOTE if any(row.quoted for row in board.rows) else ""
-    said = (board.apart, *lead_notes(board), *leak_notes(board.rows), unequal(board.efforts), quoted)
+    quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
+    if any(row.quoted.get(INCONSISTENT) for row in board.rows):
+        quoted.append(INCONSISTENT_NOTE)
+    said = (
+        board.apart,
+        shortcut,
+        *lead_notes(board),
+        *leak_notes(text for row in board.rows for text in row.leaks),
+        unequal(board.efforts),
+        *quoted,
+    )
     below = tuple(filter(None, said))
     return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
 
 
-def leak_notes(rows: Sequence[Row]) -> list[str]:
-    """What the mark behind a model's name means, where a row has it."""
-    said = dict.fromkeys(sentence for row in rows for sentence in row.leaks)
-    if not said:
-        return []
-    return [f"{LEAK} leaks: this configuration sees held-out rows, so it is no clean result: {'; '.join(said)}"]
+def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
+    """What the mark behind a model's name means, by the sentences of the rows that have it: first those that their
+    models declare, then what the lists alone suggest."""
+    said = list(dict.fromkeys(leaks))
+    declared = "; ".join(sentence for sentence in said if not sentence.startswith(SUSPECTED))
+    suspected = [sentence for sentence in said if sentence.startswith(SUSPECTED)]
+    return [f"{LEAK} {text}" for text in [*([f"{head}: {declared}"] if declared else []), *suspected]]
 
 
 def place_text(board: Board, row: Row, metric: str) -> str:
     """Where a row stands, in words."""
     ranked = sum(other.rank is not None for other in board.rows)
     mean = metric_text(row.mean(metric), row.std(metric))
-    leaks = f"; {LEAK} it leaks: {'; '.join(row.leaks)}" if row.leaks else ""
+    leaks = "".join(f"; {text}" for text in leak_notes(row.leaks, "it leaks"))
     return f"{row.model} is number {row.rank} of {ranked} on {board.dataset.name}, {metric} {mean}{leaks}"
 
 
@@ -188,7 +205,8 @@ def title(board: Board, metric: str) -> str:
     """What a board is of."""
     data, rules = board.dataset, board.protocol
     if board.alone:
-        return f"{data.name} · published rows alone, no such run is stored here · by {metric}"
+        split = f" ({rules.name})" if rules.name else ""
+        return f"{data.name}{split} · published rows alone, no such run is stored here · by {metric}"
     taken = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
@@ -239,6 +257,7 @@ def _json(boards: Sequence[Board], metric: str) -> str:
             "protocol": None if board.alone else board.protocol.model_dump(),
             "metric": metric,
             "apart": board.apart,
+            "shortcut_score": shortcut_score(board.rows, metric),
             "effort": unequal(board.efforts),
             "leads": [pair.document() for pair in board.leads],
             "untested": board.untested,
@@ -255,6 +274,13 @@ def _json(boards: Sequence[Board], metric: str) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS)
+
+
+def _marks(row: Row, *, less: bool, free: bool) -> list[str]:
+    """What stands behind the model's name."""
+    inconsistent = row.quoted.get(INCONSISTENT)
+    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
+    return [mark for mark, wanted in shown if wanted]
 
 
 def _integrity(row: Row) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.evaluation.paired import ALPHA, LEVEL
 from harness.reports.comparison import Comparison, Pair, Part
-from harness.reports.render import LEAK, metric_text
+from harness.reports.render import LEAK, leak_notes, metric_text
 from harness.reports.sheet import DIGITS, Column, Line, Sheet
 
 STAR = "*"
@@ -76,8 +76,8 @@ def _sides(made: Comparison) -> Sheet:
         *map(Column, made.metrics),
         Column("run ids", left=True, wraps=True, drop=0),
     )
-    leaks = dict.fromkeys(text for side in made.sides for run in side.runs for text in run.record.leaks)
-    notes = [f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else []
+    leaks = (text for side in made.sides for run in side.runs for text in run.record.leaks)
+    notes = leak_notes(leaks, "leaks: sees held-out rows")
     if single := [side.label for side in made.sides if len(side.runs) == 1]:
         notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
     return Sheet(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))

@@ -8,7 +8,9 @@ from itertools import groupby
 
 from harness.reports.chosen import Chosen
 from harness.reports.gap import Gap, hand_text, suspects
-from harness.reports.render import LEAK, QUOTED, QUOTED_NOTE, metric_text
+from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
+from harness.reports.published import Quoted
+from harness.reports.render import LEAK, QUOTED, QUOTED_NOTE, leak_notes, metric_text
 from harness.reports.sheet import Column, Line, Sheet
 from harness.reports.versus import signed
 
@@ -38,7 +40,7 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
         for metric in metrics:
             both = gap.numbers.get(metric)
             cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
-        lines.append(Line((f"{gap.quoted.method} {QUOTED}", *cells, hand_text(gap.quoted)), apart=True))
+        lines.append(Line((method_text(gap.quoted), *cells, hand_text(gap.quoted)), apart=True))
     first = side.first
     title = (
         f"{side.label} on {first.dataset.name} ({first.dataset.users:,} users, {first.dataset.items:,} items) "
@@ -47,7 +49,8 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
     heads = [Column("method", left=True, wraps=True)]
     for metric in metrics:
         heads += [Column(metric), Column("ours - theirs", main=metric == metrics[0])]
-    notes = [QUOTED_NOTE, *([f"{LEAK} leaks: sees held-out rows: {'; '.join(leaks)}"] if leaks else [])]
+    doubts = [INCONSISTENT_NOTE] if any(gap.quoted.inconsistent for gap in gaps) else []
+    notes = [QUOTED_NOTE, *doubts, *leak_notes(leaks, "leaks: sees held-out rows")]
     return Sheet(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
 
 
@@ -55,12 +58,12 @@ def _protocols(gaps: Sequence[Gap]) -> Sheet:
     lines = [
         Line(
             (
-                f"{gap.quoted.method} {QUOTED}",
+                method_text(gap.quoted),
                 gap.quoted.source,
                 suspects(gap, "differs"),
                 suspects(gap, "unknown"),
                 suspects(gap, "same"),
-                gap.quoted.note,
+                _note(gap.quoted),
             ),
             apart=True,
         )
@@ -75,3 +78,13 @@ def _protocols(gaps: Sequence[Gap]) -> Sheet:
         Column("note", left=True, wraps=True, drop=3),
     )
     return Sheet("Protocol: what may explain a difference", heads, tuple(lines), (SHORTER,))
+
+
+def method_text(quoted: Quoted) -> str:
+    """The method with the marks of a published row."""
+    return " ".join([quoted.method, QUOTED, *([INCONSISTENT] if quoted.inconsistent else [])])
+
+
+def _note(quoted: Quoted) -> str:
+    doubt = f"{INCONSISTENT}: {quoted.inconsistent}" if quoted.inconsistent else ""
+    return "; ".join(filter(None, [doubt, quoted.note]))

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from harness.protocol.protocol import METRICS
 
 SCHEMA = 1
+SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
 
 
 class _Part(BaseModel):
@@ -116,7 +117,8 @@ class Record(_Part):
     """One stored run. `details` is open: `configuration` (hash of the model's settings and code version: runs that
     share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
     what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
-    in plain sentences which held-out rows the model was shown on purpose; empty for a clean run. `audit` is what was
+    in plain sentences which held-out rows the model was shown on purpose, or, of rankings made elsewhere, that
+    their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit`). `codes` is what scoring codes would have said of the
     test lists (`harness.evaluation.codes`); None for a model that ranks no codes. `effort` says how much search chose
     the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the SHA-256 of the

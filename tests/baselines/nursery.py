@@ -1,4 +1,4 @@
-"""RecBole's processes for tests: one process imports RecBole, and every session's worker is a fork of it.
+"""Libraries' processes for tests: one process imports a library, and every session's worker is a fork of it.
 
 `session` starts a fresh interpreter for each worker, of which nearly all the time is imports. What the worker does,
 and how it is spoken to, is the same here.
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,32 @@ class Nursery:
 
     def __init__(self) -> None:
         self.doom: tuple[int, int] | None = None
-        self._socket, other = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "tests.baselines.nursery", str(other.fileno())]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(command, pass_fds=[other.fileno()], env=env)
-        other.close()
+        self._parents: dict[str, tuple[socket.socket, subprocess.Popen[bytes]]] = {}
 
     def popen(self, command: list[str], *, stderr: Any, **_: Any) -> Child:
-        """A worker whose folder is the last word of `command`."""
+        """A worker whose module and folder are the last words of `command`."""
+        module, folder = command[-2:]
+        if module not in self._parents:
+            self._parents[module] = _parent(module)
+        parent = self._parents[module][0]
         (read, answers), (commands, write) = os.pipe(), os.pipe()
-        told = json.dumps([command[-1], self.doom]).encode()
-        socket.send_fds(self._socket, [told], [commands, answers, stderr.fileno()])
+        socket.send_fds(parent, [json.dumps([folder, self.doom]).encode()], [commands, answers, stderr.fileno()])
         os.close(commands), os.close(answers)
-        return Child(int(self._socket.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
+        return Child(int(parent.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
 
     def close(self) -> None:
-        self._socket.close()
-        self._process.wait()
+        for parent, process in self._parents.values():
+            parent.close()
+            process.wait()
+
+
+def _parent(module: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A process that imports the library of a worker's module, and the socket to ask it for forks."""
+    ours, other = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "tests.baselines.nursery", module, str(other.fileno())]
+    process = subprocess.Popen(command, pass_fds=[other.fileno()], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    other.close()
+    return ours, process
 
 
 class Child:
@@ -70,17 +80,15 @@ class Child:
 
 def main() -> None:
     """Forks a worker for each request until nobody is left to ask."""
-    from baselines.recbole import patches, worker
+    from baselines.recbole.worker import run
 
-    patches.apply()
-    from recbole.utils import get_model
+    library = import_module(sys.argv[1]).load()
+    if sys.argv[1] == "baselines.recbole.worker":
+        from recbole.utils import get_model
 
-    from baselines.recbole import engine, training
-
-    _ = engine, training
-    get_model("SASRec")  # imports all of RecBole's models
+        get_model("SASRec")  # imports all of RecBole's models
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child
-    asked = socket.socket(fileno=int(sys.argv[1]))
+    asked = socket.socket(fileno=int(sys.argv[2]))
     while True:
         told, fds, _, _ = socket.recv_fds(asked, 4096, 3)
         if not told:
@@ -96,7 +104,7 @@ def main() -> None:
             if doom is not None:
                 _doom(*doom)
             try:
-                worker.main()
+                run(lambda: library)
             finally:
                 sys.stderr.flush()
             os._exit(0)

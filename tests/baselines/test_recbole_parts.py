@@ -33,7 +33,7 @@ def test_a_prefix_resolves_to_any_sequential_model() -> None:
     entry = model_entry("recbole:stamp")
     assert (entry.name, entry.preset, entry.needs) == ("recbole:STAMP", (("model", "STAMP"),), ())
     assert model_entry("recbole:SASRecF").needs == ("text",)
-    assert model_entry("recbole:SASRec") is model_entry("sasrec")
+    assert model_entry("recbole:GRU4Rec") is model_entry("gru4rec")
     for name in ("bert4rec", "caser", "hgn", "narm", "lightsans", "sasrec", "gru4rec"):
         assert model_entry(name).needs == ()
     for name in ("fdsa", "s3rec"):

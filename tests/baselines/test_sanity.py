@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from baselines.sanity import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
+from harness.data.dataset import Dataset
 from harness.data.load import load_dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
@@ -117,11 +119,41 @@ def test_knn_agrees_with_dense_arithmetic(tmp_path: Path) -> None:
         assert (given.scores[user, positive:] <= 0).all()
 
 
+@pytest.mark.parametrize("data", [toys.noise(users=300), toys.cycle(), toys.cold()], ids=["noise", "cycle", "cold"])
+@pytest.mark.parametrize(("k", "neighbours"), [(3, 100), (10, 4), (20, 1)])
+def test_knn_lists_and_scores_equal_a_sort_of_all_candidates(
+    data: Dataset, k: int, neighbours: int, tmp_path: Path
+) -> None:
+    """To the last bit, ties included: the same products, every candidate sorted."""
+    split = toys.split(data)
+    model = ItemKNN(ItemKNNConfig(neighbours=neighbours, shrinkage=1.0, recency=1.0))
+    model.fit(split.train, toys.context(tmp_path))
+    given = model.recommend(split.test.requests, k, toys.context(tmp_path))
+    histories, n_items = split.test.requests.histories, split.train.n_items
+    ones = np.ones(len(histories.values))
+    weights = sparse.csr_array((ones, (histories.rows(), histories.values)), shape=(len(histories), n_items))
+    place = (model.arrays["item"], model.arrays["near"])
+    product = weights @ sparse.csr_array((model.arrays["similarity"], place), shape=(n_items, n_items))
+    found = sparse.coo_array(product)
+    ties = 0
+    for user in range(len(histories)):
+        mine = found.coords[0] == user
+        order = np.lexsort((found.coords[1][mine], -found.data[mine]))
+        items, scores = found.coords[1][mine][order][:k], found.data[mine][order][:k]
+        assert given.items[user, : len(items)].tolist() == items.tolist()
+        assert given.scores[user, : len(items)].tobytes() == scores.tobytes()
+        ties += int((np.diff(scores) == 0).sum())
+        spare = [item for item in model.ranking.tolist() if item not in items][: k - len(items)]
+        assert [item for item in given.items[user, len(items) :].tolist() if item != NOBODY] == spare
+    assert ties or k == 3 or neighbours == 1
+
+
 def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = toys.split(toys.noise(users=50))
     found = []
     for chunk in (7, 4096):
-        monkeypatch.setattr("baselines.sanity.CHUNK", chunk)
+        monkeypatch.setattr("baselines.classic.base.CHUNK", chunk)
+        monkeypatch.setattr("baselines.sanity.ITEMS", chunk)
         model = ItemKNN(ItemKNNConfig())
         model.fit(split.train, toys.context(tmp_path))
         found.append(model.recommend(split.test.requests, 10, toys.context(tmp_path)).items.tolist())

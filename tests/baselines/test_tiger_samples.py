@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from baselines.tiger import samples as module
 from baselines.tiger.codes import places_in_group
-from baselines.tiger.samples import FIRST, Pieces, Samples, buckets, with_users
+from baselines.tiger.samples import FIRST, POOL, Pieces, Samples, buckets, with_users
 from harness.data.ragged import Ragged
 from harness.generative.code_t5 import EOS
 from harness.generative.codes import CodeTable
 from harness.protocol.requests import Requests
+from harness.seeding import generator
 from tests import toys
 
 ROWS = Ragged.of([[5, 6, 7, 8], [], [1], [2, 3]])
@@ -36,6 +39,37 @@ def test_the_order_is_drawn_from_the_seed_and_the_pass() -> None:
     assert whole_pass(first) == whole_pass(Samples(rows, 20, 16, 1, seed=1))
     assert whole_pass(first) != whole_pass(Samples(rows, 20, 16, 1, seed=2))
     assert whole_pass(first) != whole_pass(first, 1)
+
+
+def test_a_pass_is_what_its_definition_says() -> None:
+    """All samples mixed, those of `POOL` batches sorted by length together, batches mixed: batch by batch."""
+    rows = Ragged.of([np.arange(n % 9) for n in range(300)])
+    samples = Samples(rows, 5, batch=4, accumulate=1, seed=1)
+    for epoch in (0, 3, 1):
+        rng = generator(1, "tiger", "order", epoch)
+        order, lengths, batches = rng.permutation(len(samples.targets)), samples.targets - samples.begins, []
+        for begin in range(0, len(order), 4 * POOL):
+            pool = sorted(order[begin : begin + 4 * POOL], key=lengths.__getitem__)
+            batches += [pool[at : at + 4] for at in range(0, len(pool), 4)]
+        for step, number in enumerate(rng.permutation(len(batches))):
+            histories, items = samples.part(epoch * samples.steps + step, 0)
+            assert items.tolist() == rows.values[samples.targets[batches[number]]].tolist()
+            assert [len(history) for history in histories] == lengths[batches[number]].tolist()
+
+
+def test_steps_in_order_build_each_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def counted(seed: int, *consumer: str | int) -> np.random.Generator:
+        built.append(int(consumer[-1]))
+        return generator(seed, *consumer)
+
+    monkeypatch.setattr(module, "generator", counted)
+    samples = Samples(toys.split().train.sequences, 20, 16, 2, seed=1)
+    for step in range(2 * samples.steps, 5 * samples.steps):
+        for part in range(2):
+            samples.part(step, part)
+    assert built == [2, 3, 4]
 
 
 def test_a_step_pads_little() -> None:

@@ -84,7 +84,7 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Vectors that are kept are reused; another setting of theirs misses them, and is named."""
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     data = toys.cycle(users=12, items=8)
-    monkeypatch.setattr(plans, "load_dataset", lambda name, order: data)
+    monkeypatch.setattr("harness.jobs.job.load_dataset", lambda name, order, reading: data)
     store = Store(tmp_path / "results")
 
     def steps(*sets: str) -> dict[str, plans.Step]:

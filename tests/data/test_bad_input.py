@@ -42,7 +42,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"interactions.csv": GOOD, "items.csv": "item,title\na,A\na,B\n"},
         r"items\.csv line 3 .*'a' stands",
     ),
-    "no title": ({"interactions.csv": GOOD, "items.csv": "item,name\na,A\n"}, r"items\.csv line 1: .*lacks title"),
+    "no title": ({"interactions.csv": GOOD, "items.csv": "item,colour\na,A\n"}, r"items\.csv line 1: .*lacks title"),
     "untyped": ({"x.inter": "user_id\titem_id\ttimestamp\nu\ta\t1\n"}, r"x\.inter line 1: .*'user_id' has no known"),
     "unknown type": ({"x.inter": ATOMIC.replace("float", "int") + "u\ta\t1\n"}, r"line 1: .*'timestamp:int'"),
     "atomic without time": ({"x.inter": "user_id:token\titem_id:token\nu\ta\n"}, r"lacks timestamp:float"),
@@ -88,7 +88,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_dataset(str(tmp_path / "gone"))
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="a folder is needed"):
+    with pytest.raises(InputError, match="a file of no known layout"):
         load_dataset(str(tmp_path / "file"))
 
 

@@ -188,7 +188,7 @@ def test_parquet_of_people(tmp_path: Path) -> None:
         ({"user": ["u", "u"], "item": ["a", "b"], "timestamp": [1.0, None]}, "row 2 field 'timestamp': timestamp nan"),
         ({"user": ["u", None], "item": ["a", "b"], "timestamp": [1, 2]}, "row 2 field 'user': empty user id"),
         ({"user": [1.5], "item": ["a"], "timestamp": [1]}, "field 'user': ids are needed, not double"),
-        ({"user": ["u"], "item": ["a"], "timestamp": ["1"]}, "numbers of seconds since 1970 are needed, not string"),
+        ({"user": ["u"], "item": ["a"], "timestamp": [True]}, "numbers of seconds since 1970 are needed, not bool"),
         ({"user": ["u", "v"], "item": ["a", "b"], "timestamp": [3, 3]}, "all 2 timestamps are 3"),
     ],
 )

@@ -14,12 +14,14 @@ from torch import nn
 from harness import pace
 from harness.errors import InputError, Withdrawn
 from harness.generative.choosing import Choice
+from harness.generative.costs import Cost
 from harness.generative.tuning import Group, Outcome, Plan, tune
 from harness.protocol.context import RunContext, SilentReporter
 from harness.protocol.world import World, agreed, alike, dealt, once
 
 PLAN = Plan("stage", 30, warmup=0.1, accumulate=2)
 STOPPED = 17
+UNEVEN = (1, 8, 3)
 
 
 class Stop(SilentReporter):
@@ -41,6 +43,7 @@ class Stage:
     folder: Path | None = None
     plan: Plan = PLAN
     parts: int = 3  # samples of a part: the last process of four has none
+    uneven: tuple[int, ...] = ()  # samples of each part of a step, instead
 
     def run(self, *, stop: bool = False) -> tuple[list[torch.Tensor], Outcome, Choice]:
         torch.manual_seed(self.world.rank)  # only the first's weights may count
@@ -52,6 +55,12 @@ class Stage:
         used = nn.Sequential(*list(model)[:3])
         inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
 
+        def cost(step: int, part: int) -> Cost:
+            begin = 12 * step + sum(self.uneven[:part])
+            whole = inputs.roll(-begin, 0)[: self.uneven[part]]
+            rows = whole[torch.from_numpy(dealt(self.world, len(whole)))]
+            return Cost((len(whole),), lambda counts: (used(rows).squeeze(-1) - rows.sum(1)).pow(2).sum() / counts[0])
+
         def loss(step: int, part: int) -> torch.Tensor:
             whole = inputs.roll(-(2 * step + part) * self.parts, 0)[: self.parts]
             rows = whole[torch.from_numpy(dealt(self.world, len(whole)))]
@@ -62,13 +71,13 @@ class Stage:
             return float(self.world.tell(-sum(float(p.detach().abs().sum()) for p in used.parameters())))
 
         parameters = list(model.parameters())  # the last two have no part in the loss
-        choice = Choice(measure, 5, 9)
+        choice, groups = Choice(measure, 5, 9), [Group(parameters, 1e-2, 0.1)]
         context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
         if self.folder is not None and not self.world.rank:
             context = replace(context, checkpoint=self.folder)
         before, pace.KEEP_SECONDS = pace.KEEP_SECONDS, 0.0
         try:
-            outcome = tune([Group(parameters, 1e-2, 0.1)], loss, self.plan, context, choice)
+            outcome = tune(groups, cost if self.uneven else loss, self.plan, context, choice)
         finally:
             pace.KEEP_SECONDS = before
         return [parameter.detach().clone() for parameter in parameters], outcome, choice
@@ -142,6 +151,7 @@ def main(folder: Path, world: World) -> None:
     document = {
         "whole": whole,
         "small": found(Stage(world, parts=1)),
+        "uneven": found(Stage(world, plan=replace(PLAN, accumulate=3), uneven=UNEVEN)),
         "continued": found(Stage(world, folder / "by-one")),
         "again": found(Stage(world, folder / "by-one")),
         "clocked": found(clocked),

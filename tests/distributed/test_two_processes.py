@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.generative.snapshots import read_snapshot
 from harness.protocol.world import ALONE
 from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
-from tests.distributed.stages import STOPPED, Stage, interrupted
+from tests.distributed.stages import PLAN, STOPPED, UNEVEN, Stage, interrupted
 from tests.distributed.stages import found as of_stage
 from tests.waiting import PATIENCE
 
@@ -166,6 +167,13 @@ def test_two_take_the_steps_of_one(both: Found) -> None:
 def test_a_process_without_samples_takes_the_same_steps(both: Found) -> None:
     same(both[0]["small"], of_stage(Stage(ALONE, parts=1)))
     assert both[0]["small"] == both[1]["small"]
+
+
+def test_parts_of_unequal_size_add_up_to_the_whole_step_in_two_processes(both: Found) -> None:
+    """In three parts, one of them a single sample, so that a process has none of it; and at once."""
+    at_once = Stage(ALONE, plan=replace(PLAN, accumulate=1), uneven=(sum(UNEVEN),))
+    same(both[0]["uneven"], of_stage(at_once))
+    assert both[0]["uneven"] == both[1]["uneven"]
 
 
 def test_two_continue_what_one_began(both: Found, folder: Path) -> None:

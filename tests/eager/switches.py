@@ -51,6 +51,7 @@ def bare_encoder(folder: Path) -> str:
 
 def own_vectors(folder: Path) -> str:
     np.save(folder / "own.npy", np.random.default_rng(8).normal(size=(24, 6)))
+    (folder / "own.ids.txt").write_text("\n".join(f"i{item}" for item in range(24)))
     return str(folder / "own.npy")
 
 
@@ -80,6 +81,7 @@ def mostly(task: str, **more: Any) -> dict[str, Any]:
 
 SASREC = {"behavior.encoder": "sasrec"}
 DIN = {"behavior.encoder": "din", "behavior.negatives": 5}
+GRAPH = {"behavior.encoder": "graph"}
 CHOSEN = {"behavior.choose": "validation", "behavior.epochs": 5}
 RQVAE = {
     "index.kind": "rqvae", "index.k": 5, "index.sources": ("semantic",), "index.rqvae.hidden": (16,),
@@ -94,6 +96,10 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "semantic.text": Switch("released"),
     "semantic.vectors": Switch(own_vectors),
     "behavior.encoder": Switch("din"),
+    "behavior.graph.reach": Switch(1, GRAPH),
+    "behavior.graph.shrinkage": Switch(0.0, GRAPH),
+    "behavior.graph.transition": Switch(0.0, GRAPH),
+    "behavior.graph.diagonal": Switch(2.0, GRAPH),
     "behavior.windows": Switch("released"),
     "behavior.choose": Switch("validation"),
     "behavior.patience": Switch(2, {**CHOSEN, "behavior.patience": 1, "behavior.learning_rate": 1e-9}),
@@ -113,6 +119,7 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "behavior.samples": Switch(40, DIN),
     "index.kind": Switch("random"),
     "index.sources": Switch(("behavior", "semantic")),
+    "index.levels": Switch(("behavior", "semantic")),
     "index.k": Switch(7),
     "index.height": Switch(3),
     "index.order": Switch("released"),
@@ -132,6 +139,7 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "index.rqvae.rounds": Switch(0, {**RQVAE, "index.rqvae.separate": "sinkhorn"}),
     "index.rqvae.revive": Switch(False, RQVAE),
 }
+CHOSEN_STATE = {"max_steps": 8, "choose": "validation", "every": 0.1}
 STAGE: dict[str, Switch] = {  # of both stages
     "epochs": Switch(0.5, {"max_steps": None, "epochs": 0.2}),
     "max_steps": Switch(3),
@@ -147,11 +155,15 @@ STAGE: dict[str, Switch] = {  # of both stages
     "beta2": Switch(0.5),
     "clip": Switch(1e-3),
     "max_seconds": Switch(1e-6),
+    "choose": Switch("validation"),
+    "every": Switch(0.3, {**CHOSEN_STATE, "patience": 50}),
+    "patience": Switch(1, {**CHOSEN_STATE, "patience": 50, "learning_rate": 1e-9, "code_rate": 1e-9}),
+    "validation_users": Switch(1, CHOSEN_STATE),
     "rank": Switch(2, {"adapter": True}),
     "alpha": Switch(3.0, {"adapter": True}),
     "dropout": Switch(0.6, {"adapter": True}),
 }
-WEIGHTS: dict[str, Switch] = {  # shown by the weights of a model after both stages
+WEIGHTS: dict[str, Switch] = {  # shown by the weights of a model after both stages, and what chose them
     "backbone.name": Switch(own_backbone),
     "backbone.layers": Switch(1),
     "backbone.width": Switch(64, {"backbone.name": "random-llama", "backbone.layers": 1, "backbone.width": 32}),
@@ -161,6 +173,7 @@ WEIGHTS: dict[str, Switch] = {  # shown by the weights of a model after both sta
     "backbone.vocabulary": Switch("trained"),
     "backbone.codes": Switch("random"),
     "backbone.dropout": Switch(0.3),
+    "backbone.residual_dropout": Switch(0.3),
     "backbone.precision": Switch("bfloat16"),
     "tasks.seqrec": Switch(0.001, {"tasks.seqrec": 50.0, "tasks.item2index": 1.0}),
     **{f"tasks.{task}": Switch(50.0) for task in

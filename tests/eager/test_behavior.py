@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eager.behavior import behavior_vectors, train
 from eager.behavior_config import BehaviorConfig
 from eager.behavior_din import DIN, HISTORY, WINDOWS, every_target, released
-from eager.behavior_sasrec import SASRec
+from eager.behavior_sasrec import SASRec, cut
 from harness import pace
 from harness.data.dataset import Canonical
+from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -150,12 +153,30 @@ def test_din_loss_is_the_corrected_sampled_softmax(monkeypatch: pytest.MonkeyPat
 
 def test_clean_windows_make_every_training_item_a_target_and_released_ones_slide() -> None:
     long, short = np.arange(22), np.array([30, 31, 32])
-    clean = every_target([long, short], 99)
+    clean = every_target(Ragged.of([long, [7], short, []]), 99)
     assert len(clean) == 21 + 2 and clean[:, -1].tolist() == [*range(1, 22), 31, 32]
     assert clean[0].tolist() == [99] * 18 + [0, 1]
-    given = released([long, short], 99)
+    given = released(Ragged.of([long, [7], short, []]), 99)
     assert given[:, -1].tolist() == [19, 20, 21, 32] and given[0].tolist() == list(range(20))
     assert given[3].tolist() == [99] * 17 + [30, 31, 32]
+    for windows in (every_target, released):
+        assert windows(Ragged.of([]), 99).shape == (0, 20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 21), st.data())
+def test_sasrec_windows_are_what_their_definition_says(lengths: list[int], window: int, data: st.DataObject) -> None:
+    """Row by row: the first window of a long row ends `shift` items early, and windows overlap by one item."""
+    shift = data.draw(st.integers(0, window - 1))
+    rows = [np.arange(length) + 100 * number for number, length in enumerate(lengths)]
+    expected = []
+    for row in rows:
+        begin = -min(shift, len(row) - 2) if len(row) > window else 0
+        while begin < len(row) - 1:
+            piece = row[max(begin, 0) : begin + window + 1].tolist()
+            expected.append(piece + [9999] * (window + 1 - len(piece)))
+            begin += window
+    assert cut(Ragged.of(rows), window, shift, 9999).tolist() == expected
 
 
 @pytest.mark.parametrize("base", [SASREC, DIN_], ids=["sasrec", "din"])

@@ -104,7 +104,7 @@ def test_rows_of_text_tasks_have_a_target_in_the_clean_mode_alone(tmp_path: Path
         named = computed.prompts.item2index(3, text[3], 0)
         unnamed = computed.prompts.index2item(3, text[3], 0)
         kinds = {"named": [named], "unnamed": [unnamed], "both": [named, unnamed]}
-        costs[mode or "none"] = {kind: computed.rows(rows, drawn).item() for kind, rows in kinds.items()}
+        costs[mode or "none"] = {kind: computed.rows(rows, drawn).value().item() for kind, rows in kinds.items()}
     assert costs["clean"]["unnamed"] == costs["none"]["unnamed"] and costs["clean"]["named"] > costs["none"]["named"]
     extra = {kind: costs["released"][kind] - costs["none"][kind] for kind in costs["none"]}
     assert min(extra.values()) > 0

@@ -18,6 +18,7 @@ from harness.errors import InputError
 from harness.generative.instruct import stages
 from harness.generative.item_index import INDEX_FILE
 from harness.protocol.recommender import Recommender
+from harness.protocol.split import Fold
 from tests import toys
 from tests.contract import RecommenderContract
 
@@ -49,10 +50,10 @@ def changed(**sections: dict[str, Any]) -> EagerConfig:
     return EagerConfig.model_validate(merged)
 
 
-def fitted(config: EagerConfig, folder: Path, seed: int = 1) -> EagerLLM:
+def fitted(config: EagerConfig, folder: Path, seed: int = 1, fold: Fold | None = None) -> EagerLLM:
     model = EagerLLM(config)
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(toys.split().train, replace(toys.context(folder, seed=seed), keep=folder / "run"))
+    model.fit(toys.split().train, replace(toys.context(folder, fold, seed=seed), keep=folder / "run"))
     return model
 
 
@@ -103,9 +104,9 @@ def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
     groups: dict[str, list[int]] = {}
     real = stages.tune
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [sum(parameter.numel() for parameter in group.parameters) for group in given]
-        return real(given, loss, plan, context)
+        return real(given, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "tune", watching)
     model = fitted(changed(), tmp_path)

@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.generative.adapter import attached
 from harness.generative.instruct import stages
 from harness.generative.instruct.recommender import ADAPTER
+from harness.generative.packing import can_pack
 from harness.generative.tuning import tune
 from tests import toys
 from tests.eager.test_recommender import changed, fitted, rows
@@ -81,9 +82,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]
     """(numbers, peak rate) of each parameter group of each stage."""
     groups: dict[str, list[tuple[int, float]]] = {}
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in given]
-        return tune(given, loss, plan, context)
+        return tune(given, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "tune", watching)
     return groups
@@ -120,6 +121,7 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
     from tests.generative.instruct.test_losses import losses
 
     computed = losses(tmp_path)
+    assert can_pack(computed.model)
     computed.model.train()
     calls: list[int] = []
     computed.model.body.layers[0].mlp.register_forward_pre_hook(lambda *seen: calls.append(1))  # type: ignore[union-attr]
@@ -129,7 +131,7 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
         calls.clear()
         with stages.recomputing(computed.model.body, on):
             computed.model.zero_grad()
-            computed.windows(windows, 0, drawn).backward()
+            computed.windows(windows, 0, drawn).value().backward()
         gradients.append([p.grad.clone() for p in computed.model.parameters() if p.grad is not None])
         assert len(calls) == 2, "the lead and the windows; or the windows twice"
         assert not any(getattr(part, "gradient_checkpointing", False) for part in computed.model.body.modules())
@@ -140,10 +142,10 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
 def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
-    def watching(given: Any, loss: Any, plan: Any, context: Any) -> Any:
+    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         blocks = model_of["body"].layers
         seen.append(all(block.gradient_checkpointing for block in blocks))
-        return tune(given, loss, plan, context)
+        return tune(given, loss, plan, *rest)
 
     model_of: dict[str, Any] = {}
     real = stages._groups

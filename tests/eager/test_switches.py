@@ -17,12 +17,18 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
+from eager.behavior import behavior_vectors
+from eager.behavior_config import BehaviorConfig
 from eager.config import AnnealingConfig, EagerConfig
 from eager.recommender import EagerLLM
+from harness.data.dataset import Dataset, ItemFile, ItemText
+from harness.errors import InputError
 from harness.evaluation.metrics import measure
 from harness.generative import backbone, decoding
 from harness.generative.adapter import attached
 from harness.generative.reading import PromptBatch
+from harness.generative.semantic import SemanticConfig, semantic_vectors
+from harness.jobs.job import RunOptions, plan
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Targets
@@ -87,8 +93,12 @@ def vectors_and_codes(config: str, place: Path) -> list[Any]:
 
 @cache
 def weights(config: str, place: Path) -> list[tuple[str, torch.Tensor]]:
-    model = fitted(EagerConfig.model_validate_json(config), place)
-    return [(name, value.detach()) for name, value in model.model.named_parameters()]
+    made = EagerConfig.model_validate_json(config)
+    chosen = "validation" in (made.tuning.choose, made.annealing.choose)
+    model = fitted(made, place, fold=toys.split().valid if chosen else None)
+    stages = model.record()["stages"].items()
+    looks = [(f"{name}.looks", torch.tensor(stage["looks"])) for name, stage in stages if stage and "looks" in stage]
+    return [*((name, value.detach()) for name, value in model.model.named_parameters()), *looks]
 
 
 def equal(one: list[tuple[str, torch.Tensor]], other: list[tuple[str, torch.Tensor]]) -> bool:
@@ -133,7 +143,9 @@ def ranking(place: Path) -> EagerLLM:
 
 
 def ranked(model: EagerLLM, place: Path, **decode: Any) -> tuple[Predictions, dict[str, Any]]:
-    model.config = configured(place, {f"decode.{name}": value for name, value in decode.items()})
+    trained = {"tuning.normalise": "children", "annealing.normalise": "children"}
+    stages = trained if decode.get("normalise") == "children" else {}
+    model.config = configured(place, {**stages, **{f"decode.{name}": value for name, value in decode.items()}})
     lists = model.recommend(toys.split().test.requests, 5, toys.context(place))
     return lists, model.record()["decode"]["test"]
 
@@ -164,6 +176,12 @@ def test_what_a_score_is_among_is_read(ranking: EagerLLM, place: Path) -> None:
     scores = [ranked(ranking, place, normalise=how)[0].scores for how in ("level", "children", "vocabulary")]
     assert (scores[0] < scores[1]).all(), "fewer to be among"
     assert (scores[2] < scores[0]).all(), "more to be among, and the end to be said"
+
+
+@pytest.mark.parametrize("name", ["tuning.normalise", "annealing.normalise", "decode.normalise"])
+def test_training_and_decoding_by_different_rules_are_refused(name: str, place: Path) -> None:
+    with pytest.raises(ValidationError, match="same rule"):
+        configured(place, {name: "children"})
 
 
 def test_what_beams_lost_is_told_where_it_is_asked(ranking: EagerLLM, place: Path) -> None:
@@ -197,11 +215,46 @@ def test_the_number_of_items_asked_for_is_read(items: int, place: Path) -> None:
     assert record["comprehension"]["measured_on"]["items"] == items
 
 
+def test_rows_by_the_item_file_are_read(tmp_path: Path) -> None:
+    train = toys.split(toys.cycle()).train
+    turned = tuple(reversed(train.items))
+    train = replace(train, item_file=ItemFile(tmp_path / "items.csv", turned))
+    values = np.random.default_rng(1).normal(size=(24, 4)).astype(np.float32)
+    np.save(tmp_path / "bare.npy", values)
+    sections = ((SemanticConfig, semantic_vectors), (BehaviorConfig, behavior_vectors))
+    for section, make in sections:
+        with pytest.raises(InputError, match=r"name no items.*vectors_rows=item-file"):
+            make(train, section(vectors=tmp_path / "bare.npy"), toys.context(tmp_path))
+        config = section(vectors=tmp_path / "bare.npy", vectors_rows="item-file")
+        assert np.array_equal(make(train, config, toys.context(tmp_path)).values, values[::-1])
+
+
+def test_missing_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toys.cycle()
+    assert data.text is not None
+    bare = replace(data, text=(ItemText(), *data.text[1:]))
+    monkeypatch.setattr("harness.jobs.job.load_dataset", lambda name, order, reading: bare)
+
+    def seen(*sets: str) -> Dataset:
+        (job,) = plan("eager-llm", RunOptions(dataset="ml-100k", profile="smoke", sets=sets))
+        return job.data()
+
+    with pytest.raises(InputError, match=r"1 of 24 items have no text \(i0\).*eager\.missing_text=drop"):
+        seen()
+    assert "i0" not in seen("eager.missing_text=drop").items
+    filled = seen("eager.missing_text=empty")
+    assert filled.fingerprint == bare.fingerprint
+    assert toys.split(filled).train.text == (ItemText("unknown item"), *data.text[1:])
+
+
 ELSEWHERE: dict[str, Callable[..., Any]] = {
     "decode.beams": test_beams_are_read,
     "decode.batch": test_the_batch_is_read,
     "decode.normalise": test_what_a_score_is_among_is_read,
     "decode.exact_users": test_what_beams_lost_is_told_where_it_is_asked,
+    "semantic.vectors_rows": test_rows_by_the_item_file_are_read,
+    "behavior.vectors_rows": test_rows_by_the_item_file_are_read,
+    "missing_text": test_missing_text_is_read,
     "annealing.merge": test_merging_is_read,
     "annealing.rows": test_rows_of_annealing_are_refused,
     "comprehension.items": test_the_number_of_items_asked_for_is_read,

@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2
 
 from eager import balanced
 from eager.balanced import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
-from eager.tree import random_codes, smallest_k, tree_codes
+from eager.tree import fused_codes, random_codes, smallest_k, tree_codes
 from eager.tree_bench import by_turns
 from harness.errors import InputError
 
@@ -179,3 +179,39 @@ def test_smallest_k_is_the_smallest() -> None:
         for height in (1, 2, 3):
             k = smallest_k(n, height)
             assert k**height >= n and (k == 2 or (k - 1) ** height < n)
+
+
+def clusters(groups: int, size: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors round well separated centres, shuffled, and the number of each one's centre."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(groups), size))
+    return rng.normal(size=(groups, dim))[labels] * 10 + rng.normal(size=(groups * size, dim)), labels
+
+
+def test_each_level_of_fused_codes_says_what_its_source_says() -> None:
+    one, by_one = clusters(4, 16, 8, seed=1)
+    two, by_two = clusters(4, 16, 8, seed=2)
+    codes = fused_codes({"behavior": one, "semantic": two}, ("behavior", "semantic"), 16, order="clustered", seed=1)
+    assert len(np.unique(codes, axis=0)) == 64
+
+    def purity(digits: np.ndarray, labels: np.ndarray) -> float:
+        return sum(np.bincount(labels[digits == digit]).max() for digit in np.unique(digits)) / len(labels)
+
+    assert purity(codes[:, 0], by_one) > 0.9 and purity(codes[:, 0], by_two) < 0.8
+    assert purity(codes[:, 1], by_two) > 0.8 and purity(codes[:, 1], by_one) < 0.8
+
+
+@pytest.mark.parametrize("order", ["clustered", "released"])
+def test_fused_codes_are_distinct_and_repeatable_for_any_levels(order: str) -> None:
+    rng = np.random.default_rng(0)
+    vectors = {"behavior": rng.normal(size=(90, 5)), "semantic": rng.normal(size=(90, 7))}
+    levels = ("semantic", "behavior", "semantic")
+    codes = fused_codes(vectors, levels, 5, order=order, seed=3)
+    assert codes.shape == (90, 3) and codes.min() >= 0 and codes.max() < 5
+    assert len(np.unique(codes, axis=0)) == 90
+    assert np.array_equal(codes, fused_codes(vectors, levels, 5, order=order, seed=3))
+
+
+def test_a_fused_tree_that_is_too_small_is_refused() -> None:
+    with pytest.raises(InputError, match="leaves"):
+        fused_codes({"behavior": np.eye(30)}, ("behavior", "behavior"), 5, order="clustered", seed=1)

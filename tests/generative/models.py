@@ -12,6 +12,7 @@ import torch
 from harness.generative.backbone import TINY, Backbone, load_backbone
 from harness.generative.code_lm import CodeLM
 from harness.generative.codes import CodeTable
+from harness.generative.heads import head_of
 from harness.protocol.context import RunContext
 
 
@@ -39,8 +40,8 @@ def backbone(folder: Path, kind: str = "llama") -> Backbone:
         sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).float()
-    head = model.get_output_embeddings().weight.detach().clone()
-    return replace(tiny, name=kind, body=model.base_model, head=head)
+    head, shape = head_of(model, kind)
+    return replace(tiny, name=kind, body=model.base_model, head=head, shape=shape)
 
 
 def table(items: int = 30, sizes: tuple[int, ...] = (4, 5, 3), seed: int = 0) -> CodeTable:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoModelForCausalLM
 
-from harness.generative.adapter import AdapterShape, attach, attached, load_adapter, merge, plain_name, save_adapter
+from harness.generative.adapter import (
+    WEIGHTS,
+    AdapterShape,
+    attach,
+    attached,
+    load_adapter,
+    merge,
+    plain_name,
+    save_adapter,
+)
 from tests.generative import models
 
 SHAPE = AdapterShape(rank=3, alpha=6, dropout=0.0)
@@ -71,18 +83,30 @@ def test_it_is_saved_alone_and_read_by_peft_too(kind: str, tmp_path: Path) -> No
     plain = {name: value.clone() for name, value in body.state_dict().items()}
     moved(body)
     expected = states(body)
-    save_adapter(body, tmp_path / "adapter")
+    save_adapter(body, tmp_path / "adapter", "a/name")
+    weights = tmp_path / "adapter" / WEIGHTS
     assert {path.suffix for path in (tmp_path / "adapter").iterdir()} == {".json", ".safetensors"}
     named = {plain_name(name) for name, _ in body.named_parameters()}
     assert named - {None} == {name for name, _ in models.backbone(tmp_path, kind).body.named_parameters()}
 
-    again, theirs = (models.backbone(tmp_path, kind).body for _ in range(2))
-    for other in (again, theirs):
+    again: Any = models.backbone(tmp_path, kind).body
+    causal = AutoModelForCausalLM.from_config(again.config)
+    for other in (again, causal.base_model):
         other.load_state_dict(plain)
     load_adapter(again, tmp_path / "adapter")
     assert torch.equal(states(again), expected)
-    wrapped = PeftModel.from_pretrained(theirs, str(tmp_path / "adapter"))
-    torch.testing.assert_close(states(wrapped.get_base_model()), expected)
+    wrapped = PeftModel.from_pretrained(causal, str(tmp_path / "adapter"))
+    assert wrapped.peft_config["default"].task_type == "CAUSAL_LM"
+    torch.testing.assert_close(states(wrapped.get_base_model().base_model), expected)
+    assert wrapped.peft_config["default"].base_model_name_or_path == "a/name"
+
+    # as the weights were named before: those of the body alone
+    old = {name.replace(f".{again.base_model_prefix}.", ".", 1): value for name, value in load_file(weights).items()}
+    save_file(old, weights)
+    again = models.backbone(tmp_path, kind).body
+    again.load_state_dict(plain)
+    load_adapter(again, tmp_path / "adapter")
+    assert torch.equal(states(again), expected)
 
 
 def test_another_models_adapter_is_refused(tmp_path: Path) -> None:

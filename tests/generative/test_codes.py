@@ -33,7 +33,7 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
         ('{"a": ["<a_1>"]}', r"1 items have no code \(b\)"),
         ('{"a": ["<a_1>"], "b": ["<a_2>"], "c": ["<a_3>"]}', r"1 unknown items have a code \(c\)"),
         ('{"a": ["<a_1>"], "b": ["<a_2>"], "a": ["<a_3>"]}', "'a' stands twice"),
-        ('{"a": ["<a_1>"], "b": "<a_2>"}', "'b' is no list"),
+        ('{"a": ["<a_1>"], "b": "a 2"}', "'b' is no list"),
         ('{"a": [], "b": []}', "'a' is no list"),
         ('{"a": ["<a_1>"], "b": ["<a_99999999999999999999>"]}', "'b'"),
         ('{"a": ["<a_1>"], "b": ["<a_1>", "<b_2>"]}', "unequal length"),

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from harness import pace
+from harness.data.ragged import Ragged
 from harness.generative import encoder
+from harness.generative.codes import CodeTable
 from harness.generative.decoding import Decoding, recommend
 from harness.generative.rqvae import RQVAEConfig, rqvae_codes
 from harness.generative.semantic import SemanticConfig
@@ -103,6 +105,21 @@ def test_a_mark_of_a_table_as_long_as_a_real_vocabulary() -> None:
     assert weights_mark(table) == before
     table.get_buffer("rows")[-1] = 1
     assert weights_mark(table) != before
+
+
+def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
+    """The same prompts and the same model, but other items behind the codes."""
+    made, kept, how = asked(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
+    requests, order = made.requests(), np.random.default_rng(2).permutation(made.codes.n_items)
+    first = lists(made, kept, how)[0][0]
+    codes = CodeTable(made.codes.digits[order], made.codes.sizes)  # item `n` has the code that item `order[n]` had
+    context = replace(models.context(tmp_path), checkpoint=kept)
+    renamed = replace(
+        requests, histories=Ragged(np.argsort(order)[requests.histories.values], requests.histories.offsets)
+    )
+    other = replace(made, codes=codes)
+    found, _ = recommend(made.model, CodeTrie(codes), renamed, other.prompt, 10, how, context)
+    np.testing.assert_array_equal(order[found.items], first.items)
 
 
 def test_lists_of_another_model_or_another_question_are_searched_anew(tmp_path: Path) -> None:

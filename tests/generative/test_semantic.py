@@ -204,11 +204,12 @@ def test_given_vectors_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "own.npy"
     config = SemanticConfig(vectors=file)
     np.save(file, np.arange(6.0).reshape(3, 2))
+    (tmp_path / "own.ids.txt").write_text("\n".join(data().items))
     made = semantic_vectors(data(), config, toys.context(tmp_path))
     np.testing.assert_array_equal(made.values, np.arange(6.0).reshape(3, 2))
     assert made.provenance.rows == "unknown"
     for wrong, says in (
-        (np.zeros((2, 2)), "2 vectors for 3 items"),
+        (np.zeros((2, 2)), "2 vectors and 3 ids"),
         (np.array([[1.0], [np.nan], [0.0]]), r"NaN or infinite values \(row 1 first\)"),
         (np.zeros(3), "not a table"),
     ):

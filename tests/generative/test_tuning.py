@@ -15,6 +15,7 @@ from harness import pace
 from harness.errors import InputError
 from harness.generative import snapshots, tuning
 from harness.generative.choosing import Choice
+from harness.generative.costs import Cost, Counts
 from harness.generative.tuning import Group, Outcome, Plan, rate, reached, tune
 from harness.protocol.context import RunContext, SilentReporter
 
@@ -130,6 +131,32 @@ def test_accumulated_parts_equal_one_whole_step(tmp_path: Path) -> None:
     torch.testing.assert_close(run(1), run(4), rtol=1e-5, atol=1e-7)
 
 
+def test_parts_of_unequal_size_add_up_to_the_whole_step(tmp_path: Path) -> None:
+    """Two means over different terms, as responses and those of them that name an item."""
+    inputs = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+
+    def run(*sizes: int) -> tuple[torch.Tensor, float]:
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1)
+
+        def loss(step: int, part: int) -> Cost:
+            mine = inputs.roll(step, 0)[sum(sizes[:part]) : sum(sizes[: part + 1])]
+            named = mine[mine[:, 0] > 0]
+
+            def share(counts: Counts) -> torch.Tensor:
+                return layer(mine).pow(2).sum() / counts[0] + layer(named).abs().sum() / counts[1]
+
+            return Cost((len(mine), len(named)), share)
+
+        plan = Plan("stage", 5, accumulate=len(sizes))
+        outcome = tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        return layer.weight.detach(), outcome.loss
+
+    (whole, mean), (parts, other) = run(12), run(1, 8, 3)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-7)
+    assert mean == pytest.approx(other, rel=1e-5)
+
+
 def test_the_schedule_rises_and_falls() -> None:
     rates = [rate(step, PLAN) for step in range(60)]
     assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
@@ -183,12 +210,14 @@ def test_the_second_decay_of_adam_is_read(tmp_path: Path) -> None:
     assert not torch.equal(one[0], other[0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs_away", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_the_users_error(tmp_path: Path, runs_away: float) -> None:
     layer = nn.Linear(1, 1)
-    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+    said = rf"stage stage: training diverged: the loss is -?{runs_away} at step 4 of 60 \(learning rate 0.667\); lower"
+    with pytest.raises(InputError, match=said):
         tune(
             [Group(list(layer.parameters()), 1.0)],
-            lambda s, p: layer.weight.sum() * float("nan"),
+            lambda step, part: layer.weight.sum() * (runs_away if step == 3 else 1.0),
             PLAN,
             RunContext(1, tmp_path),
         )

@@ -1,4 +1,5 @@
-"""Rankings made elsewhere: three formats, the same numbers; anything that is not one whole ranking is refused."""
+"""Rankings made elsewhere, measured and stored; anything that is not one whole ranking is refused. The forms that a
+file may have, and what equal scores mean, are in `test_rankings`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from harness.errors import InputError
 from harness.jobs.evaluate import External, evaluate
 from harness.jobs.execute import execute
 from harness.jobs.job import RunOptions, plan
+from harness.jobs.rankings import TIE_RULE
 from harness.protocol.protocol import METRICS
 from harness.reports.peruser import measured
 from harness.store.runs import Store
@@ -53,7 +55,8 @@ def test_each_format_gives_the_metrics_of_the_run(
     assert record.metrics.test == own.metrics.test and set(record.metrics.test) == set(METRICS)
     assert record.integrity == own.integrity and record.protocol == own.protocol
     assert (record.model, record.family, record.seed, record.metrics.valid) == ("mine", "external", None, {})
-    assert record.details["ties"] == {"rule": "equal scores keep the order of the file", "users": 0, "pairs": 0}
+    assert record.details["ties"] == {"rule": TIE_RULE, "users": 0, "pairs": 0, "by_hash": 0}
+    assert record.leaks == [] and record.details["candidates"]["held"] == 60  # a fake that knows the circle
     assert evaluate(External(write(tmp_path, form, rows), toy), store).reused
 
 
@@ -65,15 +68,6 @@ def test_the_data_are_found_again_from_anywhere(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(measured([done.run]).dataset.users) == 60
-
-
-def test_ties_keep_the_order_of_the_file_and_are_counted(toy: str, tmp_path: Path, store: Store, rows: Rows) -> None:
-    flat = [(user, rank, item, 1.0 if rank <= 3 else score) for user, rank, item, score in rows]
-    done = evaluate(External(write(tmp_path, "csv", [row for row in flat if row[1] <= 3]), toy), store)
-    (own,) = (run.record for run in store.query() if run.record.model == "fake")
-    assert done.record.metrics.test["ndcg@1"] == own.metrics.test["ndcg@1"]
-    assert done.record.details["ties"]["users"] == 60 and done.record.details["ties"]["pairs"] == 120
-    assert done.record.integrity.short == 60
 
 
 def test_exclude_history_is_applied_to_files(toy: str, tmp_path: Path, store: Store, rows: Rows) -> None:
@@ -136,9 +130,24 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' stands twice"),
         ("a.json", '{"u0": {', "a.json line 1 column 9: not JSON"),
         ("a.json", "[]", "holds no mapping of users"),
-        ("a.json", '{"u0": ["i0"]}', "user 'u0': holds no mapping of items to scores"),
-        ("a.csv", "user,item\nu0,i0\n", "a.csv line 1: no column 'score'"),
+        ("a.json", '{"u0": "i0"}', "user 'u0': holds no mapping of items to scores and no list of items"),
+        ("a.json", '{"u0": ["i0"], "u1": {"i0": 1}}', "user 'u1': has scores here and none elsewhere"),
+        ("a.json", '{"u0": [["i0", 1], ["i1"]]}', "is no item; write items as text or whole numbers"),
+        ("a.json", '{"u0": ["i0", "i0"]}', "item 'i0' is listed twice for user 'u0'"),
+        ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
+        ("a.json", '{"u0": ["i0"], "nobody": []}', "unknown user 'nobody'"),
         ("a.csv", "user,item,score\nu0,i0\n", "a.csv line 2: too few fields"),
+        ("a.csv", "user,user_id,item\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
+        ("a.csv", "user,price\nu0,1\n", "a.csv line 1: no column 'item'; begin with a header such as user,item,score"),
+        (
+            "a.csv",
+            "user,item,rank\nu0,i0,first\n",
+            "a.csv line 2: rank 'first' is not a finite number; give a number, 1 is",
+        ),
+        ("a.csv", "user,item\nu0,i0\nu0,\n", "a.csv line 3: user 'u0' has items and a row without an item"),
+        ("a.run", "u0 i0 1.0\n", "a.run line 1: 3 fields, a TREC run has 6"),
+        ("a.lz4", "user,item", "a.lz4: not a run that ranx saved"),
+        ("a.parquet", "user,item", "a.parquet: cannot be read as Parquet"),
         ("a.csv", "", "no column 'user'"),
         ("markov.csv", "user,item,score\n", "'markov' is a model of the harness"),
         ("two words.csv", "user,item,score\n", "cannot name a folder"),

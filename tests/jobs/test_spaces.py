@@ -34,7 +34,9 @@ def test_each_model_with_settings_has_a_space_that_fits(entry: ModelEntry, toy: 
     assert all(parameter.holds(drawn[parameter.key]) for parameter in made.space.parameters)
 
 
-@pytest.mark.parametrize("package", ["baselines", "baselines.recbole", "eager"])
+@pytest.mark.parametrize(
+    "package", ["baselines", "baselines.classic", "baselines.recbole", "baselines.rectools", "eager"]
+)
 def test_shipped_files_belong_to_models(package: str) -> None:
     names = {path.name.removesuffix(".toml") for path in files(f"{package}.spaces").iterdir() if ".toml" in path.name}
     assert names <= {entry.name for entry in MODELS} | {"default"} and names
@@ -45,10 +47,10 @@ def test_where_set_leaves_out_what_the_model_lacks(toy: str, store: Store, tmp_p
     rows = "recbole.inner_size = { choices = [128, 256], where_set = true }\n"
     space.write_text(f"[space]\nrecbole.dropout = {{ low = 0.1, high = 0.2, where_set = true }}\n{rows}")
     keys = {}
-    for model in ("sasrec", "gru4rec"):
+    for model in ("lightsans", "gru4rec"):
         made = study(model, Search(space=space), RunOptions(dataset=toy), store)
         keys[model] = list(made.space.document())
-    assert keys == {"sasrec": ["recbole.dropout", "recbole.inner_size"], "gru4rec": ["recbole.dropout"]}
+    assert keys == {"lightsans": ["recbole.dropout", "recbole.inner_size"], "gru4rec": ["recbole.dropout"]}
 
 
 def test_kinds_of_values() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -40,7 +41,7 @@ from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make
 from tests.malformed import valid
-from tests.malformed.tables import PARQUET, RAW, npy, write_tables
+from tests.malformed.tables import LZ4, PARQUET, RAW, by_ranx, npy, write_ranked, write_tables, write_vectors
 from tests.store.made import document
 
 SPLIT = toys.split(valid.DATA)
@@ -96,6 +97,12 @@ def _rankings(name: str) -> Callable[[Path], Any]:
 
 def _vectors(folder: Path) -> None:
     np.save(folder / "v.npy", np.random.default_rng(1).normal(size=(len(valid.ITEMS), 4)).astype(np.float32))
+    (folder / "v.ids.txt").write_text("\n".join(valid.ITEMS))
+
+
+def _given(name: str) -> Callable[[Path], Any]:
+    file = "v.npy" if name == "v.ids.txt" else name
+    return lambda folder: given(folder / file, SPLIT.train, declared=False)
 
 
 def _with_provenance(folder: Path) -> None:
@@ -227,6 +234,10 @@ READERS = (
         _put(r__run=valid.TREC),
         _rankings("r.run"),
     ),
+    Reader("rankings (lists)", "r.json", JSONS, _put(r__json=json.dumps(valid.LISTS)), _rankings("r.json")),
+    Reader("rankings (tabs)", "r.tsv", TSV, _put(r__tsv=valid.RANKED.replace(",", "\t")), _rankings("r.tsv")),
+    Reader("rankings (Parquet)", "r.parquet", PARQUET, write_ranked, _rankings("r.parquet")),
+    Reader("rankings (ranx LZ4)", "r.lz4", LZ4, _put(r__lz4=by_ranx(valid.SCORES)), _rankings("r.lz4")),
     Reader("result.json", "r.json", JSONS, _put(r__json=json.dumps(document())), lambda f: read_record(f / "r.json")),
     Reader("log.jsonl", "log.jsonl", make.JSON_LINES, _put(log__jsonl=valid.LOG), _log),
     Reader(
@@ -244,6 +255,15 @@ READERS = (
         _vectors,
         lambda f: given(f / "v.npy", SPLIT.train, declared=False),
     ),
+    *(
+        Reader(f"vectors ({name})", name, kinds, write_vectors, _given(name))
+        for name, kinds in (("v.npz", make.BYTES), ("v.parquet", PARQUET), ("v.ids.txt", make.TEXT))
+    ),
+    Reader("interactions.jsonl", "interactions.jsonl", make.JSON_LINES, _put(interactions__jsonl=valid.LINES), _folder),
+    Reader(
+        "log.csv.gz", "log.csv.gz", make.packed(CSV), _put(log__csv__gz=gzip.compress(valid.TABLE.encode())), _folder
+    ),
+    Reader("sequences", "user_sequence.txt", make.cells(b" "), _put(user_sequence__txt=valid.SEQUENCES), _folder),
     Reader("provenance", "v.npy.provenance.json", JSONS, _with_provenance, lambda f: read_provenance(f / "v.npy")),
     Reader(
         "generated texts",

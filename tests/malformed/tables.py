@@ -8,6 +8,9 @@ import json
 import zipfile
 from pathlib import Path
 
+import cbor2
+import lz4.frame
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +30,51 @@ def write_tables(folder: Path) -> None:
     pq.write_table(pa.table(texts), folder / "items.parquet")
     said = {"user": users[:3], "item": items[:3], "review": ["good"] * 3}
     pq.write_table(pa.table(said), folder / "reviews.parquet")
+
+
+def write_ranked(folder: Path) -> None:
+    """Rankings made elsewhere: three items a user."""
+    rows = [(user, item, place) for user in DATA.users for place, item in enumerate(DATA.items[:3], start=1)]
+    users, items, places = zip(*rows, strict=True)
+    columns = {"user_id": users, "item_id": items, "rank": places, "score": [1 / place for place in places]}
+    pq.write_table(pa.table(columns), folder / "r.parquet")
+
+
+def by_ranx(content: object) -> bytes:
+    """What ranx' `Run.save` writes as .lz4."""
+    return _twice(cbor2.dumps(content))
+
+
+def _twice(raw: bytes) -> bytes:
+    return lz4.frame.compress(lz4.frame.compress(raw))
+
+
+CBOR = (
+    b"\x81" * 100_000, b"\x9b" + b"\xff" * 8, b"\xbb\x00\x00\xff\xff\xff\xff\xff\xff", b"\x7b\x7f" + b"\xff" * 7,
+    b"\xc2\x5a\x00\x0f\xff\xff" + b"\x01" * 0xFFFFF, b"\xd8\x23\x68((a+)+)$", b"\xa1\x80\x01", b"\xa1\xa0\x01",
+    b"\xf6", b"", b"\xa1\x62u0\xa1\x62i0\xf9\x7e\x00", b"\xa1\x62u0\xa1\x62i0\xc0\x60", b"\xa1\x62u0\xa1\xf6\x01",
+    b"\xa1\x01\x82\x01\x01", b"\xd8\x1c\x81\xd8\x1d\x00", b"\xa1\x62u0\xd8\x1c\x81\xd8\x1d\x00", b"\x00" * (1 << 27),
+)  # fmt: skip
+
+
+def _cbor(raw: bytes, rng: Random) -> bytes:
+    """Another document inside, damaged or hostile."""
+    if rng.random() < 0.5:
+        return _twice(rng.choice(CBOR))
+    inner = lz4.frame.decompress(lz4.frame.decompress(raw))
+    return _twice(BYTES[rng.choice(sorted(BYTES))](inner, rng))
+
+
+LZ4: dict[str, Change] = {**BYTES, "another document": _cbor}
+
+
+def write_vectors(folder: Path) -> None:
+    """Ready vectors in every form that names its items."""
+    values = np.random.default_rng(1).normal(size=(len(DATA.items), 4)).astype(np.float32)
+    np.save(folder / "v.npy", values)
+    (folder / "v.ids.txt").write_text("\n".join(DATA.items))
+    np.savez(folder / "v.npz", ids=np.array(DATA.items), vectors=values)
+    pq.write_table(pa.table({"item": DATA.items, "vector": values.tolist()}), folder / "v.parquet")
 
 
 def _types(rows: int) -> list[pa.Array]:

@@ -34,8 +34,17 @@ GENERATED = json.dumps(
         "users": {user: {"long": "old", "short": "new"} for user in USERS},
     }
 )
+LINES = "".join(
+    json.dumps({"user": user, "item": ITEMS[i], "timestamp": time}) + "\n"
+    for user, row in zip(USERS, DATA.sequences, strict=True)
+    for time, i in enumerate(row)
+)
+SEQUENCES = "".join(
+    f"{user} {' '.join(ITEMS[i] for i in row)}\n" for user, row in zip(USERS, DATA.sequences, strict=True)
+)
 SCORES = {user: {item: 1.0 / (place + 1) for place, item in enumerate(ITEMS)} for user in USERS}
 ROWS = [(user, item, place, score) for user in USERS for place, (item, score) in enumerate(SCORES[user].items())]
+LISTS = {user: [*ITEMS[:3]] for user in USERS}
 SPACE = """about = "x"
 [space]
 fake.size = { low = 1, high = 9 }

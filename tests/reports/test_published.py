@@ -45,9 +45,19 @@ def own(store: Store, text: str, name: str = "x.csv") -> Path:
 def test_the_projects_tables() -> None:
     lines = [line for path in shipped() for line in csv.DictReader(path.open(encoding="utf-8"))]
     counts = Counter(line["dataset"] for line in lines)
-    assert counts == {"beauty": 66, "sports": 52, "instruments": 30, "amazon2023-Musical_Instruments": 1}
+    assert {name: counts[name] for name in ("beauty", "minionerec-office", "amazon2023-Musical_Instruments")} == {
+        "beauty": 172,
+        "minionerec-office": 96,
+        "amazon2023-Musical_Instruments": 45,
+    }
+    foreign = {line["dataset"] for line in lines if line["split"] not in ("", "leave-one-out")}
+    assert foreign == {"minionerec-industrial", "minionerec-office", "amazon2023-Industrial_and_Scientific"}
     for name in counts:
-        assert resolve(name).name == name  # a data set that can be prepared
+        if name.startswith("minionerec-"):  # files of its own, which nothing here prepares
+            with pytest.raises(InputError):
+                resolve(name)
+        else:
+            assert resolve(name).name == name
     ours = {line["hand"] for line in lines if line["method"] == "EAGER-LLM"}
     assert ours == {"second"} and not any("yelp" in str(line.values()).lower() for line in lines)
     (found,) = (
@@ -98,18 +108,33 @@ def test_every_format_says_whose_number_it_is(store: Store, form: str) -> None:
 
 def test_data_sets_without_a_run_have_a_board_of_quoted_rows(store: Store) -> None:
     (board,) = published_boards(store, "beauty", "ndcg@10")
-    assert board.alone and len(board.rows) == 18 and "no such run is stored" in render([board], "table", "ndcg@10")
+    assert board.alone and len(board.rows) == 46 and "no such run is stored" in render([board], "table", "ndcg@10")
     (document,) = json.loads(render([board], "json", "ndcg@10"))
     assert document["dataset"] == {"name": "beauty"} and document["protocol"] is None
     (rare,) = published_boards(store, "amazon2023-Musical_Instruments", "ndcg@10")
     assert rare.rows[0].mean("recall@10") == 0.0574
     put(store, model="a")
     names = [board.dataset.name for board in published_boards(store, None, "ndcg@10")]
-    assert names == ["toy", "amazon2023-Musical_Instruments", "beauty", "instruments", "sports"]
+    assert names[0] == "toy" and names[1:] == sorted(names[1:]) and len(names) == 11  # Industrial 2023 has two splits
     with pytest.raises(InputError, match="unknown data set 'beuty'"):
         published_boards(store, "beuty", "ndcg@10")
     frame = harness.leaderboard("sports", results=store.root, published=True)
     assert frame["rank"].isna().all() and set(frame["published.hand"]) == {"first", "second"}
+
+
+def test_rows_of_another_split_never_stand_beside_runs(store: Store) -> None:
+    put(store, model="a", value=0.2)
+    split = "each purchase of the last tenth"
+    lines = [f"toy,x,B,recall@3,0.4,first,s,{split}", "toy,x,A,ndcg@10,0.5,first,s,leave-one-out"]
+    own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", *lines, ""]))
+    ours, theirs = published_boards(store, "toy", "ndcg@10")
+    assert [row.model for row in ours.rows] == ["a", "A"] and [row.model for row in theirs.rows] == ["B"]
+    assert theirs.alone and f"toy ({split}) · published rows alone" in render([theirs], "table", "ndcg@10")
+    (gap,) = gaps(store, choose(store, ["a"]), ["ndcg@10"])
+    assert gap.quoted.method == "A" and {field.name: field.verdict for field in gap.fields}["split"] == "same"
+    own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", lines[0], ""]))
+    with pytest.raises(InputError, match="no published rows on 'toy'"):
+        gaps(store, choose(store, ["a"]), ["ndcg@10"])
 
 
 def test_other_protocols_have_no_quoted_rows(store: Store) -> None:
@@ -122,7 +147,7 @@ def test_other_protocols_have_no_quoted_rows(store: Store) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("ndcg@10,0.99", "ndcg@9,0.99", r"x\.csv line 2: unknown metric 'ndcg@9'; did you mean ndcg@5"),
+        ("ndcg@10,0.99", "ndgc@5,0.99", r"x\.csv line 2: unknown metric 'ndgc@5'; did you mean ndcg@5"),
         ("0.99,", "much,", r"line 2: 'much' is not a number; write a share"),
         ("0.99,", "9.9,", r"line 2: 9.9 is not between 0 and 1; write a share, not a percentage"),
         ("0.99,", "nan,", r"line 2: nan is not between 0 and 1"),
@@ -147,10 +172,10 @@ def test_a_run_beside_the_papers_rows(store: Store) -> None:
         put(store, model="recbole:SASRec", seed=seed, value=value, dataset=BEAUTY, details={"configuration": "s"})
     (side,) = choose(store, ["recbole:SASRec"])
     found = gaps(store, [side], ["ndcg@10", "recall@5"])
-    first, second, other = found[:3]
-    assert (first.same_method, second.same_method, other.same_method) == (True, True, False)
+    assert [gap.same_method for gap in found[:5]] == [True, True, True, True, False]
+    first = found[0]
     assert first.numbers == {"ndcg@10": (pytest.approx(0.03), 0.0318), "recall@5": (pytest.approx(0.03), 0.0387)}
-    (gram,) = (gap for gap in found if gap.quoted.method == "LC-Rec")
+    (gram,) = (gap for gap in found if gap.quoted.method == "LC-Rec" and gap.quoted.source == "GRAM's table")
     assert list(gram.numbers) == ["recall@5"]
     assert {field.verdict for field in first.fields} == {"same", "differs", "unknown"}
     told = {field.name: field for field in first.fields}
@@ -181,7 +206,7 @@ def test_what_is_known_of_a_run(store: Store) -> None:
     differing = {field.name for field in gap.fields if field.verdict == "differs"}
     assert differing == {"constraint", "text_fields", "encoder", "backbone"}  # it is of the papers' own code
     unknown = {field.name for field in gap.fields if field.verdict == "unknown"}
-    assert unknown == {"release", "users", "items", "interactions", "repeats"}
+    assert unknown == {"hits", "release", "users", "items", "interactions", "repeats"}
 
 
 def test_runs_that_no_paper_has_a_row_for(store: Store) -> None:

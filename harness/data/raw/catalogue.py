@@ -22,7 +22,8 @@ class RawFile:
     """One file of a release, as it is published. `file` and `urls` hold `{category}`.
 
     `format` is how its lines are written: `csv` (with or without a header), `colons` (parted by `::`), `json` or
-    `literal` (one JSON object, or one Python literal, a line). `fields` maps our names to the release's.
+    `literal` (one JSON object, or one Python literal, a line). `fields` maps our names to the release's; `extra` are
+    fields that are text too, and go into the description.
     """
 
     file: str
@@ -36,6 +37,7 @@ class RawFile:
     unit: float = 1.0
     encoding: str = "utf-8"
     marks: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from typing import IO, Any, Protocol
 
 from harness.data.download import Progress, RemoteFile, fetch, sha256_of
 from harness.data.raw.catalogue import RawFile, RawSet
+from harness.data.readers.files import AGAIN, Unfolding
 from harness.errors import InputError
 from harness.home import home
 
 TOLD = 1 << 22  # bytes of a file between two steps of its bar
 BUFFER = 1 << 20
-AGAIN = "fetch the file again"
 LONGEST_LINE = 1 << 24  # bytes; the longest of the public files have some 100,000
-FREELY, UNFOLDS = 1 << 26, 100  # bytes that may come out of any file; of a larger one, so many for each that goes in
 
 
 class Silent:
@@ -70,10 +69,10 @@ class Found:
         with self.path.open("rb", buffering=BUFFER) as file:
             if self.member:
                 with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
-                    yield io.BufferedReader(_Unfolding(content, file, self.name), BUFFER), file
+                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
             elif self.path.suffix == ".gz":
                 with gzip.open(file) as content:
-                    yield io.BufferedReader(_Unfolding(content, file, self.name), BUFFER), file
+                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
             else:
                 yield file, file
 
@@ -91,25 +90,6 @@ class Found:
                     show(file.tell())
                 if not line.isspace():
                     yield number, line
-
-
-class _Unfolding(io.RawIOBase):
-    """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
-
-    def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
-        self._content, self._file, self._name, self._size = content, file, name, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._content.read(len(buffer))
-        buffer[: len(part)] = part
-        self._size += len(part)
-        if self._size > FREELY and self._size > UNFOLDS * self._file.tell():
-            what = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
-            raise InputError(what, where=self._name, mend=AGAIN)
-        return len(part)
 
 
 class _Line(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -21,8 +22,10 @@ from harness.data.download import Progress
 from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.parts import Parts
-from harness.data.raw.release import foreign, parsed
-from harness.data.readers.log import LONGEST_NUMBER
+from harness.data.raw.release import WrongLine, foreign, packed, parsed, unpacked
+from harness.data.readers.bad_lines import BadLines
+from harness.data.readers.times import LONGEST_NUMBER
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, shown
 
 DAY = 86_400.0
@@ -33,7 +36,7 @@ WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 @dataclass(frozen=True)
 class RawLog:
     """Row `n` is the n-th line that holds something: `users[user_codes[n]]`, `items[item_codes[n]]`, seconds since 1970
-    (float64), and the rating."""
+    (float64), and the rating. `left_out` is a note on lines that are wrong, if any."""
 
     users: list[str]
     items: list[str]
@@ -41,20 +44,28 @@ class RawLog:
     item_codes: np.ndarray
     times: np.ndarray
     ratings: np.ndarray
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.times)
 
 
-def read_log(found: Found, release: Release, progress: Progress | None = None, kept: Path | None = None) -> RawLog:
+def read_log(
+    found: Found,
+    release: Release,
+    progress: Progress | None = None,
+    kept: Path | None = None,
+    reading: Reading = PLAIN,
+) -> RawLog:
     """Every row of the file; what is read line by line is kept in the folder `kept` meanwhile, and goes on from there.
 
-    Raises `InputError` with file, line and field for the first row that is wrong.
+    Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
+    `reading` tolerates, and for a file of another release.
     """
     rules = Rules(found, release)
     if found.spec.format == "csv" and (log := _read_fast(found, rules)) is not None:
         return log
-    log = _read_slow(found, rules, progress, kept)
+    log = _read_slow(found, rules, progress, kept, reading)
     if not len(log):
         raise InputError("the file holds no interactions", where=found.name, mend=AGAIN)
     return log
@@ -112,9 +123,9 @@ class Rules:
                 return None
         return float(value) if isinstance(value, float) and value.is_integer() else None
 
-    def wrong(self, what: str, line: int, kind: str, mend: str) -> InputError:
+    def wrong(self, what: str, line: int, kind: str, mend: str) -> WrongLine:
         field = self.found.spec.fields.get(kind, kind)
-        return InputError(what, where=self.found.at(line, field), mend=mend)
+        return WrongLine(what, where=self.found.at(line, field), mend=mend)
 
 
 def instant(text: str) -> float:
@@ -163,8 +174,9 @@ def _read_fast(found: Found, rules: Rules) -> RawLog | None:
     return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
 
 
-def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path | None) -> RawLog:
-    """Line by line, with every check."""
+def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path | None, reading: Reading) -> RawLog:
+    """Line by line, with every check. A wrong line is a row without a user, whose item is what is wrong: so it is
+    counted as well where the rows come from parts that were kept."""
     import pyarrow as pa
 
     users: dict[str, int] = {}
@@ -172,21 +184,32 @@ def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
     values = _values(found, rules)
 
-    def checked(line: int, content: bytes, first: bool) -> tuple[str, str, float, float] | None:
-        if (row := values(line, content, first)) is None:
-            return None
-        user, item, rating, time = row
-        named = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
-        return *named, rules.rating(rating, line), rules.time(time, line)
+    def checked(line: int, content: bytes, first: bool) -> tuple[str | None, str, float, float] | None:
+        try:
+            if (row := values(line, content, first)) is None:
+                return None
+            user, item, rating, time = row
+            named = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
+            return *named, rules.rating(rating, line), rules.time(time, line)
+        except WrongLine as error:
+            if not reading.bad_lines:
+                raise
+            return None, packed(error), 0.0, 0.0
 
+    bad = BadLines(found.path.name, reading)
     parts = Parts(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
     for user, item, rating, time in parts.rows(found, checked, progress):
+        if user is None:
+            bad.add(unpacked(item), len(times) + bad.count + 1)
+            continue
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))
         ratings.append(rating)
         times.append(time)
     codes = (np.array(column, np.int64) for column in (user_codes, item_codes))
-    return RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
+    left_out = bad.settle(len(times) + bad.count)
+    log = RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
+    return replace(log, left_out=left_out)
 
 
 Row = tuple[object, object, object, object]
@@ -218,7 +241,7 @@ def _values(found: Found, rules: Rules) -> Callable[[int, bytes, bool], Row | No
             check_header(found, rules.release, parts, header)
         if len(parts) != len(spec.columns):
             what = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
-            raise InputError(what, where=found.at(line), mend="the file is damaged, or of another release")
+            raise WrongLine(what, where=found.at(line), mend="the file is damaged, or of another release")
         user, item, rating, time = (parts[place] for place in places)
         return user, item, rating, time
 
@@ -226,12 +249,11 @@ def _values(found: Found, rules: Rules) -> Callable[[int, bytes, bool], Row | No
 
 
 def decoded(found: Found, line: int, content: bytes) -> str:
-    """A line as text, without its end."""
-    try:
-        return content.decode(found.spec.encoding).rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        what = f"not {found.spec.encoding.upper()} text"
-        raise InputError(what, where=found.at(line), mend=AGAIN) from error
+    """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
+    for encoding in dict.fromkeys(("utf-8", found.spec.encoding)):
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding).rstrip("\r\n")
+    raise WrongLine(f"not {found.spec.encoding.upper()} text", where=found.at(line), mend=AGAIN)
 
 
 def check_header(found: Found, release: Release, parts: list[str], header: list[str] | None) -> None:

@@ -20,8 +20,10 @@ from harness.data.raw.catalogue import Release
 from harness.data.raw.files import AGAIN, Found
 from harness.data.raw.log import decoded
 from harness.data.raw.parts import Parts, Row
-from harness.data.raw.release import foreign, literal, parsed
+from harness.data.raw.release import WrongLine, foreign, literal, packed, parsed, unpacked
 from harness.data.raw.text import NoText, TextMode, fuller, item_text
+from harness.data.readers.bad_lines import BadLines
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, shown
 
 # The 2014 files begin nearly every line with the item's id: a line of an item that nobody needs is not parsed further.
@@ -33,7 +35,7 @@ class Metadata:
     """`known[i]`: the file describes item `i` of the log. `texts` has the wanted ones, by raw id.
 
     `lines` counts records, `unrated` those of items without interactions, `twice` the wanted items that stand there
-    more than once with another text.
+    more than once with another text. `left_out` is a note on lines that are wrong, if any.
     """
 
     known: np.ndarray
@@ -41,6 +43,7 @@ class Metadata:
     lines: int = 0
     unrated: int = 0
     twice: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,18 @@ class Wanted:
 
 
 def read_metadata(
-    found: Found, release: Release, wanted: Wanted, progress: Progress | None = None, kept: Path | None = None
+    found: Found,
+    release: Release,
+    wanted: Wanted,
+    progress: Progress | None = None,
+    kept: Path | None = None,
+    reading: Reading = PLAIN,
 ) -> Metadata:
     """What the file says of the wanted items; what is read is kept in the folder `kept`, as by `read_log`.
 
     An item that stands there twice: the last line counts with `released`, as published; the fuller text otherwise, so
-    that the order of lines does not matter. Raises `InputError` with file, line and field for the first fault.
+    that the order of lines does not matter. Raises `InputError` with file, line and field for the first wrong
+    line, where there are more of those than `reading` tolerates.
     """
     import pyarrow as pa
 
@@ -68,7 +77,11 @@ def read_metadata(
     lines = unrated = 0
     twice: set[str] = set()
     types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
-    for raw, *text in Parts(kept, types).rows(found, _Records(found, release, place, wanted).read, progress):
+    bad, records = BadLines(found.path.name, reading), _Records(found, release, place, wanted, reading)
+    for raw, *text in Parts(kept, types).rows(found, records.checked, progress):
+        if raw is None:
+            bad.add(unpacked(text[0]), lines + bad.count + 1)
+            continue
         lines += 1
         if (code := place.get(raw)) is None:
             unrated += 1
@@ -81,9 +94,10 @@ def read_metadata(
             twice.add(raw)
             said = said if wanted.mode == "released" else fuller(before, said)
         texts[raw] = said
+    left_out = bad.settle(lines + bad.count)
     if not lines:
         raise InputError("the file describes no item", where=found.name, mend=AGAIN)
-    return Metadata(known, texts, lines, unrated, len(twice))
+    return Metadata(known, texts, lines, unrated, len(twice), left_out)
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,16 @@ class _Records:
     release: Release
     place: Mapping[str, int]
     wanted: Wanted
+    reading: Reading
+
+    def checked(self, line: int, content: bytes, first: bool) -> Row:
+        """As `read`; of a wrong line a row without an id, whose title is what is wrong."""
+        try:
+            return self.read(line, content, first)
+        except WrongLine as error:
+            if not self.reading.bad_lines:
+                raise
+            return None, packed(error), None, None, None
 
     def read(self, line: int, content: bytes, first: bool) -> Row:
         raw, record = self._record(line, content, first)
@@ -104,9 +128,9 @@ class _Records:
         spec = self.found.spec
         fields = spec.fields or {column: column for column in spec.columns}
         try:
-            text = item_text(record, fields, self.wanted.mode)
+            text = item_text(record, fields, self.wanted.mode, spec.extra)
         except NoText as error:
-            raise InputError(error.args[0], where=self.found.at(line, error.args[1]), mend=AGAIN) from error
+            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), mend=AGAIN) from error
         return raw, text.title, text.description, text.brand, text.categories
 
     def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
@@ -117,7 +141,7 @@ class _Records:
             parts = decoded(self.found, line, content).split("::")
             if len(parts) != len(spec.columns):
                 what = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
-                raise InputError(what, where=self.found.at(line), mend=AGAIN)
+                raise WrongLine(what, where=self.found.at(line), mend=AGAIN)
             record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
         else:
             record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
@@ -131,7 +155,7 @@ class _Records:
         if isinstance(raw, str) and raw.strip():
             return raw
         what = "it is missing" if raw is None else f"{shown(raw)} is no id"
-        raise InputError(what, where=self.found.at(line, name), mend="every line needs an item")
+        raise WrongLine(what, where=self.found.at(line, name), mend="every line needs an item")
 
     def _skipped(self, line: int, content: bytes) -> str | None:
         """The id of an item whose text nobody needs, where the line begins with it and ends as it should."""

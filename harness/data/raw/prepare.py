@@ -23,26 +23,18 @@ from harness.data.raw.compare import compared, ties
 from harness.data.raw.files import Found, download, locate
 from harness.data.raw.log import RawLog, instant, read_log
 from harness.data.raw.metadata import Metadata, Wanted, read_metadata
-from harness.data.raw.steps import FILE_RULE, HASH_RULE, Ordered, Rows, first_of_each, in_order, k_core
+from harness.data.raw.request import Request, name_of, settings_of
+from harness.data.raw.steps import Ordered, Rows, first_of_each, in_order, k_core
 from harness.data.raw.text import TextMode
+from harness.data.readers.times import day
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.fingerprint import fingerprint
 
-RULES = 1  # of the steps below: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
 NOT_IN_METADATA = "without metadata dropped"
 OTHER = "not"
 SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for. `tie_seed` None: the release's own tie rule."""
-
-    name: str
-    raw: Path | None = None
-    tie_seed: int | None = None
-    text: TextMode = "clean"
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,20 @@ class Prepared:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class Work:
+    """How raw files are read: what shows progress, the folder that keeps what is read until the data set is there, and
+    how many lines may be wrong."""
+
+    progress: Progress | None = None
+    folder: Path | None = None
+    reading: Reading = PLAIN
+
+    def part(self, name: str) -> Path | None:
+        """The folder of one file's rows."""
+        return self.folder and self.folder / name
+
+
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     """Builds the data set, or finds that the same raw files gave it before; goes on where a killed one was.
 
@@ -62,7 +68,7 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     """
     data = resolve(request.name)
     settings = settings_of(data, request)
-    name = _name(data, request)
+    name = name_of(data, request)
     found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
     raw = [file.record() for file in found.values()]
     made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
@@ -71,7 +77,8 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     with making(name, fingerprint(SCHEMA, made_of)) as folder:
         if (before := _before(name, made_of)) is not None:
             return before
-        dataset, told = build(data, found, settings, progress, folder)
+        work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
+        dataset, told = build(data, found, settings, work)
         dataset = replace(dataset, name=name)
         story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*_others(made_of), *told["warnings"]]}
         kept = keep(dataset, story, licence=data.release.licence, description=data.title)
@@ -82,13 +89,13 @@ def build(
     data: RawSet,
     found: Mapping[str, Found],
     settings: Mapping[str, Any],
-    progress: Progress | None = None,
-    folder: Path | None = None,
+    work: Work | None = None,
 ) -> tuple[Dataset, dict[str, Any]]:
-    """The data set from its two raw files, and what was done; what is read is kept in `folder` until then."""
-    log = read_log(found["interactions"], data.release, progress, folder and folder / "interactions")
-    rows = _published_start(Rows.of(log), data)
-    metadata = _metadata(found, data, rows, settings["text"], progress, folder and folder / "metadata")
+    """The data set from its two raw files, and what was done."""
+    work = work or Work()
+    log = read_log(found["interactions"], data.release, work.progress, work.part("interactions"), work.reading)
+    rows = _published_start(Rows.of(log), data, settings["window"])
+    metadata = _metadata(found, data, rows, settings["text"], work)
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, found["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
@@ -129,41 +136,15 @@ def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
     return Prepared(entry, told, fresh=False)
 
 
-def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
-    """Everything besides the raw files that decides the result: the release's steps, the tie rule, the text."""
-    release = data.release
-    seed = request.tie_seed if request.tie_seed is not None else (0 if release.ties == "hash" else None)
-    return {
-        "rules": RULES,
-        "release": release.key,
-        "category": data.category,
-        "dedupe": release.dedupe,
-        "with_metadata": release.with_metadata,
-        "core": release.core,
-        "rating_above": release.rating_above,
-        "window": list(release.window) if release.window else None,
-        "tie_seed": seed,
-        "tie_rule": FILE_RULE if seed is None else HASH_RULE.format(seed=seed),
-        "text": request.text,
-    }
-
-
-def _name(data: RawSet, request: Request) -> str:
-    """Another tie order or another text is another data set, with a name that says so."""
-    own = 0 if data.release.ties == "hash" else None
-    tied = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
-    return f"{data.name}{tied}{'' if request.text == 'clean' else f'-{request.text}'}"
-
-
 def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> Found:
     return locate(data, kind, raw.expanduser()) if raw is not None else download(data, kind, progress)
 
 
-def _published_start(rows: Rows, data: RawSet) -> Rows:
+def _published_start(rows: Rows, data: RawSet, window: Sequence[str] | None) -> Rows:
     """What needs no metadata: the release's window and ratings, then repeats."""
     log, release = rows.log, data.release
-    if release.window is not None:
-        first, last = map(instant, release.window)
+    if window is not None:
+        first, last = map(instant, window)
         rows = rows.keep((log.times[rows.kept] >= first) & (log.times[rows.kept] <= last), "outside the window dropped")
     if release.rating_above is not None:
         step = f"rated {release.rating_above:g} or less dropped"
@@ -178,19 +159,22 @@ def _metadata(
     data: RawSet,
     rows: Rows,
     text: TextMode,
-    progress: Progress | None,
-    kept: Path | None,
+    work: Work,
 ) -> Metadata:
     """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
     log: RawLog = rows.log
     wanted = rows.counts()[1] >= data.release.core
-    metadata = read_metadata(found["metadata"], data.release, Wanted(log.items, wanted, text), progress, kept)
+    sought = Wanted(log.items, wanted, text)
+    metadata = read_metadata(
+        found["metadata"], data.release, sought, work.progress, work.part("metadata"), work.reading
+    )
     if not metadata.known.any():
         said = found["interactions"].name
         swapped = " (its columns of users and items may have changed places, as in the release of 2014)"
         what = f"it describes none of the {len(log.items):,} items of {said}"
         users = Wanted(log.users, np.zeros(len(log.users), bool))
-        what += swapped if read_metadata(found["metadata"], data.release, users).known.any() else ""
+        swap = read_metadata(found["metadata"], data.release, users, reading=work.reading)
+        what += swapped if swap.known.any() else ""
         mend = "give two files of the same release and category"
         raise InputError(what, where=found["metadata"].name, mend=mend)
     return metadata
@@ -206,7 +190,11 @@ def _not_empty(rows: Rows, data: RawSet, found: Found) -> None:
     if not len(rows.kept):
         left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
         what = f"nothing is left after the steps of {data.title} (interactions: {left})"
-        raise InputError(what, where=found.name, mend="give the whole public file")
+        mend = "give the whole public file"
+        if any("outside the window" in str(entry["step"]) for entry in rows.history):
+            reach = f"from {day(rows.log.times.min())} to {day(rows.log.times.max())}"
+            mend += f", or another window with --since and --until (the file reaches {reach})"
+        raise InputError(what, where=found.name, mend=mend)
 
 
 def _in_time(ordered: Ordered, found: Found) -> None:
@@ -252,7 +240,7 @@ def _story(data: RawSet, rows: Rows, metadata: Metadata, dataset: Dataset) -> di
         "licence": data.release.licence,
         "homepage": data.release.homepage,
         "steps": rows.history,
-        "warnings": _warnings(rows),
+        "warnings": [*rows.log.left_out, *metadata.left_out, *_warnings(rows)],
         "text": {
             "records": metadata.lines,
             "records_of_items_without_interactions": metadata.unrated,

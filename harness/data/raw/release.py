@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable, Mapping
 from json import JSONDecodeError
@@ -16,6 +17,21 @@ SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
 
 
+class WrongLine(InputError):
+    """One line of a raw file is wrong, and says nothing of the others."""
+
+
+def packed(error: InputError) -> str:
+    """What is wrong with a line, as one text that `unpacked` takes back."""
+    return json.dumps([error.what, error.where, error.mend])
+
+
+def unpacked(text: str) -> InputError:
+    """What `packed` has made of an error."""
+    what, where, mend = json.loads(text)
+    return WrongLine(what, where=where, mend=mend)
+
+
 def parsed(found: Found, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
     """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
     try:
@@ -23,7 +39,7 @@ def parsed(found: Found, line: int, content: bytes, parse: Callable[[bytes], Any
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise _unreadable(found, line, content, error) from error
     if not isinstance(record, Mapping):
-        raise InputError(f"an object is needed, not {type(record).__name__}", where=found.at(line), mend=AGAIN)
+        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=found.at(line), mend=AGAIN)
     return record
 
 
@@ -77,12 +93,12 @@ def _unreadable(found: Found, line: int, content: bytes, error: BaseException) -
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return InputError("not UTF-8 text", where=where, mend=AGAIN)
+        return WrongLine("not UTF-8 text", where=where, mend=AGAIN)
     if found.spec.format == "json":
         if text.startswith("{'"):
             what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
             return InputError(what, where=where, mend="give the file of the release that you prepare")
         said = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
-        return InputError(f"not JSON ({said})", where=where, mend=AGAIN)
+        return WrongLine(f"not JSON ({said})", where=where, mend=AGAIN)
     said = getattr(error, "msg", None) or error
-    return InputError(f"not a Python literal ({said})", where=where, mend=AGAIN)
+    return WrongLine(f"not a Python literal ({said})", where=where, mend=AGAIN)

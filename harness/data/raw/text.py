@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import orjson
+
 from harness.data.dataset import ItemText
 
 TextMode = Literal["clean", "released"]
@@ -27,10 +29,38 @@ class NoText(ValueError):
     """A field holds something that is no text; `args[0]` says what, `args[1]` where."""
 
 
-def item_text(record: Mapping[str, Any], fields: Mapping[str, str], mode: TextMode) -> ItemText:
-    """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty."""
-    made = _released if mode == "released" else _clean
-    return made({ours: record.get(theirs) for ours, theirs in fields.items()}, fields)
+def item_text(
+    record: Mapping[str, Any], fields: Mapping[str, str], mode: TextMode, extra: Iterable[str] = ()
+) -> ItemText:
+    """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. What the
+    fields `extra` say follows the description, but not in `released` text, whose scripts know none."""
+    raw = {ours: record.get(theirs) for ours, theirs in fields.items()}
+    if mode == "released":
+        return _released(raw, fields)
+    more = [part for field in extra for part in _pairs(record.get(field), field)]
+    if more:
+        described = fields.get("description", "description")
+        raw["description"] = [*_strings(raw.get("description"), described), *more]
+    return _clean(raw, fields)
+
+
+def _pairs(value: Any, field: str) -> list[str]:
+    """A field of lists, or of names and values, as sentences; JSON text is taken for what it says.
+
+    >>> _pairs({"Brand": "Pen & Co", "Best Sellers Rank": {"Office": 5}}, "details")
+    ['Brand: Pen & Co.']
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = orjson.loads(value)
+        except ValueError:
+            return [value]
+    if isinstance(value, Mapping):
+        plain = {
+            name: said for name, said in value.items() if isinstance(said, str | int | float) and str(said).strip()
+        }
+        return [f"{name}: {said}." for name, said in plain.items()]
+    return _strings(value, field)
 
 
 def fuller(one: ItemText, other: ItemText) -> ItemText:

@@ -5,16 +5,21 @@ Owns bytes to text to JSON. What the fields mean is each reader's business.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
+AGAIN = "fetch the file again"
+FREELY, UNFOLDS = 1 << 26, 100  # bytes that may come out of any file; of a larger one, so many for each that goes in
 SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
 
 
@@ -22,8 +27,13 @@ def read_text(path: Path, most: int | None = None) -> str:
     """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than `most`
     bytes (None: what memory holds)."""
     try:
-        with path.open("rb") as file:
-            raw = _whole(file, _room() if most is None else most)
+        limit = room() if most is None else most
+        if path.suffix.lower() == ".gz":
+            with _unpacked(path) as file:
+                raw = _piped(file, limit)
+        else:
+            with path.open("rb") as file:
+                raw = _whole(file, limit)
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), mend="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -47,6 +57,10 @@ def _whole(file: BinaryIO, most: int) -> bytes | None:
     about = os.fstat(file.fileno())
     if stat.S_ISREG(about.st_mode):
         return file.read() if about.st_size <= most else None
+    return _piped(file, most)
+
+
+def _piped(file: BinaryIO | io.BufferedReader, most: int) -> bytes | None:
     parts, size = [], 0
     while part := file.read(1 << 16):
         size += len(part)
@@ -56,7 +70,7 @@ def _whole(file: BinaryIO, most: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _room() -> int:
+def room() -> int:
     """Bytes of text that may be read whole: a sixteenth of the free memory, for what is made of them takes many times
     their size."""
     import psutil
@@ -66,14 +80,49 @@ def _room() -> int:
 
 @contextmanager
 def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
-    """The file as UTF-8 text, line by line (`newline` as for `open`); faults as `read_text` tells them, also those that
-    are met half way through."""
+    """The file as UTF-8 text, line by line (`newline` as for `open`), unpacked where it ends in `.gz`; faults as
+    `read_text` tells them, also those that are met half way through."""
     try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
-            yield file
+        if path.suffix.lower() == ".gz":
+            with _unpacked(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as file:
+                yield file
+        else:
+            with path.open(encoding="utf-8-sig", newline=newline) as file:
+                yield file
     except (OSError, UnicodeDecodeError):
         read_text(path)  # which says what is wrong, and where
         raise
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """The content of a gzip file. Raises `InputError` for one that is cut off, broken, or unfolds to more than text."""
+    try:
+        with path.open("rb") as packed, gzip.open(packed) as content:
+            yield io.BufferedReader(Unfolding(content, packed, str(path)))
+    except EOFError as error:
+        raise InputError("the gzip file is cut off", where=str(path), mend=AGAIN) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"the compressed file is broken ({error})", where=str(path), mend=AGAIN) from error
+
+
+class Unfolding(io.RawIOBase):
+    """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
+
+    def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
+        self._content, self._file, self._name, self._size = content, file, name, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._content.read(len(buffer))
+        buffer[: len(part)] = part
+        self._size += len(part)
+        if self._size > FREELY and self._size > UNFOLDS * self._file.tell():
+            what = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
+            raise InputError(what, where=self._name, mend=AGAIN)
+        return len(part)
 
 
 def read_json(path: Path) -> Any:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
-from harness.data.dataset import Dataset, ItemText, Order
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.index_file import beside
 from harness.data.ragged import Ragged
 from harness.data.readers.files import read_json_object
 from harness.data.readers.log import numbered, repeat_notes, texts_of
+from harness.data.reading import Reading
 from harness.data.reviews import FILE as REVIEWS
 from harness.data.reviews import read_reviews
 from harness.errors import InputError
@@ -25,13 +26,19 @@ INTERACTIONS = ".inter.json"
 ITEMS = ".item.json"
 
 
-def read(folder: Path, name: str, order: Order = "file") -> Dataset:
+def read(folder: Path, name: str, order: Order = "file", reading: Reading | None = None) -> Dataset:
     """{user: [item, …] in time order}: the layout states the order by its definition, so no timestamps are kept, and
     `order` changes nothing.
 
     The catalogue holds the items of the interactions, in order of first appearance, user by user.
     """
     path = folder / f"{name}{INTERACTIONS}"
+    if not path.exists() and (plain := folder / f"{name}.json").exists():
+        path = plain
+    if reading is not None and (reading.columns or reading.min_rating is not None):
+        option = "--columns" if reading.columns else "--min-rating"
+        mend = f"leave {option} out"
+        raise InputError("this layout has no columns and no ratings", where=str(path), mend=mend)
     listed = read_json_object(path)
     raw = [item for user, row in listed.items() for item in _row(path, user, row)]
     items, flat = numbered(raw)
@@ -40,7 +47,8 @@ def read(folder: Path, name: str, order: Order = "file") -> Dataset:
     lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
     sequences = Ragged(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
-    texts, notes, lost = texts_of(items, _texts(described) if described.exists() else None)
+    text = _texts(described) if described.exists() else None
+    texts, notes, lost = texts_of(items, text)
     return Dataset(
         name=name,
         users=tuple(listed),
@@ -51,6 +59,7 @@ def read(folder: Path, name: str, order: Order = "file") -> Dataset:
         index_file=beside(folder, name),
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
         lost=lost,
+        item_file=None if text is None else ItemFile(described, tuple(text)),
         reviews=read_reviews(written, listed, items) if (written := folder / f"{name}{REVIEWS}").exists() else None,
     )
 

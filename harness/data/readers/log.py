@@ -7,20 +7,23 @@ the reader's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from harness.data.dataset import Dataset, ItemText, Order
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import Ragged
+from harness.data.readers.bad_lines import EXAMPLES, BadLines
+from harness.data.readers.times import SECONDS, number, read_times
+from harness.data.reading import Reading
 from harness.errors import InputError, shortened
 
 TIE_RULE = "order within a user: by timestamp, equal timestamps by line in the file"
 UNUSED = "items that stand only in the item file"
 FILE_RULE = "order within a user: by line in the file, as --order file says; timestamps are not used"
 WITHOUT_TIME = "; or say --order file where the order of rows is the order in time"
-LONGEST_NUMBER = 64  # characters of a timestamp
+LEFT_OUT = "lines of the interactions file that are wrong"
 MEND = "give the true times, or say --order file where the order of lines is the order in time"
 
 
@@ -28,7 +31,9 @@ MEND = "give the true times, or say --order file where the order of lines is the
 class Log:
     """Columns of one interactions file, row by row in the file's order; `lines[n]` is where row `n` stands in it.
     `timestamps` are text, or float64 with NaN where there is none; with the order `file` they are not looked at.
-    `catalogue` lists items in the order that their ids are to have, where the source states one."""
+    `catalogue` lists items in the order that their ids are to have, where the source states one. `fields` has the
+    file's names of our columns, `bad` the lines that are no rows, `notes` what the reader says besides. `in_seconds`:
+    the timestamps are known to be seconds, whatever their span."""
 
     path: Path
     users: Sequence[str]
@@ -38,20 +43,49 @@ class Log:
     order: Order = "time"
     catalogue: Sequence[str] = ()
     unit: str = "line"
+    fields: Mapping[str, str] = field(default_factory=dict)
+    ratings: Sequence[str] | np.ndarray | None = None
+    reading: Reading = field(default_factory=Reading)
+    bad: BadLines | None = None
+    notes: tuple[str, ...] = ()
+    item_file: ItemFile | None = None
+    in_seconds: bool = False
 
     def dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         """Users and items in order of first appearance in the file; each user's rows by (timestamp, line), or by line
-        alone where `order` says so, and then without timestamps."""
-        for field, ids in (("user", self.users), ("item", self.items)):
-            for row, raw in enumerate(ids):
-                if not raw.strip():
-                    raise InputError(f"empty {field} id", where=self._at(row, field), mend="give every row one")
-        users, user_rows = numbered(self.users)
-        bought = set(self.items)
+        alone where `order` says so, and then without timestamps. Rows that are wrong are left out, up to the share
+        that `reading` tolerates; rows that are rated too low are left out without a limit."""
+        bad = self.bad or BadLines(self.path.name, self.reading)
+        lines = len(self.users) + bad.count
+        taken, times, notes = self._sound(bad)
+        left_out = bad.settle(lines)
+        low = self._rated_low(taken)
+        taken = taken[~low]
+        if not len(taken):
+            what = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
+            raise InputError(what, where=str(self.path), mend="give a lower --min-rating" if low.any() else None)
+        made = self._made(name, text, source, (taken, None if times is None else times[taken]))
+        lost = ((LEFT_OUT, bad.count),) if bad.count else ()
+        lost += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
+        told = (*notes, *left_out, *self._ratings_note(), *self.notes)
+        return replace(made, notes=(*made.notes, *told), lost=(*lost, *made.lost), warnings=left_out)
+
+    def _made(
+        self,
+        name: str,
+        text: Mapping[str, ItemText] | None,
+        source: str,
+        rows: tuple[np.ndarray, np.ndarray | None],
+    ) -> Dataset:
+        """The data set of the rows that count, with their times."""
+        taken, times = rows
+        places: list[int] = taken.tolist()
+        given_users, given_items = [self.users[row] for row in places], [self.items[row] for row in places]
+        users, user_rows = numbered(given_users)
+        bought = set(given_items)
         listed = [item for item in self.catalogue if item in bought]
-        items, item_rows = numbered([*listed, *self.items])
+        items, item_rows = numbered([*listed, *given_items])
         item_rows = item_rows[len(listed) :]
-        times = self._times() if self.order == "time" else None
         order = np.argsort(user_rows, kind="stable") if times is None else np.lexsort((times, user_rows))
         if times is not None:
             self._check_order(times[order], user_rows[order])
@@ -68,37 +102,74 @@ class Log:
             source=source,
             notes=(FILE_RULE if times is None else TIE_RULE, *repeat_notes(sequences, len(items)), *notes),
             lost=lost,
+            item_file=self.item_file,
         )
 
-    def _times(self) -> np.ndarray:
-        """Seconds since 1970, float64; finite, not negative, and not all the same."""
-        try:
-            given = self.timestamps
-            times = given if isinstance(given, np.ndarray) else _parsed(given)
-        except ValueError:
-            times = np.array([_number(raw) for raw in self.timestamps])
-        bad = np.flatnonzero(~(np.isfinite(times) & (times >= 0)))
-        if len(bad):
-            row = int(bad[0])
-            what = f"timestamp {_shown(self.timestamps[row])} is not a number of seconds since 1970"
-            raise InputError(what, where=self._at(row, "timestamp"), mend="give each row a finite number, 0 or more")
+    def _sound(self, bad: BadLines) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+        """The rows that have a user, an item and a time, all times, and what is to be said of those."""
+        wrong = np.zeros(len(self.users), bool)
+        for kind, ids in (("user", self.users), ("item", self.items)):
+            for row in [row for row, raw in enumerate(ids) if not raw.strip()]:
+                if not wrong[row]:
+                    bad.add(InputError(f"empty {kind} id", where=self._at(row, kind), mend="give every row one"))
+                wrong[row] = True
+        if self.order == "file":
+            return np.flatnonzero(~wrong), None, ()
+        read = read_times(self.timestamps, in_seconds=self.in_seconds)
+        timeless = np.flatnonzero(~np.isfinite(read.seconds) & ~wrong)
+        bad.add_all(self._no_time(row, read.unit) for row in timeless[:EXAMPLES].tolist())
+        bad.count += max(0, len(timeless) - EXAMPLES)
+        wrong[timeless] = True
+        self._check_constant(read.seconds[~wrong])
+        return np.flatnonzero(~wrong), read.seconds, read.notes()
+
+    def _no_time(self, row: int, unit: str) -> InputError:
+        said = "" if unit == SECONDS else f", which most of the column has ({unit})"
+        what = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{said}"
+        mend = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
+        return InputError(what, where=self._at(row, "timestamp"), mend=mend)
+
+    def _check_constant(self, times: np.ndarray) -> None:
         if len(times) > 1 and (times == times[0]).all():
             raise InputError(
                 f"all {len(times)} timestamps are {self.timestamps[0]}: they state no order in time",
-                where=f"{self.path} field 'timestamp'",
+                where=f"{self.path} field {self._field('timestamp')!r}",
                 mend=MEND,
             )
-        return times
 
     def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
         """Times that differ between users but never within one state no order either; both arrays are sorted."""
         within = users[1:] == users[:-1]
         if within.any() and not (times[1:] != times[:-1])[within].any():
             what = "no user has two different timestamps: they state no order in time"
-            raise InputError(what, where=f"{self.path} field 'timestamp'", mend=MEND)
+            raise InputError(what, where=f"{self.path} field {self._field('timestamp')!r}", mend=MEND)
 
-    def _at(self, row: int, field: str) -> str:
-        return f"{self.path} {self.unit} {self.lines[row]} field {field!r}"
+    def _rated_low(self, rows: np.ndarray) -> np.ndarray:
+        """Bool, one a row of `rows`: rated lower than `--min-rating`, or without a rating where there is one."""
+        least = self.reading.min_rating
+        if least is None:
+            return np.zeros(len(rows), bool)
+        if self.ratings is None:
+            mend = "leave --min-rating out, or name the column with --columns rating=NAME"
+            raise InputError("there is no column of ratings", where=str(self.path), mend=mend)
+        if isinstance(self.ratings, np.ndarray):
+            ratings = self.ratings[rows]
+        else:
+            given: Sequence[str] = self.ratings
+            places: list[int] = rows.tolist()
+            ratings = np.array([number(given[row]) for row in places], np.float64)
+        return ~(ratings >= least)
+
+    def _ratings_note(self) -> tuple[str, ...]:
+        if self.ratings is None or self.reading.min_rating is not None:
+            return ()
+        return ("ratings are not used: every interaction counts alike (--min-rating leaves out lower ones)",)
+
+    def _field(self, ours: str) -> str:
+        return self.fields.get(ours, ours)
+
+    def _at(self, row: int, kind: str) -> str:
+        return f"{self.path} {self.unit} {self.lines[row]} field {self._field(kind)!r}"
 
 
 def numbered(ids: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -131,20 +202,5 @@ def repeat_notes(sequences: Ragged, n_items: int) -> tuple[str, ...]:
     return (f"{repeats} interactions repeat an item of the same user; they are kept",) if repeats else ()
 
 
-def _parsed(texts: Sequence[str]) -> np.ndarray:
-    """Numbers of texts. Raises `ValueError`, also for texts of a length that no number has: an array of text takes the
-    longest one's room for each."""
-    if max(map(len, texts), default=0) > LONGEST_NUMBER:
-        raise ValueError("too long for a number")
-    return np.array(texts, dtype=np.str_).astype(np.float64)
-
-
 def _shown(raw: object) -> str:
     return shortened(repr(raw)) if isinstance(raw, str) else str(raw)
-
-
-def _number(raw: str) -> float:
-    try:
-        return float(raw)
-    except ValueError:
-        return float("nan")

@@ -126,12 +126,13 @@ class Comprehension:
     def _figures(self, context: RunContext) -> dict[str, Any]:
         told = self.asked.unknown if len(self.asked.unknown) else self.asked.known
         texts = [self.prompts.ids(describe(self.asked.text[item])) for item in told]
-        plain = perplexity(self.model, [self.prompts.ids(plain_text())], context.device, self.precision)
+        reading = (context.device, self.precision, self.prompts.bos)
+        plain = perplexity(self.model, [self.prompts.ids(plain_text())], *reading)
         base = self.found["before"]["plain_text_perplexity"] if "before" in self.found else plain
         return {
             **self._both(self.asked.known, context),
             **({"held_out": self._both(self.asked.unknown, context)} if len(self.asked.unknown) else {}),
-            "item_text_perplexity": perplexity(self.model, texts, context.device, self.precision),
+            "item_text_perplexity": perplexity(self.model, texts, *reading),
             "plain_text_perplexity": plain,
             "plain_text_drift": None if plain is None or not base else plain / base - 1,
         }

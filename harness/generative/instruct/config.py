@@ -12,11 +12,12 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from harness.generative.instruct.task_config import Section, TasksConfig
 from harness.generative.scoring import Normalise
 from harness.generative.semantic import SemanticConfig
-from harness.protocol.recommender import ModelConfig
+from harness.generative.vectors import given_files
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 Engine = Literal["shared", "plain"]
-LossNormalise = Literal["level", "vocabulary"]
+LossNormalise = Normalise
 
 
 class BackboneConfig(Section):
@@ -48,6 +49,9 @@ class BackboneConfig(Section):
         description="first rows of the code tokens: projected means of their items' vectors, or noise",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="on input embeddings and last states while tuning")
+    residual_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="on what each attention and MLP adds to the residual stream while tuning"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where it is native"
     )
@@ -66,8 +70,9 @@ class StageConfig(Section):
     )
     normalise: LossNormalise = Field(
         default="level",
-        description="what a token's probability is among: its level (or the text vocabulary), or text and codes "
-        "together, then with an end-of-sequence token behind a code",
+        description="what a token's probability is among: its level (or the text vocabulary); children: those "
+        "that lead on to a real code; vocabulary: text and codes together, then with an end-of-sequence token behind "
+        "a code",
     )
     learning_rate: float = Field(default=5e-5, gt=0, description="peak rate of the backbone")
     code_rate: float = Field(
@@ -85,6 +90,12 @@ class StageConfig(Section):
     max_seconds: float | None = Field(
         default=None, gt=0, description="an upper bound on seconds, over all sessions; not repeatable to the digit"
     )
+    choose: Literal["last", "validation"] = Field(
+        default="last", description="the state that the stage ends in: the last, or the best by ndcg@10 on validation"
+    )
+    every: float = Field(default=1.0, gt=0, description="choose=validation: passes between two evaluations")
+    patience: int = Field(default=5, ge=1, description="evaluations without a better one before the stage ends")
+    validation_users: int = Field(default=1000, ge=1, description="users of an evaluation, at most")
     adapter: bool = Field(default=False, description="LoRA on attention and MLP projections instead of all weights")
     rank: int = Field(default=8, ge=1, description="of the adapter")
     alpha: float = Field(default=32, gt=0, description="of the adapter: its product is scaled by alpha / rank")
@@ -127,7 +138,7 @@ class DecodeConfig(Section):
         return value
 
 
-class InstructConfig(ModelConfig):
+class InstructConfig(TextModelConfig):
     """The base of their configurations. A method adds how its codes are made, and what else it trains."""
 
     semantic: SemanticConfig = SemanticConfig()
@@ -147,6 +158,20 @@ class InstructConfig(ModelConfig):
         return self.model_copy(update={"backbone": backbone})
 
     @model_validator(mode="after")
+    def _one_normalisation(self) -> Self:
+        for name, stage in self.stages().items():
+            if (stage.normalise == "children") != (self.decode.normalise == "children"):
+                raise ValueError(
+                    f"{name}.normalise={stage.normalise} and decode.normalise={self.decode.normalise}: training and "
+                    "decoding have to score by the same rule, so both are children or none is"
+                )
+        return self
+
+    def stages(self) -> dict[str, StageConfig]:
+        """The stages of tuning that run, by the names of their sections."""
+        return {"tuning": self.tuning}
+
+    @model_validator(mode="after")
     def _width_is_random(self) -> Self:
         if self.backbone.width is not None and self.backbone.name != "random-llama":
             raise ValueError("backbone.width is for backbone.name=random-llama: another backbone brings its own")
@@ -154,5 +179,6 @@ class InstructConfig(ModelConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors and generated texts, where they are named."""
-        named = (self.semantic.vectors, self.tasks.intentions)
-        return tuple(Path(file).expanduser() for file in named if file is not None)
+        vectors = given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+        texts = self.tasks.intentions
+        return vectors if texts is None else (*vectors, Path(texts).expanduser())

@@ -6,13 +6,13 @@ samples are packed without padding. `plain`: every next item is a sample of its 
 each, as most of the field does; the reference that the other is measured against.
 
 A token's probability is among the tokens of its kind (`level`: a code token's level, the backbone's own vocabulary for
-text), as the search scores it by default, or among text and codes together (`vocabulary`), as `generate` does; then a
-code's response ends with the end-of-sequence token. That token is predicted from the state of the code's last token,
-which is also where a sequence goes on with the next item: it is a target there and never an input, so that a pass over
-a whole sequence stays exact.
+text), among the tokens that lead on to a real code (`children`), or among text and codes together (`vocabulary`), as
+`generate` does; then a code's response ends with the end-of-sequence token. That token is predicted from the state of
+the code's last token, which is also where a sequence goes on with the next item: it is a target there and never an
+input, so that a pass over a whole sequence stays exact.
 
-Where several processes make a step together, each computes its own samples' part of the step's mean: the parts add up
-to what one process would compute.
+Where several processes make a step together, or one in several parts, each computes its own samples' part of the step's
+means: the parts add up to what one process would compute at once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from harness.generative.child_loss import child_cross_entropy
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import Cost, Counts
 from harness.generative.instruct.config import Engine, LossNormalise
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
 from harness.generative.instruct.term import NO_ITEM, Term
 from harness.generative.normaliser import text_normaliser
 from harness.generative.packing import Read, read_packed, read_padded
+from harness.generative.trie import CodeTrie
 from harness.protocol.world import ALONE, World, dealt
 
 S = TypeVar("S")
@@ -38,11 +41,12 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be said: flat places of the states that predict, their labels; and the flat places of summary states
-    with their items, or `NO_ITEM`."""
+    """What is to be said: flat places of the states that predict, their labels, the item whose code each label is part
+    of (`NO_ITEM`: text); and the flat places of summary states with their items, or `NO_ITEM`."""
 
     places: np.ndarray
     labels: np.ndarray
+    label_items: np.ndarray
     ends: np.ndarray
     items: np.ndarray
 
@@ -63,23 +67,32 @@ class Losses:
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
     world: World = ALONE
+    trie: CodeTrie | None = None  # for `children`, on the model's device
 
-    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> torch.Tensor:
+    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> Cost:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
         over response tokens, plus the term with the items `drawn`."""
-        read, targets = self.read_windows(self._own(windows), template)
-        return self._cost(read, targets, drawn, self._windows_counted(windows))
+        counted = self._windows_counted(windows)
 
-    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> torch.Tensor:
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_windows(self._own(windows), template)
+            return self._cost(read, targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
+
+    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> Cost:
         """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
         name an item as of those that do not (`Term.sequential_only`: none of them does)."""
-        read, targets = self.read_rows(self._own(samples))
-        whole = targets
-        if self.world.size > 1:
-            whole = self._targets(samples, np.zeros(len(samples), np.int64))
-        if self.term is not None and self.term.sequential_only:
-            targets, whole = targets.naming_none(), whole.naming_none()
-        return self._cost(read, targets, drawn, self._counted(len(whole.labels), whole.items, len(samples)))
+        whole = self._targets(samples, np.zeros(len(samples), np.int64))
+        nameless = self.term is not None and self.term.sequential_only
+        whole = whole.naming_none() if nameless else whole
+        counted = self._counted(len(whole.labels), whole.items, len(samples))
+
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_rows(self._own(samples))
+            return self._cost(read, targets.naming_none() if nameless else targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
         """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
@@ -93,7 +106,8 @@ class Losses:
         before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
         said = slice(0, levels + (self.normalise == "vocabulary"))
-        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), before[:, -1], items)
+        owners = np.repeat(items, labels[:, said].shape[1])
+        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), owners, before[:, -1], items)
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
         """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
@@ -114,20 +128,24 @@ class Losses:
                 yield Sample(prompt + response, [IGNORED] * len(prompt) + response, int(window[place]))
 
     def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
-        places, labels, ends = [], [], []
+        places, labels, owners, ends = [], [], [], []
         for sample, begin in zip(samples, begins, strict=True):
             own = np.asarray(sample.labels)
             said = np.flatnonzero(own != IGNORED)
             places.append(begin + said - 1)
             labels.append(own[said])
+            item = NO_ITEM if sample.item is None else sample.item
+            owners.append(np.where(own[said] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
                 said = said[own[said] >= self.model.vocabulary]  # the response ends with its code, were there more
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
                     places.append(begin + said[-1:])
                     labels.append(np.array([self.model.eos]))
+                    owners.append(np.array([NO_ITEM]))
             ends.append(begin + said[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
-        return Targets(np.concatenate(places), np.concatenate(labels), np.array(ends), np.array(items))
+        joined = (np.concatenate(part) for part in (places, labels, owners))
+        return Targets(*joined, np.array(ends), np.array(items))
 
     def _own(self, samples: Sequence[S]) -> Sequence[S]:
         """The samples that this process computes; where there is none left for it the first, which counts nothing."""
@@ -164,10 +182,18 @@ class Losses:
             mine = level == kind
             states, labels = read[targets.places[mine]], targets.labels[mine]
             if kind < 0:
-                yield text_normaliser(states, self.model.text_head) - self._chosen(states, labels)
+                yield text_normaliser(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[mine] - self.model.offsets[kind])
-                yield functional.cross_entropy(self.model.level_logits(states, kind), digits, reduction="none")
+                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)
+
+    def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
+        """-log p of one token of a level a state, (n,)."""
+        if self.normalise != "children":
+            return functional.cross_entropy(self.model.level_logits(states, level), digits, reduction="none")
+        assert self.trie is not None
+        prefixes = self.trie.prefixes[items, level]
+        return child_cross_entropy(self.trie, self.model.level_logits, states, level, prefixes, digits)
 
     def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
         """Logits of one label a state, (n,)."""
@@ -175,7 +201,7 @@ class Losses:
         flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
         text = self.model.text_head[label.clamp(max=last)]
         code = functional.embedding(flat.clamp(min=0), self.model.code_out) * self.model.scale
-        return (states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1)
+        return self.model.finish((states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1), label)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.tensor(array, device=self.device)
@@ -188,6 +214,14 @@ class _Whole:
     labels: int
     aimed: int
     idle: bool
+
+    @property
+    def counts(self) -> Counts:
+        return self.labels, self.aimed
+
+    def within(self, step: Counts) -> _Whole:
+        """The same part in a step of several."""
+        return replace(self, labels=step[0], aimed=step[1])
 
     def share(self, here: int, everywhere: int) -> float:
         """What a mean over some counts for in the mean over all."""

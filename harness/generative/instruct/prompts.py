@@ -1,8 +1,9 @@
 """Prompts: templates (data, in `templates.json`) filled with token ids, and samples with labels.
 
 Codes are put between pieces of tokenised text as ids, never through the tokenizer: one id a code token holds for any
-tokenizer. A history stands at the very end of its prompt and the response carries it on, so that one pass over a
-sequence trains every next item with exactly the context that it has when it is asked for.
+tokenizer. What the tokenizer puts before a text (a BOS token, or nothing) stands before each prompt. A history stands
+at the very end of its prompt and the response carries it on, so that one pass over a sequence trains every next item
+with exactly the context that it has when it is asked for.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Prompts:
         self.templates: dict[str, list[str]] = json.loads(
             files("harness.generative.instruct").joinpath("templates.json").read_text("utf-8")
         )
-        self._tokenizer, self.eos = backbone.tokenizer, backbone.eos
+        self._tokenizer, self.eos, self.bos = backbone.tokenizer, backbone.eos, list(backbone.bos)
         self.codes = table.flat + backbone.vocabulary
         self.context = backbone.context
         self.text_tokens = text_tokens
@@ -115,9 +116,8 @@ class Prompts:
         key = (group, template)
         if key not in self._filled:
             pieces = SLOT.split(self.templates[group][template])
-            self._filled[key] = [
-                (self.ids(words), slot) for words, slot in zip(pieces[::2], [*pieces[1::2], ""], strict=True)
-            ]
+            parts = [(self.ids(words), slot) for words, slot in zip(pieces[::2], [*pieces[1::2], ""], strict=True)]
+            self._filled[key] = [(self.bos + parts[0][0], parts[0][1]), *parts[1:]]
         return self._filled[key]
 
 

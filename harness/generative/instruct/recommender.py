@@ -10,6 +10,7 @@ import json
 import re
 import string
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +24,8 @@ from harness.generative.backbone import Backbone, backbone_artefacts, load_backb
 from harness.generative.code_lm import CodeLM
 from harness.generative.code_tokens import code_tokenizer
 from harness.generative.codes import CodeTable
-from harness.generative.decoding import Decoding
+from harness.generative.decoding import Decoding, spread
+from harness.generative.exporting import ADAPTER, ITEMS, PAGE, export, page
 from harness.generative.instruct.code_rows import SourceIndex, Vectors, code_directions
 from harness.generative.instruct.comprehension import Asked, Comprehension, asked_items
 from harness.generative.instruct.config import InstructConfig
@@ -34,18 +36,19 @@ from harness.generative.instruct.stages import Tuned, alignment, open_vocabulary
 from harness.generative.instruct.task_texts import task_texts
 from harness.generative.instruct.term import Term
 from harness.generative.item_index import INDEX_FILE
+from harness.generative.packing import can_pack
 from harness.generative.sharing import made_index, recommend
 from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Precision, best_precision
 from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.seeding import derive_seed
 
-ADAPTER = "adapter"
 PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
 
 InstructConfigT = TypeVar("InstructConfigT", bound=InstructConfig)
@@ -87,7 +90,8 @@ class InstructRecommender(Recommender[InstructConfigT]):
         term = self._term(vectors, context)
         self.model.to(context.device)
         pools = Pools(self._prompts, texts, self.config.tasks, context.seed)
-        tuned = Tuned(self.model, self._prompts, term, data, pools, self.config, self._precision)
+        validate = None if context.validation is None else partial(self._validate, context)
+        tuned = Tuned(self.model, self._prompts, term, data, pools, self.config, self._precision, self._trie, validate)
         exam = self._comprehension(data, text, backbone)
         exam.measure("before", context)
         stages = {"alignment": alignment(tuned, context)}
@@ -100,6 +104,16 @@ class InstructRecommender(Recommender[InstructConfigT]):
             "comprehension": exam.record(),
         }
 
+    def _validate(self, context: RunContext, users: int) -> float:
+        """ndcg@10 of the model as it stands over at most `users` validation users, evenly spread."""
+        assert context.validation is not None
+        requests, decode = context.validation.requests, self.config.decode
+        sample = requests.take(spread(len(requests), users))
+        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        lists, _ = recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
+        self.model.train()
+        return float(context.world.tell(context.validation.score(lists)[MAIN_METRIC]))
+
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True)
@@ -110,7 +124,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
     def _save(self, folder: Path) -> None:
         save_file(self._state(), folder / "model.safetensors")
         if attached(self.model.body):
-            save_adapter(self.model.body, folder / ADAPTER)
+            save_adapter(self.model.body, folder / ADAPTER, self.config.backbone.name)
         index = {"digits": self._table.digits.tolist(), "sizes": self._table.sizes}
         (folder / "model.json").write_text(json.dumps({"index": index, "record": self._record}))
 
@@ -140,6 +154,14 @@ class InstructRecommender(Recommender[InstructConfigT]):
         """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
         return self._index(data, context)[1]
 
+    def export(self, folder: Path, data: TrainingData, *, apart: bool = False) -> None:
+        """The fitted or loaded model as a plain Hugging Face folder (`exporting.export`), with the items' codes and a
+        page on how to ask it. A merged adapter stays merged."""
+        apart = apart and attached(self.model.body)
+        lead = self._prompts.templates["seqrec"][0]
+        about = page(f"{type(self).__name__} on {data.dataset}", lead, self._table.levels, self.model.eos, apart=apart)
+        export(self.model, self._tokenizer, folder, {ITEMS: self._table.text(data.items), PAGE: about}, apart=apart)
+
     def code_groups(self) -> np.ndarray:
         return self._table.groups
 
@@ -152,11 +174,12 @@ class InstructRecommender(Recommender[InstructConfigT]):
     def _build(self, table: CodeTable, backbone: Backbone, context: RunContext) -> None:
         """The model with the codes of `table`, untrained."""
         config = self.config.backbone
-        code_tokenizer(backbone, table.tokens)
+        self._tokenizer = code_tokenizer(backbone, table.tokens)
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self._table, self._trie = table, CodeTrie(table)
         self._prompts = Prompts(backbone, table, self.config.tasks.text_tokens)
-        self.model = CodeLM(backbone, table.sizes, dropout=config.dropout)
+        self.model = CodeLM(backbone, table.sizes, dropout=config.dropout, residual_dropout=config.residual_dropout)
+        can_pack(self.model)  # tried while the body is whole: later its blocks may lie in pieces
         if config.vocabulary == "trained":
             open_vocabulary(self.model)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision

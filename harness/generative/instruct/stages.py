@@ -6,7 +6,7 @@ rows, their head, the scale of their logits and what a method's term brings alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,16 @@ from torch import nn
 
 from harness.generative.adapter import AdapterShape, attach, merge
 from harness.generative.blocks import Blocks
+from harness.generative.choosing import Choice
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import Cost
 from harness.generative.instruct.config import InstructConfig, StageConfig
 from harness.generative.instruct.losses import Losses
 from harness.generative.instruct.pools import Pools
 from harness.generative.instruct.prompts import Prompts
 from harness.generative.instruct.tasks import Tasks
 from harness.generative.instruct.term import Term
+from harness.generative.trie import CodeTrie
 from harness.generative.tuning import Group, Outcome, Plan, Precision, tune
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -32,7 +35,8 @@ from harness.seeding import derive_seed, generator
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What all stages of a method work on."""
+    """What all stages of a method work on. `validate(users)` is the ndcg@10 of the model as it stands over at most so
+    many validation users; None where validation is not shown."""
 
     model: CodeLM
     prompts: Prompts
@@ -41,6 +45,8 @@ class Tuned:
     pools: Pools
     config: InstructConfig
     precision: Precision
+    trie: CodeTrie
+    validate: Callable[[int], float] | None = None
 
 
 def alignment(tuned: Tuned, context: RunContext) -> dict[str, Any]:
@@ -84,9 +90,21 @@ def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, contex
     own = {id(parameter) for parameter in tuned.model.parameters()}
     trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
     with recomputing(tuned.model.body, tuned.config.backbone.checkpointing):
-        outcome = _run(name, groups, config, tasks, tuned, context)
+        choice = _choice(config, tasks, tuned)
+        outcome = _run(name, groups, config, tasks, tuned, context, choice)
     blocks.join()
-    return {**vars(outcome), "trainable_parameters": sum(trained.values())}
+    chosen = {"selected_on": "last"} if choice is None else {"selected_on": "validation", **choice.record()}
+    passes = outcome.steps / tasks.batches.steps_a_pass
+    return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
+
+
+def _choice(config: StageConfig, tasks: Tasks, tuned: Tuned) -> Choice | None:
+    """How the stage's state is chosen; None: the last one is taken."""
+    validate = tuned.validate
+    if config.choose == "last" or validate is None:
+        return None
+    every = max(1, round(config.every * tasks.batches.steps_a_pass))
+    return Choice(lambda: validate(config.validation_users), every, config.patience)
 
 
 def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -> tuple[list[Group], Blocks]:
@@ -114,15 +132,22 @@ def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -
 
 
 def _run(
-    name: str, groups: list[Group], config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext
+    name: str,
+    groups: list[Group],
+    config: StageConfig,
+    tasks: Tasks,
+    tuned: Tuned,
+    context: RunContext,
+    choice: Choice | None,
 ) -> Outcome:
     batches = tasks.batches
     losses = Losses(
-        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world
-    )
+        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
+        tuned.trie.on(context.device),
+    )  # fmt: skip
     n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
 
-    def loss(step: int, part: int) -> torch.Tensor:
+    def loss(step: int, part: int) -> Cost:
         rng = generator(context.seed, name, "step", step, part)
         drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
@@ -142,4 +167,4 @@ def _run(
         beta2=config.beta2,
         max_seconds=config.max_seconds,
     )
-    return tune(groups, loss, plan, context)
+    return tune(groups, loss, plan, context, choice)

@@ -124,7 +124,7 @@ def test_one_clear_line(case: str, tmp_path: Path, own_home: Path) -> None:
     raw = files.set_2018(tmp_path / "raw")
     spoil(raw)
     with pytest.raises(InputError, match=pattern) as caught:
-        prepare(Request("instruments", raw))
+        prepare(Request("instruments", raw, bad_lines=0))
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
     assert not list(own_home.rglob("*.parquet")) and not list(own_home.rglob("*.json"))
 
@@ -165,7 +165,7 @@ def test_literals_of_2014(line: str, pattern: str, tmp_path: Path) -> None:
     files.reviews_2014(tmp_path, CORE)
     put(tmp_path / "meta_Beauty.json.gz", f"{{'asin': 'I0', 'imUrl': ''}}\n{line}\n")
     with pytest.raises(InputError, match=pattern):
-        prepare(Request("beauty", tmp_path))
+        prepare(Request("beauty", tmp_path, bad_lines=0))
 
 
 def test_reviews_of_another_release(tmp_path: Path) -> None:
@@ -192,5 +192,5 @@ def test_what_was_prepared_stays_when_the_next_try_fails(tmp_path: Path) -> None
     before = prepare(Request("instruments", raw)).kept
     csv(f"I0,U0,5.0,{-DAY}")(raw)
     with pytest.raises(InputError):
-        prepare(Request("instruments", raw))
+        prepare(Request("instruments", raw, bad_lines=0))
     assert load("instruments").fingerprint == before.fingerprint

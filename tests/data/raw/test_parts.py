@@ -116,7 +116,7 @@ def test_other_raw_files_begin_anew_and_a_wrong_one_leaves_nothing(
     assert lines.seen == {REVIEWS: 30, META: 6} and library.unfinished("beauty") == []
     files.put(raw / META, files.json_lines([]) + "{'asin': 'I0', 'title': 'T'}\n{'asin': \n")
     with pytest.raises(InputError, match="line 2"):
-        prepare(Request("amazon2014:Beauty", raw))
+        prepare(Request("amazon2014:Beauty", raw, bad_lines=0))
     (folder,) = library.unfinished("beauty")
     assert not (folder / "metadata").exists()
 

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.data.load import read_folder
 from harness.data.ragged import Ragged
-from harness.generative.instruct.batches import Batches, capped, cut
+from harness.generative.instruct.batches import CHUNK, Batches, Pass, capped, cut
 from harness.generative.instruct.config import StageConfig
 from harness.generative.instruct.task_config import Task
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import split
 
 SEQUENCE_ONLY: dict[Task, float] = {"seqrec": 1.0}
+
+
+SHARED = Path(__file__).parents[4] / "shared/data"
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 70), st.integers(2, 9), st.integers(0, 20))
 def test_every_item_but_the_first_is_a_target_once(length: int, window: int, seed: int) -> None:
-    parts = cut(np.arange(length), window, np.random.default_rng(seed))
+    rows, begins, ends = cut(np.array([length, 1]), window, np.random.default_rng(seed))
+    parts = [np.arange(length)[begin:end] for begin, end in zip(begins, ends, strict=True)]
+    assert not rows.any()
     assert [item for part in parts for item in part[1:].tolist()] == list(range(1, length))
     assert all(2 <= len(part) <= window for part in parts)
-    assert all(part.tolist() == list(range(part[0], part[-1] + 1)) for part in parts)
+
+
+def plain_pass(sequences: Ragged, window: int, targets: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """A pass window by window, as its definition says."""
+    windows = []
+    for sequence in (row for row in sequences if len(row) > 1):
+        first = int(rng.integers(1, window)) if len(sequence) > window else window - 1
+        begins = [0, *range(first, len(sequence) - 1, window - 1)]
+        ends = [*begins[1:], len(sequence) - 1]
+        windows += [sequence[begin : end + 1] for begin, end in zip(begins, ends, strict=True)]
+    windows = [windows[number] for number in rng.permutation(len(windows))]
+    made, chunk = [], max(1, targets // (window - 1)) * CHUNK
+    for begin in range(0, len(windows), chunk):
+        made.append([])
+        for each in sorted(windows[begin : begin + chunk], key=len):
+            if made[-1] and sum(len(one) - 1 for one in made[-1]) + len(each) - 1 > targets:
+                made.append([])
+            made[-1].append(each)
+    return [made[number] for number in rng.permutation(len(made))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(2, 25), st.integers(1, 200), st.integers(0, 2**32))
+def test_a_pass_is_what_its_definition_says(rows: int, longest: int, window: int, targets: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sequences = Ragged.of([[1, 2], *(rng.integers(0, 50, rng.integers(0, longest + 1)) for _ in range(rows))])
+    made = Pass.drawn(sequences, window, targets, np.random.default_rng(seed))
+    plain = plain_pass(sequences, window, targets, np.random.default_rng(seed))
+    assert len(made) == len(plain)
+    for number, batch in enumerate(plain):
+        assert [window.tolist() for window in made[number]] == [window.tolist() for window in batch]
 
 
 def batches(
@@ -60,6 +102,58 @@ def test_steps_count_passes_over_sequences_and_text_steps_skip_none() -> None:
     sequence_steps = [step for step in range(mixed.steps) if mixed.task(step) == "seqrec"]
     for number, step in enumerate(sequence_steps[:5]):
         assert all(np.array_equal(a, b) for a, b in zip(mixed.windows(step), alone.windows(number), strict=True))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one entry whenever a pass is built."""
+    built, real = [], Pass.drawn
+
+    def counted(*given: Any) -> Pass:
+        built.append(len(built))
+        return real(*given)
+
+    monkeypatch.setattr(Pass, "drawn", counted)
+    return built
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("weights", [{"seqrec": 1.0}, {"seqrec": 0.5, "item2index": 0.5}], ids=["alone", "mixed"])
+def test_steps_in_order_build_each_pass_once(weights: dict[Task, float], accumulate: int, drawn: list[int]) -> None:
+    made = batches(weights=weights, sizes={"item2index": 9}, epochs=12, accumulate=accumulate)
+    steps = [step for step in range(made.steps) if made.task(step) == "seqrec"]
+    seen = [made.windows(step, part) for step in steps for part in range(accumulate)]
+    targets = sum(len(window) - 1 for batch in seen for window in batch)
+    passes = targets / sum(max(len(row) - 1, 0) for row in made._sequences)
+    assert 11 < passes < 13 and passes - 1 < len(drawn) <= passes + 1
+
+
+def test_a_resumed_stage_builds_the_passes_before_it_once(drawn: list[int]) -> None:
+    whole = batches(epochs=12)
+    expected = [whole.windows(step) for step in range(whole.steps)]
+    late, each = whole.steps * 10 // 12, whole.steps // 12
+    drawn.clear()
+    made = batches(epochs=12)
+    assert len(drawn) == 1, "the number of steps is that of the first pass"
+    for step in range(late, whole.steps):
+        assert all(np.array_equal(a, b) for a, b in zip(made.windows(step), expected[step], strict=True))
+    assert len(drawn) <= 13
+    drawn.clear()
+    for step in [*range(late, whole.steps), *range(late, late + each)]:  # once more, and in the same passes
+        made.windows(step)
+    assert len(drawn) <= 5, "passes are numbered; those before are not built again"
+
+
+@pytest.mark.skipif(not (SHARED / "beauty").is_dir(), reason="needs ../shared/data")
+def test_steps_of_beauty_cost_less_than_a_millisecond_in_late_passes_too() -> None:
+    rows = split(read_folder(SHARED / "beauty"), Protocol()).train.sequences
+    made = Batches(rows, 21, StageConfig(targets=160, epochs=21), SEQUENCE_ONLY, (1, "stage"))
+    each = made.steps // 21
+    for turn in range(20):
+        begun = time.process_time()
+        for step in range(turn * each, (turn + 1) * each):
+            made.windows(step)
+        assert (time.process_time() - begun) / each < 0.001
 
 
 TEXT: dict[Task, float] = {"seqrec": 1.0, "item2index": 1.0, "itemsearch": 2.0}

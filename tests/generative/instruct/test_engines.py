@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness.generative.code_lm import CodeLM
+from harness.generative.costs import together
 from harness.generative.instruct.config import LossNormalise
 from harness.generative.instruct.losses import Losses, _common
 from harness.generative.instruct.prompts import IGNORED, Prompts, Sample
@@ -55,14 +56,16 @@ def assert_equal(one: torch.Tensor, other: torch.Tensor, computed: Losses) -> No
 def test_windows(tmp_path: Path, normalise: LossNormalise, kind: str) -> None:
     computed = losses(tmp_path, normalise, kind=kind)
     plain = replace(computed, engine="plain")
-    assert_equal(computed.windows(WINDOWS, 1, DRAWN), plain.windows(WINDOWS, 1, DRAWN), computed)
+    assert_equal(computed.windows(WINDOWS, 1, DRAWN).value(), plain.windows(WINDOWS, 1, DRAWN).value(), computed)
 
 
 @NORMALISE
 def test_any_mix_of_samples(tmp_path: Path, normalise: LossNormalise) -> None:
     computed = losses(tmp_path, normalise)
     given = samples(computed.prompts)
-    assert_equal(computed.rows(given, DRAWN), replace(computed, engine="plain").rows(given, DRAWN), computed)
+    assert_equal(
+        computed.rows(given, DRAWN).value(), replace(computed, engine="plain").rows(given, DRAWN).value(), computed
+    )
 
 
 @NORMALISE
@@ -72,7 +75,9 @@ def test_samples_that_begin_alike_share_their_beginning(tmp_path: Path, normalis
     given = [computed.prompts.item2index(item, text[item], 0) for item in (0, 7, 23)]
     given.append(Sample([*given[0].ids[:9], 3], [IGNORED] * 9 + [3]))  # its response follows what all share
     assert 4 < len(_common(given)) < 9 and not _common(given[:1])
-    assert_equal(computed.rows(given, DRAWN), replace(computed, engine="plain").rows(given, DRAWN), computed)
+    assert_equal(
+        computed.rows(given, DRAWN).value(), replace(computed, engine="plain").rows(given, DRAWN).value(), computed
+    )
 
 
 @NORMALISE
@@ -94,14 +99,16 @@ def test_the_loss_is_that_of_all_logits(tmp_path: Path, normalise: LossNormalise
                 label -= bounds[kind]
             parts.append(-torch.log_softmax(row, dim=-1)[int(label)])
     expected = torch.stack(parts).mean()
-    torch.testing.assert_close(computed.rows(samples(computed.prompts), DRAWN), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(computed.rows(samples(computed.prompts), DRAWN).value(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_end_of_sequence_is_said_once_whoever_puts_it_there(tmp_path: Path) -> None:
     computed = losses(tmp_path, "vocabulary")
     bare = computed.prompts.item2index(3, toys.titles(24)[3], 0)
     ended = Sample([*bare.ids, computed.model.eos], [*bare.labels, computed.model.eos], bare.item)
-    torch.testing.assert_close(computed.rows([bare], DRAWN), computed.rows([ended], DRAWN), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        computed.rows([bare], DRAWN).value(), computed.rows([ended], DRAWN).value(), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_low_rank_adapters(tmp_path: Path) -> None:
@@ -114,23 +121,32 @@ def test_low_rank_adapters(tmp_path: Path) -> None:
     trained = [name for name, p in computed.model.body.named_parameters() if p.requires_grad]
     assert trained and all("lora" in name for name in trained)
     plain = replace(computed, engine="plain")
-    assert_equal(computed.windows(WINDOWS, 0, DRAWN), plain.windows(WINDOWS, 0, DRAWN), computed)
+    assert_equal(computed.windows(WINDOWS, 0, DRAWN).value(), plain.windows(WINDOWS, 0, DRAWN).value(), computed)
 
 
-def test_parts_of_a_step_add_up(tmp_path: Path) -> None:
-    """Gradient accumulation: parts of equal numbers of targets, each divided by how many there are."""
-    computed = losses(tmp_path, contrast=False)
-    halves = [[np.array([3, 5, 7]), np.array([1, 2])], [np.array([9, 8, 4, 6])]]
-    parts = torch.stack([computed.windows(half, 0, DRAWN) for half in halves]).mean()
-    assert_equal(parts, replace(computed, engine="plain").windows(halves[0] + halves[1], 0, DRAWN), computed)
+@NORMALISE
+def test_parts_of_a_step_add_up(tmp_path: Path, normalise: LossNormalise) -> None:
+    """Gradient accumulation: parts of unequal numbers of targets, and of responses in the contrastive term, one of
+    which has none of these."""
+    computed = losses(tmp_path, normalise)
+    halves = [[np.array([3, 5])], [np.array([9, 8, 4, 6, 2, 1, 10, 11]), np.array([7, 12])]]
+    costs = [computed.windows(half, 0, DRAWN) for half in halves]
+    parts = torch.stack([cost.share(together(costs)) for cost in costs]).sum()
+    assert_equal(parts, computed.windows(halves[0] + halves[1], 0, DRAWN).value(), computed)
+    given = samples(computed.prompts)
+    words = [sample for sample in given if sample.item is None]
+    codes = [sample for sample in given if sample.item is not None]
+    costs = [computed.rows(part, DRAWN) for part in (words, codes[:1], codes[1:])]
+    parts = torch.stack([cost.share(together(costs)) for cost in costs]).sum()
+    assert_equal(parts, computed.rows([*words, *codes], DRAWN).value(), computed)
 
 
 def test_bfloat16_is_near(tmp_path: Path) -> None:
     computed = losses(tmp_path)
-    exact = computed.windows(WINDOWS, 0, DRAWN)
+    exact = computed.windows(WINDOWS, 0, DRAWN).value()
     with torch.autocast("cpu", torch.bfloat16):
-        shared = computed.windows(WINDOWS, 0, DRAWN)
-        plain = replace(computed, engine="plain").windows(WINDOWS, 0, DRAWN)
+        shared = computed.windows(WINDOWS, 0, DRAWN).value()
+        plain = replace(computed, engine="plain").windows(WINDOWS, 0, DRAWN).value()
     torch.testing.assert_close(shared, exact, rtol=0.02, atol=0.02)
     torch.testing.assert_close(shared, plain, rtol=0.02, atol=0.02)
 

@@ -48,7 +48,7 @@ def alone(computed: Losses, window: np.ndarray, place: int) -> tuple[torch.Tenso
 def test_a_window_costs_what_its_targets_cost_alone(tmp_path: Path) -> None:
     contrast = term()
     computed, drawn = losses(tmp_path, contrast), np.arange(0, 24, 2)
-    together = computed.windows(WINDOWS, 0, drawn)
+    together = computed.windows(WINDOWS, 0, drawn).value()
     pairs = [(window, place) for window in WINDOWS for place in range(1, len(window))]
     single = [alone(computed, window, place) for window, place in pairs]
     items = torch.tensor([window[place] for window, place in pairs])
@@ -76,15 +76,15 @@ def test_text_rows_are_scored_on_the_response_alone(tmp_path: Path) -> None:
             if label != IGNORED:
                 parts.append(functional.cross_entropy(logits[place - 1][None], torch.tensor([label])))
     expected = torch.stack(parts).mean()
-    torch.testing.assert_close(computed.rows(samples, np.empty(0, np.int64)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(computed.rows(samples, np.empty(0, np.int64)).value(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_code_rows_equal_one_sample_at_a_time(tmp_path: Path) -> None:
     computed, text = losses(tmp_path, term()), toys.titles(24)
     samples = [computed.prompts.item2index(item, text[item], item % 3) for item in (0, 7, 23)]
     drawn = np.arange(24)
-    each = torch.stack([computed.rows([sample], drawn) for sample in samples]).mean()
-    torch.testing.assert_close(computed.rows(samples, drawn), each, rtol=1e-5, atol=1e-5)
+    each = torch.stack([computed.rows([sample], drawn).value() for sample in samples]).mean()
+    torch.testing.assert_close(computed.rows(samples, drawn).value(), each, rtol=1e-5, atol=1e-5)
 
 
 def test_the_positive_is_never_its_own_negative() -> None:
@@ -112,6 +112,6 @@ def test_code_to_item_rows_have_no_contrastive_term(tmp_path: Path) -> None:
     text, drawn = toys.titles(24), np.arange(24)
     plain, pulled = losses(tmp_path), losses(tmp_path, term())
     words = [plain.prompts.index2item(3, text[3], 0)]
-    assert plain.rows(words, drawn).item() == pulled.rows(words, drawn).item()
+    assert plain.rows(words, drawn).value().item() == pulled.rows(words, drawn).value().item()
     codes = [plain.prompts.item2index(3, text[3], 0)]
-    assert plain.rows(codes, drawn).item() < pulled.rows(codes, drawn).item()
+    assert plain.rows(codes, drawn).value().item() < pulled.rows(codes, drawn).value().item()

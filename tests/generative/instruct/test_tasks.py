@@ -157,6 +157,7 @@ def test_annealing_is_sequential_recommendation_alone() -> None:
 
 
 @pytest.mark.parametrize("profile", sorted(EagerConfig.profiles))
-def test_every_profile_has_all_six_tasks(profile: str) -> None:
+def test_every_profile_but_cpu_has_all_six_tasks(profile: str) -> None:
+    """`cpu` is what validation prefers at that size: the sequential task alone (docs/log.md)."""
     config = EagerConfig.model_validate(EagerConfig.profiles[profile])
-    assert set(config.tasks.weights()) == set(EQUAL)
+    assert set(config.tasks.weights()) == ({"seqrec"} if profile == "cpu" else set(EQUAL))

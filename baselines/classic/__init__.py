@@ -1,0 +1,1 @@
+"""Training-free models: a transition graph with text, nearest items by text, EASE."""

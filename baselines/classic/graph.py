@@ -1,0 +1,174 @@
+"""Graph: rings round the last item of the item transition graph, ranked by text inside each. Nothing is trained.
+
+After "An Embarrassingly Simple Graph Heuristic Reveals Shortcut-Solvable Benchmarks for Sequential Recommendation",
+arXiv 2605.07125 (there: TGH-1, flan-t5-xl vectors).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field, NonNegativeInt
+from scipy import sparse
+
+from baselines.classic.base import ArrayRecommender
+from baselines.classic.text import Field as TextField
+from baselines.classic.text import tfidf
+from baselines.ranking import best_of_rows, best_of_table, by_popularity, fill_up, places, without
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.recommender import ModelConfig
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+CELLS = 2**23  # of a dense block of items times items: bounds memory, changes no number
+LAST = 2**40  # the place of what a list takes only when nothing else is left
+
+
+class GraphConfig(ModelConfig):
+    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+
+    rings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
+        default=(7, 2, 1),
+        description="places of a list, in turn, for items one, two and more steps from the last",
+    )
+    edge_weight: float = Field(
+        default=2.0, ge=0, description="what the log of a transition's count adds to the cosine of the texts, at most"
+    )
+    neighbours: int = Field(default=30, ge=1, description="transitions kept an item, the most frequent first")
+    use_text: bool = Field(default=True, description="rank by text where the data set has it")
+    fields: tuple[TextField, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="text fields; null: title, brand, description (categories for titles where there are none)",
+    )
+    exclude_seen: bool = Field(default=True, description="never list an item of the history")
+
+
+class Graph(ArrayRecommender[GraphConfig]):
+    """Candidates stand in three rings round the last item of the history, by their distance in the directed graph of
+    training transitions: one step, two steps, more (or not to be reached at all).
+
+    Inside a ring they are ranked by the cosine of their TF-IDF text with the last item's; the first ring adds
+    `edge_weight * log(1 + n) / log(1 + greatest n from that item)` for `n` transitions. Equal scores: the more bought
+    first, then item order. `rings` are quotas: with 7, 2, 1 each ten places of a list hold seven of the first ring,
+    then two of the second and one of the third, so that the first ten do not depend on how many are asked for. Where a
+    ring has no more, the places behind move up. A score is one divided by the place.
+
+    Without text the first ring is ranked by its transitions, the second by the summed products of both steps' weights,
+    and the third is empty: popularity fills up, as wherever the rings do not reach. The record says which it was.
+
+    Differs from the paper's code: TF-IDF in place of a language model's vectors, and so a greater `edge_weight` (0.5
+    there); the second step and the first ring know the `neighbours` most frequent transitions of an item; what a ring
+    lacks is made up in turn and not by the next ring alone; popularity in place of random items; items of the history
+    left out of every ring (`exclude_seen`).
+    """
+
+    config_class = GraphConfig
+
+    def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
+        ranking = by_popularity(data.counts())
+        values, rows = places(ranking)[data.sequences.values], data.sequences.rows()
+        within = np.flatnonzero((rows[1:] == rows[:-1]) & (values[1:] != values[:-1]))
+        shape = (data.n_items, data.n_items)
+        pairs = (values[within], values[within + 1])
+        counts = sparse.csr_array((np.ones(len(within)), pairs), shape=shape)
+        after, times = best_of_rows(counts, min(self.config.neighbours, int(np.diff(counts.indptr).max(initial=0))))
+        kept = after != NOBODY
+        before = np.repeat(np.arange(data.n_items), kept.sum(axis=1))
+        learnt = {"before": before, "after": after[kept], "times": times[kept].astype(np.int64)}
+        fields = ()
+        if self.config.use_text and data.text is not None:
+            vectors, fields = tfidf(data.text, self.config.fields, where=data.dataset)
+            text = vectors[ranking]
+            learnt |= {"text": text.data, "words": text.indices, "starts": text.indptr}
+        context.event(event="graph", edges=len(before), text=list(fields))
+        return learnt
+
+    def _prepare(self, data: TrainingData, context: RunContext) -> None:
+        super()._prepare(data, context)
+        self.places = places(self.ranking)
+        n_items = len(self.ranking)
+        weights = np.log1p(self.arrays["times"].astype(np.float64))
+        greatest = np.zeros(n_items)
+        np.maximum.at(greatest, self.arrays["before"], weights)
+        pairs = (self.arrays["before"], self.arrays["after"])
+        self.steps = sparse.csr_array((weights / greatest[pairs[0]], pairs), shape=(n_items, n_items))
+        self.text = None
+        if "text" in self.arrays:
+            parts = (self.arrays["text"], self.arrays["words"], self.arrays["starts"])
+            self.text = sparse.csr_array(parts, shape=(n_items, 1 + int(parts[1].max(initial=0))))
+            self.words = sparse.csr_array(self.text.T)
+
+    def record(self) -> dict[str, Any]:
+        return {"edges": len(self.arrays["before"]), "text": self.text is not None}
+
+    def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
+        """The rings round each item that is somebody's last are made once, then the lists chunk by chunk."""
+        histories = requests.histories
+        ends = histories.offsets[1:][histories.lengths > 0] - 1
+        last = np.unique(self.places[histories.values[ends]])
+        depth = k + (int(histories.lengths.max(initial=0)) if self.config.exclude_seen else 0)
+        rings = self._rings(last, depth, context)
+        return self._in_chunks(lambda chunk: self._chunk(chunk, k, last, rings), requests, k, context)
+
+    def _chunk(self, requests: Requests, k: int, last: np.ndarray, rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lists from the rings round each of `last` (rising)."""
+        histories = requests.histories
+        barred = histories if self.config.exclude_seen else None
+        asked = np.flatnonzero(histories.lengths > 0)
+        mine = self.places[histories.values[histories.offsets[asked + 1] - 1]]
+        around = np.full((len(requests), *rings.shape[1:]), NOBODY)
+        around[asked] = rings[np.searchsorted(last, mine)]
+        listed = []
+        for ring in range(3):
+            near = np.where(around[:, ring] == NOBODY, NOBODY, self.ranking[around[:, ring]])
+            listed.append(near[:, :k] if barred is None else without(near, np.zeros(near.shape), barred, k)[0])
+        return fill_up(*self._shared(listed, k), self.ranking, k, barred)
+
+    def _shared(self, rings: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The lists of the three rings, each of shape (n, k), as one, by the quotas."""
+        taken, whole, at = np.arange(k), sum(self.config.rings), 0
+        turns = []
+        for quota in self.config.rings:
+            turns.append(taken // quota * whole + at + taken % quota if quota else np.full(k, LAST))
+            at += quota
+        joined = np.concatenate(rings, axis=1)
+        turn = np.where(joined == NOBODY, 2 * LAST, np.concatenate(turns))
+        order = np.argsort(turn, axis=1, kind="stable")[:, :k]
+        items = np.take_along_axis(joined, order, axis=1)
+        return items, np.where(items == NOBODY, 0.0, 1 / (1.0 + taken))
+
+    def _rings(self, last: np.ndarray, depth: int, context: RunContext) -> np.ndarray:
+        """The best `depth` of each ring round each of `last`, int32 (n, 3, depth), all as places in the ranking."""
+        found = np.empty((len(last), 3, depth), np.int32)
+        size = max(1, CELLS // len(self.ranking))
+        with context.stage("rings", total=len(last)) as stage:
+            for start in range(0, len(last), size):
+                block = last[start : start + size]
+                for ring, items in enumerate(self._block(block, depth)):
+                    found[start : start + size, ring] = items
+                stage.advance(len(block))
+        return found
+
+    def _block(self, last: np.ndarray, depth: int) -> list[np.ndarray]:
+        near = None if self.text is None else (self.text[last] @ self.words).toarray()
+        first = self.steps[last]
+        second = sparse.csr_array(first @ self.steps)
+        visited = np.zeros((len(last), len(self.ranking)), bool)
+        visited[np.arange(len(last)), last] = True
+        rows = np.repeat(np.arange(len(last)), np.diff(first.indptr))
+        visited[rows, first.indices] = True
+        if near is not None:
+            first.data = self.config.edge_weight * first.data + near[rows, first.indices]
+        rows = np.repeat(np.arange(len(last)), np.diff(second.indptr))
+        again = visited[rows, second.indices]
+        visited[rows, second.indices] = True
+        second.data = np.where(again, -np.inf, second.data if near is None else near[rows, second.indices])
+        one, two = best_of_rows(first, depth), best_of_rows(second, depth)
+        lists = [one[0], np.where(two[1] > -np.inf, two[0], NOBODY)]
+        if near is None:
+            return [*lists, np.full((len(last), depth), NOBODY)]
+        near[visited | (near <= 0)] = -np.inf
+        return [*lists, best_of_table(near, depth)[0]]

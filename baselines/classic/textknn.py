@@ -1,0 +1,83 @@
+"""Text kNN: the items whose text is nearest to that of the recent history, by TF-IDF."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+from scipy import sparse
+
+from baselines.classic.base import ArrayRecommender
+from baselines.classic.text import Field as TextField
+from baselines.classic.text import tfidf
+from baselines.ranking import best_of_rows, by_popularity, fill_up, places, weighed, without
+from harness.data.dataset import require_text
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import NOBODY
+from harness.protocol.recommender import ModelConfig
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, changes no number
+
+
+class TextKNNConfig(ModelConfig):
+    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+
+    fields: tuple[TextField, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="text fields; null: title, brand, description (categories for titles where there are none)",
+    )
+    neighbours: int = Field(default=100, ge=1, description="nearest items kept an item")
+    recency: float = Field(
+        default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history"
+    )
+    exclude_seen: bool = Field(default=True, description="never list an item of the history")
+
+
+class TextKNN(ArrayRecommender[TextKNNConfig]):
+    """Cosine of TF-IDF vectors (`baselines.classic.text`); each item keeps its `neighbours` nearest others.
+
+    A candidate's score is the sum of its similarities to the items of the history, an item `a` places before the last
+    one weighing `recency ** a`. Equal scores: the more bought first, then item order; filled up by popularity.
+    """
+
+    config_class = TextKNNConfig
+
+    def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
+        text = require_text(data.text, data.items, where=data.dataset)
+        ranking = by_popularity(data.counts())
+        found, fields = tfidf(text, self.config.fields, where=data.dataset)
+        context.event(event="text", fields=list(fields))
+        vectors = found[ranking]
+        words = sparse.csr_array(vectors.T)
+        parts = []
+        with context.stage("similarities", total=data.n_items) as stage:
+            for start in range(0, data.n_items, ITEMS):
+                block = np.arange(start, min(start + ITEMS, data.n_items))
+                cosine = sparse.csr_array(vectors[block] @ words)
+                rows = np.repeat(block, np.diff(cosine.indptr))
+                cosine.data[rows == cosine.indices] = -np.inf  # no item is its own neighbour
+                near, similarity = best_of_rows(cosine, self.config.neighbours)
+                kept = (near != NOBODY) & (similarity > -np.inf)
+                parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], similarity[kept]))
+                stage.advance(len(block))
+        item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return {"item": ranking[item], "near": ranking[near], "similarity": similarity}
+
+    def _prepare(self, data: TrainingData, context: RunContext) -> None:
+        super()._prepare(data, context)
+        n_items = len(self.ranking)
+        pairs = (self.arrays["item"], places(self.ranking)[self.arrays["near"]])
+        self.similar = sparse.csr_array((self.arrays["similarity"], pairs), shape=(n_items, n_items))
+
+    def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        histories = requests.histories
+        barred = histories if self.config.exclude_seen else None
+        more = int(histories.lengths.max(initial=0)) if barred is not None else 0
+        weights = weighed(histories, len(self.ranking), self.config.recency)
+        columns, scores = best_of_rows(weights @ self.similar, k + more)
+        items = np.where(columns == NOBODY, NOBODY, self.ranking[columns])
+        if barred is not None:
+            items, scores = without(items, scores, barred, k)
+        return fill_up(items, scores, self.ranking, k, barred)

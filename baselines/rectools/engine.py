@@ -1,0 +1,213 @@
+"""`Engine`: one RecTools transformer with its data, in the worker's process: builds it, scores with it, keeps it.
+
+RecTools gives the network, the form of the samples, the negative items and the loss; training is `training`'s business.
+Item ids at this module's surface are ours (positions); RecTools' own, whose first ones are padding (and a mask), stay
+inside. The whole catalogue has a vector, so that items without training interactions can be ranked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rectools.models
+import torch
+from pydantic import ValidationError
+from rectools.dataset import IdMap
+from rectools.dataset.dataset import DatasetSchema
+from rectools.version import VERSION
+from safetensors.torch import load_file, save_file
+
+from baselines.recbole.exchange import Refusal, read_ragged, read_requests, write_arrays
+from baselines.recbole.ranking import best
+from baselines.rectools.sampled import SampledSimilarity
+
+WEIGHTS, FACTS = "model.safetensors", "rectools.json"
+GROUPS = 4  # a batch is read in so many groups of about equal lengths, so that little of it is padding
+
+
+class Engine:
+    """`files` names the training sequences. `extra`: names of the settings that came from the user, which must be
+    RecTools'. The seed in `run` settles the initial weights."""
+
+    def __init__(
+        self,
+        model: str,
+        settings: dict[str, Any],
+        extra: list[str],
+        files: dict[str, str],
+        n_items: int,
+        run: dict[str, Any],
+    ) -> None:
+        logging.basicConfig(level=logging.WARNING)
+        self.name, self.n_items, self.device = model, n_items, run["device"]
+        self.sequences = read_ragged(Path(files["training"]))
+        self.batch_size, self.eval_batch_size = settings["batch_size"], settings["recommend_batch_size"]
+        self.fixed_length = model == "HSTU"  # its layers know one length only
+        self.filter_viewed = settings.pop("filter_viewed")
+        wrapped = _model(model, settings, extra)
+        torch.manual_seed(run["seed"])
+        self.preparator = wrapped.data_preparator
+        ids = [*self.preparator.item_extra_tokens, *range(n_items)]
+        self.preparator.item_id_map = IdMap(np.array(ids, dtype=object))
+        self.preparator._init_extra_token_ids()
+        self.offset = self.preparator.n_item_extra_tokens
+        self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for real places only
+        self.module = _module(wrapped, self.offset + n_items)
+        self.network = self.module.torch_model.to(self.device)
+
+    def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
+        """The commands that need no talk in between."""
+        if command == "recommend":
+            self.recommend(Path(message["requests"]), message["k"], Path(message["lists"]))
+        elif command == "save":
+            self.save(Path(message["folder"]))
+        elif command == "load":
+            self.load(Path(message["folder"]))
+        else:
+            raise ValueError(f"unknown command {command!r}")
+        return {}
+
+    def size(self) -> dict[str, Any]:
+        """Numbers of parameters, and RecTools' version."""
+        count = [(parameter.numel(), parameter.requires_grad) for parameter in self.network.parameters()]
+        return {
+            "parameters": sum(number for number, _ in count),
+            "trainable": sum(number for number, trained in count if trained),
+            "version": VERSION,
+        }
+
+    def sessions(self) -> list[np.ndarray]:
+        """What is trained on, in RecTools' numbering: each training sequence of two items or more, a longer one than
+        the model reads in windows from its end, so that every item is learnt once (RecTools drops the older ones)."""
+        windows = []
+        shared = self.preparator.train_session_max_len_addition  # the first item of a window is the last one before it
+        longest = self.preparator.session_max_len
+        for sequence in self.sequences:
+            end = len(sequence)
+            while end > 1:
+                windows.append(sequence[max(0, end - longest - shared) : end] + self.offset)
+                end -= longest
+        return windows
+
+    def loss(self, sessions: Sequence[np.ndarray]) -> torch.Tensor | None:
+        """RecTools' loss of one batch, over all of its targets; None where it has none (a masked model may draw so)."""
+        order = np.argsort([len(session) for session in sessions], kind="stable")
+        groups = [order] if self.fixed_length else np.array_split(order, GROUPS)
+        batches = [self._batch([sessions[row] for row in group]) for group in groups if len(group)]
+        table = self.network.item_model.get_all_embeddings()
+        # only the items of this batch are read, so that no group's gradient is a whole table
+        padding = torch.zeros(1, dtype=torch.int64)
+        read = torch.unique(torch.cat([padding, *(batch["x"].flatten() for batch in batches)]))
+        few = table[read.to(self.device)]
+        states, answers = [], []
+        for batch in batches:
+            x, y = torch.searchsorted(read, batch["x"]).to(self.device), batch["y"].to(self.device)
+            states.append(self.network.encode_sessions({"x": x}, few)[y != 0])
+            answers.append(y[y != 0])
+        target, state = torch.cat(answers)[None], torch.cat(states)[None]
+        if not target.numel():
+            return None
+        candidates = None
+        if self.sampler is not None:
+            last = self.preparator.item_id_map.size
+            drawn = self.sampler.get_negatives({"x": target[0, :, None]}, lowest_id=self.offset, highest_id=last)
+            candidates = torch.cat([target[0, :, None], drawn[:, 0].to(self.device)], dim=1)[None]
+        scores = self.network.similarity_module(state, table, candidates) / self.module.logits_t
+        return self.module.loss_calculator(scores, target, torch.ones_like(target, dtype=scores.dtype))
+
+    def recommend(self, requests: Path, k: int, lists: Path) -> None:
+        """Reads questions, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
+        users, histories = read_requests(requests)
+        longest = self.preparator.session_max_len
+        lengths = np.minimum(histories.lengths, longest)
+        shape = (len(users), min(k, self.n_items))
+        items, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        self.network.eval()
+        with torch.inference_mode():
+            table = self.network.item_model.get_all_embeddings()
+            for length in np.unique(lengths):  # equal lengths together: no list depends on who is asked with it
+                rows = np.flatnonzero(lengths == length)
+                for part in np.split(rows, np.arange(self.eval_batch_size, len(rows), self.eval_batch_size)):
+                    asked = [histories[row][-longest:] for row in part]
+                    items[part], scores[part] = best(self.scores(asked, table), k)
+        write_arrays(lists, items=items, scores=scores)
+
+    def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
+        """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table`
+        has all item vectors. An empty history is read as one padding item."""
+        rows = [((history + self.offset).tolist() or [0], [], {}) for history in histories]
+        batch = self._trimmed(self.preparator._collate_fn_recommend(rows))
+        states = self.network.encode_sessions({"x": batch["x"].to(self.device)}, table)[:, -1:]
+        scores = self.network.similarity_module(states, table)[:, 0, self.offset :].float().cpu()
+        if self.filter_viewed and histories[0].size:
+            last = scores.amin(dim=1, keepdim=True) - 1
+            scores.scatter_(1, torch.from_numpy(np.stack(histories)), last.expand(-1, len(histories[0])))
+        return scores
+
+    def _batch(self, sessions: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        """RecTools' samples of some sessions: what is read as `x`, what is to be learnt at each place as `y`, or 0."""
+        rows = [(session.tolist(), [1.0] * len(session), {}) for session in sessions]
+        return self._trimmed(self.preparator._collate_fn_train(rows))
+
+    def _trimmed(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A batch without the places that are padding in each row. RecTools counts positions from the end and its
+        attention leaves padding out, so that nothing changes."""
+        real = (batch["x"] != 0).any(dim=0).nonzero()
+        begin = 0 if self.fixed_length else int(real[0]) if len(real) else batch["x"].shape[1] - 1
+        return {name: value[:, begin:] for name, value in batch.items()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """A copy of the weights on the CPU."""
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()}
+
+    def save(self, folder: Path) -> None:
+        """Weights as safetensors, and what they belong to as JSON."""
+        save_file(self.state(), folder / WEIGHTS)
+        facts = {"model": self.name, "n_items": self.n_items, "rectools": VERSION}
+        (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """What `save` wrote, of the same model over a catalogue of the same size."""
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
+            what = f"holds {facts['model']} over {facts['n_items']} items"
+            raise Refusal(what=what, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
+        self.network.load_state_dict(load_file(folder / WEIGHTS))
+
+
+def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
+    """RecTools' model object, which holds the settings; its own trainer is never made."""
+    kind = getattr(rectools.models, f"{name}Model")
+    for setting in extra:
+        if setting not in kind.config_class.model_fields:
+            raise Refusal(name=setting, known=sorted(kind.config_class.model_fields))
+    own: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
+    if "relative_time_attention" in kind.config_class.model_fields:
+        own["relative_time_attention"] = False  # requests carry no times
+    try:
+        model = kind.from_config({**settings, **own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise Refusal(what=what, where="rectools.extra") from error
+    mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
+    if mask:
+        model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})
+    return model
+
+
+def _module(model: Any, size: int) -> Any:
+    """RecTools' network and loss over `size` items, the padding and the mask among them, with RecTools' first weights;
+    as RecTools builds them where it loads a model."""
+    some = {"n_hot": size, "id_map": {"size": size, "dtype": "|O"}, "features": None}
+    schema = DatasetSchema.model_validate({"n_interactions": 1, "users": some, "items": some})
+    network = model._init_torch_model(model._construct_item_net_from_dataset_schema(schema))
+    ids = model.data_preparator.item_id_map.external_ids
+    model._init_lightning_model(network, schema.model_dump(), ids, model_config={})
+    model.lightning_model._xavier_normal_init()
+    return model.lightning_model

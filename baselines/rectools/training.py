@@ -1,0 +1,151 @@
+"""Trains an engine's model, and hears the harness's validation score after each epoch.
+
+RecTools trains with Lightning, whose checkpoints are pickles and which resumes at an epoch's beginning; this loop takes
+the same steps (Adam at a constant rate) and keeps a state from which a resumed training goes on to the same digits.
+Runs in the worker's process.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from baselines.recbole import checkpoint
+from baselines.recbole.exchange import Link
+from baselines.rectools.engine import Engine
+from harness.generative.snapshots import flat_optimizer, restore_optimizer
+from harness.pace import Pace
+from harness.seeding import derive_seed
+
+NOTE_SECONDS = 0.5  # between two signs of progress
+SEEDS = 2**32  # NumPy's old generator takes no larger seed
+
+
+@dataclass(frozen=True)
+class Order:
+    """One training as the harness asks for it. `validation` is a file of requests; `mark` names what is trained, so
+    that no other training's state is taken up. A state is kept after each epoch, and within one after `keep_seconds`.
+    """
+
+    seed: int
+    mark: str
+    max_samples: int | None
+    depth: int
+    validation: Path | None
+    checkpoint: Path | None
+    keep_seconds: float | None
+    epochs: int
+    patience: int
+
+
+def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
+    """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
+    paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
+    training = Training(engine, link, Order(**{**order, **paths}))
+    training.run()
+    return {"epochs": training.epoch, "best_epoch": training.best_epoch, "best_valid": training.best_valid}
+
+
+class Training:
+    """The state of one training: `epoch` epochs are done, and `batch` batches of the next one."""
+
+    def __init__(self, engine: Engine, link: Link, order: Order) -> None:
+        self.engine, self.link, self.order = engine, link, order
+        self.sessions = engine.sessions()
+        self.batches = -(-len(self.sessions) // engine.batch_size)
+        self.epochs = order.epochs
+        if order.max_samples is not None:
+            shared = engine.preparator.train_session_max_len_addition
+            targets = sum(len(session) - shared for session in self.sessions)
+            self.epochs = max(1, min(self.epochs, order.max_samples // targets))
+        self.optimizer = engine.module.configure_optimizers()
+        self.epoch, self.batch, self.summed, self.waited, self.finished = 0, 0, 0.0, 0, False
+        self.best, self.best_epoch, self.best_valid = engine.state(), 0, None
+        self.drawn: tuple[dict[str, Any], dict[str, torch.Tensor]] | None = None
+        self.pace = Pace(order.keep_seconds)
+        if order.checkpoint is not None and (stored := checkpoint.latest(order.checkpoint, order.mark)) is not None:
+            self._resume(*stored)
+
+    def run(self) -> None:
+        """All epochs that are left; the best weights are in the engine afterwards."""
+        done = self.epoch * self.batches + self.batch
+        self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
+        while not self.finished:
+            begun = time.monotonic()
+            loss = self._epoch()
+            seconds = time.monotonic() - begun
+            valid = self._judge()
+            if self.order.checkpoint is not None:
+                self._store(self.order.checkpoint, None)
+            self.link.note(stage="train", epoch=self.epoch, loss=loss, valid=valid, seconds=seconds)
+        self.engine.network.load_state_dict(self.best)
+
+    def _epoch(self) -> float:
+        """One pass over all sessions in an order of its own; the mean loss of its batches."""
+        seed = derive_seed(self.order.seed, "epoch", self.epoch) % SEEDS
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        order = np.random.default_rng(seed).permutation(len(self.sessions))
+        if self.drawn is not None:
+            checkpoint.set_draws(*self.drawn, self.engine.device)
+            self.drawn = None
+        self.engine.network.train()
+        running, said, told = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
+        size = self.engine.batch_size
+        for number in range(self.batch, self.batches):
+            if self.order.checkpoint is not None and number > self.batch and self.pace.due:
+                self._store(self.order.checkpoint, (number, self.summed + float(running)))
+            self.optimizer.zero_grad()
+            loss = self.engine.loss([self.sessions[row] for row in order[number * size : (number + 1) * size]])
+            if loss is not None:
+                loss.backward()
+                self.optimizer.step()
+                running += loss.detach()
+            if time.monotonic() - said > NOTE_SECONDS or number + 1 == self.batches:
+                self.link.note(advance=number + 1 - told)
+                said, told = time.monotonic(), number + 1
+        mean = (self.summed + float(running)) / self.batches
+        self.epoch, self.batch, self.summed = self.epoch + 1, 0, 0.0
+        return mean
+
+    def _judge(self) -> float | None:
+        """The harness's score of the weights as they are; keeps the best ones (of equal epochs the last; the last epoch
+        where nothing is validated) and says whether it is over."""
+        valid = None
+        if self.order.validation is not None:
+            lists = Path.cwd() / "valid-lists.npz"
+            self.engine.recommend(self.order.validation, self.order.depth, lists)
+            valid = float(self.link.ask(lists=str(lists))["score"])
+        if valid is None or self.best_valid is None or valid >= self.best_valid:
+            self.best, self.best_epoch, self.best_valid, self.waited = self.engine.state(), self.epoch, valid, 0
+        else:
+            self.waited += 1
+        self.finished = self.epoch >= self.epochs or self.waited > self.order.patience
+        return valid
+
+    def _store(self, folder: Path, within: tuple[int, float] | None) -> None:
+        """The state between two epochs, or `within` one: batches done and the sum of their losses."""
+        facts, draws = checkpoint.draws(self.engine.device) if within else (None, {})
+        batch, summed = within or (0, 0.0)
+        flat, groups = flat_optimizer(self.optimizer)
+        names = ("finished", "waited", "best_epoch", "best_valid")
+        told = {"mark": self.order.mark, "groups": groups, "start_epoch": self.epoch, "draws": facts}
+        told |= {"batch": batch, "summed": summed, **{name: getattr(self, name) for name in names}}
+        parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
+        with self.pace.keeping():
+            checkpoint.store(folder, told, parts)
+
+    def _resume(self, facts: dict[str, Any], tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+        self.epoch, self.batch, self.summed = facts["start_epoch"], facts["batch"], facts["summed"]
+        self.finished, self.waited = facts["finished"], facts["waited"]
+        self.best, self.best_epoch, self.best_valid = tensors["best"], facts["best_epoch"], facts["best_valid"]
+        self.engine.network.load_state_dict(tensors["model"])
+        restore_optimizer(self.optimizer, tensors.get("optimizer", {}), facts["groups"])
+        self.drawn = facts["draws"] and (facts["draws"], tensors["draws"])

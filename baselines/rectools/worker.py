@@ -1,0 +1,20 @@
+"""RecTools' process: `python -m baselines.rectools.worker FOLDER`, started by `session`, never by hand."""
+
+from __future__ import annotations
+
+from baselines.recbole.session import Worker
+from baselines.recbole.worker import Library, run
+
+RECTOOLS = Worker("RecTools", "baselines.rectools.worker")
+
+
+def load() -> Library:
+    """Imports RecTools: seconds of processor time, most of them Lightning's."""
+    from baselines.rectools.engine import Engine
+    from baselines.rectools.training import train
+
+    return Engine, train
+
+
+if __name__ == "__main__":
+    run(load)

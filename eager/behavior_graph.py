@@ -1,0 +1,74 @@
+"""The training-free behaviour encoder: item vectors from the co-occurrence graph of the training sequences.
+
+The graph has an edge between two items of one user's sequence, weighted by two parts, each summed over all users:
+
+    w(i, j) = n_ij / (√(n_i n_j) + shrinkage)  +  Σ_d t_d(i, j) / d  ·  transition / √(t_i t_j)
+
+n_ij counts pairs at most `reach` places apart, n_i interactions; t_d(i, j) counts pairs exactly d places apart in
+either direction, d = 1 … 3, and t_i is item i's sum of them. A diagonal is added, and the vectors are U √S of the
+truncated singular value decomposition, rows scaled to unit length (as in Levy & Goldberg, NeurIPS 2014). Work grows
+with interactions times `reach`, memory with the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
+
+from eager.behavior_config import GraphConfig
+
+DISTANCES = (1, 2, 3)  # of transitions
+ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al., 2011)
+
+
+def graph_vectors(rows: Sequence[np.ndarray], n_items: int, dim: int, config: GraphConfig, seed: int) -> np.ndarray:
+    """Vectors of all items, float32 (n_items, dim), from training sequences `rows` of item numbers. Items without a
+    neighbour have a zero vector, and so has each dimension beyond the number of items."""
+    graph = item_graph(rows, n_items, config)
+    rank = min(dim, n_items)
+    left, values, _ = randomized_svd(graph, rank, n_iter=ITERATIONS, random_state=seed)
+    vectors = np.zeros((n_items, dim))
+    vectors[:, :rank] = left * np.sqrt(values)
+    connected = np.diff(sparse.csr_array(graph).indptr) > 1  # besides the diagonal
+    norms = np.linalg.norm(vectors, axis=1)
+    usable = connected & (norms > 1e-12)
+    vectors[usable] /= norms[usable, None]
+    vectors[~usable] = 0
+    return vectors.astype(np.float32)
+
+
+def item_graph(rows: Sequence[np.ndarray], n_items: int, config: GraphConfig) -> sparse.csr_array:
+    """The weighted graph with its diagonal, symmetric, (n_items, n_items) float64. Counts are integers until they are
+    weighted, so that the order of users changes nothing."""
+    values = np.concatenate(rows) if len(rows) else np.empty(0, np.int64)
+    owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    together = sparse.csr_array((n_items, n_items))
+    transitions = sparse.csr_array((n_items, n_items))
+    longest = max((len(row) for row in rows), default=0)
+    for distance in range(1, min(config.reach, longest - 1) + 1):
+        pairs = _pairs(values, owner, distance, n_items)
+        together = together + pairs
+        if distance in DISTANCES:
+            transitions = transitions + pairs / distance
+    counts = np.bincount(values, minlength=n_items).astype(np.float64)
+    near = sparse.coo_array(together)
+    i, j = near.coords
+    cosine = sparse.csr_array((near.data / (np.sqrt(counts[i] * counts[j]) + config.shrinkage), (i, j)), near.shape)
+    strength = np.asarray(transitions.sum(axis=1)).ravel()
+    scale = sparse.diags_array(np.where(strength > 0, 1 / np.sqrt(strength.clip(min=1e-300)), 0))
+    followed = config.transition * (scale @ transitions @ scale)
+    return sparse.csr_array(cosine + followed + config.diagonal * sparse.eye_array(n_items))
+
+
+def _pairs(values: np.ndarray, owner: np.ndarray, distance: int, n_items: int) -> sparse.csr_array:
+    """How often two different items stand `distance` places apart in a sequence, in either direction."""
+    within = owner[distance:] == owner[:-distance]
+    first, second = values[:-distance][within], values[distance:][within]
+    different = first != second
+    first, second = first[different], second[different]
+    ones = np.ones(len(first))
+    counts = sparse.csr_array(sparse.coo_array((ones, (first, second)), (n_items, n_items)))
+    return sparse.csr_array(counts + counts.T)

@@ -1,0 +1,57 @@
+"""`harness export`: the tuned model of a stored run as a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
+from harness.cli.output import print_json, stdout_kept
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(export)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id or its beginning, or a model's name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Leave an unmerged adapter apart, in DIR/adapter, for peft.")
+    ] = False,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write a tuned language model as a Hugging Face folder: weights, tokenizer with code tokens, items' codes.
+
+    AutoModelForCausalLM and AutoTokenizer load it without this program.
+    """
+    from harness.errors import InputError
+    from harness.jobs.stored import restore
+    from harness.registry import model_entries
+    from harness.reports.chosen import choose
+    from harness.store.runs import Store
+
+    output = output.expanduser()
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise InputError("not an empty folder", where=str(output), mend="name a new one")
+    (side,) = choose(Store(results), [run], dataset)
+    if len(side.runs) != 1:
+        ids = ", ".join(one.record.run_id for one in side.runs)
+        raise InputError(f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", mend="give one id")
+    name = side.first.model
+    if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
+        able = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
+        raise InputError(f"{name} is no language model to export", where="RUN", mend=f"choose {' or '.join(able)}")
+    with stdout_kept():
+        found = restore(side.runs[0])
+        write = getattr(found.recommender, "export")  # noqa: B009  # not every model has it
+        write(output, found.split.train, apart=adapter)
+    if as_json:
+        print_json({"run_id": side.first.run_id, "model": name, "dataset": found.dataset.name, "path": str(output)})
+    else:
+        print(f"{name} on {found.dataset.name}, run {side.first.run_id}: written to {output}")

@@ -1,0 +1,71 @@
+"""What is left out of a whole data set: short users and rare items, and items without text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness.data.dataset import Dataset
+from harness.data.ragged import Ragged
+from harness.data.reading import Reading
+from harness.errors import InputError
+
+
+def filtered(dataset: Dataset, reading: Reading) -> Dataset:
+    """Without users and items of fewer interactions than `reading` asks for. Both are left out in turn until none is
+    left that has fewer; with equal numbers that is the k-core. Raises `InputError` where nothing is left."""
+    if not (reading.min_user or reading.min_item):
+        return dataset
+    rows, items = dataset.sequences.rows(), dataset.sequences.values
+    stays = np.ones(len(items), bool)
+    while True:
+        users_left = np.bincount(rows[stays], minlength=len(dataset.users)) >= max(reading.min_user, 1)
+        items_left = np.bincount(items[stays], minlength=len(dataset.items)) >= max(reading.min_item, 1)
+        less = stays & users_left[rows] & items_left[items]
+        if less.sum() == stays.sum():
+            break
+        stays = less
+    asked = f"users of {reading.min_user} and items of {reading.min_item} interactions or more"
+    return _subset(dataset, stays, asked, "give lower --min-user, --min-item or --core")
+
+
+def with_text(dataset: Dataset) -> Dataset:
+    """Without the items that have no text, and their interactions. Raises `InputError` where nothing is left."""
+    texts = dataset.text or ()
+    empty = np.array([text.empty for text in texts] or [True] * len(dataset.items), bool)
+    if not empty.any():
+        return dataset
+    return _subset(dataset, ~empty[dataset.sequences.values], "items with text", "choose a model that needs no text")
+
+
+def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Dataset:
+    """The interactions where `stays` (bool, one each), and the users and items that they are of; ids keep their
+    order."""
+    if not stays.any():
+        raise InputError(f"nothing is left with {asked} alone", where=dataset.name, mend=mend)
+    rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]
+    users, lengths = np.unique(rows, return_counts=True)
+    items, values = np.unique(values, return_inverse=True)
+    names_u, names_i = (tuple(ids[n] for n in of) for ids, of in ((dataset.users, users), (dataset.items, items)))
+    known_u, known_i = set(names_u), set(names_i)
+    reviews = dataset.reviews
+    if reviews is not None:
+        reviews = tuple(one for one in reviews if one.user in known_u and one.item in known_i) or None
+    gone = (
+        (f"users left out ({asked})", len(dataset.users) - len(users)),
+        (f"items left out ({asked})", len(dataset.items) - len(items)),
+        (f"interactions left out ({asked})", int((~stays).sum())),
+    )
+    counts = ", ".join(f"{count:,} {what.split(' ')[0]}" for what, count in gone)
+    return replace(
+        dataset,
+        users=names_u,
+        items=names_i,
+        sequences=Ragged(values, np.concatenate([[0], np.cumsum(lengths)])),
+        timestamps=None if dataset.timestamps is None else dataset.timestamps[stays],
+        text=None if dataset.text is None else tuple(dataset.text[n] for n in items),
+        reviews=reviews,
+        lost=(*dataset.lost, *(entry for entry in gone if entry[1])),
+        notes=(*dataset.notes, f"only {asked}: {counts} left out"),
+    )

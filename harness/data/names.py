@@ -1,0 +1,25 @@
+"""Names of data sets: what can be a folder of results, and what is made of a name that cannot."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from harness.fingerprint import fingerprint
+
+FIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+UNFIT = re.compile(r"[^A-Za-z0-9._+@-]+")
+
+
+def safe_name(name: str) -> str:
+    """A name that can be a folder of results: letters without accents, other marks as one hyphen; a hash of the name
+    where nothing is left of it.
+
+    >>> safe_name("my shop é"), safe_name("ml-1m")
+    ('my-shop-e', 'ml-1m')
+    """
+    if FIT.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = UNFIT.sub("-", plain).strip("-").lstrip("._+@-")
+    return plain or f"data-{fingerprint(name)[:8]}"

@@ -1,0 +1,84 @@
+"""`Request`: what the user asked `harness data prepare` for, and everything of it that decides the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.names import UNFIT
+from harness.data.raw.catalogue import RawSet, Release
+from harness.data.raw.log import instant
+from harness.data.raw.steps import FILE_RULE, HASH_RULE
+from harness.data.raw.text import TextMode
+from harness.data.reading import BAD_LINES
+from harness.errors import InputError
+
+RULES = 1  # of the steps of `prepare`: bumped, with a dated line here, by whatever can change their result
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `tie_seed` None: the release's own tie rule. `since` and `until` are dates that take the
+    place of the release's window; `bad_lines` is the share of lines that may be wrong."""
+
+    name: str
+    raw: Path | None = None
+    tie_seed: int | None = None
+    text: TextMode = "clean"
+    since: str | None = None
+    until: str | None = None
+    bad_lines: float = BAD_LINES
+
+
+def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
+    """Everything besides the raw files that decides the result: the release's steps, the tie rule, the text."""
+    release = data.release
+    seed = request.tie_seed if request.tie_seed is not None else (0 if release.ties == "hash" else None)
+    return {
+        "rules": RULES,
+        "release": release.key,
+        "category": data.category,
+        "dedupe": release.dedupe,
+        "with_metadata": release.with_metadata,
+        "core": release.core,
+        "rating_above": release.rating_above,
+        "window": _window(release, request),
+        "tie_seed": seed,
+        "tie_rule": FILE_RULE if seed is None else HASH_RULE.format(seed=seed),
+        "text": request.text,
+        **({"extra_text": list(extra)} if (extra := _extra(release, request.text)) else {}),
+    }
+
+
+def _extra(release: Release, text: TextMode) -> tuple[str, ...]:
+    """Fields of the metadata that are taken into the description besides."""
+    return tuple(sorted({field for spec in release.metadata for field in spec.extra})) if text == "clean" else ()
+
+
+def _window(release: Release, request: Request) -> list[str] | None:
+    """The first and the last time of the interactions that count; None where all do. Raises `InputError` for dates that
+    are none, or that follow each other in the wrong order."""
+    if request.since is None and request.until is None:
+        return list(release.window) if release.window else None
+    first, last = request.since or release.between[0], request.until or release.between[1]
+    for option, text in (("--since", first), ("--until", last)):
+        try:
+            instant(text)
+        except ValueError as error:
+            raise InputError(f"{text!r} is no date", where=option, mend="write 2018-01-31") from error
+    if len(last) == len("2018-01-31"):
+        last = f"{last} 23:59:59"  # the whole of the last day
+    if instant(first) > instant(last):
+        raise InputError(f"{first} lies behind {last}", where="--since", mend="give the earlier date first")
+    return [first, last]
+
+
+def name_of(data: RawSet, request: Request) -> str:
+    """Another tie order or another text is another data set, with a name that says so."""
+    own = 0 if data.release.ties == "hash" else None
+    tied = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
+    window = "".join(
+        f"-{word}-{UNFIT.sub('', date)}" for word, date in (("from", request.since), ("to", request.until)) if date
+    )
+    return f"{data.name}{window}{tied}{'' if request.text == 'clean' else f'-{request.text}'}"

@@ -1,0 +1,102 @@
+"""RecBole's own three split files, `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`, as one data set.
+
+They are joined, and the protocol cuts them again: every model is measured on one split. Two forms are read: plain rows,
+and rows with the history written out (`item_id_list:token_seq` and the item that follows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
+from harness.data.dataset import Dataset, Order
+from harness.data.readers import atomic
+from harness.data.readers.log import Log
+from harness.data.reading import Reading
+
+PARTS = (".train", ".valid", ".test")
+LISTS = ("item_id_list", "item_list", "item_seq")
+JOINED = "RecBole's train, valid and test files are joined; the protocol cuts them again"
+RULE = "order within a user: the train, valid and test file one after the other, each by its lines"
+
+
+def names(folder: Path) -> list[str]:
+    """What `NAME` may be in this folder: all three files must be there."""
+    firsts = folder.glob(f"?*{PARTS[0]}{atomic.INTERACTIONS}")
+    found = (path.name.removesuffix(f"{PARTS[0]}{atomic.INTERACTIONS}") for path in firsts)
+    return sorted(name for name in found if all(path.is_file() for path in _paths(folder, name)))
+
+
+def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
+    """Users and items in order of first appearance, file by file. Each user's rows by (timestamp, line); where there
+    are no timestamps, in the order of the files and of their lines."""
+    reading = reading or Reading()
+    paths = _paths(folder, name)
+    header = atomic.header(paths[0])
+    listed = next((field for field in LISTS if header.get(field) == "token_seq"), None)
+    timed = order == "time" and listed is None and TIMESTAMP in header
+    needed = {USER: "token", ITEM: "token", **({TIMESTAMP: "float"} if timed else {})}
+    files = [atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
+    texts, told, item_file = atomic.read_items(folder / f"{name}{atomic.ITEMS}", reading)
+    columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
+    users = list(chain.from_iterable(part.users for part in columns))
+    items = list(chain.from_iterable(part.items for part in columns))
+    times = list(chain.from_iterable(part.times for part in columns))
+    lines = list(chain.from_iterable(part.lines for part in columns))
+    rated = listed is None and all(RATING in file.columns.places for file in files)
+    ratings = chain.from_iterable(file.column(file.columns.places[RATING]) for file in files) if rated else ()
+    bad = files[0].bad
+    for file in files[1:]:
+        bad.join(file.bad)
+    log = Log(
+        paths[0].with_name(f"{name}.*{atomic.INTERACTIONS}"),
+        users,
+        items,
+        times,
+        lines,
+        "time" if timed else "file",
+        ratings=list(ratings) if rated else None,
+        reading=reading,
+        bad=bad,
+        notes=(*files[0].columns.notes(paths[0].name), *told, JOINED),
+        item_file=item_file,
+    )
+    dataset = log.dataset(name, texts, f"RecBole's split files, {name}")
+    return dataset if timed else replace(dataset, notes=(RULE, *dataset.notes[1:]))
+
+
+def _paths(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}{part}{atomic.INTERACTIONS}" for part in PARTS]
+
+
+class _Rows(NamedTuple):
+    """Interactions in order, with their lines."""
+
+    users: list[str]
+    items: list[str]
+    times: list[str]
+    lines: list[int]
+
+
+def _columns(file: atomic.AtomicFile, *, timed: bool) -> _Rows:
+    places = file.columns.places
+    times = file.column(places[TIMESTAMP]) if timed else []
+    return _Rows(file.column(places[USER]), file.column(places[ITEM]), times, file.lines)
+
+
+def _unrolled(files: list[atomic.AtomicFile], listed: str) -> _Rows:
+    """Each user's longest history with the item behind it; of equally long ones the last, which reaches furthest."""
+    longest: dict[str, tuple[list[str], int]] = {}
+    for file in files:
+        places = file.columns.places
+        rows = zip(file.column(places[USER]), file.column(listed), file.column(places[ITEM]), file.lines, strict=True)
+        for user, history, item, line in rows:
+            sequence = [*history.split(), item]
+            if user not in longest or len(sequence) >= len(longest[user][0]):
+                longest[user] = (sequence, line)
+    users = [user for user, (sequence, _) in longest.items() for _ in sequence]
+    lines = [line for sequence, line in longest.values() for _ in sequence]
+    return _Rows(users, [item for sequence, _ in longest.values() for item in sequence], [], lines)

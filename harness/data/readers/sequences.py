@@ -1,0 +1,83 @@
+"""Text files without a header, parted by blanks: sequences (OpenP5, GRAM: a line a user, the user first, then items in
+order) and pairs (SASRec: `user item` a line, in order).
+
+The order in time is that of the items on a line, or of the lines; there are no timestamps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from harness.data.dataset import Dataset, Order
+from harness.data.readers.bad_lines import BadLines
+from harness.data.readers.files import open_text, read_text
+from harness.data.readers.log import Log
+from harness.data.reading import Reading
+from harness.errors import InputError
+
+NAMES = ("user_sequence", "user_sequences", "sequential_data", "sequence", "sequences")
+ENDINGS = (".txt", ".txt.gz")
+RULE = "order within a user: as the file lists it"
+
+
+def files(folder: Path) -> list[str]:
+    """The names, without endings, of the files that may be of this kind: a known name, else the folder's only text."""
+    texts = [path.name for ending in ENDINGS for path in folder.glob(f"*{ending}") if path.is_file()]
+    known = [name for name in texts if name.partition(".")[0] in NAMES]
+    candidates = known or [name for name in texts if _of_numbers_or_ids(folder / name)]
+    return sorted({name.partition(".txt")[0] for name in candidates})
+
+
+def read(folder: Path, name: str, order: Order = "file", reading: Reading | None = None) -> Dataset:
+    """The file of that name in a folder; see `read_file`. The data set goes by the folder's name."""
+    path = next(path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file())
+    return read_file(path, folder.resolve().name, order, reading)
+
+
+def read_file(path: Path, name: str, order: Order = "file", reading: Reading | None = None) -> Dataset:
+    """Users and items in order of first appearance. `order` changes nothing.
+
+    Where every line has exactly two words they are pairs, else each line is a user's whole sequence. Raises
+    `InputError` for a user with two lines of sequences.
+    """
+    reading = reading or Reading()
+    if reading.columns or reading.min_rating is not None:
+        raise InputError("this layout has no columns and no ratings", where=str(path), mend="leave the option out")
+    bad = BadLines(path.name, reading)
+    rows: list[tuple[int, list[str]]] = []
+    with open_text(path, "\n") as file:
+        for number, line in enumerate(file, start=1):
+            if len(words := line.split()) > 1:
+                rows.append((number, words))
+            elif words:
+                what = "a user without items, where a line has a user and items, parted by blanks"
+                bad.add(InputError(what, where=f"{path} line {number}", mend="write USER ITEM ITEM …"), number)
+    if not rows and not bad.count:
+        read_text(path)  # which says so where the file is empty
+    pairs = all(len(words) == 2 for _, words in rows)
+    seen: dict[str, int] = {}
+    users, items, lines = [], [], []
+    for number, (user, *listed) in rows:
+        if not pairs and user in seen:
+            what = f"user {user!r} has a line already (line {seen[user]})"
+            raise InputError(what, where=f"{path} line {number}", mend="give a user one line, or pairs USER ITEM alone")
+        seen[user] = number
+        users += [user] * len(listed)
+        items += listed
+        lines += [number] * len(listed)
+    log = Log(path, users, items, [], lines, "file", reading=reading, bad=bad)
+    kind = "pairs of user and item" if pairs else "sequences, a line a user"
+    dataset = log.dataset(name, None, f"{kind}, {path.name}")
+    return replace(dataset, notes=(RULE, *dataset.notes[1:]))
+
+
+def _of_numbers_or_ids(path: Path) -> bool:
+    """Whether the first lines look like words of ids: at least two of them, none with the marks of prose or tables."""
+    with open_text(path, "\n") as file:
+        lines = [line.split() for line, _ in zip(file, range(20), strict=False) if line.strip()]
+    return (
+        bool(lines)
+        and all(len(words) > 1 and words[0].isalnum() for words in lines)
+        and all(not set(word) & set(".,;:!?()\"'=") for words in lines for word in words)
+    )

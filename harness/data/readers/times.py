@@ -1,0 +1,165 @@
+"""Times as files write them: the unit of a whole column is told from its span, and every value becomes seconds.
+
+Seconds, milliseconds, microseconds and nanoseconds since 1970, dates as whole numbers (YYYYMMDD, YYYYMMDDhhmm,
+YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC where a date names no zone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+LONGEST_NUMBER = 64  # characters of a timestamp
+LATEST = 4_102_444_800.0  # 2100-01-01: a time behind it was read in a wrong unit
+EARLY = 10 * 365.25 * 86_400  # a whole column before 1980 is rather an order than times
+SECONDS = "seconds since 1970"
+# the least size of the middle value, the unit's name, and how many of it make a second
+UNITS = (
+    (1e17, "nanoseconds since 1970", 1e9),
+    (1e14, "microseconds since 1970", 1e6),
+    (1e11, "milliseconds since 1970", 1e3),
+    (0.0, SECONDS, 1.0),
+)
+CALENDARS = {14: "YYYYMMDDhhmmss", 12: "YYYYMMDDhhmm", 8: "YYYYMMDD"}  # by number of digits
+FITTING = 0.99  # share of a column that must be valid dates before whole numbers are taken for dates
+ISO = "dates as text"
+_SLASHES = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})")
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """`seconds` since 1970, float64, NaN where a value is no time in `unit`."""
+
+    seconds: np.ndarray
+    unit: str
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader says of a column that is not plainly seconds."""
+        sound = self.seconds[np.isfinite(self.seconds)]
+        if not len(sound):
+            return ()
+        span = f"from {day(sound.min())} to {day(sound.max())}"
+        if self.unit not in (SECONDS, ISO):
+            return (f"timestamps are read as {self.unit}: they reach {span}",)
+        if sound.max() < EARLY:
+            return (f"timestamps are read as {SECONDS}: they reach {span}, so they are rather an order than dates",)
+        return ()
+
+
+def read_times(values: Sequence[str] | np.ndarray, *, in_seconds: bool = False) -> Times:
+    """One column. `values` are text, or float64 with NaN where there is none; with `in_seconds` they are numbers that
+    stay what they are.
+
+    The kind and unit are those of most values; a value that does not fit them, lies before 1970 or behind 2100, or is
+    no time at all, becomes NaN.
+    """
+    if in_seconds:
+        numbers = np.asarray(values, np.float64)
+        return Times(np.where(np.isfinite(numbers) & (numbers >= 0), numbers, np.nan), SECONDS)
+    if isinstance(values, np.ndarray):
+        return _of_numbers(values.astype(np.float64))
+    try:
+        return _of_numbers(_parsed(values))
+    except ValueError:
+        distinct = {raw: number(raw) for raw in set(values)}
+        numbers = np.array([distinct[raw] for raw in values])
+    dates = {raw: _date(raw) for raw, value in distinct.items() if value != value}
+    found = np.array([dates.get(raw, np.nan) for raw in values])
+    if np.isfinite(found).sum() > np.isfinite(numbers).sum():
+        return Times(_within(found), ISO)
+    return _of_numbers(numbers)
+
+
+def seconds_of(number: float) -> float:
+    """One number of seconds, milliseconds, microseconds, or a date as a whole number, as seconds since 1970.
+
+    >>> seconds_of(1628643414.0), seconds_of(1628643414042), seconds_of(20210811), seconds_of(20210811005654)
+    (1628643414.0, 1628643414.042, 1628640000.0, 1628643414.0)
+    """
+    read = _of_numbers(np.array([number], np.float64)).seconds[0]
+    return float(number) if np.isnan(read) else float(read)
+
+
+def day(seconds: float) -> str:
+    """The date of a time, UTC.
+
+    >>> day(1628643414.042)
+    '2021-08-11'
+    """
+    return str(np.datetime64(int(seconds), "s"))[:10]
+
+
+def _of_numbers(values: np.ndarray) -> Times:
+    usable = values[np.isfinite(values) & (values >= 0)]
+    if not len(usable):
+        return Times(np.full(len(values), np.nan), SECONDS)
+    middle = float(np.partition(usable, len(usable) // 2)[len(usable) // 2])
+    if (dated := _calendar(values, middle)) is not None:
+        return dated
+    _, unit, scale = next(entry for entry in UNITS if middle >= entry[0])
+    return Times(_within(values / scale), unit)
+
+
+def _calendar(values: np.ndarray, middle: float) -> Times | None:
+    """Dates written as whole numbers; None where the column is not made of them."""
+    digits = len(f"{middle:.0f}")
+    if digits not in CALENDARS:
+        return None
+    distinct, places = np.unique(values, return_inverse=True)
+    if digits == 8 and len(distinct) == 1 and len(values) > 1:
+        return None  # a constant states no order, whatever it means
+    seconds = np.array([_whole_date(value, digits) for value in distinct.tolist()])[places]
+    if np.isfinite(seconds).mean() < FITTING:
+        return None
+    return Times(_within(seconds), f"dates of the form {CALENDARS[digits]}")
+
+
+def _whole_date(value: float, digits: int) -> float:
+    text = f"{value:.0f}"
+    if not np.isfinite(value) or not value.is_integer() or len(text) != digits or not 1970 <= int(text[:4]) < 2100:
+        return np.nan
+    parts = (int(text[:4]), *(int(text[at : at + 2]) for at in range(4, digits, 2)))
+    try:
+        return datetime(*parts, tzinfo=UTC).timestamp()  # type: ignore[misc, arg-type]
+    except ValueError:
+        return np.nan
+
+
+def _within(seconds: np.ndarray) -> np.ndarray:
+    """With NaN for what lies outside of what a time can be."""
+    with np.errstate(invalid="ignore"):
+        return np.where((seconds >= 0) & (seconds < LATEST), seconds, np.nan)
+
+
+def _parsed(texts: Sequence[str]) -> np.ndarray:
+    """Numbers of texts. Raises `ValueError`, also for texts of a length that no number has: an array of text takes the
+    longest one's room for each."""
+    if max(map(len, texts), default=0) > LONGEST_NUMBER:
+        raise ValueError("too long for a number")
+    return np.array(texts, dtype=np.str_).astype(np.float64)
+
+
+def number(raw: str) -> float:
+    """A text as a number, NaN where it is none."""
+    try:
+        return float(raw)
+    except ValueError:
+        return float("nan")
+
+
+def _date(raw: str) -> float:
+    text = raw.strip()
+    if not 8 <= len(text) <= LONGEST_NUMBER:
+        return np.nan
+    if found := _SLASHES.match(text):
+        year, month, date = found.groups()
+        text = f"{year}-{month:0>2}-{date:0>2}{text[found.end() :]}"
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError:
+        return np.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

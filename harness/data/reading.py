@@ -1,0 +1,107 @@
+"""`Reading`: what a user may say of how files become a data set, besides where they lie and what orders them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from harness.data.columns import ALIASES
+from harness.errors import InputError, unknown_name
+
+BAD_LINES = 0.01  # share of a file's lines that may be left out because they are wrong
+FEW = 3  # wrong lines that a small file may have, but never more than a tenth of its lines
+FORM = "write user=NAME,item=NAME,…, NAME being a column of the file, or its number where the file has no header"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`columns` are (our name, the file's) pairs. `min_rating` leaves out interactions that are rated lower. Users and
+    items with fewer than `min_user` and `min_item` interactions are left out in turn, until none has fewer.
+    `bad_lines` is the share of lines that may be wrong (0: none)."""
+
+    columns: tuple[tuple[str, str], ...] = ()
+    min_rating: float | None = None
+    min_user: int = 0
+    min_item: int = 0
+    bad_lines: float = BAD_LINES
+
+    def __post_init__(self) -> None:
+        for name in ("min_user", "min_item"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{getattr(self, name)} is no number of interactions", where=_option(name))
+        if not 0 <= self.bad_lines < 1:
+            mend = "give a share between 0 (none) and 1"
+            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", mend=mend)
+        for ours, _ in self.columns:
+            if ours not in ALIASES:
+                raise unknown_name("column", ours, ALIASES, where="--columns")
+
+    @property
+    def of_files(self) -> bool:
+        """Whether anything is said that only the reader of a file can do."""
+        return bool(self.columns) or self.min_rating is not None or self.bad_lines != BAD_LINES
+
+    def column(self, ours: str) -> str | None:
+        """The file's name for one of our columns, None where nothing is said of it."""
+        return dict(self.columns).get(ours)
+
+    def tolerated(self, lines: int) -> int:
+        """How many of a file's lines may be wrong."""
+        return max(int(self.bad_lines * lines), min(FEW, lines // 10)) if self.bad_lines else 0
+
+    def document(self) -> dict[str, Any]:
+        """What differs from the defaults, JSON-able; empty where nothing does."""
+        plain = Reading()
+        said = {key: value for key, value in asdict(self).items() if value != getattr(plain, key)}
+        return {**said, "columns": dict(self.columns)} if self.columns else said
+
+    def options(self) -> list[str]:
+        """The same as words of a command line."""
+        said = self.document()
+        if self.columns:
+            said["columns"] = ",".join(f"{ours}={theirs}" for ours, theirs in self.columns)
+        return [word for key, value in said.items() for word in (_option(key), str(value))]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any] | None, where: str = "data") -> Reading:
+        """From `document`, or what a configuration file says in its place. Raises `InputError`."""
+        said = dict(document or {})
+        known = [field.name for field in fields(cls)] + ["core"]
+        for key in said:
+            if key not in known:
+                raise unknown_name("setting", key, known, where=where)
+        core, columns = said.pop("core", None), said.pop("columns", None)
+        if isinstance(core, int):
+            said = {"min_user": core, "min_item": core, **said}
+        if isinstance(columns, str):
+            said["columns"] = parse_columns(columns)
+        elif columns:
+            said["columns"] = tuple((str(ours), str(theirs)) for ours, theirs in dict(columns).items())
+        for key in ("min_rating", "min_user", "min_item", "bad_lines"):
+            kind = int if key in ("min_user", "min_item") else (int, float)
+            if said.get(key) is not None and (not isinstance(said[key], kind) or isinstance(said[key], bool)):
+                raise InputError(f"{key} is {said[key]!r}, expected a number", where=where)
+        return cls(**said)
+
+
+def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
+    """What `--columns` says.
+
+    >>> parse_columns("user=customer, item=sku")
+    (('user', 'customer'), ('item', 'sku'))
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not pairs or not all(equals and ours.strip() and theirs.strip() for ours, equals, theirs in pairs):
+        raise InputError(f"{text!r} names no columns", where="--columns", mend=FORM)
+    found = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in pairs)
+    if len({ours for ours, _ in found}) < len(found):
+        raise InputError(f"{text!r} names a column twice", where="--columns", mend=FORM)
+    return found
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+PLAIN = Reading()

@@ -1,0 +1,163 @@
+"""Whether lists made elsewhere look like candidates drawn with the answer among them, and ranked again.
+
+Such lists hold their answer by construction, so their metrics say nothing of a ranking of the catalogue. A ranking
+cannot know the answer, which leaves two things to look at where nearly every list holds it:
+
+- Similar lists belong to similar users, so each should hold the answer of the other as well, unless its user has it
+  already. Forced answers do not: the rest of the list is only as good as what drew it.
+- A ranking gives similar users similar lists. Sampled candidates share no more items than draws at random do.
+
+No test can tell candidates that were cut to their first items, or whose rest was ranked as well as the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.evaluation.history import seen
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.requests import Requests, Targets
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+LISTS = 20  # fewer lists prove nothing
+SHARE = 0.75  # of the items that a user has not had: longer lists hold most answers anyway
+HELD = 0.99  # of the lists hold their answer
+LOWER, BEYOND = (
+    0.05,
+    5,
+)  # so many answers in the lower half, and so many times those that are missed: no ranking ends so
+NEIGHBOUR = (
+    0.5  # at least, of lists of an honest model that all hold their own answer, hold that of the most similar list
+)
+ALPHA = 0.01
+ALIKE, CLOSER = 1.15, 0.25  # rankings are this much more alike than draws, and this much nearer to being the same
+ROOM = 0.8  # draws that are more alike than this prove nothing
+ASKED, OTHERS = 400, 2000  # lists that are compared, with how many others: large sets are sampled evenly
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`lists` that are not empty, `held` of them with their answer, `lower` of these in the lower half. Only where
+    nearly all hold it: `neighbour`, the share of lists that hold the answer of the most similar list of another user
+    (with another answer, which this user has not had); `likeness`, the mean share of its items that a list has in
+    common with its most similar one, and `random_likeness`, the same for lists drawn at random with the items' own
+    frequencies."""
+
+    lists: int
+    held: int
+    lower: int
+    neighbour: float | None = None
+    likeness: float | None = None
+    random_likeness: float | None = None
+    alarm: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def look_for_candidates(predictions: Predictions, requests: Requests, targets: Targets, n_items: int) -> Candidates:
+    """`predictions` are the lists as they were given, not cut; `targets` are aligned with `requests`, which hold the
+    same users. Items of the history are left out before anything is counted, unless they are the answer."""
+    answers = targets.items[np.argsort(targets.users)][np.searchsorted(np.sort(targets.users), predictions.users)]
+    own = predictions.items == answers[:, None]
+    listed = (predictions.items != NOBODY) & (own | ~seen(predictions, requests))
+    lengths = listed.sum(axis=1)
+    places = np.where(own.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(own)), own.argmax(axis=1)], 0)
+    lists, held = int((lengths > 0).sum()), int((places > 0).sum())
+    lower = int((places > (lengths + 1) // 2).sum())
+    found = Candidates(lists, held, lower)
+    known = _known(requests, predictions.users, n_items)
+    room = n_items - known.sum(axis=1)
+    if lists < LISTS or held < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
+        return found
+    rest = _membership(np.where(listed & ~own, predictions.items, NOBODY), n_items)
+    rows = np.flatnonzero((places > 0) & (lengths > 1))
+    if len(rows) < LISTS:
+        return found
+    asked, others = (rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] for most in (ASKED, OTHERS))
+    has = _hold_neighbours(rest, known, asked, others, answers)
+    own_pair = asked[:, None] == others
+    likeness = _likeness(rest, asked, others, own_pair)
+    drawn = _drawn(rest, asked, others, n_items)
+    random = _likeness(drawn, np.arange(len(asked)), len(asked) + np.arange(len(others)), own_pair)
+    figures = (float(has.mean()), float(likeness.mean()), float(random.mean()))
+    return Candidates(lists, held, lower, *figures, alarm=_alarm(found, has, *figures[1:]))
+
+
+def _alarm(found: Candidates, has: np.ndarray, likeness: float, random: float) -> str:
+    from scipy.stats import binom
+
+    head = f"{found.held:,} of {found.lists:,} lists hold the answer of their user"
+    tail = "as candidates do that were drawn with the answer among them, not rankings of the catalogue"
+    spread = found.lower >= max(BEYOND * (1 + found.lists - found.held), LOWER * found.lists)
+    if spread and binom.cdf(has.sum(), len(has), NEIGHBOUR) < ALPHA:
+        why = f"{found.lower:,} of them in their lower half, and {has.mean():.0%} that of the most similar list's user"
+        return f"{head}, {why}: {tail}"
+    if random <= ROOM and likeness <= min(ALIKE * random, random + CLOSER * (1 - random)):
+        return f"{head}, and beside it no more items in common than lists drawn at random: {tail}"
+    return ""
+
+
+def _membership(items: np.ndarray, n_items: int) -> csr_array:
+    """Which items each list has: float32, shape (lists, n_items)."""
+    from scipy.sparse import csr_array
+
+    row, place = np.nonzero(items != NOBODY)
+    values = np.ones(len(row), dtype=np.float32)
+    return csr_array((values, (row, items[row, place])), shape=(len(items), n_items))
+
+
+def _known(requests: Requests, users: np.ndarray, n_items: int) -> csr_array:
+    """Which items the history of each of `users` has: shape (users, n_items)."""
+    from scipy.sparse import csr_array
+
+    order = np.argsort(requests.users)
+    histories = requests.histories.take(order[np.searchsorted(requests.users[order], users)])
+    rows = np.repeat(np.arange(len(users)), histories.lengths)
+    pairs = np.unique(rows * n_items + histories.values)
+    values = np.ones(len(pairs), dtype=np.float32)
+    return csr_array((values, (pairs // n_items, pairs % n_items)), shape=(len(users), n_items))
+
+
+def _hold_neighbours(
+    rest: csr_array, known: csr_array, asked: np.ndarray, others: np.ndarray, answers: np.ndarray
+) -> np.ndarray:
+    """Whether each list of `asked` holds the answer of the most similar one of `others`, bool. The two answers are left
+    out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less similar;
+    users with the same answer are not compared, nor with those whose answer is in the history."""
+    mine, theirs = rest[asked], rest[others]
+    common = (mine @ theirs.T).toarray()
+    holds, held = mine[:, answers[others]].toarray(), theirs[:, answers[asked]].toarray().T
+    sizes = mine.sum(axis=1)[:, None] - holds + theirs.sum(axis=1) - held
+    index = common / np.maximum(1, sizes - common)
+    index[(answers[asked][:, None] == answers[others]) | (known[asked][:, answers[others]].toarray() > 0)] = -1
+    return holds[np.arange(len(asked)), index.argmax(axis=1)] > 0
+
+
+def _likeness(rest: csr_array, asked: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The share of its items that each list of `asked` has in common with the one of `others` that has most of them;
+    `own` marks the pairs of a list with itself."""
+    common = (rest[asked] @ rest[others].T).toarray()
+    common[own] = 0
+    return common.max(axis=1) / np.maximum(1, rest[asked].sum(axis=1))
+
+
+def _drawn(rest: csr_array, asked: np.ndarray, others: np.ndarray, n_items: int) -> csr_array:
+    """As many lists of the same lengths, their items drawn without replacement by how many lists have them: those of
+    `asked` and then those of `others`, where a list that is both is drawn twice."""
+    rng = np.random.default_rng(SEED)
+    counts = np.asarray(rest.sum(axis=0)).ravel()
+    pool = np.flatnonzero(counts)
+    lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([asked, others])].astype(int)
+    items = np.full((len(lengths), max(1, int(lengths.max()))), NOBODY)
+    for n, length in enumerate(lengths):  # Gumbel's trick: the largest of log weight + noise
+        keys = np.log(counts[pool]) + rng.gumbel(size=len(pool))
+        items[n, :length] = pool[np.argpartition(-keys, length - 1)[:length]] if length else []
+    return _membership(items, n_items)

@@ -1,0 +1,94 @@
+"""The ways in which public index files write code tokens, read as numbers: `<a_12>` and what others have in its place.
+
+Owns the styles. Which numbers a code may have, and what they mean, is the business of `CodeTable`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.errors import InputError, shortened
+
+MOST_LEVELS, LONGEST, LONGEST_NUMBER = 26, 40, 6  # tokens of a code, characters of a token, digits of a number
+MEND = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and whole numbers are read too"
+TOKEN = re.compile(r"<[^<>]*>")
+WRAPPED = re.compile(r"<\|([\w-]+)\|>|<([\w-]+)>|\[([\w-]+)\]|([\w-]+)", re.ASCII)
+LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z])[_-]?(\d+)", re.IGNORECASE | re.ASCII)  # a_12, item_a_12, a12
+LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
+PLAIN = re.compile(r"\d+", re.ASCII)
+
+
+def read_codes(codes: Sequence[object], items: Sequence[str], where: str) -> np.ndarray:
+    """int64, shape (items, levels), from each item's code as its file has it: a list of tokens, or one text of tokens
+    in angle brackets.
+
+    Whole numbers that count on from level to level (0 to 255, 256 to 511, …) are numbered from 0 on each. Raises
+    `InputError` for anything else, codes of unequal length, and tokens that name another level than their own.
+    """
+    rows = [_tokens(code, item, where) for code, item in zip(codes, items, strict=True)]
+    if len({len(row) for row in rows}) != 1:
+        raise InputError("codes of unequal length", where=where, mend="rebuild it")
+    plain = [[_plain(token) for token in row] for row in rows]
+    if all(isinstance(token, int) for row in plain for token in row):
+        return _counted_by_level(np.array(plain, dtype=np.int64))
+    first, digits = _first_level(plain), []
+    for row, raw, item in zip(plain, rows, items, strict=True):
+        digits.append([_digit(token, level, first) for level, token in enumerate(row)])
+        if -1 in digits[-1]:
+            level = digits[-1].index(-1)
+            what = f"item {item!r}: token {shortened(repr(raw[level]), 80)} on level {level + 1}"
+            raise InputError(what, where=where, mend=MEND)
+    return np.array(digits, dtype=np.int64)
+
+
+def _tokens(code: object, item: str, where: str) -> list[object]:
+    """The tokens of one code, as they stand there."""
+    if isinstance(code, str):
+        code = TOKEN.findall(code) if "".join(TOKEN.findall(code)) == "".join(code.split()) else None
+    if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
+        mend = f"write [token, …], 1 to {MOST_LEVELS} of them"
+        raise InputError(f"the code of item {item!r} is no list of tokens", where=where, mend=mend)
+    return code
+
+
+def _plain(token: object) -> str | int:
+    """A token without its brackets; whole numbers as such."""
+    if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 10**6:
+        return token
+    text = str(token)
+    wrapped = WRAPPED.fullmatch(text.strip())
+    inner = next(filter(None, wrapped.groups())) if wrapped is not None else f"\0{text}"
+    if isinstance(token, str) and PLAIN.fullmatch(inner) and len(inner) <= LONGEST_NUMBER:
+        return int(inner)
+    return inner if isinstance(token, str) and len(text) <= LONGEST else f"\0{text}"
+
+
+def _first_level(rows: Sequence[Sequence[str | int]]) -> int:
+    """What the first level is called where tokens name their levels by numbers: 0 or 1."""
+    found = (LEVELLED.fullmatch(str(row[0])) for row in rows)
+    named = {int(each.group(1)) for each in found if each is not None and len(each.group(1)) < 3}
+    return 1 if named == {1} else 0
+
+
+def _digit(token: str | int, level: int, first: int) -> int:
+    """The number of a token on its level, -1 where it is none of that level."""
+    text = str(token)
+    lettered, levelled = LETTERED.fullmatch(text), LEVELLED.fullmatch(text)
+    if lettered is not None:
+        own, number = lettered.group(1).lower() == string.ascii_lowercase[level], lettered.group(2)
+    elif levelled is not None:
+        own, number = levelled.group(1) in (str(level + first), f"0{level + first}"), levelled.group(2)
+    else:
+        own, number = False, ""
+    return int(number) if own and len(number) <= LONGEST_NUMBER else -1
+
+
+def _counted_by_level(digits: np.ndarray) -> np.ndarray:
+    """Numbers of each level from 0 on where the levels' own numbers follow each other."""
+    least, most = digits.min(axis=0), digits.max(axis=0)
+    flat = digits.shape[1] > 1 and bool((least[1:] > most[:-1]).all())
+    return digits - least if flat else digits

@@ -1,0 +1,167 @@
+"""What a causal LM makes logits of its last states with: one matrix, in some families a bias, a factor, a soft cap.
+
+The settings are read from the model, and then checked: our logits must be those of the model's own forward pass, on a
+few tokens and over the whole range of logits. A model whose head does anything else is refused, never computed wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from harness.errors import InputError
+
+SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # of a configuration: some families divide by it
+CAPS = ("final_logit_softcapping", "logits_soft_cap")
+TOKENS = 8  # of the check
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the largest logit; what half precision rounds is more
+COARSE = 3e-2
+RANGE = 100.0  # the largest logit of the second look: a soft cap, or a factor of small logits, shows itself
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """logits = cap · tanh(scale · (W h + bias) / cap), W being the head's matrix, h a state after the final norm.
+
+    `cap` None: no tanh. `bias` (vocabulary,), float32, or None. Code tokens have rows of their own with a scale of
+    their own and no bias; they go through the same cap.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+    bias: torch.Tensor | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether logits are the products times a constant."""
+        return self.cap is None and self.bias is None
+
+    @property
+    def plain(self) -> bool:
+        """Whether logits are the products themselves."""
+        return self.linear and self.scale == 1
+
+    def logits(self, states: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        """Logits of all rows of `matrix` (vocabulary, width), float32 (*states.shape[:-1], vocabulary)."""
+        return self.finish(functional.linear(states, matrix.to(states.dtype)).float())
+
+    def finish(self, products: torch.Tensor, rows: Any = None) -> torch.Tensor:
+        """Logits from float32 products of states and rows of the matrix; `rows` says which, where not all."""
+        if self.bias is not None:
+            products = products + (self.bias if rows is None else self.bias[rows])
+        return self.capped(products if self.scale == 1 else products * self.scale)
+
+    def capped(self, logits: torch.Tensor) -> torch.Tensor:
+        """The soft cap alone."""
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
+PLAIN = Head()
+
+
+@torch.no_grad()
+def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
+    """The head's matrix (vocabulary, width) and what is done beside it, checked against the forward pass of `model`.
+
+    Raises `InputError` for a model whose logits cannot be computed so, whose embeddings and states differ in width, or
+    whose body does not read embeddings in place of token ids.
+    """
+    output, rows = model.get_output_embeddings(), model.get_input_embeddings()
+    if not isinstance(output, nn.Linear) or not isinstance(rows, nn.Embedding) or model.base_model is model:
+        raise _refused(name, "its embedding or its head is not a plain matrix")
+    if output.weight.shape != rows.weight.shape:
+        sizes = f"{tuple(rows.weight.shape)} and {tuple(output.weight.shape)}"
+        raise _refused(name, f"its embedding and its head differ in shape, {sizes}")
+    training = model.training
+    model.eval()
+    try:
+        ids = torch.arange(2, 2 + TOKENS)[None] * 7 % len(rows.weight)
+        head, found = _checked(model, ids, output)
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError, NotImplementedError) as error:
+        raise _refused(name, f"it does not read embeddings ({type(error).__name__}: {error})") from error
+    finally:
+        model.train(training)
+    if head is None:
+        raise _refused(name, f"our logits differ from its own by {found:.2g} of the largest")
+    return output.weight.detach().clone(), head
+
+
+def embedding_scale(rows: nn.Embedding) -> float:
+    """What an embedding module multiplies its rows with (in some families √width), 1 for a plain one. The rows of code
+    tokens stand beside those of the module and are multiplied with it too."""
+    scale = float(getattr(rows, "embed_scale", None) or 1.0)
+    return float(torch.tensor(scale).to(rows.weight.dtype))  # as the module rounds it
+
+
+def final_norm_size(body: nn.Module) -> float:
+    """Root mean square of the last states that the weight of the final norm makes, 1 where that norm is not known.
+    Weights that stand for 1 + weight are told from others by what the norm does to a vector of ±1."""
+    for name in ("norm", "ln_f"):
+        norm = getattr(body, name, None)
+        weight = getattr(norm, "weight", None)
+        if isinstance(weight, nn.Parameter):
+            assert isinstance(norm, nn.Module)
+            unit = torch.ones_like(weight)
+            unit[1::2] = -1
+            made = norm(unit) * unit
+            shifted = (made - weight - 1).norm() < (made - weight).norm()
+            size = (weight + 1 if shifted else weight).float().pow(2).mean().sqrt().item()
+            return size or 1.0
+    return 1.0
+
+
+def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | None, float]:
+    """The first of the possible heads whose logits are the model's own, and how far off the nearest is."""
+    rows = model.get_input_embeddings()
+    embedded = functional.embedding(ids, rows.weight) * embedding_scale(rows)
+    states = model.base_model(inputs_embeds=embedded.to(rows.weight.dtype), use_cache=False).last_hidden_state
+    largest = float(functional.linear(states, output.weight).abs().max().float().clamp(min=1e-6))
+    looks = [(states * factor, _own(model, ids, factor)) for factor in (1.0, RANGE / largest)]
+    allowed, nearest = TOLERANCE.get(states.dtype, COARSE), float("inf")
+    for head in _possible(model.config, output.bias):
+        off = max(_distance(head.logits(at, output.weight), logits) for at, logits in looks)
+        if off <= allowed:
+            return head, off
+        nearest = min(nearest, off)
+    return None, nearest
+
+
+def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
+    """The model's own logits, what its head's matrix reads being multiplied by `factor`."""
+
+    def enlarge(_: Any, read: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (read[0] * factor, *read[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(enlarge)
+    try:
+        return model(input_ids=ids, use_cache=False).logits.float()
+    finally:
+        hook.remove()
+
+
+def _possible(config: Any, bias: torch.Tensor | None) -> Iterator[Head]:
+    """What the configuration may mean, the plain head last."""
+    said = [float(value) for name in SCALES if (value := getattr(config, name, None))]
+    scales = [*said, *(1 / value for value in said), 1.0]
+    caps = [float(value) for name in CAPS if (value := getattr(config, name, None))]
+    for cap in (*caps, None):
+        for scale in scales:
+            yield Head(scale, cap, None if bias is None else bias.detach().float().clone())
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+
+
+def _refused(name: str, why: str) -> InputError:
+    return InputError(
+        f"the backbone {name!r} is of a kind that is not supported: {why}",
+        mend="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
+    )

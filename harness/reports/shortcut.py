@@ -1,0 +1,47 @@
+"""A board's shortcut score: how near the best model that trains nothing comes to the best row.
+
+Rows stay in the order of the metric; those of training-free models (family `sanity`) are marked, and the score stands
+below the board. Near 1, the benchmark is solved by counts and nearest neighbours, and a lead on it says little. After
+arXiv 2605.07125.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.reports.leaderboard import Row
+from harness.reports.sheet import DIGITS
+
+TRAINING_FREE = "sanity"
+FREE = "¶"  # behind the name of a training-free model
+
+
+def shortcut_score(rows: Sequence[Row], metric: str) -> float | None:
+    """The best training-free row divided by the best row, by the mean of `metric`: at most 1. None where either kind of
+    row is missing or the best is 0. Rows that leak or were not measured here take no part."""
+    return None if (two := _best(rows, metric)) is None else two[0][0] / max(two)[0]
+
+
+def shortcut_note(rows: Sequence[Row], metric: str) -> str:
+    """The note below a board; empty where it has no score."""
+    if (two := _best(rows, metric)) is None:
+        return ""
+    (free, free_name), (trained, trained_name) = two
+    score, free_text, trained_text = free / max(free, trained), f"{free:.{DIGITS}f}", f"{trained:.{DIGITS}f}"
+    if free >= trained:
+        told = f"{free_name} ({free_text}) is the best row, {trained_name} ({trained_text}) the best trained one"
+    else:
+        told = f"{free_name} ({free_text}), the best of these, divided by {trained_name} ({trained_text})"
+    return f"{FREE} training-free. Shortcut score {score:.2f} by {metric}: {told}"
+
+
+def _best(rows: Sequence[Row], metric: str) -> list[tuple[float, str]] | None:
+    """Value and model of the best training-free row, then of the best trained one."""
+    found = []
+    for free in (True, False):
+        side = [row for row in rows if row.rank is not None and not row.leaks and (row.family == TRAINING_FREE) == free]
+        values = [(value, row.model) for row in side if (value := row.mean(metric)) is not None]
+        if not values:
+            return None
+        found.append(max(values, key=lambda pair: pair[0]))
+    return found if max(found)[0] > 0 else None

@@ -1,0 +1,130 @@
+"""`harness recommend`: items from stored models, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store.runs import Store
+from tests.cli.conftest import Harness
+from tests.folders import csv_folder, lcrec_folder
+
+
+def asked(harness: Harness, *arguments: str) -> list[dict[str, Any]]:
+    done = harness("recommend", *arguments, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)["recommendations"]
+
+
+def items(made: dict[str, Any]) -> list[str]:
+    return [entry["item"] for entry in made["items"]]
+
+
+def test_a_history_gets_what_follows_it(harness: Harness, toy: str) -> None:
+    """The toy is a circle of 24 items: after i9 comes i10."""
+    harness("run", "markov", "-d", toy)
+    (made,) = asked(harness, "markov", "--history", "i3, i9", "-k", "3")
+    assert items(made)[0] == "i10" and len(made["items"]) == 3
+    assert [entry["item"] for entry in made["history"]] == ["i3", "i9"]
+    assert [entry["rank"] for entry in made["items"]] == [1, 2, 3]
+    assert harness("recommend", "markov", "--history", "i3,i9").out.split().count("i10") == 1
+
+
+def test_a_user_is_asked_after_all_interactions(harness: Harness, toy: str) -> None:
+    """User u1 begins at i7 and has eight items: the last is i14, the test item."""
+    harness("run", "markov", "-d", toy)
+    (made,) = asked(harness, "markov", "--user", "u1", "-k", "1")
+    assert made["user"] == "u1" and made["history"][-1]["item"] == "i14" and items(made) == ["i15"]
+
+
+def test_titles_stand_beside_items(harness: Harness, tmp_path: Path) -> None:
+    folder = str(lcrec_folder(tmp_path / "texts"))
+    harness("run", "markov", "-d", folder)
+    (made,) = asked(harness, "markov", "--history", "i3", "-k", "1")
+    assert made["items"][0]["title"] == "grey square... box no 4".replace("square...", "round")
+    assert "grey round box no 4" in harness("recommend", "markov", "--history", "i3", "-k", "1").out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("asked.json", '{"a": ["i3", "i9"], "u5": ["i1"]}'),
+        ("asked.csv", "user_id,item_id\na,i3\nu5,i1\na,i9\n"),
+        ("asked.txt", "i3,i9\n\ni1\n"),
+        ("lists.json", '[["i3", "i9"], ["i1"]]'),
+    ],
+)
+def test_files_of_histories(harness: Harness, toy: str, name: str, text: str) -> None:
+    harness("run", "markov", "-d", toy)
+    Path(name).write_text(text)
+    made = asked(harness, "markov", "--file", name, "-k", "1")
+    assert [items(one) for one in made] == [["i10"], ["i2"]]
+    named = name in ("asked.json", "asked.csv")
+    assert [one["user"] for one in made] == (["a", "u5"] if named else [None, None])
+
+
+def test_unseen_items_alone(harness: Harness, toy: str) -> None:
+    harness("run", "mostpop", "-d", toy)
+    first = items(asked(harness, "mostpop", "--history", "i0", "-k", "5")[0])
+    (made,) = asked(harness, "mostpop", "--history", ",".join(first[:3]), "-k", "5", "--unseen")
+    assert not set(first[:3]) & set(items(made)) and len(made["items"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["markov"], "--history A,B,C, --user U or --file F"),
+        (["markov", "--user", "u1", "--history", "i1"], "in one way"),
+        (["markov", "--user", "u99x"], "unknown user 'u99x'; did you mean"),
+        (["markov", "--history", "i1,i99x"], "unknown item 'i99x'; did you mean"),
+        (["markov", "--history", ","], "names no item"),
+        (["markov", "--file", "none.json"], "none.json"),
+        (["markow", "--history", "i1"], "unknown run 'markow'; did you mean markov?"),
+    ],
+)
+def test_what_is_wrong_is_said(harness: Harness, toy: str, arguments: list[str], said: str) -> None:
+    harness("run", "markov", "-d", toy)
+    done = harness("recommend", *arguments)
+    assert done.code == 2 and said in done.err and not done.out, done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_several_seeds_ask_for_one(harness: Harness, toy: str) -> None:
+    harness("run", "markov", "-d", toy, "--seed", "1", "--seed", "2")
+    done = harness("recommend", "markov", "--history", "i1")
+    assert done.code == 2 and "stands for 2 runs; name one of seed1-" in done.err
+    assert harness("recommend", "seed2", "--history", "i1").code == 0
+
+
+def test_a_run_without_a_model(harness: Harness, toy: str) -> None:
+    harness("run", "markov", "-d", toy)
+    (run,) = Store(Path("results")).query()
+    shutil.rmtree(run.folder.model)
+    done = harness("recommend", "markov", "--history", "i1")
+    assert done.code == 2 and "this run has no stored model; make the run again: harness run MODEL --config" in done.err
+
+
+def test_rankings_made_elsewhere_have_no_model(harness: Harness, toy: str) -> None:
+    harness("run", "markov", "-d", toy)
+    (run,) = Store(Path("results")).query()
+    harness("evaluate", str(run.folder.predictions), "-d", toy, "--name", "mine")
+    done = harness("recommend", "mine", "--history", "i1")
+    assert done.code == 2 and "made elsewhere, so it has no model" in done.err
+
+
+def test_a_data_set_that_is_gone_or_changed(harness: Harness, toy: str) -> None:
+    harness("run", "markov", "-d", toy)
+    moved = Path(toy).rename(Path(toy).with_name("moved"))
+    done = harness("recommend", "markov", "--history", "i1")
+    assert done.code == 2 and "say where toy lies now with -d" in done.err, done.err
+    done = harness("recommend", "seed1", "--history", "i1", "-d", str(moved))
+    assert done.code == 0 or "toy" in done.err, done.err
+    csv_folder(Path(toy))
+    rows = Path(toy, "interactions.csv").read_text().splitlines()
+    Path(toy, "interactions.csv").write_text("\n".join(rows[:-1]) + "\n")
+    done = harness("recommend", "markov", "--history", "i1")
+    assert done.code == 2 and "is not the one that this model was trained on" in done.err

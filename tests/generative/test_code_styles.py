@@ -1,0 +1,56 @@
+"""Code tokens in the styles of other projects are the same numbers; what is none is refused with its item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import InputError
+from harness.generative.code_styles import read_codes
+from harness.generative.codes import CodeTable
+
+DIGITS = np.array([[0, 3, 1], [2, 0, 0], [2, 3, 5], [1, 1, 1]])
+LETTERS = "abc"
+STYLES: dict[str, Callable[[int, int], object]] = {
+    "ours": lambda level, digit: f"<{LETTERS[level]}_{digit}>",
+    "bars": lambda level, digit: f"<|{LETTERS[level]}_{digit}|>",
+    "item": lambda level, digit: f"<item_{LETTERS[level]}_{digit}>",
+    "capitals": lambda level, digit: f"<{LETTERS[level].upper()}_{digit}>",
+    "squares": lambda level, digit: f"[{LETTERS[level]}_{digit}]",
+    "bare": lambda level, digit: f"{LETTERS[level]}{digit}",
+    "level from 0": lambda level, digit: f"<|sid_{level}_{digit}|>",
+    "level from 1": lambda level, digit: f"<s{level + 1}_{digit}>",
+    "numbers": lambda _, digit: digit,
+    "numbers as text": lambda _, digit: str(digit),
+    "counted on": lambda level, digit: digit + 256 * level,
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_is_the_same_codes(style: str, tmp_path: Path) -> None:
+    codes = [[STYLES[style](level, int(digit)) for level, digit in enumerate(row)] for row in DIGITS]
+    (tmp_path / "x.json").write_text(json.dumps({f"i{n}": code for n, code in enumerate(codes)}))
+    read = CodeTable.read(tmp_path / "x.json", [f"i{n}" for n in range(len(DIGITS))])
+    assert read.digits.tolist() == DIGITS.tolist()
+
+
+def test_one_text_of_tokens_is_a_code() -> None:
+    assert read_codes(["<a_1><b_2>", "<a_0> <b_7>"], ["x", "y"], "f").tolist() == [[1, 2], [0, 7]]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [["<b_1>"], ["<a_1"], ["<a_-1>"], ["<a_1.5>"], [True], [-1], [1.5], [None], [["a"]], ["a b"], "a_1", 5, [], {}],
+)
+def test_what_is_no_code_names_its_item(code: object) -> None:
+    with pytest.raises(InputError, match=r"item 'pen'"):
+        read_codes([code], ["pen"], "f.json")
+
+
+def test_levels_in_another_order_are_refused() -> None:
+    with pytest.raises(InputError, match=r"token '<\|sid_1_4\|>' on level 1"):
+        read_codes([["<|sid_0_4|>", "<|sid_1_4|>"], ["<|sid_1_4|>", "<|sid_0_4|>"]], ["x", "y"], "f")
