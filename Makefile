@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DATASET := ml-100k
 
-.PHONY: install run test
+.PHONY: install run test test-full golden
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -21,7 +21,16 @@ test: install $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope -m "not nightly"
+
+# The tests that `make test` leaves out.
+test-full: test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope -m nightly
+
+# Before a change that moves code: `make golden FILE=before.json`; after it, on the same machine:
+# `python -m tests.golden.predictions check before.json`, bit by bit.
+golden: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.predictions write $(FILE)
 
 # The pinned versions are tested with 3.11, so it comes first.
 $(VENV)/.made:
