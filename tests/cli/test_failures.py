@@ -40,7 +40,7 @@ from tests.waiting import PATIENCE, wait_for
         ("run fake -d toy --sed 1", "No such option: --sed"),
         ("run", "Missing argument"),
         ("rum", "No such command 'rum'"),
-        ("leaderboard --metric ndcg", "unknown metric 'ndcg'"),
+        ("leaderboard --metric ndcg", "'ndcg' says no K; write ndcg@10"),
         ("leaderboard --format htm", "unknown format 'htm'; did you mean html?"),
         ("leaderboard --columns costs", "unknown column set 'costs'; did you mean cost?"),
         ("leaderboard -o toy", "toy: a folder, where a file is to be written; name a file in it"),
