@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.environment import offline, trusted
+from harness.core.switches import NAMES, check_switches, switch
 from harness.errors import InputError
-from harness.generative.trust import trusted
-from harness.offline import offline
-from harness.switches import NAMES, check_switches, switch
 
 ROOT = Path(__file__).parents[1]
 

@@ -37,10 +37,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure rankings made elsewhere under the same protocol, and store them as a run."""
-    from harness.cli.summary import conclude
-    from harness.jobs.evaluate import External
-    from harness.jobs.evaluate import evaluate as measure
-    from harness.store.runs import Store
+    from harness.cli.output import conclude
+    from harness.runs.external import External
+    from harness.runs.external import evaluate as measure
+    from harness.store.run_store import Store
 
     store = Store(results)
     external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)

@@ -17,16 +17,15 @@ import pytest
 from pydantic import ValidationError
 
 from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.exchange import read_arrays
+from baselines.recbole.model_table import RECBOLE_MODELS
 from baselines.recbole.recommender import RecBoleRecommender
-from baselines.recbole.session import Session
-from baselines.recbole.table import RECBOLE_MODELS
+from baselines.recbole.worker_process import Session, read_arrays
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.protocol.context import RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
+from harness.testing.contract import made
 from tests import toys
-from tests.contract import made
 from tests.waiting import wait_for
 
 SMALL = {"hidden_size": 16, "layers": 1, "max_samples": 100_000, "epochs": 12, "learning_rate": 0.03}
@@ -182,7 +181,10 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
-    code = "import os; from baselines.recbole.session import Session; s = Session(); print(s.process_id, s.folder); "
+    code = (
+        "import os; from baselines.recbole.worker_process import Session; s = Session(); print(s.process_id, "
+        "s.folder); "
+    )
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()
 
@@ -227,7 +229,7 @@ def test_each_profile_fits_each_model(name: str) -> None:
 
 def test_best_agrees_with_a_stable_sort() -> None:
     torch = pytest.importorskip("torch")
-    from baselines.recbole.ranking import best
+    from baselines.recbole.engine import best
 
     random = np.random.default_rng(1)
     for spread in (3, 50, 10**6):  # many ties, some, hardly any

@@ -15,7 +15,7 @@ from tests.folders import lcrec_folder
 
 QUICK = (
     "--profile", "smoke", "--set", "eager.tuning.max_steps=2", "--set", "eager.annealing.max_steps=2",
-    "--set", "eager.comprehension.items=0", "--set", "eager.behavior.epochs=1", "--set", "eager.annealing.merge=false",
+    "--set", "eager.comprehension.items=0", "--set", "eager.behavior.epochs=1", "--set", "eager.method.merge=false",
 )  # fmt: skip
 
 

@@ -1,0 +1,150 @@
+"""DIN (Zhou et al., KDD 2018) as the paper's behaviour encoder has it: attention over windows of the history.
+
+A history of up to 19 items is cut into ten windows, the oldest of five items, the newest of one each. For a candidate
+item an attention unit weighs every history item, a window is the weighted sum of its items, and an MLP scores windows
+and candidate together. An item's vector is its row of the item table.
+
+The attention unit's first layer on [q, h, q-h, q∘h] is computed as (A+C)q + (B-C)h + D(q∘h): the same numbers, with one
+small product a pair instead of four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import nn
+
+from eager.index_config import BehaviorConfig
+from harness.data.ragged import Ragged
+
+WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
+HISTORY = sum(WINDOWS)
+CANDIDATES, USERS = 256, 32  # scored at once when all items are
+
+
+class Dice(nn.Module):
+    """x · (p + a(1 - p)) with a learned, p = sigmoid of x normalised over the batch; features last."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(features, eps=1e-8, affine=False)
+        self.alpha = nn.Parameter(torch.zeros(features))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Any shape whose last dimension is the features."""
+        share = torch.sigmoid(self.norm(values.reshape(-1, values.shape[-1]))).reshape(values.shape)
+        return values * torch.lerp(self.alpha, self.alpha.new_ones(()), share)
+
+
+class DIN(nn.Module):
+    """Widths keep the released proportions: attention unit 4d → d/2 → d/8 → 1, MLP 11d → 1.5625d → 0.625d → 1."""
+
+    membership: torch.Tensor
+
+    def __init__(self, n_items: int, config: BehaviorConfig) -> None:
+        super().__init__()
+        self.n_items, self.config, dim = n_items, config, config.dim
+        wide, narrow = max(dim // 2, 1), max(dim // 8, 1)
+        first, second = max(round(1.5625 * dim), 1), max(round(0.625 * dim), 1)
+        self.item = nn.Embedding(n_items + 1, dim, padding_idx=n_items)
+        self.unit_query, self.unit_history = nn.Linear(dim, wide), nn.Linear(dim, wide, bias=False)
+        self.unit_product = nn.Parameter(torch.randn(wide, dim) * dim**-0.5)
+        self.unit = nn.Sequential(Dice(wide), nn.Linear(wide, narrow), Dice(narrow), nn.Linear(narrow, 1))
+        self.mlp = nn.Sequential(
+            nn.Linear((len(WINDOWS) + 1) * dim, first),
+            nn.BatchNorm1d(first),
+            Dice(first),
+            nn.Dropout(config.dropout),
+            nn.Linear(first, second),
+            nn.BatchNorm1d(second),
+            Dice(second),
+            nn.Dropout(config.dropout),
+            nn.Linear(second, 1),
+        )
+        belongs = np.repeat(np.arange(len(WINDOWS)), WINDOWS)
+        self.register_buffer("membership", torch.eye(len(WINDOWS))[torch.from_numpy(belongs)].T, persistent=False)
+        nn.init.normal_(self.item.weight, std=dim**-0.5)
+
+    def forward(self, histories: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Logits (n, c) of `candidates` (n, c) after `histories` (n, 19), left-padded with n_items."""
+        (n, c), dim = candidates.shape, self.config.dim
+        query, history = self.item(candidates), self.item(histories)
+        if len(self.unit_product) < c:  # the smaller of two ways to the same numbers
+            weighted = (history[:, :, None, :] * self.unit_product).reshape(n, -1, dim)
+            pairs = (query @ weighted.transpose(1, 2)).reshape(n, c, HISTORY, -1)
+        else:
+            pairs = (query[:, :, None] * history[:, None]) @ self.unit_product.T
+        pairs = pairs + self.unit_query(query)[:, :, None] + self.unit_history(history)[:, None]
+        attention = self.unit(pairs)[..., 0] * (histories != self.n_items)[:, None]
+        shares = (attention[:, :, None, :] * self.membership).reshape(n, -1, HISTORY)
+        windows = (shares @ history).reshape(n * c, -1)
+        return self.mlp(torch.cat([windows, query.reshape(n * c, dim)], dim=1)).reshape(n, c)
+
+    def loss(self, batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Sampled softmax on windows (n, 19 + 1), the label last: negatives drawn evenly, those equal to the label left
+        out, their logits corrected by the log of how often they are expected (Jean et al., ACL 2015)."""
+        label = batch[:, -1:]
+        drawn = torch.from_numpy(rng.integers(self.n_items, size=(len(batch), self.config.negatives))).to(batch.device)
+        logits = self(batch[:, :-1], torch.cat([label, drawn], dim=1))
+        hit = drawn == label
+        counted = (~hit).sum(dim=1, keepdim=True).clamp(min=1)
+        corrected = logits[:, 1:] - torch.log(counted / max(self.n_items - 1, 1))
+        negative = corrected.masked_fill(hit, float("-inf"))
+        return (torch.logsumexp(torch.cat([logits[:, :1], negative], dim=1), dim=1) - logits[:, 0]).mean()
+
+    def scores(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
+        """Of every item after each history, (histories, n_items)."""
+        device = self.item.weight.device
+        rows = torch.from_numpy(padded(histories, HISTORY, self.n_items)).to(device)
+        items = torch.arange(self.n_items, device=device)
+        parts = [
+            torch.cat([self(some, part.expand(len(some), -1)) for part in items.split(CANDIDATES)], dim=1)
+            for some in rows.split(USERS)
+        ]
+        return torch.cat(parts)
+
+    def windows(self, rows: Ragged, rng: np.random.Generator) -> np.ndarray:
+        """One window a target: its history and itself, (targets, 19 + 1), left-padded with n_items."""
+        if self.config.windows == "released":
+            return released(rows, self.n_items)
+        pieces = every_target(rows, self.n_items)
+        limit = self.config.samples
+        return pieces if limit is None else pieces[rng.permutation(len(pieces))[:limit]]
+
+
+def every_target(rows: Ragged, n_items: int) -> np.ndarray:
+    """Every item but the first of a row is a target once."""
+    return _up_to(rows, np.flatnonzero(_places(rows) > 0), n_items)
+
+
+def released(rows: Ragged, n_items: int) -> np.ndarray:
+    """The released code's windows: one of a row's last 20 items, then further ones that slide back while 20 remain. A
+    shorter row gives a single window."""
+    long = np.flatnonzero(_places(rows) >= HISTORY)
+    short = (rows.lengths > 1) & (rows.lengths <= HISTORY)
+    return _up_to(rows, np.append(long, rows.offsets[1:][short] - 1), n_items)
+
+
+def _places(rows: Ragged) -> np.ndarray:
+    """The place of each value in its row."""
+    return np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
+
+
+def _up_to(rows: Ragged, ends: np.ndarray, n_items: int) -> np.ndarray:
+    """The last 19 + 1 items of a row up to each of the places `ends` in `rows.values`, left-padded with n_items."""
+    long = np.pad(rows.values, (HISTORY, 1), constant_values=n_items)
+    table = sliding_window_view(long, HISTORY + 1)[ends]
+    table[np.arange(HISTORY + 1) < HISTORY - _places(rows)[ends, None]] = n_items
+    return table
+
+
+def padded(rows: Sequence[np.ndarray], length: int, n_items: int) -> np.ndarray:
+    """The last `length` of each row, left-padded with n_items, int64 (rows, length)."""
+    table = np.full((len(rows), length), n_items, dtype=np.int64)
+    for number, row in enumerate(rows):
+        if len(tail := row[-length:]):
+            table[number, length - len(tail) :] = tail
+    return table

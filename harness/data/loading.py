@@ -1,0 +1,40 @@
+"""`load_dataset`: from what a user types after `-d` to a `Dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.data.catalog import catalogue_entries, catalogue_entry
+from harness.data.dataset import Dataset
+from harness.data.filters import filtered
+from harness.data.names import safe_name
+from harness.data.readers.folder import check_order, read_file, read_folder
+from harness.data.reading import Reading
+from harness.errors import InputError
+
+
+def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None = None) -> Dataset:
+    """A registered name, else a folder or a file in a known layout. With `order="file"` the lines of files stand in the
+    order in time, whatever their timestamps say; `reading` says which columns and rows count.
+
+    Raises `InputError` for an unknown name (with near names), a folder in no known layout, or files that are wrong.
+    """
+    by, reading = check_order(order), reading or Reading()
+    path = Path(name_or_path).expanduser()
+    known = catalogue_entries()
+    if (
+        entry := known.get(name_or_path) or (None if path.exists() else known.get(safe_name(name_or_path)))
+    ) is not None:
+        if by == "file" or reading.of_files:
+            option = "--order file" if by == "file" else reading.options()[0]
+            has = "order" if by == "file" else "columns"
+            what = f"{option} is for folders and files: a registered data set has its {has} already"
+            raise InputError(what, where=name_or_path, mend=f"leave {option} out, or give the folder")
+        return filtered(entry.load(), reading)
+    if name_or_path and path.is_dir():  # "" would be the working folder
+        return read_folder(path, by, reading)
+    if name_or_path and path.exists():
+        return read_file(path, by, reading)
+    if "/" in name_or_path or "\\" in name_or_path:
+        raise InputError("no such folder", where=name_or_path, mend="check the path, or see harness datasets")
+    return filtered(catalogue_entry(name_or_path).load(), reading)  # which raises, with near names

@@ -1,0 +1,290 @@
+"""Raw files: where they lie, how their lines are read as a stream, and what is said of one that is broken.
+
+Owns names and folders, gzip and zip, and bytes to lines. What a line means is the business of `interactions` and
+`texts`.
+
+What a pass over the lines of a raw file has read, kept in parts while it goes on: a killed one reads only the rest.
+
+A part is a Parquet file that appears whole and says up to which line it goes. Parts hold rows that were checked
+already, so that a resumed pass and an undisturbed one see the same. What a row means is the pass's own business.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from harness.core.environment import home
+from harness.core.files import write_whole
+from harness.core.json_files import AGAIN, Unfolding
+from harness.core.timer import Pace
+from harness.data.download import Progress, RemoteFile, fetch, sha256_of
+from harness.data.raw.releases import RawFile, RawSet
+from harness.data.readers.parquet_tables import read_parquet
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+TOLD = 1 << 22  # bytes of a file between two steps of its bar
+
+
+BUFFER = 1 << 20
+
+
+LONGEST_LINE = 1 << 24  # bytes; the longest of the public files have some 100,000
+
+
+class Silent:
+    """Shows no progress."""
+
+    def open(self, name: str, total: int | None) -> Silent:
+        return self
+
+    def close(self, stage: Any) -> None:
+        pass
+
+    def advance(self, steps: int = 1, **shown: float | str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Found:
+    """A raw file on this machine; `member` names it inside a zip archive, and is empty where there is none."""
+
+    spec: RawFile
+    path: Path
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it stands in messages."""
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def at(self, line: int, field: str | None = None) -> str:
+        """The place of a fault, in words."""
+        return f"{self.name} line {line}" + (f" field {field!r}" if field else "")
+
+    def record(self) -> dict[str, Any]:
+        """For the provenance: no path of this machine."""
+        name = f"{self.path.name}:{self.member}" if self.member else self.path.name
+        return {"file": name, "bytes": self.path.stat().st_size, "sha256": sha256_of(self.path)}
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """The content as a stream, and the stream of the file itself (whose position shows how far it is)."""
+        with self.path.open("rb", buffering=BUFFER) as file:
+            if self.member:
+                with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
+                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
+            elif self.path.suffix == ".gz":
+                with gzip.open(file) as content:
+                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
+            else:
+                yield file, file
+
+    def lines(self, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
+        """Line by line with its number, from 1; empty lines are passed over.
+
+        Raises `InputError` where the archive is broken or cut off, with the line that was reached.
+        """
+        number = 0
+        with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
+            for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise InputError(f"a line of more than {LONGEST_LINE:,} bytes", where=self.at(number), mend=AGAIN)
+                if not number & 16383:
+                    show(file.tell())
+                if not line.isspace():
+                    yield number, line
+
+
+class _Line(Protocol):
+    def __call__(self) -> int: ...
+
+
+@contextmanager
+def _translated(found: Found, line: _Line) -> Iterator[None]:
+    try:
+        yield
+    except EOFError as error:
+        what = "the gzip file is cut off here or soon after"
+        raise InputError(what, where=found.at(line() + 1), mend=AGAIN) from error
+    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+        where = found.at(line()) if line() else found.name
+        raise InputError(f"the compressed file is broken ({error})", where=where, mend=AGAIN) from error
+    except KeyError as error:  # a zip archive without the member
+        raise InputError(f"the archive has no {found.member}", where=str(found.path), mend=AGAIN) from error
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror or error})", where=found.name) from error
+
+
+@contextmanager
+def _shown(found: Found, progress: Progress | None) -> Iterator[Any]:
+    """Hands out a function that takes the position in the file and moves the bar."""
+    shown = progress or Silent()
+    stage = shown.open(f"read {found.path.name} (MiB)", -(-found.path.stat().st_size >> 20))
+    done = 0
+
+    def reach(position: int) -> None:
+        nonlocal done
+        if (now := position >> 20) > done:
+            stage.advance(now - done)
+            done = now
+
+    try:
+        yield reach
+        reach(found.path.stat().st_size)
+    finally:
+        shown.close(stage)
+
+
+def locate(data: RawSet, kind: str, raw: Path) -> Found:
+    """The first of a kind's files (`interactions`, `metadata`) that lies in `raw`, as it is or (un)compressed.
+
+    Raises `InputError` that names the file, and where it can be had.
+    """
+    specs: tuple[RawFile, ...] = getattr(data.release, kind)
+    if not raw.is_dir():
+        raise InputError("no such folder", where=str(raw), mend="give the folder that holds the raw files")
+    for spec in specs:
+        name = spec.file.format(category=data.category)
+        other = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
+        for folder in spec.folders:
+            for candidate in (name, other):
+                if (path := raw / folder / candidate).is_file():
+                    return Found(spec, path)
+        if spec.archive and (path := raw / spec.archive).is_file():
+            return Found(spec, path, f"{Path(spec.archive).stem}/{name}")
+    names = " or ".join(spec.file.format(category=data.category) for spec in specs)
+    folders = sorted({folder for spec in specs for folder in spec.folders if folder})
+    inside = f", nor in {'/, '.join(folders)}/" if folders else ""
+    raise InputError(f"no {names}{inside}", where=str(raw), mend=_source(data, specs[0]))
+
+
+def download(data: RawSet, kind: str, progress: Progress | None) -> Found:
+    """The first of a kind's files that has an address, fetched into `$HARNESS_HOME/raw` unless it is there."""
+    folder = home() / "raw" / data.release.key
+    specs: tuple[RawFile, ...] = getattr(data.release, kind)
+    for spec in specs:
+        if spec.urls:
+            urls = tuple(url.format(category=data.category) for url in spec.urls)
+            name = spec.archive or spec.file.format(category=data.category)
+            known = data.release.known.get(name)
+            stated = (None, None) if known is None else (known.bytes, known.sha256)
+            path = fetch(RemoteFile(name, urls, *stated), folder, progress)
+            inside = f"{Path(name).stem}/{spec.file.format(category=data.category)}" if spec.archive else ""
+            return Found(spec, path, inside)
+    what = "its files can be had only after accepting terms, so they are not downloaded"
+    raise InputError(what, where=data.name, mend=data.how_to_get)
+
+
+def _source(data: RawSet, spec: RawFile) -> str:
+    if not spec.urls:
+        return f"get it from {data.release.homepage}"
+    url = spec.urls[0].format(category=data.category)
+    return f"put it there (from {url}), or leave out --raw to download it"
+
+
+Row = tuple[Any, ...]
+
+
+Read = Callable[[int, bytes, bool], Row | None]
+
+
+MOST = 500_000  # rows that wait in memory for their part, whatever the time
+
+
+LINE, WHOLE = b"line", b"whole"
+
+
+@dataclass
+class Parts:
+    """Parts of one pass in `folder` (None: nowhere), a column for each value of a row, of these Arrow types.
+
+    `rows` gives each row of the file once: those that are kept, then those that `read` makes of the lines behind them
+    (None for a line without a row; its third argument is true for the file's first line that is not blank). Whoever
+    uses it holds the lock of the folder, which is named by all that decides the rows.
+    """
+
+    folder: Path | None
+    types: Sequence[pa.DataType]
+    _waiting: list[Row] = field(default_factory=list)
+    _number: int = 0
+    _pace: Pace = field(default_factory=Pace)
+
+    def rows(self, found: Found, read: Read, progress: Progress | None = None) -> Iterator[Row]:
+        """Raises `InputError` for the first wrong line, after which nothing is kept, and where the disk refuses, after
+        which what is there stays."""
+        reached, whole = 0, False
+        for path in self._paths():
+            if (part := self._part(path)) is None:
+                break
+            table, reached, whole = part
+            self._number += 1
+            yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
+        for path in self._paths()[self._number :]:
+            path.unlink()  # damaged, or behind one that is
+        if whole:
+            return
+        line = reached
+        for line, row in self._rest(found, read, reached, progress):
+            yield row
+            if self.folder is not None:
+                self._waiting.append(row)
+                if len(self._waiting) >= MOST or self._pace.due:
+                    self._write(line, whole=False)
+        if self._number:
+            self._write(line, whole=True)
+
+    def _rest(self, found: Found, read: Read, reached: int, progress: Progress | None) -> Iterator[tuple[int, Row]]:
+        first = not reached
+        try:
+            for line, content in found.lines(progress):
+                if line > reached:
+                    row, first = read(line, content, first), False
+                    if row is not None:
+                        yield line, row
+        except InputError:
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _paths(self) -> list[Path]:
+        return [] if self.folder is None else sorted(self.folder.glob("[0-9]*.parquet"))
+
+    def _part(self, path: Path) -> tuple[pa.Table, int, bool] | None:
+        """Rows, the line up to which they go, and whether that is the last; None where it is not what was written."""
+        try:
+            table = read_parquet(path)
+            about = table.schema.metadata or {}
+            fits = table.schema.types == list(self.types) and path.stem == f"{self._number:06d}"
+            return (table, int(about[LINE]), about[WHOLE] == b"1") if fits else None
+        except (InputError, KeyError, ValueError):
+            return None
+
+    def _write(self, line: int, *, whole: bool) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        assert self.folder is not None
+        columns = list(zip(*self._waiting, strict=True)) or [()] * len(self.types)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, self.types, strict=True)]
+        about = {LINE: str(line).encode(), WHOLE: b"1" if whole else b"0"}
+        table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(about)
+        path = self.folder / f"{self._number:06d}.parquet"
+        options = {"compression": "zstd", "write_page_checksum": True}
+        with self._pace.keeping():
+            write_whole(path, lambda temporary: pq.write_table(table, temporary, **options))
+        self._number += 1
+        self._waiting.clear()
