@@ -131,7 +131,8 @@ def test_wrong_input_is_said_once(tmp_path: Path) -> None:
     with started("harness", "run", "tigger", f"--results={tmp_path}") as (first, second):
         told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (2, 2)
-    assert told[1].splitlines() == ["harness: unknown model 'tigger'; did you mean tiger?"]
+    (line,) = told[1].splitlines()
+    assert line.startswith("harness: unknown model 'tigger'; did you mean tiger?")
     assert silent == ("", "")
 
 
