@@ -13,19 +13,19 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from pydantic import Field
 
-from baselines.recbole.exchange import read_arrays, write_ragged, write_requests
-from baselines.recbole.session import Session, Worker
-from harness import pace
+from baselines.recbole.channel import read_arrays, write_ragged, write_requests
+from baselines.recbole.worker_process import Session, Worker
+from harness.core import timer
+from harness.core.hashing import fingerprint
+from harness.core.seeding import derive_seed
 from harness.data.ragged import Ragged
 from harness.errors import ContractError
-from harness.fingerprint import fingerprint
 from harness.protocol.context import RunContext, Stage
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
-from harness.seeding import derive_seed
 
 VERBS = {"pretrain": "pre-trains", "train": "trains"}
 
@@ -83,7 +83,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
             "depth": DEPTH,
             "validation": None if validation is None else str(validation),
             "checkpoint": None if kept is None else str(kept),
-            "keep_seconds": pace.KEEP_SECONDS,
+            "keep_seconds": timer.KEEP_SECONDS,
             **self._order(context),
         }
         with ExitStack() as stack:

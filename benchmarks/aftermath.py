@@ -17,8 +17,8 @@ import yaml
 from safetensors import safe_open
 
 from benchmarks.victims import Place
-from harness.store.records import Record
-from harness.store.runs import Store
+from harness.store.record import Record
+from harness.store.run_store import Store
 
 UNFINISHED = ("model",)  # folders of a run that count for nothing before its `result.json` is there
 CLOCK = ("seconds", "duration")

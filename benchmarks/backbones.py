@@ -19,15 +19,15 @@ from typing import Any
 import torch
 
 from harness.errors import InputError
-from harness.generative.backbone import load_backbone
-from harness.generative.code_lm import CodeLM
-from harness.generative.code_tokens import code_tokenizer
-from harness.generative.codes import CodeTable
 from harness.generative.exporting import export
-from harness.generative.packing import can_pack
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import load_backbone
+from harness.generative.models.code_tokens import code_tokenizer
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.packing import can_pack
 from harness.protocol.context import RunContext
 from tests.generative.families import FAMILIES, REFUSED, saved
-from tests.generative.models import table
+from tests.generative.toy_models import table
 
 ALLOWED = 1e-3
 CODES: CodeTable = table()

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.registry import model_entries
 
 SHORT = {

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.bench.machine import machine
-from harness.generative.codes import CodeTable
-from harness.generative.inspection import inspect
-from harness.generative.rqvae import RQVAEConfig, rqvae_codes
+from harness.core.seeding import generator
+from harness.generative.index_statistics import inspect
+from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.protocol.context import RunContext
-from harness.seeding import generator
 
 SIZE, GROUPS = 256, 400
 MOST_SECONDS, MOST_COLLISIONS = 180.0, 0.01  # what is asked of the rounds

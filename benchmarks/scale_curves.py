@@ -47,8 +47,8 @@ def split_stage(n: int) -> Work:
 def order_stage(n: int) -> Work:
     """One pass over users is cut into windows, shuffled and filled into steps."""
     from harness.bench.scale import drawn
-    from harness.generative.instruct.batches import Batches
-    from harness.generative.instruct.config import StageConfig
+    from harness.generative.config import StageConfig
+    from harness.generative.tasks.batching import Batches
 
     rows = drawn(n, CATALOGUE, 1).sequences
     return lambda: Batches(rows, 21, StageConfig(), {"seqrec": 1.0}, (1, "scale")).windows(0)
@@ -56,7 +56,7 @@ def order_stage(n: int) -> Work:
 
 def prompts_stage(n: int) -> Work:
     """The prompts of all users that are ranked, as token ids, and what they begin with."""
-    from harness.generative.decoding import shared_lead
+    from harness.generative.decoding.generate import shared_lead
 
     rng = np.random.default_rng(1)
     codes = rng.integers(50_000, 51_024, (CATALOGUE, LEVELS))

@@ -32,7 +32,7 @@ from typing import Any
 
 from benchmarks.victims import Place
 
-LOADED = ("harness.jobs.execute", "harness.evaluation.metrics", "baselines.sanity", "ranx", "pyarrow.parquet")
+LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.simple", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
 
 
@@ -69,9 +69,9 @@ class Team:
         self.pids[number] = pid, time.monotonic()
 
     def _work(self, number: int) -> None:
-        from harness.jobs.execute import execute
-        from harness.jobs.job import RunOptions, plan
-        from harness.store.runs import Store
+        from harness.runs.job import RunOptions, plan
+        from harness.runs.run import execute
+        from harness.store.run_store import Store
 
         machine = number % (1 + len(self.also))
         folder = (self.folder, *self.also)[machine]
@@ -111,7 +111,7 @@ class Team:
 
 def conduct(team: Team, kills: int) -> dict[str, Any]:
     """Starts, kills, reads; what was found."""
-    from harness.store.runs import Store
+    from harness.store.run_store import Store
 
     began, most, reads = time.monotonic(), 0, 0
     warnings: list[str] = []
@@ -140,7 +140,7 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
 def judged(team: Team, warnings: list[str]) -> dict[str, Any]:
     """Every run once, whole, with the same metrics as every other; nothing left over."""
     from benchmarks.aftermath import litter, torn
-    from harness.store.runs import Store
+    from harness.store.run_store import Store
 
     runs = Store(team.place.results).query(warn=warnings.append)
     wanted, seeds = team.processes * team.runs, Counter(run.record.seed for run in runs)

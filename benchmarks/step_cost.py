@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from baselines.tiger.samples import Samples
 from harness.bench.machine import machine
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.data.ragged import Ragged
-from harness.generative.instruct.batches import Batches
-from harness.generative.instruct.config import StageConfig
+from harness.generative.config import StageConfig
+from harness.generative.tasks.batching import Batches
+from harness.generative.tasks.prefix_samples import Samples
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 

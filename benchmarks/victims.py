@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Not in the fork: while it imports, Ctrl-C may fall into one of importlib's weak references, where nobody hears it.
-from harness import pace
 from harness.cli.app import main
+
+# Not in the fork: while it imports, Ctrl-C may fall into one of importlib's weak references, where nobody hears it.
+from harness.core import timer
 
 KEEP = 0.1  # seconds between two snapshots, in place of 45: these toys last for a few
 PATIENCE = 900.0  # seconds for a command; more is a hang
@@ -157,7 +158,7 @@ def _live(command: Command, place: Place, fatal: int | None) -> int:
         os.dup2(said, stream)
     os.environ["HARNESS_HOME"] = str(place.home)
     os.chdir(place.folder)
-    pace.KEEP_SECONDS = KEEP
+    timer.KEEP_SECONDS = KEEP
     points = CrashPoints(place.folder, fatal)
     try:
         code = int(bool(command(place))) if callable(command) else main(command)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from eager.config import AnnealingConfig
-from harness.generative.adapter import merge
-from harness.generative.instruct.stages import Tuned, run_stage
-from harness.generative.instruct.tasks import Tasks
+from harness.generative.models.lora import merge
+from harness.generative.tasks.mixing import Tasks
+from harness.generative.training.stages import Tuned, run_stage
 from harness.protocol.context import RunContext
 
 

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.generative.paths import UserFile
-from harness.generative.vectors import RowsBy, by_ids
+from harness.core.settings_types import UserFile
+from harness.generative.tokenizers.embeddings import RowsBy, by_ids
 
 LEAK = (
     "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "

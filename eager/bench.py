@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from harness.generative.backbone import EMBEDDED, load_backbone
-from harness.generative.code_lm import CodeLM
-from harness.generative.codes import CodeTable
-from harness.generative.instruct.losses import Losses
-from harness.generative.instruct.prompts import Prompts, Sample
-from harness.generative.random_models import RANDOM_LLAMA
-from harness.generative.tuning import Precision, autocast
+from harness.core.seeding import derive_seed, generator
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import EMBEDDED, load_backbone
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.random_models import RANDOM_LLAMA
+from harness.generative.tasks.prompts import Prompts, Sample
+from harness.generative.training.losses import Losses
+from harness.generative.training.trainer import Precision, autocast
 from harness.protocol.context import RunContext
-from harness.seeding import derive_seed, generator
 
 SIZES = (256, 256, 256, 256)  # the paper's codes: two tokens of each of two trees
 

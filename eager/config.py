@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_config import LEAK, BehaviorConfig
-from eager.index import FILE, needed_sources
 from eager.index_config import IndexConfig
-from eager.paper import PAPER
-from harness.generative.instruct.config import InstructConfig, StageConfig
-from harness.generative.instruct.profiles import CPU, SMOKE, with_settings
-from harness.generative.instruct.task_config import Section
-from harness.generative.item_index import index_file
-from harness.generative.vectors import Source, given_files
+from eager.paper_profile import PAPER
+from eager.tree_tokenizer import FILE, needed_sources
+from harness.generative.config import InstructConfig, StageConfig
+from harness.generative.profiles import CPU, SMOKE, with_settings
+from harness.generative.task_config import Section
+from harness.generative.tokenizers.embeddings import Source, given_files
+from harness.generative.tokenizers.index import index_file
 from harness.protocol.split import TrainingData
 
 # The fastest configuration that is best on validation (docs/log.md, 2026-11-28): a small Llama of random weights, the

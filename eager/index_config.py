@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from harness.generative.paths import ReadyIndex, UserFile
-from harness.generative.rqvae import RQVAEConfig
-from harness.generative.vectors import Source
+from harness.core.settings_types import ReadyIndex, UserFile
+from harness.generative.tokenizers.embeddings import Source
+from harness.generative.tokenizers.rqvae import RQVAEConfig
 
 RQVAE_K = 256
 

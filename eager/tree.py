@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from eager.balanced import assign_with_sizes, balanced_kmeans, squared_distances
+from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
+from harness.core.seeding import generator
 from harness.errors import InputError
-from harness.seeding import generator
 
 
 def smallest_k(n_items: int, height: int) -> int:

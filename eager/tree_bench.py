@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from eager import balanced, tree
-from harness.seeding import generator
+from eager import balanced_kmeans, tree
+from harness.core.seeding import generator
 
 K, HEIGHT = 256, 2  # the paper's
 WIDTH, GROUPS = 384, 400  # MiniLM's dimensions
@@ -40,7 +40,10 @@ def trees(n_items: int, seed: int) -> Trees:
 
     def textbook() -> np.ndarray:
         """The same tree, its assignments by the textbook's loop."""
-        with patch.object(balanced, "assign_with_sizes", by_turns), patch.object(tree, "assign_with_sizes", by_turns):
+        with (
+            patch.object(balanced_kmeans, "assign_with_sizes", by_turns),
+            patch.object(tree, "assign_with_sizes", by_turns),
+        ):
             return ours()
 
     def inertia(digits: np.ndarray) -> float:
@@ -81,8 +84,8 @@ def _repaired(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
     fitted = KMeans(min(K, len(vectors)), n_init="auto", random_state=seed % 2**32).fit(vectors)
-    distances = balanced.squared_distances(vectors, fitted.cluster_centers_.astype(np.float32))
-    room = balanced.balanced_sizes(len(vectors), distances.shape[1]).tolist()
+    distances = balanced_kmeans.squared_distances(vectors, fitted.cluster_centers_.astype(np.float32))
+    room = balanced_kmeans.balanced_sizes(len(vectors), distances.shape[1]).tolist()
     digits = np.full(len(vectors), -1)
     for pair in np.argsort(distances, axis=None, kind="stable").tolist():
         point, cluster = divmod(pair, distances.shape[1])

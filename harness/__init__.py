@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.offline import settle
+from harness.core.offline import settle
 
 if TYPE_CHECKING:
-    from harness.data.load import load_dataset
-    from harness.jobs.api import run
+    from harness.data.loading import load_dataset
     from harness.reports.leaderboard import leaderboard
+    from harness.runs.api import run
 
     __version__: str
 
@@ -23,8 +23,8 @@ __all__ = ["__version__", "leaderboard", "load_dataset", "run"]
 settle()
 
 _HOMES = {
-    "load_dataset": "harness.data.load",
-    "run": "harness.jobs.api",
+    "load_dataset": "harness.data.loading",
+    "run": "harness.runs.api",
     "leaderboard": "harness.reports.leaderboard",
 }
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from harness.core.plugins import class_in_file, digest, file_parts, from_file, is_file_target, model_name, plugins, warn
 from harness.errors import InputError, unknown_name
-from harness.plugins import class_in_file, digest, file_parts, from_file, is_file_target, model_name, plugins, warn
 
 if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
@@ -22,7 +22,7 @@ RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
-LIBRARIES = {"recbole": "baselines.recbole.catalogue:describe", "rectools": "baselines.rectools.catalogue:describe"}
+LIBRARIES = {"recbole": "baselines.recbole.model_names:describe", "rectools": "baselines.rectools.catalogue:describe"}
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,23 @@ MODELS = (
     ModelEntry(
         "mostpop",
         "sanity",
-        "baselines.sanity:MostPopular",
+        "baselines.classic.simple:MostPopular",
         "the most bought items, the same for everybody",
         "",
         "mostpop",
     ),
     ModelEntry(
-        "markov", "sanity", "baselines.sanity:Markov", "first-order transitions from the last item", "", "markov"
+        "markov",
+        "sanity",
+        "baselines.classic.simple:Markov",
+        "first-order transitions from the last item",
+        "",
+        "markov",
     ),
     ModelEntry(
         "itemknn",
         "sanity",
-        "baselines.sanity:ItemKNN",
+        "baselines.classic.simple:ItemKNN",
         "items bought by the same users as the history's, by cosine",
         "Sarwar et al., WWW 2001",
         "itemknn",
@@ -215,7 +220,7 @@ MODELS = (
     ModelEntry(
         "lcrec",
         "llm",
-        "baselines.lcrec.recommender:LCRec",
+        "baselines.lcrec.method:LCRec",
         "a decoder-only LLM that reads and writes RQ-VAE codes of item text",
         "Zheng et al., ICDE 2024, arXiv 2311.09049",
         "lcrec",
@@ -224,7 +229,7 @@ MODELS = (
     ModelEntry(
         "tiger",
         "generative",
-        "baselines.tiger.recommender:Tiger",
+        "baselines.tiger.method:Tiger",
         "an encoder-decoder that reads and writes RQ-VAE codes of item text",
         "Rajput et al., NeurIPS 2023, arXiv 2305.05065",
         "tiger",
@@ -233,7 +238,7 @@ MODELS = (
     ModelEntry(
         "eager-llm",
         "llm",
-        "eager.recommender:EagerLLM",
+        "eager.method:EagerLLM",
         "a decoder-only LLM that reads and writes dual-source item codes",
         "Hong et al., WWW 2025, arXiv 2502.14735",
         "eager",

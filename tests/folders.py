@@ -13,7 +13,7 @@ from harness.data.dataset import Dataset
 from harness.registry import MODELS, ModelEntry
 from tests import toys
 
-FAKE = ModelEntry("fake", "sanity", "tests.jobs.fakes:Fake", "a model for tests", "", "fake", preset=(("size", 3),))
+FAKE = ModelEntry("fake", "sanity", "tests.fakes:Fake", "a model for tests", "", "fake", preset=(("size", 3),))
 
 
 def csv_folder(folder: Path, data: Dataset | None = None) -> Path:

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager import behavior
-from eager.behavior import behavior_artefacts, behavior_vectors
+from eager import behavior_encoder
 from eager.behavior_config import BehaviorConfig, GraphConfig
-from harness.data import library
+from eager.behavior_encoder import behavior_artefacts, behavior_vectors
+from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
-from harness.generative import backbone, semantic
-from harness.generative.backbone import EMBEDDED as SMOLLM
-from harness.generative.backbone import backbone_artefacts
-from harness.generative.encoder import EMBEDDED, encoder_folder
-from harness.generative.semantic import SemanticConfig, semantic_artefacts, semantic_vectors
+from harness.generative.models import backbone
+from harness.generative.models.backbone import EMBEDDED as SMOLLM
+from harness.generative.models.backbone import backbone_artefacts
+from harness.generative.tokenizers import text_embeddings
+from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_artefacts, semantic_vectors
+from harness.generative.tokenizers.text_encoder import EMBEDDED, encoder_folder
 from harness.protocol.context import RunContext
 from harness.protocol.split import Split
-from harness.store.keys import Outcome
+from harness.store.run_key import Outcome
 from tests import toys
-from tests.protocol.test_artefacts import DAMAGE
+from tests.core.test_artifact_cache import DAMAGE
 
 Patch = pytest.MonkeyPatch
 
@@ -77,7 +78,7 @@ def test_text_vectors_of_other_texts_weights_code_and_device(tmp_path: Path, mon
     content[-1] ^= 1
     weights.write_bytes(content)
     marks.append(text_mark(texts(), same, context))
-    monkeypatch.setattr(semantic, "VERSION", "semantic/next")
+    monkeypatch.setattr(text_embeddings, "VERSION", "semantic/next")
     marks.append(text_mark(texts(), own, context))
     assert len(set(marks)) == 5
 
@@ -127,7 +128,7 @@ def test_behaviour_vectors_of_other_rows_items_answers_seeds_code_and_device(
         behaviour_mark(split, own, replace(context, validation=replace(context.validation, mark="other answers"))),
     ]
     assert behaviour_mark(split, own, replace(context, device="cuda:1")) == marks[4], "which card is no matter"
-    monkeypatch.setattr(behavior, "VERSION", "behavior/next")
+    monkeypatch.setattr(behavior_encoder, "VERSION", "behavior/next")
     marks.append(behaviour_mark(split, own, context))
     assert len(set(marks)) == 7
 
@@ -147,9 +148,9 @@ def test_damaged_vectors_are_made_again(
         made.append(1)
         return real(*given)
 
-    real = behavior.train
-    monkeypatch.setattr(semantic, "encode", encode)
-    monkeypatch.setattr(behavior, "train", train)
+    real = behavior_encoder.train
+    monkeypatch.setattr(text_embeddings, "encode", encode)
+    monkeypatch.setattr(behavior_encoder, "train", train)
     split = toys.split(toys.cycle(users=12, items=8))
     context = toys.context(tmp_path)
     quick = BehaviorConfig(encoder="sasrec", dim=4, epochs=1, layers=1, choose="last")
@@ -227,7 +228,7 @@ def _data(**changes: Any) -> Dataset:
 
 def _marks(monkeypatch: Patch, folder: Path) -> Callable[[Dataset], str]:
     monkeypatch.setenv("HARNESS_HOME", str(folder))
-    return lambda data: library.keep(data, {}).folder
+    return lambda data: local_store.keep(data, {}).folder
 
 
 def test_every_part_of_a_kept_data_set(tmp_path: Path, monkeypatch: Patch) -> None:
@@ -254,13 +255,13 @@ def test_a_damaged_data_set_is_refused_and_kept_anew(how: str, file: str, tmp_pa
     keep, data = _marks(monkeypatch, tmp_path), _data()
     folder = tmp_path / "data" / keep(data)
     if how == "nothing":
-        assert library.load("toy").fingerprint == data.fingerprint
+        assert local_store.load("toy").fingerprint == data.fingerprint
         return
     DAMAGE[how](folder / file)
     try:  # a bit of what no reader looks at may be lost without a loss
-        loaded = library.load("toy")
-        assert how == "a bit" and f"toy-{library._key(loaded)}" == folder.name
+        loaded = local_store.load("toy")
+        assert how == "a bit" and f"toy-{local_store._key(loaded)}" == folder.name
     except InputError as error:
         assert "a file in it was changed" in str(error) and "import it again" in str(error)
     keep(data)
-    assert library.load("toy").fingerprint == data.fingerprint
+    assert local_store.load("toy").fingerprint == data.fingerprint

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.store.records import Record
+from harness.store.record import Record
 from tests.folders import lcrec_folder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness import plugins, registry
+from harness import registry
+from harness.core import plugins
 from tests.cli.conftest import ROOT, Harness, harness, toy  # noqa: F401  # fixtures
 from tests.folders import FAKE
 
@@ -108,6 +109,6 @@ def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: p
     assert "plug-in 'bad' is left out: ImportError: no module named bad" in done.err
     assert "plug-in 'odd' is left out: its object is int, not ModelEntry" in done.err
     assert "plug-in 'thief' is left out: the model name 'markov' is taken by this program" in done.err
-    assert registry.model_entry("markov").target == "baselines.sanity:Markov"
+    assert registry.model_entry("markov").target == "baselines.classic.simple:Markov"
     done = harness("run", "late")
     assert done.code == 2 and "the model 'late' cannot be loaded: ModuleNotFoundError" in done.err

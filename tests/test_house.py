@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.reports": LOWER | {"harness.evaluation", "harness.store"},
     "harness.testing": LOWER | {"harness.evaluation"},
     "harness.bench": LOWER | {"harness.evaluation", "harness.generative", "harness.registry"},
-    "harness.jobs": LOWER | {"harness.evaluation", "harness.registry", "harness.store"},
+    "harness.runs": LOWER | {"harness.evaluation", "harness.registry", "harness.store"},
 }
 TOP = {
     "harness",
@@ -47,8 +47,8 @@ TOP = {
 HOMES: dict[str, set[str]] = {
     "ranx": {"harness.evaluation", "harness.bench"},  # the bench has the usual way beside ours
     "typer": {"harness.cli"},
-    "optuna": {"harness.jobs"},
-    "distributed": {"harness.jobs"},
+    "optuna": {"harness.runs"},
+    "distributed": {"harness.runs"},
     "recbole": {"baselines.recbole"},
     "rectools": {"baselines.rectools"},
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
@@ -67,7 +67,7 @@ def dotted(path: Path) -> str:
 
 
 def room(module: str) -> str:
-    """The room that a module belongs to: `harness.data.load` → `harness.data`, `eager.trees` → `eager`."""
+    """The room that a module belongs to: `harness.data.loading` → `harness.data`, `eager.trees` → `eager`."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "harness" else parts[0]
 

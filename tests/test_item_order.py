@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 
 from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.recommender import LCRec
+from baselines.lcrec.method import LCRec
 from baselines.tiger.config import TigerConfig
-from baselines.tiger.recommender import Tiger
-from eager.behavior import behavior_vectors
+from baselines.tiger.method import Tiger
 from eager.behavior_config import BehaviorConfig
+from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
-from eager.recommender import EagerLLM
-from harness import pace
-from harness.data import library
+from eager.method import EagerLLM
+from harness.core import timer
+from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import export
-from harness.data.load import read_folder
-from harness.generative import encoder, semantic
-from harness.generative.semantic import SemanticConfig, semantic_vectors
-from harness.jobs.execute import context_of
-from harness.jobs.job import RunOptions, plan
+from harness.data.loading import read_folder
+from harness.generative.tokenizers import text_embeddings, text_encoder
+from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_vectors
 from harness.protocol.context import Reporter, RunContext, SilentReporter
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split
+from harness.runs.job import RunOptions, plan
+from harness.runs.run import context_of
 from tests import toys
 from tests.stops import StopAfter
 
@@ -141,7 +141,7 @@ def by_raw_id(given: Split, rows: np.ndarray) -> dict[str, list[float]]:
 def test_another_item_order_on_one_cache(
     cache: str, other: Callable[[Dataset, Path], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(semantic, "encode", encoded)
+    monkeypatch.setattr(text_embeddings, "encode", encoded)
     one, two = split(base(), Protocol()), split(other(base(), tmp_path), Protocol())
     assert set(one.train.items) == set(two.train.items) and one.train.items != two.train.items
     assert one.train.rows_fingerprint == two.train.rows_fingerprint
@@ -160,8 +160,8 @@ def test_another_item_order_on_one_cache(
 def test_what_an_interrupted_run_has_left_serves_another_item_order(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
-    monkeypatch.setattr(encoder, "BATCH", 8)
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(text_encoder, "BATCH", 8)
     one, two = split(base(), Protocol()), split(shuffled_lines(base(), tmp_path), Protocol())
     make, shared, counted, rest = CACHES[source], tmp_path / "shared", StopAfter(), StopAfter()
     fresh = by_raw_id(two, make(two, context_for(two, tmp_path / "fresh", counted)))
@@ -198,4 +198,4 @@ def test_what_is_stored_in_a_data_sets_own_order_is_keyed_by_that_order(
     assert len({given.train.fingerprint for given in splits}) == 2
     assert len({job.outcome(data, given).run_id for data, given in zip((one, two), splits, strict=True)}) == 2
     timed = [replace(data, timestamps=np.arange(float(data.interactions))) for data in (one, two)]
-    assert len({library.keep(data, {}).folder for data in timed}) == 2
+    assert len({local_store.keep(data, {}).folder for data in timed}) == 2

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.offline import offline
+from harness.core.remote_code import trusted
+from harness.core.switches import NAMES, check_switches, switch
 from harness.errors import InputError
-from harness.generative.trust import trusted
-from harness.offline import offline
-from harness.switches import NAMES, check_switches, switch
 
 ROOT = Path(__file__).parents[1]
 

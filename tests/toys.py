@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.protocol.context import SilentReporter
-from harness.testing.toys import COLOURS, SHAPES, cold, context, cycle, dataset, noise, split, split_by, titles
+from harness.protocol.split import split as split_by
+from harness.testing.toys import COLOURS, SHAPES, cold, context, cycle, dataset, noise, split, titles
 
 __all__ = [
     "COLOURS",

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from baselines.ranking import CHUNK, by_popularity
+from baselines.classic.ranking import CHUNK, by_popularity
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions

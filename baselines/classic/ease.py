@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import sparse
 
 from baselines.classic.base import ArrayRecommender
-from baselines.ranking import best_of_table, incidence, places, weighed
+from baselines.classic.ranking import best_of_table, incidence, places, weighed
 from harness.errors import ContractError, InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NOBODY

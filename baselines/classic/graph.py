@@ -13,9 +13,9 @@ from pydantic import Field, NonNegativeInt
 from scipy import sparse
 
 from baselines.classic.base import ArrayRecommender
+from baselines.classic.ranking import best_of_rows, best_of_table, by_popularity, fill_up, places, without
 from baselines.classic.text import Field as TextField
 from baselines.classic.text import tfidf
-from baselines.ranking import best_of_rows, best_of_table, by_popularity, fill_up, places, without
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.recommender import ModelConfig

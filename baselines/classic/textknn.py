@@ -7,9 +7,9 @@ from pydantic import Field
 from scipy import sparse
 
 from baselines.classic.base import ArrayRecommender
+from baselines.classic.ranking import best_of_rows, by_popularity, fill_up, places, weighed, without
 from baselines.classic.text import Field as TextField
 from baselines.classic.text import tfidf
-from baselines.ranking import best_of_rows, by_popularity, fill_up, places, weighed, without
 from harness.data.dataset import require_text
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NOBODY

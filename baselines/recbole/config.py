@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from baselines.library import LibraryConfig
-from baselines.recbole.catalogue import recbole_model
-from baselines.recbole.table import SMALL
+from baselines.recbole.model_names import recbole_model
+from baselines.recbole.model_table import SMALL
 from harness.protocol.protocol import MAIN_METRIC
 from harness.protocol.recommender import TextModelConfig
 

@@ -23,9 +23,9 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_model, init_seed
 from safetensors.torch import load_file, save_file
 
-from baselines.recbole import atomic, patches
-from baselines.recbole.catalogue import recbole_model
-from baselines.recbole.exchange import Refusal, read_ragged, read_requests, write_arrays
+from baselines.recbole import data, patches
+from baselines.recbole.channel import Refusal, read_ragged, read_requests, write_arrays
+from baselines.recbole.model_names import recbole_model
 from baselines.recbole.ranking import best
 from baselines.recbole.samples import behind, padded_left
 from harness.data.ragged import Ragged
@@ -51,23 +51,23 @@ class Engine:
         self.samples = self.entry.samples
         self.sequences = read_ragged(Path(files.pop("training")))
         features = {name: read_ragged(Path(path)) for name, path in files.items()}
-        atomic.write(Path.cwd(), self.sequences, n_items, features)
+        data.write(Path.cwd(), self.sequences, n_items, features)
         if "selected_features" in settings:  # a data set may lack brands
             settings = {**settings, "selected_features": list(features)}
-        self.config: Any = _config(model, {**settings, **atomic.fields(features), **_device(run["device"])}, extra)
-        self.rows, self.lengths = atomic.ITEM + self.config["LIST_SUFFIX"], self.config["ITEM_LIST_LENGTH_FIELD"]
+        self.config: Any = _config(model, {**settings, **data.fields(features), **_device(run["device"])}, extra)
+        self.rows, self.lengths = data.ITEM + self.config["LIST_SUFFIX"], self.config["ITEM_LIST_LENGTH_FIELD"]
         self.dataset = create_dataset(self.config)
         self.dataset._change_feat_format()  # RecBole's own augmentation: every prefix becomes a sample
         samples = self.dataset.inter_feat
         if self.samples == "masked":
-            rows, lengths = behind(samples[self.rows], samples[self.lengths], samples[atomic.ITEM])
+            rows, lengths = behind(samples[self.rows], samples[self.lengths], samples[data.ITEM])
             samples.update(Interaction({self.rows: rows, self.lengths: lengths}))
         self._to_left(samples)
         # a masked model needs a place for the mask
         self.longest = self.config["MAX_ITEM_LIST_LENGTH"] - (self.samples == "masked")
         self.n_users, self.n_items = len(self.sequences), n_items
-        self.items = atomic.positions(self.dataset, atomic.ITEM, n_items)
-        self.users = atomic.positions(self.dataset, atomic.USER, self.n_users)
+        self.items = data.positions(self.dataset, data.ITEM, n_items)
+        self.users = data.positions(self.dataset, data.USER, self.n_users)
         self.transform = construct_transform(self.config)  # before the model, which reads what this sets
         init_seed(run["seed"], reproducibility=True)
         patches.undo_imports()
@@ -116,8 +116,8 @@ class Engine:
         lengths = lengths.clamp(min=1)  # an empty history is read as one padding item
         known = (users >= 0) & (users < self.n_users)
         batch = Interaction({
-            atomic.USER: torch.from_numpy(np.where(known, self.users[np.where(known, users, 0)], 0)),
-            atomic.ITEM: torch.ones_like(lengths),  # some models compute a loss on the way: of any item, no answer
+            data.USER: torch.from_numpy(np.where(known, self.users[np.where(known, users, 0)], 0)),
+            data.ITEM: torch.ones_like(lengths),  # some models compute a loss on the way: of any item, no answer
             self.rows: rows,
             self.lengths: lengths,
         })  # fmt: skip
@@ -176,12 +176,12 @@ class Engine:
 
 
 def _config(model: str, settings: dict[str, Any], extra: list[str]) -> Config:
-    known = Config(model=model, dataset=atomic.NAME, config_dict={**_loss(settings), **_devices(settings)})
+    known = Config(model=model, dataset=data.NAME, config_dict={**_loss(settings), **_devices(settings)})
     names = set(known.final_config_dict) | {name for group in known.parameters.values() for name in group}
     for name in extra:
         if name not in names:
             raise Refusal(name=name, known=sorted(names))
-    return Config(model=model, dataset=atomic.NAME, config_dict=settings)
+    return Config(model=model, dataset=data.NAME, config_dict=settings)
 
 
 def _loss(settings: dict[str, Any]) -> dict[str, Any]:

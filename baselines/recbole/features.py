@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from baselines.recbole.table import ALL, BRAND, CATEGORIES, FIELDS, WORDS
+from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, WORDS
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from baselines.library import LibraryRecommender
-from baselines.recbole.catalogue import recbole_model
 from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.features import item_features
-from baselines.recbole.session import RECBOLE
+from baselines.recbole.model_names import recbole_model
+from baselines.recbole.worker_process import RECBOLE
 from harness.data.dataset import require_text
 from harness.data.ragged import Ragged
 from harness.protocol.split import TrainingData

@@ -19,14 +19,14 @@ from recbole.data.utils import create_samplers
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
-from baselines.recbole import atomic, checkpoint
+from baselines.recbole import checkpoint, data
+from baselines.recbole.channel import Link
 from baselines.recbole.engine import Engine
-from baselines.recbole.exchange import Link
 from baselines.recbole.pretraining import PretrainingData
 from baselines.recbole.samples import MaskedItems
-from harness.generative.snapshots import Tensors, flat_optimizer, restore_optimizer
-from harness.pace import Pace
-from harness.seeding import derive_seed
+from harness.core.seeding import derive_seed
+from harness.core.timer import Pace
+from harness.generative.training.snapshots import Tensors, flat_optimizer, restore_optimizer
 
 NOTE_SECONDS = 0.5  # between two signs of progress
 SEED_NAMES = {"train": "epoch", "pretrain": "pretraining epoch"}
@@ -69,7 +69,7 @@ def _pretrain(engine: Engine, link: Link, order: Order) -> int:
     RecBole calls fine-tuning. Returns the number of epochs."""
     rows, lengths = engine.padded([sequence for sequence in engine.sequences if len(sequence)], engine.longest)
     users = torch.from_numpy(engine.users[engine.sequences.lengths > 0])
-    whole = Interaction({atomic.USER: users, atomic.ITEM: rows[:, 0], engine.rows: rows, engine.lengths: lengths})
+    whole = Interaction({data.USER: users, data.ITEM: rows[:, 0], engine.rows: rows, engine.lengths: lengths})
     epochs = 0
     if engine.config["pretrain_epochs"]:
         engine.model.reconstruct_pretrain_data = PretrainingData(engine.feature_table(), engine.model.mask_ratio)

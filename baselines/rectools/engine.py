@@ -22,7 +22,7 @@ from rectools.dataset.dataset import DatasetSchema
 from rectools.version import VERSION
 from safetensors.torch import load_file, save_file
 
-from baselines.recbole.exchange import Refusal, read_ragged, read_requests, write_arrays
+from baselines.recbole.channel import Refusal, read_ragged, read_requests, write_arrays
 from baselines.recbole.ranking import best
 from baselines.rectools.sampled import SampledSimilarity
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, device, t5_case
-from harness.bench.paired import FEWEST, Options, Outcome, Side, paired
+from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
+from harness.core.environment import home
 from harness.errors import InputError, unknown_name
-from harness.generative.decoding import Beams, missed
+from harness.generative.decoding.generate import Beams, missed
 from harness.generative.scoring import Normalise
-from harness.generative.tuning import Precision
-from harness.home import home
+from harness.generative.training.trainer import Precision
 from harness.protocol.context import RunContext
 
 USERS, BATCH, BEAMS = 32, 8, 20

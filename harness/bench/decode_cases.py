@@ -13,21 +13,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from harness.data.load import load_dataset
-from harness.generative.backbone import EMBEDDED, load_backbone
-from harness.generative.code_lm import CodeLM
-from harness.generative.code_t5 import CodeT5
-from harness.generative.codes import CodeTable
-from harness.generative.decoding import Beams, Decodable, Decoding, recommend, spread
+from harness.core.seeding import derive_seed, generator
+from harness.data.loading import load_dataset
+from harness.generative.decoding.generate import Beams, Decodable, Decoding, recommend, spread
+from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import EMBEDDED, load_backbone
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.encoder_decoder import CodeT5
 from harness.generative.scoring import Normalise
+from harness.generative.training.trainer import Precision
 from harness.generative.trie import CodeTrie
-from harness.generative.tuning import Precision
-from harness.generative.usual import PrefixTree, generate, with_grown_vocabulary
 from harness.protocol.context import RunContext
 from harness.protocol.protocol import Protocol
 from harness.protocol.requests import Requests
 from harness.protocol.split import split
-from harness.seeding import derive_seed, generator
 
 K = 256  # tokens of a level, as in the paper
 LISTED = 20

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.paired import Options, Outcome, Side, paired
+from harness.bench.timing import Options, Outcome, Side, paired
 from harness.errors import InputError
 
 SUBJECT = "eager.tree_bench"  # reached by its name, as the registry reaches models

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.seeding import generator
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
-from harness.seeding import generator
 
 SIZES = (10_000, 100_000)
 CATALOGUE = 100_000
@@ -78,7 +78,7 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
-    from harness.evaluation.integrity import audit
+    from harness.evaluation.list_checks import audit
     from harness.evaluation.metrics import measure as score
     from harness.protocol.context import RunContext
     from harness.protocol.protocol import DEPTH

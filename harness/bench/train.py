@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from harness.bench.machine import gemm_rate
-from harness.bench.paired import Options, Outcome, Paired, Side, paired
+from harness.bench.timing import Options, Outcome, Paired, Side, paired
+from harness.core.environment import home
+from harness.core.seeding import generator
 from harness.errors import InputError
-from harness.generative.memory import keep_freed_memory
-from harness.generative.random_models import LAYERS
-from harness.generative.tuning import best_precision
-from harness.home import home
+from harness.generative.models.random_models import LAYERS
+from harness.generative.training.memory import keep_freed_memory
+from harness.generative.training.trainer import best_precision
 from harness.protocol.context import RunContext
-from harness.seeding import generator
 
 SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
 CASES = {8: 8, 20: 4}  # items a user → users
@@ -76,7 +76,7 @@ def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
     if options.dataset is None:
         chances = 1 / (10 + np.arange(CATALOGUE))
         return [rng.choice(CATALOGUE, items, replace=False, p=chances / chances.sum()) for _ in range(users)]
-    from harness.data.load import load_dataset
+    from harness.data.loading import load_dataset
 
     dataset = load_dataset(options.dataset)
     long = np.flatnonzero(dataset.sequences.lengths >= items)

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 from harness.bench.decode_cases import LISTED, PROMPTS, SPREAD, K, device
-from harness.bench.paired import Options, Outcome, Side, paired
+from harness.bench.timing import Options, Outcome, Side, paired
+from harness.core.environment import home
+from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import Ragged
 from harness.errors import InputError
-from harness.generative.backbone import EMBEDDED, load_backbone
-from harness.generative.code_lm import CodeLM
-from harness.generative.codes import CodeTable
-from harness.generative.decoding import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import EMBEDDED, load_backbone
+from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.trie import CodeTrie
-from harness.home import home
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
-from harness.seeding import derive_seed, generator
 
 ITEMS, FEWER, MOST = 1_000_000, 10_000, 50_000_000
 LEVELS, USERS, HISTORY = 4, 8, 8

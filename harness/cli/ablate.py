@@ -30,8 +30,8 @@ from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.jobs.ablation import Ablation
-    from harness.jobs.executors import Executor
+    from harness.experiments.ablation import Ablation
+    from harness.experiments.executors import Executor
     from harness.reports.ablation import AblationTable
 
 SHOWN = ("ndcg@10", "recall@10")
@@ -85,10 +85,10 @@ def ablate(
 
     Each run is the one that `harness run` would make: what the store holds already is not made again.
     """
-    from harness.jobs.ablation import ablation
-    from harness.jobs.conduct import conduct
-    from harness.jobs.job import RunOptions
-    from harness.store.runs import Store
+    from harness.experiments.ablation import ablation
+    from harness.experiments.scheduler import conduct
+    from harness.runs.job import RunOptions
+    from harness.store.run_store import Store
 
     form = "json" if as_json else form
     _check(form, metric)
@@ -113,12 +113,12 @@ def ablate(
 @contextmanager
 def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     from harness.cli.progress import reporter
-    from harness.jobs.executors import Here, Processes
+    from harness.experiments.executors import Here, Processes
 
     if scheduler is None:
         yield Here(reporter, note) if workers in (None, 1) else Processes(workers, note)
         return
-    from harness.jobs.cluster import connected
+    from harness.experiments.dask_cluster import connected
 
     with connected(scheduler, note) as cluster:
         yield cluster
@@ -127,7 +127,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
 def _check(form: str, metric: str) -> None:
     from harness.errors import unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports.render import check_format
+    from harness.reports.formats import check_format
 
     check_format(form)
     if metric not in METRICS:
@@ -151,7 +151,7 @@ def _announce(under_way: Ablation, *, fresh: bool) -> None:
 
 def _table(under_way: Ablation, metric: str) -> AblationTable:
     from harness.reports.ablation import Variant, ablation_table
-    from harness.reports.peruser import Measured
+    from harness.reports.per_user import Measured
 
     variants = []
     for cell in under_way.grid.cells:
@@ -168,16 +168,16 @@ def _table(under_way: Ablation, metric: str) -> AblationTable:
 
 
 def _print(made: AblationTable, form: str, output: Path | None) -> None:
-    from harness.reports import render
+    from harness.reports import formats
     from harness.reports.ablation import csv_text, document, sheet
 
     if output is None and form == "table":
-        print_plain(render.sheets_drawn([sheet(made)], console().width))
+        print_plain(formats.sheets_drawn([sheet(made)], console().width))
         return
     if form == "json":
         text = json.dumps(document(made), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        text = csv_text(made) if form == "csv" else render.SHEETS[form]([sheet(made)])
+        text = csv_text(made) if form == "csv" else formats.SHEETS[form]([sheet(made)])
     if output is None:
         sys.stdout.write(text)
     else:

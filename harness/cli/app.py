@@ -15,7 +15,6 @@ from harness.cli import (
     ablate,
     audit,
     bench,
-    catalogue,
     compare,
     data,
     doctor,
@@ -23,6 +22,7 @@ from harness.cli import (
     export,
     index,
     leaderboard,
+    listings,
     recommend,
     report,
     run,
@@ -31,8 +31,8 @@ from harness.cli import (
 )
 from harness.cli.errors import interrupted, tell
 from harness.cli.paths import expand_paths
-from harness.jobs.launch import place
-from harness.switches import check_switches
+from harness.core.switches import check_switches
+from harness.runs.launcher import place
 
 app = typer.Typer(
     name="harness",
@@ -51,7 +51,7 @@ COMMANDS = (
     report,
     ablate,
     tune,
-    catalogue,
+    listings,
     data,
     index,
     audit,

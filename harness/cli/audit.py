@@ -50,10 +50,10 @@ def codes(
     The least comes from the index alone; with --rankings also the amount measured on these lists.
     """
     from harness.evaluation.inflation import least_added, shared_targets
-    from harness.generative.codes import CodeTable
-    from harness.generative.inspection import inspect
-    from harness.jobs.auditing import measured_codes
-    from harness.jobs.indices import load_split
+    from harness.generative.index_statistics import inspect
+    from harness.generative.item_codes import CodeTable
+    from harness.runs.auditing import measured_codes
+    from harness.runs.index_builder import load_split
 
     loaded, split = load_split(dataset, order, reading, protocol)
     table = CodeTable.read(index, loaded.items)
@@ -99,9 +99,9 @@ def card(
     from harness.errors import unknown_name
     from harness.evaluation.card import case_groups, data_card, group_metrics, list_measures
     from harness.evaluation.metrics import per_user
-    from harness.jobs.auditing import settled
-    from harness.jobs.indices import load_split
     from harness.protocol.protocol import METRICS
+    from harness.runs.auditing import settled
+    from harness.runs.index_builder import load_split
 
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")

@@ -11,7 +11,7 @@ from harness.cli.options import AsJson, MaybeDataset
 from harness.cli.output import note, print_json, print_table, stdout_kept
 
 if TYPE_CHECKING:
-    from harness.bench.paired import Options, Outcome
+    from harness.bench.timing import Options, Outcome
 
 Users = Annotated[int | None, typer.Option("--users", min=1, help="Users measured.", show_default="by benchmark")]
 Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index, trie: of the catalogue).")]
@@ -91,14 +91,14 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """All next items of a user in one pass against one sample a next item, sorted by length."""
-    from harness.bench.paired import Options
+    from harness.bench.timing import Options
 
     _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed, width), as_json)
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
     """The balanced tree against the same by the textbook's loop."""
-    from harness.bench.paired import Options
+    from harness.bench.timing import Options
 
     _measure("index", Options(items=items, rounds=rounds, seed=seed), as_json)
 
@@ -107,7 +107,7 @@ def metrics(
     users: Users = None, items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False
 ) -> None:
     """Metrics by ranx's array functions against its dictionaries."""
-    from harness.bench.paired import Options
+    from harness.bench.timing import Options
 
     _measure("metrics", Options(users=users, items=items, rounds=rounds, seed=seed), as_json)
 
@@ -121,7 +121,7 @@ def trie(
     as_json: AsJson = False,
 ) -> None:
     """The search over a million items against the same over ten thousand."""
-    from harness.bench.paired import Options
+    from harness.bench.timing import Options
 
     _measure("trie", Options(users=users, items=items, layers=layers, rounds=rounds, seed=seed), as_json)
 

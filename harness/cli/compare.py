@@ -47,11 +47,11 @@ def compare(
 
     from harness.errors import InputError, unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports import comparison, gap, render, versus, versus_published
-    from harness.reports.chosen import choose
-    from harness.store.runs import Store
+    from harness.reports import comparison, comparison_tables, formats, published_gap, published_gap_table
+    from harness.reports.selection import choose
+    from harness.store.run_store import Store
 
-    known = [*render.SHEETS, "json"]
+    known = [*formats.SHEETS, "json"]
     if form not in known:
         raise unknown_name("format", form, known, where="--format")
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
@@ -67,22 +67,22 @@ def compare(
     if len(sides) > 1:
         where = dataset if dataset is not None and Path(dataset).is_dir() else None
         made = comparison.compare(sides, metrics, where)
-        document, sheets = made.document(), versus.sheets(made)
+        document, sheets = made.document(), comparison_tables.sheets(made)
     if published:
-        gaps = gap.gaps(store, sides, metrics)
+        gaps = published_gap.gaps(store, sides, metrics)
         document = (document or comparison.about_sides(sides, metrics)) | {
             "published": [one.document() for one in gaps]
         }
-        sheets += versus_published.sheets(sides, gaps, metrics)
+        sheets += published_gap_table.sheets(sides, gaps, metrics)
     if as_json or form == "json":
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        text = render.SHEETS[form](sheets)
+        text = formats.SHEETS[form](sheets)
     if output is not None:
         write_output(output, text)
     elif as_json:
         print_json(document)
     elif form == "table":
-        print_plain(render.sheets_drawn(sheets, console().width))
+        print_plain(formats.sheets_drawn(sheets, console().width))
     else:
         sys.stdout.write(text)

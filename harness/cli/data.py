@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli import exchange
+from harness.cli import import_export
 from harness.cli.options import AsJson, Order, Protocol, Sets
 from harness.cli.output import note, print_json, print_table
 from harness.cli.prepare import prepare
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     group.command()(items)
     group.command()(verify)
     group.command()(prepare)
-    exchange.register(group)
+    import_export.register(group)
     app.add_typer(group, name="data")
 
 
@@ -41,7 +41,7 @@ def _help(context: typer.Context) -> None:
 @with_reading
 def stats(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Counts, first and last date, density, length distribution, text coverage."""
-    from harness.data.load import load_dataset
+    from harness.data.loading import load_dataset
     from harness.data.statistics import describe
 
     document = describe(load_dataset(dataset, order or "time", reading))
@@ -55,7 +55,7 @@ def stats(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json
 @with_reading
 def items(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Print the ids of a data set's items, one a line, in its own order: what ready vectors are named by."""
-    from harness.data.load import load_dataset
+    from harness.data.loading import load_dataset
 
     loaded = load_dataset(dataset, order or "time", reading)
     if as_json:
@@ -79,7 +79,7 @@ def verify(
 ) -> None:
     """Re-check fingerprints, split rules and leakage; exit code 2 where a rule is broken or a leak is found."""
     from harness.errors import InputError
-    from harness.jobs.inspection import inspect
+    from harness.runs.dataset_check import inspect
 
     seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
     for line in seen.dataset.notes:

@@ -33,8 +33,8 @@ def doctor(
 
     With --profile: an estimate of what a run needs, from shapes alone; with -d of its time too.
     """
-    from harness.jobs.doctor import examine
-    from harness.jobs.estimate import estimate
+    from harness.runs.doctor import examine
+    from harness.runs.estimate import estimate
 
     needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
     found = examine()

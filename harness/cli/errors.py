@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.cli.output import note
+from harness.core.files import NO_ROOM
+from harness.core.switches import switch
 from harness.errors import InputError, ProcessLost, Withdrawn
-from harness.files import NO_ROOM
-from harness.jobs.launch import first_here, place
-from harness.switches import switch
+from harness.runs.launcher import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
@@ -91,7 +91,7 @@ def _one_line(error: object) -> str:
 
 def _kept(error: Exception) -> str:
     """Writes the traceback; where it is, in words."""
-    from harness.home import home
+    from harness.core.environment import home
 
     try:
         folder = Path(home()) / "logs"

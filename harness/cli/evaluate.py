@@ -38,9 +38,9 @@ def evaluate(
 ) -> None:
     """Measure rankings made elsewhere under the same protocol, and store them as a run."""
     from harness.cli.summary import conclude
-    from harness.jobs.evaluate import External
-    from harness.jobs.evaluate import evaluate as measure
-    from harness.store.runs import Store
+    from harness.runs.external import External
+    from harness.runs.external import evaluate as measure
+    from harness.store.run_store import Store
 
     store = Store(results)
     external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)

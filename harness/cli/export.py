@@ -31,10 +31,10 @@ def export(
     AutoModelForCausalLM and AutoTokenizer load it without this program.
     """
     from harness.errors import InputError
-    from harness.jobs.stored import restore
     from harness.registry import model_entries
-    from harness.reports.chosen import choose
-    from harness.store.runs import Store
+    from harness.reports.selection import choose
+    from harness.runs.stored import restore
+    from harness.store.run_store import Store
 
     output = output.expanduser()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):

@@ -49,9 +49,9 @@ def build(
     What they were made from is kept beside the file, and checked where the file is used (eager.index.kind=file).
     """
     from harness.cli.progress import reporter
-    from harness.generative.inspection import inspect as look
-    from harness.jobs.indices import build_index, check_writable
-    from harness.jobs.job import RunOptions
+    from harness.generative.index_statistics import inspect as look
+    from harness.runs.index_builder import build_index, check_writable
+    from harness.runs.job import RunOptions
 
     check_writable(out)
     options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order, reading=reading)
@@ -75,10 +75,10 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
-    from harness.generative.codes import CodeTable
-    from harness.generative.inspection import inspect as look
-    from harness.jobs.indices import load_split
-    from harness.protocol.provenance import read_provenance
+    from harness.generative.index_statistics import inspect as look
+    from harness.generative.item_codes import CodeTable
+    from harness.protocol.audit.provenance import read_provenance
+    from harness.runs.index_builder import load_split
 
     loaded, split = load_split(dataset, order, reading)
     found = look(CodeTable.read(file, loaded.items), split.test.targets.items)
@@ -86,7 +86,7 @@ def inspect(
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    from harness.generative.inspection import warnings
+    from harness.generative.index_statistics import warnings
 
     if as_json:
         print_json(found)

@@ -14,7 +14,7 @@ from harness.cli.output import check_output, console, note, print_plain, write_o
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Row
-    from harness.store.runs import Store
+    from harness.store.run_store import Store
 
 FORMATS = "table, markdown, latex, csv, json or html."
 
@@ -72,15 +72,15 @@ def leaderboard(
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.errors import unknown_name
     from harness.protocol.protocol import MAIN_METRIC, METRICS
-    from harness.reports import render
+    from harness.reports import formats
     from harness.reports.card import with_card
+    from harness.reports.lead_tests import with_leads
     from harness.reports.leaderboard import select
-    from harness.reports.leads import with_leads
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
-    from harness.store.runs import Store, nothing_thrown_away
+    from harness.store.run_store import Store, nothing_thrown_away
 
-    render.check_format(form)
+    formats.check_format(form)
     check_output(output)
     asked = selection(models, runs, label or (), metrics, k)
     metric = metric or next(iter(asked.metrics), MAIN_METRIC)
@@ -91,7 +91,7 @@ def leaderboard(
             raise unknown_name("metric", metric, METRICS, where="--metric")
         _protocols(Store(results), dataset, metric, form, output)
         return
-    sets = render.check_columns(columns)
+    sets = formats.check_columns(columns)
     wanted = _known(protocol)
     store = Store(results)
     with nothing_thrown_away():
@@ -101,7 +101,7 @@ def leaderboard(
     if asked != Selection() or metric != by:
         found = select_rows(found, asked, metric, where)
     if test or (test is None and dataset is not None):
-        tested = [name for name in render.shown_metrics(metric, asked.metrics) if name in METRICS]
+        tested = [name for name in formats.shown_metrics(metric, asked.metrics) if name in METRICS]
         found = [with_leads(board, tested, where) for board in found]
     if "card" in sets:
         found = [with_card(board, metric, where) for board in found]
@@ -112,17 +112,17 @@ def leaderboard(
     if published and not any(row.quoted for board in found for row in board.rows):
         note("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
-        write_output(output, render.render(found, form, metric, sets, asked.metrics))
+        write_output(output, formats.render(found, form, metric, sets, asked.metrics))
     elif form == "table":
         if found:
-            print_plain(render.table(found, metric, console().width, sets, asked.metrics))
+            print_plain(formats.table(found, metric, console().width, sets, asked.metrics))
     else:
-        sys.stdout.write(render.render(found, form, metric, sets, asked.metrics))
+        sys.stdout.write(formats.render(found, form, metric, sets, asked.metrics))
 
 
 def _commanded(row: Row) -> Row:
     """The row with what makes its runs again; a published one has no runs."""
-    from harness.jobs.commands import command
+    from harness.runs.reproduce import command
 
     return replace(row, command=command(row.runs)) if row.runs else row
 
@@ -131,16 +131,16 @@ def _known(protocol: str | None) -> str | None:
     """The full name of a protocol."""
     if protocol is None:
         return None
-    from harness.jobs.settings import protocol_sets, resolve_protocol
+    from harness.runs.config import protocol_sets, resolve_protocol
 
     return resolve_protocol(protocol_sets(protocol)).name
 
 
 def _protocols(store: Store, dataset: str | None, metric: str, form: str, output: Path | None) -> None:
     """The rank of every configuration under each protocol."""
-    from harness.reports import protocols
+    from harness.reports import protocol_ranks as protocols
+    from harness.reports.formats import sheets_drawn
     from harness.reports.leaderboard import stored_name
-    from harness.reports.render import sheets_drawn
 
     name = None if dataset is None else stored_name(store, dataset)
     found = protocols.crossings(store.query(name), metric)

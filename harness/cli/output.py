@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import files
+from harness.core import files
 from harness.errors import InputError, printable
 
 if TYPE_CHECKING:

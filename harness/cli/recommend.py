@@ -12,8 +12,8 @@ from harness.cli.output import note, print_json, print_plain, print_table, stdou
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.jobs.recommending import Question
-    from harness.store.runs import Store, StoredRun
+    from harness.runs.recommending import Question
+    from harness.store.run_store import Store, StoredRun
 
 
 def register(app: typer.Typer) -> None:
@@ -48,9 +48,9 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
-    from harness.jobs.recommending import recommend as ask
-    from harness.jobs.stored import restore
-    from harness.store.runs import Store
+    from harness.runs.recommending import recommend as ask
+    from harness.runs.stored import restore
+    from harness.store.run_store import Store
 
     question = _question(history, user, file)
     stored = _stored(Store(results), run, dataset)
@@ -68,7 +68,7 @@ def recommend(
 
 
 def _question(history: str | None, user: str | None, file: Path | None) -> Question:
-    from harness.jobs.recommending import Question, histories_of, history_of
+    from harness.runs.recommending import Question, histories_of, history_of
 
     if sum(option is not None for option in (history, user, file)) != 1:
         raise InputError("say for whom, in one way", where="RUN", mend="add --history A,B,C, --user U or --file F")
@@ -82,7 +82,7 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
 
 def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     """The one run that is meant."""
-    from harness.reports.chosen import choose
+    from harness.reports.selection import choose
 
     chosen = next(iter(choose(store, [run], dataset)))
     if len(chosen.runs) > 1:

@@ -27,10 +27,10 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
-    from harness.jobs.indices import check_writable
+    from harness.reports.html.build import Wanted, report
     from harness.reports.leaderboard import stored_name
-    from harness.reports.report.build import Wanted, report
-    from harness.store.runs import Store
+    from harness.runs.index_builder import check_writable
+    from harness.store.run_store import Store
 
     store = Store(results)
     if output is not None:

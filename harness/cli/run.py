@@ -16,8 +16,8 @@ from harness.errors import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.jobs.job import Job
-    from harness.store.runs import Store
+    from harness.runs.job import Job
+    from harness.store.run_store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -56,12 +56,12 @@ def run(
     """
     from harness.cli.progress import reporter
     from harness.cli.summary import conclude
-    from harness.jobs.assisting import assist
-    from harness.jobs.execute import execute
-    from harness.jobs.job import RunOptions, plan
-    from harness.jobs.processes import joined, placed
-    from harness.protocol.world import ALONE, agreed
-    from harness.store.runs import Store
+    from harness.protocol.distributed import ALONE, agreed
+    from harness.runs.distributed import joined, placed
+    from harness.runs.job import RunOptions, plan
+    from harness.runs.run import execute
+    from harness.runs.worker import assist
+    from harness.store.run_store import Store
 
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, tuple(seed or ()), *asked, reading=reading)
@@ -86,7 +86,7 @@ def run(
 
 
 def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -> None:
-    from harness.jobs.explain import explain
+    from harness.runs.explain import explain
 
     with stdout_kept():
         plans = [explain(job, store, fresh=fresh) for job in jobs]

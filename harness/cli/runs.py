@@ -94,7 +94,7 @@ def take_away(
 def _entries(results: Path, dataset: str | None) -> list[Entry]:
     from harness.reports.leaderboard import stored_name
     from harness.store.listing import entries
-    from harness.store.runs import Store
+    from harness.store.run_store import Store
 
     store = Store(results)
     return entries(store, None if dataset is None else stored_name(store, dataset))

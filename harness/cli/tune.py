@@ -15,8 +15,8 @@ from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.jobs.execute import Finished
-    from harness.jobs.studies import Study
+    from harness.experiments.study import Study
+    from harness.runs.run import Finished
 
 
 def register(app: typer.Typer) -> None:
@@ -61,10 +61,10 @@ def tune(
     written to a file for `harness run MODEL --config`, whose record then tells the effort.
     """
     from harness.cli.progress import reporter
-    from harness.jobs.job import RunOptions
-    from harness.jobs.studies import Search
-    from harness.jobs.tuning import alone, conduct, study
-    from harness.store.runs import Store
+    from harness.experiments.study import Search
+    from harness.experiments.tune import alone, conduct, study
+    from harness.runs.job import RunOptions
+    from harness.store.run_store import Store
 
     if seeds is not None and not run:
         raise InputError("are for the runs with the best settings", where="--seeds", mend="add --run, or say --seed")
@@ -94,7 +94,7 @@ def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]
     from dataclasses import replace
 
     from harness.cli.progress import reporter
-    from harness.jobs.execute import execute
+    from harness.runs.run import execute
 
     best, done = made.best_job(), []
     for seed in seeds or (best.seed,):
@@ -105,7 +105,7 @@ def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]
 
 def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
     from harness.cli.summary import conclude
-    from harness.jobs.grids import short_names
+    from harness.experiments.grid import short_names
 
     document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}
     if as_json:

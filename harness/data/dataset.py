@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from harness.core.hashing import fingerprint
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review
 from harness.errors import InputError
-from harness.fingerprint import fingerprint
 
 # what orders a user's interactions: timestamps, or the lines as they stand
 Order = Literal["time", "file"]

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.data.readers.files import read_json_object
+from harness.core.files import sync, sync_folder
+from harness.core.json_files import read_json_object
+from harness.core.locks import holding
+from harness.core.offline import VARIABLE, offline
 from harness.errors import InputError
-from harness.files import sync, sync_folder
-from harness.locks import holding
-from harness.offline import VARIABLE, offline
 
 if TYPE_CHECKING:
     import requests

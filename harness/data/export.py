@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.core.files import sync_folder, sync_tree
 from harness.data.columns import (
     ATOMIC_ITEM,
     ATOMIC_USER,
@@ -35,12 +36,11 @@ from harness.data.columns import (
     USER,
 )
 from harness.data.dataset import Dataset, Order
-from harness.data.index_file import copied
-from harness.data.load import read_folder
-from harness.data.readers import atomic, lcrec
+from harness.data.item_index_file import copied
+from harness.data.loading import read_folder
+from harness.data.readers import lcrec, recbole_atomic
 from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
-from harness.files import sync_folder, sync_tree
 
 WITH_REVIEWS = ("lcrec", "parquet")
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
@@ -142,7 +142,7 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
         yield "timestamps: the data set has none; read it back with --order file (RecBole: TIME_FIELD: position)"
     header = f"{ATOMIC_USER}:token\t{ATOMIC_ITEM}:token\t{field}:float"
     rows = zip(*_flat(dataset), times, strict=True)
-    _put(folder / f"{dataset.name}{atomic.INTERACTIONS}", "\n".join([header, *map("\t".join, rows), ""]))
+    _put(folder / f"{dataset.name}{recbole_atomic.INTERACTIONS}", "\n".join([header, *map("\t".join, rows), ""]))
     if dataset.text is not None:
         fields = [
             [text.title, text.description, text.brand, "".join(f"{name}," for name in text.categories)]
@@ -159,7 +159,7 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
             "\t".join([item, *(" ".join(cell.split()) if _broken(cell) else cell for cell in row)])
             for item, row in zip(dataset.items, fields, strict=True)
         )
-        _put(folder / f"{dataset.name}{atomic.ITEMS}", "\n".join([header, *body, ""]))
+        _put(folder / f"{dataset.name}{recbole_atomic.ITEMS}", "\n".join([header, *body, ""]))
 
 
 def _csv(dataset: Dataset, folder: Path) -> Iterator[str]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data import library
-from harness.data.catalogue import catalogue_entries
+from harness.data import local_store
+from harness.data.catalog import catalogue_entries
 from harness.data.dataset import Dataset
-from harness.data.load import check_order, read_file, read_folder
+from harness.data.loading import check_order, read_file, read_folder
 from harness.data.names import safe_name
 from harness.data.ragged import Ragged
-from harness.data.raw.steps import HASH_RULE, tie_keys
-from harness.data.readers.log import TIE_RULE
+from harness.data.raw.filters import HASH_RULE, tie_keys
+from harness.data.readers.interactions import TIE_RULE
 from harness.data.reading import Reading
 from harness.errors import InputError
 
@@ -28,7 +28,7 @@ def import_folder(
     *,
     tie_seed: int | None = None,
     again: bool = False,
-) -> tuple[library.Kept, Dataset]:
+) -> tuple[local_store.Kept, Dataset]:
     """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
     gives equal timestamps another order than that of the lines.
 
@@ -40,7 +40,7 @@ def import_folder(
         mend = "use letters, digits, blanks and . _ + @ -"
         raise InputError(f"{name!r} is no name for a data set", where="--name", mend=mend)
     name = safe_name(name)
-    here = library.find(name)
+    here = local_store.find(name)
     if here is None and name in catalogue_entries():
         raise InputError(f"{name!r} is a registered data set already", where="--name", mend="choose another name")
     place = folder.expanduser()
@@ -67,7 +67,9 @@ def import_folder(
         "notes": list(dataset.notes),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return library.keep(dataset, story, licence="as its owner says", description=f"imported, {found.source}"), dataset
+    return local_store.keep(
+        dataset, story, licence="as its owner says", description=f"imported, {found.source}"
+    ), dataset
 
 
 def retied(dataset: Dataset, seed: int) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from harness.fingerprint import fingerprint
+from harness.core.hashing import fingerprint
 
 FIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 UNFIT = re.compile(r"[^A-Za-z0-9._+@-]+")

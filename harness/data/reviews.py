@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.core.json_files import read_json_object
 from harness.data.ragged import Ragged
-from harness.data.readers.files import read_json_object
 from harness.errors import InputError
 
 FILE = ".review.json"

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation.paired import interval
+from harness.core.seeding import generator
+from harness.evaluation.significance import interval
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.split import Split, TrainingData
-from harness.seeding import generator
 
 RARE = 5  # training interactions below which a target is rare
 HEAD = 0.2  # of the items, those with most training interactions: Pareto's share

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from transformers import GenerationConfig
 
+from harness.core.files import sync_tree, writing
 from harness.errors import InputError
-from harness.files import sync_tree, writing
-from harness.generative.adapter import attached, merge, save_adapter
-from harness.generative.code_lm import CodeLM
-from harness.generative.usual import with_grown_vocabulary
+from harness.generative.decoding.hf_generate import with_grown_vocabulary
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.lora import attached, merge, save_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

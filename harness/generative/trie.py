@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from harness.fingerprint import fingerprint
-from harness.generative.codes import CodeTable
+from harness.core.hashing import fingerprint
+from harness.generative.item_codes import CodeTable
 
 
 @dataclass(frozen=True)

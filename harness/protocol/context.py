@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.protocol.distributed import ALONE, World
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Requests
-from harness.protocol.world import ALONE, World
 
 ASIDE, BACK = "aside", "back"  # the events between which the training clock stands
 
@@ -66,7 +66,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class RunContext:
-    """`seed`: derive every stream from it (`harness.seeding`). `device`: a torch device name. `cache`: a folder shared
+    """`seed`: derive every stream from it (`harness.core.seeding`). `device`: a torch device name. `cache`: a folder shared
     between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an index
     file), or None. `checkpoint`: this run's folder for what a resumed run needs
     (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.

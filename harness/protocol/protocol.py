@@ -31,7 +31,7 @@ class Protocol(BaseModel):
     """Leave-one-out: the last item of a user is the test, the one before it the validation, the rest the training.
     Global time: training ends at one date for everybody; who buys again after it is asked for that next item.
 
-    `harness.protocol.cuts` says exactly what each name means. A name may be given without its version.
+    `harness.protocol.split_points` says exactly what each name means. A name may be given without its version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.core.artifact_cache import Artefact
 from harness.errors import ContractError
-from harness.protocol.artefacts import Artefact
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests

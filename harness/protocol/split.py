@@ -1,6 +1,6 @@
 """Cuts a `Dataset` into training, validation and test under any protocol, and names the cut by a fingerprint.
 
-What a protocol's name means is in `harness.protocol.cuts`; everything after the cut is the same for all of them.
+What a protocol's name means is in `harness.protocol.split_points`; everything after the cut is the same for all of them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.core.hashing import fingerprint
 from harness.data.dataset import Canonical, Dataset, ItemFile, ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review, of_rows
 from harness.errors import InputError
-from harness.fingerprint import fingerprint
-from harness.protocol.cuts import Cut, cut
 from harness.protocol.protocol import Protocol
 from harness.protocol.requests import Requests, Targets
+from harness.protocol.split_points import Cut, cut
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
-from harness.reports.chosen import Chosen
 from harness.reports.comparison import Comparison, Pair, against
-from harness.reports.peruser import Measured
-from harness.reports.render import LEAK, metric_text
-from harness.reports.sheet import Column, Line, Sheet
-from harness.reports.versus import bounds, chance, difference_text, family_note
-from harness.store.runs import StoredRun
+from harness.reports.comparison_tables import bounds, chance, difference_text, family_note
+from harness.reports.formats import LEAK, metric_text
+from harness.reports.per_user import Measured
+from harness.reports.selection import Chosen
+from harness.reports.tables import Column, Line, Sheet
+from harness.store.run_store import StoredRun
 
 TESTED = (
     *("difference", "low", "high", "p", "p_corrected", "significant", "p_seeds", "effect"),

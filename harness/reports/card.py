@@ -24,10 +24,10 @@ from harness.evaluation.card import (
     group_metrics,
     list_measures,
 )
-from harness.evaluation.paired import LEVEL
+from harness.evaluation.significance import LEVEL
 from harness.reports.leaderboard import Board, Row
-from harness.reports.peruser import Measured, measured
-from harness.reports.sheet import DIGITS, Column, Line, Sheet
+from harness.reports.per_user import Measured, measured
+from harness.reports.tables import DIGITS, Column, Line, Sheet
 
 MEASURES = {
     "coverage": f"coverage@{K}",

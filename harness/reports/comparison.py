@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation.paired import ALPHA, LEVEL, RESAMPLES, Difference, differ, holm, interval, seeds_p
+from harness.core.seeding import generator
+from harness.evaluation.significance import ALPHA, LEVEL, RESAMPLES, Difference, differ, holm, interval, seeds_p
 from harness.protocol.split import Split
-from harness.reports.chosen import Chosen, check_comparable
-from harness.reports.effort import by_model, spent, unequal
-from harness.reports.peruser import Measured, measured
-from harness.seeding import generator
+from harness.reports.per_user import Measured, measured
+from harness.reports.selection import Chosen, check_comparable
+from harness.reports.tuning_effort import by_model, spent, unequal
 
 METRICS_SHOWN = ("ndcg@10", "recall@10")
 SEED = 1  # of the resampling: the same runs give the same digits

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.store.records import Record
+from harness.store.record import Record
 
 STAGES = ("annealed", "aligned", "before")  # the last stage that a run reached counts
 BEFORE = "before"

@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Sequence
 
-from harness.reports.effort import unequal
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.shortcut import shortcut_score
+from harness.reports.tuning_effort import unequal
 
 
 def as_csv(boards: Sequence[Board]) -> str:

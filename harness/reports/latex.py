@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from harness.reports.sheet import Column, Line, Mark, Sheet
+from harness.reports.tables import Column, Line, Mark, Sheet
 
 HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{array,booktabs}.
 \documentclass{article}

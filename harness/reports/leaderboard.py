@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
-from harness.reports.differences import notes
-from harness.reports.effort import UNKNOWN, Spent, by_model, spent
-from harness.store.records import DatasetMark, ProtocolMark, Record
-from harness.store.runs import Store, StoredRun
+from harness.reports.config_diff import notes
+from harness.reports.tuning_effort import UNKNOWN, Spent, by_model, spent
+from harness.store.record import DatasetMark, ProtocolMark, Record
+from harness.store.run_store import Store, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class Row:
 class Board:
     """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
     holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
-    asked for (`harness.reports.leads`). `card` is that of the data set, where it was asked for."""
+    asked for (`harness.reports.lead_tests`). `card` is that of the data set, where it was asked for."""
 
     dataset: DatasetMark
     protocol: ProtocolMark
@@ -194,14 +194,14 @@ _NO_ROW = Row("", "", (), {}, {}, {})
 
 def stored_name(store: Store, dataset: str) -> str:
     """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
-    from harness.data.catalogue import catalogue_entries
+    from harness.data.catalog import catalogue_entries
     from harness.data.names import safe_name
 
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
     if dataset and Path(dataset).expanduser().exists():
-        from harness.data.load import folder_dataset
+        from harness.data.loading import folder_dataset
 
         return folder_dataset(Path(dataset).expanduser())
     if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():

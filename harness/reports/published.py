@@ -20,8 +20,8 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, Row, select
 from harness.reports.lint import INCONSISTENT, inconsistencies
-from harness.store.records import DatasetMark, ProtocolMark
-from harness.store.runs import Store
+from harness.store.record import DatasetMark, ProtocolMark
+from harness.store.run_store import Store
 
 FAMILY = "published"
 NEEDED = ("dataset", "release", "method", "metric", "value", "hand", "source")

@@ -13,7 +13,7 @@ from harness.errors import InputError, unknown_name
 from harness.evaluation.metrics import FUNCTIONS
 from harness.protocol.protocol import DEPTH, MAIN_METRIC, METRICS
 from harness.reports.leaderboard import Board, Row
-from harness.reports.peruser import measured
+from harness.reports.per_user import measured
 
 NAMES = ("recall", "ndcg")  # the metrics of `--k` alone
 

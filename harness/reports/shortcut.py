@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.reports.leaderboard import Row
-from harness.reports.sheet import DIGITS
+from harness.reports.tables import DIGITS
 
 TRAINING_FREE = "sanity"
 FREE = "¶"  # behind the name of a training-free model

@@ -1,4 +1,4 @@
-"""What the store writes with: `harness.files`, with the mend for a results folder."""
+"""What the store writes with: `harness.core.files`, with the mend for a results folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness import files
+from harness.core import files
 
 MEND = "free some space, or choose another folder with --results"
 

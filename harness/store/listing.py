@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from harness.core.locks import held, holding
 from harness.errors import InputError
-from harness.locks import held, holding
 from harness.store.atomic import MEND, writing
-from harness.store.records import Record
-from harness.store.runs import RunFolder, Store, Unreadable, beside, read_record
+from harness.store.record import Record
+from harness.store.run_store import RunFolder, Store, Unreadable, beside, read_record
 
 State = Literal["complete", "unfinished", "running", "unreadable"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.readers.columnar import read_parquet
+from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.protocol import DEPTH

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset, ItemText
 from harness.data.ragged import Ragged
 from harness.evaluation.metrics import measure
-from harness.fingerprint import fingerprint
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol

@@ -15,17 +15,17 @@ from scipy import sparse
 
 from baselines.classic.ease import EASE, EASEConfig
 from baselines.classic.graph import Graph, GraphConfig
+from baselines.classic.ranking import best_of_rows, best_of_table, fill_up, without
 from baselines.classic.text import tfidf
 from baselines.classic.textknn import TextKNN, TextKNNConfig
-from baselines.ranking import best_of_rows, best_of_table, fill_up, without
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.protocol.predictions import NOBODY
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split
+from harness.testing.contract import RecommenderContract
 from tests import toys
-from tests.contract import RecommenderContract
 
 
 class TestGraph(RecommenderContract):

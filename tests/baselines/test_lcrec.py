@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.recommender import LCRec
+from baselines.lcrec.method import LCRec
 from eager.config import EagerConfig
-from harness import pace
+from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.generative.item_index import INDEX_FILE
+from harness.generative.tokenizers.index import INDEX_FILE
 from harness.protocol.recommender import Recommender
+from harness.testing.contract import RecommenderContract
 from tests import toys
-from tests.contract import RecommenderContract
 
 SMOKE = LCRecConfig.profiles["smoke"]
 
@@ -39,7 +39,7 @@ class TestLCRec(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.05)
+        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 def changed(**sections: dict[str, Any]) -> LCRecConfig:

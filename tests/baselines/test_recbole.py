@@ -16,17 +16,17 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from baselines.recbole.channel import read_arrays
 from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.exchange import read_arrays
+from baselines.recbole.model_table import RECBOLE_MODELS
 from baselines.recbole.recommender import RecBoleRecommender
-from baselines.recbole.session import Session
-from baselines.recbole.table import RECBOLE_MODELS
+from baselines.recbole.worker_process import Session
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.protocol.context import RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
+from harness.testing.contract import made
 from tests import toys
-from tests.contract import made
 from tests.waiting import wait_for
 
 SMALL = {"hidden_size": 16, "layers": 1, "max_samples": 100_000, "epochs": 12, "learning_rate": 0.03}
@@ -182,7 +182,7 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
-    code = "import os; from baselines.recbole.session import Session; s = Session(); print(s.process_id, s.folder); "
+    code = "import os; from baselines.recbole.worker_process import Session; s = Session(); print(s.process_id, s.folder); "
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()
 

@@ -8,12 +8,12 @@ import pytest
 
 from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.recommender import RecBoleRecommender
-from harness import pace
+from harness.core import timer
 from harness.errors import HarnessError
-from harness.generative.snapshots import read_snapshot
+from harness.generative.training.snapshots import read_snapshot
+from harness.testing.contract import made, same
 from tests import toys
 from tests.baselines.nursery import Nursery
-from tests.contract import made, same
 
 pytestmark = pytest.mark.usefixtures("forked")
 SMALL = {"epochs": 3, "learning_rate": 0.03, "train_batch_size": 8}
@@ -34,7 +34,7 @@ def test_killed_within_an_epoch(
     split, kept = toys.split(), made(tmp_path / "kept")
     whole, killed, resumed = model(name), model(name), model(name)
     whole.fit(split.train, toys.context(tmp_path, split.valid))
-    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     context = toys.context(tmp_path, split.valid, checkpoint=kept)
     with monkeypatch.context() as patch, pytest.raises(HarnessError, match="ended with code"):
         patch.setattr(nursery, "doom", doom)

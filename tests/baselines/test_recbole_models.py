@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from baselines.recbole.catalogue import REFUSED, SEQUENTIAL, recbole_models
 from baselines.recbole.config import RecBoleConfig
+from baselines.recbole.model_names import REFUSED, SEQUENTIAL, recbole_models
+from baselines.recbole.model_table import RECBOLE_MODELS, SMALL
 from baselines.recbole.recommender import RecBoleRecommender
-from baselines.recbole.table import RECBOLE_MODELS, SMALL
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
@@ -21,8 +21,8 @@ from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
 from harness.registry import model_entry
+from harness.testing.contract import RecommenderContract
 from tests import toys
-from tests.contract import RecommenderContract
 
 pytestmark = pytest.mark.usefixtures("forked")
 

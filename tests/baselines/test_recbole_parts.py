@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.recbole.catalogue import recbole_model, recbole_models
 from baselines.recbole.features import MOST, TITLE_WORDS, item_features
-from baselines.recbole.table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS
+from baselines.recbole.model_names import recbole_model, recbole_models
+from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.registry import model_entry

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 from baselines.rectools.catalogue import rectools_models
 from baselines.rectools.config import DEFAULTS, RecToolsConfig
 from baselines.rectools.recommender import RecToolsRecommender
-from harness import pace
+from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
-from harness.generative.snapshots import read_snapshot
+from harness.generative.training.snapshots import read_snapshot
 from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.registry import model_entry
+from harness.testing.contract import RecommenderContract, made, same
 from tests import toys
 from tests.baselines.nursery import Nursery
-from tests.contract import RecommenderContract, made, same
 
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -122,7 +122,7 @@ def test_killed_within_an_epoch(
     split, kept = toys.split(), made(tmp_path / "kept")
     settings = {"model": name, "train_batch_size": 8, "dropout": 0.2}
     whole, _ = fit(tmp_path, **settings)
-    monkeypatch.setattr(pace, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     context = toys.context(tmp_path, split.valid, checkpoint=kept)
     with monkeypatch.context() as patch, pytest.raises(HarnessError, match="RecTools's process ended with code"):
         patch.setattr(nursery, "doom", doom)
@@ -150,7 +150,7 @@ import os, tempfile
 from pathlib import Path
 import numpy as np, torch
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
-from baselines.recbole.exchange import write_ragged
+from baselines.recbole.channel import write_ragged
 from baselines.rectools.config import RecToolsConfig
 from baselines.rectools.engine import Engine
 from harness.data.ragged import Ragged

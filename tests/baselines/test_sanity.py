@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from baselines.sanity import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
+from baselines.classic.simple import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
 from harness.data.dataset import Dataset
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.evaluation.metrics import measure
 from harness.protocol.predictions import NOBODY
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests
+from harness.testing.contract import RecommenderContract
 from tests import toys
-from tests.contract import RecommenderContract
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 COLUMNS = ("recall@1", "recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
@@ -153,7 +153,7 @@ def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = []
     for chunk in (7, 4096):
         monkeypatch.setattr("baselines.classic.base.CHUNK", chunk)
-        monkeypatch.setattr("baselines.sanity.ITEMS", chunk)
+        monkeypatch.setattr("baselines.classic.simple.ITEMS", chunk)
         model = ItemKNN(ItemKNNConfig())
         model.fit(split.train, toys.context(tmp_path))
         found.append(model.recommend(split.test.requests, 10, toys.context(tmp_path)).items.tolist())

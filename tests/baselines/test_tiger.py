@@ -12,23 +12,23 @@ import pytest
 import torch
 
 from baselines.tiger.config import TigerConfig, Variant
-from baselines.tiger.recommender import Tiger
+from baselines.tiger.method import Tiger
 from baselines.tiger.variants import VARIANTS
-from harness import pace
+from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
-from harness.generative.item_index import INDEX_FILE
-from harness.jobs.execute import execute
-from harness.jobs.job import RunOptions, plan
-from harness.jobs.settings import ConfigFile, resolve
+from harness.generative.tokenizers.index import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 from harness.registry import model_entry
-from harness.store.runs import Store
+from harness.runs.config import ConfigFile, resolve
+from harness.runs.job import RunOptions, plan
+from harness.runs.run import execute
+from harness.store.run_store import Store
+from harness.testing.contract import RecommenderContract
 from tests import toys
-from tests.contract import RecommenderContract
 
 SMOKE = TigerConfig.profiles["smoke"]
 
@@ -48,7 +48,7 @@ class TestTiger(RecommenderContract):
     @pytest.fixture(autouse=True)
     @staticmethod
     def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace, "KEEP_SECONDS", 0.05)
+        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 def changed(**sections: Any) -> TigerConfig:

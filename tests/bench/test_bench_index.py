@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from eager import tree_bench
-from eager.balanced import assign_with_sizes, balanced_sizes
+from eager.balanced_kmeans import assign_with_sizes, balanced_sizes
 from harness.bench import index
-from harness.bench.paired import Options
+from harness.bench.timing import Options
 from harness.errors import InputError
 
 

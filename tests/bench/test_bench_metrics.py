@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.bench import metrics
-from harness.bench.paired import Options
+from harness.bench.timing import Options
 
 
 @pytest.mark.slow

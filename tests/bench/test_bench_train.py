@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.bench import train
-from harness.bench.paired import Options
+from harness.bench.timing import Options
 from harness.errors import InputError
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from harness.bench import trie as bench
-from harness.bench.paired import Options
+from harness.bench.timing import Options
 from harness.errors import InputError
-from harness.generative.codes import CodeTable
+from harness.generative.item_codes import CodeTable
 from harness.generative.trie import CodeTrie
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
+from tests.fakes import Fake
 from tests.folders import csv_folder, register
-from tests.jobs.fakes import Fake
 
 ROOT = Path(__file__).resolve().parents[2]
 

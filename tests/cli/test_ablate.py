@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness.store.events import read_events
+from harness.store.event_log import read_events
 from tests.cli.conftest import Harness, start
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 from tests.waiting import PATIENCE, wait_for
 
 GRID = """
@@ -121,13 +121,13 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
     ],
 )
 def test_wrong_input(harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str) -> None:
-    monkeypatch.setattr("harness.jobs.cluster.ANSWER", 1.0)
+    monkeypatch.setattr("harness.experiments.dask_cluster.ANSWER", 1.0)
     done = harness(*arguments.split())
     assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
 
 
 def test_no_dask(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.jobs.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("harness.experiments.dask_cluster.find_spec", lambda name: None)
     done = harness("ablate", "fake", "-d", "toy", "--scheduler", "tcp://127.0.0.1:1")
     assert done.code == 2 and "needs the package distributed; pip install distributed" in done.err
 

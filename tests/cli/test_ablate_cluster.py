@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.jobs.cluster import Cluster
+from harness.experiments.dask_cluster import Cluster
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 from harness.store.atomic import write_text
-from harness.store.events import read_events
+from harness.store.event_log import read_events
 from tests.cli.conftest import Harness, start
+from tests.experiments.clusters import DaskCluster, dask_cluster, kill
+from tests.fakes import Fake
 from tests.folders import FAKE
-from tests.jobs.clusters import DaskCluster, dask_cluster, kill
-from tests.jobs.fakes import Fake
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
@@ -273,7 +273,7 @@ def test_a_worker_of_another_version_is_refused_before_anything_runs(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.worker("--no-nanny")
-    monkeypatch.setattr("harness.jobs.cluster.PROGRAM", "0.0-other")
+    monkeypatch.setattr("harness.experiments.dask_cluster.PROGRAM", "0.0-other")
     asked = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
     done = harness(*asked, "--scheduler", cluster.address)
     assert done.code == 2 and "runs another version of the program; install the same one there" in done.err, done.err

@@ -16,16 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
-from eager.recommender import EagerLLM
-from harness import pace
+from eager.method import EagerLLM
+from harness.core import timer
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 from harness.registry import MODELS
-from harness.store.events import read_events
+from harness.store.event_log import read_events
 from tests.cli.conftest import Harness
 from tests.cli.test_ablate_cluster import STEADY, events, folders, grid, held, table
+from tests.experiments.clusters import DaskCluster, dask_cluster, kill
 from tests.folders import lcrec_folder
-from tests.jobs.clusters import DaskCluster, dask_cluster, kill
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
@@ -41,7 +41,7 @@ class Often(EagerLLM):
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         assert context.checkpoint is not None
-        pace.KEEP_SECONDS = 0.0
+        timer.KEEP_SECONDS = 0.0
         (context.checkpoint / "made-by.json").write_text(json.dumps([os.getppid(), os.getpid()]))
         super()._fit(data, context)
 
@@ -93,7 +93,7 @@ def test_a_machine_lost_in_the_middle_of_training(
 ) -> None:
     monkeypatch.setattr("harness.registry.MODELS", (*MODELS, OFTEN))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(pace, "KEEP_SECONDS", pace.KEEP_SECONDS)  # put back behind the runs in this process
+    monkeypatch.setattr(timer, "KEEP_SECONDS", timer.KEEP_SECONDS)  # put back behind the runs in this process
     data = lcrec_folder(tmp_path / "words" / "toy")
     sets = [f"--set=eager.{key}={value}" for key, value in SETS.items()]
     asked = ("ablate", "often", "-d", str(data), "--profile", "smoke", *sets, "--format", "csv")

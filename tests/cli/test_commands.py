@@ -9,7 +9,7 @@ import pytest
 
 from harness.protocol.protocol import METRICS
 from harness.registry import model_entries
-from harness.store.records import Record
+from harness.store.record import Record
 from tests.cli.conftest import Harness
 
 
@@ -102,7 +102,7 @@ def test_a_data_set_that_breaks_a_rule(harness: Harness, tmp_path: Path) -> None
 
 
 def test_doctor(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.jobs import doctor
+    from harness.runs import doctor
 
     found = json.loads(harness("doctor", "--json").out)
     assert {"machine", "devices", "packages", "datasets", "backbones"} == set(found)

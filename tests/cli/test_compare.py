@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.testing.toys import cycle
 from tests.cli.conftest import Harness
 from tests.folders import csv_folder
-from tests.toys import cycle
 
 
 def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:

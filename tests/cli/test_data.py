@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
+from harness.protocol.audit.provenance import Provenance, write_provenance
 from harness.protocol.protocol import Protocol
-from harness.protocol.provenance import Provenance, write_provenance
 from harness.protocol.split import split as split_by
 from tests.cli.conftest import Harness
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.jobs import explain as plans
-from harness.jobs.execute import context_of
-from harness.jobs.job import RunOptions, plan
 from harness.protocol.context import SilentReporter
 from harness.protocol.split import split
-from harness.store.runs import Store
+from harness.runs import explain as plans
+from harness.runs.job import RunOptions, plan
+from harness.runs.run import context_of
+from harness.store.run_store import Store
 from tests import toys
 from tests.cli.conftest import Harness
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 
 RUN = ("run", "fake", "-d", "toy")
 WHOLE = "training, ranking and measuring"
@@ -84,7 +84,7 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Vectors that are kept are reused; another setting of theirs misses them, and is named."""
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     data = toys.cycle(users=12, items=8)
-    monkeypatch.setattr("harness.jobs.job.load_dataset", lambda name, order, reading: data)
+    monkeypatch.setattr("harness.runs.job.load_dataset", lambda name, order, reading: data)
     store = Store(tmp_path / "results")
 
     def steps(*sets: str) -> dict[str, plans.Step]:

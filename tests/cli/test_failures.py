@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import ContractError
 from tests.cli.conftest import Harness, start
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 from tests.waiting import PATIENCE, wait_for
 
 
@@ -91,7 +91,7 @@ SLOW = """
 import time
 import harness.registry
 from tests.folders import FAKE
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 from harness.__main__ import main
 harness.registry.MODELS = (*harness.registry.MODELS, FAKE)
 fit = Fake._fit

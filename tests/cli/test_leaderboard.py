@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.jobs.commands import command
-from harness.reports.leads import DAGGER
-from harness.store.runs import Store
+from harness.reports.lead_tests import DAGGER
+from harness.runs.reproduce import command
+from harness.store.run_store import Store
 from tests.cli.conftest import Harness
 
 

@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.app import app
 from harness.cli.paths import expanded
-from harness.jobs.job import RunOptions, plan
+from harness.runs.job import RunOptions, plan
 from tests.cli.conftest import Harness
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.data.reading import Reading
 from tests.cli.conftest import Harness
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.store.runs import Store
+from harness.store.run_store import Store
 from tests.cli.conftest import Harness
 from tests.folders import csv_folder, lcrec_folder
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.locks import holding
-from harness.store.runs import Store, beside
+from harness.core.locks import holding
+from harness.store.run_store import Store, beside
 from tests.cli.conftest import Harness
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 
 
 def listed(harness: Harness, *options: str) -> list[dict[str, Any]]:

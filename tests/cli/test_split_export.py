@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 from tests.cli.conftest import Harness

@@ -6,7 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
-from harness.jobs.job import RunOptions, plan
+from harness.runs.job import RunOptions, plan
 from tests.cli.conftest import Harness
 
 

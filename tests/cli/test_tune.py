@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli.tune import _conclude
-from harness.jobs.job import RunOptions
-from harness.jobs.studies import Search, Trial
-from harness.jobs.tuning import study
+from harness.experiments.study import Search, Trial
+from harness.experiments.tune import study
 from harness.protocol.protocol import METRICS
-from harness.store.runs import Store
+from harness.runs.job import RunOptions
+from harness.store.run_store import Store
 from tests.cli.conftest import Harness, start
 from tests.folders import lcrec_folder
 from tests.waiting import PATIENCE, wait_for
@@ -77,7 +77,7 @@ CODE = """
 import os, time
 import harness.registry
 from tests.folders import FAKE
-from tests.jobs.fakes import Fake
+from tests.fakes import Fake
 from harness.__main__ import main
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)

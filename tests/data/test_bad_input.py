@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.errors import InputError
 
 CSV = "user,item,timestamp\n"

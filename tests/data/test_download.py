@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.offline import VARIABLE as OFFLINE
 from harness.data.download import RemoteFile, fetch
 from harness.errors import InputError
-from harness.offline import VARIABLE as OFFLINE
 from tests.data.server import BODY, SHA256, Server, serving
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.data.columns import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import LAYOUTS, export
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from tests import toys

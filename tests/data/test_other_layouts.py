@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.data.dataset import ItemText
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.errors import InputError
 from tests.data.test_readers import raw, write
 

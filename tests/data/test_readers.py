@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.data.dataset import Dataset, ItemText
-from harness.data.load import load_dataset
-from harness.data.readers.log import FILE_RULE, TIE_RULE
+from harness.data.loading import load_dataset
+from harness.data.readers.interactions import FILE_RULE, TIE_RULE
 from harness.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared/data"

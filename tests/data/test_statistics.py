@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import Dataset, ItemText
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.data.statistics import describe
 from tests import toys
 

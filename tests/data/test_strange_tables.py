@@ -11,7 +11,7 @@ import pytest
 
 from harness.data.columns import ALIASES
 from harness.data.dataset import Dataset, ItemText
-from harness.data.load import folder_dataset, load_dataset
+from harness.data.loading import folder_dataset, load_dataset
 from harness.data.reading import Reading, parse_columns
 from harness.errors import InputError
 

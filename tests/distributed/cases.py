@@ -23,20 +23,20 @@ import torch
 from safetensors.torch import save_file
 
 from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.recommender import LCRec
+from baselines.lcrec.method import LCRec
 from baselines.tiger.config import TigerConfig
-from baselines.tiger.recommender import Tiger
+from baselines.tiger.method import Tiger
 from eager.config import EagerConfig
-from eager.recommender import EagerLLM
-from harness import pace
-from harness.generative import decoding
-from harness.generative.blocks import any_in_pieces
-from harness.jobs.processes import Processes, joined
+from eager.method import EagerLLM
+from harness.core import timer
+from harness.generative.decoding import generate
+from harness.generative.models.fsdp import any_in_pieces
 from harness.protocol.context import SilentReporter
+from harness.protocol.distributed import Sharding, World
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import Split
-from harness.protocol.world import Sharding, World
+from harness.runs.distributed import Processes, joined
 from tests import toys
 from tests.distributed import stages
 
@@ -128,7 +128,7 @@ class Case:
         """Fitted up to a kill."""
         kept.mkdir(exist_ok=True)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(pace, "KEEP_SECONDS", 0.0)
+            patch.setattr(timer, "KEEP_SECONDS", 0.0)
             self.fitted(kept, stop)
 
     def loaded(self, saved: Path) -> Recommender[Any]:
@@ -178,14 +178,14 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
 def fit_all(folder: Path, world: World) -> None:
     """Fits each model, ranks with it and with the one that the test has fitted alone."""
     ranked: list[int] = []
-    real = decoding.recommend
+    real = generate.recommend
 
     def counting(*given: Any) -> Any:
         ranked.append(len(given[2]))
         return real(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "recommend", counting)
+        patch.setattr(generate, "recommend", counting)
         for name in models():
             case = Case(name, folder / f"{name}-{world.rank}", world)
             model, losses = case.fitted()

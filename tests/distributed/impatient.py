@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from harness.__main__ import main
-from harness.jobs import pulse
+from harness.runs import heartbeat
 
 if __name__ == "__main__":
-    pulse.BEAT, pulse.SILENT = 0.2, 4.0
+    heartbeat.BEAT, heartbeat.SILENT = 0.2, 4.0
     sys.exit(main())

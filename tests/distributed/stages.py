@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness import pace
+from harness.core import timer
 from harness.errors import InputError, Withdrawn
-from harness.generative.choosing import Choice
-from harness.generative.costs import Cost
-from harness.generative.tuning import Group, Outcome, Plan, tune
+from harness.generative.training.early_stopping import Choice
+from harness.generative.training.step_cost import Cost
+from harness.generative.training.trainer import Group, Outcome, Plan, tune
 from harness.protocol.context import RunContext, SilentReporter
-from harness.protocol.world import World, agreed, alike, dealt, once
+from harness.protocol.distributed import World, agreed, alike, dealt, once
 
 PLAN = Plan("stage", 30, warmup=0.1, accumulate=2)
 STOPPED = 17
@@ -75,11 +75,11 @@ class Stage:
         context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
         if self.folder is not None and not self.world.rank:
             context = replace(context, checkpoint=self.folder)
-        before, pace.KEEP_SECONDS = pace.KEEP_SECONDS, 0.0
+        before, timer.KEEP_SECONDS = timer.KEEP_SECONDS, 0.0
         try:
             outcome = tune(groups, cost if self.uneven else loss, self.plan, context, choice)
         finally:
-            pace.KEEP_SECONDS = before
+            timer.KEEP_SECONDS = before
         return [parameter.detach().clone() for parameter in parameters], outcome, choice
 
 

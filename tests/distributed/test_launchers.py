@@ -17,12 +17,12 @@ import pytest
 
 import harness
 from harness.errors import InputError, ProcessLost, Withdrawn
-from harness.generative.snapshots import read_snapshot
-from harness.jobs import processes
-from harness.jobs.job import RunOptions, plan
-from harness.jobs.launch import check_address, first_here, place
-from harness.jobs.processes import Processes, accelerates_sharding, device_named, placed
-from harness.protocol.world import ALONE, Sharding
+from harness.generative.training.snapshots import read_snapshot
+from harness.protocol.distributed import ALONE, Sharding
+from harness.runs import distributed
+from harness.runs.distributed import Processes, accelerates_sharding, device_named, placed
+from harness.runs.job import RunOptions, plan
+from harness.runs.launcher import check_address, first_here, place
 from tests import toys
 from tests.distributed.cases import ROOT, started
 from tests.folders import csv_folder
@@ -244,5 +244,5 @@ def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(ProcessLost, match="the same command continues it"), processes._losing():
+    with pytest.raises(ProcessLost, match="the same command continues it"), distributed._losing():
         raise RuntimeError("Connection closed by peer")

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.generative.snapshots import read_snapshot
-from harness.jobs import pulse
-from harness.store.events import read_events
+from harness.generative.training.snapshots import read_snapshot
+from harness.runs import heartbeat
+from harness.store.event_log import read_events
 from tests.distributed.cases import started
 from tests.distributed.test_launchers import BY_ACCELERATE, SHORT, command, home, launched, lists, toy
 from tests.waiting import PATIENCE, wait_for
@@ -114,14 +114,14 @@ class Store(dict[str, int]):
 
 
 def test_one_that_leaves_in_order_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "BEAT", 0.02)
-    monkeypatch.setattr(pulse, "SILENT", 0.6)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.02)
+    monkeypatch.setattr(heartbeat, "SILENT", 0.6)
     store, said = Store(), list[str]()
-    with pulse.beating(store, 0, 3, said.append):
-        with pulse.beating(store, 1, 3, said.append), pulse.beating(store, 2, 3, said.append):
+    with heartbeat.beating(store, 0, 3, said.append):
+        with heartbeat.beating(store, 1, 3, said.append), heartbeat.beating(store, 2, 3, said.append):
             time.sleep(1.5)
         time.sleep(1.5)
         assert said == []
-    with pulse.beating(Store(), 1, 2, said.append):
+    with heartbeat.beating(Store(), 1, 2, said.append):
         wait_for(lambda: said != [], "the end")
     assert len(said) == 1 and said[0].startswith("harness, process 1 of 2: process 0 of 2 has been silent for")

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.generative.snapshots import read_snapshot
-from harness.protocol.world import ALONE
+from harness.generative.training.snapshots import read_snapshot
+from harness.protocol.distributed import ALONE
 from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import PLAN, STOPPED, UNEVEN, Stage, interrupted

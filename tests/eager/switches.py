@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from tests.generative import models
+from tests.generative import toy_models
 
 
 class Switch(NamedTuple):
@@ -27,7 +27,7 @@ def own_backbone(folder: Path) -> str:
     if not place.is_dir():
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        tiny = models.backbone(folder)
+        tiny = toy_models.backbone(folder)
         torch.manual_seed(3)
         shape = LlamaConfig(
             vocab_size=tiny.vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
@@ -40,7 +40,7 @@ def own_backbone(folder: Path) -> str:
 
 def bare_encoder(folder: Path) -> str:
     """The embedded encoder as a plain transformers folder, whose vectors have lengths of their own."""
-    from harness.generative.encoder import EMBEDDED, encoder_folder
+    from harness.generative.tokenizers.text_encoder import EMBEDDED, encoder_folder
 
     place = folder / "encoder"
     if not place.is_dir():

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager.recommender import EagerLLM
-from harness.generative.instruct import comprehension
-from harness.generative.instruct.comprehension import asked_items, plain_text, token_f1
-from harness.generative.instruct.held_out import held_out_items
-from harness.generative.texts import perplexity
+from eager.method import EagerLLM
+from harness.generative import comprehension
+from harness.generative.comprehension import asked_items, plain_text, token_f1
+from harness.generative.tasks.held_out import held_out_items
+from harness.generative.text_generation import perplexity
 from harness.protocol.context import SilentReporter
 from tests import toys
-from tests.eager.test_recommender import changed, fitted
+from tests.eager.test_method import changed, fitted
 
 HELD_OUT = 0.2
 TAUGHT: dict[str, dict[str, Any]] = {

@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from eager.config import EagerConfig
-from eager.recommender import EagerLLM
-from harness.generative.instruct.config import DecodeConfig
+from eager.method import EagerLLM
+from harness.generative.config import DecodeConfig
 from tests import toys
-from tests.eager.test_recommender import changed, fitted
+from tests.eager.test_method import changed, fitted
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from eager.config import EagerConfig
-from eager.recommender import EagerLLM
+from eager.method import EagerLLM
 from harness.errors import InputError
-from harness.generative.adapter import attached
-from harness.generative.instruct import stages
-from harness.generative.instruct.recommender import ADAPTER
-from harness.generative.packing import can_pack
-from harness.generative.tuning import tune
+from harness.generative.exporting import ADAPTER
+from harness.generative.models.lora import attached
+from harness.generative.models.packing import can_pack
+from harness.generative.training import stages
+from harness.generative.training.trainer import tune
 from tests import toys
-from tests.eager.test_recommender import changed, fitted, rows
+from tests.eager.test_method import changed, fitted, rows
 
 
 def short(**sections: dict[str, Any]) -> EagerConfig:
@@ -118,7 +118,7 @@ def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
 
 
 def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
-    from tests.generative.instruct.test_losses import losses
+    from tests.generative.training.test_losses import losses
 
     computed = losses(tmp_path)
     assert can_pack(computed.model)

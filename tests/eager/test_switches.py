@@ -17,24 +17,25 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
-from eager.behavior import behavior_vectors
 from eager.behavior_config import BehaviorConfig
+from eager.behavior_encoder import behavior_vectors
 from eager.config import AnnealingConfig, EagerConfig
-from eager.recommender import EagerLLM
+from eager.method import EagerLLM
 from harness.data.dataset import Dataset, ItemFile, ItemText
 from harness.errors import InputError
 from harness.evaluation.metrics import measure
-from harness.generative import backbone, decoding
-from harness.generative.adapter import attached
-from harness.generative.reading import PromptBatch
-from harness.generative.semantic import SemanticConfig, semantic_vectors
-from harness.jobs.job import RunOptions, plan
+from harness.generative.decoding import generate
+from harness.generative.models import backbone
+from harness.generative.models.lora import attached
+from harness.generative.models.readers import PromptBatch
+from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_vectors
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Targets
+from harness.runs.job import RunOptions, plan
 from tests import toys
 from tests.eager.switches import VECTORS, WEIGHTS, Switch, own_backbone
-from tests.eager.test_recommender import changed, fitted
+from tests.eager.test_method import changed, fitted
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -159,13 +160,13 @@ def test_beams_are_read(ranking: EagerLLM, place: Path) -> None:
 
 def test_the_batch_is_read(ranking: EagerLLM, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    search = decoding.beam_search
+    search = generate.beam_search
 
     def seen(how: Any, prompts: PromptBatch, *more: Any) -> Any:
         sizes.append(len(prompts.ids))
         return search(how, prompts, *more)
 
-    monkeypatch.setattr(decoding, "beam_search", seen)
+    monkeypatch.setattr(generate, "beam_search", seen)
     for batch in (7, 20):
         sizes.clear()
         ranked(ranking, place, batch=batch)
@@ -233,7 +234,7 @@ def test_missing_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     data = toys.cycle()
     assert data.text is not None
     bare = replace(data, text=(ItemText(), *data.text[1:]))
-    monkeypatch.setattr("harness.jobs.job.load_dataset", lambda name, order, reading: bare)
+    monkeypatch.setattr("harness.runs.job.load_dataset", lambda name, order, reading: bare)
 
     def seen(*sets: str) -> Dataset:
         (job,) = plan("eager-llm", RunOptions(dataset="ml-100k", profile="smoke", sets=sets))

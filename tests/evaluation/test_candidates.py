@@ -9,13 +9,13 @@ import pytest
 
 from harness.data.dataset import Dataset
 from harness.evaluation.candidates import look_for_candidates
-from harness.jobs.evaluate import External, evaluate
-from harness.jobs.job import RunOptions, plan
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.split import Split
+from harness.reports.formats import FORMATS, LEAK, render
 from harness.reports.leaderboard import boards
-from harness.reports.render import FORMATS, LEAK, render
-from harness.store.runs import Store
+from harness.runs.external import External, evaluate
+from harness.runs.job import RunOptions, plan
+from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder
 

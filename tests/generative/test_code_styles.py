@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.generative.code_styles import read_codes
-from harness.generative.codes import CodeTable
+from harness.generative.item_codes import CodeTable
 
 DIGITS = np.array([[0, 3, 1], [2, 0, 0], [2, 3, 5], [1, 1, 1]])
 LETTERS = "abc"

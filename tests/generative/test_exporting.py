@@ -12,25 +12,25 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eager.recommender import EagerLLM
+from eager.method import EagerLLM
 from harness.errors import InputError
-from harness.generative.adapter import AdapterShape, attach
-from harness.generative.backbone import Backbone, load_backbone
-from harness.generative.code_lm import CodeLM
-from harness.generative.code_tokens import code_tokenizer
 from harness.generative.exporting import ADAPTER, PAGE, export
-from harness.generative.instruct.prompts import Prompts
+from harness.generative.models.backbone import Backbone, load_backbone
+from harness.generative.models.code_tokens import code_tokenizer
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.tasks.prompts import Prompts
 from tests import toys
-from tests.eager.test_recommender import changed
-from tests.generative import families, models
+from tests.eager.test_method import changed
+from tests.generative import families, toy_models
 
-CODES = models.table(items=24)
+CODES = toy_models.table(items=24)
 
 
 def tuned(kind: str, folder: Path) -> tuple[CodeLM, Backbone]:
     """A model whose every part differs from its backbone's, with an adapter on it."""
     families.saved(kind, folder / kind)
-    backbone = load_backbone(str(folder / kind), None, "pretrained", models.context(folder))
+    backbone = load_backbone(str(folder / kind), None, "pretrained", toy_models.context(folder))
     torch.manual_seed(1)
     model = CodeLM(backbone, CODES.sizes).eval()
     own = attach(model.body, AdapterShape(3, 6, 0.0), 1)

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.generative import beam
-from harness.generative.beam import Search, beam_search
-from harness.generative.codes import CodeTable
-from harness.generative.reading import PromptBatch
+from harness.generative.decoding import beam_search as beam
+from harness.generative.decoding.beam_search import Search, beam_search
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.readers import PromptBatch
 from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from harness.evaluation.metrics import measure
-from harness.jobs.settings import ConfigFile, resolve
 from harness.registry import MODELS, model_entry
+from harness.runs.config import ConfigFile, resolve
 from tests import toys
 
 FILE = Path(__file__).with_name("predictions.json")

@@ -14,29 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from harness.data.load import read_folder
-from harness.data.raw.catalogue import resolve as release_of
-from harness.data.raw.files import Found
-from harness.data.raw.log import read_log
+from harness.core.artifact_cache import Artefact, Key
+from harness.data.loading import read_folder
+from harness.data.raw.interactions import read_log
 from harness.data.raw.metadata import Wanted, read_metadata
-from harness.generative.codes import CodeTable
-from harness.generative.encoder import read_settings
-from harness.generative.instruct.generated import read_texts
-from harness.generative.snapshots import read_snapshot, write_snapshot
-from harness.generative.vectors import given
-from harness.jobs import settings as settings_of
-from harness.jobs.grids import read_grid
-from harness.jobs.rankings import read_rankings
-from harness.jobs.spaces import read_space
-from harness.jobs.studies import _stored
-from harness.protocol.artefacts import Artefact, Key
+from harness.data.raw.releases import resolve as release_of
+from harness.data.raw.streams import Found
+from harness.experiments.grid import read_grid
+from harness.experiments.search_space import read_space
+from harness.experiments.study import _stored
+from harness.generative.item_codes import CodeTable
+from harness.generative.tasks.user_texts import read_texts
+from harness.generative.tokenizers.embeddings import given
+from harness.generative.tokenizers.text_encoder import read_settings
+from harness.generative.training.snapshots import read_snapshot, write_snapshot
+from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.predictions import Predictions
-from harness.protocol.provenance import Provenance, read_provenance, write_provenance
 from harness.registry import model_entry
 from harness.reports.published import FAMILY, read_published
-from harness.store.events import read_events, seconds_between
+from harness.runs import config as settings_of
+from harness.runs.rankings import read_rankings
+from harness.store.event_log import read_events, seconds_between
 from harness.store.predictions import read_predictions, write_predictions
-from harness.store.runs import read_record
+from harness.store.run_store import read_record
 from tests import toys
 from tests.folders import FAKE
 from tests.malformed import mutations as make

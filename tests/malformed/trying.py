@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import InputError
-from harness.store.runs import Unreadable
+from harness.store.run_store import Unreadable
 from tests.malformed.mutations import mutated
 from tests.malformed.readers import Reader
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.data.dataset import Dataset
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.errors import InputError
-from harness.protocol import verify as module
-from harness.protocol.canary import canary
+from harness.protocol.audit import verification as module
+from harness.protocol.audit.canary import canary
+from harness.protocol.audit.verification import verify
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
-from harness.protocol.verify import verify
 from tests import toys
 
 TIMED = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8).map(sorted), min_size=1, max_size=8)

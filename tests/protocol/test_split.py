@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.errors import InputError
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split

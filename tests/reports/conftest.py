@@ -14,10 +14,10 @@ from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
-from harness.store.keys import RunKey
 from harness.store.predictions import write_predictions
-from harness.store.records import Record
-from harness.store.runs import Store
+from harness.store.record import Record
+from harness.store.run_key import RunKey
+from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder
 from tests.store.made import document
@@ -43,7 +43,7 @@ def made(tmp_path: Path, store: Store, titles: list[str]) -> Make:
     if titles:
         with (folder / "items.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("item", "title"), *((f"i{n}", title) for n, title in enumerate(titles))])
-    from harness.data.load import load_dataset
+    from harness.data.loading import load_dataset
 
     data = load_dataset(str(folder))
     cut = split(data, Protocol())

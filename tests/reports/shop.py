@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.reports.leaderboard import Board, boards
-from harness.store.runs import Store
+from harness.store.run_store import Store
 
 HOSTILE = (
     "</script><script>document.title='owned'</script>",

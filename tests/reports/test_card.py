@@ -7,9 +7,9 @@ import json
 import pytest
 
 from harness.reports.card import sheets, with_card
+from harness.reports.formats import FORMATS, check_columns, render, sheet
 from harness.reports.leaderboard import boards
-from harness.reports.render import FORMATS, check_columns, render, sheet
-from harness.store.runs import Store
+from harness.store.run_store import Store
 from tests.reports.conftest import Make
 from tests.store.made import put
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
-from harness.reports.chosen import choose
 from harness.reports.comparison import compare, groups
-from harness.reports.sheet import table_text
-from harness.reports.versus import sheets
-from harness.store.runs import Store
+from harness.reports.comparison_tables import sheets
+from harness.reports.selection import choose
+from harness.reports.tables import table_text
+from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder
 from tests.reports.conftest import Make

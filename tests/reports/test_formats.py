@@ -15,11 +15,11 @@ import pytest
 
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
+from harness.reports.formats import FORMATS, SETS, check_columns, check_format, place_text, render, row_texts, sheet
 from harness.reports.latex import escaped
 from harness.reports.leaderboard import Board, boards
 from harness.reports.published import with_published
-from harness.reports.render import FORMATS, SETS, check_columns, check_format, place_text, render, row_texts, sheet
-from harness.store.runs import Store
+from harness.store.run_store import Store
 from tests.store.made import put
 
 LEAK = "validation items are labels of the behaviour encoder"

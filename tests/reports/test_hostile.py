@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from harness.reports.html_table import html
 from harness.reports.latex import latex
-from harness.reports.page import html
-from harness.reports.sheet import Column, Line, Sheet, drawn, markdown
+from harness.reports.tables import Column, Line, Sheet, drawn, markdown
 from tests.reports.test_formats import Page
 
 TITLES = (

@@ -16,12 +16,12 @@ import harness
 from benchmarks.leaderboard_scale import pattern, write_store
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports import differences
+from harness.reports import config_diff
+from harness.reports.formats import metric_text, render, row_texts, table
 from harness.reports.leaderboard import Board, Row, boards, select, standing
-from harness.reports.render import metric_text, render, row_texts, table
-from harness.store import runs
-from harness.store.records import Record
-from harness.store.runs import Store
+from harness.store import run_store
+from harness.store.record import Record
+from harness.store.run_store import Store
 from tests.store.made import put
 
 
@@ -149,7 +149,7 @@ def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
     assert sorted(read) == sorted(store.runs.glob("*/*/*/config.yaml"))  # not once for every pair of configurations
     assert {row.note for row in found[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
     with monkeypatch.context() as patched:
-        patched.setattr("harness.reports.render.drawn", None)
+        patched.setattr("harness.reports.formats.drawn", None)
         assert "size=209" in text_of(found, 100)
     assert len({line.rindex("single") for line in text_of(found, 240).splitlines() if "single" in line}) == 1
 
@@ -195,8 +195,8 @@ def test_configurations_are_read_by_what_differs_from_the_first(store: Store) ->
         run.folder.config.write_text(text)
         stored.append(run)
     for order in (stored, stored[::-1]):
-        found = differences.settings(order)
-        plainly = [differences.flattened(run.folder.config.read_text()) for run in order]
+        found = config_diff.settings(order)
+        plainly = [config_diff.flattened(run.folder.config.read_text()) for run in order]
         assert [{key: value for key, value in one.items() if "." in key} for one in found] == plainly
 
 
@@ -212,13 +212,13 @@ def test_many_runs_are_read_without_a_search_for_garbage(tmp_path: Path, monkeyp
     processor time, with room for a busy machine."""
     write_store(tmp_path, 500, 3, pattern(None))
     states: list[bool] = []
-    real = runs.read_record
+    real = run_store.read_record
 
     def watched(path: Path) -> Record:
         states.append(gc.isenabled())
         return real(path)
 
-    monkeypatch.setattr(runs, "read_record", watched)
+    monkeypatch.setattr(run_store, "read_record", watched)
     begun = time.process_time()
     (board,) = boards(Store(tmp_path).query())
     seconds = time.process_time() - begun

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from harness.reports.chosen import choose
-from harness.reports.gap import gaps
+from harness.reports.formats import FORMATS, SHEETS, render
+from harness.reports.html.build import Wanted, report
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies
 from harness.reports.published import published_boards, read_published
-from harness.reports.render import FORMATS, SHEETS, render
-from harness.reports.report.build import Wanted, report
-from harness.reports.versus_published import sheets
-from harness.store.runs import Store
+from harness.reports.published_gap import gaps
+from harness.reports.published_gap_table import sheets
+from harness.reports.selection import choose
+from harness.store.run_store import Store
 from tests.store.made import put
 
 HEAD = "dataset,release,method,metric,value,hand,source"

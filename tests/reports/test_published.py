@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 import harness
-from harness.data.raw.catalogue import resolve
+from harness.data.raw.releases import resolve
 from harness.errors import InputError
-from harness.reports.chosen import choose
-from harness.reports.gap import Field, conditions, gaps
+from harness.reports.formats import FORMATS, QUOTED, render, sheet
 from harness.reports.published import COLUMNS, published_boards, read_published, shipped, with_published
-from harness.reports.render import FORMATS, QUOTED, render, sheet
-from harness.store.runs import Store
+from harness.reports.published_gap import Field, conditions, gaps
+from harness.reports.selection import choose
+from harness.store.run_store import Store
 from tests.store.made import put
 
 BEAUTY = {"name": "beauty", "users": 22363, "items": 12101, "interactions": 198502}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.data.load import load_dataset
+from harness.data.loading import load_dataset
 from harness.errors import InputError
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 from harness.reports.selecting import selection
-from harness.store.runs import Store
+from harness.store.run_store import Store
 from tests.cli.conftest import Harness, harness, toy  # noqa: F401  # fixtures
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.protocol.protocol import METRICS
+from harness.reports.formats import FORMATS, render
 from harness.reports.leaderboard import Board, boards
-from harness.reports.render import FORMATS, render
 from harness.reports.shortcut import shortcut_note, shortcut_score
-from harness.store.runs import Store
+from harness.store.run_store import Store
 from tests.store.made import put
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from harness.protocol.protocol import METRICS
-from harness.store.keys import RunKey
-from harness.store.records import Record
-from harness.store.runs import Store
+from harness.store.record import Record
+from harness.store.run_key import RunKey
+from harness.store.run_store import Store
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).isoformat()
 

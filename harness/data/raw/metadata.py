@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import orjson
 
+from harness.core.json_files import AGAIN
 from harness.data.dataset import ItemText
 from harness.data.download import Progress
-from harness.data.raw.catalogue import Release
-from harness.data.raw.files import AGAIN, Found
-from harness.data.raw.log import decoded
-from harness.data.raw.parts import Parts, Row
-from harness.data.raw.release import WrongLine, foreign, literal, packed, parsed, unpacked
-from harness.data.raw.text import NoText, TextMode, fuller, item_text
+from harness.data.raw.interactions import decoded
+from harness.data.raw.parsing import WrongLine, foreign, literal, packed, parsed, unpacked
+from harness.data.raw.releases import Release
+from harness.data.raw.resumable_rows import Parts, Row
+from harness.data.raw.streams import Found
+from harness.data.raw.text_cleaning import NoText, TextMode, fuller, item_text
 from harness.data.readers.bad_lines import BadLines
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, shown

@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.library import Kept, find, keep, load, making, provenance, unfinished
-from harness.data.raw.catalogue import RawSet, resolve
-from harness.data.raw.compare import compared, ties
-from harness.data.raw.files import Found, download, locate
-from harness.data.raw.log import RawLog, instant, read_log
+from harness.data.local_store import Kept, find, keep, load, making, provenance, unfinished
+from harness.data.raw.comparison import compared, ties
+from harness.data.raw.filters import Ordered, Rows, first_of_each, in_order, k_core
+from harness.data.raw.interactions import RawLog, instant, read_log
 from harness.data.raw.metadata import Metadata, Wanted, read_metadata
+from harness.data.raw.releases import RawSet, resolve
 from harness.data.raw.request import Request, name_of, settings_of
-from harness.data.raw.steps import Ordered, Rows, first_of_each, in_order, k_core
-from harness.data.raw.text import TextMode
+from harness.data.raw.streams import Found, download, locate
+from harness.data.raw.text_cleaning import TextMode
 from harness.data.readers.times import day
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
-from harness.fingerprint import fingerprint
 
 SCHEMA = 1  # of provenance.json
 NOT_IN_METADATA = "without metadata dropped"

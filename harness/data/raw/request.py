@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.names import UNFIT
-from harness.data.raw.catalogue import RawSet, Release
-from harness.data.raw.log import instant
-from harness.data.raw.steps import FILE_RULE, HASH_RULE
-from harness.data.raw.text import TextMode
+from harness.data.raw.filters import FILE_RULE, HASH_RULE
+from harness.data.raw.interactions import instant
+from harness.data.raw.releases import RawSet, Release
+from harness.data.raw.text_cleaning import TextMode
 from harness.data.reading import BAD_LINES
 from harness.errors import InputError
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.data.dataset import Dataset
 from harness.data.packaged import packaged_folder
-from harness.data.readers import atomic
+from harness.data.readers import recbole_atomic
 from harness.errors import InputError
 
 NAME = "ml-100k"
@@ -21,4 +21,4 @@ def read() -> Dataset:
     folder = packaged_folder(FILES)
     if folder is None:
         raise InputError("its files come with the package recbole", where=NAME, mend="pip install recbole")
-    return replace(atomic.read(folder, NAME), source="GroupLens MovieLens 100K, from the recbole package")
+    return replace(recbole_atomic.read(folder, NAME), source="GroupLens MovieLens 100K, from the recbole package")

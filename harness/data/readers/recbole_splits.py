@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
-from harness.data.readers import atomic
-from harness.data.readers.log import Log
+from harness.data.readers import recbole_atomic
+from harness.data.readers.interactions import Log
 from harness.data.reading import Reading
 
 PARTS = (".train", ".valid", ".test")
@@ -25,8 +25,8 @@ RULE = "order within a user: the train, valid and test file one after the other,
 
 def names(folder: Path) -> list[str]:
     """What `NAME` may be in this folder: all three files must be there."""
-    firsts = folder.glob(f"?*{PARTS[0]}{atomic.INTERACTIONS}")
-    found = (path.name.removesuffix(f"{PARTS[0]}{atomic.INTERACTIONS}") for path in firsts)
+    firsts = folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}")
+    found = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
     return sorted(name for name in found if all(path.is_file() for path in _paths(folder, name)))
 
 
@@ -35,12 +35,12 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     are no timestamps, in the order of the files and of their lines."""
     reading = reading or Reading()
     paths = _paths(folder, name)
-    header = atomic.header(paths[0])
+    header = recbole_atomic.header(paths[0])
     listed = next((field for field in LISTS if header.get(field) == "token_seq"), None)
     timed = order == "time" and listed is None and TIMESTAMP in header
     needed = {USER: "token", ITEM: "token", **({TIMESTAMP: "float"} if timed else {})}
-    files = [atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
-    texts, told, item_file = atomic.read_items(folder / f"{name}{atomic.ITEMS}", reading)
+    files = [recbole_atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
+    texts, told, item_file = recbole_atomic.read_items(folder / f"{name}{recbole_atomic.ITEMS}", reading)
     columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
     users = list(chain.from_iterable(part.users for part in columns))
     items = list(chain.from_iterable(part.items for part in columns))
@@ -52,7 +52,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     for file in files[1:]:
         bad.join(file.bad)
     log = Log(
-        paths[0].with_name(f"{name}.*{atomic.INTERACTIONS}"),
+        paths[0].with_name(f"{name}.*{recbole_atomic.INTERACTIONS}"),
         users,
         items,
         times,
@@ -69,7 +69,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
 
 
 def _paths(folder: Path, name: str) -> list[Path]:
-    return [folder / f"{name}{part}{atomic.INTERACTIONS}" for part in PARTS]
+    return [folder / f"{name}{part}{recbole_atomic.INTERACTIONS}" for part in PARTS]
 
 
 class _Rows(NamedTuple):
@@ -81,13 +81,13 @@ class _Rows(NamedTuple):
     lines: list[int]
 
 
-def _columns(file: atomic.AtomicFile, *, timed: bool) -> _Rows:
+def _columns(file: recbole_atomic.AtomicFile, *, timed: bool) -> _Rows:
     places = file.columns.places
     times = file.column(places[TIMESTAMP]) if timed else []
     return _Rows(file.column(places[USER]), file.column(places[ITEM]), times, file.lines)
 
 
-def _unrolled(files: list[atomic.AtomicFile], listed: str) -> _Rows:
+def _unrolled(files: list[recbole_atomic.AtomicFile], listed: str) -> _Rows:
     """Each user's longest history with the item behind it; of equally long ones the last, which reaches furthest."""
     longest: dict[str, tuple[list[str], int]] = {}
     for file in files:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, Order
 from harness.data.readers.bad_lines import BadLines
-from harness.data.readers.files import open_text, read_text
-from harness.data.readers.log import Log
+from harness.data.readers.interactions import Log
 from harness.data.reading import Reading
 from harness.errors import InputError
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.json_files import open_text, parse_json, read_text
 from harness.data.readers.bad_lines import BadLines
-from harness.data.readers.files import open_text, parse_json, read_text
 from harness.data.reading import Reading
 from harness.errors import InputError
 

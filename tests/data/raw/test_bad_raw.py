@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.raw.prepare import Request, prepare
+from harness.data.raw.prepare import prepare
+from harness.data.raw.request import Request
 from harness.errors import InputError
 from tests.data.raw import files
 from tests.data.raw.files import DAY, START, core_rows, put
@@ -186,7 +187,7 @@ def test_a_missing_field_of_a_review(tmp_path: Path) -> None:
 
 
 def test_what_was_prepared_stays_when_the_next_try_fails(tmp_path: Path) -> None:
-    from harness.data.library import load
+    from harness.data.local_store import load
 
     raw = files.set_2018(tmp_path / "raw")
     before = prepare(Request("instruments", raw)).kept

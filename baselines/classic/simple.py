@@ -1,0 +1,124 @@
+"""Baselines that need no training: popularity, first-order Markov, item-kNN. A model that does not beat them is broken.
+
+Memory grows with the interactions, never with users times items. Equal scores are ordered by the rule of each class,
+so that any two implementations can agree to the last digit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+from scipy import sparse
+
+from baselines.classic.base import ArrayRecommender
+from baselines.classic.ranking import best_of_rows, fill_up, incidence, weighed
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import NOBODY
+from harness.protocol.recommender import ModelConfig
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, changes no number
+
+
+class MostPopularConfig(ModelConfig):
+    """Nothing to set."""
+
+
+class MarkovConfig(ModelConfig):
+    """Nothing to set."""
+
+
+class ItemKNNConfig(ModelConfig):
+    """Settings chosen on the validation items of ml-100k and office (`docs/log.md`)."""
+
+    neighbours: int = Field(default=100, ge=1, description="similar items kept an item")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    recency: float = Field(
+        default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history"
+    )
+
+
+class MostPopular(ArrayRecommender[MostPopularConfig]):
+    """Training count down, then item order; the score is the count."""
+
+    config_class = MostPopularConfig
+
+    def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        listed = np.full(k, NOBODY)
+        listed[: len(self.ranking)] = self.ranking[:k]
+        scores = np.where(listed == NOBODY, 0, self.arrays["counts"][listed])
+        shape = (len(requests), k)
+        return np.broadcast_to(listed, shape), np.broadcast_to(scores, shape).astype(np.float64)
+
+
+class Markov(ArrayRecommender[MarkovConfig]):
+    """From the last item of the history: training transition count down, then training count down, then item order.
+
+    Filled up by popularity without repeats. The score is the transition count.
+    """
+
+    config_class = MarkovConfig
+
+    def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
+        values, rows = data.sequences.values, data.sequences.rows()
+        within = np.flatnonzero(rows[1:] == rows[:-1])
+        pairs, times = np.unique(values[within] * data.n_items + values[within + 1], return_counts=True)
+        last, after = np.divmod(pairs, data.n_items)
+        order = np.lexsort((after, -data.counts()[after], -times, last))
+        return {"last": last[order], "after": after[order], "times": times[order]}
+
+    def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        lengths, ends = requests.histories.lengths, requests.histories.offsets[1:]
+        asked = np.full(len(requests), NOBODY)
+        asked[lengths > 0] = requests.histories.values[ends[lengths > 0] - 1]
+        starts, stops = (np.searchsorted(self.arrays["last"], asked, side) for side in ("left", "right"))
+        places = starts[:, None] + np.arange(k)
+        known = places < stops[:, None]
+        places = np.where(known, places, 0)
+        if not len(self.arrays["after"]):
+            items, scores = np.full(known.shape, NOBODY), np.zeros(known.shape)
+        else:
+            items = np.where(known, self.arrays["after"][places], NOBODY)
+            scores = np.where(known, self.arrays["times"][places], 0).astype(np.float64)
+        return fill_up(items, scores, self.ranking, k)
+
+
+class ItemKNN(ArrayRecommender[ItemKNNConfig]):
+    """Items bought by the same users: cosine of the training incidence vectors, `n_ij / (sqrt(n_i n_j) + shrinkage)`.
+
+    Each item keeps its `neighbours` most similar others. A candidate's score is the sum of its similarities to the
+    items of the history, an item `a` places before the last one weighing `recency ** a`. Equal scores by item order;
+    filled up by popularity without repeats. After Sarwar et al., WWW 2001.
+    """
+
+    config_class = ItemKNNConfig
+
+    def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
+        bought = incidence(data)
+        by_item = sparse.csr_array(bought.T)
+        norms = np.sqrt(np.diff(by_item.indptr).astype(np.float64))
+        parts = []
+        with context.stage("similarities", total=data.n_items) as stage:
+            for start in range(0, data.n_items, ITEMS):
+                block = np.arange(start, min(start + ITEMS, data.n_items))
+                together = sparse.csr_array(by_item[block] @ bought)
+                row = np.repeat(np.arange(len(block)), np.diff(together.indptr))
+                together.data = together.data / (norms[block[row]] * norms[together.indices] + self.config.shrinkage)
+                together.data[block[row] == together.indices] = -np.inf  # no item is its own neighbour
+                near, cosine = best_of_rows(together, self.config.neighbours)
+                kept = (near != NOBODY) & (cosine > -np.inf)
+                parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], cosine[kept]))
+                stage.advance(len(block))
+        item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return {"item": item, "near": near, "similarity": similarity}
+
+    def _prepare(self, data: TrainingData, context: RunContext) -> None:
+        super()._prepare(data, context)
+        n_items = len(self.arrays["counts"])
+        place = (self.arrays["item"], self.arrays["near"])
+        self.similar = sparse.csr_array((self.arrays["similarity"], place), shape=(n_items, n_items))
+
+    def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        weights = weighed(requests.histories, len(self.ranking), self.config.recency)
+        return fill_up(*best_of_rows(weights @ self.similar, k), self.ranking, k)

@@ -1,0 +1,135 @@
+"""`Session`: the harness's end of one library's process, from its start to its end.
+
+Owns the process, its temporary folder and its log, and turns its death into one clear error. What is said to it is the
+recommender's business. The library itself is never imported on this side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baselines.recbole.channel import receive, send
+from harness.errors import HarnessError, InputError, unknown_name
+
+ROOT = Path(__file__).parents[2]  # holds `baselines` and `harness`
+LOG_LINES = 100  # of the worker's log, kept with the run
+LAST_WORDS = 6  # of them, shown when it dies
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+Listener = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A library and the module that runs it: `library` as users write it; `module` is started with `python -m`."""
+
+    library: str
+    module: str
+
+    @property
+    def key(self) -> str:
+        """The library's name in records, logs and configuration sections."""
+        return self.library.lower()
+
+
+RECBOLE = Worker("RecBole", "baselines.recbole.worker")
+
+
+class Session:
+    """A running worker. `folder` is where both sides lay their files; it goes when the session ends.
+
+    The worker is in a process group of its own, so that Ctrl-C reaches only the harness, which then ends it.
+    """
+
+    def __init__(self, worker: Worker = RECBOLE) -> None:
+        self.worker = worker
+        self._temporary = tempfile.TemporaryDirectory(prefix=f"harness-{worker.key}-")
+        self.folder = Path(self._temporary.name)
+        self.log = self.folder / "log.txt"
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", worker.module, str(self.folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        self._finalizer = weakref.finalize(self, _end, self._process, self._temporary)
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def request(self, command: str, listen: Listener | None = None, **fields: Any) -> dict[str, Any]:
+        """Sends one command and returns the fields of its answer; `listen` hears what comes between.
+
+        Raises `InputError` for a setting that the library does not know, `HarnessError` where the worker has died.
+        After any exception, Ctrl-C included, the session is over.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            send(self._process.stdin, {"kind": command, **fields})
+            while (message := receive(self._process.stdout)) is not None:
+                if message["kind"] == "done":
+                    return message
+                if message["kind"] == "refused":
+                    raise _refusal(message, self.worker)
+                reply = listen(message) if listen else None
+                if message["kind"] == "ask":
+                    send(self._process.stdin, reply or {})
+            raise self._death(command)
+        except BrokenPipeError:
+            raise self._death(command) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def chatter(self) -> list[str]:
+        """The last lines that the library has said, without what libraries draw or colour."""
+        said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        lines = (COLOUR.sub("", line).strip() for line in said.splitlines())
+        return [line for line in lines if line][-LOG_LINES:]
+
+    def close(self) -> None:
+        """Ends the worker and removes its folder; does nothing the second time."""
+        self._finalizer()
+
+    def _death(self, command: str) -> HarnessError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=60)
+        lines = self.chatter()[-LAST_WORDS:]
+        code = self._process.poll()
+        self.close()
+        said = " | ".join(lines) or "-"
+        return HarnessError(f"{self.worker.library}'s process ended with code {code} during {command!r}: {said}")
+
+
+def _refusal(message: dict[str, Any], worker: Worker) -> InputError:
+    if "known" in message:
+        kind, where = f"{worker.library} setting", f"{worker.key}.extra"
+        return unknown_name(kind, message["name"], message["known"], where=where)
+    return InputError(message["what"], where=message.get("where"), mend=message.get("mend"))
+
+
+def _end(process: subprocess.Popen[str], temporary: tempfile.TemporaryDirectory[str]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    process.wait()
+    temporary.cleanup()

@@ -1,0 +1,101 @@
+"""Global contrast decompression: the summary state of a response is pulled to its item's source vectors.
+
+The summary state is the last hidden state at the end of the response, where the whole code has been read. One linear
+projector a source takes it to the source's space; InfoNCE (van den Oord et al. 2018) compares it there:
+
+    L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
+
+One draw of negatives from the catalogue serves all rows of a step and both sources. `mode="clean"`: a row's own target
+is left out of its sum, and a response that names no item takes no part. `mode="released"`, as in the authors' code: the
+target is its own negative where it was drawn (p = negatives / N); every response takes part, but only those of
+sequential recommendation have a target, all others their own projection as the positive, a constant, so that they are
+pushed away from whatever was drawn; and the state is scaled to unit length before it is projected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from eager.config import ContrastConfig
+from harness.generative.tokenizers.embeddings import Source
+from harness.generative.training.auxiliary_loss import NO_ITEM
+
+
+class Contrast(nn.Module):
+    """This method's `Term`: projectors sized by backbone and vectors, the weighted sum of the sources' terms."""
+
+    weights: dict[Source, float]
+
+    def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
+        super().__init__()
+        self.config = config
+        wanted: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
+        weights: dict[Source, float] = {}
+        for source, weight in wanted.items():
+            if weight and source in vectors:
+                weights[source] = weight
+        self.weights = weights
+        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in weights})
+        for source in weights:
+            unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
+            self.register_buffer(f"vectors_{source}", unit, persistent=False)
+
+    @property
+    def sequential_only(self) -> bool:
+        """Whether responses of text tasks have no target (`harness.generative.training.auxiliary_loss`)."""
+        return self.released
+
+    @property
+    def released(self) -> bool:
+        """Whether responses without a target item take part."""
+        return self.config.mode == "released"
+
+    def counted(self, items: np.ndarray) -> int:
+        """How many of these responses take part."""
+        return len(items) if self.released else int((items != NO_ITEM).sum())
+
+    def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `drawn` (negatives,)
+        are items. 0 where nothing takes part."""
+        if self.released:
+            states = functional.normalize(states.float(), dim=-1)
+        else:
+            aimed = items != NO_ITEM
+            states, items = states[aimed], items[aimed]
+        total = states.new_zeros((), dtype=torch.float32)
+        for source, weight in self.weights.items() if len(states) else ():
+            vectors = self.get_buffer(f"vectors_{source}")
+            projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
+            chosen = pushed_too if self.released else info_nce
+            total = total + weight * chosen(projected, vectors, items, drawn, self.config.temperature)
+        return total
+
+    def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+        """Candidate negatives of a step, distinct items; a row's own target among them is left out of its sum."""
+        return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
+
+
+def info_nce(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows."""
+    positive = (projected * vectors[items]).sum(-1, keepdim=True)
+    negative = projected @ vectors[drawn].T
+    negative = negative.masked_fill(drawn[None] == items[:, None], float("-inf"))
+    logits = torch.cat([positive, negative], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def pushed_too(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""
+    aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
+    positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
+    logits = torch.cat([positive, projected @ vectors[drawn].T], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

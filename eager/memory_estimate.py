@@ -1,0 +1,144 @@
+"""What fitting would need, told before anything is loaded: memory and time of each stage, from shapes alone.
+
+- A stage that trains all weights costs 6 N operations a token (Kaplan et al. 2020, section 2.1): 2 N forward, 4 N
+  backward. An adapter leaves out the gradients of the weights, 2 N; recomputed activations add a forward, 2 N. N counts
+  the weights that a token is multiplied with: blocks and rows of codes, the rows of text where probabilities are among
+  the whole vocabulary, never the table of embeddings.
+- Weights, gradients and two moments are held in `backbone.storage`; gradients and moments of what is trained alone.
+- Activations of a block are about 34 values of two bytes a token and unit of width (Korthikanti et al. 2022, table 2,
+  without attention scores, which are not kept); recomputed ones leave a block's input, and one block at work.
+
+It is a floor: steps run at the speed of large matrix products here, and nothing else is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eager.config import EagerConfig
+from harness.core.seeding import generator
+from harness.generative.config import StageConfig
+from harness.generative.models.backbone import blank_backbone
+from harness.generative.models.device_speed import measured_flops
+from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.tasks.batching import Batches, capped
+from harness.protocol.split import TrainingData
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2}
+PER_TOKEN = (
+    34  # activations kept a block, in units of two bytes a token and unit of width, halved and doubled by storage
+)
+LEAD = 24  # tokens of a template, about
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of parameters: of the backbone with its head, of its table of embeddings, of that and a head of its own,
+    of all code rows; its blocks and their width."""
+
+    backbone: int
+    words: int
+    vocabulary: int
+    codes: int
+    blocks: int
+    width: int
+
+    def multiplied(self, stage: StageConfig) -> int:
+        """N of a stage."""
+        text = self.words if stage.normalise == "vocabulary" else 0
+        return self.backbone - self.vocabulary + self.codes // 2 + text
+
+    def adapter(self, config: EagerConfig, stage: StageConfig) -> int:
+        """Numbers of an adapter of this stage's rank."""
+        body = _blank(config).base_model
+        return sum(p.numel() for p in attach(body, AdapterShape(stage.rank, stage.alpha, stage.dropout), 0))
+
+
+def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dict[str, Any]:
+    """Sizes, this device's speed, and a row a stage; hours are None where no data tell how many tokens there are."""
+    config = config.resolved(device)
+    precision = config.backbone.precision
+    assert precision != "auto", "resolved"
+    sizes, speed = sizes_of(config, data), measured_flops(device, precision)
+    named: dict[str, StageConfig] = {"alignment": config.tuning}
+    if config.annealing.enabled:
+        named["annealing"] = config.annealing
+    return {
+        "backbone": config.backbone.name,
+        "parameters": sizes.backbone + sizes.codes,
+        "device": device,
+        "precision": precision,
+        "flops_per_second": speed,
+        "stages": [_stage(name, stage, config, sizes, data, speed) for name, stage in named.items()],
+    }
+
+
+def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
+    """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue)."""
+    whole = _blank(config)
+    words = whole.get_input_embeddings().weight.numel()  # type: ignore[union-attr]
+    every = sum(p.numel() for p in whole.parameters())
+    tied = whole.get_output_embeddings().weight is whole.get_input_embeddings().weight  # type: ignore[union-attr]
+    index, width = config.index, int(whole.config.hidden_size)
+    k = index.k or (256 if data is None else round(data.n_items ** (1 / index.height) + 0.4999))
+    return Sizes(
+        backbone=every,
+        words=words,
+        vocabulary=words if tied else 2 * words,
+        codes=2 * k * index.height * len(index.sources) * width + 1,
+        blocks=int(whole.config.num_hidden_layers),
+        width=width,
+    )
+
+
+def _blank(config: EagerConfig) -> Any:
+    return blank_backbone(config.backbone.name, config.backbone.layers, config.backbone.width)
+
+
+def _stage(
+    name: str, stage: StageConfig, config: EagerConfig, sizes: Sizes, data: TrainingData | None, speed: float
+) -> dict[str, Any]:
+    opened = config.backbone.vocabulary == "trained"
+    adapter = sizes.adapter(config, stage) if stage.adapter else 0
+    body = adapter or sizes.backbone - sizes.vocabulary
+    trained = body + sizes.codes + (sizes.vocabulary if opened else 0)
+    held = BYTES[config.backbone.storage]
+    part = _tokens_of_step(stage, config) / stage.accumulate
+    block = PER_TOKEN * part * sizes.width * BYTES[str(config.backbone.precision)] / 2
+    kept = part * sizes.width * held * sizes.blocks + block if config.backbone.checkpointing else block * sizes.blocks
+    memory = {
+        "weights": held * (sizes.backbone + adapter) + 4 * sizes.codes,
+        "gradients": held * trained,
+        "moments": 2 * held * trained,
+        "activations": kept,
+    }
+    operations = (4 if stage.adapter else 6) + (2 if config.backbone.checkpointing else 0)
+    tokens = None if data is None else _steps(name, stage, config, data) * _tokens_of_step(stage, config)
+    return {
+        "stage": name,
+        "trained": trained,
+        **{f"{what}_gib": value / GIB for what, value in memory.items()},
+        "total_gib": sum(memory.values()) / GIB,
+        "tokens": tokens,
+        "hours": None if tokens is None else operations * sizes.multiplied(stage) * tokens / speed / 3600,
+    }
+
+
+def _tokens_of_step(stage: StageConfig, config: EagerConfig) -> float:
+    """Of a step of sequential recommendation: windows share their items but the first."""
+    window, levels = config.tasks.window, config.index.height * len(config.index.sources)
+    return stage.targets / (window - 1) * (window * levels) + LEAD
+
+
+def _steps(name: str, stage: StageConfig, config: EagerConfig, data: TrainingData) -> int:
+    """Steps of the stage; with mixing=samples of its sequential recommendation alone."""
+    alone = name == "annealing"
+    rows = data.sequences if alone else capped(data.sequences, config.tasks.caps.seqrec, generator(0, "cap", "seqrec"))
+    steps = Batches(rows, config.tasks.window, stage, {"seqrec": 1.0}, (0, name)).steps
+    if alone or config.tasks.mixing == "samples":
+        return steps
+    weights = config.tasks.weights()
+    wanted = round(steps * sum(weights.values()) / weights["seqrec"])
+    return min(wanted, stage.max_steps or wanted)

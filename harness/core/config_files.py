@@ -1,0 +1,106 @@
+"""YAML as the harness reads and writes it: `1e-3` is a number, and nothing but plain values comes out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.core.json_files import SMALL, read_text
+from harness.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes `1e-3` for text and `2020-01-01` for a date; here the one is a number, the other text."""
+
+
+_Loader.yaml_implicit_resolvers = {  # its own table: the class it inherits from keeps what it had
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_FLOAT = re.compile(
+    r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.|"
+    r"\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+MOST = 100_000  # values of a document, each alias counted with all that it stands for
+LONGEST_NUMBER = 100  # characters; also where YAML has a base in which Python would read more
+
+
+def parse(text: str, where: str) -> Any:
+    """The value that `text` says. Raises `InputError` for text that is not YAML, for a key that stands twice (YAML
+    would quietly keep the last), and for aliases that unfold without end.
+
+    >>> parse("1e-3", "--set"), parse("[1, 2]", "--set"), parse("true", "--set"), parse("bf16", "--set")
+    (0.001, [1, 2], True, 'bf16')
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _unfolded(node, {}) > MOST:
+            raise InputError(f"more than {MOST:,} values", where=where, mend="write it without aliases")
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where} line {mark.line + 1}" if mark else where
+        raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from error
+    except RecursionError as error:
+        raise InputError("YAML nested too deeply", where=where) from error
+    except ValueError as error:
+        raise InputError(f"not YAML: {error}", where=where) from error
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:  # such as `!!timestamp soon`
+        raise InputError("not YAML: a value is not what its tag says", where=where) from error
+
+
+def _unfolded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
+    `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
+    if node in known:
+        if known[node] < 0:
+            raise ValueError("an alias to what it stands in itself")
+        return known[node]
+    known[node], total = -1, 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise ValueError(f"key {key.value!r} stands twice")
+            seen.add(str(key.value))
+        total += sum(_unfolded(key, known) + _unfolded(value, known) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_unfolded(value, known) for value in node.value)
+    elif node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+        raise ValueError("a number of too many digits")
+    known[node] = total
+    return total
+
+
+def small_text(path: Path, kind: str) -> str:
+    """A configuration's text; nothing for an empty file. Raises `InputError` where it cannot be read or is large."""
+    try:
+        return read_text(path, SMALL)
+    except InputError as error:
+        if error.what == "the file is empty":
+            return ""
+        raise InputError(f"cannot be read: {error.what}", where=error.where, mend=f"give a {kind} file") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file that holds a mapping."""
+    content = parse(small_text(path, "YAML"), str(path))
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError("holds no mapping of names to values", where=str(path), mend="begin with `section:`")
+    return content
+
+
+def write(content: dict[str, Any]) -> str:
+    """A mapping as YAML, in its own order."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

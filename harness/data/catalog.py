@@ -1,0 +1,144 @@
+"""The data sets that `-d NAME` knows: a table of entries as data.
+
+Beside the one that comes with a package these are the public ones that `harness data prepare` makes, and whatever was
+prepared or imported on this machine (`harness.data.local_store`). A third-party package adds to it with an entry point in
+the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
+nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from harness.core.plugins import plugins, warn
+from harness.data import local_store
+from harness.data.packaged import packaged_folder
+from harness.data.raw.releases import Published, named_sets, resolve
+from harness.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+
+GROUP = "harness.datasets"
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One registered data set.
+
+    `reader` is `module:function`, a function without arguments that gives the `Dataset`; an entry whose files are
+    `kept` on this machine by `data prepare` or `data import` has a function of its name instead. `files` is
+    `package:folder/inside` where its files come with an installed package, empty where the reader needs none.
+    `users`, `items`, `interactions` and `fingerprint` are what the reader must give (None where not stated);
+    `harness data verify` holds it to them (for one that is still to be prepared they are the published ones). `obtain`
+    is the mend where it is not ready.
+    """
+
+    name: str
+    source: str
+    licence: str
+    description: str
+    reader: str
+    files: str = ""
+    users: int | None = None
+    items: int | None = None
+    interactions: int | None = None
+    fingerprint: str | None = None
+    kept: bool = False
+    obtain: str = ""
+
+    def ready(self) -> bool:
+        """Whether its files are on this machine."""
+        if self.kept:
+            return local_store.find(self.name) is not None
+        return not self.files or packaged_folder(self.files) is not None
+
+    def load(self) -> Dataset:
+        """Reads it; `InputError` where its files are missing or wrong."""
+        if self.kept:
+            if not self.ready():
+                raise InputError("it is not on this machine yet", where=self.name, mend=self.obtain)
+            return local_store.load(self.name)
+        module, _, function = self.reader.partition(":")
+        return getattr(import_module(module), function)()
+
+
+DATASETS = (
+    CatalogueEntry(
+        name="ml-100k",
+        source="GroupLens MovieLens 100K, https://grouplens.org/datasets/movielens/100k/, from the recbole package",
+        licence="GroupLens terms: research use, no redistribution without permission",
+        description="film ratings 1997-1998 with titles, years and genres",
+        reader="harness.data.readers.movielens:read",
+        files="recbole:dataset_example/ml-100k",
+        users=943,
+        items=1682,
+        interactions=100_000,
+        fingerprint="fb776602fb660507",
+    ),
+)
+
+
+def catalogue_entries() -> dict[str, CatalogueEntry]:
+    """All data sets by name: this project's, those kept on this machine, then those that installed packages add (which
+    may take no name away)."""
+    known = {entry.name: entry for entry in DATASETS}
+    known.update({name: _public(name) for name, data in named_sets().items() if data.listed})
+    for name, entry in local_store.kept().items():
+        known.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
+        known[name] = _as_kept(known[name], entry) if known[name].kept else known[name]
+    for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
+        if entry.name in known:
+            warn(f"{source} is left out: the data set name {entry.name!r} is taken")
+        else:
+            known[entry.name] = entry
+    return known
+
+
+def catalogue_entry(name: str) -> CatalogueEntry:
+    """The entry of one name, or of a category's full name; `InputError` with near names for a miss."""
+    known = catalogue_entries()
+    if name in known:
+        return known[name]
+    try:
+        own = resolve(name).name
+    except InputError as error:
+        if ":" in name:
+            raise
+        raise unknown_name("data set", name, known, otherwise="(a path to a folder works too)") from error
+    return known[own] if own in known else _public(own)
+
+
+def _public(name: str) -> CatalogueEntry:
+    """A data set that `harness data prepare` can make."""
+    data = resolve(name)
+    expected = next((entry for entry in data.published if entry.interactions is not None), Published(""))
+    return CatalogueEntry(
+        name=data.name,
+        source=f"{data.release.title}, {data.release.homepage}",
+        licence=data.release.licence,
+        description=data.title,
+        reader="",
+        users=expected.users,
+        items=expected.items,
+        interactions=expected.interactions,
+        kept=True,
+        obtain=data.how_to_get,
+    )
+
+
+def _as_kept(entry: CatalogueEntry, kept: local_store.Kept) -> CatalogueEntry:
+    """The entry with what the machine's own copy holds."""
+    return replace(
+        entry,
+        source=kept.source or entry.source,
+        licence=kept.licence or entry.licence,
+        description=kept.description or entry.description,
+        users=kept.users,
+        items=kept.items,
+        interactions=kept.interactions,
+        fingerprint=kept.fingerprint,
+    )

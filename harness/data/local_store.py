@@ -1,0 +1,232 @@
+"""Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
+
+Each lies in a folder of its own, `NAME-<key>`, as Parquet (lists and timestamps survive exactly) with its
+`provenance.json` and the item index that it came with, if any; the key is a hash of its content, its timestamps, the
+order of its ids and that index. The small file `NAME.json` says which folder the name means now: it is written last, in
+one atomic step, so that a name never leads to half a data set, and an older version stays readable by its folder.
+Listing what is kept imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.environment import home
+from harness.core.files import sweep, sync_folder, sync_tree, write_text, writing
+from harness.core.json_files import read_json_object
+from harness.core.locks import holding
+from harness.data.item_index_file import beside, copied, hashes
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.data.dataset import Dataset
+
+PROVENANCE = "provenance.json"
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
+PARTED = "="  # parts a name from the rest of a hidden folder's: no name holds it
+AGAIN = "prepare or import it again"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What `NAME.json` says: enough to list a data set without opening it."""
+
+    name: str
+    folder: str
+    fingerprint: str
+    users: int
+    items: int
+    interactions: int
+    source: str = ""
+    licence: str = ""
+    description: str = ""
+
+    @property
+    def path(self) -> Path:
+        return _shelf() / self.folder
+
+
+def kept() -> dict[str, Kept]:
+    """Every data set of this machine, by name; a file that says nothing sensible is no data set."""
+    entries = (_read_entry(path) for path in sorted(_shelf().glob("*.json")))
+    return {entry.name: entry for entry in entries if entry is not None}
+
+
+def find(name: str) -> Kept | None:
+    """What is kept under a name, or None."""
+    entry = _read_entry(_shelf() / f"{name}.json")
+    return entry if entry is not None and entry.name == name else None
+
+
+def load(name: str) -> Dataset:
+    """The data set of a name; `InputError` where it is not kept here, or its files were changed."""
+    entry = find(name)
+    if entry is None:
+        raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
+    try:
+        dataset = _read(entry.path, name)
+    except InputError as error:
+        raise InputError(f"a file in it was changed: {error.what}", where=error.where, mend=AGAIN) from error
+    if entry.folder != f"{name}-{_key(dataset)}":
+        raise InputError("a file in it was changed", where=str(entry.path), mend=AGAIN)
+    return dataset
+
+
+def provenance(name: str) -> dict[str, Any] | None:
+    """How it came to be, as its maker wrote it; None for a name that is not kept here."""
+    entry = find(name)
+    return None if entry is None else _story(entry.path)
+
+
+def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", description: str = "") -> Kept:
+    """Writes a data set and its provenance (`story`, JSON-able), whole or not at all, and lets its name mean it.
+
+    The same content under the same name replaces only the provenance. Raises `InputError` where the disk refuses, or
+    where the data set holds what Parquet rows cannot say (users without interactions).
+    """
+    shelf = _shelf()
+    entry = Kept(
+        name=dataset.name,
+        folder=f"{dataset.name}-{_key(dataset)}",
+        fingerprint=dataset.fingerprint,
+        users=len(dataset.users),
+        items=len(dataset.items),
+        interactions=dataset.interactions,
+        source=dataset.source,
+        licence=licence,
+        description=description,
+    )
+    own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
+    told = {**story, "dataset": own}
+    with holding(shelf / f".{dataset.name}.lock"), writing(shelf):
+        sweep(shelf, f"{dataset.name}.json")
+        _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
+        if not _whole(entry):
+            _put_folder(entry, dataset, told)
+        sweep(entry.path)
+        _write(entry.path / PROVENANCE, told)
+        _write(shelf / f"{dataset.name}.json", asdict(entry))
+    return entry
+
+
+def unfinished(name: str) -> list[Path]:
+    """The folders that `making` has left for a name: of a process at work, or of one that was killed."""
+    return _hidden(name, "unfinished")
+
+
+@contextmanager
+def making(name: str, mark: str) -> Iterator[Path]:
+    """A folder for what the making of a data set has so far, which a killed process leaves to the next.
+
+    `mark` stands for all that decides what is in it. One process at a time makes `name`; others wait. The folder goes
+    when the block ends well; what other marks left goes at once.
+    """
+    folder = _shelf() / f".{name}{PARTED}{mark}.unfinished"
+    with holding(_shelf() / f".{name}{PARTED}making.lock"):
+        _remove(left for left in unfinished(name) if left != folder)
+        yield folder
+        _remove([folder])
+
+
+def _hidden(name: str, kind: str) -> list[Path]:
+    """No other name's: a name may begin with another one, but holds no `PARTED`."""
+    return sorted(_shelf().glob(f".{name}{PARTED}*.{kind}"))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
+    """Fills a folder beside its place, reads it back, and moves it there."""
+    from harness.data.export import LAYOUTS
+
+    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{PARTED}", suffix=".tmp", dir=entry.path.parent))
+    try:
+        for _ in LAYOUTS["parquet"](dataset, made):
+            pass
+        if dataset.index_file is not None:
+            copied(dataset.index_file, made, entry.name)
+        _write(made / PROVENANCE, told)
+        if not entry.folder.endswith(_key(_read(made, entry.name))):
+            what = "it cannot be kept as it is: reading it back gives something else"
+            raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
+        made.chmod(0o755)
+        sync_tree(made)
+        shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
+        made.rename(entry.path)
+        sync_folder(entry.path.parent)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _key(dataset: Dataset) -> str:
+    """Over more than the fingerprint, which leaves out timestamps, the order of ids, and the index beside them."""
+    from harness.core.hashing import fingerprint
+
+    parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
+    index = () if dataset.index_file is None else (hashes(dataset.index_file),)
+    return fingerprint(*parts, *index)
+
+
+def _whole(entry: Kept) -> bool:
+    """Whether the folder holds what its name says."""
+    try:
+        return entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
+    except InputError:
+        return False
+
+
+def _read(folder: Path, name: str) -> Dataset:
+    from harness.data.dataset import ORDERS
+    from harness.data.readers import parquet_tables
+
+    own = _story(folder).get("dataset", {})
+    try:
+        order = own.get("order", "time")
+        if order not in ORDERS:
+            raise ValueError(order)
+        notes = tuple(str(note) for note in own.get("notes", ()))
+        lost = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
+        source = str(own.get("source", ""))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), mend=AGAIN) from error
+    dataset = parquet_tables.read_stored(folder, name, order)
+    return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
+
+
+def _story(folder: Path) -> dict[str, Any]:
+    path = folder / PROVENANCE
+    try:
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"cannot be read ({error.what})", where=str(path), mend=AGAIN) from error
+
+
+def _shelf() -> Path:
+    return home() / "data"
+
+
+def _read_entry(path: Path) -> Kept | None:
+    try:
+        entry = Kept(**read_json_object(path))
+    except (InputError, TypeError):
+        return None
+    texts = (entry.name, entry.folder, entry.fingerprint, entry.source, entry.licence, entry.description)
+    sound = all(isinstance(text, str) for text in texts) and PLAIN.fullmatch(entry.folder) is not None
+    counts = (entry.users, entry.items, entry.interactions)
+    return entry if sound and all(type(count) is int for count in counts) and entry.path.is_dir() else None
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """JSON, whole or not at all."""
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

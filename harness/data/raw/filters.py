@@ -1,0 +1,173 @@
+"""The published steps on arrays: repeats, items without metadata, k-core by joint passes, order in time, ids.
+
+Rows stand in the file's order throughout; each step says which of them stay. Nothing here knows of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.data.ragged import Ragged
+from harness.data.raw.interactions import RawLog
+
+HASH_RULE = (
+    "order within a user: by timestamp, equal timestamps by a hash of tie seed {seed}, user id and item id; "
+    "the order of lines does not matter"
+)
+FILE_RULE = "order within a user: by timestamp, equal timestamps by line in the raw file, as in the published sequences"
+
+
+@dataclass
+class Rows:
+    """The rows of a log that are still there, and a history of what each step left."""
+
+    log: RawLog
+    kept: np.ndarray
+    history: list[dict[str, int | str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, log: RawLog) -> Rows:
+        """All rows."""
+        rows = cls(log, np.arange(len(log)))
+        return rows.note("in the raw file")
+
+    @property
+    def users(self) -> np.ndarray:
+        return self.log.user_codes[self.kept]
+
+    @property
+    def items(self) -> np.ndarray:
+        return self.log.item_codes[self.kept]
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each user and of each item of the log."""
+        return (
+            np.bincount(self.users, minlength=len(self.log.users)),
+            np.bincount(self.items, minlength=len(self.log.items)),
+        )
+
+    def note(self, step: str) -> Rows:
+        """Writes down what there is now."""
+        users, items = (int(np.count_nonzero(counted)) for counted in self.counts())
+        self.history.append({"step": step, "users": users, "items": items, "interactions": len(self.kept)})
+        return self
+
+    def keep(self, stays: np.ndarray, step: str) -> Rows:
+        """Keeps the rows where `stays` (bool, one a kept row)."""
+        self.kept = self.kept[stays]
+        return self.note(step)
+
+
+def first_of_each(log: RawLog, kept: np.ndarray) -> np.ndarray:
+    """Bool, one a kept row: the earliest interaction of its user with its item (of equal times, the earliest line).
+
+    Exact duplicates of a line are a special case: one of them stays.
+    """
+    pairs = log.user_codes[kept] * np.int64(max(len(log.items), 1)) + log.item_codes[kept]
+    order = np.lexsort((log.times[kept], pairs))  # stable: equal times stay in the order of lines
+    first = np.ones(len(order), bool)
+    first[1:] = pairs[order][1:] != pairs[order][:-1]
+    stays = np.zeros(len(kept), bool)
+    stays[order[first]] = True
+    return stays
+
+
+def k_core(rows: Rows, k: int) -> Rows:
+    """Passes until nothing changes: in each, users and items are counted once, and a row stays where both have `k`."""
+    number = 0
+    while True:
+        users, items = rows.counts()
+        stays = (users[rows.users] >= k) & (items[rows.items] >= k)
+        if stays.all():
+            return rows
+        number += 1
+        rows = rows.keep(stays, f"{k}-core, pass {number}")
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Sequences under final ids: `users[u]` and `items[i]` are raw ids; `times` is aligned with `sequences.values`."""
+
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    sequences: Ragged
+    times: np.ndarray
+
+
+def in_order(rows: Rows, tie_seed: int | None) -> Ordered:
+    """Users one after another, each in time order; items numbered by first appearance in that listing.
+
+    `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
+    the time of their first interaction, then by raw id: no line's place counts.
+    """
+    log, kept = rows.log, rows.kept
+    user_codes, user_rows = np.unique(rows.users, return_inverse=True)
+    item_codes, item_rows = np.unique(rows.items, return_inverse=True)
+    raw_users, raw_items = [log.users[u] for u in user_codes], [log.items[i] for i in item_codes]
+    times = log.times[kept]
+    if tie_seed is None:
+        ties = kept
+        started = np.full(len(user_codes), len(log), np.int64)
+        np.minimum.at(started, user_rows, kept)
+        place = _places(started)
+    else:
+        ties = tie_keys(raw_users, raw_items, tie_seed, user_rows, item_rows)
+        began = np.full(len(user_codes), np.inf)
+        np.minimum.at(began, user_rows, times)
+        place = _places(began, _places_of(raw_users))
+    alphabet = _places_of(raw_items)  # decides only where two hashes are equal
+    order = np.lexsort((alphabet[item_rows], ties, times, place[user_rows]))
+    flat = item_rows[order]
+    distinct, first = np.unique(flat, return_index=True)
+    listed = distinct[np.argsort(first)]
+    number = np.empty(len(item_codes), np.int64)
+    number[listed] = np.arange(len(listed))
+    by_place = np.argsort(place)
+    lengths = np.bincount(place[user_rows], minlength=len(user_codes))
+    return Ordered(
+        users=tuple(raw_users[u] for u in by_place),
+        items=tuple(raw_items[i] for i in listed),
+        sequences=Ragged(number[flat], np.concatenate([[0], np.cumsum(lengths)])),
+        times=times[order],
+    )
+
+
+def tie_keys(
+    users: Sequence[str], items: Sequence[str], seed: int, user_rows: np.ndarray, item_rows: np.ndarray
+) -> np.ndarray:
+    """One uint64 a row: SplitMix64's finaliser over the hashes of the user (with the seed) and of the item.
+
+    Another user has another order of the same items, so that no item gains by its name.
+    """
+    user_hashes = np.array([_hash(f"{seed}\n{raw}") for raw in users], np.uint64)
+    item_hashes = np.array([_hash(raw) for raw in items], np.uint64)
+    return mixed(user_hashes[user_rows] ^ mixed(item_hashes[item_rows]))
+
+
+def mixed(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), element by element, modulo 2^64."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _places(*keys: np.ndarray) -> np.ndarray:
+    """The place of each element in ascending order, the first key deciding before the next."""
+    places = np.empty(len(keys[0]), np.int64)
+    places[np.lexsort(keys[::-1])] = np.arange(len(places))
+    return places
+
+
+def _places_of(texts: Sequence[str]) -> np.ndarray:
+    places = np.empty(len(texts), np.int64)
+    places[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
+    return places

@@ -1,0 +1,267 @@
+"""The interactions of a raw file as arrays: who, what, when, in the file's order of lines.
+
+Owns the three ways in which releases write them (comma-separated, `::`-separated, a JSON object a line) and the checks
+of each value: an id is there, a rating is a number, a timestamp is one that the release can have.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from harness.core.json_files import AGAIN
+from harness.data.download import Progress
+from harness.data.raw.parsing import WrongLine, foreign, packed, parsed, unpacked
+from harness.data.raw.releases import Release
+from harness.data.raw.resumable_rows import Parts
+from harness.data.raw.streams import Found
+from harness.data.readers.bad_lines import BadLines
+from harness.data.readers.times import LONGEST_NUMBER
+from harness.data.reading import PLAIN, Reading
+from harness.errors import InputError, shown
+
+DAY = 86_400.0
+KINDS = ("user", "item", "rating", "time")
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """Row `n` is the n-th line that holds something: `users[user_codes[n]]`, `items[item_codes[n]]`, seconds since 1970
+    (float64), and the rating. `left_out` is a note on lines that are wrong, if any."""
+
+    users: list[str]
+    items: list[str]
+    user_codes: np.ndarray
+    item_codes: np.ndarray
+    times: np.ndarray
+    ratings: np.ndarray
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def read_log(
+    found: Found,
+    release: Release,
+    progress: Progress | None = None,
+    kept: Path | None = None,
+    reading: Reading = PLAIN,
+) -> RawLog:
+    """Every row of the file; what is read line by line is kept in the folder `kept` meanwhile, and goes on from there.
+
+    Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
+    `reading` tolerates, and for a file of another release.
+    """
+    rules = Rules(found, release)
+    if found.spec.format == "csv" and (log := _read_fast(found, rules)) is not None:
+        return log
+    log = _read_slow(found, rules, progress, kept, reading)
+    if not len(log):
+        raise InputError("the file holds no interactions", where=found.name, mend=AGAIN)
+    return log
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a value of this file may be, and the error for one that may not."""
+
+    found: Found
+    release: Release
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The first and the last second that a timestamp may have."""
+        first, last = (instant(text) for text in self.release.between)
+        return first - DAY, last + 2 * DAY
+
+    def identifier(self, value: object, line: int, kind: str) -> str:
+        if isinstance(value, str) and value.strip():
+            return value
+        what = "it is missing" if value is None else f"{shown(value)} is no id"
+        raise self.wrong(what, line, kind, "every line needs a user and an item")
+
+    def rating(self, value: object, line: int) -> float:
+        try:
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool) and isfinite(float(value)):
+                return float(value)
+        except (ValueError, OverflowError):
+            pass
+        raise self.wrong(f"rating {shown(value)} is not a number", line, "rating", "give a number")
+
+    def time(self, value: object, line: int) -> float:
+        """A whole number in the release's unit, or a date in its text form, as seconds since 1970."""
+        seconds = self._seconds(value)
+        if seconds is None:
+            what = "it is missing" if value is None else f"timestamp {shown(value)} is no time"
+            raise self.wrong(what, line, "time", "give seconds since 1970 as the release does")
+        first, last = self.bounds
+        if first <= seconds <= last:
+            return seconds
+        span = " to ".join(self.release.between)
+        what = f"timestamp {shown(value)} lies outside the time of {self.release.title} ({span})"
+        raise self.wrong(what, line, "time", "the file is damaged, or of another release")
+
+    def _seconds(self, value: object) -> float | None:
+        if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NUMBER):
+            return None
+        if isinstance(value, int) or (isinstance(value, str) and WHOLE.fullmatch(value)):
+            return int(value) * self.found.spec.unit
+        if isinstance(value, str):
+            try:
+                return instant(value)
+            except ValueError:
+                return None
+        return float(value) if isinstance(value, float) and value.is_integer() else None
+
+    def wrong(self, what: str, line: int, kind: str, mend: str) -> WrongLine:
+        field = self.found.spec.fields.get(kind, kind)
+        return WrongLine(what, where=self.found.at(line, field), mend=mend)
+
+
+def instant(text: str) -> float:
+    """Seconds since 1970 of a date, with a time or without, read as UTC.
+
+    >>> instant("1970-01-02"), instant("2019-12-31 00:00:00")
+    (86400.0, 1577750400.0)
+    """
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def _read_fast(found: Found, rules: Rules) -> RawLog | None:
+    """The whole CSV file in one go by Arrow; None where anything in it is amiss, for the slow way to say what."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    spec = found.spec
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {"user": text, "item": text, "rating": pa.float64(), "time": pa.int64()}
+    try:
+        with found.opened() as (content, _):
+            header = content.readline()
+            content.seek(0)
+            table = csv.read_csv(
+                pa.PythonFile(content, mode="r"),
+                read_options=csv.ReadOptions(column_names=list(spec.columns), skip_rows=int(spec.header)),
+                parse_options=csv.ParseOptions(quote_char=False),
+                convert_options=csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+            )
+    except (pa.ArrowException, OSError, EOFError, ValueError):
+        return None
+    if spec.header and header.decode("latin-1").strip().split(",") != [spec.fields[kind] for kind in spec.columns]:
+        return None
+    if not table.num_rows:
+        return None
+    table = table.unify_dictionaries().combine_chunks()
+    users, items = (table.column(kind).chunk(0) for kind in ("user", "item"))
+    raw_users, raw_items = users.dictionary.to_pylist(), items.dictionary.to_pylist()
+    times = table.column("time").to_numpy() * spec.unit
+    ratings = table.column("rating").to_numpy()
+    first, last = rules.bounds
+    sound = times.min() >= first and times.max() <= last and not np.isnan(ratings).any()
+    if not sound or not all(raw.strip() for ids in (raw_users, raw_items) for raw in ids):
+        return None
+    codes = (column.indices.to_numpy().astype(np.int64) for column in (users, items))
+    return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
+
+
+def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path | None, reading: Reading) -> RawLog:
+    """Line by line, with every check. A wrong line is a row without a user, whose item is what is wrong: so it is
+    counted as well where the rows come from parts that were kept."""
+    import pyarrow as pa
+
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
+    values = _values(found, rules)
+
+    def checked(line: int, content: bytes, first: bool) -> tuple[str | None, str, float, float] | None:
+        try:
+            if (row := values(line, content, first)) is None:
+                return None
+            user, item, rating, time = row
+            named = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
+            return *named, rules.rating(rating, line), rules.time(time, line)
+        except WrongLine as error:
+            if not reading.bad_lines:
+                raise
+            return None, packed(error), 0.0, 0.0
+
+    bad = BadLines(found.path.name, reading)
+    parts = Parts(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
+    for user, item, rating, time in parts.rows(found, checked, progress):
+        if user is None:
+            bad.add(unpacked(item), len(times) + bad.count + 1)
+            continue
+        user_codes.append(users.setdefault(user, len(users)))
+        item_codes.append(items.setdefault(item, len(items)))
+        ratings.append(rating)
+        times.append(time)
+    codes = (np.array(column, np.int64) for column in (user_codes, item_codes))
+    left_out = bad.settle(len(times) + bad.count)
+    log = RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
+    return replace(log, left_out=left_out)
+
+
+Row = tuple[object, object, object, object]
+
+
+def _values(found: Found, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
+    """How a line becomes (user, item, rating, time), not yet checked; None for a header."""
+    spec = found.spec
+    if spec.format == "json":
+        names = [spec.fields[kind] for kind in KINDS]
+
+        def from_json(line: int, content: bytes, first: bool) -> Row:
+            record = parsed(found, line, content, orjson.loads)
+            if first:
+                foreign(found, rules.release, record)
+            user, item, rating, time = map(record.get, names)
+            return user, item, rating, time
+
+        return from_json
+    separator = "::" if spec.format == "colons" else ","
+    places = [spec.columns.index(kind) for kind in KINDS]
+    header = [spec.fields[kind] for kind in spec.columns] if spec.header else None
+
+    def from_columns(line: int, content: bytes, first: bool) -> Row | None:
+        parts = decoded(found, line, content).split(separator)
+        if first:
+            if parts == header:
+                return None
+            check_header(found, rules.release, parts, header)
+        if len(parts) != len(spec.columns):
+            what = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
+            raise WrongLine(what, where=found.at(line), mend="the file is damaged, or of another release")
+        user, item, rating, time = (parts[place] for place in places)
+        return user, item, rating, time
+
+    return from_columns
+
+
+def decoded(found: Found, line: int, content: bytes) -> str:
+    """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
+    for encoding in dict.fromkeys(("utf-8", found.spec.encoding)):
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding).rstrip("\r\n")
+    raise WrongLine(f"not {found.spec.encoding.upper()} text", where=found.at(line), mend=AGAIN)
+
+
+def check_header(found: Found, release: Release, parts: list[str], header: list[str] | None) -> None:
+    """The first line of a CSV file: the release's header, or data where it has none."""
+    if header is not None:
+        mend = f"give the file of {release.title}"
+        raise InputError(f"the header is not {','.join(header)}", where=found.at(1), mend=mend)
+    if not any(any(sign.isdigit() for sign in part) for part in parts):
+        what = f"a header ({','.join(parts)}), where {release.title} has none"
+        raise InputError(what, where=found.at(1), mend="is it a file of another release? give that of this one")

@@ -1,0 +1,105 @@
+"""One record of a raw file: from bytes to a mapping, and whether it belongs to the release it was taken for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping
+from json import JSONDecodeError
+from typing import Any
+
+from harness.core.json_files import AGAIN
+from harness.data.raw.releases import RawFile, Release, releases
+from harness.data.raw.streams import Found
+from harness.errors import InputError
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
+
+
+class WrongLine(InputError):
+    """One line of a raw file is wrong, and says nothing of the others."""
+
+
+def packed(error: InputError) -> str:
+    """What is wrong with a line, as one text that `unpacked` takes back."""
+    return json.dumps([error.what, error.where, error.mend])
+
+
+def unpacked(text: str) -> InputError:
+    """What `packed` has made of an error."""
+    what, where, mend = json.loads(text)
+    return WrongLine(what, where=where, mend=mend)
+
+
+def parsed(found: Found, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
+    """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
+    try:
+        record = parse(content)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _unreadable(found, line, content, error) from error
+    if not isinstance(record, Mapping):
+        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=found.at(line), mend=AGAIN)
+    return record
+
+
+def literal(content: bytes) -> Any:
+    """A Python literal (the 2014 metadata are written so), read without running anything.
+
+    >>> literal(b"{'asin': 'B0', 'title': 'Bob\\\\'s', 'price': 1.5}")
+    {'asin': 'B0', 'title': "Bob's", 'price': 1.5}
+    >>> literal(rb"{'asin': 'B0', 'title': '\\ud83c\\udfb8 \\ud800'}")["title"] == "\\U0001f3b8 \\ufffd"
+    True
+    """
+    if len(content) > DEEPEST:
+        raise ValueError(f"a line of {len(content):,} bytes")
+    value = ast.literal_eval(content.decode("utf-8").strip())
+    return _paired(value) if SURROGATE.search(content) else value
+
+
+def _paired(value: Any) -> Any:
+    """With halves of a UTF-16 character joined, and U+FFFD for one alone, which no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, Mapping):
+        return {_paired(key): _paired(below) for key, below in value.items()}
+    return [_paired(below) for below in value] if isinstance(value, (list, tuple, set)) else value
+
+
+def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:
+    """Raises `InputError` where a record has fields of another release, and none that only this one has."""
+    if not found.spec.marks or any(mark in record for mark in found.spec.marks):
+        return
+    others = [
+        (sum(mark in record for mark in spec.marks), other, spec)
+        for other in releases().values()
+        for spec in (*other.interactions, *other.metadata)
+        if other.key != release.key or spec not in _alike(release, found.spec)
+    ]
+    count, other, spec = max(others, key=lambda entry: entry[0])
+    if count:
+        seen = ", ".join(mark for mark in spec.marks if mark in record)
+        theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
+        what = f"it has {seen}, as {theirs} of {other.title} has, and nothing that {ours} has"
+        raise InputError(what, where=found.at(1), mend=f"give the file of {release.title}")
+
+
+def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
+    return release.interactions if spec in release.interactions else release.metadata
+
+
+def _unreadable(found: Found, line: int, content: bytes, error: BaseException) -> InputError:
+    where = found.at(line)
+    try:
+        text = content.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return WrongLine("not UTF-8 text", where=where, mend=AGAIN)
+    if found.spec.format == "json":
+        if text.startswith("{'"):
+            what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
+            return InputError(what, where=where, mend="give the file of the release that you prepare")
+        said = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
+        return WrongLine(f"not JSON ({said})", where=where, mend=AGAIN)
+    said = getattr(error, "msg", None) or error
+    return WrongLine(f"not a Python literal ({said})", where=where, mend=AGAIN)

@@ -1,0 +1,237 @@
+"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields) and
+`reviews.parquet` (user, item, review).
+
+The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items,
+and what users wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.data.columns import (
+    BRAND,
+    CATEGORIES,
+    DESCRIPTION,
+    INTERACTIONS_PARQUET,
+    ITEM,
+    ITEMS_PARQUET,
+    RATING,
+    REVIEW,
+    REVIEWS_PARQUET,
+    TEXT_FIELDS,
+    TIMESTAMP,
+    TITLE,
+    USER,
+)
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
+from harness.data.readers.csv_tables import listed_categories
+from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.readers.matching import Matched, matched
+from harness.data.reading import FORM, Reading
+from harness.data.reviews import Review, fitting
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
+SMALL = 1 << 24  # bytes that any file may unfold to
+WRITE_AGAIN = "write it again as Parquet"
+
+
+def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
+    """The tables of a folder; see `read_file`."""
+    return read_file(folder / INTERACTIONS_PARQUET, name, order, reading)
+
+
+def read_stored(folder: Path, name: str, order: Order) -> Dataset:
+    """A data set that this program has written: its times are seconds, and its items have no order but its own."""
+    dataset = read_file(folder / INTERACTIONS_PARQUET, name, order, Reading(bad_lines=0), in_seconds=True)
+    return replace(dataset, item_file=None)
+
+
+def read_file(
+    path: Path, name: str, order: Order = "time", reading: Reading | None = None, *, in_seconds: bool = False
+) -> Dataset:
+    """Users in order of first appearance, row by row; items in the order of `items.parquet` where there is one, else by
+    first appearance; each user's rows by (timestamp, row), with the order `file` by row alone.
+
+    Ids are text or whole numbers; a timestamp is a number, a date as text, or a Parquet timestamp or date.
+    """
+    reading = reading or Reading()
+    table, columns = _table(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), (RATING,), reading)
+    places = columns.places
+    catalogue, texts, told = _items(path.parent / ITEMS_PARQUET, reading)
+    log = Log(
+        path=path,
+        users=_ids(path, table, places[USER]),
+        items=_ids(path, table, places[ITEM]),
+        timestamps=_times(path, table, places[TIMESTAMP]) if order == "time" else [],
+        lines=range(1, len(table) + 1),
+        order=order,
+        catalogue=catalogue,
+        unit="row",
+        fields=places,
+        ratings=_numbers(path, table, places[RATING]) if RATING in places else None,
+        reading=reading,
+        in_seconds=in_seconds,
+        notes=(*columns.notes(path.name), *told),
+        item_file=ItemFile(path.parent / ITEMS_PARQUET, tuple(catalogue)) if catalogue else None,
+    )
+    dataset = log.dataset(name, texts, f"Parquet, {path.name}")
+    return replace(dataset, reviews=_reviews(path.parent / REVIEWS_PARQUET, dataset))
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A table of a Parquet file, its content checked. Raises `InputError` for what is none, and for one that claims to
+    unfold to more than a file of its size can hold."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where it has any
+            _bounded(path, file.metadata)
+            table = file.read(columns, use_threads=False)
+        table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
+    except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
+        what = f"cannot be read as Parquet ({error})"
+        raise InputError(what, where=str(path), mend=WRITE_AGAIN) from error
+    names = table.column_names
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise InputError(f"column {twice!r} stands twice", where=str(path), mend="keep one of the two")
+    return table
+
+
+def _bounded(path: Path, about: Any) -> None:
+    size = path.stat().st_size
+    unfolded = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    if about.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
+        what = f"{size:,} bytes claim to hold {about.num_rows:,} rows of {unfolded:,} bytes"
+        raise InputError(what, where=str(path), mend=WRITE_AGAIN)
+
+
+def _table(
+    path: Path, needed: tuple[str, ...], also: tuple[str, ...] = (), reading: Reading | None = None
+) -> tuple[pa.Table, Matched]:
+    table, reading = read_parquet(path), reading or Reading()
+    names = table.column_names
+    of_file = replace(reading, columns=tuple(pair for pair in reading.columns if pair[1] in names))
+    columns = matched(names, (*needed, *also), of_file, str(path))
+    missing = [column for column in needed if column not in columns.places]
+    if missing:
+        mend = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
+        mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), mend=mend)
+    if not len(table):
+        raise InputError("no rows", where=str(path), mend="write the data to it again")
+    return table, columns
+
+
+def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
+    """One id column as text; a missing id is an empty one, which the log refuses with its row."""
+    import pyarrow as pa
+
+    column = table.column(field)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        where, mend = f"{path} field {field!r}", "write ids as text or whole numbers"
+        raise InputError(f"ids are needed, not {column.type}", where=where, mend=mend)
+    return ["" if raw is None else str(raw) for raw in column.to_pylist()]
+
+
+def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
+    """Times as `Log` takes them: text, or float64 with NaN where there is none."""
+    import pyarrow as pa
+
+    column = table.column(field).combine_chunks()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return [raw or "" for raw in column.to_pylist()]
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        micro = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        return micro.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
+    return _numbers(path, table, field)
+
+
+def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
+    """Float64, NaN where there is none."""
+    import pyarrow as pa
+
+    column = table.column(field).combine_chunks()
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        where = f"{path} field {field!r}"
+        what = f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
+        raise InputError(what, where=where, mend="write numbers, or Parquet timestamps")
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText] | None, tuple[str, ...]]:
+    """Items in the file's order, their text, and what is said of the file; no text at all where it has no field of
+    it."""
+    if not path.exists():
+        return [], None, ()
+    table, columns = _table(path, (ITEM,), TEXT_FIELDS, reading)
+    places = columns.places
+    items = _ids(path, table, places[ITEM])
+    for row, item in enumerate(items, start=1):
+        if not item.strip():
+            where = f"{path} row {row} field {places[ITEM]!r}"
+            raise InputError("empty item id", where=where, mend="give every row one")
+    if not any(field in places for field in TEXT_FIELDS):
+        return list(dict.fromkeys(items)), None, columns.notes(path.name)
+    texts: list[dict[str, str]] = [{} for _ in items]
+    for field in (TITLE, DESCRIPTION, BRAND):
+        if field in places:
+            for text, raw in zip(texts, _strings(path, table, places[field]), strict=True):
+                text[field] = (raw or "").strip()
+    categories = _categories(path, table, places[CATEGORIES]) if CATEGORIES in places else [()] * len(items)
+    described: dict[str, ItemText] = {}
+    for row, (item, text, listed) in enumerate(zip(items, texts, categories, strict=True), start=1):
+        said = ItemText(**text, categories=listed)
+        if described.setdefault(item, said) != said:
+            where = f"{path} row {row} field {places[ITEM]!r}"
+            raise InputError(f"item {item!r} stands twice, with two texts", where=where, mend="keep one row an item")
+    return list(described), described, columns.notes(path.name)
+
+
+def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
+    """What users of the data set wrote of its items, None where nothing is there."""
+    if not path.exists():
+        return None
+    table = read_parquet(path)
+    if missing := [column for column in (USER, ITEM, REVIEW) if column not in table.column_names]:
+        mend = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), mend=mend)
+    if not len(table):
+        raise InputError("no rows", where=str(path), mend="write the data to it again")
+    rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
+    said = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
+    placed = ((f"{path} row {row}", review) for row, review in enumerate(said, start=1))
+    return fitting(placed, dataset.users, dataset.items)
+
+
+def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
+    import pyarrow as pa
+
+    column = table.column(field)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
+        raise InputError(f"text is needed, not {column.type}", where=f"{path} field {field!r}", mend=WRITE_AGAIN)
+    return column.to_pylist()
+
+
+def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]]:
+    """A list of strings, or one string as in CSV."""
+    import pyarrow as pa
+
+    column = table.column(field)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
+            rows = column.to_pylist()
+            return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
+        where = f"{path} field {field!r}"
+        raise InputError(f"lists of text are needed, not {column.type}", where=where, mend=WRITE_AGAIN)
+    return [listed_categories(cell or "") for cell in _strings(path, table, field)]

@@ -1,0 +1,216 @@
+"""Ready item vectors with the ids of their items: Parquet, `.npz`, or `.npy` with a list of ids beside it.
+
+Owns the file formats and the matching of rows to items by id. What the vectors are used for is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.core.json_files import read_text
+from harness.data.readers.parquet_tables import read_parquet
+from harness.errors import InputError, shortened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ID_NAMES = ("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin")
+VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "values", "features")
+IDS_ENDING = ".ids.txt"
+UNFOLDED, UNFOLDS = (
+    1 << 26,
+    1100,
+)  # bytes that any .npz may unfold to; of a larger one, so many for each (deflate's own)
+EXAMPLES = 3
+FORMATS = (
+    "give Parquet or .npz with an id column and a vector column, or FILE.ids.txt with one item id a line beside "
+    "FILE.npy (harness data items DATASET lists the ids)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorTable:
+    """`values` is (rows, dim), of any number type. `ids[n]` is the raw item id of row `n`, None for a bare `.npy`;
+    `named_by` says where the ids stand."""
+
+    values: np.ndarray
+    ids: tuple[str, ...] | None
+    named_by: str = ""
+
+
+def read_vectors(path: Path) -> VectorTable:
+    """The rows of a file of vectors. Raises `InputError` for a file that cannot be read, an id column that is missing
+    or does not fit the rows, and anything that is not a table of numbers."""
+    kind = path.suffix.lower()
+    try:
+        if kind in (".parquet", ".pq"):
+            table = _from_parquet(path)
+        elif kind == ".npz":
+            table = _from_npz(path)
+        else:
+            values, beside = read_npy(path), ids_file(path)
+            ids = None if beside is None else tuple(line.strip() for line in read_text(beside).rstrip().splitlines())
+            table = VectorTable(values, ids, "" if beside is None else beside.name)
+    except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
+        what = f"no vectors can be read from it ({shortened(str(error))})"
+        raise InputError(what, where=str(path), mend=FORMATS) from error
+    values = table.values
+    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
+        raise InputError("not a table of numbers", where=str(path), mend=FORMATS)
+    if table.ids is not None and len(table.ids) != len(values):
+        what = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
+        raise InputError(what, where=str(path), mend="give one id a vector, in the order of the vectors")
+    return table
+
+
+def ids_file(path: Path) -> Path | None:
+    """The list of ids beside a `.npy` file, None where there is none.
+
+    `vectors.npy` goes with `vectors.ids.txt` or `vectors.npy.ids.txt`."""
+    if path.suffix.lower() != ".npy":
+        return None
+    for name in (f"{path.stem}{IDS_ENDING}", f"{path.name}{IDS_ENDING}"):
+        if (beside := path.with_name(name)).is_file():
+            return beside
+    return None
+
+
+def input_files(path: Path) -> tuple[Path, ...]:
+    """Every file whose content decides what `read_vectors` gives."""
+    beside = ids_file(path)
+    return (path,) if beside is None else (path, beside)
+
+
+def matched(table: VectorTable, items: Sequence[str], where: str) -> tuple[np.ndarray, int]:
+    """One row an item, in the order of `items`, float32; and how many rows belong to no item of the catalogue.
+
+    Raises `InputError` for ids that stand twice and for items without a vector, with their number and examples.
+    """
+    assert table.ids is not None
+    places = {raw: row for row, raw in enumerate(table.ids)}
+    if len(places) < len(table.ids):
+        twice = [raw for raw, times in Counter(table.ids).items() if times > 1]
+        raise InputError(f"{len(twice):,} ids stand twice ({_some(twice)})", where=where, mend="keep one row an item")
+    missing = [raw for raw in items if raw not in places]
+    if missing:
+        what = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
+        what += f"; its ids are {_some(table.ids)}" if table.ids else ""
+        raise InputError(what, where=where, mend=_mend_missing(table.ids, items, len(missing)))
+    rows = np.fromiter((places[raw] for raw in items), dtype=np.int64, count=len(items))
+    return table.values[rows].astype(np.float32), len(places) - len(items)
+
+
+def _mend_missing(ids: Sequence[str], items: Sequence[str], missing: int) -> str:
+    numbers = missing == len(items) and list(ids) == [str(row) for row in range(len(ids))]
+    otherwise = "; these are row numbers, which say nothing of the items" if numbers else ""
+    return f"name every item by its id in the data set (harness data items DATASET lists them){otherwise}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
+
+
+def _from_parquet(path: Path) -> VectorTable:
+    """One id column, and either one column of lists or one number column a dimension."""
+    table = read_parquet(path)
+    name = _named(path, table.column_names, ID_NAMES, "id column")
+    others = [column for column in table.column_names if column != name]
+    lists = [column for column in others if _is_list(table.column(column).type)]
+    if lists:
+        chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
+        column = table.column(chosen).combine_chunks()
+        lengths = {None if row is None else len(row) for row in column}
+        if len(lengths) != 1 or column.null_count:
+            shown = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
+            raise ValueError(f"vectors of unequal length in column {chosen!r}: {shown}")
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
+    else:
+        numbers = [column for column in others if _is_number(table.column(column).type)]
+        if not numbers:
+            raise ValueError(f"no column of vectors among {', '.join(table.column_names)}")
+        values = np.stack([table.column(column).to_numpy() for column in numbers], axis=1)
+    return VectorTable(values, _texts(table.column(name).to_pylist()), f"column {name!r}")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+def _from_npz(path: Path) -> VectorTable:
+    """One array of ids and one of vectors."""
+    arrays: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive:
+        unfolded = sum(member.file_size for member in archive.infolist())
+        if unfolded > UNFOLDED + UNFOLDS * path.stat().st_size:
+            raise ValueError(f"{unfolded:,} bytes come out of {path.stat().st_size:,}")
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                arrays[member.filename.removesuffix(".npy")] = _array(stream, member.file_size)
+    name = _named(path, arrays, ID_NAMES, "array of ids")
+    tables = [key for key, array in arrays.items() if key != name and array.ndim == 2]
+    if not tables:
+        raise ValueError(f"no table of vectors among {', '.join(arrays)}")
+    chosen = tables[0] if len(tables) == 1 else _named(path, tables, VECTOR_NAMES, "array of vectors")
+    return VectorTable(arrays[chosen], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
+
+
+def _named(path: Path, there: Sequence[str] | dict[str, Any], known: Sequence[str], what: str) -> str:
+    """The name among `there` that is a known one, by the order of `known`."""
+    for name in known:
+        if name in there:
+            return name
+    has = ", ".join(there)
+    raise InputError(f"no {what} (it has {has})", where=str(path), mend=f"call it {known[0]}; {FORMATS}")
+
+
+def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
+    """Ids as text. Raises `ValueError` for what is no id."""
+    for row, value in enumerate(raw):
+        if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
+            raise ValueError(f"row {row + 1}: {value!r} is no id: write ids as text or whole numbers")
+    return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in raw)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, of a size that the file has indeed, and never a pickle. Raises `ValueError` and
+    `OSError` for anything else."""
+    with path.open("rb") as file:
+        return _array(file, path.stat().st_size)
+
+
+def _array(file: IO[bytes], size: int) -> np.ndarray:
+    """The array of a stream of `size` bytes in the `.npy` format."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"a .npy file of version {version}")
+    try:
+        shape, fortran, dtype = read(file)
+    except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError("its header cannot be read") from error
+    if dtype.hasobject:
+        raise ValueError(
+            "it holds Python objects, which are never unpickled: save ids as text, np.array(ids, dtype=str)"
+        )
+    claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed != there or len(shape) > 32:
+        raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")
+    flat = np.frombuffer(bytearray(file.read()), dtype=dtype) if dtype.itemsize else np.empty(math.prod(shape), dtype)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

@@ -1,0 +1,1 @@
+"""Many runs: grids, ablations, tuning, and where they are executed."""

@@ -1,0 +1,238 @@
+"""Has tasks made by the workers of a Dask cluster; docs/cluster.md says how to start one.
+
+Every task that may start is handed over at once, so that a cluster which grows with its queue does. The scheduler gives
+a task whose worker died to another one, by its own rule (`allowed-failures`); a try that comes after the run was
+complete finds it in the store. That rule holds a worker's death against every task that was handed to it, begun or not:
+here it counts against those that had begun alone. What runs on a worker is `cluster_worker`'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from harness.core.environment import home
+from harness.errors import InputError
+from harness.experiments.dask_worker import PROGRAM, run_cell, unfit
+from harness.experiments.executors import POLL, Ended, Note
+from harness.experiments.subprocess_run import PATIENCE, Ending, Task
+from harness.store.atomic import writing
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+ANSWER = 30.0  # seconds that a scheduler, or the worker that holds an answer, has to give it: Dask's own patience
+FAREWELL = 5.0  # seconds for the connection to be taken down
+LOOK = 5.0  # seconds between two looks at which workers there are
+ROUNDS = 4  # how often the scheduler may give up a task that had hardly begun
+GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
+
+
+@contextmanager
+def connected(address: str, note: Note) -> Iterator[Cluster]:
+    """The cluster whose scheduler has this address, or wrote this file. Raises `InputError` where nothing answers."""
+    where = f"--scheduler {address}"
+    if find_spec("distributed") is None:
+        raise InputError(
+            "needs the package distributed", where=where, mend="pip install distributed, or say --workers N"
+        )
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client"):  # it says at length what we say in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    file = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+    try:
+        client = Client(**file, timeout=ANSWER, set_as_default=False)  # pyright: ignore[reportArgumentType]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        line = " ".join(str(error).split())
+        mend = "start one with `dask scheduler`, and give the address that it prints"
+        raise InputError(f"no Dask scheduler answers there ({line})", where=where, mend=mend) from error
+    try:
+        yield Cluster(client, where, note)
+    finally:
+        with suppress(Exception):
+            client.close(timeout=FAREWELL)
+
+
+class Cluster:
+    """An `Executor`."""
+
+    elsewhere = True
+
+    def __init__(self, client: Client, where: str, note: Note) -> None:
+        self._client, self._where, self._note = client, where, note
+        self._topic = f"harness-{uuid4().hex}"
+        self._terms: tuple[list[str], str] = ([], PROGRAM)
+        self._running: dict[str, tuple[Task, Future]] = {}
+        self._begun: Counter[str] = Counter()  # how often, by key
+        self._deaths: Counter[str] = Counter()  # of workers under a task, by its name
+        self._rounds: Counter[str] = Counter()  # how often the scheduler gave a task up, by its name
+        self._on_workers: set[str] = set()
+        self._heard: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._taken, self._looked, self._lacking = 0, 0.0, ""
+
+    @contextmanager
+    def at_work(self, root: Path) -> Iterator[None]:
+        with _marked((root.resolve(), home())) as marks:
+            self._terms = (marks, self._terms[1])
+            self._check()
+            self._client.subscribe_topic(self._topic, lambda event: self._heard.put(event[1]))
+            try:
+                yield
+            except BaseException:
+                self._stop()
+                raise
+
+    def room(self) -> bool:
+        return True
+
+    def start(self, task: Task) -> None:
+        key = f"{task.name} {uuid4().hex[:8]}"
+        cards = {GPU: 1} if task.job.device.startswith("cuda") else None
+        self._taken, self._looked = self._taken + 1, 0.0  # the first come first; who can take it is looked at anew
+        manner: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
+        future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **manner)
+        self._running[key] = (task, future)
+        future.add_done_callback(lambda _: self._heard.put({"over": key}))
+
+    def ended(self) -> Ended:
+        if time.monotonic() > self._looked + LOOK:
+            self._look()
+        try:
+            heard = self._heard.get(timeout=POLL)
+        except Empty:
+            return []
+        if key := heard.get("began"):
+            self._began(key, heard["worker"])
+        self._on_workers.discard(heard.get("ended", ""))
+        if (key := heard.get("over")) in self._running:
+            task, future = self._running.pop(key)
+            ending = self._ending(task, key, future)
+            if isinstance(ending, Ending):
+                return [(task, ending)]
+            self._note(f"{ending}, made again: {task.name}")
+            self.start(task)
+        return []
+
+    def _began(self, key: str, worker: str) -> None:
+        self._on_workers.add(key)
+        if key in self._running:
+            what = "its worker was lost, made again" if key in self._begun else "started"
+            self._note(f"{what}: {self._running[key][0].name}, by {worker}")
+        self._begun[key] += 1
+
+    def _ending(self, task: Task, key: str, future: Future) -> Ending | str:
+        """What became of a task that is over; why, where another worker is to go on with it."""
+        from distributed.scheduler import KilledWorker
+
+        if self._client.status != "running" or future.status == "cancelled":
+            raise self._lost()
+        if future.status not in ("finished", "error"):
+            return "its worker was lost with its answer"
+        try:
+            said = future.result(timeout=ANSWER)
+        except KilledWorker as error:
+            return self._killed(task, key, error.allowed_failures)
+        except OSError as error:
+            if self._client.status != "running":
+                raise self._lost() from error
+            return "its worker was lost with its answer"
+        except Exception as error:
+            raise self._cannot(f"a worker ({Ending.of(error).reason})") from error
+        if "unfit" in said:
+            raise self._cannot(said["unfit"])
+        return "its worker left" if "left" in said else Ending(**said)
+
+    def _killed(self, task: Task, key: str, allowed: int) -> Ending | str:
+        """What becomes of a task that the scheduler has given up: more than `allowed` workers died that had it. It is
+        handed over again while fewer died under it, but not for ever: workers may die of taking it."""
+        self._deaths[task.name] += self._begun[key]
+        self._rounds[task.name] += 1
+        if (deaths := self._deaths[task.name]) > allowed:
+            return Ending(f"{deaths} workers died while they made it")
+        if (rounds := self._rounds[task.name]) >= ROUNDS:
+            return Ending(f"{rounds * (allowed + 1)} workers died that had it, {deaths} of them while they made it")
+        return "workers died before they made it"
+
+    def _check(self) -> None:
+        """Looks at every worker that is there; one that comes later is looked at with its first task."""
+        self._look()
+        try:
+            found: Any = self._client.run(unfit, *self._terms, on_error="return")
+        except OSError as error:
+            raise self._lost() from error
+        for worker, said in sorted(found.items()):
+            if isinstance(said, BaseException):
+                raise self._cannot(f"{worker} ({Ending.of(said).reason})")
+            if said:
+                raise self._cannot(f"{worker} {said}")
+
+    def _look(self) -> None:
+        """Says once when no worker can take what waits, and once when one can."""
+        self._looked = time.monotonic()
+        if self._client.status != "running":
+            raise self._lost()
+        try:
+            # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
+            scheduler: Any = self._client.scheduler
+            told: Any = self._client.sync(scheduler.identity)
+            workers = told["workers"].values()
+        except OSError as error:
+            raise self._lost() from error
+        cards = any(task.job.device.startswith("cuda") for task, _ in self._running.values())
+        fit = [worker for worker in workers if not cards or worker["resources"].get(GPU, 0) >= 1]
+        what = "offers a GPU (dask worker --resources GPU=1)" if workers and cards else "is connected"
+        lacking = "" if fit else f"{self._where}: no worker {what}; waiting for one"
+        if lacking != self._lacking:
+            self._note(lacking or f"{self._where}: {len(fit)} workers")
+        self._lacking = lacking
+
+    def _stop(self) -> None:
+        """Cancels everything, and waits until the tasks under way have kept their state."""
+        if self._client.status != "running":
+            return
+        futures = [future for _, future in self._running.values()]
+        self._running.clear()
+        self._client.cancel(futures)
+        deadline = time.monotonic() + PATIENCE
+        while self._on_workers and time.monotonic() < deadline:
+            with suppress(Empty):
+                heard = self._heard.get(timeout=POLL)
+                self._on_workers.discard(heard.get("ended", ""))
+
+    def _lost(self) -> InputError:
+        mend = "what is complete is kept; start it anew, and the same command goes on"
+        return InputError("the scheduler was lost, or forgot the runs", where=self._where, mend=mend)
+
+    def _cannot(self, said: str) -> InputError:
+        return InputError(f"worker {said}", where=self._where)
+
+
+@contextmanager
+def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
+    """A new file in each folder, locked by this process for the block: what a worker on the same file system sees."""
+    from filelock import FileLock
+
+    with ExitStack() as stack:
+        marks = []
+        for folder in folders:
+            mark = folder / f".ablate-{uuid4().hex}"
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.callback(mark.unlink, missing_ok=True)
+                try:
+                    stack.enter_context(FileLock(mark))
+                except NotImplementedError as error:
+                    what, mend = "its file system has no locks for files", "mount it with them, or choose another"
+                    raise InputError(what, where=str(folder), mend=mend) from error
+            marks.append(str(mark))
+        yield marks

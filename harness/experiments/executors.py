@@ -1,0 +1,136 @@
+"""Who makes the runs of a grid, behind one small interface: this process, or several of its own on this machine.
+
+What may start, and what follows from an ending, is `conduct`'s business; the cluster's executor is in `cluster`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Protocol
+
+from harness.experiments.subprocess_run import PATIENCE, CellProcess, Ending, Task
+from harness.protocol.context import Reporter
+
+POLL = 1.0  # seconds
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Note = Callable[[str], None]
+Ended = list[tuple[Task, Ending]]
+
+
+class Executor(Protocol):
+    """Takes tasks and tells what became of them. It says itself when a task starts."""
+
+    elsewhere: bool  # whether tasks may run on other machines
+
+    def at_work(self, root: Path) -> AbstractContextManager[None]:
+        """The block in which tasks are made, with results under `root`. An error in it, Ctrl-C included, stops those
+        that run; each keeps its state."""
+        ...
+
+    def room(self) -> bool:
+        """Whether one more task can be taken now."""
+        ...
+
+    def start(self, task: Task) -> None:
+        """Takes a task."""
+        ...
+
+    def ended(self) -> Ended:
+        """The tasks that have ended since the last call; waits a moment for one."""
+        ...
+
+
+class Here:
+    """One task after the other in this process, with its progress shown by `reporter`."""
+
+    elsewhere = False
+
+    def __init__(self, reporter: Callable[[], AbstractContextManager[Reporter]], note: Note) -> None:
+        self._reporter, self._note = reporter, note
+        self._ended: Ended = []
+
+    def at_work(self, root: Path) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def room(self) -> bool:
+        return not self._ended
+
+    def start(self, task: Task) -> None:
+        self._note(f"started: {task.name}")
+        try:
+            with self._reporter() as shown:
+                task.make(shown, self._note)
+            self._ended.append((task, Ending()))
+        except Exception as error:
+            self._ended.append((task, Ending.of(error)))
+
+    def ended(self) -> Ended:
+        found, self._ended = self._ended, []
+        return found
+
+
+class Processes:
+    """At most `workers` tasks side by side, each in a process of its own, so that a crash takes nothing else down."""
+
+    elsewhere = False
+
+    def __init__(self, workers: int, note: Note) -> None:
+        self._workers, self._note = workers, note
+        self._running: dict[int, tuple[Task, CellProcess]] = {}
+        self._over: SimpleQueue[int] = SimpleQueue()
+        self._started = 0
+
+    @contextmanager
+    def at_work(self, root: Path) -> Iterator[None]:
+        with _shared_cores(self._workers):
+            try:
+                yield
+            except BaseException:
+                stop([process for _, process in self._running.values()])
+                raise
+
+    def room(self) -> bool:
+        return len(self._running) < self._workers
+
+    def start(self, task: Task) -> None:
+        number, process = self._started, CellProcess(pickle.dumps(task))
+        self._started += 1
+        self._running[number] = (task, process)
+        Thread(target=lambda: (process.wait(), self._over.put(number)), daemon=True).start()
+        self._note(f"started: {task.name}")
+
+    def ended(self) -> Ended:
+        with suppress(Empty):
+            task, process = self._running.pop(self._over.get(timeout=POLL))
+            return [(task, process.ending())]
+        return []
+
+
+def stop(processes: list[CellProcess]) -> None:
+    """Lets go of all of them at once, and waits until each has kept its state."""
+    for process in processes:
+        process.let_go()
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.stop(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _shared_cores(workers: int) -> Iterator[None]:
+    """Processes that start in the block share the machine's cores, unless the user has said how many threads to use."""
+    share = str(max(1, (os.cpu_count() or 1) // workers))
+    ours = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, share))
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)

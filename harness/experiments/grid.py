@@ -1,0 +1,187 @@
+"""Grids: a base and named changes, or a product of values, as a small TOML or YAML file. Reads and checks the outline.
+
+    about = "what it is for"            # optional
+    model = "eager-llm"                 # optional: the only model that it is for
+    base = "full"                       # optional: what the row without changes is called
+    settings = { "eager.index.k" = 64 } # optional: under every row
+    [changes."no annealing"]            # one row
+    eager.annealing.enabled = false
+    [product]                           # a row for every combination
+    eager.index.k = [64, 256]
+
+A text is read as behind `--set` ("null" is nothing). `SETTING.from_base = "cost.train_seconds"` takes what the base's
+record of the same seed holds there. A model's named grids are files of the package that its registry entry names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from harness.core import config_files, toml_files
+from harness.errors import InputError, unknown_name
+from harness.experiments.file_schema import check_headings
+from harness.registry import ModelEntry
+
+KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
+FROM_BASE = "from_base"
+ENDINGS = (".toml", ".yaml", ".yml")
+MOST = 1000  # cells of a product
+
+
+@dataclass(frozen=True)
+class FromBase:
+    """A value that the base's record holds at `path`, such as `cost.train_seconds`."""
+
+    path: str
+
+    def of(self, record: Mapping[str, Any]) -> float:
+        """The number there, to a tenth. Raises `InputError` where there is none."""
+        value: Any = record
+        for key in self.path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise InputError(f"the base's record has no number at {self.path}")
+        return round(float(value), 1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: `changes` are settings and their values, in order."""
+
+    name: str
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it needs the base's record."""
+        return any(isinstance(value, FromBase) for _, value in self.changes)
+
+    def sets(self, record: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """The changes as `--set` takes them. Without a record, a value of the base counts as 60."""
+        return tuple(
+            line(key, (60.0 if record is None else value.of(record)) if isinstance(value, FromBase) else value)
+            for key, value in self.changes
+        )
+
+    def text(self) -> str:
+        """The changes in one line."""
+        shown = [
+            line(key, f"base's {value.path}" if isinstance(value, FromBase) else value) for key, value in self.changes
+        ]
+        return ", ".join(shown)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`cells[0]` is the base. `settings` stand under every cell, below the user's own `--set`."""
+
+    name: str
+    where: str
+    about: str
+    settings: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def line(key: str, value: Any) -> str:
+    """`key=value` as `--set` takes it."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
+    """A file, or a named grid of the model (its only one where nothing is asked). Raises `InputError`."""
+    named = named_grids(entry)
+    if asked is None and len(named) != 1:
+        what = f"{entry.name} has {'several grids' if named else 'no grid of its own'}"
+        mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a .toml or .yaml file"
+        raise InputError(what, where="--grid", mend=mend)
+    name = asked if asked is not None else next(iter(named))
+    if name in named:
+        return _grid(name, f"grid {name}", toml_files.parse(named[name], f"grid {name}"), entry)
+    path = Path(name).expanduser()
+    if path.suffix not in ENDINGS:
+        raise unknown_name("grid", name, named, where="--grid", otherwise="(a .toml or .yaml file works too)")
+    content = toml_files.read(path) if path.suffix == ".toml" else config_files.read(path)
+    return _grid(path.stem, name, content, entry)
+
+
+def named_grids(entry: ModelEntry) -> dict[str, str]:
+    """The text of each named grid of a model."""
+    if not entry.grids:
+        return {}
+    found = [file for file in files(entry.grids).iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in found}
+
+
+def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
+    check_headings(content, KEYS, "names and values", entry, where)
+    cells = [Cell(content.get("base", "base"))]
+    for cell, changes in content.get("changes", {}).items():
+        if not isinstance(changes, dict) or not changes:
+            raise InputError(f"changes.{cell} names no setting", where=where, mend="give it SECTION.KEY = VALUE")
+        cells.append(Cell(str(cell), flat(changes)))
+    cells += _product(flat(content.get("product", {})), where)
+    _check(cells, where)
+    settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
+    return Grid(name, where, content.get("about", ""), settings, tuple(cells))
+
+
+def _check(cells: Sequence[Cell], where: str) -> None:
+    if len(cells) < 2:
+        raise InputError("changes nothing", where=where, mend="give it changes or a product")
+    names = [cell.name for cell in cells]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two rows are called {twice[0]!r}", where=where)
+    for cell in cells:
+        if ruled := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
+            what = f"{cell.name}: {ruled[0]} would measure this row under other rules"
+            raise InputError(what, where=where, mend="put it into settings, which hold for all rows")
+
+
+def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
+    if not values:
+        return []
+    size = 1
+    for key, listed in values:
+        if not isinstance(listed, list) or not listed:
+            raise InputError(f"product.{key} is {listed!r}, expected a list of values", where=where)
+        size *= len(listed)
+    if size > MOST:
+        raise InputError(f"the product has {size} rows, at most {MOST} can be run", where=where)
+    keys = [key for key, _ in values]
+    found = []
+    for chosen in product(*(listed for _, listed in values)):
+        name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
+        found.append(Cell(name, tuple(zip(keys, chosen, strict=True))))
+    return found
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
+
+    >>> short_names(["a.rate", "b.rate", "b.size"])
+    ['a.rate', 'b.rate', 'size']
+    """
+    last = [key.rpartition(".")[2] for key in keys]
+    return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
+
+
+def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
+    """Dotted keys and their values, however the file nests them."""
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        name = f"{above}.{key}" if above else str(key)
+        if isinstance(value, dict) and set(value) == {FROM_BASE}:
+            found.append((name, FromBase(str(value[FROM_BASE]))))
+        elif name.endswith(f".{FROM_BASE}"):
+            found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
+        elif isinstance(value, dict):
+            found += flat(value, name)
+        else:
+            found.append((name, value))
+    return tuple(found)

@@ -1,0 +1,248 @@
+"""`Study`: settings of one model that are tried and judged on the validation cases, and what became of each.
+
+Trial 0 is the configuration as it stands, so that a study never ends below it; what follows is `sampling`'s. The state
+file is whole at any time. Studies live in `RESULTS/tuning/`, apart from runs, and enter no leaderboard.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.core.hashing import fingerprint
+from harness.core.json_files import read_json_object
+from harness.data.dataset import Dataset
+from harness.errors import InputError
+from harness.experiments import sampler, trials
+from harness.experiments.grid import line
+from harness.experiments.search_space import Space
+from harness.protocol.context import Reporter
+from harness.protocol.protocol import METRICS
+from harness.protocol.split import Split
+from harness.runs.job import Job, RunOptions, plan
+from harness.runs.tuning_effort import chosen
+from harness.store.atomic import write_text
+from harness.store.record import Effort
+from harness.store.run_key import folder_name, model_folder
+from harness.store.run_store import Store
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the user asks for. `trials` and `timeout` (seconds) bound the study as a whole, over all its sessions."""
+
+    trials: int = 20
+    timeout: float | None = None
+    metric: str = "ndcg@10"
+    space: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration that was tried. `mark` tells its settings; `metrics` are those of the validation cases,
+    `reason` why there are none. `repeats` is the trial of the same settings, whose outcome it takes over at no cost."""
+
+    number: int
+    values: dict[str, Any]
+    mark: str
+    state: Literal["complete", "failed"]
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+    trace: str = ""
+    repeats: int | None = None
+
+
+@dataclass
+class Study:
+    """A study under way. `base` is the job whose settings are varied."""
+
+    base: Job
+    space: Space
+    search: Search
+    options: RunOptions
+    store: Store
+    dataset: Dataset
+    split: Split
+    trials: list[Trial] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Everything that decides the trials, but not how many of them are asked for."""
+        run_id = self.base.outcome(self.dataset, self.split).run_id
+        ranges = [asdict(parameter) for parameter in self.space.parameters]
+        return f"seed{self.base.seed}-{fingerprint(run_id, ranges, self.search.metric)}"
+
+    @property
+    def path(self) -> Path:
+        """`RESULTS/tuning/MODEL/DATASET/STUDY/`."""
+        names = (model_folder(self.base.entry.name), folder_name("data set", self.dataset.name), self.name)
+        return self.store.root.joinpath("tuning", *names)
+
+    @property
+    def state(self) -> Path:
+        return self.path / "study.json"
+
+    @property
+    def best_config(self) -> Path:
+        """The best settings, as `harness run MODEL --config` takes them."""
+        return self.path / "best.yaml"
+
+    @property
+    def best(self) -> Trial | None:
+        """The first of the trials with the highest metric."""
+        found = [trial for trial in self.trials if trial.state == "complete"]
+        return max(found, key=self.value, default=None)  # max keeps the first of equals
+
+    @property
+    def seconds(self) -> float:
+        """What all trials took, those that failed too."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def value(self, trial: Trial) -> float:
+        return trial.metrics[self.search.metric]
+
+    def effort(self) -> Effort:
+        """What a run with the best settings says of them."""
+        counted = [trial for trial in self.trials if trial.repeats is None]
+        best = self.best
+        return Effort(
+            trials=sum(trial.state == "complete" for trial in counted),
+            failed=sum(trial.state == "failed" for trial in counted),
+            seconds=round(self.seconds, 3),
+            timeout=self.search.timeout,
+            metric=self.search.metric,
+            study=self.name,
+            space=self.space.document(),
+            configuration=None if best is None else chosen(self.base.entry.name, self.job(best.values).settings.model),
+        )
+
+    def job(self, values: dict[str, Any]) -> Job:
+        """The base with some settings changed. Raises `InputError` where they do not fit together."""
+        own = tuple(line(key, json.dumps(value)) for key, value in values.items())
+        try:
+            (job,) = plan(self.base.entry.name, replace(self.options, sets=(*self.options.sets, *own)))
+        except InputError as error:
+            said = (error.where or "").removeprefix("--set ")
+            if said not in own:
+                raise
+            raise InputError(error.what, where=f"{self.space.where}: {said}", mend=error.mend) from error
+        return job
+
+    def best_job(self) -> Job:
+        """The best settings, with the effort that found them. Raises `InputError` where no trial gave a score."""
+        if self.best is None:
+            reasons = dict.fromkeys(trial.reason for trial in self.trials)
+            raise InputError(f"no trial of this study gave a score: {next(iter(reasons), 'none was made')}")
+        return replace(self.job(self.best.values), effort=self.effort())
+
+    def document(self) -> dict[str, Any]:
+        """The state file's content."""
+        best = self.best
+        return {
+            "schema": SCHEMA,
+            "study": self.name,
+            "model": self.base.entry.name,
+            "dataset": self.dataset.name,
+            "split": self.split.fingerprint,
+            "seed": self.base.seed,
+            "metric": self.search.metric,
+            "space": self.space.document(),
+            "sampler": {"optuna": sampler.version(), "random_trials": sampler.FIRST},
+            "best": None if best is None else best.number,
+            "effort": self.effort().model_dump(mode="json"),
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+    def settle(self, trial: Trial) -> None:
+        """Takes down a trial: first its outcome, then the best settings so far."""
+        self.trials.append(trial)
+        write_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
+        if self.best is not None:
+            write_text(self.best_config, self.best_job().config_yaml())
+        self._clear(trial)
+
+    def _clear(self, trial: Trial) -> None:
+        """Takes away what a trial needed to go on."""
+        shutil.rmtree(self._folder(trial.number, trial.mark) / "checkpoint", ignore_errors=True)
+
+    def _folder(self, number: int, mark: str) -> Path:
+        return self.path / "trials" / f"{number:04}-{mark[:8]}"
+
+    def read(self) -> None:
+        """Takes up the trials that the state file has. Raises `InputError` for a file that is not one."""
+        self.trials = _stored(self.state) if self.state.exists() else []
+        for trial in self.trials:  # a kill may have come before `settle` did it
+            self._clear(trial)
+
+    def next_values(self) -> dict[str, Any]:
+        """What the next trial changes."""
+        tried = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
+        return sampler.suggest(self.space, tried, self.base.seed) if tried else self._as_it_stands()
+
+    def _as_it_stands(self) -> dict[str, Any]:
+        return {p.key: value for p in self.space.parameters if (value := value_of(self.base, p.key)) is not None}
+
+    def attempt(self, reporter: Callable[[], AbstractContextManager[Reporter]]) -> Trial:
+        """Makes the next trial, and takes it down. Ctrl-C passes through and leaves its checkpoint."""
+        number, values = len(self.trials), self.next_values()
+        try:
+            job = self.job(values)
+        except InputError as error:  # values that each fit, but not together
+            trial = Trial(number, values, fingerprint(values), "failed", reason=str(error))
+        else:
+            trial = self._tried(number, values, job, reporter)
+        self.settle(trial)
+        return trial
+
+    def _tried(
+        self, number: int, values: dict[str, Any], job: Job, reporter: Callable[[], AbstractContextManager[Reporter]]
+    ) -> Trial:
+        mark = chosen(job.entry.name, job.settings.model)
+        if same := [trial for trial in self.trials if trial.mark == mark and trial.repeats is None]:
+            return replace(same[0], number=number, values=values, seconds=0.0, repeats=same[0].number)
+        folder = self._folder(number, mark)
+        try:
+            with reporter() as shown:
+                metrics = trials.attempt(job, self.split, folder, shown)
+        except Exception as error:
+            refused = isinstance(error, InputError)
+            reason = str(error) if refused else f"{type(error).__name__}: {' '.join(str(error).split())}"
+            trace = "" if refused else traceback.format_exc()
+            return Trial(number, values, mark, "failed", {}, trials.seconds(folder), reason, trace)
+        return Trial(number, values, mark, "complete", metrics, trials.seconds(folder))
+
+
+def value_of(job: Job, key: str) -> Any:
+    """What a job's configuration holds at a dotted key; None where it holds nothing."""
+    section, *names = key.split(".")
+    found: Any = job.settings.model.model_dump(mode="json") if section == job.entry.section else None
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _stored(path: Path) -> list[Trial]:
+    try:
+        document = read_json_object(path)
+        if document["schema"] > SCHEMA:
+            raise InputError(f"schema {document['schema']} is newer than this version's {SCHEMA}", where=str(path))
+        trials = TypeAdapter(list[Trial]).validate_json(json.dumps(document["trials"]), strict=True)
+        if [trial.number for trial in trials] != list(range(len(trials))):
+            raise ValueError("its trials are not numbered from 0 on")
+        if any(set(trial.metrics) != set(METRICS) for trial in trials if trial.state == "complete"):
+            raise ValueError("a trial has other metrics than the protocol's")
+    except (ValueError, KeyError, TypeError) as error:
+        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"no readable study ({said})", where=str(path), mend="begin anew with --fresh") from error
+    return trials

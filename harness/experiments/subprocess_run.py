@@ -1,0 +1,162 @@
+"""One run in a process of its own: what is to be made, the process, and its whole life.
+
+The process is a plain child, not one of `multiprocessing`: a Dask worker may have none of those, and the end of a child
+gives back whatever a run took, GPU memory and threads included. Its standard input is its lifeline: once that closes,
+because its parent let go of it or died, it stops as after Ctrl-C and keeps what its run needs to go on.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from threading import Thread
+from typing import BinaryIO
+
+from harness.core.environment import VARIABLE
+from harness.errors import InputError
+from harness.protocol.context import Reporter
+from harness.runs.devices import resolve_device
+from harness.runs.job import Job
+from harness.runs.run import execute
+from harness.store.run_key import RunKey
+from harness.store.run_store import Outdated, Store
+
+PATIENCE = 60.0  # seconds that an interrupted process has to keep its state
+INTERRUPTED = 130
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.experiments.subprocess_run import live; live()"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to make, complete in itself: any process that sees the same folders can make it.
+
+    `root`, `home` and `folder` are the absolute paths of the results, of the cache, and of what relative paths start
+    from. `replaces` is when the complete run that `fresh` is to replace was finished: a run that is younger was made by
+    an earlier try of this very task, or by another command, and stays.
+    """
+
+    name: str
+    job: Job
+    key: RunKey
+    root: Path
+    home: Path
+    folder: Path
+    fresh: bool = False
+    replaces: datetime | None = None
+
+    def make(self, reporter: Reporter | None = None, note: Callable[[str], None] = lambda line: None) -> None:
+        """Makes the run in this process; what it raises passes through."""
+        fresh = Outdated(self.replaces) if self.fresh else False
+        execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of a task. No reason: its run is complete. `killed`: its process ended without a word."""
+
+    reason: str = ""
+    trace: str = ""
+    killed: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Ending:
+        """The reason in one line, and the traceback of what is no wrong input."""
+        if isinstance(error, InputError):
+            return cls(str(error))
+        line = " ".join(str(error).split())
+        return cls(f"{type(error).__name__}: {line}", "".join(traceback.format_exception(error)))
+
+
+class CellProcess:
+    """A task under way; `packed` is the pickled `Task`, which this process need not be able to read."""
+
+    def __init__(self, packed: bytes) -> None:
+        path = json.dumps([entry or os.getcwd() for entry in sys.path])
+        # A session of its own: Ctrl-C reaches the parent alone, which hands it on once.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it is dead already, which `ending` will tell
+            self._process.stdin.write(packed)
+            self._process.stdin.flush()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it has ended, after so many seconds at most."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is not None
+
+    def let_go(self) -> None:
+        """Has it stop as after Ctrl-C."""
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+
+    def stop(self, patience: float = PATIENCE) -> None:
+        """Has it stop, and waits so many seconds for its state to be kept."""
+        self.let_go()
+        if not self.wait(patience):
+            self._process.kill()
+            self.wait()
+
+    def ending(self) -> Ending:
+        """What became of it; waits for its end."""
+        self.wait()
+        assert self._process.stdout is not None
+        with self._process.stdout as out:
+            said = out.read()
+        self.let_go()
+        with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
+            return Ending(**json.loads(said))
+        return Ending(f"its process ended with code {self._process.returncode}", killed=True)
+
+
+def live() -> None:
+    """The whole life of a `CellProcess`."""
+    lifeline, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # whatever libraries print is no ending
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        out.write(json.dumps(asdict(_made(lifeline))))
+        out.flush()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _made(lifeline: BinaryIO) -> Ending:
+    try:
+        task: Task = pickle.load(lifeline)
+        Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        os.environ[VARIABLE] = str(task.home)
+        if task.folder.is_dir():
+            os.chdir(task.folder)
+        resolve_device(task.job.device, task.job.settings.profile)  # it may not be the machine that planned it
+        task.make()
+    except Exception as error:
+        return Ending.of(error)
+    return Ending()
+
+
+def _watch(lifeline: BinaryIO) -> None:
+    """Waits for the end of the lifeline, then for the state to be kept, but not for ever."""
+    lifeline.read()
+    if os.name == "nt":
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGINT)  # unlike the former, it wakes a sleeping main thread
+    time.sleep(PATIENCE)
+    os._exit(INTERRUPTED)

@@ -1,0 +1,108 @@
+"""`harness tune`: plans a study, and makes its trials one after the other until its bounds are reached.
+
+A study that is asked for again goes on: its next trial depends on the trials before it and the seed alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+from harness.core.files import sweep
+from harness.core.locks import holding
+from harness.errors import InputError, unknown_name
+from harness.experiments.grid import line
+from harness.experiments.search_space import read_space
+from harness.experiments.study import Search, Study, Trial, value_of
+from harness.protocol.context import Reporter
+from harness.protocol.protocol import METRICS
+from harness.protocol.split import split as split_by
+from harness.registry import model_entry
+from harness.runs.job import RunOptions, plan
+from harness.store.atomic import MEND, write_text, writing
+from harness.store.run_store import Store
+
+
+def study(model: str, search: Search, options: RunOptions, store: Store) -> Study:
+    """Plans a study. Raises `InputError` for whatever is wrong with it, before anything is tried."""
+    entry = model_entry(model)
+    if search.metric not in METRICS:
+        raise unknown_name("metric", search.metric, METRICS, where="--metric")
+    if search.trials < 1:
+        raise InputError(f"{search.trials} trials are none", where="--trials", mend="give 1 or more")
+    if search.timeout is not None and search.timeout <= 0:
+        raise InputError(f"{search.timeout} is no time", where="--timeout", mend="give seconds above 0")
+    space = read_space(search.space, entry)
+    base = plan(model, options)[0]
+    options = replace(options, seeds=(base.seed,))
+    dataset = base.data()
+    space = replace(
+        space, parameters=tuple(p for p in space.parameters if not p.where_set or value_of(base, p.key) is not None)
+    )
+    made = Study(base, space, search, options, store, dataset, split_by(dataset, base.settings.protocol))
+    _check(made)
+    return made
+
+
+def _check(made: Study) -> None:
+    """Every parameter must be one that the model takes, and that the user does not hold fast."""
+    held = {text.partition("=")[0].strip() for text in made.options.sets}
+    for parameter in made.space.parameters:
+        if parameter.key in held:
+            what = f"{parameter.key} is set, and searched too"
+            raise InputError(what, where=f"--set {parameter.key}", mend="leave it out, or give a --space without it")
+        refusals: list[InputError] = []
+        for value in parameter.ends():
+            try:
+                made.job({parameter.key: value})
+            except InputError as error:
+                refusals.append(error)
+        if len(refusals) == len(parameter.ends()):
+            raise refusals[0]
+
+
+@contextmanager
+def alone(made: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
+    """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
+    process does."""
+    with holding(made.path / ".lock", waiting, MEND):
+        with writing(made.path):
+            sweep(made.path)
+            if fresh:
+                made.state.unlink(missing_ok=True)  # first: without it there is no study
+                shutil.rmtree(made.path / "trials", ignore_errors=True)
+                made.best_config.unlink(missing_ok=True)
+        made.read()
+        yield
+
+
+def conduct(made: Study, reporter: Callable[[], AbstractContextManager[Reporter]], note: Callable[[str], None]) -> None:
+    """Makes trials until the study has as many as were asked for, or its time is spent (a trial under way is ended).
+
+    Raises `InputError` where none of them gave a score.
+    """
+    limit = made.search.timeout
+    while len(made.trials) < made.search.trials:
+        if limit is not None and made.seconds >= limit:
+            note(f"{made.seconds:.0f} of {limit:g} seconds are spent after {len(made.trials)} trials")
+            break
+        trial = made.attempt(reporter)
+        note(told(made, trial))
+    if made.best is not None:  # the bounds that were asked for may have changed
+        write_text(made.best_config, made.best_job().config_yaml())
+    made.best_job()
+
+
+def told(made: Study, trial: Trial) -> str:
+    """One trial in one line."""
+    changes = "as it stands" if trial.number == 0 else ", ".join(line(k, v) for k, v in trial.values.items())
+    best = made.best
+    if trial.state == "failed" or best is None:
+        outcome = f"failed: {trial.reason}"
+    else:
+        outcome = f"valid {made.search.metric} {made.value(trial):.4f}, {trial.seconds:.0f} s"
+        outcome += f" (best {made.value(best):.4f}, trial {best.number})"
+    same = "" if trial.repeats is None else f", the settings of trial {trial.repeats}"
+    return f"trial {trial.number} of {made.search.trials} ({changes}{same}): {outcome}"

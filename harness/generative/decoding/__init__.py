@@ -1,0 +1,1 @@
+"""Codes to ranked items: trie, beam search, exhaustive scoring."""

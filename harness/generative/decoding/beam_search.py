@@ -1,0 +1,172 @@
+"""Trie-constrained search over item codes: emits real items only, by beams or by all items.
+
+Owns what a score is and which prefixes stay alive; how a model reads is `reading.py`'s business. The constraint's state
+is a node of the trie, its depth the number of generated tokens, never a text match. No generation settings are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from harness.generative.models.precision import doubled
+from harness.generative.models.readers import PromptBatch, Reader
+from harness.generative.scoring import Normalise
+from harness.generative.trie import Children, CodeTrie
+from harness.protocol.predictions import NOBODY
+
+MINUS = float("-inf")
+ENTRIES = 1 << 22  # logits and candidates that are looked at in one piece: what bounds the memory of a step
+
+
+class CodeScorer(Protocol):
+    """What the search asks of a model beside its states: `CodeLM` and `CodeT5` give it."""
+
+    vocabulary: int
+    eos: int
+    sizes: tuple[int, ...]
+    offsets: list[int]
+
+    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor: ...
+
+    def eos_logits(self, states: torch.Tensor) -> torch.Tensor: ...
+
+    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """A model, its codes and how they are scored."""
+
+    model: CodeScorer
+    trie: CodeTrie
+    reader: Reader
+    normalise: Normalise = "level"
+
+    def tokens(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
+        """Ids of the tokens that lead to nodes of this depth."""
+        return self.trie.digit[depth][nodes] + (self.model.vocabulary + self.model.offsets[depth - 1])
+
+    def log_probabilities(self, states: torch.Tensor, level: int, children: Children) -> torch.Tensor:
+        """Of the tokens that lead to `children`, (batch, most), behind the beams whose `states` (batch, beams, width)
+        are given. What is not real holds any number."""
+        logits = self.model.level_logits(states, level)
+        digits = self.trie.digit[level + 1][children.node]
+        chosen = logits.flatten(1).gather(1, children.beam * logits.shape[-1] + digits)
+        if self.normalise == "level":
+            total = logits.logsumexp(dim=-1)
+        elif self.normalise == "children":
+            total = _among_siblings(chosen, children, states.shape[1])
+        else:
+            total = self.model.log_normaliser(states)
+        return chosen - total.gather(1, children.beam)
+
+    def log_end(self, states: torch.Tensor) -> torch.Tensor:
+        """log-probability that the response ends behind a whole code, where the score has such a term."""
+        return self.model.eos_logits(states) - self.model.log_normaliser(states)
+
+
+@dataclass
+class _Beams:
+    """Live beams of a batch, best first: trie nodes and scores (batch, beams), the number of each one's own token among
+    all grown tokens. A row short of beams is filled with scores of -inf."""
+
+    nodes: torch.Tensor
+    scores: torch.Tensor
+    token: torch.Tensor
+
+
+@torch.inference_mode()
+def beam_search(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` best items for each prompt, shape (batch, k), `NOBODY` behind a short list, and their scores.
+
+    A score is the sum of the log-probabilities of the code's tokens, as `Normalise` says. Equal scores keep the order
+    of their beams, and of the trie.
+    """
+    states = search.reader.begin(prompts)
+    batch, device = len(states), states.device
+    start = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+    live, grown = _Beams(start, torch.zeros(batch, 1, device=device), start - 1), 0
+    for level in range(search.trie.levels):
+        if level:
+            states, grown = _grow(search, live, level, grown)
+        _extend(search, live, states, level, beams)
+    if search.normalise == "vocabulary":
+        states, _ = _grow(search, live, search.trie.levels, grown)
+        live.scores, order = _best(live.scores + search.log_end(states), live.nodes.shape[1])
+        live.nodes = live.nodes.gather(1, order)
+    return items_at(search.trie, live.nodes, live.scores, k)
+
+
+def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.Tensor, int]:
+    """States of the beams' last tokens, and how many tokens are grown now."""
+    states = search.reader.grow(search.tokens(depth, live.nodes), live.token)
+    width = live.nodes.shape[1]
+    live.token = torch.arange(grown, grown + width, device=states.device).expand(len(states), width)
+    return states, grown + width
+
+
+def _extend(search: Search, live: _Beams, states: torch.Tensor, level: int, beams: int) -> None:
+    """Keeps the best children of all beams of a user; looks at as many users at once as memory allows."""
+    widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
+    users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
+    parts = [
+        _extend_some(search, _Beams(nodes, scores, token), some, level, beams)
+        for nodes, scores, token, some in zip(
+            live.nodes.split(users), live.scores.split(users), live.token.split(users), states.split(users), strict=True
+        )
+    ]
+    kept = max(part.nodes.shape[1] for part in parts)
+    for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0)):
+        columns = [getattr(part, name) for part in parts]
+        padded = [torch.nn.functional.pad(c, (0, kept - c.shape[1]), value=filler) for c in columns]
+        setattr(live, name, torch.cat(padded))
+
+
+def _extend_some(search: Search, live: _Beams, states: torch.Tensor, level: int, beams: int) -> _Beams:
+    children = search.trie.children(level, live.nodes)
+    logs = search.log_probabilities(states, level, children)
+    scores = (live.scores.gather(1, children.beam) + logs).masked_fill(~children.real, MINUS)
+    scores, chosen = _best(scores, beams)
+    return _Beams(children.node.gather(1, chosen), scores, live.token.gather(1, children.beam.gather(1, chosen)))
+
+
+def _best(scores: torch.Tensor, beams: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest of each row, best first, equal ones by place: what a stable sort gives, without sorting it all."""
+    kept = min(beams, scores.shape[1])
+    if 4 * kept < scores.shape[1]:
+        values, places = scores.topk(kept, dim=1)
+        if bool(((scores >= values[:, -1:]).sum(dim=1) == kept).all()):  # nothing equal to the last one is left out
+            places = places.sort(dim=1).values
+            order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
+            return order.values, places.gather(1, order.indices)
+    order = scores.sort(dim=1, descending=True, stable=True)
+    return order.values[:, :kept], order.indices[:, :kept]
+
+
+def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> torch.Tensor:
+    """log Σ exp over each beam's own children, (batch, beams)."""
+    logits = chosen.masked_fill(~children.real, MINUS)
+    most = logits.new_full((len(logits), beams), MINUS).scatter_reduce(1, children.beam, logits, "amax")
+    most = most.clamp(min=torch.finfo(logits.dtype).min)
+    parts = (logits - most.gather(1, children.beam)).exp()
+    return most + torch.zeros_like(most).scatter_add(1, children.beam, parts).log()
+
+
+def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes to items: a shared code gives all of its items, in their declared order, at its score."""
+    values = doubled(scores).cpu().numpy()
+    nodes = leaves.cpu().numpy()
+    items = np.full((len(values), k), NOBODY)
+    kept = np.zeros((len(values), k))
+    single = trie.single_items()
+    for row, (found, value) in enumerate(zip(nodes, values, strict=True)):
+        real = value > MINUS
+        owners = [trie.items_of(int(leaf)) for leaf in found[real]] if single is None else single[found[real]][:, None]
+        listed = np.concatenate([*owners])[:k] if len(owners) else np.empty(0, np.int64)
+        items[row, : len(listed)] = listed
+        kept[row, : len(listed)] = np.repeat(value[real], [len(owner) for owner in owners])[: len(listed)]
+    return items, kept

@@ -1,0 +1,271 @@
+"""From `Requests` to ranked lists: what all prompts share is read once, users are batched by length and searched.
+
+Neighbours in a batch never change a list. Out of memory halves the batch and nothing else: beams and precision stay.
+A prompt that the model's context cannot hold loses the oldest items of its history, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.core.hashing import fingerprint
+from harness.errors import ContractError, InputError
+from harness.generative.decoding.beam_search import CodeScorer, Search, beam_search
+from harness.generative.decoding.exhaustive import MOST, rank_all
+from harness.generative.models.readers import PromptBatch, Reader
+from harness.generative.scoring import Normalise
+from harness.generative.training.partial_results import Shards, weights_mark
+from harness.generative.training.trainer import Precision, autocast
+from harness.generative.trie import CodeTrie
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.requests import Requests
+
+BEST = 10  # what is looked at to say what beams lose
+EXHAUSTIVE_USERS = 8  # users whose whole catalogue is walked at once: bounds the keys and values of a piece
+Beams = int | Literal["all"]
+Prompt = Callable[[np.ndarray], list[int]]
+
+
+class Decodable(CodeScorer, Protocol):
+    """A model that ranks: `CodeLM`, `CodeT5`."""
+
+    @property
+    def limit(self) -> int:
+        """The longest prompt with its response, in tokens."""
+        ...
+
+    def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
+        """Reads prompts of at most `longest` tokens that begin with `lead`, and about `room` tokens behind each."""
+        ...
+
+    def eval(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How lists are generated. `beams="all"` scores every item; else every item of `exact_users` users is scored too,
+    so that the report says what their beams lost. `resume`: lists are kept in `RunContext.checkpoint` while they come,
+    and a call for the same lists of the same model goes on from there, with any batch."""
+
+    beams: Beams
+    batch: int
+    precision: Precision
+    normalise: Normalise = "level"
+    exact_users: int = 0
+    resume: bool = False
+
+
+@dataclass
+class DecodeReport:
+    """What decoding did, for the record. `beams` as used (at least as many as items are asked); `reader` how the model
+    reads (`SharedReader` is the fast way); `batch` the smallest that memory left of `batch_asked`; `shortened_prompts`
+    users whose history did not fit the context, `dropped_items` the items they lost; `shared_tokens` of each prompt
+    that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`lost`)."""
+
+    beams: Beams
+    normalise: Normalise
+    precision: Precision
+    batch_asked: int
+    batch: int
+    reader: str = ""
+    codes: int = 0
+    users_expected: int = 0
+    users_scored: int = 0
+    short: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    shortened_prompts: int = 0
+    dropped_items: int = 0
+    shared_tokens: int = 0
+    prompt_tokens: int = 0
+    lost: dict[str, float] | None = None
+
+
+def recommend(
+    model: Decodable,
+    trie: CodeTrie,
+    requests: Requests,
+    prompt: Prompt,
+    k: int,
+    how: Decoding,
+    context: RunContext,
+) -> tuple[Predictions, DecodeReport]:
+    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt.
+
+    Raises `InputError` where the model's context holds no prompt at all, `ContractError` where a list is not what the
+    trie and the beams promise.
+    """
+    beams = how.beams if how.beams == "all" else max(how.beams, k)
+    report = DecodeReport(beams, how.normalise, how.precision, how.batch, how.batch)
+    depth = trie.levels + (how.normalise == "vocabulary")
+    model.eval()
+    prompts = _fitting(requests, prompt, model.limit - depth, report)
+    lead = shared_lead(prompts)
+    own = [ids[len(lead) :] for ids in prompts]
+    report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
+    longest = max(map(len, prompts), default=0) + depth
+    with (
+        torch.inference_mode(),
+        autocast(context.device, how.precision),
+        context.stage(f"generating ({requests.fold})", len(requests)) as bar,
+    ):
+        reader = model.reader(lead, longest, depth * (MOST if beams == "all" else beams))
+        report.reader = type(reader).__name__
+        search = Search(model, trie.on(context.device), reader, how.normalise)
+
+        def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            batch = PromptBatch.of([own[row] for row in rows], context.device)
+            return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
+
+        items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
+        shards = _shards(search, requests, prompts, k, how, context)
+        missing = np.ones(len(requests), dtype=bool)
+        if (done := shards.done()) is not None:
+            rows, (items[rows], scores[rows]) = done
+            missing[rows] = False
+            report.users_scored = len(rows)
+            bar.advance(len(rows))
+        for rows, found in _in_batches(ranked, [len(ids) for ids in own], np.flatnonzero(missing), report):
+            items[rows], scores[rows] = found
+            shards.add(rows, *found)
+            bar.advance(len(rows))
+        shards.flush()
+    predictions = Predictions(requests.users, items, scores)
+    _check(predictions, trie, report)
+    if how.exact_users and beams != "all":
+        rows = spread(len(requests), how.exact_users)
+        every = replace(how, beams="all", exact_users=0)
+        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
+        report.lost = lost(items[rows], exact.items)
+    return predictions, report
+
+
+def _shards(
+    search: Search, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
+) -> Shards:
+    """Where the lists are kept while they come, under a hash of all that decides them, the items' numbers too."""
+    if not how.resume or context.checkpoint is None:
+        return Shards(None)
+    tokens = np.array([token for ids in prompts for token in ids], np.int64)
+    asked = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
+    made_by = (weights_mark(cast(nn.Module, search.model)), search.trie.fingerprint)
+    mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, *made_by)
+    return Shards(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """At most `wanted` of `total` positions, evenly spread.
+
+    >>> spread(9, 3).tolist(), spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
+
+
+def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """How many of each true best (`BEST`, or as many as `exact` has) are not among a list's best, int64 (users,)."""
+    pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
+    return np.array([len({item for item in best if item != NOBODY} - set(given)) for given, best in pairs], np.int64)
+
+
+def lost(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
+    found = missed(items, exact)
+    if not len(found):
+        return {"users": 0}
+    return {
+        "users": len(found),
+        f"missed_of_{BEST}_mean": float(found.mean()),
+        f"missed_of_{BEST}_most": int(found.max()),
+    }
+
+
+def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """What all prompts begin with, short of the last token of any of them: each keeps one of its own.
+
+    >>> shared_lead([[7, 7, 1], [7, 7, 2, 3]]), shared_lead([[7, 7], [7, 7, 1]])
+    ([7, 7], [7])
+    """
+    if not prompts:
+        return []
+    same = min(map(len, prompts)) - 1
+    first = list(prompts[0])
+    while any(list(prompt[:same]) != first[:same] for prompt in prompts):
+        same -= 1
+    return first[:same]
+
+
+def _fitting(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:
+    """Each user's prompt of at most `room` tokens: the oldest items of a history go first."""
+    prompts = []
+    for history in requests.histories:
+        ids, dropped = prompt(history), 0
+        while len(ids) > room and dropped < len(history):
+            dropped += 1
+            ids = prompt(history[dropped:])
+        if len(ids) > room:
+            raise InputError(
+                f"the model reads {room} tokens before a code, a prompt without any history has {len(ids)}",
+                mend="take a backbone with a longer context",
+            )
+        report.shortened_prompts += dropped > 0
+        report.dropped_items += dropped
+        prompts.append(list(ids))
+    return prompts
+
+
+def _in_batches(
+    ranked: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    lengths: Sequence[int],
+    rows: np.ndarray,
+    report: DecodeReport,
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+    """Ranks the users `rows` from the longest prompt to the shortest, so that memory gives out early if it does. Nobody
+    is padded by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
+    rows = rows[np.argsort(-np.asarray(lengths, dtype=np.int64)[rows], kind="stable")]
+    slack = MOST if report.beams == "all" else report.beams
+    if report.beams == "all":
+        report.batch = min(report.batch, EXHAUSTIVE_USERS)
+    while len(rows):
+        near = [lengths[rows[0]] - lengths[row] <= slack for row in rows[: report.batch]]
+        batch = rows[: sum(near)]
+        try:
+            found = ranked(batch)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not _is_out_of_memory(error):
+                raise
+            report.batch = len(batch) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        report.users_scored += len(batch)
+        rows = rows[len(batch) :]
+        yield batch, found
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has an error of its own for it; the CPU's allocator says it in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport) -> None:
+    """Fills in the counts and raises where a list is not what the trie and the beams promise."""
+    ordered = np.sort(predictions.items, axis=1)
+    k, promised = predictions.items.shape[1], min(predictions.items.shape[1], trie.n_items)
+    report.users_expected = len(predictions.users)
+    report.short = int((predictions.lengths < k).sum())
+    report.invalid = int(((predictions.items < NOBODY) | (predictions.items >= trie.n_items)).sum())
+    report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).sum())
+    cut = int((predictions.lengths < promised).sum())
+    if cut or report.invalid or report.duplicate or report.users_scored != report.users_expected:
+        raise ContractError(
+            f"decoding {report.users_expected} users gave {report.users_scored} lists, {cut} of them shorter than "
+            f"{promised}, {report.invalid} invalid and {report.duplicate} duplicate items"
+        )

@@ -1,0 +1,107 @@
+"""The usual way to decode: transformers' own `generate` with beams and a constraint in Python.
+
+What the engine is measured and tested against, so everything that can be is done right here: the constraint is the trie
+of real codes and not a set a position, a batch is padded on the left with its mask, the cache is on, nothing of a
+model's own generation settings is taken over, and scores are sums (no length penalty).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.lora import plain_name
+from harness.generative.models.readers import PromptBatch
+from harness.protocol.predictions import NOBODY
+
+
+def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.dtype | None = None) -> Any:
+    """The same model as transformers would hold it: one embedding and one head over text and code tokens, of the family
+    of the backbone. The ids of code tokens begin at `first` (None: behind all rows of the text vocabulary); rows that
+    stand there, of no token, go behind them. An adapter on the body stays behind: its base weights are taken."""
+    config = model.body.config.__class__.from_dict(model.body.config.to_dict())
+    config.vocab_size = model.vocabulary + len(model.code_in)
+    config.tie_word_embeddings = False
+    causal = AutoModelForCausalLM.from_config(config, dtype=dtype or model.code_in.dtype)
+
+    def grown(text: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        at = len(text) if first is None else first
+        return torch.cat([text[:at], codes.to(text.dtype), text[at:]]).detach()
+
+    named = {plain_name(name): value for name, value in model.body.state_dict().items()}
+    embedding = grown(model.embedding.weight, model.code_in)
+    named[_embedding_name(model)] = embedding
+    causal.base_model.load_state_dict({name: value for name, value in named.items() if name is not None})
+    head = causal.get_output_embeddings()
+    rows = grown(model.text_head, model.code_out * (model.scale / model.head.scale))
+    head.weight.data = rows.to(head.weight.dtype)
+    if model.text_bias is not None:
+        head.bias.data = grown(model.text_bias, model.text_bias.new_zeros(len(model.code_in))).to(head.bias.dtype)
+    return causal.to(model.code_in.device).eval().requires_grad_(False)
+
+
+def _embedding_name(model: CodeLM) -> str:
+    return next(name for name, value in model.body.named_parameters() if value is model.embedding.weight)
+
+
+class PrefixTree:
+    """The tokens that may follow a prefix of a real code, as `prefix_allowed_tokens_fn` asks for them."""
+
+    def __init__(self, table: CodeTable, vocabulary: int, eos: int) -> None:
+        self.item: dict[tuple[int, ...], int] = {}
+        following: dict[tuple[int, ...], set[int]] = {}
+        for item, code in enumerate((table.flat + vocabulary).tolist()):
+            self.item.setdefault(tuple(code), item)
+            for depth, token in enumerate(code):
+                following.setdefault(tuple(code[:depth]), set()).add(token)
+            following[tuple(code)] = {eos}
+        self._following = {prefix: sorted(tokens) for prefix, tokens in following.items()}
+        self.eos = eos
+
+    def allowed(self, generated: Sequence[int]) -> list[int]:
+        """Beams that already left the trie (fewer real ones than beams) may only end."""
+        return self._following.get(tuple(generated), [self.eos])
+
+
+@torch.inference_mode()
+def generate(
+    causal: Any, tree: PrefixTree, prompts: Sequence[Sequence[int]], beams: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Items (batch, beams) best first and their scores, as `beam_search` gives them in the mode `vocabulary`."""
+    device = causal.device
+    batch = PromptBatch.of(prompts, device, side="left")
+    ids = torch.where(batch.real, batch.ids, tree.eos)
+    levels = len(next(iter(tree.item)))
+    begin = 1 if causal.config.is_encoder_decoder else ids.shape[1]
+
+    def allowed(_: int, sequence: torch.Tensor) -> list[int]:
+        return tree.allowed(sequence[begin:].tolist())
+
+    settings = GenerationConfig(
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=levels + 1,
+        do_sample=False,
+        length_penalty=0.0,
+        early_stopping=False,
+        eos_token_id=tree.eos,
+        pad_token_id=tree.eos,
+        bos_token_id=None,
+        decoder_start_token_id=getattr(causal.config, "decoder_start_token_id", None),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    causal.generation_config = GenerationConfig()
+    made = causal.generate(
+        input_ids=ids, attention_mask=batch.real.long(), generation_config=settings, prefix_allowed_tokens_fn=allowed
+    )
+    codes = made.sequences[:, begin : begin + levels].tolist()
+    items = np.array([tree.item.get(tuple(code), NOBODY) for code in codes]).reshape(len(prompts), beams)
+    scores = made.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
+    return items, np.where(items == NOBODY, 0.0, scores)

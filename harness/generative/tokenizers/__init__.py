@@ -1,0 +1,1 @@
+"""Items to codes: item embeddings, RQ-VAE, the item index."""

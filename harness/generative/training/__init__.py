@@ -1,0 +1,1 @@
+"""The trainer, its checkpoints, its losses and stages."""

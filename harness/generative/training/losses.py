@@ -1,0 +1,238 @@
+"""What a step costs: cross-entropy of responses, codes and text alike, and what a method adds on summary states.
+
+Two ways to compute it, chosen by `engine`, with one value and one gradient where dropout is off. `shared`: a user's
+next items are all trained in one pass over the sequence, what the prompts have in common is computed once, and other
+samples are packed without padding. `plain`: every next item is a sample of its own with its whole prompt, a padded row
+each, as most of the field does; the reference that the other is measured against.
+
+A token's probability is among the tokens of its kind (`level`: a code token's level, the backbone's own vocabulary for
+text), among the tokens that lead on to a real code (`children`), or among text and codes together (`vocabulary`), as
+`generate` does; then a code's response ends with the end-of-sequence token. That token is predicted from the state of
+the code's last token, which is also where a sequence goes on with the next item: it is a target there and never an
+input, so that a pass over a whole sequence stays exact.
+
+Where several processes make a step together, or one in several parts, each computes its own samples' part of the step's
+means: the parts add up to what one process would compute at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from harness.generative.config import Engine, LossNormalise
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.packing import Read, read_packed, read_padded
+from harness.generative.models.vocabulary_logsumexp import text_normaliser
+from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
+from harness.generative.training.auxiliary_loss import NO_ITEM, Term
+from harness.generative.training.child_loss import child_cross_entropy
+from harness.generative.training.step_cost import Cost, Counts
+from harness.generative.trie import CodeTrie
+from harness.protocol.distributed import ALONE, World, dealt
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is to be said: flat places of the states that predict, their labels, the item whose code each label is part
+    of (`NO_ITEM`: text); and the flat places of summary states with their items, or `NO_ITEM`."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    label_items: np.ndarray
+    ends: np.ndarray
+    items: np.ndarray
+
+    def naming_none(self) -> Targets:
+        """The same without items."""
+        return replace(self, items=np.full_like(self.items, NO_ITEM))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Computes losses of one model on one device; `term` is what the method adds, None: nothing. The summary state of a
+    response is the one at its last token; of a code that is the code's last, whether or not its end is said too."""
+
+    model: CodeLM
+    prompts: Prompts
+    term: Term | None
+    device: str
+    engine: Engine = "shared"
+    normalise: LossNormalise = "level"
+    world: World = ALONE
+    trie: CodeTrie | None = None  # for `children`, on the model's device
+
+    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> Cost:
+        """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
+        over response tokens, plus the term with the items `drawn`."""
+        counted = self._windows_counted(windows)
+
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_windows(self._own(windows), template)
+            return self._cost(read, targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
+
+    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> Cost:
+        """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
+        name an item as of those that do not (`Term.sequential_only`: none of them does)."""
+        whole = self._targets(samples, np.zeros(len(samples), np.int64))
+        nameless = self.term is not None and self.term.sequential_only
+        whole = whole.naming_none() if nameless else whole
+        counted = self._counted(len(whole.labels), whole.items, len(samples))
+
+        def share(step: Counts) -> torch.Tensor:
+            read, targets = self.read_rows(self._own(samples))
+            return self._cost(read, targets.naming_none() if nameless else targets, drawn, counted.within(step))
+
+        return Cost(counted.counts, share)
+
+    def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
+        """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
+        lead = self.prompts.lead(template)
+        if self.engine == "plain":
+            return self.read_rows(list(self.alone(windows, lead)))
+        levels = self.prompts.codes.shape[1]
+        read = read_packed(self.model, [self.prompts.codes[window].reshape(-1) for window in windows], lead)
+        items = np.concatenate([window[1:] for window in windows])
+        starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
+        before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
+        labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
+        said = slice(0, levels + (self.normalise == "vocabulary"))
+        owners = np.repeat(items, labels[:, said].shape[1])
+        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), owners, before[:, -1], items)
+
+    def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
+        """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
+        sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
+        if self.engine == "plain":
+            read = read_padded(self.model, sequences)
+            return read, self._targets(samples, read.begins)
+        lead = _common(samples)
+        read = read_packed(self.model, [sequence[len(lead) :] for sequence in sequences], lead)
+        return read, self._targets(samples, read.begins - len(lead))
+
+    def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:
+        """Each target of each window with its whole prompt."""
+        for window in windows:
+            codes = self.prompts.codes[window]
+            for place in range(1, len(window)):
+                prompt, response = lead + codes[:place].reshape(-1).tolist(), codes[place].tolist()
+                yield Sample(prompt + response, [IGNORED] * len(prompt) + response, int(window[place]))
+
+    def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
+        places, labels, owners, ends = [], [], [], []
+        for sample, begin in zip(samples, begins, strict=True):
+            own = np.asarray(sample.labels)
+            said = np.flatnonzero(own != IGNORED)
+            places.append(begin + said - 1)
+            labels.append(own[said])
+            item = NO_ITEM if sample.item is None else sample.item
+            owners.append(np.where(own[said] >= self.model.vocabulary, item, NO_ITEM))
+            if sample.item is not None:
+                said = said[own[said] >= self.model.vocabulary]  # the response ends with its code, were there more
+                if self.normalise == "vocabulary" and own[-1] != self.model.eos:
+                    places.append(begin + said[-1:])
+                    labels.append(np.array([self.model.eos]))
+                    owners.append(np.array([NO_ITEM]))
+            ends.append(begin + said[-1])
+        items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
+        joined = [np.concatenate(part) for part in (places, labels, owners)]
+        return Targets(joined[0], joined[1], joined[2], np.array(ends), np.array(items))
+
+    def _own(self, samples: Sequence[S]) -> Sequence[S]:
+        """The samples that this process computes; where there is none left for it the first, which counts nothing."""
+        if self.world.size == 1:
+            return samples
+        return [samples[number] for number in dealt(self.world, len(samples))] or samples[:1]
+
+    def _windows_counted(self, windows: Sequence[np.ndarray]) -> _Whole:
+        items = np.concatenate([window[1:] for window in windows])
+        tokens = self.prompts.codes.shape[1] + (self.normalise == "vocabulary")
+        return self._counted(len(items) * tokens, items, len(windows))
+
+    def _counted(self, labels: int, items: np.ndarray, samples: int) -> _Whole:
+        aimed = 0 if self.term is None else self.term.counted(items)
+        return _Whole(labels, aimed, idle=self.world.rank >= samples)
+
+    def _cost(self, read: Read, targets: Targets, drawn: np.ndarray, whole: _Whole) -> torch.Tensor:
+        if self.normalise == "vocabulary":
+            states = read[targets.places]
+            loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
+        else:
+            loss = torch.cat(list(self._by_kind(read, targets))).mean()
+        loss = loss * whole.share(len(targets.labels), whole.labels)
+        if self.term is None:
+            return loss
+        term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
+        return loss + term * whole.share(self.term.counted(targets.items), whole.aimed)
+
+    def _by_kind(self, read: Read, targets: Targets) -> Iterator[torch.Tensor]:
+        """-log p of each label among its kind: text first, then level by level."""
+        flat = targets.labels - self.model.vocabulary
+        level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
+        for kind in np.unique(level):
+            mine = level == kind
+            states, labels = read[targets.places[mine]], targets.labels[mine]
+            if kind < 0:
+                yield text_normaliser(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
+            else:
+                digits = self._tensor(flat[mine] - self.model.offsets[kind])
+                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)
+
+    def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
+        """-log p of one token of a level a state, (n,)."""
+        if self.normalise != "children":
+            return functional.cross_entropy(self.model.level_logits(states, level), digits, reduction="none")
+        assert self.trie is not None
+        prefixes = self.trie.prefixes[items, level]
+        return child_cross_entropy(self.trie, self.model.level_logits, states, level, prefixes, digits)
+
+    def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+        """Logits of one label a state, (n,)."""
+        label = self._tensor(labels)
+        flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
+        text = self.model.text_head[label.clamp(max=last)]
+        code = functional.embedding(flat.clamp(min=0), self.model.code_out) * self.model.scale
+        return self.model.finish((states.float() * torch.where((flat >= 0)[:, None], code, text)).sum(dim=-1), label)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.tensor(array, device=self.device)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What the means of a step are over, in all processes: labels, and responses in the term. `idle`: none is here."""
+
+    labels: int
+    aimed: int
+    idle: bool
+
+    @property
+    def counts(self) -> Counts:
+        return self.labels, self.aimed
+
+    def within(self, step: Counts) -> _Whole:
+        """The same part in a step of several."""
+        return replace(self, labels=step[0], aimed=step[1])
+
+    def share(self, here: int, everywhere: int) -> float:
+        """What a mean over some counts for in the mean over all."""
+        return 0.0 if self.idle or not everywhere else here / everywhere
+
+
+def _common(samples: Sequence[Sample]) -> list[int]:
+    """The tokens that all samples begin with, short of those whose states are asked for; none for a sample alone."""
+    if len(samples) < 2:
+        return []
+    first = min(next(place for place, label in enumerate(sample.labels) if label != IGNORED) for sample in samples)
+    heads = np.array([sample.ids[: max(first - 1, 0)] for sample in samples], np.int64)
+    differ = np.flatnonzero((heads != heads[0]).any(axis=0))
+    return heads[0, : differ[0] if len(differ) else None].tolist()

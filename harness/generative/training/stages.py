@@ -1,0 +1,170 @@
+"""A stage of tuning: what it trains, and what each of its steps costs.
+
+Every stage is the same code under a configuration of its own: it may train an adapter or all weights, and the code
+rows, their head, the scale of their logits and what a method's term brings along are always trained in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.core.seeding import derive_seed, generator
+from harness.generative.config import InstructConfig, StageConfig
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.fsdp import Blocks
+from harness.generative.models.lora import AdapterShape, attach, merge
+from harness.generative.tasks.instruction_dataset import Pools
+from harness.generative.tasks.mixing import Tasks
+from harness.generative.tasks.prompts import Prompts
+from harness.generative.training.auxiliary_loss import Term
+from harness.generative.training.early_stopping import Choice
+from harness.generative.training.losses import Losses
+from harness.generative.training.step_cost import Cost
+from harness.generative.training.trainer import Group, Outcome, Plan, Precision, tune
+from harness.generative.trie import CodeTrie
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What all stages of a method work on. `validate(users)` is the ndcg@10 of the model as it stands over at most so
+    many validation users; None where validation is not shown."""
+
+    model: CodeLM
+    prompts: Prompts
+    term: Term | None
+    data: TrainingData
+    pools: Pools
+    config: InstructConfig
+    precision: Precision
+    trie: CodeTrie
+    validate: Callable[[int], float] | None = None
+
+
+def alignment(tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """All tasks of `tasks`, with the term where there is one, under `tuning`: every weight of the backbone but its
+    vocabulary, or with `tuning.adapter` an adapter that is merged at the end. Gives what `run_stage` does."""
+    config = tuned.config.tuning
+    stream = (context.seed, "alignment")
+    tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
+    report = run_stage("alignment", config, tasks, tuned, context)
+    merge(tuned.model.body)
+    return report
+
+
+def open_vocabulary(model: CodeLM) -> None:
+    """Makes the text head a parameter: the embedding itself where the two are tied, else one of its own."""
+    head, rows = model.text_head, model.embedding.weight
+    tied = head.shape == rows.shape and torch.equal(head, rows)
+    del model.text_head
+    model.text_head = rows if tied else nn.Parameter(head)
+
+
+@contextmanager
+def recomputing(body: Any, on: bool) -> Iterator[None]:
+    """Activations of each block are computed again in backward instead of being kept, while the block runs."""
+    kind = (
+        "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
+    )  # its name in older versions
+    if on:
+        getattr(body, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if on:
+            getattr(body, f"{kind}_checkpointing_disable")()
+
+
+def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
+    """Runs one stage: what became of it (`Outcome`), and how many numbers of the model it trained."""
+    tuned.model.train()
+    groups, blocks = _groups(name, config, tuned, context)
+    own = {id(parameter) for parameter in tuned.model.parameters()}
+    trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
+    with recomputing(tuned.model.body, tuned.config.backbone.checkpointing):
+        choice = _choice(config, tasks, tuned)
+        outcome = _run(name, groups, config, tasks, tuned, context, choice)
+    blocks.join()
+    chosen = {"selected_on": "last"} if choice is None else {"selected_on": "validation", **choice.record()}
+    passes = outcome.steps / tasks.batches.steps_a_pass
+    return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
+
+
+def _choice(config: StageConfig, tasks: Tasks, tuned: Tuned) -> Choice | None:
+    """How the stage's state is chosen; None: the last one is taken."""
+    validate = tuned.validate
+    if config.choose == "last" or validate is None:
+        return None
+    every = max(1, round(config.every * tasks.batches.steps_a_pass))
+    return Choice(lambda: validate(config.validation_users), every, config.patience)
+
+
+def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -> tuple[list[Group], Blocks]:
+    """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
+    of their logits and the term's own. The backbone's blocks are in pieces where the world wants them so."""
+    model = tuned.model
+    if config.adapter:
+        shape = AdapterShape(config.rank, config.alpha, config.dropout)
+        attach(model.body, shape, derive_seed(context.seed, name, "adapter"))
+    else:
+        for parameter in model.body.parameters():
+            parameter.requires_grad_(True)
+    model.embedding.weight.requires_grad_(False)
+    blocks = Blocks(model.body, context.world, context.device)
+    body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
+    opened = tuned.config.backbone.vocabulary == "trained"
+    words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
+    model.embedding.weight.requires_grad_(opened)
+    others = [] if tuned.term is None else list(tuned.term.parameters())
+    return [
+        Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
+        Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
+        Group([model.scale, *others], config.code_rate / 3),
+    ], blocks
+
+
+def _run(
+    name: str,
+    groups: list[Group],
+    config: StageConfig,
+    tasks: Tasks,
+    tuned: Tuned,
+    context: RunContext,
+    choice: Choice | None,
+) -> Outcome:
+    batches = tasks.batches
+    losses = Losses(
+        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
+        tuned.trie.on(context.device),
+    )  # fmt: skip
+    n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
+
+    def loss(step: int, part: int) -> Cost:
+        rng = generator(context.seed, name, "step", step, part)
+        drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
+        template = int(rng.integers(templates))
+        task = batches.task(step)
+        if task == "seqrec":
+            return losses.windows(batches.windows(step, part), template, drawn)
+        return losses.rows(tasks.samples(task, step, part), drawn)
+
+    plan = Plan(
+        stage=name,
+        steps=batches.steps,
+        warmup=config.warmup,
+        floor=config.floor,
+        clip=config.clip,
+        precision=tuned.precision,
+        accumulate=config.accumulate,
+        beta2=config.beta2,
+        max_seconds=config.max_seconds,
+    )
+    return tune(groups, loss, plan, context, choice)

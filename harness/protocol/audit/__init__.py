@@ -1,0 +1,1 @@
+"""Checks that a split leaks nothing."""

@@ -1,0 +1,108 @@
+"""What in a data set makes results hard to believe, counted before anything is trained and kept in the run's record.
+
+Most findings are properties of the data: numbers to print beside a result. An alarm is more than that: held-out rows
+have left a trace where a model can see it. The rules of the split are checked in `harness.protocol.audit.verification`, the single
+looks are in `harness.protocol.audit.checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset, Order
+from harness.protocol.audit.canary import canary
+from harness.protocol.audit.checks import Finding, View, on_fold, on_text
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import Parts, parts
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings on one data set under one protocol. `lost` counts what did not come so far, with the reason; `times`
+    are where validation and test begin, for a protocol with a cut in time."""
+
+    dataset: str
+    order: Order
+    findings: tuple[Finding, ...]
+    lost: dict[str, int] = field(default_factory=dict)
+    times: tuple[str, str] | None = None
+    canary: str = ""
+
+    def __getitem__(self, name: str) -> Finding:
+        return next(finding for finding in self.findings if finding.name == name)
+
+    def alarms(self) -> list[str]:
+        """One line for each trace of held-out rows; empty for a clean data set."""
+        found = [
+            f"{finding.name}: {finding.count} of {finding.total} {finding.detail}"
+            for finding in self.findings
+            if finding.alarm
+        ]
+        return [*found, *([f"canary: {self.canary}"] if self.canary else [])]
+
+    def document(self) -> dict[str, Any]:
+        """What a record keeps: `findings` maps a name to [count, total]."""
+        return {
+            "order": self.order,
+            "findings": {finding.name: [finding.count, finding.total] for finding in self.findings},
+            "alarms": self.alarms(),
+            "canary": self.canary or "silent",
+            "lost": self.lost,
+            "times": None if self.times is None else list(self.times),
+        }
+
+
+def audit(dataset: Dataset, protocol: Protocol, made: Parts | None = None) -> Audit:
+    """Looks at both folds, the text, and what was lost; `made` are the parts where they are known already.
+
+    Raises `InputError` as `split` does.
+    """
+    made = parts(dataset, protocol) if made is None else made
+    folds = [View(dataset, made, fold, name) for name, fold in (("test", made.test), ("validation", made.valid))]
+    return Audit(
+        dataset=dataset.name,
+        order=dataset.order,
+        findings=(*(finding for view in folds for finding in on_fold(view)), *on_text(dataset)),
+        lost={**dict(dataset.lost), **_not_asked(dataset, made)},
+        times=_times(made),
+        canary=canary(dataset, protocol),
+    )
+
+
+def _not_asked(dataset: Dataset, made: Parts) -> dict[str, int]:
+    """Users who take no part, by reason; only a cut in time has any."""
+    if made.cut.times is None:
+        return {}
+    assert dataset.timestamps is not None
+    rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
+    begin_valid, begin_test = made.cut.times
+    before_valid, before_test = (
+        np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
+    )
+    within, after = before_test > before_valid, lengths > before_test
+    counted = {
+        "users without an interaction in the test period": ~after,
+        "users whose first interaction lies in the test period (no history, not asked)": after & (before_test == 0),
+        "users without an interaction in the validation period": ~within,
+        "users whose first interaction lies in the validation period (no history, not asked for validation)": within
+        & (before_valid == 0),
+        "users without a training part": made.cut.train == 0,
+    }
+    items = int((made.train.counts() == 0).sum())
+    found = {reason: int(users.sum()) for reason, users in counted.items()} | {"items that no training part has": items}
+    return {reason: count for reason, count in found.items() if count}
+
+
+def _times(made: Parts) -> tuple[str, str] | None:
+    if made.cut.times is None:
+        return None
+    first, second = (_moment(time) for time in made.cut.times)
+    return first, second
+
+
+def _moment(time: float) -> str:
+    """ISO 8601 in UTC where the number can be a date."""
+    return f"{np.datetime64(int(time), 's')}Z" if 0 <= time < 1e11 else str(time)

@@ -1,0 +1,152 @@
+"""`harness data verify`: holds a data set and its split to the rules, by code that shares nothing with the split's.
+
+Everything is counted again per user with plain lists, slow and plain on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from harness.data.catalog import CatalogueEntry, catalogue_entries
+from harness.data.dataset import Dataset
+from harness.errors import InputError
+from harness.protocol.audit.canary import canary
+from harness.protocol.protocol import GLOBAL_TIME, Protocol, is_share, seconds
+from harness.protocol.split import Fold, Split, split
+
+Plain = list[tuple[list[int], int | None, int | None]]  # a user's training part, places of both answers
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule: whether it holds, and what was seen."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(dataset: Dataset, protocol: Protocol, *, registered: bool = True) -> list[Check]:
+    """Every check in a fixed order; nothing raises for a rule that is broken, its check says so. A data set that is not
+    `registered` (a folder) is held to no entry of the catalogue, whatever its name."""
+    entry = catalogue_entries().get(dataset.name) if registered else None
+    checks = [*_catalogue(dataset, entry), *_data(dataset)]
+    try:
+        made = split(dataset, protocol)
+    except InputError as error:
+        return [*checks, Check("split", False, str(error))]
+    return [*checks, *_split(dataset, protocol, made)]
+
+
+def _catalogue(dataset: Dataset, entry: CatalogueEntry | None) -> Iterator[Check]:
+    if entry is None:
+        yield Check("fingerprint", True, f"{dataset.fingerprint}; not in the catalogue, so nothing to hold it to")
+        return
+    if entry.fingerprint is not None:
+        detail = f"{dataset.fingerprint}, the catalogue says {entry.fingerprint}"
+        yield Check("fingerprint", dataset.fingerprint == entry.fingerprint, detail)
+    for name, stated, seen in (
+        ("users", entry.users, len(dataset.users)),
+        ("items", entry.items, len(dataset.items)),
+        ("interactions", entry.interactions, dataset.interactions),
+    ):
+        if stated is not None:
+            yield Check(name, seen == stated, f"{seen}, the catalogue says {stated}")
+
+
+def _data(dataset: Dataset) -> Iterator[Check]:
+    unused = len(dataset.items) - len(set(dataset.sequences.values.tolist()))
+    yield Check("catalogue", unused == 0, f"{unused} of {len(dataset.items)} items stand in no interaction")
+    if dataset.timestamps is None:
+        yield Check("time order", True, "the source states the order, and no timestamps to hold it to")
+        return
+    rows = _times(dataset)
+    back = sum(any(later < earlier for earlier, later in pairwise(row)) for row in rows)
+    yield Check("time order", back == 0, f"{back} users whose timestamps go back")
+    many = [row for row in rows if len(row) > 1]
+    constant = bool(many) and all(len(set(row)) == 1 for row in many)
+    yield Check("timestamps differ", not constant, "within no user" if constant else "they do")
+
+
+def _split(dataset: Dataset, protocol: Protocol, made: Split) -> Iterator[Check]:
+    rows = [row.tolist() for row in dataset.sequences]
+    plain = _global_time(rows, dataset, protocol) if protocol.name == GLOBAL_TIME else _leave_one_out(rows)
+    train = [row.tolist() for row in made.train.sequences]
+    wrong = sum(given != part for given, (part, _, _) in zip(train, plain, strict=True))
+    yield Check("training part", wrong == 0, f"{wrong} of {len(rows)} users whose part is not what the protocol says")
+    for name, fold, places in (
+        ("validation", made.valid, [valid for _, valid, _ in plain]),
+        ("test", made.test, [test for _, _, test in plain]),
+    ):
+        yield from _fold(name, fold, rows, places, protocol.max_history)
+    yield _leakage(dataset, train, plain)
+    broken = canary(dataset, protocol)
+    yield Check("canary", not broken, broken or "other answers in the data change nothing that a model is given")
+    again = split(_turned(dataset), protocol).fingerprint
+    same = again == made.fingerprint
+    yield Check("split fingerprint", same, f"{made.fingerprint}, {again} with the users in another order")
+
+
+def _leave_one_out(rows: list[list[int]]) -> Plain:
+    return [(row[:-2], len(row) - 2, len(row) - 1) for row in rows]
+
+
+def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
+    assert protocol.cut is not None and dataset.timestamps is not None
+    ordered = sorted(dataset.timestamps.tolist())
+    begin_valid, begin_test = (
+        ordered[int(seconds(mark) * len(ordered))] if is_share(seconds(mark)) else seconds(mark)
+        for mark in protocol.cut
+    )
+    plain: Plain = []
+    for row, times in zip(rows, _times(dataset), strict=True):
+        part = [item for item, time in zip(row, times, strict=True) if time < begin_valid]
+        valid = next((place for place, time in enumerate(times) if begin_valid <= time < begin_test), None)
+        test = next((place for place, time in enumerate(times) if time >= begin_test), None)
+        plain.append((part, valid or None, test or None))  # an answer at place 0 has no history and is not asked
+    return plain
+
+
+def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
+    kept = sum(map(len, train))
+    gone, expected = dataset.interactions - kept, dataset.interactions - sum(len(part) for part, _, _ in plain)
+    asked = sum(place is not None for _, *places in plain for place in places)
+    detail = f"{gone} interactions kept from training, {asked} of them answers"
+    return Check("leakage", gone == expected >= asked, detail)
+
+
+def _fold(name: str, fold: Fold, rows: list[list[int]], places: list[int | None], longest: int) -> Iterator[Check]:
+    asked, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
+    expected = [user for user, place in enumerate(places) if place is not None]
+    everyone = sorted(asked) == expected and fold.targets.users.tolist() == asked
+    yield Check(f"{name} users", everyone, f"{len(set(asked))} of {len(rows)} users asked, each once")
+    late = leaking = 0
+    for user, answer, history in zip(asked, answers, fold.requests.histories, strict=True):
+        place = places[user]
+        before = rows[user][:place]
+        late += place is None or answer != rows[user][place]
+        leaking += place is None or history.tolist() != before[max(len(before) - longest, 0) :]
+    yield Check(f"{name} answers", late == 0, f"{late} answers that are not the interaction that the protocol says")
+    detail = f"{leaking} histories that are not the latest {longest} items before the answer"
+    yield Check(f"{name} histories", leaking == 0, detail)
+
+
+def _times(dataset: Dataset) -> list[list[float]]:
+    assert dataset.timestamps is not None
+    times = dataset.timestamps.tolist()
+    return [times[start:stop] for start, stop in pairwise(dataset.sequences.offsets.tolist())]
+
+
+def _turned(dataset: Dataset) -> Dataset:
+    """The same data with its users in reverse order: must have the same fingerprint."""
+    order = np.arange(len(dataset.users))[::-1]
+    times = dataset.timestamps
+    if times is not None:
+        offsets = dataset.sequences.offsets
+        times = np.concatenate([times[offsets[user] : offsets[user + 1]] for user in order])
+    users = tuple(dataset.users[user] for user in order)
+    return replace(dataset, users=users, sequences=dataset.sequences.take(order), timestamps=times)

@@ -1,0 +1,152 @@
+"""How a comparison looks: its sheets, and the words and digits of differences."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from harness.evaluation.significance import ALPHA, LEVEL
+from harness.reports.comparison import Comparison, Pair, Part
+from harness.reports.formats import LEAK, leak_notes, metric_text
+from harness.reports.tables import DIGITS, Column, Line, Sheet
+
+STAR = "*"
+
+
+def sheets(made: Comparison) -> list[Sheet]:
+    """What was compared, the differences, and where they come from."""
+    return [_sides(made), _pairs(made), *([_parts(made.parts)] if made.parts else [])]
+
+
+def signed(value: float) -> str:
+    """A difference, with its sign.
+
+    >>> signed(0.01234), signed(-0.0), signed(-0.5)
+    ('+0.0123', '0.0000', '-0.5000')
+    """
+    shown = f"{value:+.{DIGITS}f}"
+    return shown[1:] if float(shown) == 0 else shown
+
+
+def bounds(low: float, high: float) -> str:
+    """An interval of differences."""
+    return f"{signed(low)} to {signed(high)}"
+
+
+def chance(p: float) -> str:
+    """A p value: three digits, never 0.
+
+    >>> chance(0.0421), chance(0.00002)
+    ('0.042', '<0.001')
+    """
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def difference_text(pair: Pair) -> str:
+    """A difference, starred where it is significant."""
+    return signed(pair.found.difference) + (STAR if pair.significant else "")
+
+
+def family_note(count: int, users: int) -> str:
+    """What the statistics of a table are."""
+    many = f"{count} comparisons" if count != 1 else "1 comparison"
+    return (
+        f"Paired over {users:,} users, each the mean over a row's seeds; {LEVEL:.0%} interval by bootstrap over users; "
+        f"p by the randomisation test, corrected by Holm for {many}; {STAR} corrected p ≤ {ALPHA}. The spread over "
+        "seeds (±) is not in them."
+    )
+
+
+def _sides(made: Comparison) -> Sheet:
+    lines = []
+    for side in made.sides:
+        records = [run.record for run in side.runs]
+        cells = []
+        for metric in made.metrics:
+            values = [record.metrics.test[metric] for record in records]
+            cells.append(metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
+        label = f"{side.label} {LEAK}" if any(record.leaks for record in records) else side.label
+        ids = ", ".join(record.run_id for record in records)
+        lines.append(Line((label, str(len(records)), *cells, ids)))
+    first = made.sides[0].first
+    title = f"{first.dataset.name} · {first.protocol.name}, history {first.protocol.max_history}"
+    heads = (
+        Column("run", left=True, wraps=True),
+        Column("n"),
+        *map(Column, made.metrics),
+        Column("run ids", left=True, wraps=True, drop=0),
+    )
+    leaks = (text for side in made.sides for run in side.runs for text in run.record.leaks)
+    notes = leak_notes(leaks, "leaks: sees held-out rows")
+    if single := [side.label for side in made.sides if len(side.runs) == 1]:
+        notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
+    return Sheet(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
+
+
+def _pairs(made: Comparison) -> Sheet:
+    lines = [
+        Line(
+            (
+                pair.a,
+                pair.b,
+                pair.metric,
+                difference_text(pair),
+                bounds(pair.found.low, pair.found.high),
+                chance(pair.found.p),
+                chance(pair.p_corrected),
+                "" if pair.p_seeds is None else chance(pair.p_seeds),
+                "-" if pair.found.effect is None else f"{pair.found.effect:+.2f}",
+                f"{pair.found.wins:,}",
+                f"{pair.found.losses:,}",
+                f"{pair.found.ties:,}",
+            )
+        )
+        for pair in made.pairs
+    ]
+    heads = (
+        Column("a", left=True, wraps=True),
+        Column("b", left=True, wraps=True),
+        Column("metric", left=True),
+        Column("a - b", main=True),
+        Column("interval"),
+        Column("p", drop=3),
+        Column("p Holm"),
+        Column("p seeds", drop=0),
+        Column("d", drop=2),
+        Column("wins", drop=1),
+        Column("losses", drop=1),
+        Column("ties", drop=1),
+    )
+    note = family_note(len(made.pairs), made.users)
+    return Sheet("Differences", heads, tuple(lines), (note,))
+
+
+def _parts(parts: Sequence[Part]) -> Sheet:
+    lines = [
+        Line(
+            (
+                part.a,
+                part.b,
+                part.by,
+                f"{part.low}" if part.low == part.high else f"{part.low} to {part.high}",
+                f"{part.users:,}",
+                metric_text(part.mean_a),
+                metric_text(part.mean_b),
+                signed(part.difference),
+                bounds(*part.interval),
+            )
+        )
+        for part in parts
+    ]
+    heads = (
+        Column("a", left=True, wraps=True),
+        Column("b", left=True, wraps=True),
+        Column("users by", left=True),
+        Column("from to"),
+        Column("users"),
+        Column("mean a", drop=0),
+        Column("mean b", drop=0),
+        Column("a - b", main=True),
+        Column("interval"),
+    )
+    return Sheet(f"Where: {parts[0].metric} by groups of users (not tested)", heads, tuple(lines))

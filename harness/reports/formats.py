@@ -1,0 +1,281 @@
+"""How reports look: which columns, which words, how many digits. The only place that rounds; csv and json keep every
+digit. `sheet`, `latex` and `page` then write what is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError, unknown_name
+from harness.protocol.protocol import METRICS
+from harness.reports import card, comprehension
+from harness.reports.exports import as_csv, as_json
+from harness.reports.html_table import html
+from harness.reports.latex import latex
+from harness.reports.lead_tests import DAGGER, lead_notes
+from harness.reports.leaderboard import Board, Row
+from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note
+from harness.reports.tables import (
+    DIGITS,
+    MANY,
+    WIDE,
+    Column,
+    Line,
+    Mark,
+    Sheet,
+    drawn,
+    markdown,
+    plain,
+    ranking,
+    table_text,
+)
+from harness.reports.tuning_effort import LESS, behind, unequal
+from harness.store.record import SUSPECTED, Record
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
+SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
+    "table": table_text,
+    "markdown": markdown,
+    "latex": latex,
+    "html": html,
+}
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
+SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
+LEFT = {"model", "family", "note", "command"}
+# columns that a narrow terminal goes without, the first of these first
+DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
+LEAK = "‡"
+LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
+QUOTED = "§"
+QUOTED_NOTE = (
+    f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
+    "second-hand: seen in another work's table alone"
+)
+
+
+def check_format(name: str) -> str:
+    """A format that can be rendered; `InputError` for others, before anything is computed."""
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS, where="--format")
+    return name
+
+
+def check_columns(text: str | None) -> tuple[str, ...]:
+    """The column sets that `--columns a,b` names, in that order; empty for None. Raises `InputError`."""
+    if text is None:
+        return ()
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SETS:
+            raise unknown_name("column set", name, SETS, where="--columns")
+    if not names:
+        raise InputError("names no column set", where="--columns", mend=f"choose from {', '.join(SETS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
+    """The metrics of a board that is ordered by `metric`: those that are asked for, else the usual ones."""
+    if metrics:
+        return tuple(dict.fromkeys((*metrics, metric)))
+    return SHOWN if metric in SHOWN else (*SHOWN, metric)
+
+
+def render(
+    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> str:
+    """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
+    check_format(form)
+    if form in SHEETS:
+        return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
+    return as_csv(boards) if form == "csv" else as_json(boards, metric)
+
+
+def metric_text(mean: float | None, std: float | None = None) -> str:
+    """A metric as it is shown: four digits, `±` where there are several seeds, a dash where there is nothing."""
+    if mean is None:
+        return "-"
+    return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
+
+
+def row_texts(
+    row: Row,
+    metric: str,
+    columns: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    *,
+    less: bool = False,
+    free: bool = False,
+) -> dict[str, str]:
+    """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
+    column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
+    sets: dict[str, dict[str, str]] = {
+        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
+        "broken": {"short": _integrity(row)},
+        "integrity": {
+            **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
+            "collisions": "" if (rate := row.codes.get("collision_rate")) is None else f"{rate:.2%}",
+            "code Δ ndcg@10": _number(row.codes.get("code_level_delta_ndcg@10"), DIGITS),
+            "code Δ recall@10": _number(row.codes.get("code_level_delta_recall@10"), DIGITS),
+        },
+        "cost": {
+            "train s": _number(row.cost.get("train_s"), 1),
+            "users/s": _number(row.cost.get("users_per_s"), 0),
+            "peak MB": _number(row.cost.get("peak_mb"), 0),
+            "parameters": _count(row.cost.get("parameters")),
+        },
+        "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
+        "comprehension": comprehension.texts(row.comprehension),
+        "card": card.texts(row),
+        "command": {"command": row.command},
+    }
+    chosen = tuple(columns) or ("quality", "broken", "cost")
+    chosen = chosen if "quality" in chosen else ("by", *chosen)
+    sets["by"] = {metric: sets["quality"][metric]}
+    return {
+        "#": str(row.rank or ""),
+        "model": " ".join([row.model, *_marks(row, less=less, free=free)]),
+        "family": row.family,
+        "n": str(len(row.seeds)) if row.seeds else "",
+        **{name: text for part in chosen for name, text in sets[part].items()},
+        "note": row.note,
+    }
+
+
+def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Sheet:
+    """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
+    fewer = behind(board.efforts)
+    shortcut = shortcut_note(board.rows, metric)
+    free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
+    less = [row.model in fewer and row.rank is not None for row in board.rows]
+    told = zip(board.rows, less, free, strict=True)
+    texts = [row_texts(row, metric, columns, metrics, less=less, free=free) for row, less, free in told]
+    names = list(texts[0])
+    fair = [row.rank is not None and not row.leaks for row in board.rows]
+    marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
+    for name in set(names) & {*METRICS, *metrics, metric}:
+        values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
+        marks[name] = ranking(values)
+    for pair in board.leads:
+        if pair.significant and pair.metric in marks:
+            best = texts[marks[pair.metric].index("best")]
+            best[pair.metric] += DAGGER
+    lines = [
+        Line(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
+        for number, (row, text) in enumerate(zip(board.rows, texts, strict=True))
+    ]
+    heads = [
+        Column(
+            name,
+            left=name in LEFT,
+            wraps=name in ("note", "command"),
+            main=name == metric,
+            drop=None if name == metric or columns or name in metrics or name not in DROPPED else DROPPED.index(name),
+        )
+        for name in names
+    ]
+    quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
+    if any(row.quoted.get(INCONSISTENT) for row in board.rows):
+        quoted.append(INCONSISTENT_NOTE)
+    said = (
+        board.apart,
+        shortcut,
+        *lead_notes(board),
+        *leak_notes(text for row in board.rows for text in row.leaks),
+        unequal(board.efforts),
+        *quoted,
+        *card.notes(board),
+    )
+    below = tuple(filter(None, said))
+    return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
+
+
+def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
+    """What the mark behind a model's name means, by the sentences of the rows that have it: first those that their
+    models declare, then what the lists alone suggest."""
+    said = list(dict.fromkeys(leaks))
+    declared = "; ".join(sentence for sentence in said if not sentence.startswith(SUSPECTED))
+    suspected = [sentence for sentence in said if sentence.startswith(SUSPECTED)]
+    return [f"{LEAK} {text}" for text in [*([f"{head}: {declared}"] if declared else []), *suspected]]
+
+
+def place_text(board: Board, row: Row, metric: str) -> str:
+    """Where a row stands, in words."""
+    ranked = sum(other.rank is not None for other in board.rows)
+    mean = metric_text(row.mean(metric), row.std(metric))
+    leaks = "".join(f"; {text}" for text in leak_notes(row.leaks, "it leaks"))
+    return f"{row.model} is number {row.rank} of {ranked} on {board.dataset.name}, {metric} {mean}{leaks}"
+
+
+def title(board: Board, metric: str) -> str:
+    """What a board is of."""
+    data, rules = board.dataset, board.protocol
+    if board.alone:
+        split = f" ({rules.name})" if rules.name else ""
+        return f"{data.name}{split} · published rows alone, no such run is stored here · by {metric}"
+    taken = ", history taken out of the lists" if rules.exclude_history else ""
+    size = f"{data.users:,} users, {data.items:,} items"
+    return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
+
+
+def table(
+    boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> Group:
+    """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
+    return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
+
+
+def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
+    """Sheets for a terminal, their notes below them."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for made in sheets:
+        long = len(made.lines) >= MANY
+        shown = Text(plain(made, width), overflow="fold") if long else drawn(made, width)
+        parts += [shown, *(Text(note, style="yellow") for note in made.notes)]
+    return Group(*parts)
+
+
+def metrics_table(record: Record) -> Table:
+    """The metrics of one run, test and validation."""
+    seed = "" if record.seed is None else f", seed {record.seed}"
+    folds = (("test", record.metrics.test), ("valid", record.metrics.valid))
+    lines = [Line((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
+    heads = (Column("", left=True), *(Column(name) for name in METRICS))
+    return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)
+
+
+def _marks(row: Row, *, less: bool, free: bool) -> list[str]:
+    """What stands behind the model's name."""
+    inconsistent = row.quoted.get(INCONSISTENT)
+    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
+    return [mark for mark, wanted in shown if wanted]
+
+
+def _integrity(row: Row) -> str:
+    broken = [f"{name} {row.integrity[name]}" for name in ("invalid", "duplicate") if row.integrity.get(name)]
+    short = row.integrity.get("short")
+    return ", ".join([*([str(short)] if short is not None else []), *broken])
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return ""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
+    return f"{value:.0f}"

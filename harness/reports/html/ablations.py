@@ -1,0 +1,164 @@
+"""Ablation bars: what each stored grid of a data set says, from its state file and the runs that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+from harness.evaluation.significance import LEVEL
+from harness.reports.ablation import AblationTable, Variant, ablation_table, sheet
+from harness.reports.comparison import Pair
+from harness.reports.formats import LEAK
+from harness.reports.html.figures import COLOURS, Figure, View, broken, plot, shown
+from harness.reports.per_user import Measured
+from harness.store.run_key import RunKey
+from harness.store.run_store import Store, StoredRun, Unreadable, read_record
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+BAR, ROOM = 34, 110  # pixels of a bar and its gap, and of the axis
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One state file of `harness ablate`."""
+
+    name: str
+    about: str
+    model: str
+    path: Path
+    variants: tuple[Variant, ...]
+
+
+def grids(store: Store, dataset: str, split: str) -> tuple[list[Grid], list[str]]:
+    """The grids on a data set under one split, by path; and which files could not be used, in words."""
+    found, notes = [], []
+    for path in sorted((store.root / "ablations").glob(f"*/{dataset}/*.json")):
+        try:
+            document = json.loads(path.read_bytes())
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"schema {document['schema']!r} is not {SCHEMA}")
+            if document["split"] == split:
+                found.append(_grid(store, path, document))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            notes.append(f"skipped {path}: not a readable ablation ({type(error).__name__}: {error})")
+    return found, notes
+
+
+def figures(found: Sequence[Grid], metrics: Sequence[str], base: Measured) -> tuple[list[Figure], list[str]]:
+    """One figure a grid whose base and another row are complete, a view a metric; what is left out, in words."""
+    made, notes = [], []
+    for number, grid in enumerate(found):
+        try:
+            tables = {
+                metric: ablation_table(
+                    f"{grid.model}, grid {grid.name}: {metric}",
+                    grid.variants,
+                    (metric, *_others(metric, metrics)),
+                    base,
+                )
+                for metric in metrics
+            }
+        except InputError as error:
+            notes.append(f"The grid {grid.name} ({grid.path.name}) is not drawn: {error}")
+            continue
+        views = [_view(table, metric) for metric, table in tables.items() if table.found is not None]
+        if views:
+            title = f"Ablation of {grid.model}: {grid.name}"
+            what = f"{grid.about.rstrip('.')}. " if grid.about else ""
+            about = (
+                f"{what}Bars are differences to {grid.variants[0].name}, with {LEVEL:.0%} bootstrap intervals over "
+                "users; filled where significant after Holm's correction within the grid, open where not."
+            )
+            made.append(Figure(f"ablation-{number + 1}", title, about, "in", tuple(views)))
+        else:
+            notes.append(f"The grid {grid.name} ({grid.path.name}) has no complete row beside its base yet.")
+    return made, notes
+
+
+def _others(metric: str, metrics: Sequence[str]) -> list[str]:
+    return [name for name in metrics if name != metric]
+
+
+def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
+    model, dataset = document["model"], document["dataset"]
+    variants = []
+    for row in document["rows"]:
+        slots = [slot for slot in document["runs"] if slot["cell"] == row["name"]]
+        runs = [_run(store, RunKey(model, dataset, slot["run_id"])) for slot in slots if slot["state"] == "complete"]
+        reasons = tuple(slot["reason"] for slot in slots if slot["state"] == "failed")
+        kept = tuple(run for run in runs if run is not None)
+        variants.append(Variant(row["name"], row["changes"], kept, len(slots), reasons))
+    if not variants:
+        raise ValueError("it has no rows")
+    return Grid(document["grid"], document["about"], model, path, tuple(variants))
+
+
+def _run(store: Store, key: RunKey) -> StoredRun | None:
+    """None where the run is gone or cannot be read: the query over the store has said so."""
+    folder = store.folder(key)
+    try:
+        return StoredRun(read_record(folder.result), folder)
+    except Unreadable:
+        return None
+
+
+def _view(table: AblationTable, metric: str) -> View:
+    pairs = [(variant, pair) for variant in table.variants if (pair := table.pair(variant)) is not None]
+    worse = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference < 0]
+    better = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference > 0]
+    said = (
+        f"Bar chart of differences in {metric} to {table.variants[0].name}, {len(pairs)} variants. "
+        f"Significantly lower: {', '.join(worse) or 'none'}. Significantly higher: {', '.join(better) or 'none'}."
+    )
+    return View(metric, _plot(pairs, metric, table.variants[0].name), said, sheet(table))
+
+
+def _plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot:
+    import plotly.graph_objects as go
+
+    found = [pair.found for _, pair in pairs]
+    colours = [COLOURS[1] if one.difference < 0 else COLOURS[0] for one in found]
+    bars = go.Bar(
+        orientation="h",
+        y=list(range(len(pairs))),
+        x=[one.difference for one in found],
+        error_x={
+            "type": "data",
+            "array": [one.high - one.difference for one in found],
+            "arrayminus": [one.difference - one.low for one in found],
+            "width": 4,
+            "thickness": 1.4,
+        },
+        marker={
+            "color": [
+                colour if pair.significant else "rgba(0,0,0,0)"
+                for colour, (_, pair) in zip(colours, pairs, strict=True)
+            ],
+            "line": {"color": colours, "width": 1.6},
+        },
+        customdata=[
+            [shown(variant.name), f"p Holm {pair.p_corrected:.3g}", shown(variant.changes)] for variant, pair in pairs
+        ],
+        hovertemplate="%{customdata[0]}<br>%{x:+.4f}, %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
+    )
+    names = [broken(f"{variant.name} {LEAK}" if variant.leaks else variant.name) for variant, _ in pairs]
+    x_axis = {
+        "title": {"text": f"{metric}, difference to {broken(base)}"},
+        "zeroline": True,
+        "nticks": 6,
+        "tickangle": 0,
+    }
+    y_axis = {
+        "tickvals": list(range(len(pairs))),
+        "ticktext": names,
+        "autorange": "reversed",
+        "showgrid": False,
+    }
+    return plot([bars], x_axis, y_axis, height=ROOM + BAR * len(pairs), showlegend=False, bargap=0.35)

@@ -1,0 +1,170 @@
+"""What the page of a data set shows: a section a board, each part of it where the store has something for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import harness
+from harness.errors import InputError
+from harness.reports import card, formats
+from harness.reports.comparison import METRICS_SHOWN
+from harness.reports.html import ablations, code_tree, cost, learning_curves, runs, user_groups
+from harness.reports.html.document import Part, Section, document
+from harness.reports.html.figures import Style, styles
+from harness.reports.html.rows import chosen, left_out
+from harness.reports.lead_tests import with_leads
+from harness.reports.leaderboard import Board, Row, boards, stored_name
+from harness.reports.per_user import Measured, measured
+from harness.reports.published import with_published
+from harness.reports.tables import Sheet
+from harness.store.run_store import Store, warn
+
+COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for. `dataset` is a name, or a folder where the data lie."""
+
+    dataset: str
+    metric: str
+    published: bool = False
+
+
+def report(store: Store, wanted: Wanted, told: Callable[[str], None] = lambda _: None) -> str:
+    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
+    data set, and where no run on it is stored. `told` hears of the stages of work."""
+    name = stored_name(store, wanted.dataset)
+    skipped: list[str] = []
+
+    def skip(line: str) -> None:
+        warn(line)
+        skipped.append(line)
+
+    found = store.query(name, skip)
+    made = boards(found, wanted.metric)
+    if not made:
+        raise InputError(
+            f"no runs on {name!r} are stored here",
+            where=str(store.root),
+            mend="harness run makes some, or say --results",
+        )
+    looks = styles(run.record.model for run in found)
+    where = wanted.dataset if Path(wanted.dataset).is_dir() else None
+    sections = []
+    for board in made:
+        told(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
+        sections.append(_section(store, board, wanted, where, looks))
+    last = max(run.record.finished for run in found)
+    several = f" They fall into {len(made)} sections that may not be compared with each other." if len(made) > 1 else ""
+    about = (
+        f"All {len(found):,} stored runs on {name}, the latest of {last:%Y-%m-%d %H:%M} UTC, by harness "
+        f"{harness.__version__}.{several}"
+    )
+    return document(f"{name}: report", about, sections, skipped)
+
+
+def _section(store: Store, board: Board, wanted: Wanted, where: str | None, looks: Mapping[str, Style]) -> Section:
+    metric = wanted.metric
+    metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
+    drawn = chosen(board, metric)
+    base, missing = _measured(drawn, where)
+    spared = left_out(board, drawn)
+    parts = [
+        _leaderboard(store, board, wanted, where),
+        Part(
+            "cost", "Quality against cost", figures=[one for one in [cost.figure(board, metric, drawn, looks)] if one]
+        ),
+        _curves(drawn, looks, spared),
+        _groups(base, drawn, metrics, looks, [spared, missing]),
+        _card(board, base, drawn, metric, spared),
+        _ablations(store, board, metrics, base, missing),
+        _tree(drawn, base, spared),
+        Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
+        Part(
+            "commands",
+            "Commands to repeat the runs",
+            "Each returns the stored run where it is complete; --fresh makes it again.",
+            commands=runs.commands(board, store.root),
+        ),
+    ]
+    title = formats.title(board, metric)
+    return Section(
+        title, runs.facts(board), [part for part in parts if not part.empty], [board.apart] if board.apart else []
+    )
+
+
+def _measured(drawn: Sequence[Row], where: str | None) -> tuple[Measured | None, str]:
+    """The data behind a board; None with the reason where they are not at hand."""
+    try:
+        return measured([run for row in drawn for run in row.runs], where), ""
+    except InputError as error:
+        return None, f"The data set is not at hand, so nothing is shown user by user: {error}"
+
+
+def _leaderboard(store: Store, board: Board, wanted: Wanted, where: str | None) -> Part:
+    tested = with_leads(board, formats.shown_metrics(wanted.metric), where)
+    shown = with_published([tested], store.root)[0] if wanted.published else tested
+    made = _without_empty(formats.sheet(shown, wanted.metric, COLUMNS), f"Rows by {wanted.metric}")
+    about = (
+        "Mean ± standard deviation over n seeds; best bold, second underlined. A click on a column's head sorts by it."
+    )
+    return Part("leaderboard", "Leaderboard", about, [made], sorts=True)
+
+
+def _without_empty(sheet: Sheet, title: str) -> Sheet:
+    """The sheet less the columns that no row fills, under another title: the board's is the section's."""
+    kept = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
+    lines = [
+        type(line)(
+            tuple(line.texts[place] for place in kept), tuple(line.mark(place) for place in kept), apart=line.apart
+        )
+        for line in sheet.lines
+    ]
+    return Sheet(title, tuple(sheet.columns[place] for place in kept), tuple(lines), sheet.notes)
+
+
+def _curves(drawn: Sequence[Row], looks: Mapping[str, Style], spared: str) -> Part:
+    figures, notes = learning_curves.figures(drawn, looks)
+    return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
+
+
+def _groups(
+    base: Measured | None, drawn: Sequence[Row], metrics: Sequence[str], looks: Mapping[str, Style], said: list[str]
+) -> Part:
+    spared, missing = said
+    part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
+    if base is not None:
+        values, part.notes = user_groups.read(base, drawn, metrics)
+        part.figures = user_groups.figures(base, drawn, values, looks)
+        part.about = spared if part.figures else ""
+    return part
+
+
+def _card(board: Board, base: Measured | None, drawn: Sequence[Row], metric: str, spared: str) -> Part:
+    part = Part("card", "Report card")
+    if base is not None:
+        carded, part.notes = card.on_data(replace(board, rows=tuple(drawn)), metric, base)
+        part.sheets = card.sheets(carded, metric)
+        part.about = " ".join(filter(None, [card.ABOUT, spared]))
+    return part
+
+
+def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measured | None, missing: str) -> Part:
+    found, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
+    part = Part("ablations", "Ablations", notes=notes)
+    if found and base is None:
+        part.notes.append(missing)
+    elif base is not None:
+        part.figures, said = ablations.figures(found, metrics, base)
+        part.notes += said
+    return part
+
+
+def _tree(drawn: Sequence[Row], base: Measured | None, spared: str) -> Part:
+    known = (None, None) if base is None else (base.dataset, base.split.train.counts())
+    figure, notes = code_tree.figure(drawn, *known)
+    figures = [] if figure is None else [figure]
+    return Part("tree", "Code tree", spared if figures else "", figures=figures, notes=notes)

@@ -1,0 +1,200 @@
+"""Code-tree view: the first two levels of the item codes that a run kept, with titles as examples.
+
+Big catalogues stay small: the tokens with most items are shown, the others are counted together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.core.json_files import read_json_object
+from harness.data.dataset import Dataset
+from harness.data.item_index_file import ENDING
+from harness.errors import InputError
+from harness.reports.html.figures import Figure, View, broken, shown
+from harness.reports.leaderboard import Row
+from harness.reports.tables import Column, Line, Sheet
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+FIRST, SECOND = 16, 15  # tokens that are shown: of the first level, and below each of them
+EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles of a token, letters of each, and of a line of one: of what a box holds
+HEIGHT = 680
+ROOT = "first tokens"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A token of the tree, or the other ones below a token together. `items` are positions in the catalogue."""
+
+    key: str
+    label: str
+    parent: str
+    items: tuple[int, ...]
+
+
+def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | None) -> tuple[Figure | None, list[str]]:
+    """A view a model that kept its codes, of its first seed that did. `counts`: training interactions an item, int64
+    (items,); with `dataset` None there are no titles and no counts. Second: what could not be read, in words."""
+    views, notes = [], []
+    for row in rows:
+        path = _kept(row)
+        if path is None:
+            continue
+        try:
+            codes = _codes(path, None if dataset is None else dataset.items)
+        except InputError as error:
+            notes.append(f"The codes of {row.model} are not shown: {error}")
+            continue
+        views.append(_view(row.model, codes, dataset, counts))
+    if not views:
+        return None, notes
+    about = (
+        f"Tokens of the first level of the item codes, the {FIRST} biggest: area is the number of items, colour their "
+        "mean training interactions, and the titles are those bought most. Items of one token should be alike. A click "
+        f"on a token shows the second level below it, its {SECOND} biggest tokens apart."
+    )
+    return Figure("tree", "Code tree", about, "of", tuple(views)), notes
+
+
+def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
+    """The biggest tokens of the first level, ties by name, under a root that has their items; below each its biggest
+    tokens of the second level, and the others of them together.
+
+    >>> [(node.label, len(node.items)) for node in nodes([("a1", "b1"), ("a1", "b2"), ("a2", "b1")])]
+    [('first tokens', 3), ('a1', 2), ('b1', 1), ('b2', 1), ('a2', 1), ('b1', 1)]
+    """
+    firsts, _ = _grouped(codes, range(len(codes)), 0, FIRST, ROOT)
+    made = [Node(ROOT, ROOT, "", tuple(item for node in firsts for item in node.items))]
+    for first in firsts:
+        made.append(first)
+        if len(codes[0]) > 1:
+            kept, rest = _grouped(codes, first.items, 1, SECOND, first.key)
+            made += kept
+            if rest:
+                made.append(Node(f"{first.key}/…", "other tokens", first.key, tuple(rest)))
+    return made
+
+
+def _grouped(
+    codes: Sequence[tuple[str, ...]], items: Sequence[int], level: int, most: int, parent: str
+) -> tuple[list[Node], list[int]]:
+    """The biggest tokens of a level among items, and the items of all others."""
+    below: dict[str, list[int]] = {}
+    for item in items:
+        below.setdefault(codes[item][level], []).append(item)
+    order = sorted(below, key=lambda token: (-len(below[token]), len(token), token))
+    kept, rest = order[:most], order[most:]
+    made = [Node(f"{parent}/{token}", token, parent, tuple(below[token])) for token in kept]
+    return made, [item for token in rest for item in below[token]]
+
+
+def _kept(row: Row) -> Path | None:
+    """The index file of the first run that has one."""
+    files = (path for run in row.runs for path in sorted(run.folder.path.glob(f"*{ENDING}")))
+    return next(files, None)
+
+
+def _codes(path: Path, items: Sequence[str] | None) -> list[tuple[str, ...]]:
+    """Tokens an item, in the catalogue's order. Raises `InputError` for a file that is no index of it."""
+    index = read_json_object(path)
+    if items is not None and index.keys() != set(items):
+        raise InputError("these are not the items of the data set", where=str(path))
+    codes = []
+    for item in index if items is None else items:
+        tokens = index[item]
+        if not (isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens)):
+            raise InputError(f"the code of item {item!r} is no list of tokens", where=str(path))
+        codes.append(tuple(tokens))
+    if len({len(code) for code in codes}) > 1 or not codes:
+        raise InputError("codes of unequal length" if codes else "no codes", where=str(path))
+    return codes
+
+
+def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, counts: np.ndarray | None) -> View:
+    tree = nodes(codes)
+    examples = [_examples(node, dataset, counts) for node in tree]
+    means = [None if counts is None else float(counts[list(node.items)].mean()) for node in tree]
+    firsts = [number for number, node in enumerate(tree) if node.parent == ROOT]
+    lines = [
+        Line(
+            (
+                tree[number].label,
+                f"{len(tree[number].items):,}",
+                "" if (mean := means[number]) is None else f"{mean:.1f}",
+                "; ".join(examples[number]),
+            )
+        )
+        for number in firsts
+    ]
+    heads = (Column("first token", left=True), Column("items"), Column("mean training interactions"))
+    sheet = Sheet(f"Codes of {model}", (*heads, Column("for example", left=True, wraps=True)), tuple(lines))
+    tokens = len({code[0] for code in codes})
+    said = (
+        f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "
+        f"{len(tree[firsts[0]].items):,} items. First tokens with example titles are in the table below."
+    )
+    return View(model, _plot(tree, examples, means), said, sheet)
+
+
+def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> Plot:
+    import plotly.graph_objects as go
+
+    known = [None if mean is None else round(float(np.log10(mean + 1)), 4) for mean in means]
+    marks = sorted({0, 1, 3, 10, 30, 100, 300, 1000, 10000} & set(range(int(max((m or 0) for m in means)) + 2)))
+    marker = {}
+    if any(value is not None for value in known):
+        bar = {
+            "title": {"text": "mean training interactions", "side": "bottom"},
+            "tickvals": [float(np.log10(mark + 1)) for mark in marks],
+            "ticktext": [f"{mark:,}" for mark in marks],
+            "thickness": 12,
+            "orientation": "h",
+            "y": -0.02,
+            "yanchor": "top",
+        }
+        marker = {"colors": known, "colorscale": "Cividis", "showscale": True, "colorbar": bar}
+    trace = go.Treemap(
+        ids=[node.key for node in tree],
+        labels=[shown(node.label) for node in tree],
+        parents=[node.parent for node in tree],
+        values=[len(node.items) for node in tree],
+        branchvalues="total",
+        text=[
+            "<br>".join(f"• {broken(title, WIDE)}" for title in titles) if node.parent else ""
+            for node, titles in zip(tree, examples, strict=True)
+        ],
+        customdata=[None if mean is None else round(mean, 2) for mean in means],
+        hovertemplate="%{label}: %{value:,} items<br>%{text}<extra></extra>",
+        texttemplate="<b>%{label}</b> %{value:,}<br>%{text}",
+        marker={**marker, "line": {"width": 1}},
+        tiling={"pad": 1, "packing": "binary"},
+        maxdepth=2,
+        sort=True,
+    )
+    return go.Figure(
+        data=[trace],
+        layout=go.Layout(
+            template="none",
+            height=HEIGHT,
+            autosize=True,
+            margin={"l": 8, "r": 8, "t": 8, "b": 80},
+            uniformtext={"minsize": 9, "mode": "hide"},
+        ),
+    )
+
+
+def _examples(node: Node, dataset: Dataset | None, counts: np.ndarray | None) -> list[str]:
+    """The titles of the node's items that are bought most; none without titles."""
+    if dataset is None or dataset.text is None:
+        return []
+    order = sorted(node.items, key=lambda item: (0 if counts is None else -int(counts[item]), item))
+    titles = [" ".join(dataset.text[item].title.split()) for item in order[: 4 * EXAMPLES]]
+    kept = list(dict.fromkeys(title for title in titles if title))[:EXAMPLES]
+    return [title if len(title) <= TITLE else f"{title[: TITLE - 1].rstrip()}…" for title in kept]

@@ -1,0 +1,232 @@
+"""Quality against cost: every row of a board, and the Pareto front of those that do not leak."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from harness.reports.formats import LEAK, metric_text
+from harness.reports.html.figures import Figure, Style, View, log_axis, plot, shown
+from harness.reports.leaderboard import Board, Row
+from harness.reports.tables import Column, Line, Sheet
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+    from plotly.graph_objects import Scatter
+
+# Where a name may stand, with what it moves the text's middle by: in widths and heights of the text
+PLACES = {
+    "top center": (0.0, 1.1),
+    "bottom center": (0.0, -1.1),
+    "middle right": (0.62, 0.0),
+    "middle left": (-0.62, 0.0),
+    "top right": (0.55, 0.9),
+    "top left": (-0.55, 0.9),
+    "bottom right": (0.55, -0.9),
+    "bottom left": (-0.55, -0.9),
+}
+LETTER, LINE = 0.0105, 0.047  # of a name: width of a letter and height, in parts of the plot
+GROUND = 0.08  # of the plot's width that the axis leaves free on each side
+
+
+@dataclass(frozen=True)
+class Price:
+    """One thing that a row costs. `less` is better, or more."""
+
+    key: str
+    label: str
+    axis: str
+    less: bool
+
+
+PRICES = (
+    Price("train_s", "training time", "training time, seconds (log scale)", True),
+    Price("users_per_s", "ranking speed", "test users ranked a second (log scale)", False),
+)
+
+
+def front(points: Sequence[tuple[float, float]], *, less: bool = True) -> list[int]:
+    """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `less` says that less
+    cost is better.
+
+    >>> front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])
+    [0, 1]
+    >>> front([(1, 0.1), (2, 0.3), (3, 0.2)], less=False)
+    [2, 1]
+    """
+    order = sorted(range(len(points)), key=lambda n: (points[n][0] if less else -points[n][0], -points[n][1]))
+    found: list[int] = []
+    for number in order:
+        if not found or points[number][1] > points[found[-1]][1]:
+            found.append(number)
+    return found
+
+
+def figure(board: Board, metric: str, drawn: Sequence[Row], looks: Mapping[str, Style]) -> Figure | None:
+    """None where no row says what it costs."""
+    views, notes = [], []
+    for price in PRICES:
+        rows = [row for row in board.rows if row.rank is not None and (row.cost.get(price.key) or 0) > 0]
+        if not rows:
+            continue
+        views.append(_view(rows, metric, price, drawn, looks))
+        missing = [row.model for row in board.rows if row.rank is not None and not (row.cost.get(price.key) or 0) > 0]
+        if missing:
+            notes.append(f"Without a measured {price.label}: {', '.join(dict.fromkeys(missing))}.")
+    if not views:
+        return None
+    about = (
+        f"Higher is better. The line is the Pareto front: no row on it is beaten in both. Bars are ± one standard "
+        f"deviation of {metric} over seeds. Small marks are further configurations of a model."
+    )
+    if any(row.leaks for row in board.rows):
+        about += f" Open marks ({LEAK}) leak and take no part in the front."
+    return Figure("cost", "Quality against cost", about, "against", tuple(views), tuple(notes))
+
+
+def _view(rows: list[Row], metric: str, price: Price, drawn: Sequence[Row], looks: Mapping[str, Style]) -> View:
+    fair = [row for row in rows if not row.leaks]
+    found = [fair[n] for n in front([_point(row, metric, price) for row in fair], less=price.less)]
+    lines = []
+    for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0)):
+        name = f"{row.model} {LEAK}" if row.leaks else row.model
+        quality = metric_text(row.mean(metric), row.std(metric))
+        cost = f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}"
+        lines.append(Line((name, cost, quality, "yes" if _among(row, found) else "", row.note)))
+    unit = "train s" if price.less else "users/s"
+    heads = (Column("model", left=True), Column(unit), Column(metric), Column("on the front", left=True))
+    sheet = Sheet(f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines))
+    said = (
+        f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
+        f"{', '.join(row.model for row in found)}. The numbers are in the table below."
+    )
+    return View(price.label, _plot(rows, found, metric, price, (drawn, looks)), said, sheet)
+
+
+def _plot(
+    rows: list[Row], found: list[Row], metric: str, price: Price, look: tuple[Sequence[Row], Mapping[str, Style]]
+) -> Plot:
+    import plotly.graph_objects as go
+
+    drawn, looks = look
+    points = {id(row): _point(row, metric, price) for row in rows}
+    every = list(points.values())
+    ends, heights = _ends([x for x, _ in every]), _heights(rows, metric)
+    named = [row for row in rows if _among(row, drawn)]
+    steps = [points[id(row)] for row in found]
+    corners = [_share(point, ends, heights) for point in steps]
+    places = placed([(row.model, *_share(points[id(row)], ends, heights)) for row in named], corners)
+    traces: list[go.Scatter] = [
+        go.Scatter(
+            x=[x for x, _ in steps],
+            y=[y for _, y in steps],
+            mode="lines",
+            line={"shape": "hv", "width": 1.5, "color": "#7A7A7A"},
+            name="Pareto front",
+            hoverinfo="skip",
+        )
+    ]
+    groups: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        if not _among(row, named):
+            groups.setdefault((row.model, bool(row.leaks)), []).append(row)
+    faint = [_marks(group, metric, price, looks[model]) for (model, _), group in groups.items()]
+    traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
+    for row in named:
+        spread = row.std(metric)
+        one = _marks([row], metric, price, looks[row.model])
+        one.update(mode="markers+text", text=[one.name], textposition=places[row.model], marker={"size": 11})
+        traces.append(one.update(error_y=None if spread is None else {"type": "data", "array": [spread], "width": 3}))
+    x_axis = log_axis(*ends, price.axis) | {"range": [math.log10(end) for end in ends]}
+    return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
+
+
+def _marks(rows: Sequence[Row], metric: str, price: Price, style: Style) -> Scatter:
+    """Rows of one model, all of which leak or none."""
+    import plotly.graph_objects as go
+
+    leaks = bool(rows[0].leaks)
+    name = shown(f"{rows[0].model} {LEAK}" if leaks else rows[0].model)
+    points = [_point(row, metric, price) for row in rows]
+    told = [
+        f"{name}<br>{metric} {metric_text(y, row.std(metric))}<br>{price.label} {x:,.3g}<br>{shown(row.note)}"
+        for row, (x, y) in zip(rows, points, strict=True)
+    ]
+    return go.Scatter(
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol + ("-open" if leaks else "")},
+        name=name,
+        hovertext=told,
+        hoverinfo="text",
+    )
+
+
+def _among(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether it is one of them itself: rows of equal figures are others."""
+    return any(row is other for other in rows)
+
+
+def placed(names: Sequence[tuple[str, float, float]], corners: Sequence[tuple[float, float]] = ()) -> dict[str, str]:
+    """Where each name stands beside its mark, so that names cover neither each other nor a mark nor the front where
+    that can be helped: `names` are (name, x, y) with x and y in parts of the plot, `corners` the points of the front.
+
+    >>> placed([("a", 0.5, 0.5), ("b", 0.5, 0.52)])
+    {'a': 'bottom center', 'b': 'top center'}
+    """
+    taken = [(x - 0.01, y - 0.018, x + 0.01, y + 0.018) for _, x, y in names]
+    for (x, y), (far, high) in pairwise(corners):
+        taken.append((min(x, far), y - 0.006, max(x, far), y + 0.006))
+        taken.append((far - 0.003, min(y, high), far + 0.003, max(y, high)))
+    found = {}
+    for name, x, y in sorted(names, key=lambda one: (one[1], one[2], one[0])):
+        wide = LETTER * len(name)
+
+        def box(place: str, x: float = x, y: float = y, wide: float = wide) -> tuple[float, float, float, float]:
+            right, up = PLACES[place]
+            beside = 0.012 * (right > 0) - 0.012 * (right < 0)
+            middle, centre = x + right * wide + beside, y + up * LINE
+            return (middle - wide / 2, centre - LINE / 2, middle + wide / 2, centre + LINE / 2)
+
+        best = min(PLACES, key=lambda place: _covered(box(place), taken))
+        taken.append(box(best))
+        found[name] = best
+    return found
+
+
+def _covered(box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> float:
+    """The area that a box shares with others, and what of it lies outside the plot."""
+    left, low, right, high = box
+    shared = sum(
+        max(0.0, min(right, other[2]) - max(left, other[0])) * max(0.0, min(high, other[3]) - max(low, other[1]))
+        for other in taken
+    )
+    outside = max(0.0, -left) + max(0.0, right - 1) + max(0.0, -low) + max(0.0, high - 1)
+    return shared + outside
+
+
+def _point(row: Row, metric: str, price: Price) -> tuple[float, float]:
+    return row.cost[price.key], row.mean(metric) or 0.0
+
+
+def _ends(costs: Sequence[float]) -> tuple[float, float]:
+    low, high = math.log10(min(costs)), math.log10(max(costs))
+    room = max(high - low, 0.5) * GROUND
+    return 10 ** (low - room), 10 ** (high + room)
+
+
+def _heights(rows: Sequence[Row], metric: str) -> tuple[float, float]:
+    bars = [((row.mean(metric) or 0.0), (row.std(metric) or 0.0)) for row in rows]
+    low, high = min(mean - spread for mean, spread in bars), max(mean + spread for mean, spread in bars)
+    room = max(high - low, 0.1 * high, 1e-6) * 0.1
+    return max(low - room, 0.0), high + room
+
+
+def _share(point: tuple[float, float], ends: tuple[float, float], heights: tuple[float, float]) -> tuple[float, float]:
+    """Where a point lies, in parts of the plot."""
+    low, high = (math.log10(end) for end in ends)
+    return (math.log10(point[0]) - low) / (high - low), (point[1] - heights[0]) / (heights[1] - heights[0])

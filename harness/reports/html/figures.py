@@ -1,0 +1,135 @@
+"""`Figure`: a plot in one or more views, each with its numbers as a table; and how lines, marks and texts look.
+
+Colours of the page (ink, grid, ground) are the page's own, for light and dark; those of models are chosen here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from harness.reports.tables import Sheet
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+# Hues apart for the colour-blind (after Okabe and Ito 2008), each as light as shows on a white and on a dark ground.
+# Marks and dashes differ too, so that no line is told by its colour alone.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C0629A", "#8A7000", "#7D62C9", "#7A7A7A")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x", "pentagon", "hexagon")
+DASHES = ("solid", "dash", "dot", "dashdot")
+HEIGHT = 440  # pixels of a plot
+MANY = 3  # powers of ten from which on only they have ticks
+WIDTH = 28  # letters of a name before it is broken
+LONGEST = 160  # letters of a name that are shown
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a figure. `said` is what a reader who cannot see it is told."""
+
+    label: str
+    plot: Plot
+    said: str
+    sheet: Sheet
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`name` is unique in its section; `about` says how to read it, `choice` what its views differ in."""
+
+    name: str
+    title: str
+    about: str
+    choice: str
+    views: tuple[View, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one model is drawn in every figure."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+
+def styles(models: Iterable[str]) -> dict[str, Style]:
+    """A style a model, the same for the same set of models."""
+    return {
+        name: Style(COLOURS[n % len(COLOURS)], SYMBOLS[n % len(SYMBOLS)], DASHES[n % len(DASHES)])
+        for n, name in enumerate(sorted(set(models)))
+    }
+
+
+def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Plot:
+    """Traces between two axes, without any colour of the page."""
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        data=list(traces),
+        layout=go.Layout(
+            **{
+                "template": "none",
+                "height": HEIGHT,
+                "autosize": True,
+                "margin": {"l": 60, "r": 16, "t": 16, "b": 56},
+                "xaxis": {"automargin": True, "zeroline": False, **x},
+                "yaxis": {"automargin": True, "zeroline": False, **y},
+                "legend": {"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
+                "hovermode": "closest",
+                **layout,
+            }
+        ),
+    )
+
+
+def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
+    """An axis of powers from `low` to `high`, both above 0, with whole numbers at its ticks: 1, 2 and 5 of each power,
+    or powers alone where there are many.
+
+    >>> log_axis(90, 600, "seconds")["ticktext"], log_axis(0.001, 1000, "seconds")["ticktext"]
+    (['100', '200', '500'], ['0.001', '0.01', '0.1', '1', '10', '100', '1,000'])
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    parts = (1, 2, 5) if math.log10(high / low) < MANY else (1,)
+    ticks = [value for power in powers for part in parts if low <= (value := float(f"{part}e{power}")) <= high]
+    words = [f"{tick:,.0f}" if tick >= 1 else f"{tick:.10f}".rstrip("0") for tick in ticks]
+    return {"type": "log", "tickvals": ticks, "ticktext": words, "title": {"text": title}}
+
+
+def shown(text: str) -> str:
+    """Text for a plot, which takes some tags and entities for markup: here they are letters.
+
+    >>> shown("<b>A & B</b>")
+    '&lt;b&gt;A &amp; B&lt;/b&gt;'
+    """
+    flat = " ".join(text.split())
+    return escape(flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 1]}…", quote=False)
+
+
+def broken(text: str, width: int = WIDTH) -> str:
+    """Text for a plot, in lines of about `width` letters.
+
+    >>> broken("backbone: small random Llama, equal time")
+    'backbone: small random<br>Llama, equal time'
+    """
+    flat = " ".join(text.split())[:LONGEST]
+    lines = re.findall(rf".{{1,{width}}}(?:\s|$)|.{{1,{width}}}", flat)
+    return "<br>".join(escape(line.strip(), quote=False) for line in lines)
+
+
+def thinned(count: int, most: int) -> list[int]:
+    """Positions of at most `most` of `count` points, evenly spread, the first and the last among them.
+
+    >>> thinned(3, 5), thinned(9, 3)
+    ([0, 1, 2], [0, 4, 8])
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(place * (count - 1) / (most - 1)) for place in range(most)]

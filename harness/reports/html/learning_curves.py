@@ -1,0 +1,183 @@
+"""Learning curves: what the runs' logs say of loss and validation, by time and by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.protocol.protocol import MAIN_METRIC
+from harness.reports.html.figures import Figure, Style, View, log_axis, plot, shown, thinned
+from harness.reports.leaderboard import Row
+from harness.reports.tables import Column, Line, Sheet
+from harness.store.event_log import read_events
+from harness.store.run_store import StoredRun
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+MOST = 300  # points of a curve
+
+
+@dataclass
+class Curve:
+    """One stage of one run. `seconds` count from the start of the run, over all its sessions; `steps` are the stage's
+    own: optimiser steps or passes, as its log has them. `loss` and `valid` are None where a line says nothing of it."""
+
+    model: str
+    seed: int | None
+    stage: str
+    unit: str = "step"
+    seconds: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    loss: list[float | None] = field(default_factory=list)
+    valid: list[float | None] = field(default_factory=list)
+
+    def known(self, what: str) -> list[int]:
+        """Positions of at most `MOST` points that have a `loss` or a `valid`."""
+        places = [place for place, value in enumerate(getattr(self, what)) if value is not None]
+        return [places[n] for n in thinned(len(places), MOST)]
+
+
+def curves(run: StoredRun) -> list[Curve]:
+    """The curves of one run, in the order of its stages; empty where its log is missing or tells none."""
+    found: dict[str, Curve] = {}
+    before = last = 0.0
+    for event in read_events(run.folder.log):
+        if event.get("event") == "session":
+            before, last = before + last, 0.0
+        last = _number(event.get("session_seconds", event.get("seconds"))) or last
+        stage, step = event.get("stage"), _number(event.get("step", event.get("epoch")))
+        loss, valid = _number(event.get("loss")), _number(event.get("valid", event.get(MAIN_METRIC)))
+        if "event" in event or not isinstance(stage, str) or step is None or (loss is None and valid is None):
+            continue
+        curve = found.setdefault(stage, Curve(run.record.model, run.record.seed, stage))
+        curve.unit = "step" if "step" in event else "epoch"
+        curve.seconds.append(before + last)
+        curve.steps.append(step)
+        curve.loss.append(loss)
+        curve.valid.append(valid)
+    return list(found.values())
+
+
+def figures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[list[Figure], list[str]]:
+    """The validation metric of all models in one plot, the loss of each stage in one of its own; and what is missing,
+    in words."""
+    found = [curve for row in rows for run in row.runs for curve in curves(run)]
+    silent = [row.model for row in rows if not any(curve.model == row.model for curve in found)]
+    notes = [f"No curve in the log of {', '.join(silent)}."] if silent else []
+    made = [_validation(found, looks), _loss(found, looks)]
+    return [one for one in made if one is not None], notes
+
+
+def _validation(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | None:
+    told = [curve for curve in found if curve.known("valid")]
+    if not told:
+        return None
+    names = _names(told)
+    sheet = _sheet(f"{MAIN_METRIC} on validation cases", told, "valid", names)
+    said = (
+        f"Line plot of {MAIN_METRIC} on validation cases while training, {len(told)} curves: "
+        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in told))}. Last and best values are in the table below."
+    )
+    ways = (
+        ("seconds", "seconds since the run began (log scale)"),
+        ("steps", "optimiser steps or passes of the stage (log scale)"),
+    )
+    views = []
+    for name, title in ways:
+        points = [getattr(curve, name)[place] for curve in told for place in curve.known("valid")]
+        above = [point for point in points if point > 0] or [1.0]
+        axis = log_axis(min(above), max(above), title)
+        views.append(View(name, _lines(told, "valid", names, looks, axis), said, sheet))
+    about = (
+        f"{MAIN_METRIC} as the run itself measured it to choose its state: on all or on some validation cases, so "
+        "levels of different models are only roughly comparable. One line a seed."
+    )
+    return Figure("validation", "Validation metric while training", about, "by", tuple(views))
+
+
+def _loss(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | None:
+    told = [curve for curve in found if curve.known("loss")]
+    names = _names(told)
+    views = []
+    for name in dict.fromkeys(names[id(curve)] for curve in told):
+        group = [curve for curve in told if names[id(curve)] == name]
+        sheet = _sheet(f"Loss of {name}", group, "loss", names)
+        first, last = (group[0].loss[group[0].known("loss")[end]] or 0.0 for end in (0, -1))
+        said = f"Line plot of the training loss of {name}: from {first:.4g} to {last:.4g}, {len(group)} runs."
+        axis = {"title": {"text": {"step": "optimiser step or pass", "epoch": "epoch"}[group[0].unit]}}
+        views.append(View(name, _lines(group, "loss", names, looks, axis), said, sheet))
+    if not views:
+        return None
+    about = "Each stage has a loss of its own kind, so only lines within one plot may be compared. One line a seed."
+    return Figure("loss", "Training loss", about, "of", tuple(views))
+
+
+def _lines(
+    group: Sequence[Curve], what: str, names: Mapping[int, str], looks: Mapping[str, Style], axis: dict[str, Any]
+) -> Plot:
+    import plotly.graph_objects as go
+
+    by_time = "seconds" in axis["title"]["text"]
+    traces, seen = [], set()
+    for curve in group:
+        places, style, name = curve.known(what), looks[curve.model], names[id(curve)]
+        x = curve.seconds if by_time else curve.steps
+        values: list[Any] = getattr(curve, what)
+        few = len(places) <= 40
+        traces.append(
+            go.Scatter(
+                x=[round(x[place], 3) for place in places],
+                y=[float(f"{values[place]:.6g}") for place in places],
+                mode="lines+markers" if few else "lines",
+                line={"color": style.colour, "dash": style.dash, "width": 2},
+                marker={"symbol": style.symbol, "size": 6},
+                name=shown(name),
+                legendgroup=name,
+                showlegend=name not in seen,
+                hovertemplate=f"{shown(name)}, seed {curve.seed}<br>%{{x:,.0f}}: %{{y:.4f}}<extra></extra>",
+            )
+        )
+        seen.add(name)
+    text = f"{MAIN_METRIC} on validation cases" if what == "valid" else "training loss"
+    return plot(traces, axis, {"title": {"text": text}}, showlegend=len(seen) > 1)
+
+
+def _names(found: Sequence[Curve]) -> dict[int, str]:
+    """A model's name, with the stage where it tells of several."""
+    stages: dict[str, set[str]] = {}
+    for curve in found:
+        stages.setdefault(curve.model, set()).add(curve.stage)
+    return {
+        id(curve): f"{curve.model}, {curve.stage}" if len(stages[curve.model]) > 1 else curve.model for curve in found
+    }
+
+
+def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, str]) -> Sheet:
+    best: Callable[..., int] = min if what == "loss" else max
+    lines = []
+    for curve in group:
+        values: list[Any] = getattr(curve, what)
+        told = [place for place, value in enumerate(values) if value is not None]
+        at = best(told, key=lambda place: values[place])
+        lines.append(
+            Line(
+                (
+                    names[id(curve)],
+                    "" if curve.seed is None else str(curve.seed),
+                    f"{len(told):,}",
+                    f"{values[told[0]]:.4f}",
+                    f"{values[told[-1]]:.4f}",
+                    f"{values[at]:.4f}",
+                    f"{curve.unit} {curve.steps[at]:,.0f}",
+                    f"{curve.seconds[at]:,.0f}",
+                )
+            )
+        )
+    heads = ("seed", "points", "first", "last", "best", "best at", "best at s")
+    return Sheet(title, (Column("curve", left=True), *map(Column, heads)), tuple(lines))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,171 @@
+"""A metric by groups of test users: by the length of their history, and by how popular their target is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.core.seeding import generator
+from harness.errors import InputError
+from harness.evaluation.significance import LEVEL, interval
+from harness.reports.comparison import groups, ways
+from harness.reports.formats import LEAK, metric_text
+from harness.reports.html.figures import Figure, Style, View, plot, shown
+from harness.reports.leaderboard import Row
+from harness.reports.per_user import Measured
+from harness.reports.tables import Column, Line, Sheet
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+RESAMPLES = 2_000  # of an interval that is looked at, not tested
+SEED = 1
+SPREAD = 0.62  # of a group's width that its marks take
+TOLD = {
+    "history length": (
+        "history",
+        "By history length",
+        "items in a user's history before the target",
+        "Who is served: users by how many items they had before the target, in groups of about equal size.",
+    ),
+    "target's training count": (
+        "popularity",
+        "By item popularity",
+        "training interactions of the target item",
+        "What is found: users by how often their target occurs in training, in groups of about equal size; 0 is an "
+        "item that no model saw.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model in one group. `low` and `high` bound the mean (bootstrap over users)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def read(
+    base: Measured, rows: Sequence[Row], metrics: Sequence[str]
+) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
+    """Each row's (by its place) values a metric, means over its seeds, float64 (users,); and which rows have no lists
+    to make them from, in words."""
+    found, notes = {}, []
+    for number, row in enumerate(rows):
+        try:
+            values = base.values(row.runs)
+        except InputError as error:
+            notes.append(f"{row.model} is not in the figures by history length and item popularity: {error}")
+            continue
+        found[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
+    return found, notes
+
+
+def figures(
+    base: Measured, rows: Sequence[Row], values: Mapping[int, Mapping[str, np.ndarray]], looks: Mapping[str, Style]
+) -> list[Figure]:
+    """One figure a way to group users, a view a metric; none without values."""
+    if not values:
+        return []
+    metrics = list(next(iter(values.values())))
+    made = []
+    for by, sizes in ways(base.split).items():
+        ranges = groups(sizes)
+        name, title, axis, about = TOLD[by]
+        views = []
+        for metric in metrics:
+            cells = {
+                number: [_cell(one[metric][(sizes >= low) & (sizes <= high)], by, low) for low, high in ranges]
+                for number, one in values.items()
+            }
+            counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
+            labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
+            sheet = _sheet(f"{metric} by {by}", rows, cells, (labels, counts))
+            ticks = [f"{label}<br>{count:,} users" for label, count in zip(labels, counts, strict=True)]
+            drawn = _plot(rows, cells, ticks, looks, (metric, axis))
+            said = f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
+            views.append(View(metric, drawn, said, sheet))
+        whole = f"{about} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
+        made.append(Figure(name, title, whole, "of", tuple(views)))
+    return made
+
+
+def _cell(values: np.ndarray, by: str, low: int) -> Cell:
+    bounds = interval(values, generator(SEED, "report", by, low), resamples=RESAMPLES)
+    return Cell(float(values.mean()), *bounds)
+
+
+def _plot(
+    rows: Sequence[Row],
+    cells: Mapping[int, Sequence[Cell]],
+    ticks: Sequence[str],
+    looks: Mapping[str, Style],
+    words: tuple[str, str],
+) -> Plot:
+    import plotly.graph_objects as go
+
+    metric, axis = words
+    traces = []
+    for place, (number, found) in enumerate(cells.items()):
+        row = rows[number]
+        style, name = looks[row.model], shown(f"{row.model} {LEAK}" if row.leaks else row.model)
+        shift = ((place + 0.5) / len(cells) - 0.5) * SPREAD
+        traces.append(
+            go.Scatter(
+                x=[round(group + shift, 4) for group in range(len(found))],
+                y=[cell.mean for cell in found],
+                error_y={
+                    "type": "data",
+                    "array": [cell.high - cell.mean for cell in found],
+                    "arrayminus": [cell.mean - cell.low for cell in found],
+                    "width": 0,
+                    "thickness": 1.2,
+                },
+                mode="markers",
+                marker={"color": style.colour, "symbol": style.symbol + ("-open" if row.leaks else ""), "size": 8},
+                name=name,
+                hovertemplate=f"{name}<br>{metric} %{{y:.4f}}<extra></extra>",
+            )
+        )
+    edges = [
+        {
+            "type": "line",
+            "x0": at - 0.5,
+            "x1": at - 0.5,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"width": 1, "color": "#7A7A7A", "dash": "dot"},
+        }
+        for at in range(1, len(ticks))
+    ]
+    x_axis = {
+        "tickvals": list(range(len(ticks))),
+        "ticktext": list(ticks),
+        "title": {"text": axis},
+        "showgrid": False,
+        "range": [-0.5, len(ticks) - 0.5],
+    }
+    return plot(
+        traces, x_axis, {"title": {"text": metric}, "rangemode": "tozero"}, shapes=edges, showlegend=len(cells) > 1
+    )
+
+
+def _sheet(
+    title: str,
+    rows: Sequence[Row],
+    cells: Mapping[int, Sequence[Cell]],
+    made: tuple[Sequence[str], Sequence[int]],
+) -> Sheet:
+    labels, counts = made
+    heads = [Column(f"{label} ({count:,} users)") for label, count in zip(labels, counts, strict=True)]
+    lines = [
+        Line((rows[number].model, *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in found)))
+        for number, found in cells.items()
+    ]
+    return Sheet(title, (Column("model", left=True), *heads), tuple(lines))

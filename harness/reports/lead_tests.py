@@ -1,0 +1,79 @@
+"""Which leads of a board are more than chance: in each metric the best row against the second, paired by user.
+
+The two are chosen by the very figures that are tested, so a dagger says that these two rows differ, and not that the
+first would stay first among more models. `harness compare` tests any other pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.evaluation.significance import ALPHA, POWER
+from harness.reports.comparison import tested
+from harness.reports.leaderboard import Board, Row
+from harness.reports.per_user import measured
+from harness.reports.selection import Chosen
+from harness.reports.tables import DIGITS
+
+DAGGER = "†"
+
+
+def with_leads(board: Board, metrics: Sequence[str], where: str | None = None) -> Board:
+    """The board with its best row tested against its second in each of `metrics`, corrected together. Rows that leak
+    or were not measured here take no part, nor does a metric whose best is shared. `where` is the data set's name or
+    folder, where the runs' own configuration does not say it. Where the data or the lists are not at hand, the board
+    says why nothing was tested."""
+    tests = [(*two, metric) for metric in metrics if (two := _two_best(board.rows, metric)) is not None]
+    if not tests:
+        return board
+    sides = [Chosen(row.model, row.runs) for row in board.rows]
+    try:
+        base = measured(sides[tests[0][0]].runs, where)
+        values: dict[int, Mapping[str, np.ndarray]] = {}
+        for number in sorted({number for *two, _ in tests for number in two}):
+            values[number] = base.values(sides[number].runs)
+    except InputError as error:
+        return replace(board, untested=f"no lead is tested: {error}")
+    return replace(board, leads=tuple(tested(sides, values, tests)))
+
+
+def lead_notes(board: Board) -> list[str]:
+    """What the dagger means, or why there is none; and how small a difference a board of this size can tell apart."""
+    return [*_daggers(board), *_least(board)]
+
+
+def _least(board: Board) -> list[str]:
+    found = [f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads]
+    if not found:
+        return []
+    users = board.leads[0].found.users
+    return [
+        f"Least difference that {users:,} users tell apart, two rows as unlike as the first two "
+        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {', '.join(found)}."
+    ]
+
+
+def _daggers(board: Board) -> list[str]:
+    if board.leads and any(pair.significant for pair in board.leads):
+        users, count = board.leads[0].found.users, len(board.leads)
+        many = f", corrected by Holm for {count} metrics" if count > 1 else ""
+        return [
+            f"{DAGGER} the best is better than the second: randomisation test, paired over {users:,} users{many}, "
+            f"p ≤ {ALPHA}."
+        ]
+    if board.leads:
+        return [f"No lead of the best over the second is significant (randomisation test, corrected p > {ALPHA})."]
+    return [board.untested] if board.untested else []
+
+
+def _two_best(rows: Sequence[Row], metric: str) -> tuple[int, int] | None:
+    """Numbers of the best row and of the second, where their figures differ as shown."""
+    shown = {number: row.mean(metric) for number, row in enumerate(rows) if row.rank is not None and not row.leaks}
+    found = sorted(((-value, number) for number, value in shown.items() if value is not None))[:2]
+    if len(found) < 2 or round(found[0][0], DIGITS) == round(found[1][0], DIGITS):
+        return None
+    return found[0][1], found[1][1]

@@ -1,0 +1,95 @@
+"""Per-user values of stored runs, made again from their ranked lists: what paired comparisons start from.
+
+The data set is read from where the runs' configuration says it lies, and must be the very data and rules that they
+were measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from harness.core.json_files import SMALL, read_text
+from harness.data.dataset import Dataset
+from harness.data.loading import load_dataset
+from harness.data.reading import Reading
+from harness.errors import InputError
+from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import METRICS, Protocol
+from harness.protocol.split import Split, split
+from harness.store.predictions import read_predictions
+from harness.store.record import Record
+from harness.store.run_store import StoredRun, Unreadable, check_files
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The data behind a comparison."""
+
+    dataset: Dataset
+    split: Split
+
+    def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
+        """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
+        found = [self._of(run, names) for run in runs]
+        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+    def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
+        return per_user(self.lists(run), self.split.test.targets, names)
+
+    def lists(self, run: StoredRun) -> Predictions:
+        """A run's ranked lists, users as in `split.test.requests`. Raises `InputError` where they cannot be read."""
+        try:
+            check_files(run)
+        except Unreadable as error:
+            raise InputError(str(error), mend="make the run again with --fresh") from error
+        lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
+        rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
+        return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
+
+
+def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
+    """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
+    configuration says. Raises `InputError` where that is not what they were measured on."""
+    record = runs[0].record
+    said = configuration(runs[0])
+    named, told = said.get("dataset"), said.get("order")
+    place = where or (named if isinstance(named, str) and named else record.dataset.name)
+    order = told if isinstance(told, str) and told and Path(place).exists() else "time"
+    try:
+        dataset = load_dataset(place, order, Reading.of(said.get("data")))
+    except InputError as error:
+        mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.mend
+        raise InputError(error.what, where=error.where or place, mend=mend) from error
+    made = split(dataset, protocol_of(record))
+    for kind, theirs, ours in (
+        ("data", record.dataset.fingerprint, dataset.fingerprint),
+        ("split", record.protocol.fingerprint, made.fingerprint),
+    ):
+        if theirs != ours:
+            raise InputError(
+                f"the {kind} here ({ours}) is not what {record.run_id} was measured on ({theirs})",
+                where=place,
+                mend="give the right folder with -d, or make the runs again",
+            )
+    return Measured(dataset, made)
+
+
+def protocol_of(record: Record) -> Protocol:
+    """The rules of a record."""
+    return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
+
+
+def configuration(run: StoredRun) -> dict[str, Any]:
+    """The run's `config.yaml`; empty where it cannot be read."""
+    try:
+        content = yaml.safe_load(read_text(run.folder.config, SMALL))
+    except Exception:  # of a file that somebody else may have written; what it says is a convenience
+        return {}
+    return content if isinstance(content, dict) else {}

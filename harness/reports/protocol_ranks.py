@@ -1,0 +1,200 @@
+"""`harness leaderboard --protocols`: the same models under each protocol, and how their order changes.
+
+A metric under one protocol says nothing about the same metric under another (other users are asked, after other
+histories), so only ranks are compared, among the configurations that were measured under every one of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.reports.formats import SHEETS, check_format, metric_text
+from harness.reports.leaderboard import Board, Row, boards
+from harness.reports.tables import Column, Line, Sheet
+from harness.store.record import ProtocolMark
+from harness.store.run_store import StoredRun
+
+Key = tuple[str, str]  # model, configuration
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One configuration. `ranks` and `rows` are aligned with `Crossing.protocols`; a rank is None where the
+    configuration was not measured under every protocol, a row None where it was not measured under this one."""
+
+    model: str
+    note: str
+    ranks: tuple[int | None, ...]
+    rows: tuple[Row | None, ...]
+
+    @property
+    def moved(self) -> tuple[int | None, ...]:
+        """Places won (positive) or lost from the first protocol to each of the others."""
+        first = self.ranks[0]
+        return tuple(None if rank is None or first is None else first - rank for rank in self.ranks[1:])
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One data set under several protocols. `labels` name the protocols; `tau` is Kendall's rank correlation of the
+    first order with each of the others, None for fewer than two configurations in common."""
+
+    dataset: str
+    metric: str
+    protocols: tuple[ProtocolMark, ...]
+    labels: tuple[str, ...]
+    standings: tuple[Standing, ...]
+    tau: tuple[float | None, ...]
+
+
+def crossings(runs: Sequence[StoredRun], metric: str) -> list[Crossing]:
+    """One crossing for each data set (by content) that was measured under more than one protocol."""
+    settings = {run.record.run_id: run.record.details.get("configuration", run.record.run_id) for run in runs}
+    grouped: dict[tuple[str, str], list[Board]] = {}
+    for board in boards(runs, metric):
+        grouped.setdefault((board.dataset.name, board.dataset.fingerprint), []).append(board)
+    found = []
+    for same in grouped.values():
+        if len({board.protocol.name for board in same}) > 1:
+            found.append(_crossing(sorted(same, key=_place), metric, settings))
+    return found
+
+
+def sheet(crossing: Crossing) -> Sheet:
+    """A crossing, ready to print: by the order of the first protocol, what stands under one protocol only below."""
+    columns = [Column("model", left=True)]
+    for number, label in enumerate(crossing.labels):
+        columns += [Column(f"# {label}", main=True), Column(crossing.metric)]
+        columns += [Column("moved")] if number else []
+    columns.append(Column("note", left=True, wraps=True, drop=0))
+    lines = tuple(_line(standing, crossing.metric) for standing in crossing.standings)
+    return Sheet(f"{crossing.dataset} under {len(crossing.labels)} protocols", tuple(columns), lines, _notes(crossing))
+
+
+def render(found: Sequence[Crossing], form: str) -> str:
+    """The crossings as text that ends with a line break. Raises `InputError` for an unknown format."""
+    check_format(form)
+    if form in SHEETS:
+        return SHEETS[form]([sheet(crossing) for crossing in found])
+    if form == "json":
+        return json.dumps([_document(crossing) for crossing in found], indent=2, ensure_ascii=False) + "\n"
+    out = io.StringIO()
+    writer = csv.DictWriter(
+        out, ["dataset", "model", "note", "protocol", "rank", "metric", "value"], lineterminator="\n"
+    )
+    writer.writeheader()
+    for crossing in found:
+        for row in _document(crossing)["rows"]:
+            for place, label in enumerate(crossing.labels):
+                told = {"protocol": label, "rank": row["ranks"][place], "metric": crossing.metric}
+                who = {"dataset": crossing.dataset, "model": row["model"], "note": row["note"]}
+                writer.writerow({**who, **told, "value": row["values"][place]})
+    return out.getvalue()
+
+
+def _place(board: Board) -> tuple[bool, str, int]:
+    """Leave-one-out, which every paper has, comes first."""
+    return not board.protocol.name.startswith("leave-one-out"), board.protocol.name, -len(board.rows)
+
+
+def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -> Crossing:
+    rows: list[dict[Key, Row]] = [
+        {(row.model, settings[row.run_ids[0]]): row for row in board.rows if row.run_ids} for board in same
+    ]
+    keys = list(dict.fromkeys(key for board in rows for key in board))
+    common = [key for key in keys if all(key in board for board in rows)]
+    ranks = [_ranks({key: board[key] for key in common}, metric) for board in rows]
+    standings = [
+        Standing(
+            model=key[0],
+            note=next(board[key].note for board in rows if key in board),
+            ranks=tuple(ranked.get(key) for ranked in ranks),
+            rows=tuple(board.get(key) for board in rows),
+        )
+        for key in sorted(keys, key=lambda key: (key not in common, ranks[0].get(key, 0), key))
+    ]
+    tau = tuple(_tau([ranks[0][key] for key in common], [ranked[key] for key in common]) for ranked in ranks[1:])
+    marks = tuple(board.protocol for board in same)
+    return Crossing(same[0].dataset.name, metric, marks, _labels(marks), tuple(standings), tau)
+
+
+def _ranks(rows: Mapping[Key, Row], metric: str) -> dict[Key, int]:
+    ordered = sorted(rows, key=lambda key: (-(rows[key].mean(metric) or 0.0), key))
+    return {key: number for number, key in enumerate(ordered, start=1)}
+
+
+def _tau(one: Sequence[int], other: Sequence[int]) -> float | None:
+    """(agreeing pairs - disagreeing pairs) / pairs; ranks have no ties.
+
+    >>> _tau([1, 2, 3], [1, 3, 2])
+    0.3333333333333333
+    """
+    pairs = [(i, j) for j in range(len(one)) for i in range(j)]
+    if not pairs:
+        return None
+    return sum(1 if (one[i] < one[j]) == (other[i] < other[j]) else -1 for i, j in pairs) / len(pairs)
+
+
+def _labels(marks: Sequence[ProtocolMark]) -> tuple[str, ...]:
+    """The protocol's name, and what tells it from another of the same name."""
+    labels = []
+    for mark in marks:
+        told = [mark.name]
+        alike = [other for other in marks if other.name == mark.name]
+        for field in ("cut", "max_history", "exclude_history"):
+            if len({getattr(other, field) for other in alike}) > 1:
+                told.append(f"{field}={getattr(mark, field)}")
+        labels.append(" ".join(told))
+    return tuple(labels)
+
+
+def _line(standing: Standing, metric: str) -> Line:
+    texts = [standing.model]
+    for number, (rank, row) in enumerate(zip(standing.ranks, standing.rows, strict=True)):
+        texts += ["" if rank is None else str(rank), metric_text(row and row.mean(metric), row and row.std(metric))]
+        if number:
+            moved = standing.moved[number - 1]
+            texts.append("" if moved is None else f"{moved:+d}" if moved else "=")
+    return Line((*texts, standing.note), apart=None in standing.ranks)
+
+
+def _notes(crossing: Crossing) -> tuple[str, ...]:
+    told = []
+    for label, tau, number in zip(crossing.labels[1:], crossing.tau, range(len(crossing.tau)), strict=True):
+        if tau is None:
+            told.append(
+                f"{label}: fewer than two configurations in common with {crossing.labels[0]}, no order to compare"
+            )
+            continue
+        moved = sum(bool(standing.moved[number]) for standing in crossing.standings)
+        ranked = sum(rank.ranks[0] is not None for rank in crossing.standings)
+        told.append(
+            f"{label}: {moved} of {ranked} configurations change their place against {crossing.labels[0]}, "
+            f"Kendall's tau {tau:.2f}"
+        )
+    return tuple(told)
+
+
+def _document(crossing: Crossing) -> dict[str, Any]:
+    return {
+        "dataset": crossing.dataset,
+        "metric": crossing.metric,
+        "protocols": [mark.model_dump() for mark in crossing.protocols],
+        "tau": list(crossing.tau),
+        "rows": [
+            {
+                "model": standing.model,
+                "note": standing.note,
+                "ranks": list(standing.ranks),
+                "moved": list(standing.moved),
+                "values": [None if row is None else row.mean(crossing.metric) for row in standing.rows],
+                "run_ids": [[] if row is None else list(row.run_ids) for row in standing.rows],
+            }
+            for standing in crossing.standings
+        ],
+    }

@@ -1,0 +1,192 @@
+"""Stored runs against what the papers print: ours, theirs, the difference, and in what the protocols differ.
+
+A published number has no per-user values and other conditions, so nothing is tested here: a gap comes with its
+suspects instead. What the source does not say, and what is not known of a run, is called unknown, never the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from harness.data.catalog import catalogue_entries
+from harness.data.raw.releases import named_sets
+from harness.errors import InputError
+from harness.protocol.protocol import METRICS
+from harness.reports.config_diff import flattened
+from harness.reports.lint import INCONSISTENT
+from harness.reports.published import HANDS, PROTOCOL, RULES, UNSTATED, Quoted, read_published
+from harness.reports.selection import Chosen
+from harness.store.record import DatasetMark
+from harness.store.run_store import Store
+
+Verdict = Literal["same", "differs", "unknown"]
+# Ends of our configuration's keys that say what a column of the published tables says.
+SETTINGS = {
+    "beams": ".decode.beams",
+    "text_fields": ".semantic.fields",
+    "encoder": ".semantic.encoder",
+    "backbone": ".backbone.name",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One condition of a measurement; empty where it is not known."""
+
+    name: str
+    ours: str
+    theirs: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One side against one published row. `numbers`: metric to (ours, theirs), for the metrics asked that both have;
+    ours is the mean over `seeds` runs."""
+
+    label: str
+    seeds: int
+    quoted: Quoted
+    same_method: bool
+    numbers: Mapping[str, tuple[float, float]]
+    fields: tuple[Field, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, unrounded."""
+        quoted = self.quoted
+        return {
+            "run": self.label,
+            "seeds": self.seeds,
+            "method": quoted.method,
+            "same_method": self.same_method,
+            "hand": quoted.hand,
+            "source": quoted.source,
+            "whose_run": quoted.run,
+            "note": quoted.note,
+            INCONSISTENT: quoted.inconsistent,
+            "metrics": {
+                name: {"ours": ours, "published": theirs, "difference": ours - theirs}
+                for name, (ours, theirs) in self.numbers.items()
+            },
+            "protocol": [asdict(field) for field in self.fields],
+        }
+
+
+def gaps(store: Store, sides: Sequence[Chosen], metrics: Sequence[str]) -> list[Gap]:
+    """Each side against every published row of its data set, the rows of its own method first. Raises `InputError`
+    where there is none, or none that prints one of `metrics`."""
+    quoted = read_published(store.root)
+    found = []
+    for side in sides:
+        name, rules = side.first.dataset.name, side.first.protocol.name
+        if not rules.startswith(RULES):
+            raise InputError(f"the published rows are not of {rules}", where=side.label, mend=f"take a run of {RULES}1")
+        here = [row for row in quoted if row.dataset == name and row.beside]
+        if not here:
+            known = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
+            raise InputError(f"no published rows on {name!r}", where="--published", mend=f"there are some on {known}")
+        told = [row for row in here if set(row.metrics) & set(metrics)]
+        if not told:
+            printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in here))
+            what = f"no published row on {name!r} has {' or '.join(metrics)}"
+            raise InputError(what, where="--metric", mend=f"they have {printed}")
+        ours = conditions(side)
+        made = [_gap(side, row, metrics, ours) for row in told]
+        found += sorted(made, key=lambda gap: not gap.same_method)
+    return found
+
+
+def conditions(side: Chosen) -> dict[str, str]:
+    """What is known of how a side was measured, by the columns of the published tables."""
+    record = side.first
+    data, rules = record.dataset, record.protocol
+    public = named_sets().get(data.name) if _is_public(data) else None
+    known = {
+        "release": "" if public is None else public.release.title.replace("Reviews ", ""),
+        "split": rules.name.partition("/")[0],
+        "hits": "items",
+        "ranking": "full",
+        "users": str(data.users),
+        "items": str(data.items),
+        "interactions": str(data.interactions),
+        "history": str(rules.max_history),
+        "exclude_history": str(rules.exclude_history).lower(),
+        "repeats": "" if public is None else "dropped" if public.release.dedupe else "kept",
+    }
+    try:
+        settings = flattened(side.runs[0].folder.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return known
+    for name, end in SETTINGS.items():
+        said = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
+        known[name] = said[0].strip("[]") if said else ""
+    if known["beams"]:
+        known["constraint"] = "trie"  # the only way in which anything here decodes
+    if any(key.endswith(".tasks.templates") for key in settings):
+        known["prompts"] = "1"  # test cases are asked by the first template alone
+    return known
+
+
+def _is_public(data: DatasetMark) -> bool:
+    """Whether data of a public set's name are that set: its prepared copy's hash, or else its published counts."""
+    entry = catalogue_entries().get(data.name)
+    if entry is None:
+        return False
+    if entry.fingerprint:
+        return entry.fingerprint == data.fingerprint
+    return (entry.users, entry.items) == (data.users, data.items)
+
+
+def _gap(side: Chosen, row: Quoted, metrics: Sequence[str], ours: Mapping[str, str]) -> Gap:
+    records = [run.record for run in side.runs]
+    numbers = {
+        name: (statistics.fmean(record.metrics.test[name] for record in records), row.metrics[name])
+        for name in metrics
+        if name in row.metrics
+    }
+    theirs = {"release": "" if row.release == UNSTATED else row.release, **row.known}
+    fields = tuple(
+        Field(name, mine, said, _verdict(mine, said))
+        for name in ("release", *PROTOCOL)
+        for mine, said in [(ours.get(name, ""), theirs.get(name, ""))]
+        if mine or said
+    )
+    alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
+    return Gap(side.label, len(records), row, alike, numbers, fields)
+
+
+def _verdict(ours: str, theirs: str) -> Verdict:
+    """Lists compare without order, everything without case.
+
+    >>> _verdict("20", "20"), _verdict("title, brand", "Brand, title"), _verdict("full", ""), _verdict("20", "50")
+    ('same', 'same', 'unknown', 'differs')
+    """
+    if not ours or not theirs:
+        return "unknown"
+    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (ours, theirs))
+    return "same" if one == other else "differs"
+
+
+def _bare(name: str) -> str:
+    """A method's name as it is compared.
+
+    >>> _bare("EAGER-LLM") == _bare("eager-llm"), _bare("LC-Rec")
+    (True, 'lcrec')
+    """
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def suspects(gap: Gap, verdict: Verdict) -> str:
+    """The fields of one verdict in words; those that differ with both values, ours first."""
+    chosen = [field for field in gap.fields if field.verdict == verdict]
+    if verdict != "differs":
+        return ", ".join(field.name for field in chosen)
+    return "; ".join(f"{field.name} {field.ours} / {field.theirs}" for field in chosen)
+
+
+def hand_text(quoted: Quoted) -> str:
+    """Whose number it is, and where it was seen."""
+    return "; ".join(filter(None, [f"{HANDS[quoted.hand]}: {quoted.source}", quoted.run]))

@@ -1,0 +1,169 @@
+"""Which stored runs a user means: by id, the beginning of an id, a folder, a model's name, or several ids with commas.
+
+Only the records that are asked for are read. Runs that may not be compared are refused, with the fields that differ.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.reports.config_diff import notes
+from harness.reports.leaderboard import stored_name
+from harness.store.record import Record
+from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, read_record, warn
+
+KNOWN = 8  # names that a message lists at most
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One side of a comparison: runs of one model with one configuration, a seed each."""
+
+    label: str
+    runs: tuple[StoredRun, ...]
+
+    @property
+    def first(self) -> Record:
+        return self.runs[0].record
+
+
+def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> list[Chosen]:
+    """One `Chosen` for each of `asked`. Raises `InputError` for what is not stored (with near names), for the beginning
+    of an id that several runs share, for a model of several configurations or data sets, and for one side twice."""
+    paths = sorted(path.parent for path in store.runs.glob("*/*/*/result.json") if not path.parent.name.startswith("."))
+    if not paths:
+        raise InputError(
+            "no runs are stored here", where=str(store.root), mend="harness run makes some, or say --results"
+        )
+    if dataset is not None:
+        name = stored_name(store, dataset)
+        paths = [path for path in paths if path.parent.name == name]
+        if not paths:
+            raise InputError(f"no runs on {dataset!r} are stored here", where=str(store.root))
+    sides = [_side(text, paths) for text in asked]
+    for text, runs in zip(asked, sides, strict=True):
+        if sum({run.folder.path for run in runs} == {run.folder.path for run in other} for other in sides) > 1:
+            raise InputError(f"{text!r} is given twice", where="RUN", mend="a run does not differ from itself")
+    return [Chosen(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
+
+
+def check_comparable(chosen: Sequence[Chosen]) -> None:
+    """Raises `InputError` where the runs were not measured on the same data under the same rules."""
+    told = _apart([run.record for side in chosen for run in side.runs])
+    if told:
+        raise InputError(
+            f"these runs cannot be compared: {told}", mend="compare runs of one data set under one protocol"
+        )
+
+
+def _apart(records: Sequence[Record]) -> str:
+    """Which fields differ between runs that were not measured on the same data under the same rules; else nothing."""
+    told = []
+    for part in ("dataset", "protocol"):
+        for name in type(getattr(records[0], part)).model_fields:
+            values = list(dict.fromkeys(str(getattr(getattr(record, part), name)) for record in records))
+            if len(values) > 1:
+                told.append(f"{part}.{name} is {' or '.join(values)}")
+    return "; ".join(told) if any("fingerprint" in line for line in told) else ""
+
+
+def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
+    runs = [run for part in filter(None, text.split(",")) for run in _runs(part.strip(), paths)]
+    if not runs:
+        raise InputError(f"{text!r} names no run", where="RUN")
+    records = [run.record for run in runs]
+    if len({record.model for record in records}) > 1:
+        raise InputError(f"{text!r} joins runs of several models", where="RUN", mend="give each model apart")
+    if len({run.record.details.get("configuration", run.record.run_id) for run in runs}) > 1:
+        raise InputError(
+            f"{text!r} stands for runs of several configurations: {_listed(runs)}",
+            where="RUN",
+            mend="give run ids, those of one configuration joined by commas",
+        )
+    if len({record.dataset.name for record in records}) > 1:
+        names = ", ".join(sorted({record.dataset.name for record in records}))
+        raise InputError(f"{text!r} has runs on {names}", where="RUN", mend="say which with -d")
+    if told := _apart(records):
+        what = f"{text!r} has runs that were not measured alike: {told}"
+        raise InputError(what, where="RUN", mend="give the ids of those that were, joined by commas")
+    seeds = [record.seed for record in records]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{text!r} has a seed twice", where="RUN", mend="give each run once")
+    return sorted(runs, key=lambda run: run.record.seed or 0)
+
+
+def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
+    """The runs that one name stands for."""
+    if Path(text, "result.json").is_file():
+        return [_read(Path(text))]
+    named = [path for path in paths if path.name == text]
+    if named:
+        return [_read(path) for path in named]
+    if named := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
+        return _readable(named)
+    begun = [path for path in paths if path.name.startswith(text)]
+    if len(begun) > 1:
+        shown = ", ".join(path.name for path in begun[:KNOWN]) + (", …" if len(begun) > KNOWN else "")
+        raise InputError(f"{text!r} begins the ids of {len(begun)} runs ({shown})", where="RUN", mend="give more of it")
+    if not begun:
+        raise _unknown(text, paths)
+    return [_read(begun[0])]
+
+
+def _unknown(text: str, paths: Sequence[Path]) -> InputError:
+    models = sorted({path.parent.parent.name.replace("@", ":") for path in paths})
+    names = [*models, *dict.fromkeys(path.name for path in paths)]
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    shown = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
+    mend = f"did you mean {' or '.join(near)}?" if near else f"stored models: {shown}; a run id works too"
+    return InputError(f"unknown run {text!r}", where="RUN", mend=mend)
+
+
+def _read(path: Path) -> StoredRun:
+    try:
+        return StoredRun(read_record(path / "result.json"), RunFolder(path))
+    except Unreadable as error:
+        raise InputError(str(error), mend="make the run again with --fresh, or take another one") from error
+
+
+def _readable(paths: Sequence[Path]) -> list[StoredRun]:
+    """The runs of one model; those whose records cannot be used are skipped, each with a warning, while any is left."""
+    found, skipped = [], []
+    for path in paths:
+        try:
+            found.append(_read(path))
+        except InputError as error:
+            skipped.append(error)
+    if not found:
+        raise skipped[0]
+    for error in skipped:
+        warn(f"skipped {error.what}")
+    return found
+
+
+def _listed(runs: Sequence[StoredRun]) -> str:
+    groups: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        groups.setdefault(run.record.details.get("configuration", run.record.run_id), []).append(run)
+    said = [
+        f"{','.join(run.record.run_id for run in group)} ({note})"
+        for group, note in zip(groups.values(), notes(list(groups.values())), strict=True)
+    ]
+    return "; ".join(said[:KNOWN]) + ("; …" if len(said) > KNOWN else "")
+
+
+def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
+    """A model's name where that tells the sides apart, else with what differs, else with run ids."""
+    names = [runs[0].record.model for runs in sides]
+    said = notes(sides)
+    told = [
+        f"{name} ({note})" if names.count(name) > 1 and note else name for name, note in zip(names, said, strict=True)
+    ]
+    return [
+        f"{name} {'+'.join(run.record.run_id for run in runs)}" if told.count(label) > 1 else label
+        for name, label, runs in zip(names, told, sides, strict=True)
+    ]

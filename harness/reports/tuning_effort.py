@@ -1,0 +1,73 @@
+"""How much search stands behind the sides of a table, and what to say where they had unequal shares of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.store.record import Record
+
+LESS = "§"  # behind the name of a model that had fewer trials than another one of the table
+
+
+@dataclass(frozen=True)
+class Spent:
+    """`trials`: configurations tried to choose this one (1: as it stands, 0: the model has nothing to set, None: the
+    record does not say). `seconds`: of the search."""
+
+    trials: int | None = None
+    seconds: float | None = None
+
+
+UNKNOWN = Spent()
+
+
+def spent(records: Iterable[Record]) -> Spent:
+    """The most that any of the runs says."""
+    told = [Spent(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
+    return max(told, key=lambda one: (one.trials or 0, one.seconds or 0.0), default=UNKNOWN)
+
+
+def by_model(sides: Iterable[tuple[str, Spent]]) -> dict[str, Spent]:
+    """The most that any row of a model says; models with nothing to set are left out.
+
+    >>> by_model([("a", Spent(1)), ("a", Spent(4, 9.0)), ("fixed", Spent(0)), ("b", Spent())])
+    {'a': Spent(trials=4, seconds=9.0), 'b': Spent(trials=None, seconds=None)}
+    """
+    most: dict[str, Spent] = {}
+    for name, one in sides:
+        if one.trials != 0 and _weight(one) >= _weight(most.get(name, UNKNOWN)):
+            most[name] = one
+    return most
+
+
+def behind(models: Mapping[str, Spent]) -> set[str]:
+    """The models that had fewer trials than another. A record that does not say counts as one trial."""
+    highest = max((_weight(one) for one in models.values()), default=1)
+    return {name for name, one in models.items() if _weight(one) < highest}
+
+
+def unequal(models: Mapping[str, Spent]) -> str:
+    """The note below a table; empty where all had the same.
+
+    >>> unequal({"a": Spent(4, 612.0), "b": Spent(1), "c": Spent()})
+    "§ unequal effort: a had 4 trials (612 s), b 1, c none on record; part of a lead over § may be the search's"
+    >>> unequal({"a": Spent(1), "c": Spent()})
+    ''
+    """
+    if not behind(models):
+        return ""
+    ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
+    (name, most), *others = ordered
+    said = ", ".join([f"{name} had {_text(most, ' trials')}", *(f"{name} {_text(one)}" for name, one in others)])
+    return f"{LESS} unequal effort: {said}; part of a lead over {LESS} may be the search's"
+
+
+def _weight(one: Spent) -> int:
+    return 1 if one.trials is None else one.trials
+
+
+def _text(one: Spent, unit: str = "") -> str:
+    if one.trials is None:
+        return "none on record"
+    return f"{one.trials}{unit}" + ("" if one.seconds is None else f" ({one.seconds:.0f} s)")

@@ -1,0 +1,48 @@
+"""Rankings of a file as they are measured, for audits that store nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset
+from harness.evaluation.code_level import code_level
+from harness.evaluation.history import without_history
+from harness.evaluation.metrics import measure
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH
+from harness.protocol.split import Split
+from harness.runs.rankings import read_rankings
+
+DEEPEST = 200  # items of a list that are read to find `DEPTH` distinct codes
+
+
+def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
+    """The rankings of any file that `harness evaluate` reads, under the rules of the split, at most `depth` items
+    a test user; and what is odd about the file, one line each. Raises `InputError` as `read_rankings` does."""
+    protocol, requests = split.protocol, split.test.requests
+    rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, requests.users)
+    lists = rankings.predictions
+    if protocol.exclude_history:
+        lists = without_history(lists, requests, depth)
+    return lists, tuple(rankings.notes())
+
+
+def measured_codes(
+    path: Path, dataset: Dataset, split: Split, groups: np.ndarray
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Metrics of a file's lists over items and over codes, what codes add, and `cut_lists` (see `code_level`);
+    with what is odd about the file. Lists are read deep enough that shared codes do not leave too few of them."""
+    depth = min(DEEPEST, DEPTH * int(np.bincount(groups).max()))
+    lists, notes = settled(path, dataset, split, depth)
+    codes = code_level(lists, split.test.targets, groups)
+    figures = {
+        "file": path.name,
+        "items": measure(lists, split.test.targets),
+        "codes": codes["code_level"],
+        "added": codes["code_level_delta"],
+        "cut_lists": codes["cut_lists"],
+    }
+    return figures, notes

@@ -1,0 +1,234 @@
+"""From what the user asked to the whole resolved configuration of a run.
+
+Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`.
+Owns the merging and the wording of what is wrong; what a setting means is known where its configuration class is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from harness.core import config_files
+from harness.errors import InputError, unknown_name
+from harness.protocol.protocol import NAMES, Protocol
+from harness.protocol.recommender import ModelConfig
+from harness.registry import ModelEntry
+from harness.runs.config_errors import Layer, explain
+from harness.runs.tuning_effort import SECTION
+from harness.store.record import Effort
+
+PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
+DEEPEST = 16  # names behind a section in one `--set`; a configuration has some four
+TOP_KEYS = (
+    "model",
+    "file",
+    "dataset",
+    "order",
+    "data",
+    "profile",
+    "seed",
+)  # of a configuration file, besides its sections
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole resolved configuration, and the profile it came from (never `auto`)."""
+
+    profile: str
+    protocol: Protocol
+    model: ModelConfig
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A `--config` file, cut into what it says of the run, its sections, and the study that chose them, if any."""
+
+    path: Path | None = None
+    top: Mapping[str, Any] | None = None
+    sections: Mapping[str, Mapping[str, Any]] | None = None
+    effort: Effort | None = None
+
+    def say(self, key: str) -> Any:
+        """What the file gives for one of `TOP_KEYS`, None where it is silent."""
+        return (self.top or {}).get(key)
+
+
+def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
+    """Reads and checks the outline of a configuration file for one model. Raises `InputError`."""
+    if path is None:
+        return ConfigFile()
+    content = config_files.read(path)
+    effort = _effort(content.pop(SECTION, None), f"{path}, {SECTION}")
+    made_for = content.get("model")
+    if isinstance(made_for, str) and made_for != entry.name:
+        raise InputError(f"made for model {made_for!r}, not {entry.name!r}", where=str(path))
+    known = (*TOP_KEYS, *_sections(entry))
+    for key in content:
+        if key not in known:
+            raise unknown_name("section", key, known, where=str(path))
+    top = {key: content.pop(key) for key in TOP_KEYS if key in content}
+    kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
+    for key, value in top.items():
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            expected = {int: "a whole number", dict: "a mapping"}.get(kinds[key], "text")
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
+    for section, values in content.items():
+        if not isinstance(values, dict):
+            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))
+    return ConfigFile(path, top, content, effort)
+
+
+def _effort(told: Any, where: str) -> Effort | None:
+    if told is None:
+        return None
+    try:
+        return Effort.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(said, where=where, mend="leave this section as harness tune wrote it") from error
+
+
+def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:
+    """The settings of one run. `profile` is `auto` or a name; raises `InputError` for anything that does not fit."""
+    config_class = entry.load().config_class
+    profile = resolve_profile(profile, entry.name, config_class)
+    layers: list[Layer] = [("preset", {entry.section: dict(entry.preset)})]
+    layers.append((f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}))
+    layers.append((str(file.path), _placed(file, entry.section, config_class)))
+    layers += [(f"--set {text}", _one_set(text, entry)) for text in sets]
+    merged = _merged(layers)
+    if bundle := config_class.variants.get(str(merged[entry.section].get("variant"))):
+        layers.insert(1, (f"variant {merged[entry.section]['variant']}", {entry.section: bundle}))
+        merged = _merged(layers)
+
+    def build(section: str, model: type[BaseModel]) -> Any:
+        # JSON mode, because strict checking there still takes a list for a tuple and text for an enumeration
+        values = merged.get(section) or {}
+        try:
+            return model.model_validate_json(_finite(values, section), strict=True)
+        except ValidationError as error:
+            raise explain(error, section, model, layers) from error
+
+    return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
+    """The sections of a file; relative paths in the model's, where they are there beside the file, are meant so."""
+    sections = dict(file.sections or {})
+    if file.path is not None and section in sections:
+        sections[section] = _beside(sections[section], config_class, file.path.absolute().parent)
+    return sections
+
+
+def _beside(values: Mapping[str, Any], kind: type[BaseModel], folder: Path) -> dict[str, Any]:
+    placed = dict(values)
+    for name, value in values.items():
+        field = kind.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            placed[name] = _beside(value, inner, folder)
+        elif isinstance(value, str) and _is_path(inner) and (folder / value).exists():
+            placed[name] = str(folder / value)
+    return placed
+
+
+def _is_path(kind: Any) -> bool:
+    return kind is Path or any(map(_is_path, get_args(kind)))
+
+
+def _finite(values: Any, section: str) -> str:
+    """As JSON, which has no infinity and no NaN, and whose readers know 64 bits. Raises `InputError`."""
+    if (size := _largest(values)) >= 2**63:
+        raise InputError(f"a setting of {section} is {size}", mend="give a whole number below 2^63")
+    try:
+        return json.dumps(values, default=str, allow_nan=False)
+    except ValueError as error:
+        what = f"a setting of {section} is infinite or not a number"
+        raise InputError(what, mend="give a finite number") from error
+    except TypeError as error:
+        raise InputError(f"a key in {section} is no text", mend="write SECTION.KEY: VALUE") from error
+
+
+def _largest(value: Any) -> int:
+    """The size of the largest whole number in plain values; 0 where there is none."""
+    if isinstance(value, Mapping):
+        return max(map(_largest, value.values()), default=0)
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
+
+
+def protocol_sets(name: str | None) -> tuple[str, ...]:
+    """`--protocol NAME` as what it is short for. Raises `InputError` for an unknown name."""
+    if name is None:
+        return ()
+    if name not in (*NAMES, *(known.partition("/")[0] for known in NAMES)):
+        raise unknown_name("protocol", name, NAMES, where="--protocol")
+    return (f"protocol.name={name}",)
+
+
+def resolve_protocol(sets: Iterable[str]) -> Protocol:
+    """The protocol alone, for rankings made elsewhere."""
+    layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
+    merged = _merged(layers)
+    try:
+        return Protocol.model_validate_json(_finite(merged.get("protocol") or {}, "protocol"), strict=True)
+    except ValidationError as error:
+        raise explain(error, "protocol", Protocol, layers) from error
+
+
+def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -> str:
+    """A profile that the model has. `cpu` and `gpu` are the class defaults where it does not name them, and a model
+    without any profile is the same under each."""
+    from harness.runs.devices import cuda_available
+
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES, where="--profile")
+    if profile == "auto":
+        return "gpu" if cuda_available() else "cpu"
+    known = {"cpu", "gpu", *config_class.profiles}
+    if config_class.profiles and profile not in known:
+        raise InputError(
+            f"{model} has no profile {profile!r}", where="--profile", mend=f"choose {', '.join(sorted(known))}"
+        )
+    return profile
+
+
+def _sections(entry: ModelEntry | None) -> tuple[str, ...]:
+    return ("protocol",) if entry is None else ("protocol", entry.section)
+
+
+def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
+    path, equals, value = text.partition("=")
+    section, *keys = path.strip().split(".")
+    if not equals or not keys or not all(keys) or len(keys) > DEEPEST:
+        raise InputError(f"{text!r} is not of the form section.key=value", where="--set")
+    if section not in _sections(entry):
+        raise unknown_name("section", section, _sections(entry), where=f"--set {text}")
+    nested = config_files.parse(value, f"--set {text}")
+    for key in reversed(keys):
+        nested = {key: nested}
+    return {section: nested}
+
+
+def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
+    """All layers as one, later ones above earlier ones."""
+    whole: dict[str, Any] = {}
+    for _, layer in layers:
+        whole = _merge(whole, layer)
+    return whole
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged

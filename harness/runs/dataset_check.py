@@ -1,0 +1,86 @@
+"""`harness data verify`, whole: the rules of data and split, the audit, and artefacts held to the split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.catalog import catalogue_entries
+from harness.data.dataset import Dataset
+from harness.data.loading import load_dataset
+from harness.data.reading import Reading
+from harness.errors import InputError
+from harness.protocol.audit.audit import Audit, audit
+from harness.protocol.audit.provenance import UNKNOWN, read_provenance
+from harness.protocol.audit.verification import Check, verify
+from harness.protocol.protocol import Protocol
+from harness.protocol.split import parts
+from harness.runs.config import protocol_sets, resolve_protocol
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """`audit` is None where the protocol cannot be applied to the data, which a broken check then says."""
+
+    dataset: Dataset
+    protocol: Protocol
+    checks: tuple[Check, ...]
+    audit: Audit | None
+
+    @property
+    def broken(self) -> list[str]:
+        """Names of the rules that do not hold."""
+        return [check.name for check in self.checks if not check.ok]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What the audit takes for leaks."""
+        return [] if self.audit is None else self.audit.alarms()
+
+    def document(self) -> dict[str, Any]:
+        """JSON-able; `ok` where no rule is broken and no leak was found."""
+        findings = () if self.audit is None else self.audit.findings
+        return {
+            "dataset": self.dataset.name,
+            "protocol": self.protocol.model_dump(mode="json"),
+            "ok": not self.broken and not self.alarms,
+            "checks": [asdict(check) for check in self.checks],
+            "findings": [asdict(finding) for finding in findings],
+            "audit": None if self.audit is None else self.audit.document(),
+        }
+
+
+def inspect(
+    name: str,
+    order: str = "time",
+    protocol: str | None = None,
+    sets: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    reading: Reading | None = None,
+) -> Inspected:
+    """Looks at one data set under one protocol. Raises `InputError` where the data cannot be read at all."""
+    rules = resolve_protocol((*protocol_sets(protocol), *sets))
+    dataset = load_dataset(name, order, reading)
+    checks = verify(dataset, rules, registered=name in catalogue_entries())
+    if not all(check.ok for check in checks if check.name == "split"):
+        return Inspected(dataset, rules, tuple(checks), None)
+    made = parts(dataset, rules)
+    checks += [_artefact(path, dataset, rules) for path in files]
+    return Inspected(dataset, rules, tuple(checks), audit(dataset, rules, made))
+
+
+def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
+    """Whether a file of vectors or codes saw nothing that this split holds out."""
+    name = f"artefact {path.name}"
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), mend="check --artefact")
+    try:
+        known = read_provenance(path)
+    except InputError as error:
+        return Check(name, False, str(error))
+    if known == UNKNOWN:
+        return Check(name, True, "of unknown origin: nothing to hold it to")
+    fault = known.fault(parts(dataset, rules).train)
+    return Check(name, fault is None, fault or f"made by {known.made_by} from {known.rows} rows")

@@ -1,0 +1,192 @@
+"""One run made by many processes, as `torchrun` and `accelerate launch` start them: how they join and talk, and which
+device each computes on.
+
+The launcher says in the environment who is who (`harness.runs.launcher`); torch carries the numbers, over gloo between
+processors, over NCCL between graphics cards. What is said is plain numbers and JSON: nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from harness.errors import InputError, ProcessLost
+from harness.protocol.distributed import ALONE, Sharding, World
+from harness.runs.devices import cuda_available
+from harness.runs.heartbeat import beating
+from harness.runs.job import Job
+from harness.runs.launcher import check_address, place, place_here
+
+PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The processes that the launcher has started, for the block; `ALONE` without one."""
+    rank, size = place()
+    if size == 1:
+        yield ALONE
+        return
+    check_address()
+    sharding = accelerates_sharding()
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
+    with _losing():
+        store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    whole = False
+    try:
+        with beating(store, rank, size):
+            yield Processes(rank, size, sharding)
+        whole = True
+    finally:
+        if whole or backend == "gloo":  # NCCL would wait for those that are gone
+            dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A `World` over torch.distributed's default group."""
+
+    rank: int
+    size: int
+    sharding: Sharding | None = None
+
+    def tell(self, document: Any = None) -> Any:
+        said = b"" if self.rank else json.dumps(document).encode()
+        return json.loads(self.hand(np.frombuffer(said, dtype=np.uint8)).tobytes())
+
+    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+        import torch
+
+        head = np.zeros(64, np.uint8)  # dtype and shape, as text
+        if not self.rank:
+            assert array is not None
+            text = json.dumps([array.dtype.str, *array.shape]).encode()
+            head[: len(text)] = np.frombuffer(text, np.uint8)
+        told = torch.from_numpy(head)
+        self.spread([told])
+        kind, *shape = json.loads(told.numpy().tobytes().rstrip(b"\0"))
+        body = np.empty(shape, kind) if array is None or self.rank else np.ascontiguousarray(array).copy()
+        if body.size:
+            self.spread([torch.from_numpy(body.reshape(-1).view(np.uint8))])
+        return body
+
+    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+        import torch
+        import torch.distributed as dist
+
+        mine = torch.tensor([len(rows)])
+        lengths = [torch.zeros_like(mine) for _ in range(self.size)]
+        with _losing():
+            dist.all_gather(lengths, mine)
+        most = max(1, *map(int, lengths))
+        padded = np.zeros((most, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        sent = torch.from_numpy(padded.reshape(-1).view(np.uint8))
+        parts = [torch.empty_like(sent) for _ in range(self.size)]
+        with _losing():
+            dist.all_gather(parts, sent)
+        whole = [part.numpy().view(rows.dtype).reshape(padded.shape) for part in parts]
+        return [part[: int(length)] for part, length in zip(whole, lengths, strict=True)]
+
+    def add(self, tensors: Sequence[Any]) -> None:
+        import torch.distributed as dist
+
+        with _losing():
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def spread(self, tensors: Sequence[Any]) -> None:
+        import torch.distributed as dist
+
+        with _losing():
+            for tensor in tensors:
+                whole = tensor.contiguous()
+                dist.broadcast(whole, src=0)
+                if whole is not tensor:
+                    tensor.copy_(whole)
+
+
+def accelerates_sharding() -> Sharding | None:
+    """What `accelerate launch` was configured to, of what a run here can do: FSDP in its second version.
+
+    Raises `InputError` for what it cannot. Precision, accumulation and recomputing are settings of the run, which
+    decide its numbers: they are not taken from there.
+    """
+    where = "accelerate's configuration"
+    for name, told in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
+        if _on(f"ACCELERATE_USE_{name}"):
+            mend = "take FSDP with fsdp_version: 2, which shards the same things"
+            raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, mend=mend)
+    if not _on("ACCELERATE_USE_FSDP"):
+        return None
+    if os.environ.get("FSDP_VERSION") != "2":
+        raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from torch.distributed import fsdp
+
+    if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
+        raise InputError("FSDP asks for a newer torch than this one", where=where, mend="install the newest torch")
+    plugin = FullyShardedDataParallelPlugin()
+    if _on("FSDP_OFFLOAD_PARAMS"):
+        raise InputError("weights cannot be offloaded", where=where, mend="set fsdp_offload_params: false")
+    if plugin.activation_checkpointing:
+        mend = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
+        raise InputError("recomputing is a setting of the run", where=where, mend=mend)
+    # else transformers would give all but the first process a backbone without numbers
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    return Sharding(reshard=bool(plugin.reshard_after_forward))
+
+
+def _on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def placed(job: Job, world: World) -> Job:
+    """The job on this process's own device: with several processes on graphics cards, each has one.
+
+    Raises `InputError` where there are fewer cards than processes, or all were told to take one.
+    """
+    if world.size == 1 or job.device == "cpu":
+        return job
+    if job.device != "cuda":
+        what = f"{world.size} processes cannot share {job.device!r}"
+        raise InputError(what, where="--device", mend="give --device cuda, each takes a card of its own, or cpu")
+    import torch
+
+    number, cards = place_here(), torch.cuda.device_count()
+    if number >= cards:
+        what = f"process {number} on this machine, which has {cards} graphics cards"
+        raise InputError(what, where="the launcher", mend="start as many processes a machine as it has cards")
+    torch.cuda.set_device(number)
+    return replace(job, device=f"cuda:{number}")
+
+
+def device_named(job: Job, world: World) -> str:
+    """For the record: the device, and how many of them."""
+    if world.size == 1:
+        return job.device
+    kind = job.device.partition(":")[0]
+    return f"{world.size} x {kind} ({'gloo' if kind == 'cpu' else 'nccl'})"
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    """Turns what the transport says of a missing peer into words."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError) as error:
+        what = "another process of this run has ended; what was done is kept, and the same command continues it"
+        said = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
+        raise ProcessLost(f"{what} ({said[:120]})") from error

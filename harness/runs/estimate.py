@@ -1,0 +1,33 @@
+"""What a run of a profile would need on this machine, asked of the model before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.data.loading import load_dataset
+from harness.data.reading import Reading
+from harness.errors import InputError
+from harness.protocol.split import split
+from harness.registry import model_entry
+from harness.runs.config import ConfigFile, resolve
+from harness.runs.devices import cuda_available
+
+
+def estimate(
+    model: str,
+    profile: str,
+    dataset: str | None,
+    sets: Sequence[str] = (),
+    order: str = "time",
+    reading: Reading | None = None,
+) -> dict[str, Any]:
+    """The model's own estimate (JSON-able) under `profile` with `sets`, on the best device here; without a data set it
+    says nothing of time. Raises `InputError` for names that are not known and for a model that tells nothing."""
+    entry = model_entry(model)
+    settings = resolve(entry, profile, ConfigFile(), sets)
+    data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
+    told = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
+    if not told:
+        raise InputError(f"{model} tells nothing of what it needs", where="--model", mend="ask for eager-llm")
+    return {"model": model, "profile": settings.profile, "dataset": dataset, **told}

@@ -1,0 +1,153 @@
+"""Measures rankings made elsewhere under the same protocol, and stores them as a run of the family `external`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.core import config_files
+from harness.core.hashing import fingerprint
+from harness.data.loading import load_dataset
+from harness.data.reading import PLAIN, Reading
+from harness.errors import InputError
+from harness.evaluation.candidates import look_for_candidates
+from harness.evaluation.list_checks import audit
+from harness.evaluation.metrics import measure
+from harness.protocol.audit.audit import audit as look
+from harness.protocol.protocol import DEPTH
+from harness.protocol.split import split as split_by
+from harness.registry import model_entries
+from harness.runs.config import protocol_sets, resolve_protocol
+from harness.runs.job import check_seed, located
+from harness.runs.rankings import TIE_RULE, Rankings, read_rankings
+from harness.runs.record import dataset_mark, protocol_mark
+from harness.runs.run import Finished, settle
+from harness.store.atomic import write_text
+from harness.store.environment import environment
+from harness.store.predictions import write_predictions
+from harness.store.record import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Record
+from harness.store.run_key import Outcome, RunKey, folder_name
+from harness.store.run_store import Store
+
+FAMILY = "external"
+# Bumped whenever a change of how rankings are read can move a number. 2: equal scores do not go by the order of lines.
+CODE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class External:
+    """Rankings to measure. `name` stands in the leaderboard; None takes the file's stem. Runs of one name with a
+    `seed` each are one row over seeds; without a seed every file is a row of its own."""
+
+    path: Path
+    dataset: str
+    name: str | None = None
+    seed: int | None = None
+    sets: Sequence[str] = ()
+    protocol: str | None = None
+    order: str = "time"
+    reading: Reading = PLAIN
+
+
+def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
+    """Reads, measures and stores. The same lists under the same name are the same run, and returned at once. `note`
+    hears what is odd about the lists."""
+    started = datetime.now(UTC)
+    if external.seed is not None:
+        check_seed(external.seed)
+    name = _name(external)
+    protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
+    dataset = load_dataset(external.dataset, external.order, external.reading)
+    split = split_by(dataset, protocol)
+    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
+    for line in rankings.notes():
+        note(f"{external.path.name}: {line}")
+    lists = settle(rankings.predictions, split.test.requests, protocol)
+    content = fingerprint(lists.items, lists.scores)
+    settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
+    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.fingerprint, external.seed)
+    with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
+        if claim.stored is not None:
+            if claim.stored.record.details.get("lists") != content:
+                raise InputError(
+                    f"seed {external.seed} of {name!r} is stored already, with other rankings",
+                    where=str(claim.final.path),
+                    mend="choose another --seed or --name, or remove that folder",
+                )
+            _warn(claim.stored.record, note)
+            return Finished(claim.stored, reused=True)
+        found = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
+        write_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
+        write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
+        counts = audit(lists, split.test.requests, DEPTH, len(dataset.items))
+        record = Record(
+            schema=SCHEMA,
+            run_id=outcome.run_id,
+            model=name,
+            family=FAMILY,
+            dataset=dataset_mark(dataset),
+            protocol=protocol_mark(split),
+            seed=external.seed,
+            profile=FAMILY,
+            metrics=Metrics(test=measure(lists, split.test.targets), valid={}),
+            cost=Cost(),
+            integrity=Integrity(**counts),
+            env=environment(CODE_VERSION),
+            started=started,
+            finished=datetime.now(UTC),
+            leaks=[f"{SUSPECTED}{found.alarm}"] if found.alarm else [],
+            audit=look(dataset, protocol, split).document(),
+            details={
+                "configuration": outcome.settings,
+                "lists": content,
+                **_source(external.path, rankings),
+                "candidates": found.document(),
+            },
+        )
+        _warn(record, note)
+        return Finished(claim.finish(record), reused=False)
+
+
+def _warn(record: Record, note: Callable[[str], None]) -> None:
+    for sentence in record.leaks:
+        note(f"alarm: {sentence}")
+
+
+def _name(external: External) -> str:
+    name = external.name if external.name is not None else external.path.name.partition(".")[0]
+    if name in model_entries():
+        raise InputError(f"{name!r} is a model of the harness", where="--name", mend="give these rankings another name")
+    return folder_name("model", name)
+
+
+def _config(external: External, name: str, protocol: dict[str, object]) -> dict[str, object]:
+    made_elsewhere = {"file": external.path.name}
+    return {
+        "model": name,
+        "dataset": located(external.dataset),
+        "order": external.order,
+        **({"data": external.reading.document()} if external.reading.document() else {}),
+        "seed": external.seed,
+        "protocol": protocol,
+        FAMILY: made_elsewhere,
+    }
+
+
+def _source(path: Path, rankings: Rankings) -> dict[str, object]:
+    ties = {
+        "rule": TIE_RULE,
+        "users": rankings.tied_users,
+        "pairs": rankings.tied_pairs,
+        "by_hash": rankings.hashed_pairs,
+    }
+    return {
+        "file": path.name,
+        "layout": rankings.layout,
+        "rows": rankings.rows,
+        "order": rankings.by,
+        "ties": ties,
+        "ranks_contradict_scores": rankings.crossed,
+        "empty_lists": rankings.empty,
+    }

@@ -1,0 +1,182 @@
+"""`Job`: one run to make, as one frozen value, and `plan`, which makes jobs of what the user asked.
+
+A job knows its key once the data are known; `harness.runs.run` does the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core import config_files
+from harness.core.plugins import model_name
+from harness.data.catalog import catalogue_entries
+from harness.data.dataset import PLACEHOLDER, Dataset, require_text
+from harness.data.filters import with_text
+from harness.data.loading import check_order, load_dataset
+from harness.data.reading import PLAIN, Reading
+from harness.errors import InputError
+from harness.protocol.recommender import TextModelConfig
+from harness.registry import ModelEntry, model_entry
+from harness.runs.config import Settings, protocol_sets, read_config, resolve
+from harness.runs.devices import resolve_device
+from harness.runs.trackers import Wish, wishes
+from harness.runs.tuning_effort import block, effort_of
+from harness.store.record import Effort
+from harness.store.run_key import Outcome
+
+if TYPE_CHECKING:
+    from harness.protocol.recommender import Recommender
+    from harness.protocol.split import Split
+
+DATASET = "ml-100k"
+SEED = 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults.
+    `elsewhere`: the runs are made on other machines, whose devices need not be here."""
+
+    dataset: str | None = None
+    profile: str | None = None
+    seeds: tuple[int, ...] = ()
+    sets: tuple[str, ...] = ()
+    config: Path | None = None
+    device: str | None = None
+    protocol: str | None = None
+    order: str | None = None
+    track: tuple[str, ...] = ()
+    elsewhere: bool = False
+    reading: Reading = PLAIN
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `dataset` is a registered name or the absolute path of a folder or file; `order` is what orders a user's
+    rows in its files, `reading` what else is said of how they are read. `effort` tells how the settings were chosen: it
+    goes into the record and decides nothing; nor does `track`, what the run is logged to besides."""
+
+    entry: ModelEntry
+    dataset: str
+    settings: Settings
+    seed: int
+    device: str = "cpu"
+    order: str = "time"
+    effort: Effort = field(default_factory=Effort)
+    track: tuple[Wish, ...] = ()
+    reading: Reading = PLAIN
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether every item must have text."""
+        return "text" in self.entry.needs and self.settings.model.reads_text()
+
+    def data(self, *, whole_text: bool = True) -> Dataset:
+        """The data set as the model is to see it. Raises `InputError` for whatever the readers find wrong, and for
+        items without text where the model needs it and `missing_text` does not say what to do (unless not
+        `whole_text`)."""
+        dataset = load_dataset(self.dataset, self.order, self.reading)
+        if not self.needs_text:
+            return dataset
+        model = self.settings.model
+        missing = model.missing_text if isinstance(model, TextModelConfig) else "refuse"
+        if missing == "drop":
+            dataset = with_text(dataset)
+        elif missing == "empty":
+            dataset = replace(dataset, placeholder=PLACEHOLDER)
+        if whole_text:
+            require_text(dataset.model_text, dataset.items, where=dataset.name, section=self.entry.section)
+        return dataset
+
+    def recommender(self) -> Recommender[Any]:
+        """A new model with the job's configuration."""
+        return self.entry.load()(self.settings.model)
+
+    def outcome(self, dataset: Dataset, split: Split) -> Outcome:
+        """Everything that decides the numbers."""
+        return Outcome(
+            model=self.entry.name,
+            configuration=self.settings.model.model_dump(mode="json"),
+            code_version=self.entry.code_version(),
+            # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
+            data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
+            protocol=split.fingerprint,
+            seed=self.seed,
+        )
+
+    def _files(self, split: Split) -> tuple[Path, ...]:
+        return self.settings.model.files(split.train)
+
+    def config_yaml(self) -> str:
+        """The whole resolved configuration: given to `--config`, it makes this job again."""
+        return config_files.write(
+            {
+                "model": self.entry.name,
+                **({"file": self.entry.file} if self.entry.file else {}),
+                "dataset": self.dataset,
+                "order": self.order,
+                **({"data": self.reading.document()} if self.reading.document() else {}),
+                "profile": self.settings.profile,
+                "seed": self.seed,
+                "protocol": self.settings.protocol.model_dump(mode="json"),
+                self.entry.section: self.settings.model.model_dump(mode="json"),
+                **block(self.effort),
+            }
+        )
+
+
+def plan(model: str, options: RunOptions) -> list[Job]:
+    """One job a seed. Raises `InputError` for whatever of it is wrong, before any data are read."""
+    entry = entry_of(model, options.config)
+    file = read_config(options.config, entry)
+    order = check_order(options.order or file.say("order") or "time")
+    sets = (*protocol_sets(options.protocol), *options.sets)
+    settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
+    device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
+    settings = replace(settings, model=settings.model.resolved(device))
+    named = options.dataset if options.dataset is not None else file.say("dataset")
+    dataset = located(DATASET if named is None else named)
+    given = file.say("seed")
+    seeds = options.seeds or (SEED if given is None else given,)
+    for seed in seeds:
+        check_seed(seed)
+    effort = effort_of(entry.name, settings.model, file.effort)
+    track = wishes(options.track)
+    reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
+    every = dict.fromkeys(seeds)
+    return [Job(entry, dataset, settings, seed, device, order, effort, track, reading) for seed in every]
+
+
+def entry_of(model: str, config: Path | None) -> ModelEntry:
+    """The model's entry; that of a class in a file also by the name that its runs are stored under, where `config` is
+    the configuration of one and says where the file is."""
+    try:
+        return model_entry(model)
+    except InputError:
+        told = None if config is None else config_files.read(config).get("file")
+        if isinstance(told, str) and model_name(told) == model:
+            return model_entry(told)
+        raise
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a number that is no seed: a record has to hold it, and JSON's readers know 64 bits."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on, below 2^63")
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
+
+
+def located(dataset: str) -> str:
+    """Names stay; folders and files become absolute, so that a stored configuration works from anywhere."""
+    folder = Path(dataset).expanduser()
+    known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
+    return str(folder.resolve()) if not known and folder.exists() else dataset

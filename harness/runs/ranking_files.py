@@ -1,0 +1,274 @@
+"""Files of rankings made elsewhere, as columns of rows: tables (commas, semicolons or tabs), TREC runs, JSON, ranx' LZ4
+files and Parquet. Ids stay as they are written; what the rows mean is `harness.runs.rankings`."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.core.json_files import read_json, room
+from harness.data.columns import ITEM, RANK, SCORE, USER
+from harness.data.readers.parquet_tables import read_parquet
+from harness.data.readers.table_files import LONGEST_FIELD
+from harness.errors import InputError
+from harness.store.predictions import COLUMNS as OURS
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    USER: ("user", "user_id", "userid", "uid", "query", "query_id", "q_id", "qid", "customer", "customer_id"),
+    ITEM: (
+        *("item", "item_id", "itemid", "iid", "doc", "doc_id", "docid", "document_id"),
+        *("product", "product_id", "movie", "movie_id", "asin", "sku"),
+    ),
+    SCORE: ("score", "scores", "prediction", "pred", "similarity", "logit"),
+    RANK: ("rank", "position"),
+}
+TABLE_NAMES = (".csv", ".tsv")
+EXPECTED = "begin with a header such as user,item,score (or rank in place of score)"
+MAPPING = "give {user: {item: score}} or {user: [item, …]}, best first"
+TREC_FIELDS = 6
+DEPTH_OF_NESTING = 100
+LZ4_LAYERS = 2  # ranx compresses twice
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Rows of one file, in its order. `users` and `items` are raw ids; `scores` (larger is better) and `ranks` (smaller
+    is better) are float64, None where the file has none. `empty`: users whose list is said to be empty. `whole`: a user
+    without a row has an empty list, as in our own files. `place(n)` says where row n stands; `unread` are columns that
+    mean nothing here."""
+
+    layout: str
+    users: Sequence[str]
+    items: Sequence[str]
+    scores: np.ndarray | None
+    ranks: np.ndarray | None
+    place: Callable[[int], str]
+    empty: frozenset[str] = frozenset()
+    whole: bool = False
+    unread: tuple[str, ...] = ()
+
+
+def read_listed(path: Path) -> Listed:
+    """The rows of a file, told apart by its name (.json, .lz4, .parquet, .csv, .tsv) and else by its first line. Raises
+    `InputError` for what is no such file."""
+    kind = path.suffix.lower()
+    try:
+        if kind == ".json":
+            return _mapping(read_json(path), path, "JSON")
+        if kind == ".lz4":
+            return _mapping(_lz4(path), path, "ranx LZ4")
+        if kind in (".parquet", ".parq"):
+            return _parquet(path)
+        return _table(path) if kind in TABLE_NAMES or _has_header(path) else _trec(path)
+    except csv.Error as error:
+        raise InputError(f"not CSV ({error})", where=str(path), mend="mend the quotes") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"cannot be read: {reason}", where=str(path)) from error
+
+
+def _has_header(path: Path) -> bool:
+    """Whether the first line names a user and an item column."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        line = file.readline(LONGEST_FIELD)
+    return {USER, ITEM} <= set(map(_role, line.split(_delimiter(line))))
+
+
+def _delimiter(line: str) -> str:
+    return next((mark for mark in "\t,;" if mark in line), ",")
+
+
+def _role(name: str) -> str:
+    """What a column is, by its name; empty for none of ours. RecBole's types behind a colon are let be.
+
+    >>> _role("user_id:token"), _role(" Item "), _role("price")
+    ('user', 'item', '')
+    """
+    plain = name.strip().strip('"').partition(":")[0].casefold()
+    return next((role for role, names in ALIASES.items() if plain in names), "")
+
+
+def _columns(names: Sequence[str], where: str) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The place of each role's column, and the names of the columns that have none."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        role = _role(name)
+        if role in places:
+            what = f"columns {names[places[role]]!r} and {name!r} both name the {role}"
+            raise InputError(what, where=where, mend="keep one of the two")
+        if role:
+            places[role] = place
+    if missing := [role for role in (USER, ITEM) if role not in places]:
+        raise InputError(f"no column {missing[0]!r}", where=where, mend=EXPECTED)
+    return places, tuple(name for place, name in enumerate(names) if place not in places.values())
+
+
+def _table(path: Path) -> Listed:
+    """A header, then one row an item; a row without an item says that its user's list is empty."""
+    csv.field_size_limit(LONGEST_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        mark = _delimiter(file.readline(LONGEST_FIELD))
+        file.seek(0)
+        reader = csv.reader(file, delimiter=mark, strict=True)
+        names = next(reader, [])
+        places, unread = _columns(names, f"{path} line 1")
+        rows, lines = [], []
+        for row in reader:
+            if row and len(row) < len(names):
+                where = f"{path} line {reader.line_num}"
+                raise InputError("too few fields", where=where, mend=f"give {','.join(names)}")
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    layout = {"\t": "table (tabs)", ";": "table (semicolons)"}.get(mark, "CSV")
+    cells = {role: [row[place] for row in rows] for role, place in places.items()}
+    return _listed(layout, cells, lambda n: f"{path} line {lines[n]}", unread)
+
+
+def _trec(path: Path) -> Listed:
+    """Lines of user, Q0, item, rank, score and tag."""
+    rows, lines = [], []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not (fields := line.split()):
+                continue
+            if len(fields) != TREC_FIELDS:
+                what = f"{len(fields)} fields, a TREC run has {TREC_FIELDS}"
+                mend = f"give user Q0 item rank score tag, or {EXPECTED}"
+                raise InputError(what, where=f"{path} line {number}", mend=mend)
+            rows.append(fields)
+            lines.append(number)
+    cells = {role: [row[place] for row in rows] for role, place in ((USER, 0), (ITEM, 2), (RANK, 3), (SCORE, 4))}
+    return _listed("TREC run", cells, lambda n: f"{path} line {lines[n]}", ())
+
+
+def _parquet(path: Path) -> Listed:
+    """One row an item, as in a table; our own `predictions.parquet` is told by its columns."""
+    table = read_parquet(path)
+    names = table.column_names
+    places, unread = _columns(names, f"{path} (columns {', '.join(names)})")
+    cells: dict[str, list[Any]] = {}
+    for role, place in places.items():
+        cells[role] = ["" if value is None else value for value in table.column(place).to_pylist()]
+    for role in (USER, ITEM):
+        if odd := next((value for value in cells[role] if type(value) not in (str, int)), None):
+            where, mend = f"{path} field {names[places[role]]!r}", "write ids as text or whole numbers"
+            raise InputError(f"ids are needed, not {odd!r}", where=where, mend=mend)
+        cells[role] = list(map(str, cells[role]))
+    ours = tuple(names) == OURS
+    layout = "predictions.parquet" if ours else "Parquet"
+    return _listed(layout, cells, lambda n: f"{path} row {n + 1}", unread, whole=ours)
+
+
+def _listed(
+    layout: str,
+    cells: Mapping[str, list[Any]],
+    place: Callable[[int], str],
+    unread: tuple[str, ...],
+    *,
+    whole: bool = False,
+) -> Listed:
+    """Columns by role, checked; rows without an item taken out."""
+    kept = [n for n, item in enumerate(cells[ITEM]) if item != ""]
+    empty = {cells[USER][n] for n, item in enumerate(cells[ITEM]) if item == ""}
+    rows = {role: [column[n] for n in kept] for role, column in cells.items()}
+
+    def where(n: int) -> str:
+        return place(kept[n])
+
+    if both := empty & set(rows[USER]):
+        n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in both)
+        what = f"user {cells[USER][n]!r} has items and a row without an item"
+        raise InputError(what, where=place(n), mend="leave the empty row out")
+    scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
+    return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), whole, unread)
+
+
+def _mapping(content: Any, path: Path, layout: str) -> Listed:
+    """{user: {item: score}}, {user: [item, …]} or {user: [[item, score], …]}, the same for all users; an empty list may
+    be either."""
+    if not isinstance(content, Mapping):
+        raise InputError("holds no mapping of users", where=str(path), mend=MAPPING)
+    kinds: set[str] = set()
+    rows: list[tuple[str, str, Any, int]] = []
+    for user, ranked in content.items():
+        where = f"{path} user {user!r}"
+        pairs, kind = _ranked(ranked, where)
+        kinds |= {kind} if pairs else set()
+        if len(kinds) > 1:
+            raise InputError("has scores here and none elsewhere", where=where, mend=MAPPING)
+        rows += [(str(user), _id(item, where), score, place) for place, (item, score) in enumerate(pairs, start=1)]
+
+    def place(n: int) -> str:
+        return f"{path} user {rows[n][0]!r}"
+
+    empty = frozenset(str(user) for user, ranked in content.items() if not ranked)
+    columns: Iterable[tuple[Any, ...]] = zip(*rows, strict=True) if rows else [()] * 4
+    users, items, values, places = map(list, columns)
+    listed = kinds == {"list"}
+    scores = None if listed else _numbers(values, SCORE, lambda n: f"{place(n)} item {items[n]!r}", texts=False)
+    ranks = np.array(places, dtype=np.float64) if listed else None
+    return Listed(f"{layout} (lists)" if listed else layout, users, items, scores, ranks, place, empty)
+
+
+def _ranked(ranked: Any, where: str) -> tuple[list[tuple[Any, Any]], str]:
+    """Items with their scores, and whether it has any: `scores` or `list`."""
+    if isinstance(ranked, Mapping):
+        return list(ranked.items()), "scores"
+    if not isinstance(ranked, list):
+        raise InputError("holds no mapping of items to scores and no list of items", where=where, mend=MAPPING)
+    if ranked and all(isinstance(entry, list) and len(entry) == 2 for entry in ranked):
+        return [(item, score) for item, score in ranked], "scores"
+    return [(item, None) for item in ranked], "list"
+
+
+def _id(item: Any, where: str) -> str:
+    if type(item) not in (str, int):
+        raise InputError(f"{str(item)[:40]!r} is no item", where=where, mend="write items as text or whole numbers")
+    return str(item)
+
+
+def _lz4(path: Path) -> Any:
+    """What ranx' `Run.save` puts into a .lz4 file."""
+    import io
+
+    import cbor2
+    import lz4.frame
+
+    try:
+        raw, most = path.read_bytes(), room()
+        for _ in range(LZ4_LAYERS):
+            with lz4.frame.LZ4FrameFile(io.BytesIO(raw)) as file:
+                raw = bytes(file.read(most + 1))
+            if len(raw) > most:
+                raise InputError("too large for this machine's memory", where=str(path))
+        return cbor2.loads(raw)
+    except (RuntimeError, EOFError, ValueError, MemoryError, RecursionError, cbor2.CBORError) as error:
+        raise InputError(
+            "not a run that ranx saved", where=str(path), mend="save it again by ranx' Run.save"
+        ) from error
+
+
+def _numbers(values: Sequence[Any], role: str, where: Callable[[int], str], *, texts: bool = True) -> np.ndarray:
+    """float64; `texts`: numbers may be written as text. Raises `InputError` for what is no finite number."""
+    found = np.array([_number(value, texts=texts) for value in values], dtype=np.float64)
+    if len(wrong := np.flatnonzero(~np.isfinite(found))):
+        n = int(wrong[0])
+        mend = "give a number, larger is better" if role == SCORE else "give a number, 1 is the best"
+        raise InputError(f"{role} {repr(values[n])[:60]} is not a finite number", where=where(n), mend=mend)
+    return found
+
+
+def _number(value: Any, *, texts: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, *((str,) if texts else ()))):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,169 @@
+"""Rankings made elsewhere as validated `Predictions`: what a file of raw ids lists for the users who are asked.
+
+Larger scores come first. Equal scores go by the file's ranks where it has any, else by a hash of user and item: the
+order of lines decides nothing. Without scores the ranks count, and where there are none either, the order of lines,
+which is then all that the file says. What decided how often is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.dataset import Dataset
+from harness.errors import InputError
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.runs.ranking_files import Listed, read_listed
+
+TIE_RULE = "equal scores by rank where the file has ranks, else by a hash of user and item"
+EMPTY = (
+    "rank items for every user that the protocol asks, or say that a list is empty: a row without an item, [] in JSON"
+)
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """`whole` holds the lists as the file has them, `predictions` the same cut to the depth asked. `tied_users` have
+    equal scores beside each other in the cut list or at its end, `tied_pairs` such neighbours in all, `hashed_pairs`
+    those that no rank tells apart. `crossed` users have ranks that contradict their scores; `empty` users have an empty
+    list. `by`: what the order goes by, `scores`, `ranks` or `lines`."""
+
+    predictions: Predictions
+    whole: Predictions
+    layout: str
+    rows: int
+    tied_users: int
+    tied_pairs: int
+    hashed_pairs: int
+    crossed: int
+    empty: int
+    by: str
+    unread: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """What a reader should know of how the file was read, one line each."""
+        asked = len(self.predictions.users)
+        found = []
+        if self.tied_pairs:
+            ranked = self.tied_pairs - self.hashed_pairs
+            how = [f"{ranked:,} in the order of the ranks beside them"] if ranked else []
+            how += [f"{self.hashed_pairs:,} by a hash of user and item, not by line"] if self.hashed_pairs else []
+            found.append(
+                f"equal {self.by} in the lists of {self.tied_users:,} of {asked:,} users: "
+                f"{self.tied_pairs:,} neighbours, {', '.join(how)}"
+            )
+        if self.crossed:
+            found.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
+        if self.by == "lines":
+            found.append("no column of scores or ranks: the order of lines is taken as the ranking")
+        if self.unread:
+            found.append(f"columns that are not read: {', '.join(self.unread)}")
+        if self.empty:
+            found.append(f"empty lists of {self.empty:,} of {asked:,} users count as misses")
+        return found
+
+
+def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -> Rankings:
+    """The lists of the users `asked` of `dataset` (positions, shape (n,)), cut to `depth`. Lists of other users of the
+    data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it does not
+    name is an error. Raises `InputError` for anything that is not one whole ranking.
+    """
+    listed = read_listed(path)
+    users, items = _positions(listed, path, dataset)
+    _check_doubles(listed, users, items, len(dataset.items))
+    _check_missing(listed, path, dataset, users, asked)
+    row = np.full(len(dataset.users), -1)
+    row[asked] = np.arange(len(asked))
+    kept = np.flatnonzero(row[users] >= 0)
+    ranks, scores = listed.ranks, listed.scores
+    by = "scores" if scores is not None else "ranks" if ranks is not None else "lines"
+    if ranks is None:
+        ranks = np.arange(len(users)) if by == "lines" else np.zeros(len(users))
+    scores = -ranks if scores is None else scores
+    order = _order(listed, kept, row[users], scores, ranks)
+    at = row[users[order]]
+    lengths = np.bincount(at, minlength=len(asked))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    whole = _arrays(asked, at, place, items[order], scores[order])
+    tied = (at[1:] == at[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
+    crossed = (at[1:] == at[:-1]) & (ranks[order][1:] < ranks[order][:-1])
+    return Rankings(
+        predictions=Predictions(asked, whole.items[:, :depth], whole.scores[:, :depth]),
+        whole=whole,
+        layout=listed.layout,
+        rows=len(users),
+        tied_users=len(np.unique(at[1:][tied])),
+        tied_pairs=int(tied.sum()),
+        hashed_pairs=int((tied & (ranks[order][1:] == ranks[order][:-1])).sum()),
+        crossed=len(np.unique(at[1:][crossed])),
+        empty=int((lengths == 0).sum()),
+        by=by,
+        unread=listed.unread,
+    )
+
+
+def _positions(listed: Listed, path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """User and item of each row as positions in the data set."""
+    found = []
+    for kind, raw, known in (("user", listed.users, dataset.users), ("item", listed.items, dataset.items)):
+        where = {name: position for position, name in enumerate(known)}
+        found.append(np.array([where.get(name, -1) for name in raw], dtype=np.int64))
+        mend = f"use the raw ids of {dataset.name}"
+        if len(unknown := np.flatnonzero(found[-1] < 0)):
+            n = int(unknown[0])
+            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), mend=mend)
+        if kind == "user" and (strange := sorted(listed.empty - where.keys())):
+            raise InputError(f"unknown user {strange[0]!r}", where=str(path), mend=mend)
+    return found[0], found[1]
+
+
+def _check_doubles(listed: Listed, users: np.ndarray, items: np.ndarray, n_items: int) -> None:
+    keys = users * n_items + items
+    order = np.argsort(keys, kind="stable")
+    if len(again := order[1:][keys[order][1:] == keys[order][:-1]]):
+        n = int(again.min())
+        what = f"item {listed.items[n]!r} is listed twice for user {listed.users[n]!r}"
+        raise InputError(what, where=listed.place(n), mend="list it once")
+
+
+def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, asked: np.ndarray) -> None:
+    named = np.zeros(len(dataset.users), dtype=bool)
+    named[users] = True
+    if listed.whole and named[asked].any():
+        return
+    missing = [user for user in (dataset.users[n] for n in asked[~named[asked]]) if user not in listed.empty]
+    if missing:
+        shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+        raise InputError(f"{len(missing)} of {len(asked)} users have no ranking ({shown})", where=str(path), mend=EMPTY)
+
+
+def _order(listed: Listed, kept: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """The rows `kept`, list by list, best first."""
+    order = kept[np.lexsort((ranks[kept], -scores[kept], row[kept]))]
+    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    for values in (row, scores, ranks):
+        same &= values[order][1:] == values[order][:-1]
+    tied = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
+    hashes = np.zeros(len(row), dtype=np.uint64)
+    hashes[tied] = _hashes(listed.users, listed.items, tied)
+    return kept[np.lexsort((hashes[kept], ranks[kept], -scores[kept], row[kept]))]
+
+
+def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """A number a row, uint64, from its raw ids alone."""
+    texts = (f"{users[n]}\0{items[n]}".encode("utf-8", "surrogatepass") for n in rows.tolist())
+    numbers = (int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts)
+    return np.fromiter(numbers, dtype=np.uint64, count=len(rows))
+
+
+def _arrays(
+    users: np.ndarray, row: np.ndarray, place: np.ndarray, items: np.ndarray, scores: np.ndarray
+) -> Predictions:
+    shape = (len(users), int(place.max(initial=0)) + 1)
+    lists, values = np.full(shape, NOBODY), np.zeros(shape)
+    lists[row, place], values[row, place] = items, scores
+    return Predictions(users, lists, values)

@@ -1,0 +1,148 @@
+"""Top items from the model that a complete run has stored: for one history, for users of the data set, or for a file.
+
+The data set is read again, because a model keeps no item ids and no texts; it must be the one of the run.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.core.json_files import read_json, read_text
+from harness.data.columns import ITEM, USER
+from harness.data.dataset import Dataset
+from harness.data.ragged import Ragged
+from harness.data.readers import csv_tables, table_files
+from harness.data.reading import Reading
+from harness.errors import InputError, shown, unknown_name
+from harness.evaluation.history import without_history
+from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.requests import Requests
+from harness.runs.stored import Restored
+
+FOLD = "ask"  # the name of these requests in events; neither validation nor test
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whom to recommend for: `user` is a raw user id of the data set, `histories` are pairs of a name (None for an
+    anonymous history) and raw item ids, oldest first."""
+
+    user: str | None = None
+    histories: tuple[tuple[str | None, tuple[str, ...]], ...] = ()
+
+
+def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = False) -> list[dict[str, Any]]:
+    """One document a history: `user`, `history` and `items` (at most `k`, best first), each item with its title.
+
+    With `unseen`, items of the history are left out of the list, as they always are under
+    `protocol.exclude_history`. Histories keep their latest `protocol.max_history` items. Raises `InputError` for
+    unknown users and items.
+    """
+    if k < 1:
+        raise InputError(f"{k} is no number of items", where="-k", mend="give 1 or more")
+    dataset, protocol = stored.dataset, stored.split.protocol
+    names, users, rows = _asked(question, dataset)
+    requests = Requests(FOLD, users, Ragged.of(rows).tails(protocol.max_history))
+    unseen = unseen or protocol.exclude_history
+    depth = min(len(dataset.items), k + (protocol.max_history if unseen else 0))
+    lists = stored.recommender.recommend(requests, depth, stored.context)
+    if unseen:
+        lists = without_history(lists, requests, k)
+    return [_document(lists, requests, row, name, dataset, k) for row, name in enumerate(names)]
+
+
+def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.ndarray, list[np.ndarray]]:
+    """Names, user numbers and histories. A history that is not a user's of the data set gets a number behind all of
+    them: models with a vector a user then use none."""
+    where = {raw: position for position, raw in enumerate(dataset.users)}
+    if question.user is not None:
+        if question.user not in where:
+            raise unknown_name("user", question.user, _near(question.user, dataset.users), where=dataset.name)
+        user = where[question.user]
+        return [question.user], np.array([user]), [dataset.sequences[user]]
+    known = {raw: position for position, raw in enumerate(dataset.items)}
+    rows = []
+    for name, history in question.histories:
+        for item in history:
+            if item not in known:
+                place = dataset.name if name is None else f"the history of {shown(name)}"
+                mend = "harness data items DATASET lists them"
+                raise unknown_name("item", item, _near(item, dataset.items), where=place, otherwise=mend)
+        rows.append(np.array([known[item] for item in history], dtype=np.int64))
+    names = [name for name, _ in question.histories]
+    numbers = [where.get(name, -1) if name is not None else -1 for name in names]
+    users = [number if number >= 0 else len(where) + row for row, number in enumerate(numbers)]
+    return names, np.array(users, dtype=np.int64), rows
+
+
+def _near(raw: str, known: Sequence[str]) -> list[str]:
+    """Ids that may be meant; a catalogue is too long to be listed or compared whole."""
+    begun = raw[: max(1, len(raw) // 2)]
+    return difflib.get_close_matches(raw, [other for other in known if other.startswith(begun)][:1000], n=3)
+
+
+def _document(
+    lists: Predictions, requests: Requests, row: int, name: str | None, dataset: Dataset, k: int
+) -> dict[str, Any]:
+    place = int(np.flatnonzero(lists.users == requests.users[row])[0])
+    items = lists.items[place][:k]
+    listed = [
+        {"rank": rank, **_item(int(item), dataset), "score": float(score)}
+        for rank, (item, score) in enumerate(zip(items, lists.scores[place], strict=False), start=1)
+        if item != NOBODY
+    ]
+    return {"user": name, "history": [_item(int(item), dataset) for item in requests.histories[row]], "items": listed}
+
+
+def _item(item: int, dataset: Dataset) -> dict[str, Any]:
+    return {"item": dataset.items[item], "title": None if dataset.text is None else dataset.text[item].title or None}
+
+
+def history_of(text: str) -> Question:
+    """What `--history A,B,C` says; an id with a comma stands in double quotes."""
+    items = tuple(item.strip() for item in next(csv.reader([text], skipinitialspace=True), []) if item.strip())
+    if not items:
+        raise InputError("names no item", where="--history", mend="write raw item ids with commas, the latest last")
+    return Question(histories=((None, items),))
+
+
+def histories_of(path: Path) -> Question:
+    """Histories in a file: a JSON object of names and lists of item ids (or a list of lists), a table with columns
+    user and item whose lines stand in order, or a text with one history a line (ids parted by commas or blanks)."""
+    if path.name.endswith(".json"):
+        histories = _of_json(path)
+    elif path.name.endswith(table_files.ENDINGS):
+        histories = _of_table(path)
+    else:
+        lines = (line.strip() for line in read_text(path).splitlines())
+        split = ([part.strip() for part in line.split("," if "," in line else None)] for line in lines if line)
+        histories = [(None, tuple(filter(None, parts))) for parts in split]
+    if not histories or not all(items for _, items in histories):
+        raise InputError("holds no history, or an empty one", where=str(path), mend="give each at least one item")
+    return Question(histories=tuple(histories))
+
+
+def _of_json(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
+    content = read_json(path)
+    pairs = list(content.items()) if isinstance(content, dict) else [(None, row) for row in content or ()]
+    for name, row in pairs:
+        if not isinstance(row, list) or not all(isinstance(item, (str, int)) for item in row):
+            what = f"the history of {shown(name)} is {shown(row)}"
+            raise InputError(what, where=str(path), mend="give a list of item ids")
+    return [(name, tuple(map(str, row))) for name, row in pairs]
+
+
+def _of_table(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
+    file = table_files.read_table(path, Reading())
+    columns = csv_tables.columns_of(file, (USER, ITEM), (USER, ITEM), Reading()).places
+    histories: dict[str, list[str]] = {}
+    for user, item in zip(file.column(columns[USER]), file.column(columns[ITEM]), strict=True):
+        histories.setdefault(user, []).append(item)
+    return [(user, tuple(items)) for user, items in histories.items()]

@@ -1,0 +1,231 @@
+"""The whole flow of a run, top to bottom: data, split, training, ranking, scoring, record.
+
+Models are reached only through the registry; answers (`Targets`) meet predictions only here, at scoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.core.environment import home
+from harness.core.hashing import fingerprint
+from harness.data.dataset import Dataset
+from harness.errors import InputError
+from harness.evaluation.code_level import code_level
+from harness.evaluation.history import without_history
+from harness.evaluation.list_checks import audit
+from harness.evaluation.metrics import measure
+from harness.protocol.audit.audit import Audit
+from harness.protocol.audit.audit import audit as look
+from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
+from harness.protocol.distributed import ALONE, World
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH, Protocol
+from harness.protocol.recommender import Recommender
+from harness.protocol.requests import Requests, Targets
+from harness.protocol.split import Fold, Split
+from harness.runs.distributed import device_named
+from harness.runs.job import Job
+from harness.runs.progress_log import RunReporter
+from harness.runs.record import Measured, record_of
+from harness.runs.run_inputs import prepared
+from harness.runs.tracking import track_stored, tracking
+from harness.runs.tuning_effort import credited
+from harness.store.atomic import write_text, writing
+from harness.store.event_log import EventLog, read_events, seconds_between
+from harness.store.predictions import write_predictions
+from harness.store.record import Cost, Integrity, Metrics, Record
+from harness.store.resources import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
+from harness.store.run_store import Claim, Outdated, RunFolder, Store, StoredRun
+
+TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A complete run; `reused` where it was there already."""
+
+    run: StoredRun
+    reused: bool
+
+    @property
+    def record(self) -> Record:
+        return self.run.record
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the test cases."""
+        return self.record.metrics.test
+
+    @property
+    def path(self) -> str:
+        """The run's folder."""
+        return str(self.run.folder.path)
+
+    def document(self) -> dict[str, Any]:
+        """`result.json` plus `path`: what `harness run --json` prints."""
+        return {**self.record.document(), "path": self.path}
+
+
+def execute(
+    job: Job,
+    store: Store,
+    *,
+    fresh: bool | Outdated = False,
+    expected: str | None = None,
+    reporter: Reporter | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
+) -> Finished:
+    """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
+
+    With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
+    others runs `harness.runs.worker.assist`.
+
+    `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
+    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong input and for a
+    disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
+    """
+    dataset, split, key = prepared(job, world)
+    if expected not in (None, key.run_id):
+        raise InputError(
+            f"planned as {expected}, it would be {key.run_id} here",
+            where=dataset.name,
+            mend="give every process the same data and the same version of the program",
+        )
+
+    def waiting() -> None:
+        note(f"another process is making {key.run_id}; waiting for it")
+
+    with store.claim(key, fresh=fresh, waiting=waiting) as claim:
+        world.tell(claim.stored is None)
+        if claim.stored is not None:
+            track_stored(job.track, claim.stored)
+            return Finished(credited(claim, job.effort, note), reused=True)
+        for warning in dataset.warnings:
+            note(warning)
+        if read_events(claim.folder.log):
+            note(f"continuing the unfinished run in {claim.folder.path}")
+        found = look(dataset, split.protocol, split)
+        for alarm in found.alarms():
+            note(f"the audit found a leak in {dataset.name}: {alarm}")
+        try:
+            made = _make(job, dataset, split, found, claim, reporter or SilentReporter(), world)
+            return Finished(made, reused=False)
+        except InputError:
+            claim.abandon()
+            raise
+
+
+def _make(
+    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter, world: World
+) -> StoredRun:
+    folder = claim.folder
+    write_text(folder.config, job.config_yaml())
+    with writing(folder.checkpoint):
+        folder.checkpoint.mkdir(exist_ok=True)
+    with tracking(job.track, folder, claim.final) as tracked:
+        log = EventLog(folder.log, tracked.hear)
+        context = context_of(job, split, RunReporter(log, reporter))
+        context = replace(context, checkpoint=folder.checkpoint, keep=folder.path, world=world)
+        measured = _measure(job, dataset, split, folder, log, context)
+        measured = replace(measured, audit=found.document())
+        record = record_of(job, dataset, split, measured, read_events(folder.log))
+        tracked.finish(record)
+    return claim.finish(record)
+
+
+def _measure(
+    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, context: RunContext
+) -> Measured:
+    """Trains, ranks, scores; the lists and the model lie in `folder` then."""
+    protocol, world = split.protocol, context.world
+    recommender = job.recommender()
+    reset_device_memory(job.device)
+    try:
+        with MemoryWatch() as memory:
+            log.write(event=TRAIN)
+            recommender.fit(split.train, context)
+            log.write(event=TRAINED)
+            valid = ranked(recommender, split.valid.requests, context, protocol)
+            watch = Stopwatch()
+            test = ranked(recommender, split.test.requests, context, protocol)
+            eval_seconds = watch.seconds
+    except BaseException as error:
+        with suppress(Exception):
+            log.write(event="stopped", reason=type(error).__name__)
+        raise
+    peaks = np.concatenate(world.gather(np.array([memory.peak_mb])))
+    write_predictions(folder.predictions, test, dataset.users, dataset.items)
+    with writing(folder.model):
+        recommender.save(folder.model)
+    metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
+    log.write(event="measured", **metrics.test)
+    events = read_events(folder.log)
+    cost = Cost(
+        train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
+        eval_seconds=eval_seconds,
+        eval_users_per_second=len(split.test.requests) / eval_seconds,
+        peak_memory_mb=float(peaks.sum()),
+        parameters=recommender.size().parameters,
+        trainable_parameters=recommender.size().trainable_parameters,
+        device=device_named(job, world),
+    )
+    integrity = Integrity(**audit(test, split.test.requests, DEPTH, len(dataset.items)))
+    details = {
+        "audit_valid": audit(valid, split.valid.requests, DEPTH, len(dataset.items)),
+        "model": recommender.record(),
+        "peak_device_memory_mb": device_memory_mb(job.device),
+        **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
+    }
+    groups = recommender.code_groups()
+    codes = None if groups is None else code_level(test, split.test.targets, groups)
+    return Measured(metrics, cost, integrity, details, {}, codes)
+
+
+def _held_out(fold: Fold, n_users: int) -> np.ndarray:
+    """The fold's answer of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
+    items = np.full(n_users, -1, dtype=np.int64)
+    items[fold.targets.users] = fold.targets.items
+    return items
+
+
+def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
+    """What a job's model is given besides its data; it keeps nothing."""
+    return RunContext(
+        seed=job.seed,
+        cache=home() / "artefacts",
+        device=job.device,
+        validation=Validation(
+            split.valid.requests,
+            lambda predictions: _judge(predictions, split.valid, split.protocol),
+            mark=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
+            depth=split.protocol.depth_asked,
+        ),
+        reporter=reporter,
+        validation_items=_held_out(split.valid, split.train.n_users) if job.settings.model.leaks() else None,
+    )
+
+
+def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
+    """The lists as they are measured and stored: at most `DEPTH` items, without the history where the protocol says."""
+    if protocol.exclude_history:
+        return without_history(predictions, requests, DEPTH)
+    return Predictions(predictions.users, predictions.items[:, :DEPTH], predictions.scores[:, :DEPTH])
+
+
+def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
+    """The lists of a fitted model for these cases, as they are measured."""
+    return settle(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
+
+
+def _judge(predictions: Predictions, fold: Fold, protocol: Protocol) -> dict[str, float]:
+    """The protocol's metrics over the users that were ranked (a model may validate on some of them)."""
+    asked = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
+    targets = Targets(fold.targets.users[asked], fold.targets.items[asked])
+    return measure(settle(predictions, fold.requests, protocol), targets)

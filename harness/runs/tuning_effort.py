@@ -1,0 +1,57 @@
+"""How much search went into a run's settings: what goes into its record, and how a stored record gets to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from harness.core import config_files
+from harness.core.hashing import fingerprint
+from harness.protocol.recommender import ModelConfig
+from harness.store.atomic import write_text
+from harness.store.event_log import EventLog
+from harness.store.record import Effort
+from harness.store.run_store import Claim, StoredRun
+
+SECTION = "tuning"  # of a configuration file: provenance of its settings, no setting itself
+
+
+def chosen(model: str, config: ModelConfig) -> str:
+    """Hash of the settings that a study chose, by which a run with other ones is told."""
+    return fingerprint(model, config.model_dump(mode="json"))
+
+
+def effort_of(model: str, config: ModelConfig, told: Effort | None) -> Effort:
+    """The effort behind a run: what the configuration file tells of its study, else one trial, the settings as they
+    stand (none where the model has nothing to set)."""
+    if told is None:
+        return Effort(trials=1 if type(config).model_fields else 0)
+    return told.model_copy(update={"changed": told.configuration != chosen(model, config)})
+
+
+def block(effort: Effort | None) -> dict[str, Any]:
+    """The section of a configuration file; empty where no study chose the settings."""
+    if effort is None or effort.study is None:
+        return {}
+    return {SECTION: effort.model_dump(mode="json", exclude={"changed"})}
+
+
+def credited(claim: Claim, effort: Effort, note: Callable[[str], None]) -> StoredRun:
+    """The stored run, its record told of the study where that tried more than the record knows of.
+
+    The same settings are the same run, whoever chose them, so the run is not made again. Nothing but `effort` changes,
+    and the change is said, and written into the run's log and configuration.
+    """
+    stored = claim.stored
+    assert stored is not None
+    known = stored.record.effort
+    if effort.study is None or effort.changed or (known is not None and known.trials >= effort.trials):
+        return stored
+    EventLog(stored.folder.log).write(event="effort", before=None if known is None else known.trials, **block(effort))
+    content = config_files.read(stored.folder.config) if stored.folder.config.exists() else None
+    if content is not None:
+        write_text(stored.folder.config, config_files.write({**content, **block(effort)}))
+    record = claim.amend(stored.record.model_copy(update={"effort": effort}))
+    note(f"{record.run_id} was there already; its record now says that {effort.trials} trials chose its settings")
+    return replace(stored, record=record)

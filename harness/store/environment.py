@@ -1,0 +1,67 @@
+"""Where and with what a run was made: Python, platform, package versions, the method's code version, git revision."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import harness
+from harness.store.record import Env
+
+PACKAGES = (
+    "numpy", "pandas", "pyarrow", "scipy", "torch", "transformers", "tokenizers", "peft", "safetensors", "gguf",
+    "recbole", "ranx", "pydantic",
+)  # fmt: skip
+
+ROOMS = ("harness", "baselines", "eager")
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that can move a number, this project first; those that are missing are left out."""
+    found = {"harness": harness.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def revision() -> str | None:
+    """The git commit of this project's checkout, `+` behind it where files differ; None outside a checkout."""
+    root = Path(harness.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    commit = _git(root, "rev-parse", "HEAD")
+    return commit and commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def source_mark() -> str:
+    """The program's version and a hash of its own Python files: equal where two machines run the same program."""
+    root = Path(harness.__file__).resolve().parent.parent
+    mark = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
+        mark.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"{harness.__version__}-{mark.hexdigest()[:16]}"
+
+
+def environment(code_version: int | str) -> Env:
+    """The record's `env`."""
+    return Env(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=packages(),
+        code_version=str(code_version),
+        revision=revision(),
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

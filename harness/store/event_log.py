@@ -1,0 +1,79 @@
+"""`log.jsonl`: one line an event, on the disk as soon as it has happened.
+
+A run that was interrupted and resumed has several sessions in one file; each begins with the event `session`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.store.atomic import writing
+from harness.store.record import plain
+
+
+class EventLog:
+    """Appends events to one file. `seconds` in a line counts from the start of its session. `heard` is called with each
+    line that was written, as plain values."""
+
+    def __init__(self, path: Path, heard: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
+        self.path, self.heard = path, heard
+        self._began = time.monotonic()
+        with writing(path):
+            _cut_torn_line(path)
+        self.write(event="session", time=datetime.now(UTC).isoformat())
+
+    def write(self, **fields: Any) -> None:
+        """One line, flushed. Raises `InputError` where the disk refuses."""
+        line = {**fields, "seconds": round(time.monotonic() - self._began, 6)}
+        if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
+            line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
+        line = plain(line)
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.heard(line)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Takes away a last line that a kill cut short, so that the next one does not continue it."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last line that a crash cut short is left out. Empty where there is no file."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float:
+    """Wall seconds between the events `begin` and `end`, over all sessions; where a session was cut short, up to its
+    last line."""
+    spent, began, last = 0.0, None, 0.0
+    for event in events:
+        told = event.get("session_seconds", event.get("seconds", 0.0))
+        now = float(told) if isinstance(told, int | float) and abs(told) < 1e12 else last
+        if event.get("event") == "session" and began is not None:
+            spent, began = spent + last - began, None
+        if event.get("event") == begin:
+            began = now
+        elif event.get("event") == end and began is not None:
+            spent, began = spent + now - began, None
+        last = now
+    return spent if began is None else spent + last - began

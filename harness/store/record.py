@@ -1,0 +1,169 @@
+"""`Record`: what `result.json` holds, key by key, with a schema number.
+
+Owns the shape and its checks; how the numbers were made, and where the file lies, is known elsewhere.
+Schema 1 (2026-11-23): first version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from harness.protocol.protocol import METRICS
+
+SCHEMA = 1
+SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+
+class DatasetMark(_Part):
+    """Which data: a name, and the hash of its content."""
+
+    name: str
+    fingerprint: str
+    users: int
+    items: int
+    interactions: int
+
+
+class ProtocolMark(_Part):
+    """Which rules: `fingerprint` is the split's, a hash of everything that every model was given; `cut` is where
+    validation and test begin in global time (shares of the interactions, dates or seconds), else None."""
+
+    name: str
+    fingerprint: str
+    max_history: int
+    exclude_history: bool
+    cut: tuple[float | str, float | str] | None = None
+
+
+class Metrics(_Part):
+    """Means over users, unrounded. `valid` is empty for rankings made elsewhere."""
+
+    test: dict[str, float]
+    valid: dict[str, float]
+
+    @field_validator("test", "valid")
+    @classmethod
+    def _complete(cls, value: dict[str, float]) -> dict[str, float]:
+        if value and set(value) != set(METRICS):
+            raise ValueError(f"metrics must be {', '.join(METRICS)}")
+        if any(not 0 <= number <= 1 for number in value.values()):
+            raise ValueError("a metric lies between 0 and 1")
+        return value
+
+
+class Cost(_Part):
+    """Measured, never estimated; None where nothing was measured. Seconds are wall time: `train_seconds` of `fit` over
+    all sessions of an interrupted run, less what it measured on the way, `eval_seconds` of ranking the test cases.
+    `peak_memory_mb` (2**20 bytes) is of this process and its children."""
+
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    eval_users_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    device: str | None = None
+
+
+class Integrity(_Part):
+    """Counts over the test lists, by `harness.evaluation.list_checks`."""
+
+    users_expected: int
+    users_scored: int
+    short: int
+    invalid: int
+    duplicate: int
+    seen: int
+
+
+class Env(_Part):
+    """Where and with what. `code_version` is the method's; `revision` the project's git commit, where there is one."""
+
+    python: str
+    platform: str
+    packages: dict[str, str]
+    code_version: str
+    revision: str | None = None
+
+
+class Effort(_Part):
+    """How the settings were chosen, before any test case was seen. `trials` configurations were measured on validation
+    cases (1: the settings as they stand, 0: the model has none), `failed` more gave no score; `seconds` is what they
+    took together, `timeout` the bound that was set on it. `study` names the search, None where there was none; `metric`
+    is what it went by, `space` what it varied, `configuration` the hash of what it chose. `changed`: the run's settings
+    are not exactly those."""
+
+    trials: int = Field(default=1, ge=0)
+    failed: int = Field(default=0, ge=0)
+    seconds: float | None = Field(default=None, ge=0)
+    timeout: float | None = None
+    metric: str | None = None
+    study: str | None = None
+    space: dict[str, str] = Field(default_factory=dict)
+    configuration: str | None = None
+    changed: bool = False
+
+
+class Record(_Part):
+    """One stored run. `details` is open: `configuration` (hash of the model's settings and code version: runs that
+    share it differ by seed only), what the model's `record()` returned, and notes of the harness. `comprehension` is
+    what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
+    in plain sentences which held-out rows the model was shown on purpose, or, of rankings made elsewhere, that
+    their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
+    found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of the
+    test lists (`harness.evaluation.code_level`); None for a model that ranks no codes. `effort` says how much search chose
+    the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the SHA-256 of the
+    run's other files, by name, and of this document without `seal`; None in records older than that."""
+
+    schema_number: Literal[1] = Field(SCHEMA, alias="schema")
+    run_id: str
+    status: Literal["complete"] = "complete"
+    model: str
+    family: str
+    dataset: DatasetMark
+    protocol: ProtocolMark
+    seed: int | None
+    profile: str
+    metrics: Metrics
+    cost: Cost
+    integrity: Integrity
+    env: Env
+    started: AwareDatetime
+    finished: AwareDatetime
+    comprehension: dict[str, Any] | None = None
+    codes: dict[str, Any] | None = None
+    leaks: list[str] = Field(default_factory=list)
+    audit: dict[str, Any] = Field(default_factory=dict)
+    effort: Effort | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    seal: dict[str, str] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document, as plain values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able copy: NumPy values become Python's, paths text, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    return str(value) if isinstance(value, Path) else repr(value)

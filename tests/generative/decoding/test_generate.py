@@ -1,0 +1,254 @@
+"""From requests to lists: batches, padding, shared leads, memory, contexts, and what the record says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.ragged import Ragged
+from harness.errors import ContractError, InputError
+from harness.generative.decoding import generate
+from harness.generative.decoding.beam_search import Search, beam_search
+from harness.generative.decoding.generate import Decoding, recommend, shared_lead
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.readers import (
+    PROBE_TOLERANCE,
+    PlainReader,
+    PromptBatch,
+    SharedReader,
+    can_share,
+    reader_for,
+)
+from harness.generative.scoring import Normalise
+from harness.generative.training.trainer import autocast
+from harness.generative.trie import CodeTrie
+from harness.protocol.predictions import NOBODY
+from harness.protocol.requests import Requests
+from tests.generative import toy_models
+
+ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")
+PLAIN = Decoding(10, 64, "float32")
+
+
+@dataclass
+class Asked:
+    """A model, its codes and forty users with histories of one to five items."""
+
+    model: CodeLM
+    codes: CodeTable
+    folder: Path
+    lead: tuple[int, ...] = (5, 6, 7)
+
+    def requests(self, users: int = 40) -> Requests:
+        rng = np.random.default_rng(5)
+        rows = [rng.integers(0, self.codes.n_items, rng.integers(1, 6)) for _ in range(users)]
+        return Requests("test", np.arange(users), Ragged.of(rows))
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        return [*self.lead, *(self.codes.flat[history] + self.model.vocabulary).reshape(-1).tolist()]
+
+    def lists(self, how: Decoding, k: int = 10, users: int = 40) -> Any:
+        trie, context = CodeTrie(self.codes), toy_models.context(self.folder)
+        return recommend(self.model, trie, self.requests(users), self.prompt, k, how, context)
+
+
+def asked(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> Asked:
+    codes = codes or toy_models.table()
+    return Asked(toy_models.code_lm(folder, codes, kind), codes, folder)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("normalise", ["level", "vocabulary"])
+def test_lists_do_not_depend_on_the_batch(tmp_path: Path, kind: str, normalise: Normalise) -> None:
+    made = asked(tmp_path, kind)
+    lists = [made.lists(Decoding(10, batch, "float32", normalise)) for batch in (1, 7, 64)]
+    for other, report in lists[1:]:
+        np.testing.assert_array_equal(lists[0][0].items, other.items)
+        np.testing.assert_allclose(lists[0][0].scores, other.scores, atol=1e-4)
+        assert report.reader == "SharedReader" and report.shared_tokens == 3
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_padded_prompt_gives_what_it_gives_alone(tmp_path: Path, kind: str) -> None:
+    made = asked(tmp_path, kind)
+    prompts = [[4, 5, 6, 7, 8, 9, 10], [9, 8], [3], [11, 12, 13, 14]]
+    for lead in ([], [1, 2]):
+        search = Search(made.model, CodeTrie(made.codes), SharedReader(made.model, lead), "vocabulary")
+        alone = [beam_search(search, PromptBatch.of([prompt], "cpu"), 10, 10) for prompt in prompts]
+        for side in ("left", "right"):
+            items, scores = beam_search(search, PromptBatch.of(prompts, "cpu", side), 10, 10)
+            np.testing.assert_array_equal(items, np.concatenate([one for one, _ in alone]))
+            np.testing.assert_allclose(scores, np.concatenate([one for _, one in alone]), atol=1e-4)
+
+
+def test_what_all_prompts_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = asked(tmp_path)
+    read: list[int] = []
+    states = CodeLM.states
+    monkeypatch.setattr(
+        CodeLM, "states", lambda self, ids, **where: (read.append(ids.numel()), states(self, ids, **where))[1]
+    )
+    _, report = made.lists(Decoding(10, 40, "float32"))
+    with_lead = sum(read)
+    read.clear()
+    made.lead = ()
+    made.lists(Decoding(10, 40, "float32"))
+    assert report.shared_tokens == 3
+    assert with_lead - sum(read) <= 3 + 2  # the lead, and the two tokens by which the probes may differ
+
+
+@pytest.mark.parametrize("prompts", [[[1, 2, 3]], [[1, 2], [1, 2]], [[4], [5]], [[1, 2, 3], [1, 2, 4, 5]], []])
+def test_each_prompt_keeps_a_token_of_its_own(prompts: list[list[int]]) -> None:
+    lead = shared_lead(prompts)
+    assert all(prompt[: len(lead)] == lead and len(prompt) > len(lead) for prompt in prompts)
+
+
+@pytest.mark.parametrize("words", ["cuda", "cpu"])
+def test_out_of_memory_makes_batches_smaller_and_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    made = asked(tmp_path)
+    whole, _ = made.lists(Decoding(10, 12, "float32"), users=12)
+    sizes: list[tuple[int, int]] = []
+
+    def tight(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        sizes.append((len(prompts.ids), beams))
+        if len(prompts.ids) > 3:
+            raise torch.OutOfMemoryError if words == "cuda" else RuntimeError("DefaultCPUAllocator: not enough memory")
+        return beam_search(search, prompts, beams, k)
+
+    monkeypatch.setattr(generate, "beam_search", tight)
+    found, report = made.lists(Decoding(10, 12, "float32"), users=12)
+    np.testing.assert_array_equal(found.items, whole.items)
+    assert {beams for _, beams in sizes} == {10} and max(size for size, _ in sizes[-4:]) <= 3
+    assert (report.batch_asked, report.batch, report.users_scored) == (12, sizes[-1][0], 12)
+
+
+def test_a_fault_is_not_taken_for_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(generate, "beam_search", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        asked(tmp_path).lists(PLAIN)
+
+
+def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path) -> None:
+    made = asked(tmp_path)
+    whole, before = made.lists(PLAIN)
+    made.model.body.config.max_position_embeddings = 3 + 2 * 3 + 3  # lead, two items, the code asked for
+    cut, report = made.lists(PLAIN)
+    lengths = made.requests().histories.lengths
+    assert (before.shortened_prompts, before.dropped_items) == (0, 0)
+    assert report.shortened_prompts == (lengths > 2).sum()
+    assert report.dropped_items == (lengths - 2).clip(min=0).sum()
+    np.testing.assert_array_equal(cut.items[lengths <= 2], whole.items[lengths <= 2])
+    recent = Requests("test", np.arange(40), Ragged.of([history[-2:] for history in made.requests().histories]))
+    expected, _ = recommend(
+        made.model, CodeTrie(made.codes), recent, made.prompt, 10, PLAIN, toy_models.context(tmp_path)
+    )
+    np.testing.assert_array_equal(cut.items, expected.items)
+
+
+def test_a_context_without_room_for_any_prompt_is_refused(tmp_path: Path) -> None:
+    made = asked(tmp_path)
+    made.model.body.config.max_position_embeddings = 5
+    with pytest.raises(InputError, match=r"2 tokens.*has 3"):
+        made.lists(PLAIN)
+
+
+@pytest.mark.parametrize("normalise", ["level", "vocabulary"])
+def test_scoring_all_items_is_a_setting(tmp_path: Path, normalise: Normalise) -> None:
+    made = asked(tmp_path)
+    wide, _ = made.lists(Decoding(30, 64, "float32", normalise))
+    every, report = made.lists(Decoding("all", 64, "float32", normalise))
+    np.testing.assert_array_equal(wide.items, every.items)
+    assert report.beams == "all" and report.codes == 30
+
+
+def test_the_report_counts_lists(tmp_path: Path) -> None:
+    _, report = asked(tmp_path, codes=toy_models.table(items=7)).lists(Decoding(5, 16, "float32"), k=10)
+    counts = {
+        name: getattr(report, name) for name in ("users_expected", "users_scored", "short", "invalid", "duplicate")
+    }
+    assert counts == {"users_expected": 40, "users_scored": 40, "short": 40, "invalid": 0, "duplicate": 0}
+    assert report.beams == 10  # at least as many as items are asked
+
+
+@pytest.mark.parametrize("fault", ["short", "invalid", "duplicate"])
+def test_a_list_that_breaks_the_promise_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def wrong(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = beam_search(search, prompts, beams, k)
+        items[0, -1] = {"short": NOBODY, "invalid": 99, "duplicate": items[0, 0]}[fault]
+        return items, scores
+
+    monkeypatch.setattr(generate, "beam_search", wrong)
+    with pytest.raises(ContractError, match="1 " if fault != "short" else "1 of them shorter than 10"):
+        asked(tmp_path).lists(PLAIN, users=1)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_these_architectures_share_their_prompt(tmp_path: Path, kind: str) -> None:
+    assert can_share(asked(tmp_path, kind).model)
+
+
+def test_rounding_of_mixed_precision_is_no_reason_to_read_the_plain_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty layers round away more than the probe forgives; here the probe forgives next to nothing."""
+    monkeypatch.setitem(PROBE_TOLERANCE, torch.float32, 1e-5)
+    model = asked(tmp_path).model
+    with torch.autocast("cpu", torch.bfloat16):
+        assert can_share(model)
+
+
+def test_a_model_without_a_cache_is_read_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = asked(tmp_path)
+    expected, fast = made.lists(PLAIN, users=6)
+    body = type(made.model.body)
+    forward = body.forward
+    monkeypatch.setattr(
+        body, "forward", lambda self, inputs_embeds, use_cache: forward(self, inputs_embeds=inputs_embeds)
+    )
+    found, report = made.lists(PLAIN, users=6)
+    assert (fast.reader, report.reader) == ("SharedReader", "PlainReader")
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+@pytest.mark.parametrize("ignored", ["attention_mask", "position_ids", "past_key_values"])
+def test_a_model_that_ignores_what_sharing_needs_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str
+) -> None:
+    made = asked(tmp_path)
+    body = type(made.model.body)
+    forward = body.forward
+    monkeypatch.setattr(
+        body, "forward", lambda self, **where: forward(self, **{k: v for k, v in where.items() if k != ignored})
+    )
+    assert not can_share(made.model)
+
+
+def test_a_sliding_window_shorter_than_the_prompt_is_left_to_the_model(tmp_path: Path) -> None:
+    model = asked(tmp_path, "mistral").model
+    model.body.config.sliding_window = 30
+    assert isinstance(reader_for(model, [], 30, 10), SharedReader)
+    assert isinstance(reader_for(model, [], 31, 10), PlainReader)
+
+
+def test_bfloat16_keeps_beams_and_length(tmp_path: Path) -> None:
+    made = asked(tmp_path)
+    exact, _ = made.lists(PLAIN)
+    rounded, report = made.lists(Decoding(10, 64, "bfloat16"))
+    assert report.precision == "bfloat16" and (rounded.lengths == 10).all()
+    overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.items, rounded.items, strict=True)])
+    assert overlap > 0.8
+    with autocast("cpu", "bfloat16"):
+        assert made.model.states(torch.tensor([[1, 2]])).dtype in (torch.bfloat16, torch.float32)

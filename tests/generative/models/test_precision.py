@@ -1,0 +1,80 @@
+"""Devices without float64, played by torch's fake tensors: nothing may ask them for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.generative.models.precision import doubled
+from harness.generative.tokenizers.rqvae import RQVAE, RQVAEConfig
+from harness.generative.training.partial_results import weights_mark
+
+
+class WithoutDoubles(TorchDispatchMode):
+    """Devices of this kind refuse float64."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64 and made.device.type == self.kind:
+            raise TypeError(f"{func}: this device has no float64")
+        return made
+
+
+def test_doubled_goes_to_where_doubles_are() -> None:
+    assert doubled(torch.ones(2)).tolist() == [1.0, 1.0] and doubled(torch.ones(2)).dtype == torch.float64
+    with FakeTensorMode(), WithoutDoubles("mps"):
+        given = torch.empty(3, 4, device="mps")
+        with pytest.raises(TypeError, match="no float64"):
+            given.double()
+        assert doubled(given).device.type == "cpu" and doubled(given).dtype == torch.float64
+        assert doubled(torch.empty(3, device="cuda")).device.type == "cuda"
+
+
+def test_codes_used_evenly_come_back_to_their_device() -> None:
+    with FakeTensorMode(), WithoutDoubles("mps"):
+        model = RQVAE(5, 2, 4, RQVAEConfig(hidden=(8,), latent=3))
+        found = model.spread(torch.empty(6, 4, device="mps"))
+    assert (found.shape, found.device.type) == ((6,), "mps")
+
+
+def kinds() -> torch.nn.Module:
+    """Numbers of each kind that a model may hold."""
+    module, drawn = torch.nn.Module(), torch.randn(701, 3, generator=torch.Generator().manual_seed(3))
+    for kind in (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int8, torch.bool, torch.complex64):
+        module.register_buffer(str(kind).replace("torch.", "of_"), drawn.to(kind))
+    module.register_buffer("one", torch.tensor(0.5))
+    module.register_buffer("none", torch.empty(0, 4))
+    return module
+
+
+def test_a_mark_needs_no_float64() -> None:
+    before = weights_mark(kinds())
+    with WithoutDoubles("cpu"):
+        assert weights_mark(kinds()) == before
+
+
+def test_a_mark_is_that_of_the_numbers_wherever_they_lie() -> None:
+    """Turned, and at a place of memory where no whole number of eight bytes may begin."""
+    turned, moved = kinds(), kinds()
+    turned.of_float32 = kinds().get_buffer("of_float32").t().contiguous().t()
+    for name, value in kinds().named_buffers():
+        setattr(moved, name, torch.cat([value.new_zeros(1), value.flatten()])[1:].view(value.shape))
+    assert weights_mark(turned) == weights_mark(moved) == weights_mark(kinds())
+
+
+@pytest.mark.parametrize("name", [name for name, value in kinds().named_buffers() if value.numel()])
+@pytest.mark.parametrize("place", [1, -1])
+def test_a_mark_sees_the_last_bit_of_one_number(name: str, place: int) -> None:
+    """Of one that is not among those that are looked at singly, and of the last."""
+    before, other = weights_mark(kinds()), kinds()
+    content = other.get_buffer(name).view(-1).view(torch.uint8)
+    content[place * other.get_buffer(name).itemsize if len(content) > 8 else place] ^= 1
+    assert weights_mark(other) != before

@@ -1,0 +1,274 @@
+"""The tuning loop: schedule, accumulation, resume to the last digit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from harness.core import timer
+from harness.errors import InputError
+from harness.generative.training import snapshots, trainer
+from harness.generative.training.early_stopping import Choice
+from harness.generative.training.step_cost import Cost, Counts
+from harness.generative.training.trainer import Group, Outcome, Plan, rate, reached, tune
+from harness.protocol.context import RunContext, SilentReporter
+
+PLAN = Plan("stage", 60, warmup=0.1, precision="float32")
+
+
+class Stop(SilentReporter):
+    """Ctrl-C at the event of one step."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def event(self, **fields: Any) -> None:
+        if fields.get("step") == self.at:
+            raise KeyboardInterrupt
+
+
+def problem(seed: int = 0) -> tuple[nn.Module, Any]:
+    """A small regression with dropout, so that a resume needs the random state too."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+
+    def loss(step: int, part: int) -> torch.Tensor:
+        rows = inputs[(step * 4) % 32 : (step * 4) % 32 + 4]
+        return (model(rows).squeeze(-1) - rows.sum(1)).pow(2).mean()
+
+    return model, loss
+
+
+def tuned(context: RunContext, plan: Plan = PLAN) -> list[torch.Tensor]:
+    model, loss = problem()
+    tune([Group(list(model.parameters()), 1e-2, 0.1)], loss, plan, context)
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the stage has kept, besides tensors."""
+    found = snapshots.read_snapshot(folder / "kept/stage.safetensors")
+    assert found is not None
+    return found[0]
+
+
+def test_an_interrupted_stage_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    whole = tuned(RunContext(3, tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)))
+    assert facts(tmp_path)["step"] == 39
+    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"))
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+
+
+def test_a_complete_stage_is_not_run_again(tmp_path: Path) -> None:
+    context = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    first = tuned(context)
+    model, _ = problem()
+
+    def never(step: int, part: int) -> torch.Tensor:
+        raise AssertionError("asked for a loss")
+
+    outcome = tune([Group(list(model.parameters()), 1e-2)], never, PLAN, context)
+    assert outcome.steps == 60
+    assert all(torch.equal(one, other) for one, other in zip(first, model.parameters(), strict=True))
+
+
+def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
+    context = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    first = tuned(context)
+    path = tmp_path / "kept/stage.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    assert all(torch.equal(one, other) for one, other in zip(first, tuned(context), strict=True))
+    assert facts(tmp_path)["step"] == 60
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    context, whole = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
+    writes, save = 0, snapshots.save_file
+
+    def full(tensors: Any, path: Path, **rest: Any) -> None:
+        nonlocal writes
+        if (writes := writes + 1) == 10:
+            path.write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save(tensors, path, **rest)
+
+    monkeypatch.setattr(snapshots, "save_file", full)
+    with pytest.raises(InputError, match="cannot write: No space left on device; free some space; the same command"):
+        tuned(context)
+    assert facts(tmp_path)["step"] == 9 and len(list((tmp_path / "kept").iterdir())) == 1
+    assert all(torch.equal(one, other) for one, other in zip(whole, tuned(context), strict=True))
+
+
+def test_the_seed_is_read(tmp_path: Path) -> None:
+    one, other = tuned(RunContext(3, tmp_path)), tuned(RunContext(4, tmp_path))
+    assert not torch.equal(one[0], other[0])
+
+
+def test_accumulated_parts_equal_one_whole_step(tmp_path: Path) -> None:
+    def run(parts: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1)
+        inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+
+        def loss(step: int, part: int) -> torch.Tensor:
+            return layer(inputs[part * (8 // parts) : (part + 1) * (8 // parts)]).pow(2).mean()
+
+        plan = Plan("stage", 5, accumulate=parts)
+        tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        return layer.weight.detach()
+
+    torch.testing.assert_close(run(1), run(4), rtol=1e-5, atol=1e-7)
+
+
+def test_parts_of_unequal_size_add_up_to_the_whole_step(tmp_path: Path) -> None:
+    """Two means over different terms, as responses and those of them that name an item."""
+    inputs = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+
+    def run(*sizes: int) -> tuple[torch.Tensor, float]:
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1)
+
+        def loss(step: int, part: int) -> Cost:
+            mine = inputs.roll(step, 0)[sum(sizes[:part]) : sum(sizes[: part + 1])]
+            named = mine[mine[:, 0] > 0]
+
+            def share(counts: Counts) -> torch.Tensor:
+                return layer(mine).pow(2).sum() / counts[0] + layer(named).abs().sum() / counts[1]
+
+            return Cost((len(mine), len(named)), share)
+
+        plan = Plan("stage", 5, accumulate=len(sizes))
+        outcome = tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        return layer.weight.detach(), outcome.loss
+
+    (whole, mean), (parts, other) = run(12), run(1, 8, 3)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-7)
+    assert mean == pytest.approx(other, rel=1e-5)
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    rates = [rate(step, PLAN) for step in range(60)]
+    assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
+    assert rates[6:] == sorted(rates[6:], reverse=True) and rates[-1] < 0.01
+    assert rate(59, replace(PLAN, floor=1.0)) == 1.0
+
+
+class Clock:
+    """Each look at it costs a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "time", Clock())
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    plan = replace(PLAN, max_seconds=20.0)
+    model, loss = problem()
+    groups = [Group(list(model.parameters()), 1e-2)]
+    whole = tune(groups, loss, plan, RunContext(3, tmp_path))
+    assert 0 < whole.steps < 60 and whole.seconds >= 20
+    unbound = tune(groups, loss, PLAN, RunContext(3, tmp_path))
+    assert unbound.steps == 60 and unbound.seconds > 40
+
+    kept = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    longer = replace(plan, max_seconds=40.0)
+    with pytest.raises(KeyboardInterrupt):
+        tune(groups, loss, longer, replace(kept, reporter=Stop(20)))
+    state = facts(tmp_path)
+    assert state["step"] == 19 and state["seconds"] > 10
+    second = tune(groups, loss, longer, kept)
+    assert 40 <= second.seconds < 45 and second.steps < 60
+    third = tune(groups, loss, longer, kept)
+    assert (third.steps, third.loss) == (second.steps, second.loss), "a complete stage is not run again"
+
+
+def test_the_schedule_of_a_timed_stage_is_whole() -> None:
+    plan = replace(PLAN, steps=1000, max_seconds=10.0)
+    rates = [rate(reached(step, step / 10, plan), plan) for step in range(100)]
+    assert reached(100, 10.0, plan) == 1000 and reached(5, 0.0, plan) == 5
+    assert max(rates) > 0.99 and rates[0] < 0.1 and rates[-1] < 0.01
+
+
+def test_the_second_decay_of_adam_is_read(tmp_path: Path) -> None:
+    one, other = tuned(RunContext(3, tmp_path)), tuned(RunContext(3, tmp_path), replace(PLAN, beta2=0.9))
+    assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("runs_away", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_the_users_error(tmp_path: Path, runs_away: float) -> None:
+    layer = nn.Linear(1, 1)
+    said = rf"stage stage: training diverged: the loss is -?{runs_away} at step 4 of 60 \(learning rate 0.667\); lower"
+    with pytest.raises(InputError, match=said):
+        tune(
+            [Group(list(layer.parameters()), 1.0)],
+            lambda step, part: layer.weight.sum() * (runs_away if step == 3 else 1.0),
+            PLAN,
+            RunContext(1, tmp_path),
+        )
+
+
+def choosing(
+    context: RunContext, answers: list[float], patience: int = 9
+) -> tuple[Choice, Outcome, list[torch.Tensor]]:
+    """A stage that is looked at every ten steps; `answers` from the first look on."""
+    model, loss = problem()
+    parameters = list(model.parameters())
+    choice = Choice(lambda: answers[len(choice.seen)], 10, patience)
+    outcome = tune([Group(parameters, 1e-2, 0.1)], loss, PLAN, context, choice)
+    return choice, outcome, [parameter.detach().clone() for parameter in parameters]
+
+
+ANSWERS = [0.1, 0.4, 0.3, 0.4, 0.2, 0.1]
+
+
+def test_a_stage_ends_in_the_state_that_validation_likes_best(tmp_path: Path) -> None:
+    choice, outcome, values = choosing(RunContext(3, tmp_path), ANSWERS)
+    assert choice.best == (20, 0.4) and outcome.steps == 60 and len(choice.seen) == 6
+    assert choice.record()["chosen_step"] == 20 and choice.record()["valid"] == 0.4
+    _, _, other = choosing(RunContext(3, tmp_path), [0.1, 0.2, 0.9, 0.4, 0.2, 0.1])
+    assert not torch.equal(values[0], other[0])
+    first = tuned(RunContext(3, tmp_path))
+    assert not torch.equal(values[0], first[0])
+
+
+def test_a_stage_that_gets_no_better_ends(tmp_path: Path) -> None:
+    _, outcome, _ = choosing(RunContext(3, tmp_path), ANSWERS, patience=2)
+    assert outcome.steps == 40
+
+
+def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
+    whole, _, values = choosing(RunContext(3, tmp_path), ANSWERS)
+    with pytest.raises(KeyboardInterrupt):
+        choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), ANSWERS)
+    for _ in range(2):  # the second finds a complete stage
+        choice, outcome, again = choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), ANSWERS)
+        assert choice.seen == whole.seen and outcome.steps == 60
+        assert all(torch.equal(one, other) for one, other in zip(values, again, strict=True))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adafactor"])
+def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    plan = replace(PLAN, optimiser=optimiser, schedule="inverse_sqrt", warmup_steps=5)
+    whole = tuned(RunContext(3, tmp_path), plan)
+    assert not torch.equal(whole[0], tuned(RunContext(3, tmp_path))[0])
+    with pytest.raises(KeyboardInterrupt):
+        tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
+    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))

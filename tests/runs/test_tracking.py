@@ -1,0 +1,274 @@
+"""`--track`: what trackers are told, that runs are the same with and without them, and that none can stop a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from harness.errors import InputError
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+from harness.runs import trackers
+from harness.runs.job import RunOptions, plan
+from harness.runs.run import Finished, execute
+from harness.runs.tracking import Curves, Point
+from harness.store.run_store import Store
+from tests.fakes import Fake
+
+NOON = 1767268800.0
+SESSION = {"event": "session", "time": "2026-01-01T12:00:00+00:00", "seconds": 0.0}
+
+
+class Curved(Fake):
+    """Tells four steps of a stage; where a checkpoint is found it goes on from step 2, as an interrupted one would."""
+
+    stop: ClassVar[int | None] = None
+
+    def _fit(self, data: TrainingData, context: RunContext) -> None:
+        assert context.checkpoint is not None
+        mark = context.checkpoint / "step.json"
+        for step in range(2 if mark.exists() else 1, 5):
+            context.event(stage="tuning", step=step, loss=4.0 / step, learning_rate=0.1, words="no number")
+            if step == self.stop:
+                mark.write_text("2")
+                raise KeyboardInterrupt
+        for epoch in (1, 2):
+            context.event(stage="epochs", epoch=epoch, loss=1.0, valid=0.1 * epoch)
+        super()._fit(data, context)
+
+
+@pytest.fixture
+def go(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("tests.fakes.Fake", Curved)
+    monkeypatch.setattr(Curved, "stop", None)
+    monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
+
+    def run(*track: str, fresh: bool = False) -> Finished:
+        (job,) = plan("fake", RunOptions(dataset=toy, track=track))
+        return execute(job, store, fresh=fresh)
+
+    return run
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every curve of TensorBoard's event files, as TensorBoard reads them."""
+    read = EventAccumulator(str(folder)).Reload()
+    return {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def test_events_become_points() -> None:
+    curves = Curves()
+    assert curves.hear(SESSION) is None and curves.hear({"event": "train", "seconds": 1.0}) is None
+    event = {"stage": "a", "step": 20, "loss": 2.5, "said": "x", "ok": True, "seconds": 3.0, "session_seconds": 9.0}
+    assert curves.hear(event) == Point({"a/loss": 2.5, "a/seconds": 3.0}, 20, NOON + 9)
+    assert curves.hear(event) is None  # told again by a resumed run
+    late = {"stage": "a", "step": 20, "valid": 0.1, "seconds": 4.0}
+    assert curves.hear(late) == Point({"a/valid": 0.1}, 20, NOON + 4)
+    unnumbered = {"stage": "b", "loss": float("nan"), "valid": 0.5, "seconds": 5.0}
+    assert curves.hear(unnumbered) == Point({"b/valid": 0.5}, 1, NOON + 5)
+    assert curves.hear({"stage": "b", "said": "a word", "seconds": 6.0}) is None
+    end = {"event": "stage end", "stage": "a", "step": 40, "loss": 1.0, "seconds": 7.0, "session_seconds": 8.0}
+    assert curves.hear(end) == Point({"a/stage_seconds": 7.0}, 40, NOON + 8)
+
+
+def test_tensorboard_reads_what_the_log_says(go: Any) -> None:
+    done = go("tensorboard")
+    found = scalars(Path(done.path) / "tensorboard")
+    assert found["tuning/loss"] == [(1, 4.0), (2, 2.0), (3, pytest.approx(4 / 3)), (4, 1.0)]
+    assert [step for step, _ in found["tuning/learning_rate"]] == [1, 2, 3, 4] and "tuning/words" not in found
+    assert found["epochs/valid"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.2))]
+    metrics = done.record.metrics
+    for fold, values in (("test", metrics.test), ("valid", metrics.valid)):
+        assert found[f"{fold}/ndcg@10"][0][1] == pytest.approx(values["ndcg@10"])
+    read = EventAccumulator(str(Path(done.path) / "tensorboard")).Reload()
+    (text,) = read.Tensors("configuration/text_summary")
+    assert b"fake.layer.width: 4" in text.tensor_proto.string_val[0]
+
+
+def test_tracking_changes_nothing(go: Any) -> None:
+    plain = go()
+    lists = (Path(plain.path) / "predictions.parquet").read_bytes()
+    tracked = go("tensorboard", fresh=True)
+    assert tracked.record.run_id == plain.record.run_id and tracked.record.metrics == plain.record.metrics
+    assert (Path(tracked.path) / "predictions.parquet").read_bytes() == lists
+    assert "tensorboard" not in (Path(tracked.path) / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("first", ["tensorboard", None])
+def test_a_resumed_run_goes_on_with_its_curves(go: Any, monkeypatch: pytest.MonkeyPatch, first: str | None) -> None:
+    monkeypatch.setattr(Curved, "stop", 3)
+    with pytest.raises(KeyboardInterrupt):
+        go(*filter(None, [first]))
+    monkeypatch.setattr(Curved, "stop", None)
+    _into_the_next_second()  # TensorBoard reads its files in the order of their names, which begin with whole seconds
+    folder = Path(go("tensorboard").path) / "tensorboard"
+    assert [step for step, _ in scalars(folder)["tuning/loss"]] == [1, 2, 3, 4]
+    assert len(list(folder.glob("events*"))) == (3 if first else 2)  # a file a session, and the table of settings
+
+
+def _into_the_next_second() -> None:
+    began = int(time.time())
+    while int(time.time()) == began:
+        time.sleep(0.01)
+
+
+def test_a_complete_run_is_told_once(go: Any, tmp_path: Path) -> None:
+    path = Path(go().path)
+    assert not (path / "tensorboard").exists()
+    named = f"tensorboard={tmp_path / 'boards'}"
+    assert go(named).reused
+    folder = tmp_path / "boards" / "fake" / "toy" / path.name
+    told = scalars(folder)
+    assert [step for step, _ in told["tuning/loss"]] == [1, 2, 3, 4] and "test/ndcg@10" in told
+    files = sorted(folder.iterdir())
+    go(named)
+    assert sorted(folder.iterdir()) == files and not (path / "tensorboard").exists()
+    go(named, fresh=True)
+    assert scalars(folder)["tuning/loss"] == told["tuning/loss"] and not set(files) & set(folder.iterdir())
+
+
+def test_a_tracker_that_fails_is_given_up_and_begun_anew(
+    go: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(trackers.TensorBoard):
+        def log(self, values: Any, step: int, when: float) -> None:
+            if step == 3:
+                raise ConnectionError("the server\nis gone")
+            super().log(values, step, when)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(trackers.KINDS, "tensorboard", trackers.Kind(Broken, "tensorboard", "tensorboard"))
+        done = go("tensorboard")
+    said = capsys.readouterr().err
+    assert said.count("warning: tensorboard is given up for this run: ConnectionError: the server is gone") == 1
+    assert not done.reused and json.loads((Path(done.path) / "tracking.json").read_text()) == {}
+    assert go("tensorboard").reused  # what is missing is told from the log
+    assert [step for step, _ in scalars(Path(done.path) / "tensorboard")["tuning/loss"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("track", "said"),
+    [
+        (("tensorbord",), "--track tensorbord: unknown tracker 'tensorbord'; did you mean tensorboard?"),
+        (("tensorboard", "tensorboard=x"), "--track tensorboard=x: tensorboard is given twice"),
+        (("tensorboard=",), "nothing stands behind the ="),
+        (("mlflow=http://host",), "HARNESS_OFFLINE=1 forbids it"),
+        (("wandb",), "--track: wandb is not installed; pip install wandb"),
+    ],
+)
+def test_what_cannot_be_tracked_is_said_before_anything_runs(
+    toy: str, monkeypatch: pytest.MonkeyPatch, track: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else find_spec("json"))
+    with pytest.raises(InputError, match=said.replace("?", r"\?")):
+        plan("fake", RunOptions(dataset=toy, track=track))
+
+
+class FakeMlflow:
+    """The part of MLflow's client that is used, with its signatures; everything is kept in `runs`."""
+
+    runs: ClassVar[dict[str, dict[str, Any]]] = {}
+    experiments: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        self.uri = tracking_uri
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        found = self.experiments.get(name)
+        return None if found is None else SimpleNamespace(experiment_id=found)
+
+    def create_experiment(self, name: str) -> str:
+        return self.experiments.setdefault(name, str(len(self.experiments)))
+
+    def create_run(self, experiment_id: str, *, run_name: str, tags: dict[str, Any]) -> Any:
+        name = f"r{len(self.runs)}"
+        self.runs[name] = {"params": {}, "metrics": {}, "tags": tags, "status": "RUNNING", "in": experiment_id}
+        return SimpleNamespace(info=SimpleNamespace(run_id=name))
+
+    def update_run(self, run_id: str, status: str | None = None, name: str | None = None) -> None:
+        self.runs[run_id]["status"] = status
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        assert len(params) <= 100
+        self.runs[run_id]["params"] |= {param.key: param.value for param in params}
+        for metric in metrics:
+            assert metric.key.replace("_", "").replace("/", "").isalnum(), metric.key
+            self.runs[run_id]["metrics"].setdefault(metric.key, []).append((metric.step, metric.value))
+
+    def log_metric(self, run_id: str, key: str, value: float) -> None:
+        self.runs[run_id]["metrics"].setdefault(key, []).append((0, value))
+
+    def set_terminated(self, run_id: str, status: str | None = None) -> None:
+        self.runs[run_id]["status"] = status
+
+
+def module(name: str, **contents: Any) -> ModuleType:
+    made = ModuleType(name)
+    made.__spec__ = SimpleNamespace(name=name)  # pyright: ignore[reportAttributeAccessIssue]
+    vars(made).update(contents)
+    return made
+
+
+def test_mlflow(go: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeMlflow, "runs", {})
+    monkeypatch.setattr(FakeMlflow, "experiments", {})
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    entities = module(
+        "mlflow.entities",
+        Param=lambda key, value: SimpleNamespace(key=key, value=value),
+        Metric=lambda key, value, timestamp, step: SimpleNamespace(key=key, value=value, step=step, at=timestamp),
+    )
+    tracking = module("mlflow.tracking", MlflowClient=FakeMlflow)
+    for made in (module("mlflow", entities=entities, tracking=tracking), entities, tracking):
+        monkeypatch.setitem(sys.modules, made.__name__, made)
+    monkeypatch.setattr(Curved, "stop", 3)
+    with pytest.raises(KeyboardInterrupt):
+        go("mlflow")
+    assert FakeMlflow.runs["r0"]["status"] == "KILLED"
+    monkeypatch.setattr(Curved, "stop", None)
+    done = go("mlflow")
+    (run,) = FakeMlflow.runs.values()  # the resumed one is the same
+    assert run["status"] == "FINISHED" and FakeMlflow.experiments == {"mine": "0"}
+    assert [step for step, _ in run["metrics"]["tuning/loss"]] == [1, 2, 3, 4]
+    assert run["metrics"]["test/ndcg_at_10"] == [(0, done.record.metrics.test["ndcg@10"])]
+    assert run["params"]["fake.layer.width"] == "4" and run["tags"]["run_id"] == done.record.run_id
+    go("mlflow")
+    go("mlflow", fresh=True)
+    assert list(FakeMlflow.runs) == ["r0", "r1"]
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_weights_and_biases(go: Any, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    calls: list[dict[str, Any]] = []
+    run = SimpleNamespace(logged=[], summary={}, steps={}, ended=[])
+    run.define_metric = lambda name, step_metric: run.steps.update({name: step_metric})
+    run.log = run.logged.append
+    run.finish = lambda exit_code: run.ended.append(exit_code)
+
+    def init(**options: Any) -> Any:
+        calls.append(options)
+        return run
+
+    monkeypatch.setitem(sys.modules, "wandb", module("wandb", init=init, Settings=lambda **given: given))
+    monkeypatch.setenv("HARNESS_OFFLINE", "1" if offline else "0")
+    monkeypatch.setattr(Curved, "stop", 3)
+    with pytest.raises(KeyboardInterrupt):
+        go("wandb=paper")
+    monkeypatch.setattr(Curved, "stop", None)
+    done = go("wandb=paper")
+    first, second = calls
+    assert first["id"] == second["id"] and first["id"].startswith(done.record.run_id) and first["resume"] == "allow"
+    assert first["project"] == "paper" and first["config"]["fake.layer.width"] == "4"
+    assert first["mode"] == ("offline" if offline else None) and run.ended == [1, 0]
+    told = [(line["tuning/step"], line["tuning/loss"]) for line in run.logged if "tuning/loss" in line]
+    assert told == [(1, 4.0), (2, 2.0), (3, 4 / 3), (4, 1.0)] and run.steps["tuning/*"] == "tuning/step"
+    assert run.summary["valid/ndcg@10"] == done.record.metrics.valid["ndcg@10"]
