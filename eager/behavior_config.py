@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.core.settings_types import UserFile
-from harness.generative.tokenizers.embeddings import RowsBy, by_ids
+from harness.generative.config import RowsBy, by_ids
 
 LEAK = (
     "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "

@@ -15,10 +15,10 @@ from harness.core.seeding import derive_seed, generator
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.random_models import RANDOM_LLAMA
 from harness.generative.tasks.prompts import Prompts, Sample
 from harness.generative.training.losses import Losses
-from harness.generative.training.trainer import Precision, autocast
 from harness.protocol.context import RunContext
 
 SIZES = (256, 256, 256, 256)  # the paper's codes: two tokens of each of two trees

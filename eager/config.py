@@ -14,10 +14,10 @@ from eager.behavior_config import LEAK, BehaviorConfig
 from eager.index_config import IndexConfig
 from eager.paper_profile import PAPER
 from eager.tree_tokenizer import FILE, needed_sources
-from harness.generative.config import InstructConfig, StageConfig
+from harness.generative.config import InstructConfig, StageConfig, given_files
 from harness.generative.profiles import CPU, SMOKE, with_settings
 from harness.generative.task_config import Section
-from harness.generative.tokenizers.embeddings import Source, given_files
+from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import index_file
 from harness.protocol.split import TrainingData
 

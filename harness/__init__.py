@@ -13,7 +13,7 @@ from harness.core.offline import settle
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
-    from harness.reports.leaderboard import leaderboard
+    from harness.reports.api import leaderboard
     from harness.runs.api import run
 
     __version__: str
@@ -25,7 +25,7 @@ settle()
 _HOMES = {
     "load_dataset": "harness.data.loading",
     "run": "harness.runs.api",
-    "leaderboard": "harness.reports.leaderboard",
+    "leaderboard": "harness.reports.api",
 }
 
 

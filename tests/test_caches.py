@@ -18,12 +18,13 @@ from eager.behavior_encoder import behavior_artefacts, behavior_vectors
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
+from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.models import backbone
 from harness.generative.models.backbone import EMBEDDED as SMOLLM
 from harness.generative.models.backbone import backbone_artefacts
 from harness.generative.tokenizers import text_embeddings
-from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_artefacts, semantic_vectors
-from harness.generative.tokenizers.text_encoder import EMBEDDED, encoder_folder
+from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
+from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext
 from harness.protocol.split import Split
 from harness.store.run_key import Outcome

@@ -24,9 +24,10 @@ from harness.core import timer
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import export
-from harness.data.loading import read_folder
+from harness.data.readers.folder import read_folder
+from harness.generative.config import SemanticConfig
 from harness.generative.tokenizers import text_embeddings, text_encoder
-from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_vectors
+from harness.generative.tokenizers.text_embeddings import semantic_vectors
 from harness.protocol.context import Reporter, RunContext, SilentReporter
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split

@@ -12,12 +12,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.core.settings_types import ReadyIndex, UserFile
-from harness.generative.config import InstructConfig, StageConfig
+from harness.generative.config import InstructConfig, SemanticConfig, StageConfig
 from harness.generative.profiles import CPU, PAPER, SMOKE, with_settings
 from harness.generative.task_config import Section
 from harness.generative.tokenizers.index import index_file
 from harness.generative.tokenizers.rqvae import RQVAEConfig
-from harness.generative.tokenizers.text_embeddings import SemanticConfig
 from harness.protocol.split import TrainingData
 
 FILE = "lcrec.index.file"

@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from baselines.tiger.variants import VARIANTS
 from harness.core.settings_types import ReadyIndex, UserFile
+from harness.generative.config import SemanticConfig, given_files
 from harness.generative.scoring import Normalise
-from harness.generative.tokenizers.embeddings import given_files
 from harness.generative.tokenizers.index import index_file
 from harness.generative.tokenizers.rqvae import RQVAEConfig
-from harness.generative.tokenizers.text_embeddings import SemanticConfig
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
@@ -146,7 +145,7 @@ class TigerConfig(TextModelConfig):
         """With the precision that `auto` stands for on this machine."""
         if self.training.precision != "auto":
             return self
-        from harness.generative.training.trainer import best_precision
+        from harness.generative.models.precision import best_precision
 
         training = self.training.model_copy(update={"precision": best_precision(device)})
         return self.model_copy(update={"training": training})

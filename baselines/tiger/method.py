@@ -15,17 +15,19 @@ from baselines.tiger.config import TigerConfig
 from baselines.tiger.item_codes import item_index
 from harness.core.artifact_cache import Artefact
 from harness.core.seeding import derive_seed
-from harness.generative.decoding.distributed import made_codes, recommend
+from harness.generative.decoding.distributed import recommend
 from harness.generative.decoding.generate import DecodeReport, Decoding, spread
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
+from harness.generative.models.precision import Precision, best_precision
 from harness.generative.models.readers import PromptBatch
 from harness.generative.tasks.prefix_samples import Pieces, Samples, buckets, response, with_users
+from harness.generative.tokenizers.broadcast import made_codes
 from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts
 from harness.generative.training.early_stopping import Choice
 from harness.generative.training.step_cost import Cost, Counts
-from harness.generative.training.trainer import Group, Plan, Precision, best_precision, tune
+from harness.generative.training.trainer import Group, Plan, tune
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import dealt

@@ -18,8 +18,8 @@ from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
 from harness.core.environment import home
 from harness.errors import InputError, unknown_name
 from harness.generative.decoding.generate import Beams, missed
+from harness.generative.models.precision import Precision
 from harness.generative.scoring import Normalise
-from harness.generative.training.trainer import Precision
 from harness.protocol.context import RunContext
 
 USERS, BATCH, BEAMS = 32, 8, 20

@@ -21,8 +21,8 @@ from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.encoder_decoder import CodeT5
+from harness.generative.models.precision import Precision
 from harness.generative.scoring import Normalise
-from harness.generative.training.trainer import Precision
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.protocol import Protocol

@@ -19,9 +19,9 @@ from harness.bench.timing import Options, Outcome, Paired, Side, paired
 from harness.core.environment import home
 from harness.core.seeding import generator
 from harness.errors import InputError
+from harness.generative.models.precision import best_precision
 from harness.generative.models.random_models import LAYERS
 from harness.generative.training.memory import keep_freed_memory
-from harness.generative.training.trainer import best_precision
 from harness.protocol.context import RunContext
 
 SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models

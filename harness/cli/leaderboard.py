@@ -140,7 +140,7 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
     """The rank of every configuration under each protocol."""
     from harness.reports import protocol_ranks as protocols
     from harness.reports.formats import sheets_drawn
-    from harness.reports.leaderboard import stored_name
+    from harness.reports.selection import stored_name
 
     name = None if dataset is None else stored_name(store, dataset)
     found = protocols.crossings(store.query(name), metric)

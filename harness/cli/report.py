@@ -28,7 +28,7 @@ def report(
 ) -> None:
     """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
     from harness.reports.html.build import Wanted, report
-    from harness.reports.leaderboard import stored_name
+    from harness.reports.selection import stored_name
     from harness.runs.index_builder import check_writable
     from harness.store.run_store import Store
 

@@ -92,7 +92,7 @@ def take_away(
 
 
 def _entries(results: Path, dataset: str | None) -> list[Entry]:
-    from harness.reports.leaderboard import stored_name
+    from harness.reports.selection import stored_name
     from harness.store.listing import entries
     from harness.store.run_store import Store
 

@@ -11,10 +11,10 @@ import numpy as np
 from harness.data import local_store
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import Dataset
-from harness.data.loading import check_order, read_file, read_folder
 from harness.data.names import safe_name
 from harness.data.ragged import Ragged
 from harness.data.raw.filters import HASH_RULE, tie_keys
+from harness.data.readers.folder import check_order, read_file, read_folder
 from harness.data.readers.interactions import TIE_RULE
 from harness.data.reading import Reading
 from harness.errors import InputError

@@ -148,7 +148,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
     """Fills a folder beside its place, reads it back, and moves it there."""
-    from harness.data.export import LAYOUTS
+    from harness.data.writers import LAYOUTS
 
     made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{PARTED}", suffix=".tmp", dir=entry.path.parent))
     try:

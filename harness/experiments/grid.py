@@ -15,7 +15,6 @@ record of the same seed holds there. A model's named grids are files of the pack
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,27 +26,15 @@ from harness.core import config_files, toml_files
 from harness.errors import InputError, unknown_name
 from harness.experiments.file_schema import check_headings
 from harness.registry import ModelEntry
+from harness.runs.overrides import FromBase, flat, line
 
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
-FROM_BASE = "from_base"
+
+
 ENDINGS = (".toml", ".yaml", ".yml")
+
+
 MOST = 1000  # cells of a product
-
-
-@dataclass(frozen=True)
-class FromBase:
-    """A value that the base's record holds at `path`, such as `cost.train_seconds`."""
-
-    path: str
-
-    def of(self, record: Mapping[str, Any]) -> float:
-        """The number there, to a tenth. Raises `InputError` where there is none."""
-        value: Any = record
-        for key in self.path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"the base's record has no number at {self.path}")
-        return round(float(value), 1)
 
 
 @dataclass(frozen=True)
@@ -86,11 +73,6 @@ class Grid:
     about: str
     settings: tuple[str, ...]
     cells: tuple[Cell, ...]
-
-
-def line(key: str, value: Any) -> str:
-    """`key=value` as `--set` takes it."""
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
@@ -169,19 +151,3 @@ def short_names(keys: Sequence[str]) -> list[str]:
     """
     last = [key.rpartition(".")[2] for key in keys]
     return [part if last.count(part) == 1 else key for key, part in zip(keys, last, strict=True)]
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
-    """Dotted keys and their values, however the file nests them."""
-    found: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        name = f"{above}.{key}" if above else str(key)
-        if isinstance(value, dict) and set(value) == {FROM_BASE}:
-            found.append((name, FromBase(str(value[FROM_BASE]))))
-        elif name.endswith(f".{FROM_BASE}"):
-            found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
-        elif isinstance(value, dict):
-            found += flat(value, name)
-        else:
-            found.append((name, value))
-    return tuple(found)

@@ -22,12 +22,12 @@ from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.experiments import sampler, trials
-from harness.experiments.grid import line
 from harness.experiments.search_space import Space
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
 from harness.protocol.split import Split
 from harness.runs.job import Job, RunOptions, plan
+from harness.runs.overrides import line
 from harness.runs.tuning_effort import chosen
 from harness.store.atomic import write_text
 from harness.store.record import Effort

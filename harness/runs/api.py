@@ -11,9 +11,9 @@ from typing import Any
 
 from harness.data.reading import Reading
 from harness.errors import InputError, unknown_name
-from harness.experiments.grid import flat
 from harness.protocol.context import Reporter
 from harness.runs.job import RunOptions, plan
+from harness.runs.overrides import flat
 from harness.runs.run import Finished, execute
 from harness.store.run_store import Store
 

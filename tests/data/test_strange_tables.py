@@ -11,7 +11,8 @@ import pytest
 
 from harness.data.columns import ALIASES
 from harness.data.dataset import Dataset, ItemText
-from harness.data.loading import folder_dataset, load_dataset
+from harness.data.loading import load_dataset
+from harness.data.readers.folder import folder_dataset
 from harness.data.reading import Reading, parse_columns
 from harness.errors import InputError
 

@@ -40,7 +40,8 @@ def own_backbone(folder: Path) -> str:
 
 def bare_encoder(folder: Path) -> str:
     """The embedded encoder as a plain transformers folder, whose vectors have lengths of their own."""
-    from harness.generative.tokenizers.text_encoder import EMBEDDED, encoder_folder
+    from harness.generative.config import EMBEDDED
+    from harness.generative.tokenizers.text_encoder import encoder_folder
 
     place = folder / "encoder"
     if not place.is_dir():

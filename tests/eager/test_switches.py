@@ -24,11 +24,12 @@ from eager.method import EagerLLM
 from harness.data.dataset import Dataset, ItemFile, ItemText
 from harness.errors import InputError
 from harness.evaluation.metrics import measure
+from harness.generative.config import SemanticConfig
 from harness.generative.decoding import generate
 from harness.generative.models import backbone
 from harness.generative.models.lora import attached
 from harness.generative.models.readers import PromptBatch
-from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_vectors
+from harness.generative.tokenizers.text_embeddings import semantic_vectors
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Targets

@@ -14,8 +14,8 @@ from eager.behavior_config import LEAK
 from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
-from harness.data.loading import read_folder
 from harness.data.ragged import Ragged
+from harness.data.readers.folder import read_folder
 from harness.errors import InputError
 from harness.generative.tokenizers.code_embedding_init import SourceIndex, code_directions
 from harness.generative.tokenizers.embeddings import ItemVectors

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from harness.core.artifact_cache import Artefact, Key
-from harness.data.loading import read_folder
 from harness.data.raw.interactions import read_log
 from harness.data.raw.metadata import Wanted, read_metadata
 from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import Found
+from harness.data.readers.folder import read_folder
 from harness.experiments.grid import read_grid
 from harness.experiments.search_space import read_space
 from harness.experiments.study import _stored

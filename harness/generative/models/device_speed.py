@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from harness.generative.training.trainer import Precision
+from harness.generative.models.precision import Precision
 
 SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices: large enough that starting a product costs nothing
 

@@ -20,20 +20,17 @@ from harness.core.files import sweep, write_whole
 from harness.core.hashing import fingerprint
 from harness.core.locks import holding
 from harness.data.dataset import Canonical
-from harness.data.readers.vector_files import FORMATS, input_files, matched, read_vectors
+from harness.data.readers.vector_files import FORMATS, matched, read_vectors
 from harness.errors import InputError
+from harness.generative.config import RowsBy
 from harness.protocol.audit.provenance import Provenance, read_provenance, sidecar, write_provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 Source = Literal["semantic", "behavior"]  # of item text, of training interactions
+
+
 ITEMS = "items"  # the part of a key that names the rows
-RowsBy = Literal["ids", "item-file"]  # how the rows of a user's file are matched to items
-
-
-def by_ids(rows: RowsBy) -> bool:
-    """Whether `rows` is the default, which stored configurations leave out: their keys are from before it was there."""
-    return rows == "ids"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +129,6 @@ def given(
     provenance.check(data, where=str(path), declared=declared)
     details = {"file": path.name, "ids": table.named_by, "extra_rows": extra}
     return ItemVectors(values, fingerprint("given", values), provenance, details)
-
-
-def given_files(path: Path | None, data: TrainingData, rows: RowsBy) -> tuple[Path, ...]:
-    """The files whose content decides what `given` gives; none without a path."""
-    if path is None:
-        return ()
-    order = (data.item_file.path,) if rows == "item-file" and data.item_file is not None else ()
-    return (*input_files(path), *order)
 
 
 def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, setting: str) -> tuple[str, ...]:

@@ -10,66 +10,36 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.artifact_cache import Artefact, Key
 from harness.core.hashing import fingerprint
-from harness.core.settings_types import UserFile, UserName
 from harness.data.dataset import Canonical, ItemText
 from harness.errors import InputError
+from harness.generative.config import SemanticConfig
 from harness.generative.tokenizers.embeddings import (
     ItemVectors,
-    RowsBy,
     artefact,
-    by_ids,
     cached,
     check_finite,
     given,
     unfinished,
     vectors_key,
 )
-from harness.generative.tokenizers.text_encoder import EMBEDDED, Pooling, encode, identity
+from harness.generative.tokenizers.text_encoder import encode, identity
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 VERSION, SOURCE = "semantic/3", "semantic"
+
+
 TOO_LONG = 2000  # characters that the released code takes as no text at all
+
+
 PART = 65_536  # fields that are added up at once
-
-
-class SemanticConfig(BaseModel):
-    """Item text to vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encoder: UserName = Field(
-        default=EMBEDDED, description="the embedded encoder; a folder or hub name of a sentence encoder or decoder LLM"
-    )
-    fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
-        default=("title", "description", "categories"), min_length=1, description="each encoded apart, then averaged"
-    )
-    pooling: Pooling = Field(
-        default="auto", description="of token states; auto: what the encoder's folder says, else their mean"
-    )
-    normalise: bool = Field(default=True, description="each field's vector to unit length before fields are averaged")
-    max_tokens: int = Field(default=256, ge=1, description="a field is cut to so many tokens (or the encoder's limit)")
-    text: Literal["clean", "released"] = Field(
-        default="clean",
-        description="released: 2,000 characters and more become empty text, and empty fields count in the mean",
-    )
-    vectors: UserFile | None = Field(
-        default=None,
-        description="ready vectors instead of encoding: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
-    )
-    vectors_rows: RowsBy = Field(
-        default="ids",
-        exclude_if=by_ids,
-        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
-    )
 
 
 def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunContext) -> ItemVectors:

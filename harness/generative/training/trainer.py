@@ -20,6 +20,7 @@ from harness.core.seeding import derive_seed
 from harness.core.timer import Pace
 from harness.errors import InputError
 from harness.generative.models.fsdp import apart
+from harness.generative.models.precision import Precision, autocast
 from harness.generative.training.checkpoint import StageKeeper
 from harness.generative.training.distributed import Team
 from harness.generative.training.early_stopping import Choice
@@ -27,9 +28,12 @@ from harness.generative.training.memory import keep_freed_memory, trim
 from harness.generative.training.step_cost import Cost, together
 from harness.protocol.context import RunContext
 
-Precision = Literal["float32", "bfloat16"]
 Optimiser = Literal["adamw", "adam", "adafactor"]
+
+
 Schedule = Literal["cosine", "inverse_sqrt"]
+
+
 Loss = Callable[[int, int], Cost | torch.Tensor]
 
 
@@ -102,23 +106,6 @@ def rate(step: int, plan: Plan) -> float:
         return math.sqrt(warm / (step + 1))
     done = (step - warm) / max(plan.steps - warm, 1)
     return plan.floor + (1 - plan.floor) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def best_precision(device: str) -> Precision:
-    """bfloat16 where the machine computes in it, else float32. Raises `InputError` for a card that is not here, which
-    nobody has looked at."""
-    if device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            what = "precision auto depends on the card, and this machine has none"
-            raise InputError(what, where=f"--device {device}", mend="--set its precision to bfloat16 or float32")
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return "bfloat16" if any(getattr(torch.cpu, flag, bool)() for flag in flags) else "float32"
-
-
-def autocast(device: str, precision: Precision) -> torch.autocast:
-    """Mixed precision for a forward pass: float32 weights, matrix products in `precision`."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def tune(

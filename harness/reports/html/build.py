@@ -15,9 +15,10 @@ from harness.reports.html.document import Part, Section, document
 from harness.reports.html.figures import Style, styles
 from harness.reports.html.rows import chosen, left_out
 from harness.reports.lead_tests import with_leads
-from harness.reports.leaderboard import Board, Row, boards, stored_name
+from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
 from harness.reports.published import with_published
+from harness.reports.selection import stored_name
 from harness.reports.tables import Sheet
 from harness.store.run_store import Store, warn
 

@@ -17,6 +17,7 @@ from harness.generative.decoding.beam_search import Search, beam_search
 from harness.generative.decoding.generate import Decoding, recommend, shared_lead
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.precision import autocast
 from harness.generative.models.readers import (
     PROBE_TOLERANCE,
     PlainReader,
@@ -26,7 +27,6 @@ from harness.generative.models.readers import (
     reader_for,
 )
 from harness.generative.scoring import Normalise
-from harness.generative.training.trainer import autocast
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NOBODY
 from harness.protocol.requests import Requests

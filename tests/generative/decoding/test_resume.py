@@ -13,11 +13,11 @@ import torch
 
 from harness.core import timer
 from harness.data.ragged import Ragged
+from harness.generative.config import SemanticConfig
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers import text_encoder
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.generative.tokenizers.text_embeddings import SemanticConfig
 from harness.generative.training.partial_results import Shards, weights_mark
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.loading import read_folder
 from harness.data.ragged import Ragged
+from harness.data.readers.folder import read_folder
 from harness.generative.config import StageConfig
 from harness.generative.task_config import Task
 from harness.generative.tasks.batching import CHUNK, Batches, Pass, capped, cut

@@ -14,17 +14,10 @@ import torch
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError
+from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.tokenizers import text_embeddings
-from harness.generative.tokenizers.text_embeddings import SemanticConfig, average, released_text, semantic_vectors
-from harness.generative.tokenizers.text_encoder import (
-    EMBEDDED,
-    Reading,
-    encode,
-    encoder_folder,
-    identity,
-    pool,
-    read_settings,
-)
+from harness.generative.tokenizers.text_embeddings import average, released_text, semantic_vectors
+from harness.generative.tokenizers.text_encoder import Reading, encode, encoder_folder, identity, pool, read_settings
 from harness.protocol.split import TrainingData
 from tests import toys
 

@@ -13,8 +13,9 @@ import pytest
 from harness.data.dataset import ItemFile
 from harness.data.readers.vector_files import input_files
 from harness.errors import InputError
-from harness.generative.tokenizers.embeddings import given, given_files
-from harness.generative.tokenizers.text_embeddings import SemanticConfig, semantic_vectors
+from harness.generative.config import SemanticConfig, given_files
+from harness.generative.tokenizers.embeddings import given
+from harness.generative.tokenizers.text_embeddings import semantic_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
 

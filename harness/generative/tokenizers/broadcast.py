@@ -1,0 +1,63 @@
+"""Item embeddings and codes: made by the first process, sent to all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors
+from harness.generative.tokenizers.embeddings import ItemVectors
+from harness.generative.tokenizers.index import ItemIndex
+from harness.protocol.audit.provenance import Provenance
+from harness.protocol.context import RunContext
+from harness.protocol.distributed import ALONE, once
+
+
+def made_index(
+    context: RunContext, make: Callable[[RunContext], tuple[Vectors, SourceIndex]]
+) -> tuple[Vectors, SourceIndex]:
+    """Vectors of sources and the item codes, made by the first process."""
+    return once(context.world, lambda: make(replace(context, world=ALONE)), _pack, _unpack)
+
+
+def made_codes(context: RunContext, make: Callable[[RunContext], ItemIndex]) -> ItemIndex:
+    """Item codes alone, made by the first process."""
+    return once(
+        context.world,
+        lambda: make(replace(context, world=ALONE)),
+        lambda index: (_told(index), [index.table.digits]),
+        lambda told, arrays: ItemIndex(**_parts(told, arrays[0])),
+    )
+
+
+def _pack(made: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
+    vectors, index = made
+    sources = {
+        source: {"key": one.key, "provenance": one.provenance.model_dump(), "details": one.details}
+        for source, one in vectors.items()
+    }
+    told = {"vectors": sources, "index": _told(index), "blocks": index.blocks}
+    return told, [index.table.digits, *(one.values for one in vectors.values())]
+
+
+def _unpack(told: Any, arrays: list[np.ndarray]) -> tuple[Vectors, SourceIndex]:
+    vectors = {
+        source: ItemVectors(values, one["key"], Provenance(**one["provenance"]), one["details"])
+        for (source, one), values in zip(told["vectors"].items(), arrays[1:], strict=True)
+    }
+    blocks = tuple((source, levels) for source, levels in told["blocks"])
+    return vectors, SourceIndex(**_parts(told["index"], arrays[0]), blocks=blocks)
+
+
+def _told(index: ItemIndex) -> dict[str, Any]:
+    return {"sizes": index.table.sizes, "provenance": index.provenance.model_dump(), "details": index.details}
+
+
+def _parts(told: dict[str, Any], digits: np.ndarray) -> dict[str, Any]:
+    """What an `ItemIndex` is made of."""
+    table = CodeTable(digits, tuple(told["sizes"]))
+    return {"table": table, "provenance": Provenance(**told["provenance"]), "details": told["details"]}

@@ -1,0 +1,37 @@
+"""`harness.leaderboard`: the leaderboard as a data frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.protocol.protocol import MAIN_METRIC
+from harness.reports.leaderboard import _NO_PLACE, _NO_ROW, cells, place, select
+from harness.store.run_store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def leaderboard(
+    dataset: str | None = None, *, metric: str = MAIN_METRIC, results: str | Path = "results", published: bool = False
+) -> pd.DataFrame:
+    """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
+
+    Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
+    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
+    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. `published`
+    adds the papers' rows, without a rank, with `published.hand`, `published.source` and what is known of their
+    protocol. Raises `InputError` for an unknown metric or data set.
+    """
+    import pandas as pd
+
+    if published:
+        from harness.reports.published import published_boards
+
+        found = published_boards(Store(Path(results)), dataset, metric)
+    else:
+        found = select(Store(Path(results)), dataset, metric)
+    rows = [{**place(board), **cells(row)} for board in found for row in board.rows]
+    return pd.DataFrame(rows, columns=None if rows else list({**_NO_PLACE, **cells(_NO_ROW)}))
