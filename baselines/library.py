@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from pydantic import Field
 
-from baselines.recbole.channel import read_arrays, write_ragged, write_requests
-from baselines.recbole.worker_process import Session, Worker
+from baselines.recbole.worker_process import Session, Worker, read_arrays, write_ragged, write_requests
 from harness.core import timer
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed

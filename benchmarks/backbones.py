@@ -22,8 +22,7 @@ from harness.errors import InputError
 from harness.generative.exporting import export
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import load_backbone
-from harness.generative.models.code_tokens import code_tokenizer
-from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
 from harness.generative.models.packing import can_pack
 from harness.protocol.context import RunContext
 from tests.generative.families import FAMILIES, REFUSED, saved

@@ -17,10 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.bench.machine import machine
+from harness.bench.timing import machine
 from harness.core.seeding import generator
-from harness.generative.index_statistics import inspect
-from harness.generative.item_codes import CodeTable
+from harness.generative.item_codes import CodeTable, inspect
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.protocol.context import RunContext
 

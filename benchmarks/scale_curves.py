@@ -95,7 +95,7 @@ def trie_stage(n: int) -> Work:
 
 def trees_stage(n: int) -> Work:
     """One balanced tree over item vectors, three levels of 256."""
-    from eager.tree import tree_codes
+    from eager.tree_tokenizer import tree_codes
 
     vectors = np.random.default_rng(1).normal(size=(n, WIDTH)).astype(np.float32)
     return lambda: tree_codes(vectors, 256, 3, order="clustered", seed=1)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.bench.machine import machine
+from harness.bench.timing import machine
 from harness.data.loading import load_dataset
 from harness.data.ragged import Ragged
 from harness.generative.config import StageConfig

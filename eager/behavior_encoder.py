@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from eager.behavior_config import BehaviorConfig
 from eager.behavior_graph import graph_vectors
 from eager.din import DIN
+from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec
 from harness.core.artifact_cache import Artefact, Key
 from harness.core.hashing import fingerprint
@@ -38,7 +38,7 @@ from harness.generative.tokenizers.embeddings import (
     unfinished,
     vectors_key,
 )
-from harness.generative.training.snapshots import LoopKeeper, random_state, set_random_state
+from harness.generative.training.checkpoint import LoopKeeper, random_state, set_random_state
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions

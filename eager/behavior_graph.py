@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
-from eager.behavior_config import GraphConfig
+from eager.index_config import GraphConfig
 
 DISTANCES = (1, 2, 3)  # of transitions
 ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al., 2011)

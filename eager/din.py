@@ -17,7 +17,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from eager.behavior_config import BehaviorConfig
+from eager.index_config import BehaviorConfig
 from harness.data.ragged import Ragged
 
 WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first

@@ -1,12 +1,16 @@
-"""How item codes are made."""
+"""How item codes are made.
+
+How the behaviour encoder is built, trained and chosen.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.core.settings_types import ReadyIndex, UserFile
+from harness.generative.config import RowsBy, by_ids
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 
@@ -56,3 +60,70 @@ class IndexConfig(ReadyIndex):
     def used_sources(self) -> tuple[Source, ...]:
         """The sources that the codes are made of, without repeats, in the order of their tokens."""
         return self.sources if self.levels is None else tuple(dict.fromkeys(self.levels))
+
+
+LEAK = (
+    "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
+    "(as in the released EAGER-LLM code)"
+)
+
+
+class GraphConfig(BaseModel):
+    """encoder=graph: weights of the item graph (`eager.behavior_graph`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    transition: float = Field(default=1.0, ge=0, description="weight of transitions at distances 1 to 3")
+    diagonal: float = Field(default=0.2, ge=0, description="added to the diagonal")
+
+
+class BehaviorConfig(BaseModel):
+    """`encoder` is the paper's DIN, a SASRec, or `graph`, which trains nothing; the fields after `vectors_rows`
+    are of DIN and SASRec unless they say so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["din", "sasrec", "graph"] = "din"
+    graph: GraphConfig = GraphConfig()
+    windows: Literal["clean", "released"] = Field(
+        default="clean",
+        description="what training windows are cut from: training rows, or, as in the released code, rows that end "
+        "with the validation item (a leak, marked in every record and table)",
+    )
+    choose: Literal["validation", "last"] = Field(
+        default="validation", description="the pass with the best ndcg@10 on validation, or the last one"
+    )
+    patience: int = Field(default=3, ge=1, description="passes without a better validation before training ends")
+    validation_users: int = Field(default=500, ge=1, description="users that a pass is validated on, at most")
+    vectors: UserFile | None = Field(
+        default=None,
+        description="ready vectors instead of training: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=by_ids,
+        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
+    )
+
+    dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
+    epochs: int = Field(default=20, ge=1, description="passes over all training windows, at most")
+    batch: int = Field(default=64, ge=1, description="windows of a step")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    window: int = Field(default=21, ge=2, description="sasrec: items of a training window")
+    layers: int = Field(default=2, ge=1, description="sasrec: transformer blocks")
+    heads: int = Field(default=2, ge=1, description="sasrec: attention heads")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="sasrec: of the full softmax")
+    negatives: int = Field(default=60, ge=1, description="din: items drawn against each target")
+    samples: int | None = Field(
+        default=None, ge=1, description="din: targets of a pass, drawn anew for each; null: every one"
+    )
+
+    @model_validator(mode="after")
+    def _heads_share_dimensions(self) -> Self:
+        if self.encoder == "sasrec" and self.vectors is None and self.dim % self.heads:
+            raise ValueError(f"{self.dim} dimensions (dim) cannot be shared by {self.heads} heads")
+        return self

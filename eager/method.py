@@ -2,18 +2,20 @@
 the annealing stage.
 
 vectors of two sources → item codes → a language model with code tokens → alignment → annealing → constrained search.
+
+Annealing adapter tuning, the second stage: LoRA on the sequential task alone, at an annealed rate.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from eager.annealing import annealing
 from eager.behavior_encoder import behavior_artefacts, behavior_vectors
-from eager.config import EagerConfig
+from eager.config import AnnealingConfig, EagerConfig
 from eager.contrastive_loss import Contrast
 from eager.memory_estimate import estimate
 from eager.tree_tokenizer import build_index, check_index, needed_sources
@@ -21,14 +23,27 @@ from harness.core.artifact_cache import Artefact
 from harness.core.seeding import derive_seed
 from harness.data.dataset import require_text
 from harness.generative.comprehension import Comprehension
+from harness.generative.models.lora import merge
 from harness.generative.recommender import InstructRecommender
-from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors
+from harness.generative.tasks.batching import Tasks
 from harness.generative.tokenizers.embeddings import ItemVectors, Source
+from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
-from harness.generative.training.stages import Tuned
+from harness.generative.training.stages import Tuned, run_stage
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
+
+
+def annealing(tuned: Tuned, config: AnnealingConfig, context: RunContext) -> dict[str, Any]:
+    """LoRA on the projections of attention and MLP, at an annealed rate, on sequential recommendation alone. The
+    adapter is merged into the backbone at the end, or with `merge=false` stays on it. Gives what `run_stage` does."""
+    tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
+    kept = tuned if config.contrast else replace(tuned, term=None)
+    report = run_stage("annealing", config, tasks, kept, context)
+    if config.merge:
+        merge(tuned.model.body)
+    return report
 
 
 class EagerLLM(InstructRecommender[EagerConfig]):

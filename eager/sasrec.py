@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.nn import functional
 
-from eager.behavior_config import BehaviorConfig
+from eager.index_config import BehaviorConfig
 from harness.data.ragged import Ragged
 
 

@@ -2,26 +2,167 @@
 
 Items are numbered by their raw ids while codes are made, so that equal vectors give equal codes in whatever order a
 source lists its items.
+
+The balanced tree that turns one source's item vectors into codes: every leaf one item, unique by construction.
+
+A tree has `height` levels of up to `k` children. The paper's trees give every item k^height / n leaves on average and
+keep one of them; here every item has exactly one leaf, which changes nothing in what a code says and saves the filling.
+Below the first level the released code numbers children by an arbitrary order, so that only the first token of a source
+carries similarity; `order="clustered"` numbers them by centres of the residuals that all nodes of a level share, so
+that equal numbers under different parents mean similar directions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
 from eager.index_config import RQVAE_K, IndexConfig
-from eager.tree import check_size, fused_codes, random_codes, smallest_k, tree_codes
 from harness.core.hashing import fingerprint
-from harness.core.seeding import derive_seed
+from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import Canonical
+from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors, centred
 from harness.generative.tokenizers.embeddings import Source
-from harness.generative.tokenizers.index import index_file, ready_index
+from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
 from harness.generative.tokenizers.rqvae import rqvae_codes
-from harness.generative.training.snapshots import kept_array
+from harness.generative.training.checkpoint import kept_array
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
+
+
+def smallest_k(n_items: int, height: int) -> int:
+    """The smallest k with k^height >= n_items (at least 2).
+
+    >>> smallest_k(1682, 2), smallest_k(9922, 2), smallest_k(8, 3)
+    (42, 100, 2)
+    """
+    k = max(2, round(n_items ** (1 / height)) - 1)
+    while k**height < n_items:
+        k += 1
+    return k
+
+
+def check_size(n_items: int, k: int, height: int) -> None:
+    """Raises `InputError` where a tree of `height` levels of `k` children does not fit a catalogue."""
+    if n_items < k:
+        raise InputError(f"{n_items} items are fewer than index.k = {k}", mend="lower eager.index.k")
+    if k**height < n_items:
+        raise InputError(
+            f"a tree of {height} levels of {k} has {k**height} leaves for {n_items} items",
+            mend="raise k (eager.index.k) or the height (eager.index.height)",
+        )
+
+
+def random_codes(n_items: int, k: int, height: int, *, seed: int) -> np.ndarray:
+    """Codes of a tree of the same shape that knows nothing of the items: at every node they are dealt out at random,
+    equally many to each child. int64 (n_items, height), no two rows alike."""
+    check_size(n_items, k, height)
+    rng = generator(seed, "random codes")
+    codes = np.zeros((n_items, height), dtype=np.int64)
+    node = np.zeros(n_items, dtype=np.int64)
+    for level in range(height):
+        for members in _members(node):
+            codes[rng.permutation(members), level] = np.resize(rng.permutation(k), len(members))
+        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]
+    return codes
+
+
+def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: int) -> np.ndarray:
+    """Codes of all items, int64 (n_items, height), digits in 0..k-1, no two rows alike.
+
+    `vectors` is (n_items, dim). `order` is `clustered` or `released`. Raises `InputError` for vectors that are not
+    finite and for a tree too small for the items.
+    """
+    n = len(vectors)
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+    check_size(n, k, height)
+    rng = generator(seed, "tree")
+    codes = np.zeros((n, height), dtype=np.int64)
+    node = np.zeros(n, dtype=np.int64)  # the node that each item has come down to
+    residual = vectors.astype(np.float32)
+    for level in range(height):
+        if order == "clustered" and level > 0:
+            digits, residual = _shared_split(residual, node, k, k ** (height - level - 1), rng)
+        elif level > 0 and level == height - 1:
+            digits = _list_order(node)
+        else:
+            digits, residual = _own_split(residual, node, k, rng)
+        codes[:, level] = digits
+        node = np.unique(node * k + digits, return_inverse=True)[1]  # numbered anew, so that no height overflows
+    return codes
+
+
+def fused_codes(
+    vectors: Mapping[str, np.ndarray], levels: Sequence[str], k: int, *, order: str, seed: int
+) -> np.ndarray:
+    """Codes of one tree whose level `l` is split by the vectors of source `levels[l]`, int64 (n_items, levels), no two
+    rows alike. Each of `vectors` is (n_items, dim); a source that splits several levels goes on with what the centres
+    of its last one leave. Below the root, nodes share the centres of a level (`clustered`) or have their own.
+
+    Raises `InputError` as `tree_codes` does.
+    """
+    residuals = {source: values.astype(np.float32) for source, values in vectors.items()}
+    if any(values.ndim != 2 or not np.isfinite(values).all() for values in residuals.values()):
+        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+    n = len(next(iter(residuals.values())))
+    check_size(n, k, len(levels))
+    rng = generator(seed, "tree")
+    codes = np.zeros((n, len(levels)), dtype=np.int64)
+    node = np.zeros(n, dtype=np.int64)
+    for level, source in enumerate(levels):
+        if order == "clustered" and level > 0:
+            split = _shared_split(residuals[source], node, k, k ** (len(levels) - level - 1), rng)
+        else:
+            split = _own_split(residuals[source], node, k, rng)
+        codes[:, level], residuals[source] = split
+        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]
+    return codes
+
+
+def _own_split(
+    vectors: np.ndarray, node: np.ndarray, k: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every node split by its own balanced k-means; gives digits and the vectors less their centres."""
+    digits, residual = np.zeros(len(node), dtype=np.int64), vectors.copy()
+    for members in _members(node):
+        digit, centres = balanced_kmeans(vectors[members], min(k, len(members)), rng)
+        digits[members], residual[members] = digit, vectors[members] - centres[digit]
+    return digits, residual
+
+
+def _shared_split(
+    vectors: np.ndarray, node: np.ndarray, k: int, room: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every node's members given to k centres that all nodes share, to each as many as its subtree holds (`room`)."""
+    _, centres = balanced_kmeans(vectors, k, rng)
+    distances, digits = squared_distances(vectors, centres), np.zeros(len(node), dtype=np.int64)
+    for members in _members(node):
+        if room == 1:  # leaves: one item each, at the least sum of distances (Jonker & Volgenant 1987)
+            digits[members] = linear_sum_assignment(distances[members])[1]
+        else:
+            digits[members] = assign_with_sizes(distances[members], np.full(k, room))
+    return digits, vectors - centres[digits]
+
+
+def _list_order(node: np.ndarray) -> np.ndarray:
+    """0, 1, 2, … inside each node, by item id."""
+    digits = np.zeros(len(node), dtype=np.int64)
+    for members in _members(node):
+        digits[members] = np.arange(len(members))
+    return digits
+
+
+def _members(node: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(node, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(node[order])) + 1)
+
 
 VERSION, FILE = "index/2", "eager.index.file"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.core.offline import settle
+from harness.core.environment import settle
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset

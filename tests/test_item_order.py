@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.method import LCRec
+from baselines.lcrec.method import LCRec, LCRecConfig
 from baselines.tiger.config import TigerConfig
 from baselines.tiger.method import Tiger
-from eager.behavior_config import BehaviorConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
+from eager.index_config import BehaviorConfig
 from eager.method import EagerLLM
 from harness.core import timer
 from harness.data import local_store

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.offline import offline
-from harness.core.remote_code import trusted
+from harness.core.environment import offline, trusted
 from harness.core.switches import NAMES, check_switches, switch
 from harness.errors import InputError
 

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.generative.training.snapshots import Tensors, random_state, read_snapshot, set_random_state, write_snapshot
+from harness.generative.training.checkpoint import (
+    Tensors,
+    random_state,
+    read_snapshot,
+    set_random_state,
+    write_snapshot,
+)
 
 FILE = "training.safetensors"
 

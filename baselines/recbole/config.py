@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from baselines.library import LibraryConfig
-from baselines.recbole.model_names import recbole_model
-from baselines.recbole.model_table import SMALL
+from baselines.recbole.model_table import SMALL, recbole_model
 from harness.protocol.protocol import MAIN_METRIC
 from harness.protocol.recommender import TextModelConfig
 

@@ -1,20 +1,47 @@
 """Our training data as RecBole's atomic files, and RecBole's data set built from them with nothing taken out.
 
 RecBole gets the training sequences only and splits nothing. Runs in the worker's process.
+
+Item features for RecBole's feature-aware models, from what items say of themselves, by a fixed rule.
+
+Three fields: categories, the brand, and words of the title. A token counts where at least `SHARED` and at most
+`COMMON` of the items with training interactions have it, for what nearly nobody or everybody has tells nothing; the
+`MOST` tokens of a field that most of these items have are kept. Of a title those `TITLE_WORDS` words are taken that
+have the greatest TF-IDF weight. Items without training interactions get features from the same tokens.
+
+How the samples and histories of a model look where RecBole's own form would cost it something.
+
+`rows` are item ids in RecBole's numbering, int64 (n, L), 0 for padding; `lengths` say how many items each row has.
+Runs in the worker's process.
+
+What S3Rec's pre-training draws from a batch: masked items, their features, and segments.
+
+RecBole draws the same in Python lists, item by item and feature by feature, which takes far longer than the network;
+and as a negative item it may draw the mask itself. The losses are RecBole's own. Runs in the worker's process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from recbole.data.interaction import Interaction
 
+from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, WORDS
+from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
+from harness.errors import InputError
 
 NAME = "harness"  # RecBole's name of the data set, and of its folder
+
+
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
+
 
 SEPARATOR = ","  # of the tokens of a feature
 
@@ -57,3 +84,170 @@ def positions(dataset: Any, field: str, count: int) -> np.ndarray:
     """RecBole's id of each of our positions 0 … count-1 in `field`, int64; 0, RecBole's padding, for one it lacks."""
     known = dataset.field2token_id[field]
     return np.array([known.get(str(position), 0) for position in range(count)], dtype=np.int64)
+
+
+WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
+
+
+SHARED, COMMON, MOST = 3, 0.5, 200
+
+
+TITLE_WORDS = 6
+
+
+def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) -> dict[str, Ragged]:
+    """Tokens of each item, numbered from 0 within a field: `categories`, `brand`, `words`, and `features`, which is all
+    of them with numbers that do not overlap.
+
+    `shown`, bool (n_items,): which items have training interactions. Raises `InputError` where no item has a token.
+    """
+    named = {
+        CATEGORIES: [tuple(dict.fromkeys(entry.categories)) for entry in text],
+        BRAND: [(entry.brand,) if entry.brand else () for entry in text],
+        WORDS: _title_words([entry.title for entry in text], shown),
+    }
+    fields = {name: _numbered(named[name], shown) for name in FIELDS}
+    if not any(len(rows.values) for rows in fields.values()):
+        what = f"no category, brand or title word is shared by {SHARED} items and by at most half of them"
+        mend = "give items categories or titles, or choose a model without item features"
+        raise InputError(f"{what}: there are no item features", where=where, mend=mend)
+    sizes = [int(rows.values.max(initial=-1)) + 1 for rows in fields.values()]
+    starts = np.cumsum([0, *sizes])
+    together = [
+        np.concatenate([rows[item] + start for rows, start in zip(fields.values(), starts, strict=False)])
+        for item in range(len(text))
+    ]
+    return {**fields, ALL: Ragged.of(together)}
+
+
+def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> Ragged:
+    counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(shown).tolist()))
+    limit = COMMON * int(shown.sum())
+    telling = [(-count, name) for name, count in counts.items() if SHARED <= count <= limit]
+    number = {name: place for place, (_, name) in enumerate(sorted(telling)[:MOST])}
+    return Ragged.of([np.array([number[name] for name in row if name in number], dtype=np.int64) for row in rows])
+
+
+def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ...]]:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(token_pattern=WORD, stop_words="english", min_df=SHARED, max_df=COMMON)
+    try:
+        vectorizer.fit([titles[item] for item in np.flatnonzero(shown).tolist()])
+    except ValueError:  # not one word that several titles share
+        return [()] * len(titles)
+    weights = csr_matrix(vectorizer.transform(titles))
+    names = vectorizer.get_feature_names_out()
+    chosen = []
+    for begin, end in zip(weights.indptr[:-1], weights.indptr[1:], strict=True):
+        columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
+        best = np.lexsort((columns, -values))[:TITLE_WORDS]
+        chosen.append(tuple(str(names[columns[place]]) for place in best))
+    return chosen
+
+
+def behind(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row with one more item at its end, and the new lengths; of a full row the oldest item goes.
+
+    >>> behind(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
+    (tensor([[4, 9, 0],
+            [2, 3, 9]]), tensor([2, 3]))
+    """
+    width = rows.shape[1]
+    shifted = torch.where((lengths == width)[:, None], rows.roll(-1, dims=1), rows)
+    longer = (lengths + 1).clamp(max=width)
+    return shifted.scatter(1, (longer - 1)[:, None], items[:, None]), longer
+
+
+def padded_left(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The same items with the padding before them.
+
+    >>> padded_left(torch.tensor([[4, 5, 0], [1, 2, 3]]), torch.tensor([2, 3]))
+    tensor([[0, 4, 5],
+            [1, 2, 3]])
+    """
+    place = torch.arange(rows.shape[1], device=rows.device) - (rows.shape[1] - lengths)[:, None]
+    return torch.where(place >= 0, rows.gather(1, place.clamp(min=0)), 0)
+
+
+class MaskedItems:
+    """Takes the place of RecBole's `mask_itemseq`, which expects the padding at the end, works item by item in Python,
+    and lets a small batch go without a single mask (its loss is 0/0 then, and RecBole gives up).
+
+    As there, a batch is one of two kinds: with the probability `ft_ratio` only the last item of each row is masked, as
+    in ranking; else every item with the probability `mask_ratio`, and the last one of a row that would have no mask.
+    """
+
+    def __init__(self, config: Any, rows: str) -> None:
+        self.config, self.rows = config, rows
+
+    def __call__(self, dataset: Any, interaction: Any) -> Any:
+        rows = interaction[self.rows]
+        masked = torch.zeros(rows.shape, dtype=torch.bool)
+        if torch.rand(()) >= self.config["ft_ratio"]:
+            masked = (rows != 0) & (torch.rand(rows.shape) < self.config["mask_ratio"])
+            masked[:, 0] = False  # RecBole's loss takes place 0 for "no mask"
+        masked[:, -1] |= ~masked.any(1)
+        places = (masked * torch.arange(rows.shape[1])).topk(int(masked.sum(1).max()), dim=1).values
+        items = rows.gather(1, places)
+        interaction.update(
+            Interaction(
+                {
+                    self.config["MASK_ITEM_SEQ"]: rows.masked_fill(masked, dataset.item_num),
+                    self.config["POS_ITEMS"]: items,
+                    self.config["NEG_ITEMS"]: items,  # cross-entropy looks at none
+                    self.config["MASK_INDEX"]: places,
+                }
+            )
+        )
+        return interaction
+
+
+class PretrainingData:
+    """Takes the place of RecBole's `S3Rec.reconstruct_pretrain_data`. `table`, float32 (n_items + 1, n_features): 1
+    where an item has a feature. The mask has the number `n_items`; real items are 1 … n_items - 1."""
+
+    def __init__(self, table: torch.Tensor, mask_ratio: float) -> None:
+        self.table, self.mask_ratio = table, mask_ratio
+        self.mask = len(table) - 1
+
+    def __call__(self, rows: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features (B, L, n_features) and six rows (B, L) of items: masked ones, true ones, negative ones; then with a
+        segment masked, that segment alone, and a segment from elsewhere in the batch in its place."""
+        rows = padded_left(rows, lengths)
+        real = rows != 0
+        masked = real & (torch.rand(rows.shape, device=rows.device) < self.mask_ratio)
+        negative = torch.where(masked, self._others(rows), rows)
+        segments = self._segments(rows, real, lengths)
+        return self.table[rows], rows.masked_fill(masked, self.mask), rows, negative, *segments
+
+    def _others(self, rows: torch.Tensor) -> torch.Tensor:
+        """For each place an item that its row lacks (or any, after a few draws, where a row has nearly all of them)."""
+        drawn = torch.randint(1, self.mask, rows.shape, device=rows.device)
+        for _ in range(8):
+            bad = (drawn[:, :, None] == rows[:, None, :]).any(2)
+            if not bad.any():
+                break
+            drawn = torch.where(bad, torch.randint(1, self.mask, rows.shape, device=rows.device), drawn)
+        return drawn
+
+    def _segments(
+        self, rows: torch.Tensor, real: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A segment has 1 … length // 2 items; a row of one item stays as it is, in all three."""
+        place = torch.arange(rows.shape[1], device=rows.device) - (rows.shape[1] - lengths)[:, None]
+        sizes = _below((lengths // 2).clamp(min=1)) + 1
+        starts = _below(lengths - sizes + 1)
+        inside = real & (place >= starts[:, None]) & (place < (starts + sizes)[:, None]) & (lengths > 1)[:, None]
+        every = rows[real]
+        elsewhere = _below(len(every) - sizes + 1)[:, None] + (place - starts[:, None])
+        others = every[torch.where(inside, elsewhere, 0)]
+        outside = torch.where(real & (lengths > 1)[:, None], self.mask, rows)
+        own, other = (torch.where(inside, segment, outside) for segment in (rows, others))
+        return rows.masked_fill(inside, self.mask), own, other
+
+
+def _below(limits: torch.Tensor) -> torch.Tensor:
+    """A whole number from 0 to below each limit."""
+    return (torch.rand(limits.shape, device=limits.device) * limits).long().clamp(max=limits - 1)

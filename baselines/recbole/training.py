@@ -20,13 +20,12 @@ from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
 from baselines.recbole import checkpoint, data
-from baselines.recbole.channel import Link
+from baselines.recbole.data import MaskedItems, PretrainingData
 from baselines.recbole.engine import Engine
-from baselines.recbole.pretraining import PretrainingData
-from baselines.recbole.samples import MaskedItems
+from baselines.recbole.worker_process import Link
 from harness.core.seeding import derive_seed
 from harness.core.timer import Pace
-from harness.generative.training.snapshots import Tensors, flat_optimizer, restore_optimizer
+from harness.generative.training.checkpoint import Tensors, flat_optimizer, restore_optimizer
 
 NOTE_SECONDS = 0.5  # between two signs of progress
 SEED_NAMES = {"train": "epoch", "pretrain": "pretraining epoch"}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from baselines.recbole.channel import Link, Refusal, receive, send
+from baselines.recbole.worker_process import Link, Refusal, receive, send
 
 WATCH_SECONDS = 0.2
 

@@ -22,8 +22,8 @@ from rectools.dataset.dataset import DatasetSchema
 from rectools.version import VERSION
 from safetensors.torch import load_file, save_file
 
-from baselines.recbole.channel import Refusal, read_ragged, read_requests, write_arrays
-from baselines.recbole.ranking import best
+from baselines.recbole.engine import best
+from baselines.recbole.worker_process import Refusal, read_ragged, read_requests, write_arrays
 from baselines.rectools.sampled import SampledSimilarity
 
 WEIGHTS, FACTS = "model.safetensors", "rectools.json"

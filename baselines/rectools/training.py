@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from baselines.recbole import checkpoint
-from baselines.recbole.channel import Link
+from baselines.recbole.worker_process import Link
 from baselines.rectools.engine import Engine
 from harness.core.seeding import derive_seed
 from harness.core.timer import Pace
-from harness.generative.training.snapshots import flat_optimizer, restore_optimizer
+from harness.generative.training.checkpoint import flat_optimizer, restore_optimizer
 
 NOTE_SECONDS = 0.5  # between two signs of progress
 SEEDS = 2**32  # NumPy's old generator takes no larger seed

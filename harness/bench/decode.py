@@ -17,9 +17,9 @@ from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_cas
 from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
 from harness.core.environment import home
 from harness.errors import InputError, unknown_name
+from harness.generative.config import Normalise
 from harness.generative.decoding.generate import Beams, missed
 from harness.generative.models.precision import Precision
-from harness.generative.scoring import Normalise
 from harness.protocol.context import RunContext
 
 USERS, BATCH, BEAMS = 32, 8, 20

@@ -15,6 +15,7 @@ import torch
 
 from harness.core.seeding import derive_seed, generator
 from harness.data.loading import load_dataset
+from harness.generative.config import Normalise
 from harness.generative.decoding.generate import Beams, Decodable, Decoding, recommend, spread
 from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
@@ -22,7 +23,6 @@ from harness.generative.models.backbone import EMBEDDED, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.encoder_decoder import CodeT5
 from harness.generative.models.precision import Precision
-from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.protocol import Protocol

@@ -17,7 +17,7 @@ import numpy as np
 from harness.bench.timing import Options, Outcome, Side, paired
 from harness.errors import InputError
 
-SUBJECT = "eager.tree_bench"  # reached by its name, as the registry reaches models
+SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
 ITEMS, FEWER, MOST = 10_000, 3_300, 65_536
 
 

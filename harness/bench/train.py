@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.machine import gemm_rate
-from harness.bench.timing import Options, Outcome, Paired, Side, paired
+from harness.bench.timing import Options, Outcome, Paired, Side, gemm_rate, paired
 from harness.core.environment import home
 from harness.core.seeding import generator
 from harness.errors import InputError

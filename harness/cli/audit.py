@@ -50,8 +50,7 @@ def codes(
     The least comes from the index alone; with --rankings also the amount measured on these lists.
     """
     from harness.evaluation.inflation import least_added, shared_targets
-    from harness.generative.index_statistics import inspect
-    from harness.generative.item_codes import CodeTable
+    from harness.generative.item_codes import CodeTable, inspect
     from harness.runs.auditing import measured_codes
     from harness.runs.index_builder import load_split
 

@@ -47,7 +47,8 @@ def compare(
 
     from harness.errors import InputError, unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports import comparison, comparison_tables, formats, published_gap, published_gap_table
+    from harness.reports import comparison, comparison_tables, formats, published_gap
+    from harness.reports import published_gap as published_gap_table
     from harness.reports.selection import choose
     from harness.store.run_store import Store
 

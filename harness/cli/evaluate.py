@@ -37,7 +37,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure rankings made elsewhere under the same protocol, and store them as a run."""
-    from harness.cli.summary import conclude
+    from harness.cli.output import conclude
     from harness.runs.external import External
     from harness.runs.external import evaluate as measure
     from harness.store.run_store import Store

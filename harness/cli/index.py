@@ -49,7 +49,7 @@ def build(
     What they were made from is kept beside the file, and checked where the file is used (eager.index.kind=file).
     """
     from harness.cli.progress import reporter
-    from harness.generative.index_statistics import inspect as look
+    from harness.generative.item_codes import inspect as look
     from harness.runs.index_builder import build_index, check_writable
     from harness.runs.job import RunOptions
 
@@ -75,8 +75,8 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
-    from harness.generative.index_statistics import inspect as look
     from harness.generative.item_codes import CodeTable
+    from harness.generative.item_codes import inspect as look
     from harness.protocol.audit.provenance import read_provenance
     from harness.runs.index_builder import load_split
 
@@ -86,7 +86,7 @@ def inspect(
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    from harness.generative.index_statistics import warnings
+    from harness.generative.item_codes import warnings
 
     if as_json:
         print_json(found)

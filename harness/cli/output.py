@@ -1,4 +1,7 @@
-"""Where words go: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document."""
+"""Where words go: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document.
+
+What `run` and `evaluate` end with: the metrics of each run, and its place in the leaderboard.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from harness.runs.run import Finished
+    from harness.store.run_store import Store
+
 
 WIDE = 240  # columns of a table that is not drawn on a terminal
 
@@ -99,3 +106,26 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def conclude(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
+    """Tables to stdout, or to stderr beside the JSON document (a list of them where there are several runs)."""
+    from harness.protocol.protocol import MAIN_METRIC
+    from harness.reports import formats
+    from harness.reports.leaderboard import boards, standing
+
+    for finished in done:
+        if finished.reused:
+            note(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
+        print_plain(formats.metrics_table(finished.record), as_json=as_json)
+    record = done[-1].record
+    found = boards(store.query(record.dataset.name), MAIN_METRIC)
+    board, row = standing(found, record.run_id)
+    width = console(as_json=as_json).width
+    print_plain(formats.table([board], MAIN_METRIC, width), as_json=as_json)
+    print_plain(formats.place_text(board, row, MAIN_METRIC), as_json=as_json)
+    for finished in done:
+        note(f"stored in {finished.path}")
+    if as_json:
+        documents = [finished.document() for finished in done]
+        print_json(documents if len(documents) > 1 else documents[0])

@@ -54,13 +54,12 @@ def run(
     A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k. Started by
     torchrun or accelerate launch, EAGER-LLM, LC-Rec and TIGER share the work among all processes.
     """
+    from harness.cli.output import conclude
     from harness.cli.progress import reporter
-    from harness.cli.summary import conclude
     from harness.protocol.distributed import ALONE, agreed
     from harness.runs.distributed import joined, placed
     from harness.runs.job import RunOptions, plan
-    from harness.runs.run import execute
-    from harness.runs.worker import assist
+    from harness.runs.run import assist, execute
     from harness.store.run_store import Store
 
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))

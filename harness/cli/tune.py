@@ -104,7 +104,7 @@ def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]
 
 
 def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
-    from harness.cli.summary import conclude
+    from harness.cli.output import conclude
     from harness.experiments.grid import short_names
 
     document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}

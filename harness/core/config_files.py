@@ -1,8 +1,13 @@
-"""YAML as the harness reads and writes it: `1e-3` is a number, and nothing but plain values comes out."""
+"""YAML as the harness reads and writes it: `1e-3` is a number, and nothing but plain values comes out.
+
+TOML as the harness reads it: JSON's kinds of values alone, nothing infinite, no nesting without end.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +25,20 @@ _Loader.yaml_implicit_resolvers = {  # its own table: the class it inherits from
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
 _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.|"
     r"\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+
+
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 MOST = 100_000  # values of a document, each alias counted with all that it stands for
+
+
 LONGEST_NUMBER = 100  # characters; also where YAML has a base in which Python would read more
 
 
@@ -104,3 +115,28 @@ def read(path: Path) -> dict[str, Any]:
 def write(content: dict[str, Any]) -> str:
     """A mapping as YAML, in its own order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The table that `text` says. Raises `InputError` for text that is not TOML, and for dates and infinite numbers.
+
+    >>> parse("a.b = 1", "grid")
+    {'a': {'b': 1}}
+    """
+    try:
+        table = tomllib.loads(text)
+        json.dumps(table, allow_nan=False)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"not TOML: {error}", where=where) from error
+    except RecursionError as error:
+        raise InputError("TOML nested too deeply", where=where) from error
+    except TypeError as error:
+        raise InputError("a date or a time stands in it, and no setting takes one", where=where) from error
+    except ValueError as error:  # also where Python reads no whole number of more than 4,300 digits
+        raise InputError("a number in it is infinite, none, or of too many digits", where=where) from error
+    return table
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A file. Raises `InputError`."""
+    return parse_toml(small_text(path, "TOML"), str(path))

@@ -1,10 +1,23 @@
-"""Where the harness keeps what it can make again: prepared data sets, vectors, dequantised backbones."""
+"""Where the harness keeps what it can make again: prepared data sets, vectors, dequantised backbones.
+
+`HARNESS_OFFLINE=1`: nothing of this process goes out to the public network, whichever library would do it.
+
+Owns the variable, what other libraries are told, and the guard that holds them to it. Loopback, files of a hub's local
+cache and the private addresses of a cluster stay reachable.
+
+What may come out of a model's repository: tensors and settings. Its code runs only where the user has said so in the
+environment, never because a configuration file says it; its pickles are never read.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
+from harness.core.switches import switch
 from harness.errors import InputError
 
 VARIABLE = "HARNESS_HOME"
@@ -29,3 +42,94 @@ def home() -> Path:
             f"the cache folder cannot be made ({error.strerror})", where=str(folder), mend=f"set {VARIABLE} to another"
         ) from error
     return folder.resolve()
+
+
+OFFLINE_VARIABLE = "HARNESS_OFFLINE"
+
+
+TOLD = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by their libraries when imported
+
+
+_guarded = False
+
+
+def offline() -> bool:
+    """Whether the user has said so. Raises `InputError` for a value that is neither on nor off."""
+    return switch(OFFLINE_VARIABLE)
+
+
+def forbidden() -> str:
+    """How the mend begins for a model that is not on this machine, where it may not be downloaded; else nothing."""
+    return f"{OFFLINE_VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
+
+
+def settle() -> None:
+    """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
+    calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as
+    on here, where no error can be shown: each command refuses it before it does anything."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        if not offline():
+            return
+    except InputError:
+        pass
+    for name in TOLD:
+        os.environ[name] = "1"
+    if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # it came before us and has read its variable
+        vars(hub)["HF_HUB_OFFLINE"] = True
+    global _guarded
+    if not _guarded:
+        sys.addaudithook(_watch)
+        _guarded = True
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
+    if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
+        what = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
+        raise InputError(what, mend="unset it, or use what is on this machine")
+
+
+def public(address: object) -> bool:
+    """Whether a socket's address lies on the public network: not a path, not loopback, not a private address.
+
+    >>> public(("127.0.0.1", 80)), public(("10.0.0.7", 80)), public(("8.8.8.8", 80)), public("/run/some.sock")
+    (False, False, True, False)
+    """
+    if not isinstance(address, tuple) or not address or not isinstance(address[0], str):
+        return False
+    host = address[0].partition("%")[0]
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host not in ("", "localhost")  # a name that the system would look up
+
+
+REMOTE_CODE_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
+
+
+def trusted() -> bool:
+    """Whether the user lets code that model repositories bring along run on this machine. Raises `InputError` for a
+    value of the variable that is neither on nor off."""
+    return switch(REMOTE_CODE_VARIABLE)
+
+
+def guarded() -> dict[str, Any]:
+    """How transformers is called for settings and tokenizers. False, not left out: else transformers asks on the
+    terminal and waits."""
+    return {"trust_remote_code": trusted()}
+
+
+def weights_only() -> dict[str, Any]:
+    """How transformers is called for weights: safetensors, where it would also take PyTorch's pickles."""
+    return {"use_safetensors": True, **guarded()}
+
+
+def explained(why: str) -> str:
+    """The first line of what a loader said; where it asks for trust or for safetensors, what the user can do."""
+    first = next((line.strip() for line in why.splitlines() if line.strip()), "unknown")
+    if "trust_remote_code" in why:
+        return f"it needs code of its repository; set {REMOTE_CODE_VARIABLE}=1 if you trust it"
+    if "safetensors" in first:
+        return f"{first} (PyTorch's own .bin files are pickles, and are not read: convert them to safetensors)"
+    return first

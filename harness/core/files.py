@@ -4,6 +4,8 @@ refuses.
 A file is filled beside its place, flushed to the disk and moved there in one step; then the folder's entry is flushed
 too. A writer that dies leaves a hidden `.NAME.….tmp`, which nobody reads; `sweep` takes such files away. What is in a
 file is the caller's business, and so is the mend for a disk that refuses.
+
+What the store writes with: `harness.core.files`, with the mend for a results folder.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from harness.errors import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
 DEAD = 0.1  # seconds; a writer on another machine, where there is no lock, has at least so long
+
+
 CACHE_MEND = "free some space, or set HARNESS_HOME to another folder; the same command continues"
 
 
@@ -112,3 +118,21 @@ def sweep(folder: Path, name: str = "*") -> None:
     for path in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             path.unlink()
+
+
+MEND = "free some space, or choose another folder with --results"
+
+
+def writing_results(path: Path) -> AbstractContextManager[None]:
+    """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`."""
+    return writing(path, MEND)
+
+
+def write_atomic(path: Path, fill: Callable[[Path], object]) -> None:
+    """`fill` writes a temporary file beside `path`, which then takes its place in one step. Raises `InputError`."""
+    write_whole(path, fill, MEND)
+
+
+def write_result_text(path: Path, text: str) -> None:
+    """`text` as UTF-8, whole or not at all."""
+    write_text(path, text, MEND)

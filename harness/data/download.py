@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.core.files import sync, sync_folder
 from harness.core.json_files import read_json_object
 from harness.core.locks import holding
-from harness.core.offline import VARIABLE, offline
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
         return _held(target, file)
     if offline():
         mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {VARIABLE}=1 forbids to download it", where=str(target), mend=mend)
+        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), mend=mend)
     folder.mkdir(parents=True, exist_ok=True)
     with holding(folder / f".{file.name}.lock"):
         if target.exists():

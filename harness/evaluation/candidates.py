@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.evaluation.history import seen
+from harness.evaluation.list_checks import seen
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests, Targets
 

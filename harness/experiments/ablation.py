@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.files import sweep
+from harness.core.files import MEND, sweep, write_result_text
 from harness.core.hashing import fingerprint
 from harness.core.locks import holding
 from harness.data.dataset import Dataset
@@ -24,7 +24,6 @@ from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.runs.job import Job, RunOptions, plan
-from harness.store.atomic import MEND, write_text
 from harness.store.run_key import RunKey, folder_name, model_folder
 from harness.store.run_store import Store, StoredRun
 
@@ -121,7 +120,7 @@ class Ablation:
             sweep(self.path.parent, self.path.name)
             kept = _kept(self.path)
             slots = [self._newest(slot, kept.get(slot.name)) for slot in self.slots]
-            write_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
+            write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
     def _newest(self, mine: Slot, kept: Slot | None) -> Slot:
         """What is to be said of a slot of which the state file says `kept`."""

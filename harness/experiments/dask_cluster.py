@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from harness.core.environment import home
+from harness.core.files import writing_results
 from harness.errors import InputError
 from harness.experiments.dask_worker import PROGRAM, run_cell, unfit
 from harness.experiments.executors import POLL, Ended, Note
 from harness.experiments.subprocess_run import PATIENCE, Ending, Task
-from harness.store.atomic import writing
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -226,7 +226,7 @@ def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
         marks = []
         for folder in folders:
             mark = folder / f".ablate-{uuid4().hex}"
-            with writing(folder):
+            with writing_results(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.callback(mark.unlink, missing_ok=True)
                 try:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from harness.experiments.subprocess_run import CellProcess
 from harness.store.environment import source_mark
 
-POLL = 1.0  # seconds between two looks at whether a task is still wanted
+WORKER_POLL = 1.0  # seconds between two looks at whether a task is still wanted
 LATE = 5.0  # seconds in which a network file system must show a new file
 LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a worker
 PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
@@ -59,7 +59,7 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
     worker.log_event(topic, {"began": key, "worker": worker.address})
     process = CellProcess(packed)
     try:
-        while not process.wait(POLL):
+        while not process.wait(WORKER_POLL):
             known = worker.state.tasks.get(key)
             if known is None or known.state == "cancelled" or worker.status.name in LEAVING:
                 process.stop()

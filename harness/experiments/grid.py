@@ -22,7 +22,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness.core import config_files, toml_files
+from harness.core import config_files
+from harness.core import config_files as toml_files
 from harness.errors import InputError, unknown_name
 from harness.experiments.file_schema import check_headings
 from harness.registry import ModelEntry
@@ -84,11 +85,11 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
         raise InputError(what, where="--grid", mend=mend)
     name = asked if asked is not None else next(iter(named))
     if name in named:
-        return _grid(name, f"grid {name}", toml_files.parse(named[name], f"grid {name}"), entry)
+        return _grid(name, f"grid {name}", toml_files.parse_toml(named[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
         raise unknown_name("grid", name, named, where="--grid", otherwise="(a .toml or .yaml file works too)")
-    content = toml_files.read(path) if path.suffix == ".toml" else config_files.read(path)
+    content = toml_files.read_toml(path) if path.suffix == ".toml" else config_files.read(path)
     return _grid(path.stem, name, content, entry)
 
 

@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.core import toml_files
+from harness.core import config_files
 from harness.errors import InputError, unknown_name
 from harness.experiments.file_schema import check_headings
 from harness.registry import ModelEntry
@@ -97,8 +97,8 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
         raise InputError(what, mend=f"harness run {entry.name} measures it as it is")
     if file is None:
         name, text = _own(entry)
-        return _space(f"space {name}", toml_files.parse(text, f"space {name}"), entry)
-    return _space(str(file), toml_files.read(file.expanduser()), entry)
+        return _space(f"space {name}", config_files.parse_toml(text, f"space {name}"), entry)
+    return _space(str(file), config_files.read_toml(file.expanduser()), entry)
 
 
 def _own(entry: ModelEntry) -> tuple[str, str]:

@@ -2,6 +2,10 @@
 
 Trial 0 is the configuration as it stands, so that a study never ends below it; what follows is `sampling`'s. The state
 file is whole at any time. Studies live in `RESULTS/tuning/`, apart from runs, and enter no leaderboard.
+
+One trial of a study: a model fitted and measured on the validation cases alone. It is no run of the leaderboard.
+
+The split that a trial works with has no test cases, so nothing in it can look at them.
 """
 
 from __future__ import annotations
@@ -15,24 +19,64 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from harness.core.files import sweep, write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.experiments import sampler, trials
+from harness.evaluation.metrics import measure
+from harness.experiments import sampler
 from harness.experiments.search_space import Space
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
-from harness.protocol.split import Split
+from harness.protocol.requests import Targets
+from harness.protocol.split import Fold, Split
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.overrides import line
+from harness.runs.progress_log import RunReporter
+from harness.runs.run import context_of, ranked
 from harness.runs.tuning_effort import chosen
-from harness.store.atomic import write_text
+from harness.store.event_log import EventLog, read_events, seconds_between
 from harness.store.record import Effort
 from harness.store.run_key import folder_name, model_folder
-from harness.store.run_store import Store
+from harness.store.run_store import RunFolder, Store
+
+BEGUN, DONE = "trial", "trial end"  # the events between which a trial's clock runs
+
+
+def blind(split: Split) -> Split:
+    """The split without its test cases."""
+    nobody = np.empty(0, dtype=np.int64)
+    return replace(split, test=Fold(split.test.requests.take(nobody), Targets(nobody, nobody)))
+
+
+def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str, float]:
+    """The validation metrics of one configuration. `path` keeps its configuration, its log, and, while it is under way,
+    the checkpoint from which an interrupted trial goes on. What a model raises passes through."""
+    folder, split = RunFolder(path), blind(split)
+    with writing_results(folder.checkpoint):
+        folder.checkpoint.mkdir(parents=True, exist_ok=True)
+        sweep(path)  # a killed try may have left half a file; the study's lock is held
+    write_result_text(folder.config, job.config_yaml())
+    log = EventLog(folder.log)
+    log.write(event=BEGUN)
+    context = replace(
+        context_of(job, split, RunReporter(log, reporter)), checkpoint=folder.checkpoint, keep=folder.path
+    )
+    recommender = job.recommender()
+    recommender.fit(split.train, context)
+    metrics = measure(ranked(recommender, split.valid.requests, context, split.protocol), split.valid.targets)
+    log.write(event=DONE, **metrics)
+    return metrics
+
+
+def seconds(path: Path) -> float:
+    """What a trial took, over all its sessions."""
+    return seconds_between(read_events(RunFolder(path).log), BEGUN, DONE)
+
 
 SCHEMA = 1
 
@@ -167,9 +211,9 @@ class Study:
     def settle(self, trial: Trial) -> None:
         """Takes down a trial: first its outcome, then the best settings so far."""
         self.trials.append(trial)
-        write_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
+        write_result_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
         if self.best is not None:
-            write_text(self.best_config, self.best_job().config_yaml())
+            write_result_text(self.best_config, self.best_job().config_yaml())
         self._clear(trial)
 
     def _clear(self, trial: Trial) -> None:
@@ -214,13 +258,13 @@ class Study:
         folder = self._folder(number, mark)
         try:
             with reporter() as shown:
-                metrics = trials.attempt(job, self.split, folder, shown)
+                metrics = attempt(job, self.split, folder, shown)
         except Exception as error:
             refused = isinstance(error, InputError)
             reason = str(error) if refused else f"{type(error).__name__}: {' '.join(str(error).split())}"
             trace = "" if refused else traceback.format_exc()
-            return Trial(number, values, mark, "failed", {}, trials.seconds(folder), reason, trace)
-        return Trial(number, values, mark, "complete", metrics, trials.seconds(folder))
+            return Trial(number, values, mark, "failed", {}, seconds(folder), reason, trace)
+        return Trial(number, values, mark, "complete", metrics, seconds(folder))
 
 
 def value_of(job: Job, key: str) -> Any:

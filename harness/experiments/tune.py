@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from harness.core.files import sweep
+from harness.core.files import MEND, sweep, write_result_text, writing_results
 from harness.core.locks import holding
 from harness.errors import InputError, unknown_name
 from harness.experiments.search_space import read_space
@@ -21,7 +21,6 @@ from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.runs.job import RunOptions, plan
 from harness.runs.overrides import line
-from harness.store.atomic import MEND, write_text, writing
 from harness.store.run_store import Store
 
 
@@ -68,7 +67,7 @@ def alone(made: Study, waiting: Callable[[], None], *, fresh: bool = False) -> I
     """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
     process does."""
     with holding(made.path / ".lock", waiting, MEND):
-        with writing(made.path):
+        with writing_results(made.path):
             sweep(made.path)
             if fresh:
                 made.state.unlink(missing_ok=True)  # first: without it there is no study
@@ -91,7 +90,7 @@ def conduct(made: Study, reporter: Callable[[], AbstractContextManager[Reporter]
         trial = made.attempt(reporter)
         note(told(made, trial))
     if made.best is not None:  # the bounds that were asked for may have changed
-        write_text(made.best_config, made.best_job().config_yaml())
+        write_result_text(made.best_config, made.best_job().config_yaml())
     made.best_job()
 
 

@@ -36,7 +36,7 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.generative.text_generation import continuations, perplexity
-from harness.generative.training.snapshots import MEND
+from harness.generative.training.checkpoint import MEND
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import ALONE

@@ -1,5 +1,9 @@
 """What the configurations of instruction-tuned recommenders share: the backbone, a stage of tuning, what is measured of
 comprehension, and decoding. Defaults are those of the papers' methods in their clean form.
+
+What a token's probability is taken among: one name, shared by the loss and by the search.
+
+Light on purpose: configurations import it without importing torch.
 """
 
 from __future__ import annotations
@@ -19,13 +23,18 @@ from pydantic import (
 
 from harness.core.settings_types import UserFile, UserName
 from harness.data.readers.vector_files import input_files
-from harness.generative.scoring import Normalise
 from harness.generative.task_config import Section, TasksConfig
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 if TYPE_CHECKING:
     pass
+
+
+Normalise = Literal["level", "children", "vocabulary"]
+"""`level`: all code tokens of the level. `children`: those that lead on to a real code, so that a token without an
+alternative costs nothing. `vocabulary`: the text vocabulary and all code tokens, taken before the trie's mask, and the
+end-of-sequence token after the last code token, as transformers' `generate` scores."""
 
 
 Engine = Literal["shared", "plain"]

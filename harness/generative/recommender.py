@@ -28,18 +28,15 @@ from harness.generative.decoding.generate import Decoding, spread
 from harness.generative.exporting import ADAPTER, ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
-from harness.generative.models.code_tokens import code_tokenizer
-from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
 from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
 from harness.generative.models.packing import can_pack
 from harness.generative.models.precision import Precision, best_precision
-from harness.generative.tasks.held_out import held_out_items
 from harness.generative.tasks.instruction_dataset import Pools
-from harness.generative.tasks.item_texts import task_texts
+from harness.generative.tasks.item_texts import held_out_items, task_texts
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.tokenizers.broadcast import made_index
-from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors, code_directions
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.index import INDEX_FILE, SourceIndex, Vectors, code_directions
 from harness.generative.training.auxiliary_loss import Term
 from harness.generative.training.stages import Tuned, alignment, open_vocabulary
 from harness.generative.trie import CodeTrie

@@ -1,6 +1,6 @@
 """Cuts a `Dataset` into training, validation and test under any protocol, and names the cut by a fingerprint.
 
-What a protocol's name means is in `harness.protocol.split_points`; everything after the cut is the same for all of them.
+What a protocol's name means is in `harness.protocol.protocol`; everything after the cut is the same for all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from harness.data.dataset import Canonical, Dataset, ItemFile, ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review, of_rows
 from harness.errors import InputError
-from harness.protocol.protocol import Protocol
+from harness.protocol.protocol import Cut, Protocol, cut
 from harness.protocol.requests import Requests, Targets
-from harness.protocol.split_points import Cut, cut
 
 
 @dataclass(frozen=True, eq=False)

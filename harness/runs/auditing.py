@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.evaluation.code_level import code_level
-from harness.evaluation.history import without_history
+from harness.evaluation.list_checks import without_history
 from harness.evaluation.metrics import measure
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.core import config_files
+from harness.core.files import write_result_text
 from harness.core.hashing import fingerprint
 from harness.data.loading import load_dataset
 from harness.data.reading import PLAIN, Reading
@@ -24,7 +25,6 @@ from harness.runs.job import check_seed, located
 from harness.runs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.runs.record import dataset_mark, protocol_mark
 from harness.runs.run import Finished, settle
-from harness.store.atomic import write_text
 from harness.store.environment import environment
 from harness.store.predictions import write_predictions
 from harness.store.record import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Record
@@ -79,7 +79,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         found = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
-        write_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
+        write_result_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
         counts = audit(lists, split.test.requests, DEPTH, len(dataset.items))
         record = Record(

@@ -21,7 +21,7 @@ from harness.data.ragged import Ragged
 from harness.data.readers import csv_tables, table_files
 from harness.data.reading import Reading
 from harness.errors import InputError, shown, unknown_name
-from harness.evaluation.history import without_history
+from harness.evaluation.list_checks import without_history
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests
 from harness.runs.stored import Restored

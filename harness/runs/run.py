@@ -1,6 +1,10 @@
 """The whole flow of a run, top to bottom: data, split, training, ranking, scoring, record.
 
 Models are reached only through the registry; answers (`Targets`) meet predictions only here, at scoring.
+
+What a run is about before it is made: its data, their split, and the key that all processes agree on.
+
+A run as each process but the first goes through it: in step with `harness.runs.run`, keeping nothing.
 """
 
 from __future__ import annotations
@@ -13,35 +17,49 @@ from typing import Any
 import numpy as np
 
 from harness.core.environment import home
+from harness.core.files import write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.evaluation.code_level import code_level
-from harness.evaluation.history import without_history
-from harness.evaluation.list_checks import audit
+from harness.evaluation.list_checks import audit, without_history
 from harness.evaluation.metrics import measure
 from harness.protocol.audit.audit import Audit
 from harness.protocol.audit.audit import audit as look
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
-from harness.protocol.distributed import ALONE, World
+from harness.protocol.distributed import ALONE, World, agreed, alike
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import Fold, Split
+from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
 from harness.runs.job import Job
 from harness.runs.progress_log import RunReporter
 from harness.runs.record import Measured, record_of
-from harness.runs.run_inputs import prepared
 from harness.runs.tracking import track_stored, tracking
 from harness.runs.tuning_effort import credited
-from harness.store.atomic import write_text, writing
 from harness.store.event_log import EventLog, read_events, seconds_between
 from harness.store.predictions import write_predictions
 from harness.store.record import Cost, Integrity, Metrics, Record
 from harness.store.resources import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
+from harness.store.run_key import RunKey
 from harness.store.run_store import Claim, Outdated, RunFolder, Store, StoredRun
+
+
+def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
+    """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
+
+    def prepare() -> tuple[Dataset, Split, RunKey]:
+        dataset = job.data()
+        split = split_by(dataset, job.settings.protocol)
+        return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
+
+    found = agreed(world, prepare)
+    alike(world, found[2].run_id)
+    return found
+
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
@@ -85,7 +103,7 @@ def execute(
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
     With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
-    others runs `harness.runs.worker.assist`.
+    others runs `harness.runs.run.assist`.
 
     `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
     it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong input and for a
@@ -126,8 +144,8 @@ def _make(
     job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter, world: World
 ) -> StoredRun:
     folder = claim.folder
-    write_text(folder.config, job.config_yaml())
-    with writing(folder.checkpoint):
+    write_result_text(folder.config, job.config_yaml())
+    with writing_results(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
     with tracking(job.track, folder, claim.final) as tracked:
         log = EventLog(folder.log, tracked.hear)
@@ -162,7 +180,7 @@ def _measure(
         raise
     peaks = np.concatenate(world.gather(np.array([memory.peak_mb])))
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
-    with writing(folder.model):
+    with writing_results(folder.model):
         recommender.save(folder.model)
     metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
@@ -229,3 +247,16 @@ def _judge(predictions: Predictions, fold: Fold, protocol: Protocol) -> dict[str
     asked = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
     targets = Targets(fold.targets.users[asked], fold.targets.items[asked])
     return measure(settle(predictions, fold.requests, protocol), targets)
+
+
+def assist(job: Job, world: World) -> None:
+    """What each process but the first does for a run: its share of training and ranking. It keeps nothing."""
+    _, split, _ = prepared(job, world)
+    if not world.tell():
+        return
+    recommender, context = job.recommender(), replace(context_of(job, split, SilentReporter()), world=world)
+    with MemoryWatch() as memory:
+        recommender.fit(split.train, context)
+        for fold in (split.valid, split.test):
+            ranked(recommender, fold.requests, context, split.protocol)
+    world.gather(np.array([memory.peak_mb]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from harness.core.offline import VARIABLE, offline
+from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.errors import InputError, unknown_name
 
 PROJECT = "harness"  # of MLflow's experiment and of the W&B project, where the user names none
@@ -205,7 +205,7 @@ def wishes(texts: tuple[str, ...]) -> tuple[Wish, ...]:
             raise InputError(f"{name} is not installed", where="--track", mend=f"pip install {KINDS[name].package}")
         if name == "mlflow" and where.startswith(("http:", "https:")) and offline():
             raise InputError(
-                f"{VARIABLE}=1 forbids it", where=f"--track {text}", mend="unset it, or name a local store"
+                f"{OFFLINE_VARIABLE}=1 forbids it", where=f"--track {text}", mend="unset it, or name a local store"
             )
         found[name] = Wish(name, str(Path(where).expanduser().resolve()) if where and name == "tensorboard" else where)
     return tuple(found.values())

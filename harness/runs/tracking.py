@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
+from harness.core.files import write_result_text
 from harness.runs.trackers import Tracked, Tracker, Wish, tracker
-from harness.store.atomic import write_text
 from harness.store.event_log import read_events
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, StoredRun, warn
@@ -136,7 +136,7 @@ class Tracking:
         self._state.pop(name, None)
         if known is not None:
             self._state[name] = known
-        write_text(self._path, json.dumps(self._state, indent=2) + "\n")
+        write_result_text(self._path, json.dumps(self._state, indent=2) + "\n")
 
 
 @contextmanager

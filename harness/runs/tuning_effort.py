@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from harness.core import config_files
+from harness.core.files import write_result_text
 from harness.core.hashing import fingerprint
 from harness.protocol.recommender import ModelConfig
-from harness.store.atomic import write_text
 from harness.store.event_log import EventLog
 from harness.store.record import Effort
 from harness.store.run_store import Claim, StoredRun
@@ -51,7 +51,7 @@ def credited(claim: Claim, effort: Effort, note: Callable[[str], None]) -> Store
     EventLog(stored.folder.log).write(event="effort", before=None if known is None else known.trials, **block(effort))
     content = config_files.read(stored.folder.config) if stored.folder.config.exists() else None
     if content is not None:
-        write_text(stored.folder.config, config_files.write({**content, **block(effort)}))
+        write_result_text(stored.folder.config, config_files.write({**content, **block(effort)}))
     record = claim.amend(stored.record.model_copy(update={"effort": effort}))
     note(f"{record.run_id} was there already; its record now says that {effort.trials} trials chose its settings")
     return replace(stored, record=record)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.store.atomic import writing
+from harness.core.files import writing_results
 from harness.store.record import plain
 
 
@@ -23,7 +23,7 @@ class EventLog:
     def __init__(self, path: Path, heard: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
         self.path, self.heard = path, heard
         self._began = time.monotonic()
-        with writing(path):
+        with writing_results(path):
             _cut_torn_line(path)
         self.write(event="session", time=datetime.now(UTC).isoformat())
 
@@ -33,7 +33,7 @@ class EventLog:
         if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
             line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
         line = plain(line)
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing_results(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.heard(line)
 

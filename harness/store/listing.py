@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from harness.core.files import MEND, writing_results
 from harness.core.locks import held, holding
 from harness.errors import InputError
-from harness.store.atomic import MEND, writing
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, Store, Unreadable, beside, read_record
 
@@ -80,7 +80,7 @@ def remove(entry: Entry) -> None:
     Killed on the way, it leaves an unfinished run or a hidden folder, which the next process that makes this run clears
     away.
     """
-    with holding(beside(entry.path, "lock"), _refuse(entry), MEND), writing(entry.path):
+    with holding(beside(entry.path, "lock"), _refuse(entry), MEND), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)
         away = beside(entry.path, "fresh")
         shutil.rmtree(away, ignore_errors=True)

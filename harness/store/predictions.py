@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.core.files import write_atomic
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.protocol import DEPTH
-from harness.store.atomic import write_atomic
 
 COLUMNS = ("user", "rank", "item", "score")
 GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure

@@ -21,10 +21,9 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from harness.core.files import sweep, sync_folder, sync_tree
+from harness.core.files import MEND, sweep, sync_folder, sync_tree, write_result_text, writing_results
 from harness.core.locks import Hold, held, holding
 from harness.errors import HarnessError, InputError, shortened
-from harness.store.atomic import MEND, write_text, writing
 from harness.store.checksums import broken, changed, sealed
 from harness.store.record import SCHEMA, Record
 from harness.store.run_key import RunKey, folder_name, model_folder
@@ -136,10 +135,10 @@ class Claim:
         kept until then. Optimiser states, of no use to a complete run, go."""
         if self.hold.lost:
             raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
-        with writing(self.folder.path):
+        with writing_results(self.folder.path):
             sync_tree(self.folder.path)
             record = sealed(record, self.folder.path)
-        write_text(self.folder.result, _text(record))
+        write_result_text(self.folder.result, _text(record))
         self.folder.clear()
         if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
@@ -149,7 +148,7 @@ class Claim:
         """Puts another record of the same measurement in the stored one's place, in one step; gives it as it is
         stored."""
         record = sealed(record, self.final.path)
-        write_text(self.final.result, _text(record))
+        write_result_text(self.final.result, _text(record))
         return record
 
     def abandon(self) -> None:
@@ -240,7 +239,7 @@ def _standing_in(folder: Path) -> bool:
 
 def _replace(made: Path, final: Path) -> None:
     """Puts a fresh run in the place of the old one. Killed between any two of these steps, `_mend` goes on."""
-    with writing(final):
+    with writing_results(final):
         old = beside(final, "old")
         os.rename(final, old)
         os.rename(made, final)
@@ -265,7 +264,7 @@ def _mend(final: RunFolder) -> None:
 
 
 def _open(final: RunFolder, fresh: bool | Outdated) -> Claim:
-    with writing(final.path):
+    with writing_results(final.path):
         _mend(final)
         stored = None
         if final.result.exists():

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.method import LCRec
+from baselines.lcrec.method import LCRec, LCRecConfig
 from eager.config import EagerConfig
 from harness.core import timer
 from harness.data.dataset import Dataset

@@ -16,11 +16,10 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from baselines.recbole.channel import read_arrays
 from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.model_table import RECBOLE_MODELS
 from baselines.recbole.recommender import RecBoleRecommender
-from baselines.recbole.worker_process import Session
+from baselines.recbole.worker_process import Session, read_arrays
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.protocol.context import RunContext, SilentReporter, Validation
@@ -227,7 +226,7 @@ def test_each_profile_fits_each_model(name: str) -> None:
 
 def test_best_agrees_with_a_stable_sort() -> None:
     torch = pytest.importorskip("torch")
-    from baselines.recbole.ranking import best
+    from baselines.recbole.engine import best
 
     random = np.random.default_rng(1)
     for spread in (3, 50, 10**6):  # many ties, some, hardly any

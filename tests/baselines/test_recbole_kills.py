@@ -10,7 +10,7 @@ from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.recommender import RecBoleRecommender
 from harness.core import timer
 from harness.errors import HarnessError
-from harness.generative.training.snapshots import read_snapshot
+from harness.generative.training.checkpoint import read_snapshot
 from harness.testing.contract import made, same
 from tests import toys
 from tests.baselines.nursery import Nursery

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.model_names import REFUSED, SEQUENTIAL, recbole_models
-from baselines.recbole.model_table import RECBOLE_MODELS, SMALL
+from baselines.recbole.model_table import RECBOLE_MODELS, REFUSED, SEQUENTIAL, SMALL, recbole_models
 from baselines.recbole.recommender import RecBoleRecommender
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged

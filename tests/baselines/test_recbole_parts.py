@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.recbole.features import MOST, TITLE_WORDS, item_features
-from baselines.recbole.model_names import recbole_model, recbole_models
-from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS
+from baselines.recbole.data import MOST, TITLE_WORDS, item_features
+from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS, recbole_model, recbole_models
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.registry import model_entry
@@ -113,7 +112,7 @@ def test_no_shared_token_at_all_gives_one_clear_line() -> None:
 
 def test_pretraining_draws_what_it_says() -> None:
     torch = pytest.importorskip("torch")
-    from baselines.recbole.pretraining import PretrainingData
+    from baselines.recbole.data import PretrainingData
 
     items, features, ratio = 30, 5, 0.4
     table = torch.rand(items + 1, features)

@@ -17,7 +17,7 @@ from baselines.rectools.recommender import RecToolsRecommender
 from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
-from harness.generative.training.snapshots import read_snapshot
+from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.registry import model_entry
@@ -150,7 +150,7 @@ import os, tempfile
 from pathlib import Path
 import numpy as np, torch
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
-from baselines.recbole.channel import write_ragged
+from baselines.recbole.worker_process import write_ragged
 from baselines.rectools.config import RecToolsConfig
 from baselines.rectools.engine import Engine
 from harness.data.ragged import Ragged

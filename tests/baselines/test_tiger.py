@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.tiger.config import TigerConfig, Variant
+from baselines.tiger.config import VARIANTS, TigerConfig, Variant
 from baselines.tiger.method import Tiger
-from baselines.tiger.variants import VARIANTS
 from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eager import tree_bench
+from eager import bench
 from eager.balanced_kmeans import assign_with_sizes, balanced_sizes
 from harness.bench import index
 from harness.bench.timing import Options
@@ -20,14 +20,14 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["parts"]["repaired"]["inertia"] > 0.5
     both = document["parts"]["both"]
     assert list(both) == ["600"] and both["600"]["equal_for_equal_seeds"] and len(both["600"]["seconds"]) == 3
-    monkeypatch.setattr(tree_bench, "by_turns", lambda distances, sizes: assign_with_sizes(-distances, sizes))
+    monkeypatch.setattr(bench, "by_turns", lambda distances, sizes: assign_with_sizes(-distances, sizes))
     assert not index.measure(Options(items=600)).identical
 
 
 @pytest.mark.parametrize("n", [40, 41, 300])
 def test_the_textbook_assignment_is_stable(n: int) -> None:
     distances, sizes = np.random.default_rng(n).random((n, 7)), balanced_sizes(n, 7)
-    found = tree_bench.by_turns(distances, sizes)
+    found = bench.by_turns(distances, sizes)
     assert (np.bincount(found, minlength=7) == sizes).all()
     own = distances[np.arange(n), found]
     worst = np.array([own[found == cluster].max() for cluster in range(7)])
@@ -45,7 +45,7 @@ def test_trees_that_differ_from_round_to_round_are_told(monkeypatch: pytest.Monk
 
     class Drifting:
         @staticmethod
-        def trees(items: int, seed: int) -> tree_bench.Trees:
+        def trees(items: int, seed: int) -> bench.Trees:
             return made(index.SUBJECT).trees(items, next(seeds))
 
     monkeypatch.setattr(index, "import_module", lambda name: Drifting)

@@ -19,10 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.core.files import write_result_text
 from harness.experiments.dask_cluster import Cluster
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
-from harness.store.atomic import write_text
 from harness.store.event_log import read_events
 from tests.cli.conftest import Harness, start
 from tests.experiments.clusters import DaskCluster, dask_cluster, kill
@@ -45,7 +45,7 @@ class Steady(Fake):
         context.event(event="from", step=first)
         for step in range(first, 20):
             time.sleep(float(os.environ.get("STEADY", 0)) / 20)
-            write_text(state, json.dumps({"steps": step + 1, "worker": os.getppid(), "itself": os.getpid()}))
+            write_result_text(state, json.dumps({"steps": step + 1, "worker": os.getppid(), "itself": os.getpid()}))
         super()._fit(data, context)
 
 

@@ -81,5 +81,5 @@ def test_a_hub_name_asks_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", "0"])
 def test_without_it_nothing_is_guarded(value: str) -> None:
-    code = "import harness.core.offline as o; print(o.offline(), o._guarded)"
+    code = "import harness.core.environment as o; print(o.offline(), o._guarded)"
     assert child(code, HARNESS_OFFLINE=value) == "False False"

@@ -59,7 +59,7 @@ OWN = """
 import os
 from pathlib import Path
 from harness.errors import InputError
-from harness.core import remote_code as trust
+from harness.core import environment as trust
 from harness.generative.models.backbone import blank_backbone
 folder, mark = Path(os.environ["FOLDER"]), Path(os.environ["MARK"])
 try:
@@ -67,7 +67,7 @@ try:
 except InputError as error:
     print(error)
 print(mark.exists())
-os.environ[trust.VARIABLE] = "1"
+os.environ[trust.REMOTE_CODE_VARIABLE] = "1"
 try:
     blank_backbone(str(folder), None)
 except InputError as error:

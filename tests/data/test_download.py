@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.offline import VARIABLE as OFFLINE
+from harness.core.environment import OFFLINE_VARIABLE as OFFLINE
 from harness.data.download import RemoteFile, fetch
 from harness.errors import InputError
 from tests.data.server import BODY, SHA256, Server, serving

@@ -12,8 +12,7 @@ from harness.data.loading import load_dataset
 from harness.data.readers.times import read_times
 from harness.data.statistics import describe
 from harness.errors import InputError
-from harness.protocol.protocol import Protocol
-from harness.protocol.split_points import cut
+from harness.protocol.protocol import Protocol, cut
 
 MARCH = 1_551_398_400  # 2019-03-01, in seconds
 

@@ -22,8 +22,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baselines.lcrec.config import LCRecConfig
-from baselines.lcrec.method import LCRec
+from baselines.lcrec.method import LCRec, LCRecConfig
 from baselines.tiger.config import TigerConfig
 from baselines.tiger.method import Tiger
 from eager.config import EagerConfig

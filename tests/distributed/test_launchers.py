@@ -17,7 +17,7 @@ import pytest
 
 import harness
 from harness.errors import InputError, ProcessLost, Withdrawn
-from harness.generative.training.snapshots import read_snapshot
+from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.distributed import ALONE, Sharding
 from harness.runs import distributed
 from harness.runs.distributed import Processes, accelerates_sharding, device_named, placed

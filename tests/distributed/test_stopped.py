@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.generative.training.snapshots import read_snapshot
+from harness.generative.training.checkpoint import read_snapshot
 from harness.runs import heartbeat
 from harness.store.event_log import read_events
 from tests.distributed.cases import started

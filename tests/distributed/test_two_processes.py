@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.generative.training.snapshots import read_snapshot
+from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.distributed import ALONE
 from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager.behavior_config import BehaviorConfig
 from eager.behavior_encoder import behavior_vectors, train
 from eager.din import DIN, HISTORY, WINDOWS, every_target, released
+from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec, cut
 from harness.core import timer
 from harness.data.dataset import Canonical

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eager.behavior_config import GraphConfig
 from eager.behavior_graph import graph_vectors, item_graph
+from eager.index_config import GraphConfig
 
 
 def sequences(seed: int, users: int = 40, items: int = 25) -> list[np.ndarray]:

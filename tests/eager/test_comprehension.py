@@ -14,7 +14,7 @@ import pytest
 from eager.method import EagerLLM
 from harness.generative import comprehension
 from harness.generative.comprehension import asked_items, plain_text, token_f1
-from harness.generative.tasks.held_out import held_out_items
+from harness.generative.tasks.item_texts import held_out_items
 from harness.generative.text_generation import perplexity
 from harness.protocol.context import SilentReporter
 from tests import toys

@@ -17,9 +17,9 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
-from eager.behavior_config import BehaviorConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import AnnealingConfig, EagerConfig
+from eager.index_config import BehaviorConfig
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset, ItemFile, ItemText
 from harness.errors import InputError

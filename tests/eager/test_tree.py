@@ -12,8 +12,8 @@ from scipy.cluster.vq import kmeans2
 
 from eager import balanced_kmeans as balanced
 from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
-from eager.tree import fused_codes, random_codes, smallest_k, tree_codes
-from eager.tree_bench import by_turns
+from eager.bench import by_turns
+from eager.tree_tokenizer import fused_codes, random_codes, smallest_k, tree_codes
 from harness.errors import InputError
 
 

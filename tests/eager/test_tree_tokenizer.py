@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager.behavior_config import LEAK
 from eager.config import EagerConfig
+from eager.index_config import LEAK
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
 from harness.data.ragged import Ragged
 from harness.data.readers.folder import read_folder
 from harness.errors import InputError
-from harness.generative.tokenizers.code_embedding_init import SourceIndex, code_directions
 from harness.generative.tokenizers.embeddings import ItemVectors
+from harness.generative.tokenizers.index import SourceIndex, code_directions
 from harness.protocol.audit.provenance import UNKNOWN, Provenance, write_provenance
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split

@@ -7,8 +7,7 @@ import pytest
 
 from harness.data.ragged import Ragged
 from harness.errors import ContractError
-from harness.evaluation.history import without_history
-from harness.evaluation.list_checks import audit
+from harness.evaluation.list_checks import audit, without_history
 from harness.protocol.predictions import NOBODY, Predictions
 from harness.protocol.requests import Requests
 

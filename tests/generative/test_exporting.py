@@ -16,8 +16,7 @@ from eager.method import EagerLLM
 from harness.errors import InputError
 from harness.generative.exporting import ADAPTER, PAGE, export
 from harness.generative.models.backbone import Backbone, load_backbone
-from harness.generative.models.code_tokens import code_tokenizer
-from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
 from harness.generative.models.lora import AdapterShape, attach
 from harness.generative.tasks.prompts import Prompts
 from tests import toys

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.generative.index_statistics import inspect, warnings
-from harness.generative.item_codes import CodeTable
+from harness.generative.item_codes import CodeTable, inspect, warnings
 
 # items 0 and 3 share a code; prefixes 0 → {0, 1}, 1 → {0}
 TABLE = CodeTable(np.array([[0, 0], [0, 1], [1, 0], [0, 0]]), (2, 4))

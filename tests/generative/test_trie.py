@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.generative.config import Normalise
 from harness.generative.decoding import beam_search as beam
 from harness.generative.decoding.beam_search import Search, beam_search
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
-from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 
 MILLION = 1_000_000

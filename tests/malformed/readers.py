@@ -24,10 +24,10 @@ from harness.experiments.grid import read_grid
 from harness.experiments.search_space import read_space
 from harness.experiments.study import _stored
 from harness.generative.item_codes import CodeTable
-from harness.generative.tasks.user_texts import read_texts
+from harness.generative.tasks.item_texts import read_texts
 from harness.generative.tokenizers.embeddings import given
 from harness.generative.tokenizers.text_encoder import read_settings
-from harness.generative.training.snapshots import read_snapshot, write_snapshot
+from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.predictions import Predictions
 from harness.registry import model_entry

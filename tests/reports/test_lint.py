@@ -15,8 +15,7 @@ from harness.reports.formats import FORMATS, SHEETS, render
 from harness.reports.html.build import Wanted, report
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies
 from harness.reports.published import published_boards, read_published
-from harness.reports.published_gap import gaps
-from harness.reports.published_gap_table import sheets
+from harness.reports.published_gap import gaps, sheets
 from harness.reports.selection import choose
 from harness.store.run_store import Store
 from tests.store.made import put

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.victims import Death, Place, run
+from harness.core.files import write_result_text
 from harness.errors import HarnessError, InputError
 from harness.protocol.predictions import NOBODY, Predictions
-from harness.store.atomic import write_text
 from harness.store.predictions import read_predictions, write_predictions
 from harness.store.record import Record, plain
 from harness.store.run_key import Outcome, RunKey, folder_name
@@ -32,14 +32,14 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    write_text(path, "old")
+    write_result_text(path, "old")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"file: cannot write: No space left on device; free some space"):
-        write_text(path, "new")
+        write_result_text(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -22,8 +22,7 @@ from harness.core.json_files import AGAIN
 from harness.data.download import Progress
 from harness.data.raw.parsing import WrongLine, foreign, packed, parsed, unpacked
 from harness.data.raw.releases import Release
-from harness.data.raw.resumable_rows import Parts
-from harness.data.raw.streams import Found
+from harness.data.raw.streams import Found, Parts
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.times import LONGEST_NUMBER
 from harness.data.reading import PLAIN, Reading

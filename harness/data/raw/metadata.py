@@ -20,8 +20,7 @@ from harness.data.download import Progress
 from harness.data.raw.interactions import decoded
 from harness.data.raw.parsing import WrongLine, foreign, literal, packed, parsed, unpacked
 from harness.data.raw.releases import Release
-from harness.data.raw.resumable_rows import Parts, Row
-from harness.data.raw.streams import Found
+from harness.data.raw.streams import Found, Parts, Row
 from harness.data.raw.text_cleaning import NoText, TextMode, fuller, item_text
 from harness.data.readers.bad_lines import BadLines
 from harness.data.reading import PLAIN, Reading

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from harness.generative.config import Normalise
 from harness.generative.models.precision import doubled
 from harness.generative.models.readers import PromptBatch, Reader
-from harness.generative.scoring import Normalise
 from harness.generative.trie import Children, CodeTrie
 from harness.protocol.predictions import NOBODY
 

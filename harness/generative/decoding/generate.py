@@ -16,11 +16,11 @@ from torch import nn
 
 from harness.core.hashing import fingerprint
 from harness.errors import ContractError, InputError
+from harness.generative.config import Normalise
 from harness.generative.decoding.beam_search import CodeScorer, Search, beam_search
 from harness.generative.decoding.exhaustive import MOST, rank_all
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.readers import PromptBatch, Reader
-from harness.generative.scoring import Normalise
 from harness.generative.training.partial_results import Shards, weights_mark
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from harness.core.artifact_cache import Artefact, Key, sha256_of
+from harness.core.environment import explained, forbidden, guarded, weights_only
 from harness.core.files import sync_tree, writing
 from harness.core.locks import holding
-from harness.core.offline import forbidden
-from harness.core.remote_code import explained, guarded, weights_only
 from harness.errors import InputError
 from harness.generative.models.heads import PLAIN, Head, head_of
 from harness.generative.models.random_models import RANDOM_LLAMA, TINY, byte_tokenizer, draw, llama_shape, tiny_shape

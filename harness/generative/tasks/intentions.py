@@ -3,7 +3,7 @@
 An intention is what somebody who will choose an item might ask for; a preference is what a history has in common. Both
 name categories, brands and words: words that tell items apart (TF-IDF over titles, descriptions and reviews of training
 interactions) and that several items share, so that they say what kind of thing is meant, not which. docs/method.md
-states the rule in full; `harness/generative/tasks/user_texts.py` reads texts written elsewhere in place of these.
+states the rule in full; `harness/generative/tasks/item_texts.py` reads texts written elsewhere in place of these.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.code_embedding_init import SourceIndex, Vectors
 from harness.generative.tokenizers.embeddings import ItemVectors
-from harness.generative.tokenizers.index import ItemIndex
+from harness.generative.tokenizers.index import ItemIndex, SourceIndex, Vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import ALONE, once

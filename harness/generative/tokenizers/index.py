@@ -1,14 +1,22 @@
-"""`ItemIndex`: the codes of a whole catalogue with what they were made from; and ready ones, read from a file."""
+"""`ItemIndex`: the codes of a whole catalogue with what they were made from; and ready ones, read from a file.
+
+`SourceIndex`: item codes whose levels stand for sources of item vectors; and the first rows of their tokens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from harness.core.seeding import derive_seed
 from harness.errors import InputError
-from harness.generative.index_statistics import inspect
-from harness.generative.item_codes import CodeTable
+from harness.generative.item_codes import CodeTable, inspect
+from harness.generative.tokenizers.embeddings import ItemVectors, Source
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.split import TrainingData
 
@@ -51,3 +59,53 @@ def ready_index(path: Path, data: TrainingData, *, declared: bool) -> ItemIndex:
     table, provenance = CodeTable.read(path, data.items), read_provenance(path)
     provenance.check(data, where=str(path), declared=declared)
     return ItemIndex(table=table, provenance=provenance, details={"kind": "file", "file": path.name})
+
+
+Vectors = Mapping[Source, ItemVectors]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SourceIndex(ItemIndex):
+    """`blocks` says of each run of levels which source its tokens stand for (None: none)."""
+
+    blocks: tuple[tuple[Source | None, int], ...]
+
+    @classmethod
+    def of(cls, index: ItemIndex, source: Source) -> SourceIndex:
+        """All levels of `index` stand for one source."""
+        return cls(**vars(index), blocks=((source, index.table.levels),))
+
+
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Directions around the mean, unit length: the common part of all items says nothing about one."""
+    moved = vectors - vectors.mean(axis=0)
+    return (moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
+
+
+def code_directions(index: SourceIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
+    """First rows for the code tokens, (code tokens, width): the mean vector of the items that a token stands for,
+    taken to the backbone's width by a random projection; below a source's first level the mean of what is left once
+    the parents' means are taken away. A little noise keeps tokens of equal means apart. Levels that stand for no
+    source's vectors (random codes, or vectors that are not in use) are noise alone."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "code rows"))
+    table, blocks, first = index.table, [], 0
+    for source, levels in index.blocks:
+        held = vectors.get(source) if source else None
+        left = centred(held.values) if held else np.zeros((table.n_items, 1), dtype=np.float32)
+        projection = torch.randn(left.shape[1], width, generator=generator)
+        parents = np.zeros(len(left), dtype=np.int64)
+        for level in range(first, first + levels):
+            digit, size = table.digits[:, level], table.sizes[level]
+            rows = torch.from_numpy(_means(left, digit, size)).float() @ projection
+            noise = torch.randn(size, width, generator=generator)
+            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if held else noise)
+            _, parents = np.unique(parents * size + digit, return_inverse=True)
+            left = left - _means(left, parents, int(parents.max()) + 1)[parents]
+        first += levels
+    return torch.cat(blocks)
+
+
+def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
+    sums = np.zeros((size, vectors.shape[1]))
+    np.add.at(sums, groups, vectors)
+    return sums / np.bincount(groups, minlength=size).clip(min=1)[:, None]

@@ -24,7 +24,7 @@ from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
 from harness.generative.models.precision import doubled
-from harness.generative.training.snapshots import LoopKeeper
+from harness.generative.training.checkpoint import LoopKeeper
 from harness.protocol.context import RunContext
 
 KMEANS_PASSES = 20

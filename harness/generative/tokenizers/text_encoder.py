@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.artifact_cache import sha256_of
+from harness.core.environment import explained, forbidden, guarded, weights_only
 from harness.core.json_files import read_json
-from harness.core.offline import forbidden
-from harness.core.remote_code import explained, guarded, weights_only
 from harness.errors import InputError
 from harness.generative.config import EMBEDDED, Pooling
 from harness.generative.models.backbone import quieten

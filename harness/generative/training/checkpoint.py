@@ -1,19 +1,148 @@
 """What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments, the step, and what validation
 chose so far, as one snapshot a stage.
+
+Snapshots of work under way: one safetensors file each, tensors and JSON facts together, so that one rename puts the
+new one in the place of the old one and a kill leaves one of the two, whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
+from harness.core.files import write_whole
+from harness.core.timer import Pace
 from harness.generative.models.fsdp import in_pieces, whole
 from harness.generative.training.early_stopping import Choice
-from harness.generative.training.snapshots import read_snapshot, write_snapshot
+
+MEND = "free some space; the same command continues"
+
+
+FACTS = "facts"
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Writes both, whole or not at all. Raises `InputError` where the disk refuses."""
+    plain = {name: value.detach().contiguous() for name, value in tensors.items()}
+    about = {FACTS: json.dumps(facts)}
+    write_whole(path, lambda temporary: save_file(plain, temporary, metadata=about), MEND)
+
+
+def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
+    """Facts and tensors; None where there is none, or one that is damaged."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[FACTS])
+            names = file.keys()
+            return facts, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, KeyError, ValueError):
+        return None
+
+
+def kept_array(folder: Path | None, name: str, mark: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` makes, kept as `name` under `folder` for a resumed run; `mark` stands for all that it depends on."""
+    path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
+    found = read_snapshot(path)
+    if found is not None and found[0] == {"mark": mark}:
+        return found[1]["values"].numpy()
+    made = make()
+    if path is not None:
+        write_snapshot(path, {"values": torch.from_numpy(made)}, {"mark": mark})
+    return made
+
+
+def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[Any]]:
+    """The optimiser's state as named tensors (`parameter number.name`) and JSON-able parameter groups."""
+    state = optimizer.state_dict()
+    tensors = {f"{key}.{name}": value for key, entry in state["state"].items() for name, value in entry.items()}
+    return tensors, state["param_groups"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups: list[Any]) -> None:
+    """Takes `flat_optimizer`'s state back."""
+    state: dict[int, Tensors] = {}
+    for name, value in tensors.items():
+        key, _, field = name.partition(".")
+        state.setdefault(int(key), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def random_state(device: str) -> Tensors:
+    """Where torch's own generators stand, on the CPU and on a CUDA device."""
+    there = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
+    return {"random/cpu": torch.get_rng_state(), **there}
+
+
+def set_random_state(tensors: Mapping[str, torch.Tensor], device: str) -> None:
+    """Takes `random_state` back."""
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"], device)
+
+
+class LoopKeeper:
+    """Keeps a training loop of one model and one optimiser in the file `path` (None: nowhere).
+
+    `mark` stands for everything that decides the training, so that no other training's state is taken up. The schedule
+    of the learning rate is part of what is kept.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        mark: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> None:
+        self.path, self.mark = path, mark
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.pace = Pace()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to `keep`."""
+        return self.path is not None and self.pace.due
+
+    def keep(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Writes the state as it is now, with the caller's own `facts` and `tensors`."""
+        if self.path is None:
+            return
+        flat, groups = flat_optimizer(self.optimizer)
+        parts = {"model": self.model.state_dict(), "optimizer": flat, "own": tensors}
+        named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+        schedule = {"last_epoch": self.schedule.last_epoch, "rates": self.schedule.get_last_lr()}
+        with self.pace.keeping():
+            write_snapshot(self.path, named, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts})
+
+    def restore(self) -> tuple[dict[str, Any], Tensors] | None:
+        """Sets model, optimiser and schedule to what is kept; gives the caller's own part; None where there is none."""
+        found = read_snapshot(self.path)
+        if found is None or found[0]["mark"] != self.mark:
+            return None
+        facts, named = found
+        parts: dict[str, Tensors] = {"model": {}, "optimizer": {}, "own": {}}
+        for name, value in named.items():
+            part, _, own = name.partition("/")
+            parts[part][own] = value
+        self.model.load_state_dict(parts["model"])
+        restore_optimizer(self.optimizer, parts["optimizer"], facts["groups"])
+        self.schedule.last_epoch = facts["schedule"]["last_epoch"]
+        self.schedule._last_lr = facts["schedule"]["rates"]
+        return facts["own"], parts["own"]
 
 
 class StageKeeper:

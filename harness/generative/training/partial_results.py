@@ -16,7 +16,7 @@ from torch import nn
 
 from harness.core.hashing import fingerprint
 from harness.core.timer import Pace
-from harness.generative.training.snapshots import read_snapshot, write_snapshot
+from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 
 SAMPLE = 512  # numbers of each tensor that stand for it in a mark
 WORD = 8  # bytes

@@ -21,8 +21,8 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.fsdp import Blocks
 from harness.generative.models.lora import AdapterShape, attach, merge
 from harness.generative.models.precision import Precision
+from harness.generative.tasks.batching import Tasks
 from harness.generative.tasks.instruction_dataset import Pools
-from harness.generative.tasks.mixing import Tasks
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.auxiliary_loss import Term
 from harness.generative.training.early_stopping import Choice

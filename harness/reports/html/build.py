@@ -1,7 +1,13 @@
-"""What the page of a data set shows: a section a board, each part of it where the store has something for it."""
+"""What the page of a data set shows: a section a board, each part of it where the store has something for it.
+
+Which rows of a board the figures draw: of each model the configuration that was best on validation cases.
+
+A choice by test metrics would show each model at its luckiest; so rows without validation metrics come last.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +19,6 @@ from harness.reports.comparison import METRICS_SHOWN
 from harness.reports.html import ablations, code_tree, cost, learning_curves, runs, user_groups
 from harness.reports.html.document import Part, Section, document
 from harness.reports.html.figures import Style, styles
-from harness.reports.html.rows import chosen, left_out
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
@@ -21,6 +26,43 @@ from harness.reports.published import with_published
 from harness.reports.selection import stored_name
 from harness.reports.tables import Sheet
 from harness.store.run_store import Store, warn
+
+MOST = 14  # models in one figure
+
+
+def valid(row: Row, metric: str) -> float | None:
+    """The mean validation metric over seeds; None where a run has none."""
+    found = [run.record.metrics.valid.get(metric) for run in row.runs]
+    values = [value for value in found if value is not None]
+    return statistics.fmean(values) if values and len(values) == len(found) else None
+
+
+def chosen(board: Board, metric: str) -> list[Row]:
+    """One row a model, in the board's order; the first `MOST` of them."""
+    best: dict[str, Row] = {}
+    for row in board.rows:
+        if row.rank is None:
+            continue
+        known = best.get(row.model)
+        if known is None or _weight(row, metric) > _weight(known, metric):
+            best[row.model] = row
+    return sorted(best.values(), key=lambda row: row.rank or 0)[:MOST]
+
+
+def left_out(board: Board, drawn: list[Row]) -> str:
+    """What the figures do not show, in words; empty where they show every row."""
+    ranked = [row for row in board.rows if row.rank is not None]
+    if len(ranked) == len(drawn):
+        return ""
+    models = len({row.model for row in ranked})
+    most = f", and of {models} models the first {len(drawn)}" if models > len(drawn) else ""
+    return f"Of each model the configuration that was best on validation cases is drawn{most}."
+
+
+def _weight(row: Row, metric: str) -> float:
+    found = valid(row, metric)
+    return -1.0 if found is None else found
+
 
 COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.generate_amazon2018 import Size, write
-from harness.core.offline import VARIABLE as OFFLINE
+from harness.core.environment import OFFLINE_VARIABLE as OFFLINE
 from harness.data import local_store
 from harness.data.catalog import catalogue_entries
 from harness.data.download import RemoteFile

@@ -13,7 +13,7 @@ from harness.core import timer
 from harness.data import local_store
 from harness.data.download import Progress
 from harness.data.raw import prepare as module
-from harness.data.raw import resumable_rows
+from harness.data.raw import streams
 from harness.data.raw.prepare import prepare
 from harness.data.raw.request import Request
 from harness.data.raw.streams import Found
@@ -31,11 +31,11 @@ class Lines:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: dict[str, int] = {}
         self.fatal: int | None = None
-        whole = resumable_rows.Parts._rest
+        whole = streams.Parts._rest
         monkeypatch.setattr(timer, "KEEP_SECONDS", -1.0)  # a part a row
 
         def counted(
-            own: resumable_rows.Parts, found: Found, read: resumable_rows.Read, reached: int, progress: Progress | None
+            own: streams.Parts, found: Found, read: streams.Read, reached: int, progress: Progress | None
         ) -> Iterator[tuple[int, Any]]:
             for line, row in whole(own, found, read, reached, progress):
                 if sum(self.seen.values()) == self.fatal:
@@ -43,7 +43,7 @@ class Lines:
                 self.seen[found.path.name] = self.seen.get(found.path.name, 0) + 1
                 yield line, row
 
-        monkeypatch.setattr(resumable_rows.Parts, "_rest", counted)
+        monkeypatch.setattr(streams.Parts, "_rest", counted)
 
     def reset(self, fatal: int | None = None) -> None:
         self.seen, self.fatal = {}, fatal

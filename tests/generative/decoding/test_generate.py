@@ -12,6 +12,7 @@ import torch
 
 from harness.data.ragged import Ragged
 from harness.errors import ContractError, InputError
+from harness.generative.config import Normalise
 from harness.generative.decoding import generate
 from harness.generative.decoding.beam_search import Search, beam_search
 from harness.generative.decoding.generate import Decoding, recommend, shared_lead
@@ -26,7 +27,6 @@ from harness.generative.models.readers import (
     can_share,
     reader_for,
 )
-from harness.generative.scoring import Normalise
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NOBODY
 from harness.protocol.requests import Requests

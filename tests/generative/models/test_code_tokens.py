@@ -13,7 +13,7 @@ from tokenizers import models as pieces
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.errors import InputError
-from harness.generative.models.code_tokens import code_tokenizer
+from harness.generative.models.decoder_lm import code_tokenizer
 from tests.generative import toy_models
 
 NAMES = toy_models.table().tokens

@@ -10,9 +10,8 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review
 from harness.generative.task_config import TasksConfig
-from harness.generative.tasks.held_out import held_out_items
 from harness.generative.tasks.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
-from harness.generative.tasks.item_texts import task_texts
+from harness.generative.tasks.item_texts import held_out_items, task_texts
 from tests import toys
 
 PENS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from baselines.tiger.item_codes import places_in_group
+from baselines.tiger.method import places_in_group
 from harness.core.seeding import generator
 from harness.data.ragged import Ragged
 from harness.generative.item_codes import CodeTable

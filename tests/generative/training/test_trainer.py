@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.core import timer
 from harness.errors import InputError
-from harness.generative.training import snapshots, trainer
+from harness.generative.training import checkpoint, trainer
 from harness.generative.training.early_stopping import Choice
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.training.trainer import Group, Outcome, Plan, rate, reached, tune
@@ -54,7 +54,7 @@ def tuned(context: RunContext, plan: Plan = PLAN) -> list[torch.Tensor]:
 
 def facts(folder: Path) -> dict[str, Any]:
     """What the stage has kept, besides tensors."""
-    found = snapshots.read_snapshot(folder / "kept/stage.safetensors")
+    found = checkpoint.read_snapshot(folder / "kept/stage.safetensors")
     assert found is not None
     return found[0]
 
@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     context, whole = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
-    writes, save = 0, snapshots.save_file
+    writes, save = 0, checkpoint.save_file
 
     def full(tensors: Any, path: Path, **rest: Any) -> None:
         nonlocal writes
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         save(tensors, path, **rest)
 
-    monkeypatch.setattr(snapshots, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(InputError, match="cannot write: No space left on device; free some space; the same command"):
         tuned(context)
     assert facts(tmp_path)["step"] == 9 and len(list((tmp_path / "kept").iterdir())) == 1

@@ -14,8 +14,8 @@ import pytest
 from harness.reports.comparison import groups as groups_of
 from harness.reports.comparison import ways
 from harness.reports.html import cost, learning_curves, runs, user_groups
+from harness.reports.html.build import MOST, chosen, left_out
 from harness.reports.html.figures import COLOURS, shown, styles
-from harness.reports.html.rows import MOST, chosen, left_out
 from harness.reports.leaderboard import Board
 from harness.reports.per_user import measured
 from harness.store.run_store import Store
