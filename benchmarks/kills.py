@@ -32,10 +32,12 @@ from typing import Any
 from benchmarks.victims import Command, Death, End, Place, run
 
 LOADED = (
-    "harness.cli.app", "harness.runs.run", "harness.experiments.tune", "harness.experiments.ablation", "harness.runs.index_builder",
+    "harness.cli.app", "harness.runs.run", "harness.experiments.tune", "harness.experiments.ablation",
+    "harness.runs.index_builder",
     "harness.data.raw.prepare", "harness.evaluation.metrics", "harness.reports.ablation", "harness.bench.timing",
     "eager.method", "baselines.tiger.method", "baselines.lcrec.method", "baselines.recbole.recommender",
-    "baselines.classic.simple", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert", "peft",
+    "baselines.classic.simple", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert",
+    "peft",
     "ranx", "requests", "optuna", "benchmarks.aftermath", "rich.progress",
 )  # fmt: skip
 GRID = "[changes.few]\nitemknn.neighbours = 3\n[changes.more]\nitemknn.neighbours = 9\n"

@@ -1,8 +1,8 @@
 """The data sets that `-d NAME` knows: a table of entries as data.
 
 Beside the one that comes with a package these are the public ones that `harness data prepare` makes, and whatever was
-prepared or imported on this machine (`harness.data.local_store`). A third-party package adds to it with an entry point in
-the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
+prepared or imported on this machine (`harness.data.local_store`). A third-party package adds to it with an entry point
+in the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
 nothing heavy.
 """
 

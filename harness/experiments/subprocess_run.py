@@ -35,7 +35,10 @@ from harness.store.run_store import Outdated, Store
 
 PATIENCE = 60.0  # seconds that an interrupted process has to keep its state
 INTERRUPTED = 130
-BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from harness.experiments.subprocess_run import live; live()"
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from harness.experiments.subprocess_run import live; live()"
+)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ class Validation:
 
 @dataclass(frozen=True)
 class RunContext:
-    """`seed`: derive every stream from it (`harness.core.seeding`). `device`: a torch device name. `cache`: a folder shared
-    between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an index
-    file), or None. `checkpoint`: this run's folder for what a resumed run needs
+    """`seed`: derive every stream from it (`harness.core.seeding`). `device`: a torch device name. `cache`: a folder
+    shared between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an
+    index file), or None. `checkpoint`: this run's folder for what a resumed run needs
     (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
     `validation_items`: the held-out validation item of each user, int64 (n_users,), -1 where there is none; given only
     to a model whose configuration declares that it leaks (`ModelConfig.leaks`), else None. `world`: the processes that

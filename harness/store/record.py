@@ -119,10 +119,10 @@ class Record(_Part):
     what a language model still understands, stage by stage, as it measured it; None for every other model. `leaks` says
     in plain sentences which held-out rows the model was shown on purpose, or, of rankings made elsewhere, that
     their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
-    found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of the
-    test lists (`harness.evaluation.code_level`); None for a model that ranks no codes. `effort` says how much search chose
-    the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the SHA-256 of the
-    run's other files, by name, and of this document without `seal`; None in records older than that."""
+    found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of
+    the test lists (`harness.evaluation.code_level`); None for a model that ranks no codes. `effort` says how much
+    search chose the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the
+    SHA-256 of the run's other files, by name, and of this document without `seal`; None in records older than that."""
 
     schema_number: Literal[1] = Field(SCHEMA, alias="schema")
     run_id: str

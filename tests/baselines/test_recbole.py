@@ -181,7 +181,10 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
-    code = "import os; from baselines.recbole.worker_process import Session; s = Session(); print(s.process_id, s.folder); "
+    code = (
+        "import os; from baselines.recbole.worker_process import Session; s = Session(); "
+        "print(s.process_id, s.folder); "
+    )
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()
 

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from harness.generative.models.prefix_cache import SlabCache
-
-if TYPE_CHECKING:
-    from harness.generative.models.decoder_lm import CodeLM
 
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")  # of configurations: tokens that a layer sees
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -44,6 +41,16 @@ class PromptBatch:
             place = slice(0, len(prompt)) if side == "right" else slice(longest - len(prompt), longest)
             ids[row, place], real[row, place] = prompt, True
         return cls(torch.from_numpy(ids).to(device), torch.from_numpy(real).to(device))
+
+
+class CausalModel(Protocol):
+    """What readers need of a model: its transformer, its code embeddings, the states of token ids."""
+
+    body: Any
+    code_in: Any
+    vocabulary: int
+
+    def states(self, ids: torch.Tensor, **where: Any) -> torch.Tensor: ...
 
 
 class Reader(Protocol):
@@ -89,7 +96,7 @@ class SharedReader:
     """Needs a model that takes a four-dimensional mask, positions and a cache. `lead`: what every prompt begins with,
     which the batches then leave out. `room`: about how many tokens a search grows, to be had in one piece."""
 
-    def __init__(self, model: CodeLM, lead: Sequence[int] = (), room: int = 0) -> None:
+    def __init__(self, model: CausalModel, lead: Sequence[int] = (), room: int = 0) -> None:
         self._model, self._lead, self._room = model, len(lead), room
         self._cache = SlabCache(int(model.body.config.num_hidden_layers))
         self._bool = getattr(model.body.config, "_attn_implementation", None) == "sdpa"
@@ -147,7 +154,7 @@ class PlainReader:
     """Needs nothing but a causal model: each beam is a row of its own, computed from its first token. `rows`: how many
     at once."""
 
-    def __init__(self, model: CodeLM, lead: Sequence[int] = (), rows: int = 256) -> None:
+    def __init__(self, model: CausalModel, lead: Sequence[int] = (), rows: int = 256) -> None:
         self._model, self._lead, self._rows = model, list(lead), rows
 
     def begin(self, prompts: PromptBatch) -> torch.Tensor:
@@ -181,7 +188,7 @@ class PlainReader:
 
 
 @torch.no_grad()
-def can_share(model: CodeLM) -> bool:
+def can_share(model: CausalModel) -> bool:
     """Whether a tree of tokens behind a padded prompt gives the states of its paths read one by one: tried on a few
     tokens. False for models without a cache of keys and values, and for those that ignore the mask or the positions."""
     device = model.code_in.device
@@ -211,7 +218,7 @@ def attention_window(config: Any) -> int:
     return min((int(window) for window in said if isinstance(window, int) and window > 0), default=1 << 62)
 
 
-def reader_for(model: CodeLM, lead: Sequence[int], longest: int, room: int) -> Reader:
+def reader_for(model: CausalModel, lead: Sequence[int], longest: int, room: int) -> Reader:
     """The fast reader where the model can do it exactly. Not where `longest` tokens overstep a sliding window: its mask
     is the model's own business."""
     config = model.body.config

@@ -1,8 +1,8 @@
 """What in a data set makes results hard to believe, counted before anything is trained and kept in the run's record.
 
 Most findings are properties of the data: numbers to print beside a result. An alarm is more than that: held-out rows
-have left a trace where a model can see it. The rules of the split are checked in `harness.protocol.audit.verification`, the single
-looks are in `harness.protocol.audit.checks`.
+have left a trace where a model can see it. The rules of the split are checked in `harness.protocol.audit.verification`,
+the single looks are in `harness.protocol.audit.checks`.
 """
 
 from __future__ import annotations
