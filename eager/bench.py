@@ -18,10 +18,9 @@ import torch
 from eager import balanced_kmeans, tree_tokenizer
 from harness.core.seeding import derive_seed, generator
 from harness.generative.item_codes import CodeTable
-from harness.generative.models.backbone import EMBEDDED, load_backbone
+from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.models.random_models import RANDOM_LLAMA
 from harness.generative.tasks.prompts import Prompts, Sample
 from harness.generative.training.losses import Losses
 from harness.protocol.context import RunContext

@@ -19,10 +19,8 @@ from pydantic import Field, field_validator, model_validator
 
 from eager.index_config import LEAK, BehaviorConfig, IndexConfig
 from eager.tree_tokenizer import FILE, needed_sources
-from harness.generative import profiles
-from harness.generative.config import InstructConfig, StageConfig, given_files
-from harness.generative.profiles import CPU, SMOKE, with_settings
-from harness.generative.task_config import Section
+from harness.generative import config as profiles
+from harness.generative.config import CPU, SMOKE, InstructConfig, Section, StageConfig, given_files, with_settings
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import index_file
 from harness.protocol.split import TrainingData

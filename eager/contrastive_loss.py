@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from eager.config import ContrastConfig
 from harness.generative.tokenizers.embeddings import Source
-from harness.generative.training.auxiliary_loss import NO_ITEM
+from harness.generative.training.losses import NO_ITEM
 
 
 class Contrast(nn.Module):
@@ -47,7 +47,7 @@ class Contrast(nn.Module):
 
     @property
     def sequential_only(self) -> bool:
-        """Whether responses of text tasks have no target (`harness.generative.training.auxiliary_loss`)."""
+        """Whether responses of text tasks have no target (`harness.generative.training.losses`)."""
         return self.released
 
     @property

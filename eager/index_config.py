@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.core.settings_types import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex, UserFile
 from harness.generative.config import RowsBy, by_ids
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.rqvae import RQVAEConfig

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.core.environment import settle
+from harness.core.environment import package_version, settle
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
@@ -31,12 +31,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("eager-harness")
-        except PackageNotFoundError:  # run from a checkout that was never installed
-            return "0+source"
+        return package_version()
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

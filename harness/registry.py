@@ -22,7 +22,7 @@ RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
-LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "baselines.rectools.catalogue:describe"}
+LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "baselines.rectools.config:describe"}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ HOMES: dict[str, set[str]] = {
     "transformers": {"harness.generative", "eager", "baselines", "harness.bench"},
     "peft": {"harness.generative", "eager", "baselines"},
 }
-LONGEST, MEDIAN = 300, 150
+LONGEST, MEDIAN = 400, 150
 
 
 def modules(*folders: str) -> list[Path]:

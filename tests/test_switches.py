@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.environment import offline, trusted
-from harness.core.switches import NAMES, check_switches, switch
+from harness.core.environment import NAMES, check_switches, offline, switch, trusted
 from harness.errors import InputError
 
 ROOT = Path(__file__).parents[1]

@@ -16,13 +16,20 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.core.artifact_cache import Artefact
-from harness.core.settings_types import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex, UserFile
 from harness.data.dataset import Canonical
-from harness.generative.config import InstructConfig, SemanticConfig, StageConfig
+from harness.generative.config import (
+    CPU,
+    PAPER,
+    SMOKE,
+    InstructConfig,
+    Section,
+    SemanticConfig,
+    StageConfig,
+    with_settings,
+)
 from harness.generative.item_codes import CodeTable
-from harness.generative.profiles import CPU, PAPER, SMOKE, with_settings
 from harness.generative.recommender import InstructRecommender
-from harness.generative.task_config import Section
 from harness.generative.tokenizers.embeddings import ItemVectors
 from harness.generative.tokenizers.index import ItemIndex, SourceIndex, Vectors, index_file, ready_index
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes

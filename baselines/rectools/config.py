@@ -1,13 +1,63 @@
-"""`RecToolsConfig`: what a user may set of a RecTools transformer, and how it becomes RecTools' own settings."""
+"""`RecToolsConfig`: what a user may set of a RecTools transformer, and how it becomes RecTools' own settings.
+
+Which transformer models RecTools has, read from its files: RecTools itself is never imported on this side.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from baselines.library import LibraryConfig
-from baselines.rectools.catalogue import check_model
+from harness.errors import InputError, unknown_name
+
+TARGET = "baselines.rectools.recommender:RecToolsRecommender"
+
+
+SECTION = "rectools"
+
+
+CLASS = re.compile(r"^class (\w+)Model\(TransformerModelBase\[", re.MULTILINE)
+
+
+@cache
+def rectools_models() -> tuple[str, ...]:
+    """Names of the transformer models of the installed RecTools, without the `Model` at their end."""
+    spec = find_spec("rectools")
+    if spec is None or not spec.submodule_search_locations:
+        mend = "install RecTools and what it imports from this project's constraints.txt with pip install --no-deps"
+        raise InputError("RecTools is not installed", mend=mend)
+    folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "nn" / "transformers"
+    sources = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
+    return tuple(sorted(name for source in sources for name in CLASS.findall(source)))
+
+
+def check_model(name: str) -> str:
+    """The name as RecTools spells it, for upper or lower case. Raises `InputError` for a model that it lacks."""
+    for known in rectools_models():
+        if known.lower() == name.lower():
+            return known
+    raise unknown_name("RecTools model", name, list(rectools_models()))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The registry's fields for `rectools:NAME`. Raises `InputError` as `check_model` does."""
+    exact = check_model(name)
+    return {
+        "name": f"rectools:{exact}",
+        "family": "rectools",
+        "target": TARGET,
+        "description": f"RecTools' {exact}",
+        "paper": "",
+        "section": SECTION,
+        "preset": (("model", exact),),
+    }
+
 
 # Settled by the protocol, by the other fields or by the engine: `extra` may not move them.
 RESERVED = {
@@ -18,13 +68,17 @@ RESERVED = {
     "train_min_user_interactions", "transformer_layers_type", "use_causal_attn", "use_key_padding_mask", "verbose",
 }  # fmt: skip
 
+
 LAYERS = {
     "sasrec": "rectools.models.nn.transformers.sasrec.SASRecTransformerLayers",
     "preln": "rectools.models.nn.transformers.net_blocks.PreLNTransformerLayers",
     "ligr": "rectools.models.nn.transformers.ligr.LiGRLayers",
     "stu": "rectools.models.nn.transformers.hstu.STULayers",
 }
+
+
 WIDENED = ("preln", "ligr")  # layers whose feed-forward part has a width of its own
+
 
 # Model → its own layers, and what else differs from the defaults below.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -32,6 +86,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "BERT4Rec": {"layer": "preln"},
     "HSTU": {"layer": "stu", "temperature": 0.05},  # its scores are cosines
 }
+
+
 SMALL = {"hidden_size": 32, "blocks": 1, "heads": 1, "dropout": 0.1, "negatives": 16}
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.settings_types import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex, UserFile
 from harness.generative.config import Normalise, SemanticConfig, given_files
 from harness.generative.tokenizers.index import index_file
 from harness.generative.tokenizers.rqvae import RQVAEConfig

@@ -22,8 +22,7 @@ from baselines.tiger.config import FILE, TigerConfig
 from harness.core.artifact_cache import Artefact
 from harness.core.seeding import derive_seed
 from harness.data.dataset import Canonical, require_text
-from harness.generative.decoding.distributed import recommend
-from harness.generative.decoding.generate import DecodeReport, Decoding, spread
+from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, spread
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.models.precision import Precision, best_precision
@@ -236,7 +235,7 @@ class Tiger(Recommender[TigerConfig]):
         decode = self.config.decode
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
         asked = with_users(requests, self._users)
-        return recommend(self.model, self._trie, asked, self._pieces.prompt, k, how, context)
+        return distributed_recommend(self.model, self._trie, asked, self._pieces.prompt, k, how, context)
 
     def _own(self) -> set[str]:
         """Names of the parameters, each once: tied ones under the first."""

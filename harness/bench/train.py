@@ -18,9 +18,9 @@ from harness.bench.timing import Options, Outcome, Paired, Side, gemm_rate, pair
 from harness.core.environment import home
 from harness.core.seeding import generator
 from harness.errors import InputError
+from harness.generative.models.backbone import LAYERS
 from harness.generative.models.precision import best_precision
-from harness.generative.models.random_models import LAYERS
-from harness.generative.training.memory import keep_freed_memory
+from harness.generative.training.trainer import keep_freed_memory
 from harness.protocol.context import RunContext
 
 SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models

@@ -24,15 +24,15 @@ from harness.cli import (
     leaderboard,
     listings,
     recommend,
-    report,
     run,
     runs,
     tune,
 )
+from harness.cli import leaderboard as report
 from harness.cli.errors import interrupted, tell
-from harness.cli.paths import expand_paths
-from harness.core.switches import check_switches
-from harness.runs.launcher import place
+from harness.cli.options import expand_paths
+from harness.core.environment import check_switches
+from harness.runs.distributed import place
 
 app = typer.Typer(
     name="harness",

@@ -49,7 +49,7 @@ def codes(
 
     The least comes from the index alone; with --rankings also the amount measured on these lists.
     """
-    from harness.evaluation.inflation import least_added, shared_targets
+    from harness.evaluation.code_level import least_added, shared_targets
     from harness.generative.item_codes import CodeTable, inspect
     from harness.runs.auditing import measured_codes
     from harness.runs.index_builder import load_split

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.cli.output import note
+from harness.core.environment import switch
 from harness.core.files import NO_ROOM
-from harness.core.switches import switch
 from harness.errors import InputError, ProcessLost, Withdrawn
-from harness.runs.launcher import first_here, place
+from harness.runs.distributed import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130

@@ -33,7 +33,7 @@ def export(
     from harness.errors import InputError
     from harness.registry import model_entries
     from harness.reports.selection import choose
-    from harness.runs.stored import restore
+    from harness.runs.recommending import restore
     from harness.store.run_store import Store
 
     output = output.expanduser()

@@ -1,4 +1,7 @@
-"""`harness leaderboard`: all stored runs, best first, in the format that is asked for."""
+"""`harness leaderboard`: all stored runs, best first, in the format that is asked for.
+
+`harness report`: everything that is stored of a data set, as one page to look at.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, MaybeDataset, Protocol, Results
+from harness.cli.options import RESULTS, Dataset, MaybeDataset, Protocol, Results
 from harness.cli.output import check_output, console, note, print_plain, write_output
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Row
     from harness.store.run_store import Store
+
 
 FORMATS = "table, markdown, latex, csv, json or html."
 
@@ -153,3 +157,33 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
             print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in found], console().width))
     else:
         sys.stdout.write(protocols.render(found, form))
+
+
+def report_register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(report)
+
+
+def report(
+    dataset: Dataset,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The page.", show_default="RESULTS/DATASET.html"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What the order goes by, and what is drawn.")] = "ndcg@10",
+    published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
+    from harness.reports.html.build import Wanted, report
+    from harness.reports.selection import stored_name
+    from harness.runs.index_builder import check_writable
+    from harness.store.run_store import Store
+
+    store = Store(results)
+    if output is not None:
+        check_writable(output)
+    path = output or results / f"{stored_name(store, dataset)}.html"
+    text = report(store, Wanted(dataset, metric, published), note)
+    note(f"a page of {len(text) / 1e6:.1f} MB")
+    write_output(path, text)

@@ -49,7 +49,7 @@ def recommend(
 ) -> None:
     """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
     from harness.runs.recommending import recommend as ask
-    from harness.runs.stored import restore
+    from harness.runs.recommending import restore
     from harness.store.run_store import Store
 
     question = _question(history, user, file)

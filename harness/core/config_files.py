@@ -1,17 +1,21 @@
 """YAML as the harness reads and writes it: `1e-3` is a number, and nothing but plain values comes out.
 
 TOML as the harness reads it: JSON's kinds of values alone, nothing infinite, no nesting without end.
+
+Files that settings name: made absolute where they are read, so that a stored configuration works from anywhere.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import AfterValidator, BaseModel, model_validator
 
 from harness.core.json_files import SMALL, read_text
 from harness.errors import InputError
@@ -140,3 +144,21 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """A file. Raises `InputError`."""
     return parse_toml(small_text(path, "TOML"), str(path))
+
+
+# A built-in name, a hub name, or a folder, which alone begins with ~.
+UserName = Annotated[str, AfterValidator(lambda name: os.path.expanduser(name) if name.startswith("~") else name)]
+
+
+UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class ReadyIndex(BaseModel):
+    """Base of the sections that say how codes are made: a `kind`, and with `kind="file"` the `file` of ready ones."""
+
+    @model_validator(mode="after")
+    def _file_is_read(self) -> Self:
+        kind, file = getattr(self, "kind", None), getattr(self, "file", None)
+        if file is not None and kind != "file":
+            raise ValueError(f"kind={kind} makes codes and reads no file; say kind=file for those of {file.name}")
+        return self

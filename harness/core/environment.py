@@ -7,6 +7,8 @@ cache and the private addresses of a cluster stay reachable.
 
 What may come out of a model's repository: tensors and settings. Its code runs only where the user has said so in the
 environment, never because a configuration file says it; its pickles are never read.
+
+Environment variables that are switches: what counts as on, what as off, and the error for anything else.
 """
 
 from __future__ import annotations
@@ -14,11 +16,39 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.core.switches import switch
 from harness.errors import InputError
+
+NAMES = ("HARNESS_OFFLINE", "HARNESS_TRUST_REMOTE_CODE", "HARNESS_DEBUG")
+
+
+ON = ("1", "true", "yes", "on", "y", "t")
+
+
+OFF = ("", "0", "false", "no", "off", "n", "f")
+
+
+def switch(name: str) -> bool:
+    """Whether the environment variable `name` is on; off where it is not set. Case and blanks do not count.
+
+    Raises `InputError` for a value that is neither on nor off: a guess could turn on what was meant to be off.
+    """
+    value = os.environ.get(name, "")
+    plain = value.strip().lower()
+    if plain in ON or plain in OFF:
+        return plain in ON
+    mend = "write 1, true, yes or on, or 0, false, no or off"
+    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", mend=mend)
+
+
+def check_switches() -> None:
+    """Raises `InputError` for the first of the program's own switches that is neither on nor off."""
+    for name in NAMES:
+        switch(name)
+
 
 VARIABLE = "HARNESS_HOME"
 
@@ -133,3 +163,11 @@ def explained(why: str) -> str:
     if "safetensors" in first:
         return f"{first} (PyTorch's own .bin files are pickles, and are not read: convert them to safetensors)"
     return first
+
+
+def package_version() -> str:
+    """The installed version of this project; `0+source` in a checkout that was never installed."""
+    try:
+        return version("eager-harness")
+    except PackageNotFoundError:
+        return "0+source"

@@ -4,6 +4,10 @@ Every task that may start is handed over at once, so that a cluster which grows 
 a task whose worker died to another one, by its own rule (`allowed-failures`); a try that comes after the run was
 complete finds it in the store. That rule holds a worker's death against every task that was handed to it, begun or not:
 here it counts against those that had begun alone. What runs on a worker is `cluster_worker`'s business.
+
+What runs on a Dask worker: whether the worker can make runs at all, and one task at a time in a process of its own.
+
+Handed over by name, so a worker needs this program; its own process loads no model and keeps no memory of a run.
 """
 
 from __future__ import annotations
@@ -12,28 +16,100 @@ import logging
 import pickle
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from harness.core.environment import home
 from harness.core.files import writing_results
 from harness.errors import InputError
-from harness.experiments.dask_worker import PROGRAM, run_cell, unfit
 from harness.experiments.executors import POLL, Ended, Note
-from harness.experiments.subprocess_run import PATIENCE, Ending, Task
+from harness.experiments.subprocess_run import PATIENCE, CellProcess, Ending, Task
+from harness.store.environment import source_mark
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+
+WORKER_POLL = 1.0  # seconds between two looks at whether a task is still wanted
+
+
+LATE = 5.0  # seconds in which a network file system must show a new file
+
+
+LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a worker
+
+
+PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
+
+
+def unfit(marks: Sequence[str], program: str) -> str:
+    """Why this worker may not make runs, in words that follow its address; empty where it may.
+
+    `marks` are files that the client has just made, one in each folder that must be shared, and holds locked.
+    `program` is the client's `PROGRAM`.
+    """
+    if program != PROGRAM:
+        return "runs another version of the program; install the same one there, and start it anew"
+    for mark in map(Path, marks):
+        deadline = time.monotonic() + LATE
+        while not mark.exists():
+            if time.monotonic() > deadline:
+                return f"does not see {mark.parent} as this machine does; mount it there under the same path"
+            time.sleep(0.1)
+        try:
+            with FileLock(mark, timeout=0):
+                return f"does not see locks that this machine holds in {mark.parent}; mount it with locks for files"
+        except Timeout:
+            pass
+        except (OSError, NotImplementedError) as error:
+            return f"cannot write in {mark.parent} ({error}); mount it so that it can"
+    return ""
+
+
+def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
+    """Makes a task; the fields of its `Ending`, or `unfit`, or `left` where the worker closes. Tells `topic` when it
+    begins and ends. Where nobody waits for the task any more, or the worker closes, it is stopped and keeps its state.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+    if why := unfit(marks, program):
+        return {"unfit": f"{worker.address} {why}"}
+    worker.log_event(topic, {"began": key, "worker": worker.address})
+    process = CellProcess(packed)
+    try:
+        while not process.wait(WORKER_POLL):
+            known = worker.state.tasks.get(key)
+            if known is None or known.state == "cancelled" or worker.status.name in LEAVING:
+                process.stop()
+                return {"left": True}
+        return asdict(process.ending())
+    finally:
+        process.stop()
+        worker.log_event(topic, {"ended": key})
+
+
 ANSWER = 30.0  # seconds that a scheduler, or the worker that holds an answer, has to give it: Dask's own patience
+
+
 FAREWELL = 5.0  # seconds for the connection to be taken down
+
+
 LOOK = 5.0  # seconds between two looks at which workers there are
+
+
 ROUNDS = 4  # how often the scheduler may give up a task that had hardly begun
+
+
 GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
 
 

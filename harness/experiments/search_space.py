@@ -22,7 +22,7 @@ from typing import Any
 
 from harness.core import config_files
 from harness.errors import InputError, unknown_name
-from harness.experiments.file_schema import check_headings
+from harness.experiments.grid import check_headings
 from harness.registry import ModelEntry
 
 KEYS: dict[str, type] = {"about": str, "model": str, "space": dict}

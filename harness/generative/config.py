@@ -4,12 +4,17 @@ comprehension, and decoding. Defaults are those of the papers' methods in their 
 What a token's probability is taken among: one name, shared by the loss and by the search.
 
 Light on purpose: configurations import it without importing torch.
+
+Which tasks stage 1 trains on: their weights, caps and texts. A section of the configuration.
+
+What the profiles of instruction-tuned recommenders have in common, so that methods compared in one profile differ in
+what is theirs alone. A profile is settings by section; a method adds its own sections.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -21,14 +26,72 @@ from pydantic import (
     model_validator,
 )
 
-from harness.core.settings_types import UserFile, UserName
+from harness.core.config_files import UserFile, UserName
 from harness.data.readers.vector_files import input_files
-from harness.generative.task_config import Section, TasksConfig
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 
 if TYPE_CHECKING:
     pass
+
+
+Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CapsConfig(Section):
+    """The most samples of a task in stage 1, a subset drawn once; null: all of them, 0: the task is off."""
+
+    seqrec: int | None = Field(default=None, ge=1, description="next-item targets; other users take no part")
+    item2index: int | None = Field(default=None, ge=0)
+    index2item: int | None = Field(default=None, ge=0)
+    fusionseqrec: int | None = Field(default=None, ge=0)
+    itemsearch: int | None = Field(default=None, ge=0)
+    preferenceobtain: int | None = Field(default=None, ge=0)
+
+
+class TasksConfig(Section):
+    """Stage-1 tasks and their weights; a weight of 0 leaves a task out."""
+
+    seqrec: float = Field(default=1.0, gt=0)
+    item2index: float = Field(default=0.1, ge=0)
+    index2item: float = Field(default=0.1, ge=0)
+    fusionseqrec: float = Field(default=0.05, ge=0, description="titles in, next code out; codes in, next title out")
+    itemsearch: float = Field(default=0.05, ge=0, description="an intention and recent codes in, code out")
+    preferenceobtain: float = Field(default=0.05, ge=0, description="codes of a history in, preferences out")
+    mixing: Literal["weights", "samples"] = Field(
+        default="weights",
+        description="a step draws its task by weight, or by weight times samples, as one shuffled pool of all would",
+    )
+    caps: CapsConfig = CapsConfig()
+    templates: int = Field(
+        default=8, ge=1, le=8, description="templates of a task that training draws from; ranking uses the first"
+    )
+    window: int = Field(
+        default=21, ge=2, description="items of a training sequence: every one but the first is a target"
+    )
+    titles: int = Field(default=20, ge=1, description="items of a history of titles (fusionseqrec)")
+    recent: int = Field(
+        default=5, ge=1, description="items of the recent past: in itemsearch, and in short preferences"
+    )
+    text_tokens: int = Field(default=48, ge=4, description="a text is cut to this many tokens, in prompt and response")
+    title_tokens: int = Field(default=16, ge=2, description="a title in a history of titles is cut to this many tokens")
+    held_out: float = Field(
+        default=0.05, ge=0, le=0.5, description="share of items, by a hash of raw ids, that stand in no text task"
+    )
+    intentions: str | None = Field(
+        default=None, description="a JSON file of generated texts; null: the rule that docs/method.md states"
+    )
+
+    def weights(self) -> dict[Task, float]:
+        """The tasks that take part, with their weights."""
+        tasks: tuple[Task, ...] = get_args(Task)
+        return {task: getattr(self, task) for task in tasks if getattr(self, task) and getattr(self.caps, task) != 0}
 
 
 Normalise = Literal["level", "children", "vocabulary"]
@@ -258,3 +321,72 @@ def given_files(path: Path | None, data: TrainingData, rows: RowsBy) -> tuple[Pa
         return ()
     order = (data.item_file.path,) if rows == "item-file" and data.item_file is not None else ()
     return (*input_files(path), *order)
+
+
+# Text steps cost more than sequence steps: where time is short, few of them and short histories of titles.
+_LIGHT: dict[str, Any] = {"fusionseqrec": 0.01, "itemsearch": 0.015, "preferenceobtain": 0.01, "titles": 6}
+
+
+SMOKE: dict[str, Any] = {
+    "backbone": {"name": "tiny-random"},
+    "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04, **_LIGHT},
+    "tuning": {
+        "max_steps": 200,
+        "epochs": 100,
+        "targets": 48,
+        "rows": 8,
+        "learning_rate": 7e-3,
+        "code_rate": 2e-2,
+    },
+    "comprehension": {"items": 12},
+}
+
+
+CPU: dict[str, Any] = {
+    "backbone": {"layers": 2, "dropout": 0.2},
+    "tasks": {"templates": 1, "item2index": 0.025, "index2item": 0.015, **_LIGHT},
+    "tuning": {
+        "max_steps": 1700,
+        "epochs": 100,
+        "targets": 160,
+        "rows": 24,
+        "learning_rate": 1e-3,
+        "code_rate": 3e-3,
+        "warmup": 0.05,
+        "floor": 0.1,
+    },
+    "comprehension": {"items": 100},
+}
+
+
+# The papers' scripts, which EAGER-LLM has from LC-Rec: LLaMA-7B, 128 next items a step, transformers' AdamW.
+LLAMA = "huggyllama/llama-7b"
+
+
+PAPER_STAGE: dict[str, Any] = {
+    "targets": 128, "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999,
+    "clip": 1.0, "warmup": 0.01, "floor": 0.0, "normalise": "vocabulary",
+}  # fmt: skip
+
+
+PAPER: dict[str, Any] = {
+    "semantic": {"encoder": LLAMA, "pooling": "mean", "normalise": False, "max_tokens": 2048},
+    "backbone": {
+        "name": LLAMA, "codes": "random", "vocabulary": "trained", "precision": "bfloat16", "checkpointing": True,
+    },
+    "tasks": {
+        "mixing": "samples", "item2index": 1.0, "index2item": 1.0, "fusionseqrec": 1.0, "itemsearch": 1.0,
+        "preferenceobtain": 1.0, "window": 21, "held_out": 0.0, "text_tokens": 512, "title_tokens": 64,
+    },
+    "tuning": {"rows": 128, **PAPER_STAGE},
+    "decode": {"beams": 20, "batch": 4, "normalise": "vocabulary"},
+}  # fmt: skip
+
+
+def with_settings(profile: dict[str, Any], **sections: dict[str, Any]) -> dict[str, Any]:
+    """A profile with some settings of its sections added or changed.
+
+    >>> with_settings({"tuning": {"epochs": 3}}, tuning={"rows": 8}, index={"k": 4})
+    {'tuning': {'epochs': 3, 'rows': 8}, 'index': {'k': 4}}
+    """
+    return profile | {name: {**profile.get(name, {}), **settings} for name, settings in sections.items()}

@@ -23,8 +23,7 @@ from harness.core.seeding import derive_seed
 from harness.data.dataset import ItemText, require_text
 from harness.generative.comprehension import Asked, Comprehension, asked_items
 from harness.generative.config import InstructConfig
-from harness.generative.decoding.distributed import recommend
-from harness.generative.decoding.generate import Decoding, spread
+from harness.generative.decoding.generate import Decoding, distributed_recommend, spread
 from harness.generative.exporting import ADAPTER, ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
@@ -37,7 +36,7 @@ from harness.generative.tasks.item_texts import held_out_items, task_texts
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.tokenizers.broadcast import made_index
 from harness.generative.tokenizers.index import INDEX_FILE, SourceIndex, Vectors, code_directions
-from harness.generative.training.auxiliary_loss import Term
+from harness.generative.training.losses import Term
 from harness.generative.training.stages import Tuned, alignment, open_vocabulary
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
@@ -108,14 +107,16 @@ class InstructRecommender(Recommender[InstructConfigT]):
         requests, decode = context.validation.requests, self.config.decode
         sample = requests.take(spread(len(requests), users))
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
-        lists, _ = recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
+        lists, _ = distributed_recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
         self.model.train()
         return float(context.world.tell(context.validation.score(lists)[MAIN_METRIC]))
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True)
-        predictions, report = recommend(self.model, self._trie, requests, self._prompts.history, k, how, context)
+        predictions, report = distributed_recommend(
+            self.model, self._trie, requests, self._prompts.history, k, how, context
+        )
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
 

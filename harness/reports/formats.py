@@ -1,21 +1,26 @@
 """How reports look: which columns, which words, how many digits. The only place that rounds; csv and json keep every
-digit. `sheet`, `latex` and `page` then write what is decided here."""
+digit. `sheet`, `latex` and `page` then write what is decided here.
+
+Boards for other programs: csv and json, every digit kept.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports import card, comprehension
-from harness.reports.exports import as_csv, as_json
 from harness.reports.html_table import html
 from harness.reports.latex import latex
 from harness.reports.lead_tests import DAGGER, lead_notes
-from harness.reports.leaderboard import Board, Row
+from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
-from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note
+from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
 from harness.reports.tables import (
     DIGITS,
     MANY,
@@ -37,21 +42,85 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+
+def as_csv(boards: Sequence[Board]) -> str:
+    """One line a row of a board, a column for everything that any row has."""
+    out = io.StringIO()
+    rows = [{**place(board), **cells(row), **_card(row)} for board in boards for row in board.rows]
+    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
+    names.update(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def as_json(boards: Sequence[Board], metric: str) -> str:
+    """A list of boards with their rows."""
+    document = [
+        {
+            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
+            "protocol": None if board.alone else board.protocol.model_dump(),
+            "metric": metric,
+            "apart": board.apart,
+            "shortcut_score": shortcut_score(board.rows, metric),
+            "effort": unequal(board.efforts),
+            "leads": [pair.document() for pair in board.leads],
+            "untested": board.untested,
+            **({"card": board.card} if board.card else {}),
+            "rows": [
+                {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
+                | ({"command": row.command} if row.command else {})
+                | ({"card": row.card} if row.card else {})
+                for row in board.rows
+            ],
+        }
+        for board in boards
+    ]
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _card(row: Row) -> dict[str, float | None]:
+    """The means of the report card, where there is one."""
+    if not row.card:
+        return {}
+    groups = {part["name"]: part["mean"] for part in row.card["groups"]}
+    return {f"card.{name}": value for name, value in {**groups, **row.card["lists"]}.items()}
+
+
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
+
+
 SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
     "table": table_text,
     "markdown": markdown,
     "latex": latex,
     "html": html,
 }
+
+
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
+
+
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
+
+
 LEFT = {"model", "family", "note", "command"}
+
+
 # columns that a narrow terminal goes without, the first of these first
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
+
+
 LEAK = "‡"
+
+
 LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
+
+
 QUOTED = "§"
+
+
 QUOTED_NOTE = (
     f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
     "second-hand: seen in another work's table alone"

@@ -1,8 +1,10 @@
 """One run made by many processes, as `torchrun` and `accelerate launch` start them: how they join and talk, and which
 device each computes on.
 
-The launcher says in the environment who is who (`harness.runs.launcher`); torch carries the numbers, over gloo between
-processors, over NCCL between graphics cards. What is said is plain numbers and JSON: nothing is pickled.
+The launcher says in the environment who is who (`harness.runs.distributed`); torch carries the numbers, over gloo
+between processors, over NCCL between graphics cards. What is said is plain numbers and JSON: nothing is pickled.
+
+What a launcher of many processes (`torchrun`, `accelerate launch`) says in the environment. Loads nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,53 @@ from harness.protocol.distributed import ALONE, Sharding, World
 from harness.runs.devices import cuda_available
 from harness.runs.heartbeat import beating
 from harness.runs.job import Job
-from harness.runs.launcher import check_address, place, place_here
+
+RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+
+
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+
+
+_MEND = "start it with torchrun or accelerate launch"
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many there are; (0, 1) without a launcher.
+
+    Raises `InputError` where the environment contradicts itself.
+    """
+    size = _number(SIZE, 1)
+    if size < 2 or RANK not in os.environ:
+        return 0, 1
+    rank = _number(RANK, 0)
+    if rank >= size:
+        raise InputError(f"{RANK}={rank} of {SIZE}={size}", where="the environment", mend=_MEND)
+    return rank, size
+
+
+def place_here() -> int:
+    """This process's number among those on its machine."""
+    return _number(LOCAL, 0)
+
+
+def first_here() -> bool:
+    """Whether this process is the first, or the only one, on its machine."""
+    return os.environ.get(SIZE, "1") == "1" or os.environ.get(LOCAL, "0") == "0"
+
+
+def check_address() -> None:
+    """Raises `InputError` where the processes cannot find each other."""
+    for name in ADDRESS:
+        if name not in os.environ:
+            raise InputError(f"{SIZE} without {name}", where="the environment", mend=_MEND)
+
+
+def _number(name: str, otherwise: int) -> int:
+    told = os.environ.get(name, str(otherwise))
+    if not told.isdecimal():
+        raise InputError(f"{name}={told!r} is no number", where="the environment", mend=_MEND)
+    return int(told)
+
 
 PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
 

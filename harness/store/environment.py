@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import harness
+from harness.core.environment import package_version
 from harness.store.record import Env
 
 PACKAGES = (
@@ -21,7 +21,7 @@ ROOMS = ("harness", "baselines", "eager")
 
 def packages() -> dict[str, str]:
     """Versions of the packages that can move a number, this project first; those that are missing are left out."""
-    found = {"harness": harness.__version__}
+    found = {"harness": package_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -32,7 +32,7 @@ def packages() -> dict[str, str]:
 
 def revision() -> str | None:
     """The git commit of this project's checkout, `+` behind it where files differ; None outside a checkout."""
-    root = Path(harness.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     commit = _git(root, "rev-parse", "HEAD")
@@ -41,11 +41,11 @@ def revision() -> str | None:
 
 def source_mark() -> str:
     """The program's version and a hash of its own Python files: equal where two machines run the same program."""
-    root = Path(harness.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     mark = hashlib.sha256()
     for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
         mark.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{harness.__version__}-{mark.hexdigest()[:16]}"
+    return f"{package_version()}-{mark.hexdigest()[:16]}"
 
 
 def environment(code_version: int | str) -> Env:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from baselines.rectools.catalogue import rectools_models
-from baselines.rectools.config import DEFAULTS, RecToolsConfig
+from baselines.rectools.config import DEFAULTS, RecToolsConfig, rectools_models
 from baselines.rectools.recommender import RecToolsRecommender
 from harness.core import timer
 from harness.data.dataset import Dataset

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from harness.cli.app import app
-from harness.cli.paths import expanded
+from harness.cli.options import expanded
 from harness.runs.job import RunOptions, plan
 from tests.cli.conftest import Harness
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.generative.models.backbone import blank_backbone, load_backbone
-from harness.generative.models.random_models import byte_tokenizer, draw, tiny_shape
+from harness.generative.models.backbone import blank_backbone, byte_tokenizer, draw, load_backbone, tiny_shape
 from harness.generative.tokenizers.text_encoder import encode, read_settings
 from tests import toys
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from eager.config import ContrastConfig
 from eager.contrastive_loss import Contrast
-from harness.generative.training.auxiliary_loss import NO_ITEM
+from harness.generative.training.losses import NO_ITEM
 from tests import toys
 from tests.generative.training.test_losses import losses
 

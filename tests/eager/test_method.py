@@ -117,8 +117,7 @@ def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
 
 
 def test_the_vocabulary_of_the_backbone_is_never_moved(tmp_path: Path) -> None:
-    from harness.generative.models.backbone import load_backbone
-    from harness.generative.models.random_models import TINY
+    from harness.generative.models.backbone import TINY, load_backbone
 
     model = fitted(changed(), tmp_path)
     before = load_backbone(TINY, None, "pretrained", toys.context(tmp_path)).body.get_input_embeddings().weight

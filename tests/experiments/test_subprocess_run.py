@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from harness.data.loading import load_dataset
 from harness.errors import InputError
-from harness.experiments.dask_worker import PROGRAM, unfit
+from harness.experiments.dask_cluster import PROGRAM, unfit
 from harness.experiments.subprocess_run import CellProcess, Ending, Task
 from harness.protocol.split import split
 from harness.runs.job import RunOptions, plan
@@ -84,7 +84,7 @@ def test_a_run_is_the_one_that_was_planned(toy: str, store: Store) -> None:
 def test_a_worker_must_see_the_files_and_the_locks_and_run_this_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.experiments.dask_worker.LATE", 0.2)
+    monkeypatch.setattr("harness.experiments.dask_cluster.LATE", 0.2)
     mark = tmp_path / ".mark"
     assert f"does not see {tmp_path} as this machine does" in unfit([str(mark)], PROGRAM)
     with FileLock(mark):

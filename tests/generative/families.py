@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.generative.models.random_models import byte_tokenizer
+from harness.generative.models.backbone import byte_tokenizer
 
 ROWS = 265  # of the embedding: eight more than the tokenizer has tokens, as in Qwen 2.5
 SIZE: dict[str, Any] = {

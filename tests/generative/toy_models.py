@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from harness.generative.item_codes import CodeTable
-from harness.generative.models.backbone import Backbone, load_backbone
+from harness.generative.models.backbone import TINY, Backbone, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.heads import head_of
-from harness.generative.models.random_models import TINY
 from harness.protocol.context import RunContext
 
 

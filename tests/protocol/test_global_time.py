@@ -15,7 +15,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.errors import InputError
 from harness.protocol.audit import verification as module
-from harness.protocol.audit.canary import canary
+from harness.protocol.audit.checks import canary
 from harness.protocol.audit.verification import verify
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split

@@ -16,8 +16,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.data.ragged import Ragged
-from harness.generative.config import StageConfig
-from harness.generative.task_config import Task, TasksConfig
+from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.instruction_dataset import Pools
 from harness.generative.tasks.prompts import Sample
 

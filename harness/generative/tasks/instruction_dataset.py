@@ -11,8 +11,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.data.ragged import Ragged
-from harness.generative.config import StageConfig
-from harness.generative.task_config import Task, TasksConfig
+from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.item_texts import SPANS, TaskTexts
 from harness.generative.tasks.prompts import Prompts, Sample, describe, name_of, sample
 from harness.generative.tasks.token_spans import Spans, fitted, one, suffixed

@@ -25,7 +25,7 @@ from harness.core.json_files import read_json_object
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.errors import InputError, unknown_name
-from harness.generative.task_config import TasksConfig
+from harness.generative.config import TasksConfig
 from harness.generative.tasks.intentions import Span, intention, preferences, traits
 from harness.protocol.split import TrainingData
 

@@ -13,16 +13,25 @@ input, so that a pass over a whole sequence stays exact.
 
 Where several processes make a step together, or one in several parts, each computes its own samples' part of the step's
 means: the parts add up to what one process would compute at once.
+
+`Term`: what a method may add to the loss of responses. LC-Rec adds nothing, EAGER-LLM its contrast.
+
+Cross-entropy of a code token among the tokens that lead on from its prefix to a real code.
+
+The same rule as `normalise=children` of the search (`beam.py`): log p(token | prefix) = logit - log Σ exp(logit) over
+the children of the prefix in the trie. Probabilities of all codes sum to one, and a prefix with one child costs
+nothing. Children are read from the trie's CSR arrays, so that nothing of the size of a level is masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from harness.generative.config import Engine, LossNormalise
@@ -30,11 +39,74 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import Read, read_packed, read_padded
 from harness.generative.models.vocabulary_logsumexp import text_normaliser
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
-from harness.generative.training.auxiliary_loss import NO_ITEM, Term
-from harness.generative.training.child_loss import child_cross_entropy
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
 from harness.protocol.distributed import ALONE, World, dealt
+
+LevelLogits = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def child_cross_entropy(
+    trie: CodeTrie, level_logits: LevelLogits, states: torch.Tensor, level: int, prefixes: torch.Tensor,
+    digits: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """-log p of one token a state, float32 (n,): `digits` (n,) of `level`, behind the trie nodes `prefixes` (n,) of
+    depth `level`, predicted from `states` (n, width). States whose prefix has one child are not read at all."""
+    fan = trie.fan(level, prefixes)
+    rows = torch.nonzero(fan > 1)[:, 0]
+    if not len(rows):
+        return states[:, :0].sum(dim=1).float()  # zeros, of the graph like any other cost
+    logits = level_logits(states[rows], level)
+    chosen = logits.gather(1, digits[rows, None])[:, 0]
+    if level == 0:
+        every = trie.digit[1]
+        total = (logits if len(every) == logits.shape[1] else logits[:, every]).logsumexp(dim=-1)
+    else:
+        total = _over_children(trie, logits, level, prefixes[rows], fan[rows])
+    return total.new_zeros(len(states)).index_put((rows,), total - chosen)
+
+
+def _over_children(
+    trie: CodeTrie, logits: torch.Tensor, level: int, prefixes: torch.Tensor, fan: torch.Tensor
+) -> torch.Tensor:
+    """log Σ exp over the children of each prefix, (n,); `logits` (n, size of the level)."""
+    count = len(prefixes)
+    owner = torch.repeat_interleave(torch.arange(count, device=fan.device), fan)
+    nth = torch.arange(len(owner), device=fan.device) - (fan.cumsum(0) - fan)[owner]
+    digits = trie.digit[level + 1][trie.first[level][prefixes][owner] + nth]
+    values = logits[owner, digits]
+    top = torch.full((count,), float("-inf"), device=values.device, dtype=values.dtype)
+    top = top.scatter_reduce(0, owner, values.detach(), "amax")
+    return torch.zeros_like(top).index_add(0, owner, (values - top[owner]).exp()).log() + top
+
+
+NO_ITEM = -1  # instead of an item: a response that names none
+
+
+class Term(Protocol):
+    """A loss of summary states, with parameters of its own that a stage trains beside the model's."""
+
+    @property
+    def sequential_only(self) -> bool:
+        """Whether responses of text tasks count as naming no item, whatever they say."""
+        ...
+
+    def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+        """The items that a step is shown besides its targets, int64."""
+        ...
+
+    def counted(self, items: np.ndarray) -> int:
+        """How many of the responses naming `items` (n,), or `NO_ITEM`, the loss is a mean over."""
+        ...
+
+    def __call__(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """The loss (a scalar) of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What it trains."""
+        ...
+
 
 S = TypeVar("S")
 

@@ -24,9 +24,8 @@ from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Tasks
 from harness.generative.tasks.instruction_dataset import Pools
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.training.auxiliary_loss import Term
 from harness.generative.training.early_stopping import Choice
-from harness.generative.training.losses import Losses
+from harness.generative.training.losses import Losses, Term
 from harness.generative.training.step_cost import Cost
 from harness.generative.training.trainer import Group, Outcome, Plan, tune
 from harness.generative.trie import CodeTrie

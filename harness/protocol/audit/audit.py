@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Dataset, Order
-from harness.protocol.audit.canary import canary
-from harness.protocol.audit.checks import Finding, View, on_fold, on_text
+from harness.protocol.audit.checks import Finding, View, canary, on_fold, on_text
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Parts, parts
 

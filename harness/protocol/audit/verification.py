@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.catalog import CatalogueEntry, catalogue_entries
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.audit.canary import canary
+from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import GLOBAL_TIME, Protocol, is_share, seconds
 from harness.protocol.split import Fold, Split, split
 

@@ -10,8 +10,7 @@ import torch
 
 from harness.generative.config import Normalise
 from harness.generative.decoding import beam_search as beam
-from harness.generative.decoding.beam_search import Search, beam_search
-from harness.generative.decoding.exhaustive import rank_all, score_all
+from harness.generative.decoding.beam_search import Search, beam_search, rank_all, score_all
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.readers import PlainReader, PromptBatch, SharedReader

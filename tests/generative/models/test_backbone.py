@@ -14,9 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from harness.data.ragged import Ragged
 from harness.errors import InputError
 from harness.generative.decoding.generate import Decoding, recommend
-from harness.generative.models.backbone import EMBEDDED, Backbone, blank_backbone, load_backbone
+from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, Backbone, blank_backbone, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.random_models import RANDOM_LLAMA
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests

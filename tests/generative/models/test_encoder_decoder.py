@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from harness.data.ragged import Ragged
-from harness.generative.decoding.beam_search import Search, beam_search
-from harness.generative.decoding.exhaustive import rank_all
+from harness.generative.decoding.beam_search import Search, beam_search, rank_all
 from harness.generative.decoding.generate import Beams, Decoding, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate
 from harness.generative.item_codes import CodeTable

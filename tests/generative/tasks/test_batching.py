@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from harness.data.ragged import Ragged
 from harness.data.readers.folder import read_folder
-from harness.generative.config import StageConfig
-from harness.generative.task_config import Task
+from harness.generative.config import StageConfig, Task
 from harness.generative.tasks.batching import CHUNK, Batches, Pass, capped, cut
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split

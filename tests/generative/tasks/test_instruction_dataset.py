@@ -11,8 +11,8 @@ import pytest
 
 from harness.data.dataset import ItemText
 from harness.errors import InputError
+from harness.generative.config import Task, TasksConfig
 from harness.generative.models.backbone import Backbone
-from harness.generative.task_config import Task, TasksConfig
 from harness.generative.tasks.instruction_dataset import Pools
 from harness.generative.tasks.item_texts import task_texts
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample

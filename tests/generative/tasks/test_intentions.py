@@ -9,7 +9,7 @@ import numpy as np
 from harness.data.dataset import ItemText
 from harness.data.ragged import Ragged
 from harness.data.reviews import Review
-from harness.generative.task_config import TasksConfig
+from harness.generative.config import TasksConfig
 from harness.generative.tasks.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
 from harness.generative.tasks.item_texts import held_out_items, task_texts
 from tests import toys

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from eager.config import EagerConfig
-from harness.generative.config import StageConfig
+from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.models.backbone import Backbone
-from harness.generative.task_config import Task, TasksConfig
 from harness.generative.tasks.batching import Tasks
 from harness.generative.tasks.prompts import Sample
 from tests.generative.tasks.test_instruction_dataset import TRAIN, backbone, pools, read, read_all

@@ -10,7 +10,7 @@ import pytest
 
 from eager.config import EagerConfig
 from harness.errors import InputError
-from harness.generative.task_config import TasksConfig
+from harness.generative.config import TasksConfig
 from harness.generative.tasks.item_texts import task_texts
 from tests import toys
 

@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from harness.generative.item_codes import CodeTable
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.training.child_loss import child_cross_entropy
-from harness.generative.training.losses import Losses
+from harness.generative.training.losses import Losses, child_cross_entropy
 from harness.generative.trie import CodeTrie
 from tests.generative import toy_models
 

@@ -7,7 +7,7 @@ import platform
 import psutil
 import pytest
 
-from harness.generative.training.memory import trim
+from harness.generative.training.trainer import trim
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps holes, and only it is asked")

@@ -11,9 +11,9 @@ import pytest
 
 from harness.data.dataset import Dataset, ItemText
 from harness.data.loading import load_dataset
-from harness.protocol.audit import canary as canary_module
+from harness.protocol.audit import checks as canary_module
 from harness.protocol.audit.audit import audit
-from harness.protocol.audit.canary import canary
+from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Parts, parts
 from tests import toys
