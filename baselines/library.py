@@ -17,8 +17,8 @@ from baselines.recbole.worker_process import Session, Worker, read_arrays, write
 from harness.core import timer
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
-from harness.data.ragged import Ragged
-from harness.errors import ContractError
+from harness.data.ragged import RaggedArray
+from harness.errors import InvalidPredictions
 from harness.protocol.context import RunContext, Stage
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
@@ -103,7 +103,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
 
             answer = session.request("fit", listen, order=order)
         self._record |= {name: value for name, value in answer.items() if name != "kind"}
-        for line in session.chatter():
+        for line in session.log_tail():
             context.event(stage=self.worker.key, said=line)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
@@ -137,13 +137,13 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         """What the process is told of this training besides, where it does not stand in the library's settings."""
         return {}
 
-    def _features(self, data: TrainingData) -> dict[str, Ragged]:
+    def _features(self, data: TrainingData) -> dict[str, RaggedArray]:
         """Item features by name that go to the process besides the training sequences."""
         return {}
 
     def _running(self) -> Session:
         if self._session is None:
-            raise ContractError(f"{self.worker.library}'s process has been closed")
+            raise InvalidPredictions(f"{self.worker.library}'s process has been closed")
         return self._session
 
     def _open(self, data: TrainingData, context: RunContext) -> Session:

@@ -67,12 +67,12 @@ def prompts_stage(n: int) -> Work:
 
 def metrics_stage(n: int) -> Work:
     """The lists of users are measured."""
-    from harness.evaluation.metrics import measure
+    from harness.evaluation.metrics import compute_metrics
     from harness.protocol.requests import Targets
 
     lists, targets = _lists(n), np.random.default_rng(2).integers(CATALOGUE, size=n)
-    measure(_lists(10), Targets(np.arange(10), targets[:10]))  # ranx and numba are loaded
-    return lambda: measure(lists, Targets(np.arange(n), targets))
+    compute_metrics(_lists(10), Targets(np.arange(10), targets[:10]))  # ranx and numba are loaded
+    return lambda: compute_metrics(lists, Targets(np.arange(n), targets))
 
 
 def store_stage(n: int) -> Work:

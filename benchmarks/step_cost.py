@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.bench.timing import machine
 from harness.data.loading import load_dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.config import StageConfig
 from harness.generative.tasks.batching import Batches
 from harness.generative.tasks.prefix_samples import Samples
@@ -46,13 +46,13 @@ def measured(make: Callable[[], tuple[Step, int]], passes: Sequence[int]) -> dic
     return {"steps_a_pass": each, "step_ms": costs, "resumed_first_step_ms": milliseconds(lambda: fresh(late))}
 
 
-def windows(rows: Ragged, window: int, targets: int, passes: int) -> tuple[Step, int]:
+def windows(rows: RaggedArray, window: int, targets: int, passes: int) -> tuple[Step, int]:
     """Of sequence steps in instruction tuning."""
     made = Batches(rows, window, StageConfig(targets=targets, epochs=passes), {"seqrec": 1.0}, (1, "steps"))
     return made.windows, made.steps // passes
 
 
-def samples(rows: Ragged, window: int) -> tuple[Step, int]:
+def samples(rows: RaggedArray, window: int) -> tuple[Step, int]:
     """Of TIGER's steps."""
     made = Samples(rows, window - 1, 64, 1, 1)
     return lambda step: made.part(step, 0), made.steps

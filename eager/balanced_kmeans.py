@@ -58,7 +58,7 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
     points, wish = np.arange(n), distances.argmin(axis=1)
-    cost, least = distances[points, wish], _Least.of(len(sizes))
+    cost, least = distances[points, wish], _CandidateHeap.of(len(sizes))
     while True:
         # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
         order = np.lexsort((cost, wish))
@@ -75,14 +75,14 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Least:
+class _CandidateHeap:
     """The point that each full cluster likes least and its distance (infinite where there is room), (clusters,)."""
 
     cost: np.ndarray
     point: np.ndarray
 
     @classmethod
-    def of(cls, clusters: int) -> _Least:
+    def of(cls, clusters: int) -> _CandidateHeap:
         return cls(np.full(clusters, np.inf), np.full(clusters, -1))
 
     def open_to(self, distances: np.ndarray, point: np.ndarray | int) -> np.ndarray:
@@ -92,7 +92,12 @@ class _Least:
 
 
 def _ask_one_by_one(
-    distances: np.ndarray, wish: np.ndarray, cost: np.ndarray, sizes: np.ndarray, refused: np.ndarray, least: _Least
+    distances: np.ndarray,
+    wish: np.ndarray,
+    cost: np.ndarray,
+    sizes: np.ndarray,
+    refused: np.ndarray,
+    least: _CandidateHeap,
 ) -> np.ndarray:
     """The rest of the asking. A cluster's points stand in a heap whose first is the one that it likes least."""
     inside = np.setdiff1d(np.arange(len(wish)), refused)

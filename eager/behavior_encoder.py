@@ -22,23 +22,23 @@ from eager.behavior_graph import graph_vectors
 from eager.din import DIN
 from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec
-from harness.core.artifact_cache import Artefact, Key
+from harness.core.artifact_cache import CacheEntry, Key
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
-from harness.data.dataset import Canonical
-from harness.data.ragged import Ragged
+from harness.data.dataset import CanonicalOrder
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.generative.decoding.generate import spread
+from harness.generative.decoding.generate import evenly_spaced
 from harness.generative.tokenizers.embeddings import (
     ItemVectors,
     artefact,
     cached,
     check_finite,
-    given,
+    load_user_vectors,
     unfinished,
     vectors_key,
 )
-from harness.generative.training.checkpoint import LoopKeeper, random_state, set_random_state
+from harness.generative.training.checkpoint import LoopCheckpointer, random_state, set_random_state
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -58,12 +58,12 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     """
     leaking = config.windows == "released"
     if config.vectors is not None:
-        return given(
+        return load_user_vectors(
             config.vectors, data, declared=leaking, rows=config.vectors_rows, setting="eager.behavior.vectors_rows"
         )
     if leaking and context.validation_items is None:
         raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
-    order = Canonical.of((), data.items)
+    order = CanonicalOrder.of((), data.items)
     rows = _rows(data, order, context.validation_items if leaking else None)
     key = _key(data, rows, order, config, context)
 
@@ -82,17 +82,17 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
     return cached(SOURCE, key, data.items, context, make)
 
 
-def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[Artefact, ...]:
+def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[CacheEntry, ...]:
     """Where `behavior_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
     if config.vectors is not None:
         return ()
-    order = Canonical.of((), data.items)
+    order = CanonicalOrder.of((), data.items)
     rows = _rows(data, order, context.validation_items if config.windows == "released" else None)
     return (artefact(SOURCE, _key(data, rows, order, config, context), context),)
 
 
 def _key(
-    data: TrainingData, rows: list[np.ndarray], order: Canonical, config: BehaviorConfig, context: RunContext
+    data: TrainingData, rows: list[np.ndarray], order: CanonicalOrder, config: BehaviorConfig, context: RunContext
 ) -> Key:
     seen = [np.concatenate([[len(row)], row]) for row in rows]
     parts = {
@@ -109,7 +109,7 @@ def _key(
 def train(
     rows: list[np.ndarray],
     n_items: int,
-    order: Canonical,
+    order: CanonicalOrder,
     config: BehaviorConfig,
     context: RunContext,
     kept: Path | None = None,
@@ -118,14 +118,14 @@ def train(
     an interrupted training goes on."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
-    sequences = Ragged.of(rows)
-    judge = _Judge(model, order, config, context)
+    sequences = RaggedArray.of(rows)
+    judge = _ValidationTracker(model, order, config, context)
     per_epoch = max(1, -(-len(model.windows(sequences, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     whole = max(steps, SHORTEST)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=whole, pct_start=0.05)
-    keeper = LoopKeeper(kept, "", model, optimizer, schedule)
+    keeper = LoopCheckpointer(kept, "", model, optimizer, schedule)
     at, draws = 0, None
     if (found := keeper.restore()) is not None:
         at, draws = int(found[0]["at"]), found[0]["draws"]
@@ -144,7 +144,7 @@ def train(
                 if keeper.due:
                     told, tensors = judge.state()
                     mine = {"at": at, "draws": rng.bit_generator.state, "judge": told}
-                    keeper.keep(mine, {**tensors, **random_state(context.device)})
+                    keeper.save(mine, {**tensors, **random_state(context.device)})
                 at, begin = at + 1, number * config.batch
                 batch = torch.from_numpy(windows[chosen[begin : begin + config.batch]]).to(context.device)
                 if len(batch) < 2:  # a shifted cut may give fewer windows than the first; one has no batch statistics
@@ -157,21 +157,21 @@ def train(
                 if schedule.last_epoch < steps:
                     schedule.step()
                 stage.advance(1, loss=float(loss.detach()))
-            context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()), **judge.look(epoch + 1))
-            if judge.weary:
+            context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()), **judge.evaluate(epoch + 1))
+            if judge.should_stop:
                 break
-    return model.eval(), judge.settle()
+    return model.eval(), judge.restore_best()
 
 
-class _Judge:
+class _ValidationTracker:
     """Looks at validation after each pass, keeps the best state; does nothing where the last pass is to be taken."""
 
-    def __init__(self, model: Encoder, order: Canonical, config: BehaviorConfig, context: RunContext) -> None:
+    def __init__(self, model: Encoder, order: CanonicalOrder, config: BehaviorConfig, context: RunContext) -> None:
         self.model, self.order, self.config = model, order, config
         self.validation = context.validation if config.choose == "validation" else None
         self.best, self.kept, self.at, self.passes = -1.0, model.state_dict(), 0, 0
 
-    def look(self, epoch: int) -> dict[str, float]:
+    def evaluate(self, epoch: int) -> dict[str, float]:
         self.passes = epoch
         if self.validation is None:
             return {}
@@ -193,10 +193,10 @@ class _Judge:
         self.kept = kept or self.kept
 
     @property
-    def weary(self) -> bool:
+    def should_stop(self) -> bool:
         return self.validation is not None and self.passes - self.at >= self.config.patience
 
-    def settle(self) -> dict[str, Any]:
+    def restore_best(self) -> dict[str, Any]:
         """The model takes its best state; what is worth keeping of the choice."""
         if self.validation is None:
             return {"passes": self.passes, "chosen": "last"}
@@ -207,7 +207,7 @@ class _Judge:
     def _measure(self) -> float:
         assert self.validation is not None
         asked = self.validation.requests
-        some = asked.take(spread(len(asked), self.config.validation_users))
+        some = asked.take(evenly_spaced(len(asked), self.config.validation_users))
         histories, ranks = list(some.histories), self.order.item_ranks
         self.model.eval()
         parts = [
@@ -218,7 +218,7 @@ class _Judge:
         return self.validation.score(Predictions.best(some.users, scores, DEPTH))[METRIC]
 
 
-def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> list[np.ndarray]:
+def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:
     """Training rows under canonical ids, sorted; with `held_out` (n_users,) each ends with that item, where >= 0."""
     rows = [order.item_ranks[row] for row in data.sequences]
     if held_out is not None:
@@ -229,9 +229,9 @@ def _rows(data: TrainingData, order: Canonical, held_out: np.ndarray | None) -> 
     return sorted((row for row in rows if len(row)), key=lambda row: row.tolist())
 
 
-def _validation_mark(config: BehaviorConfig, order: Canonical, context: RunContext) -> str | None:
+def _validation_mark(config: BehaviorConfig, order: CanonicalOrder, context: RunContext) -> str | None:
     """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
     if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
     asked = context.validation.requests
-    return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.mark)
+    return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.digest)

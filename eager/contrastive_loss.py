@@ -55,7 +55,7 @@ class Contrast(nn.Module):
         """Whether responses without a target item take part."""
         return self.config.mode == "released"
 
-    def counted(self, items: np.ndarray) -> int:
+    def denominator(self, items: np.ndarray) -> int:
         """How many of these responses take part."""
         return len(items) if self.released else int((items != NO_ITEM).sum())
 
@@ -71,11 +71,11 @@ class Contrast(nn.Module):
         for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
-            chosen = pushed_too if self.released else info_nce
+            chosen = released_info_nce if self.released else info_nce
             total = total + weight * chosen(projected, vectors, items, drawn, self.config.temperature)
         return total
 
-    def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+    def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
         """Candidate negatives of a step, distinct items; a row's own target among them is left out of its sum."""
         return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
 
@@ -91,7 +91,7 @@ def info_nce(
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
-def pushed_too(
+def released_info_nce(
     projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 from eager.index_config import BehaviorConfig
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
 HISTORY = sum(WINDOWS)
@@ -106,7 +106,7 @@ class DIN(nn.Module):
         ]
         return torch.cat(parts)
 
-    def windows(self, rows: Ragged, rng: np.random.Generator) -> np.ndarray:
+    def windows(self, rows: RaggedArray, rng: np.random.Generator) -> np.ndarray:
         """One window a target: its history and itself, (targets, 19 + 1), left-padded with n_items."""
         if self.config.windows == "released":
             return released(rows, self.n_items)
@@ -115,12 +115,12 @@ class DIN(nn.Module):
         return pieces if limit is None else pieces[rng.permutation(len(pieces))[:limit]]
 
 
-def every_target(rows: Ragged, n_items: int) -> np.ndarray:
+def every_target(rows: RaggedArray, n_items: int) -> np.ndarray:
     """Every item but the first of a row is a target once."""
     return _up_to(rows, np.flatnonzero(_places(rows) > 0), n_items)
 
 
-def released(rows: Ragged, n_items: int) -> np.ndarray:
+def released(rows: RaggedArray, n_items: int) -> np.ndarray:
     """The released code's windows: one of a row's last 20 items, then further ones that slide back while 20 remain. A
     shorter row gives a single window."""
     long = np.flatnonzero(_places(rows) >= HISTORY)
@@ -128,12 +128,12 @@ def released(rows: Ragged, n_items: int) -> np.ndarray:
     return _up_to(rows, np.append(long, rows.offsets[1:][short] - 1), n_items)
 
 
-def _places(rows: Ragged) -> np.ndarray:
+def _places(rows: RaggedArray) -> np.ndarray:
     """The place of each value in its row."""
     return np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
 
 
-def _up_to(rows: Ragged, ends: np.ndarray, n_items: int) -> np.ndarray:
+def _up_to(rows: RaggedArray, ends: np.ndarray, n_items: int) -> np.ndarray:
     """The last 19 + 1 items of a row up to each of the places `ends` in `rows.values`, left-padded with n_items."""
     long = np.pad(rows.values, (HISTORY, 1), constant_values=n_items)
     table = sliding_window_view(long, HISTORY + 1)[ends]

@@ -22,7 +22,7 @@ from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
 from harness.generative.models.device_speed import measured_flops
 from harness.generative.models.lora import AdapterShape, attach
-from harness.generative.tasks.batching import Batches, capped
+from harness.generative.tasks.batching import Batches, subsample
 from harness.protocol.split import TrainingData
 
 GIB = 2**30
@@ -135,7 +135,9 @@ def _tokens_of_step(stage: StageConfig, config: EagerConfig) -> float:
 def _steps(name: str, stage: StageConfig, config: EagerConfig, data: TrainingData) -> int:
     """Steps of the stage; with mixing=samples of its sequential recommendation alone."""
     alone = name == "annealing"
-    rows = data.sequences if alone else capped(data.sequences, config.tasks.caps.seqrec, generator(0, "cap", "seqrec"))
+    rows = (
+        data.sequences if alone else subsample(data.sequences, config.tasks.caps.seqrec, generator(0, "cap", "seqrec"))
+    )
     steps = Batches(rows, config.tasks.window, stage, {"seqrec": 1.0}, (0, name)).steps
     if alone or config.tasks.mixing == "samples":
         return steps

@@ -19,7 +19,7 @@ from eager.config import AnnealingConfig, EagerConfig
 from eager.contrastive_loss import Contrast
 from eager.memory_estimate import estimate
 from eager.tree_tokenizer import build_index, check_index, needed_sources
-from harness.core.artifact_cache import Artefact
+from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
 from harness.data.dataset import require_text
 from harness.generative.comprehension import Comprehension
@@ -29,13 +29,13 @@ from harness.generative.tasks.batching import Tasks
 from harness.generative.tokenizers.embeddings import ItemVectors, Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
-from harness.generative.training.stages import Tuned, run_stage
+from harness.generative.training.stages import StageInputs, run_stage
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
 
 
-def annealing(tuned: Tuned, config: AnnealingConfig, context: RunContext) -> dict[str, Any]:
+def annealing(tuned: StageInputs, config: AnnealingConfig, context: RunContext) -> dict[str, Any]:
     """LoRA on the projections of attention and MLP, at an annealed rate, on sequential recommendation alone. The
     adapter is merged into the backbone at the end, or with `merge=false` stays on it. Gives what `run_stage` does."""
     tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
@@ -58,7 +58,7 @@ class EagerLLM(InstructRecommender[EagerConfig]):
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         return self._index(data, context, contrast=False)[1]
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         config = self.config
         found = super().artefacts(data, context)
         if "semantic" in config.sources():
@@ -88,7 +88,7 @@ class EagerLLM(InstructRecommender[EagerConfig]):
         values: dict[Source, np.ndarray] = {source: made.values for source, made in vectors.items()}
         return Contrast(self.model.code_in.shape[1], values, config).to(context.device)
 
-    def _later_stages(self, tuned: Tuned, exam: Comprehension, context: RunContext) -> dict[str, Any]:
+    def _later_stages(self, tuned: StageInputs, exam: Comprehension, context: RunContext) -> dict[str, Any]:
         if not self.config.annealing.enabled:
             return {"annealing": None}
         report = annealing(tuned, self.config.annealing, context)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from eager.index_config import BehaviorConfig
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 
 class SASRec(nn.Module):
@@ -57,12 +57,12 @@ class SASRec(nn.Module):
         states = self(torch.from_numpy(rows).to(device))
         return states[torch.arange(len(rows)), torch.from_numpy(last)] @ self.item.weight[: self.n_items].T
 
-    def windows(self, rows: Ragged, rng: np.random.Generator) -> np.ndarray:
+    def windows(self, rows: RaggedArray, rng: np.random.Generator) -> np.ndarray:
         """All rows cut into windows of `window + 1` items that overlap by one, at a place drawn anew for each pass."""
         return cut(rows, self.config.window, int(rng.integers(self.config.window)), self.n_items)
 
 
-def cut(rows: Ragged, window: int, shift: int, n_items: int) -> np.ndarray:
+def cut(rows: RaggedArray, window: int, shift: int, n_items: int) -> np.ndarray:
     """Windows of `window + 1` items, the first of a row shortened by `shift`; right-padded with n_items, int64
     (windows, window + 1); rows of one item say nothing and are left out."""
     lengths = rows.lengths

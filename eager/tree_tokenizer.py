@@ -24,13 +24,13 @@ from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_di
 from eager.index_config import RQVAE_K, IndexConfig
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
-from harness.data.dataset import Canonical
+from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
 from harness.generative.tokenizers.rqvae import rqvae_codes
-from harness.generative.training.checkpoint import kept_array
+from harness.generative.training.checkpoint import cached_array
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -51,11 +51,11 @@ def smallest_k(n_items: int, height: int) -> int:
 def check_size(n_items: int, k: int, height: int) -> None:
     """Raises `InputError` where a tree of `height` levels of `k` children does not fit a catalogue."""
     if n_items < k:
-        raise InputError(f"{n_items} items are fewer than index.k = {k}", mend="lower eager.index.k")
+        raise InputError(f"{n_items} items are fewer than index.k = {k}", hint="lower eager.index.k")
     if k**height < n_items:
         raise InputError(
             f"a tree of {height} levels of {k} has {k**height} leaves for {n_items} items",
-            mend="raise k (eager.index.k) or the height (eager.index.height)",
+            hint="raise k (eager.index.k) or the height (eager.index.height)",
         )
 
 
@@ -81,7 +81,7 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
     """
     n = len(vectors)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
     check_size(n, k, height)
     rng = generator(seed, "tree")
     codes = np.zeros((n, height), dtype=np.int64)
@@ -110,7 +110,7 @@ def fused_codes(
     """
     residuals = {source: values.astype(np.float32) for source, values in vectors.items()}
     if any(values.ndim != 2 or not np.isfinite(values).all() for values in residuals.values()):
-        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
     n = len(next(iter(residuals.values())))
     check_size(n, k, len(levels))
     rng = generator(seed, "tree")
@@ -190,7 +190,7 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
     if config.levels is not None:
         return _fused_index(data, vectors, config.levels, config, context)
-    k, order = _k(data, config), Canonical.of((), data.items)
+    k, order = _k(data, config), CanonicalOrder.of((), data.items)
     parts, details = [], []
     for source in config.sources:
         seed = derive_seed(context.seed, "index", source)
@@ -200,7 +200,7 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
             values = centred(vectors[source].values[order.items])
             mark = fingerprint(VERSION, values, k, config.height, config.order, seed)
             make = partial(tree_codes, values, k, config.height, order=config.order, seed=seed)
-            digits = kept_array(context.checkpoint, f"index {source}", mark, make)
+            digits = cached_array(context.checkpoint, f"index {source}", mark, make)
         else:
             made = rqvae_codes(
                 vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"
@@ -222,12 +222,12 @@ def _fused_index(
     data: TrainingData, vectors: Vectors, levels: tuple[Source, ...], config: IndexConfig, context: RunContext
 ) -> SourceIndex:
     """Codes of one tree whose levels are split by the sources `levels`, one token each."""
-    k, order = _k(data, config), Canonical.of((), data.items)
+    k, order = _k(data, config), CanonicalOrder.of((), data.items)
     values = {source: centred(vectors[source].values[order.items]) for source in config.used_sources()}
     seed = derive_seed(context.seed, "index", *levels)
     mark = fingerprint(VERSION, *values.values(), k, list(levels), config.order, seed)
     make = partial(fused_codes, values, levels, k, order=config.order, seed=seed)
-    digits = kept_array(context.checkpoint, "index levels", mark, make)
+    digits = cached_array(context.checkpoint, "index levels", mark, make)
     return SourceIndex(
         table=CodeTable.joined([digits[order.item_ranks]], k),
         blocks=tuple((source, 1) for source in levels),

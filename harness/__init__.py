@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.core.environment import package_version, settle
+from harness.core.environment import configure_offline, package_version
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "leaderboard", "load_dataset", "run"]
 
-settle()
+configure_offline()
 
 _HOMES = {
     "load_dataset": "harness.data.loading",

@@ -23,55 +23,55 @@ class HarnessError(Exception):
 class InputError(HarnessError):
     """The user's input is wrong: says what, where, and how to mend it, in one line.
 
-    >>> str(InputError("timestamp 'x' is not a number", where="log.inter line 3", mend="give seconds since 1970"))
+    >>> str(InputError("timestamp 'x' is not a number", where="log.inter line 3", hint="give seconds since 1970"))
     "log.inter line 3: timestamp 'x' is not a number; give seconds since 1970"
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        what, where, mend = shortened(what), where and shortened(where), mend and shortened(mend, 3 * LONGEST)
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        what, where, hint = truncate(what), where and truncate(where), hint and truncate(hint, 3 * LONGEST)
+        self.what, self.where, self.hint = what, where, hint
         line = f"{where}: {what}" if where else what
-        super().__init__(" ".join((f"{line}; {mend}" if mend else line).split()))
+        super().__init__(" ".join((f"{line}; {hint}" if hint else line).split()))
 
 
-def shortened(text: str, most: int = LONGEST) -> str:
+def truncate(text: str, most: int = LONGEST) -> str:
     """A text that may quote a file, in a length that a person reads: its middle is left out.
 
-    >>> shortened("abcdefghij", 5)
+    >>> truncate("abcdefghij", 5)
     'ab … ij'
     """
     half = most // 2
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     r"""Text out of a file, as a terminal may get it: control characters are written out, so that they steer nothing.
 
-    >>> print(printable("a title \x1b[2J"))
+    >>> print(escape_control("a title \x1b[2J"))
     a title \x1b[2J
     """
     return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value out of a file, as it is quoted in an error."""
     try:
-        return shortened(repr(value))
+        return truncate(repr(value))
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of too many digits"
 
 
-class ContractError(HarnessError):
+class InvalidPredictions(HarnessError):
     """A recommender broke its contract (a missing user, a duplicate or unknown item): a fault, never a lower score."""
 
 
-class ProcessLost(HarnessError):
+class PeerLost(HarnessError):
     """Another of the processes that make a run together has ended before its time."""
 
 
-class Withdrawn(HarnessError):
+class AbortedByMain(HarnessError):
     """This process stops because the first has said why the run cannot go on: nothing is left to say."""
 
     exit_code = 2
@@ -90,4 +90,4 @@ def unknown_name(
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
     said = " ".join(filter(None, (mend, otherwise)))
-    return InputError(f"unknown {kind} {name!r}", where=where, mend=said or None)
+    return InputError(f"unknown {kind} {name!r}", where=where, hint=said or None)

@@ -58,7 +58,7 @@ class ModelEntry:
             if not self.source:
                 raise
             what = f"the model {self.name!r} cannot be loaded: {type(error).__name__}: {error}"
-            raise InputError(what, where=self.source, mend="update or remove that package") from error
+            raise InputError(what, where=self.source, hint="update or remove that package") from error
 
     def code_version(self) -> int | str:
         """What its code is, for the keys of runs: the class's number, with the content of a file beside it."""
@@ -288,7 +288,7 @@ def _of_file(name: str) -> ModelEntry:
     target, (stem, _, _) = f"{path}:{attribute}", model_name(name).partition(":")
     if stem in LIBRARIES or stem in ("model", "dataset", "protocol"):
         raise InputError(
-            f"a file may not be named {path.name}", where=str(path), mend="rename it: the name has a meaning"
+            f"a file may not be named {path.name}", where=str(path), hint="rename it: the name has a meaning"
         )
     made = class_in_file(target, Recommender)
     description = (made.__doc__ or "").strip().partition("\n")[0]

@@ -42,7 +42,7 @@ def texts(**changes: Any) -> Split:
 
 def text_mark(split: Split, config: SemanticConfig, context: RunContext) -> str:
     (found,) = semantic_artefacts(split.train, config, context)
-    return found.key.mark
+    return found.key.digest
 
 
 TEXT_SETTINGS = {
@@ -93,7 +93,7 @@ BEHAVIOUR_SETTINGS: dict[str, Any] = {
 
 def behaviour_mark(split: Split, config: BehaviorConfig, context: RunContext) -> str:
     (found,) = behavior_artefacts(split.train, config, context)
-    return found.key.mark
+    return found.key.digest
 
 
 def test_every_setting_of_behaviour_vectors_is_looked_at() -> None:
@@ -126,7 +126,7 @@ def test_behaviour_vectors_of_other_rows_items_answers_seeds_code_and_device(
         behaviour_mark(longer, own, context),
         behaviour_mark(split, own, replace(context, seed=2)),
         behaviour_mark(split, own, replace(context, device="cuda:0")),
-        behaviour_mark(split, own, replace(context, validation=replace(context.validation, mark="other answers"))),
+        behaviour_mark(split, own, replace(context, validation=replace(context.validation, digest="other answers"))),
     ]
     assert behaviour_mark(split, own, replace(context, device="cuda:1")) == marks[4], "which card is no matter"
     monkeypatch.setattr(behavior_encoder, "VERSION", "behavior/next")
@@ -229,7 +229,7 @@ def _data(**changes: Any) -> Dataset:
 
 def _marks(monkeypatch: Patch, folder: Path) -> Callable[[Dataset], str]:
     monkeypatch.setenv("HARNESS_HOME", str(folder))
-    return lambda data: local_store.keep(data, {}).folder
+    return lambda data: local_store.save_dataset(data, {}).folder
 
 
 def test_every_part_of_a_kept_data_set(tmp_path: Path, monkeypatch: Patch) -> None:

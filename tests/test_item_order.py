@@ -181,7 +181,7 @@ def test_equal_places_of_other_validation_items_are_other_answers(tmp_path: Path
         assert given.valid.targets.items.tolist() == [0, 0, 0]
         validation = context_for(given, tmp_path).validation
         assert validation is not None
-        marks.add(validation.mark)
+        marks.add(validation.digest)
     assert len(marks) == 2
 
 
@@ -198,4 +198,4 @@ def test_what_is_stored_in_a_data_sets_own_order_is_keyed_by_that_order(
     assert len({given.train.fingerprint for given in splits}) == 2
     assert len({job.outcome(data, given).run_id for data, given in zip((one, two), splits, strict=True)}) == 2
     timed = [replace(data, timestamps=np.arange(float(data.interactions))) for data in (one, two)]
-    assert len({local_store.keep(data, {}).folder for data in timed}) == 2
+    assert len({local_store.save_dataset(data, {}).folder for data in timed}) == 2

@@ -74,7 +74,7 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
             raise InputError(
                 f"a model of {len(self.arrays['counts'])} items, where the data set has {data.n_items}",
                 where=str(folder),
-                mend="load it with the data set that it was fitted on",
+                hint="load it with the data set that it was fitted on",
             )
         self._prepare(data, context)
 

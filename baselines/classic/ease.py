@@ -11,9 +11,9 @@ from scipy import sparse
 
 from baselines.classic.base import ArrayRecommender
 from baselines.classic.ranking import best_of_table, incidence, places, weighed
-from harness.errors import ContractError, InputError
+from harness.errors import InputError, InvalidPredictions
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import ModelConfig, ModelSize
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -57,7 +57,7 @@ class EASE(ArrayRecommender[EASEConfig]):
         super()._load(folder, data, context)
         if not np.array_equal(self.arrays["counts"], data.counts()):
             what = "the items were bought other numbers of times than when it was fitted"
-            raise InputError(what, where=str(folder), mend="load it with the data set that it was fitted on")
+            raise InputError(what, where=str(folder), hint="load it with the data set that it was fitted on")
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         histories = requests.histories
@@ -66,7 +66,7 @@ class EASE(ArrayRecommender[EASEConfig]):
         if self.config.exclude_seen:
             scores[histories.rows(), self.places[histories.values]] = -np.inf
         columns, best = best_of_table(scores, k)
-        return np.where(columns == NOBODY, NOBODY, self.ranking[columns]), best
+        return np.where(columns == NO_ITEM, NO_ITEM, self.ranking[columns]), best
 
     def size(self) -> ModelSize:
         """One weight a pair of items; none is trained by gradient."""
@@ -82,7 +82,7 @@ def require_memory(data: TrainingData) -> None:
         raise InputError(
             f"EASE needs {needed:,} bytes for {data.n_items:,} x {data.n_items:,} item weights, and {free:,} are free",
             where=data.dataset,
-            mend="take a data set of fewer items, or itemknn, whose memory grows with the interactions",
+            hint="take a data set of fewer items, or itemknn, whose memory grows with the interactions",
         )
 
 
@@ -102,7 +102,7 @@ def item_weights(bought: sparse.csr_array, l2: float) -> np.ndarray:
     if not failed:
         lower, failed = invert(lower, lower=1, overwrite_c=1)
     if failed:
-        raise ContractError(f"the Gram matrix of {n_items} items is not positive definite (LAPACK says {failed})")
+        raise InvalidPredictions(f"the Gram matrix of {n_items} items is not positive definite (LAPACK says {failed})")
     weights = np.empty((n_items, n_items), np.float32)
     for start in range(0, n_items, ROWS):
         stop = min(start + ROWS, n_items)

@@ -17,7 +17,7 @@ from baselines.classic.ranking import best_of_rows, best_of_table, by_popularity
 from baselines.classic.text import Field as TextField
 from baselines.classic.text import tfidf
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -75,7 +75,7 @@ class Graph(ArrayRecommender[GraphConfig]):
         pairs = (values[within], values[within + 1])
         counts = sparse.csr_array((np.ones(len(within)), pairs), shape=shape)
         after, times = best_of_rows(counts, min(self.config.neighbours, int(np.diff(counts.indptr).max(initial=0))))
-        kept = after != NOBODY
+        kept = after != NO_ITEM
         before = np.repeat(np.arange(data.n_items), kept.sum(axis=1))
         learnt = {"before": before, "after": after[kept], "times": times[kept].astype(np.int64)}
         fields = ()
@@ -119,11 +119,11 @@ class Graph(ArrayRecommender[GraphConfig]):
         barred = histories if self.config.exclude_seen else None
         asked = np.flatnonzero(histories.lengths > 0)
         mine = self.places[histories.values[histories.offsets[asked + 1] - 1]]
-        around = np.full((len(requests), *rings.shape[1:]), NOBODY)
+        around = np.full((len(requests), *rings.shape[1:]), NO_ITEM)
         around[asked] = rings[np.searchsorted(last, mine)]
         listed = []
         for ring in range(3):
-            near = np.where(around[:, ring] == NOBODY, NOBODY, self.ranking[around[:, ring]])
+            near = np.where(around[:, ring] == NO_ITEM, NO_ITEM, self.ranking[around[:, ring]])
             listed.append(near[:, :k] if barred is None else without(near, np.zeros(near.shape), barred, k)[0])
         return fill_up(*self._shared(listed, k), self.ranking, k, barred)
 
@@ -135,10 +135,10 @@ class Graph(ArrayRecommender[GraphConfig]):
             turns.append(taken // quota * whole + at + taken % quota if quota else np.full(k, LAST))
             at += quota
         joined = np.concatenate(rings, axis=1)
-        turn = np.where(joined == NOBODY, 2 * LAST, np.concatenate(turns))
+        turn = np.where(joined == NO_ITEM, 2 * LAST, np.concatenate(turns))
         order = np.argsort(turn, axis=1, kind="stable")[:, :k]
         items = np.take_along_axis(joined, order, axis=1)
-        return items, np.where(items == NOBODY, 0.0, 1 / (1.0 + taken))
+        return items, np.where(items == NO_ITEM, 0.0, 1 / (1.0 + taken))
 
     def _rings(self, last: np.ndarray, depth: int, context: RunContext) -> np.ndarray:
         """The best `depth` of each ring round each of `last`, int32 (n, 3, depth), all as places in the ranking."""
@@ -167,8 +167,8 @@ class Graph(ArrayRecommender[GraphConfig]):
         visited[rows, second.indices] = True
         second.data = np.where(again, -np.inf, second.data if near is None else near[rows, second.indices])
         one, two = best_of_rows(first, depth), best_of_rows(second, depth)
-        lists = [one[0], np.where(two[1] > -np.inf, two[0], NOBODY)]
+        lists = [one[0], np.where(two[1] > -np.inf, two[0], NO_ITEM)]
         if near is None:
-            return [*lists, np.full((len(last), depth), NOBODY)]
+            return [*lists, np.full((len(last), depth), NO_ITEM)]
         near[visited | (near <= 0)] = -np.inf
         return [*lists, best_of_table(near, depth)[0]]

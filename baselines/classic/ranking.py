@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from harness.data.ragged import Ragged
-from harness.protocol.predictions import NOBODY
+from harness.data.ragged import RaggedArray
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.split import TrainingData
 
 CHUNK = 1024  # users handled at once: bounds memory, changes no number
@@ -85,12 +85,12 @@ def _sorted_lists(
     order = np.lexsort((columns, -values, rows))
     kept, places = first_of_each(rows[order], shape[0], shape[1])
     chosen = order[kept]
-    items, scores = np.full(shape, NOBODY), np.zeros(shape)
+    items, scores = np.full(shape, NO_ITEM), np.zeros(shape)
     items[rows[chosen], places], scores[rows[chosen], places] = columns[chosen], values[chosen]
     return items, scores
 
 
-def weighed(histories: Ragged, n_items: int, recency: float) -> sparse.csr_array:
+def weighed(histories: RaggedArray, n_items: int, recency: float) -> sparse.csr_array:
     """Histories as rows of weights, shape (users, n_items): an item `a` places before the last weighs `recency ** a`,
     and the sum of these where it occurs several times."""
     ages = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.values))
@@ -98,7 +98,7 @@ def weighed(histories: Ragged, n_items: int, recency: float) -> sparse.csr_array
 
 
 def fill_up(
-    items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int, barred: Ragged | None = None
+    items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int, barred: RaggedArray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without what row
     `i` of `barred` names.
@@ -106,32 +106,32 @@ def fill_up(
     Filled-in places score below all others: 0, -1, -2, … by place in the ranking. `NOBODY` stays only where the ranking
     is too short.
     """
-    short = np.flatnonzero((items[:, :k] == NOBODY).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
-    full_items, full_scores = np.full((len(items), k), NOBODY), np.zeros((len(items), k))
+    short = np.flatnonzero((items[:, :k] == NO_ITEM).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
+    full_items, full_scores = np.full((len(items), k), NO_ITEM), np.zeros((len(items), k))
     full_items[:, : items.shape[1]], full_scores[:, : items.shape[1]] = items[:, :k], scores[:, :k]
     if not len(short):
         return full_items, full_scores
     items, scores = items[short], scores[short]
-    kept_out = Ragged.of([]) if barred is None else barred.take(short)
+    kept_out = RaggedArray.of([]) if barred is None else barred.take(short)
     more = int(kept_out.lengths.max(initial=0))
     width = min(k + items.shape[1] + more, len(ranking))  # enough: no more of them can repeat or be barred
     spare = np.broadcast_to(ranking[:width], (len(items), width))
     repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
     if more:
         repeats |= among(spare, kept_out)
-    joined = np.concatenate([items, np.where(repeats, NOBODY, spare)], axis=1)
+    joined = np.concatenate([items, np.where(repeats, NO_ITEM, spare)], axis=1)
     scored = np.concatenate([scores, np.broadcast_to(-np.arange(width, dtype=np.float64), spare.shape)], axis=1)
     packed = _packed(joined, scored, k)
     full_items[short, : packed[0].shape[1]], full_scores[short, : packed[0].shape[1]] = packed
     return full_items, full_scores
 
 
-def without(items: np.ndarray, scores: np.ndarray, barred: Ragged, k: int) -> tuple[np.ndarray, np.ndarray]:
+def without(items: np.ndarray, scores: np.ndarray, barred: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Lists, shape (n, m), without the items that row `i` of `barred` names, cut to `k` (at most m) columns."""
-    return _packed(np.where(among(items, barred), NOBODY, items), scores, k)
+    return _packed(np.where(among(items, barred), NO_ITEM, items), scores, k)
 
 
-def among(items: np.ndarray, rows: Ragged) -> np.ndarray:
+def among(items: np.ndarray, rows: RaggedArray) -> np.ndarray:
     """Which of `items`, shape (n, m), row `i` of `rows` names."""
     size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NOBODY` below item 0
     return np.isin(np.arange(len(items))[:, None] * size + items + 1, rows.rows() * size + rows.values + 1)
@@ -139,6 +139,6 @@ def among(items: np.ndarray, rows: Ragged) -> np.ndarray:
 
 def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `k` items of each row, in order, `NOBODY` and 0 behind them."""
-    order = np.argsort(items == NOBODY, axis=1, kind="stable")[:, :k]
+    order = np.argsort(items == NO_ITEM, axis=1, kind="stable")[:, :k]
     listed = np.take_along_axis(items, order, axis=1)
-    return listed, np.where(listed == NOBODY, 0.0, np.take_along_axis(scores, order, axis=1))
+    return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))

@@ -13,7 +13,7 @@ from scipy import sparse
 from baselines.classic.base import ArrayRecommender
 from baselines.classic.ranking import best_of_rows, fill_up, incidence, weighed
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -45,9 +45,9 @@ class MostPopular(ArrayRecommender[MostPopularConfig]):
     config_class = MostPopularConfig
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
-        listed = np.full(k, NOBODY)
+        listed = np.full(k, NO_ITEM)
         listed[: len(self.ranking)] = self.ranking[:k]
-        scores = np.where(listed == NOBODY, 0, self.arrays["counts"][listed])
+        scores = np.where(listed == NO_ITEM, 0, self.arrays["counts"][listed])
         shape = (len(requests), k)
         return np.broadcast_to(listed, shape), np.broadcast_to(scores, shape).astype(np.float64)
 
@@ -70,16 +70,16 @@ class Markov(ArrayRecommender[MarkovConfig]):
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         lengths, ends = requests.histories.lengths, requests.histories.offsets[1:]
-        asked = np.full(len(requests), NOBODY)
+        asked = np.full(len(requests), NO_ITEM)
         asked[lengths > 0] = requests.histories.values[ends[lengths > 0] - 1]
         starts, stops = (np.searchsorted(self.arrays["last"], asked, side) for side in ("left", "right"))
         places = starts[:, None] + np.arange(k)
         known = places < stops[:, None]
         places = np.where(known, places, 0)
         if not len(self.arrays["after"]):
-            items, scores = np.full(known.shape, NOBODY), np.zeros(known.shape)
+            items, scores = np.full(known.shape, NO_ITEM), np.zeros(known.shape)
         else:
-            items = np.where(known, self.arrays["after"][places], NOBODY)
+            items = np.where(known, self.arrays["after"][places], NO_ITEM)
             scores = np.where(known, self.arrays["times"][places], 0).astype(np.float64)
         return fill_up(items, scores, self.ranking, k)
 
@@ -107,7 +107,7 @@ class ItemKNN(ArrayRecommender[ItemKNNConfig]):
                 together.data = together.data / (norms[block[row]] * norms[together.indices] + self.config.shrinkage)
                 together.data[block[row] == together.indices] = -np.inf  # no item is its own neighbour
                 near, cosine = best_of_rows(together, self.config.neighbours)
-                kept = (near != NOBODY) & (cosine > -np.inf)
+                kept = (near != NO_ITEM) & (cosine > -np.inf)
                 parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], cosine[kept]))
                 stage.advance(len(block))
         item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))

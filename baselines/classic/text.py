@@ -37,7 +37,7 @@ def tfidf(
         found = TfidfVectorizer(sublinear_tf=True, max_df=max(int(COMMON * len(text)), FEWEST)).fit_transform(documents)
     except ValueError as error:  # nothing is left of the vocabulary
         what = f"no item has a word of its own in {', '.join(chosen)}"
-        raise InputError(what, where=where, mend="choose fields that this data set has") from error
+        raise InputError(what, where=where, hint="choose fields that this data set has") from error
     vectors = sparse.csr_array(found, dtype=np.float64)
     vectors.sort_indices()  # products add up in this order
     return vectors, chosen

@@ -12,7 +12,7 @@ from baselines.classic.text import Field as TextField
 from baselines.classic.text import tfidf
 from harness.data.dataset import require_text
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -59,7 +59,7 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
                 rows = np.repeat(block, np.diff(cosine.indptr))
                 cosine.data[rows == cosine.indices] = -np.inf  # no item is its own neighbour
                 near, similarity = best_of_rows(cosine, self.config.neighbours)
-                kept = (near != NOBODY) & (similarity > -np.inf)
+                kept = (near != NO_ITEM) & (similarity > -np.inf)
                 parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], similarity[kept]))
                 stage.advance(len(block))
         item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -77,7 +77,7 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
         more = int(histories.lengths.max(initial=0)) if barred is not None else 0
         weights = weighed(histories, len(self.ranking), self.config.recency)
         columns, scores = best_of_rows(weights @ self.similar, k + more)
-        items = np.where(columns == NOBODY, NOBODY, self.ranking[columns])
+        items = np.where(columns == NO_ITEM, NO_ITEM, self.ranking[columns])
         if barred is not None:
             items, scores = without(items, scores, barred, k)
         return fill_up(items, scores, self.ranking, k, barred)

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.core.artifact_cache import Artefact
+from harness.core.artifact_cache import CacheEntry
 from harness.core.config_files import ReadyIndex, UserFile
-from harness.data.dataset import Canonical
+from harness.data.dataset import CanonicalOrder
 from harness.generative.config import (
     CPU,
     PAPER,
@@ -119,7 +119,7 @@ class LCRec(InstructRecommender[LCRecConfig]):
     config_class: ClassVar[type[ModelConfig]] = LCRecConfig
     code_version: ClassVar[int] = 2
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         found = super().artefacts(data, context)
         if self.config.index.kind == "file" and self.config.backbone.codes != "centroid":
             return found
@@ -140,7 +140,7 @@ class LCRec(InstructRecommender[LCRecConfig]):
 def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, context: RunContext) -> ItemIndex:
     """RQ-VAE codes of `vectors`. Items are numbered by their raw ids while codes are made, so that equal vectors give
     equal codes in whatever order a source lists its items. Items that share a code in the end are counted."""
-    order = Canonical.of((), data.items)
+    order = CanonicalOrder.of((), data.items)
     made = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
     table = CodeTable(made.digits[order.item_ranks], (config.k,) * config.levels)
     provenance = Provenance.joined(INDEX_VERSION, vectors.provenance)

@@ -42,7 +42,7 @@ def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]]
     return found[0], parts
 
 
-def draws(device: str) -> tuple[dict[str, Any], Tensors]:
+def rng_state(device: str) -> tuple[dict[str, Any], Tensors]:
     """Where the generators of Python, NumPy and torch stand, as facts and tensors."""
     old = np.random.get_state(legacy=False)
     numpy = {**old, "state": {**old["state"], "key": old["state"]["key"].tolist()}}

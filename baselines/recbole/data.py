@@ -34,7 +34,7 @@ from recbole.data.interaction import Interaction
 
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, WORDS
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 
 NAME = "harness"  # RecBole's name of the data set, and of its folder
@@ -59,7 +59,7 @@ def fields(features: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, sequences: Ragged, n_items: int, features: Mapping[str, Ragged]) -> None:
+def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[str, RaggedArray]) -> None:
     """`harness.inter` and `harness.item` under `folder/harness`: ids are our positions, the time is the place in the
     sequence, and the item file names the whole catalogue, so that items without training interactions have an id too.
 
@@ -95,7 +95,7 @@ SHARED, COMMON, MOST = 3, 0.5, 200
 TITLE_WORDS = 6
 
 
-def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) -> dict[str, Ragged]:
+def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) -> dict[str, RaggedArray]:
     """Tokens of each item, numbered from 0 within a field: `categories`, `brand`, `words`, and `features`, which is all
     of them with numbers that do not overlap.
 
@@ -110,22 +110,22 @@ def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) ->
     if not any(len(rows.values) for rows in fields.values()):
         what = f"no category, brand or title word is shared by {SHARED} items and by at most half of them"
         mend = "give items categories or titles, or choose a model without item features"
-        raise InputError(f"{what}: there are no item features", where=where, mend=mend)
+        raise InputError(f"{what}: there are no item features", where=where, hint=mend)
     sizes = [int(rows.values.max(initial=-1)) + 1 for rows in fields.values()]
     starts = np.cumsum([0, *sizes])
     together = [
         np.concatenate([rows[item] + start for rows, start in zip(fields.values(), starts, strict=False)])
         for item in range(len(text))
     ]
-    return {**fields, ALL: Ragged.of(together)}
+    return {**fields, ALL: RaggedArray.of(together)}
 
 
-def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> Ragged:
+def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> RaggedArray:
     counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(shown).tolist()))
     limit = COMMON * int(shown.sum())
     telling = [(-count, name) for name, count in counts.items() if SHARED <= count <= limit]
     number = {name: place for place, (_, name) in enumerate(sorted(telling)[:MOST])}
-    return Ragged.of([np.array([number[name] for name in row if name in number], dtype=np.int64) for row in rows])
+    return RaggedArray.of([np.array([number[name] for name in row if name in number], dtype=np.int64) for row in rows])
 
 
 def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ...]]:
@@ -150,7 +150,7 @@ def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ..
 def behind(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row with one more item at its end, and the new lengths; of a full row the oldest item goes.
 
-    >>> behind(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
+    >>> under_tuned(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
     (tensor([[4, 9, 0],
             [2, 3, 9]]), tensor([2, 3]))
     """

@@ -28,8 +28,8 @@ from safetensors.torch import load_file, save_file
 from baselines.recbole import data, patches
 from baselines.recbole.data import behind, padded_left
 from baselines.recbole.model_table import recbole_model
-from baselines.recbole.worker_process import Refusal, read_ragged, read_requests, write_arrays
-from harness.data.ragged import Ragged
+from baselines.recbole.worker_process import RemoteError, read_ragged, read_requests, write_arrays
+from harness.data.ragged import RaggedArray
 
 
 def best(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +128,7 @@ class Engine:
         write_arrays(lists, items=items, scores=scores)
 
     @torch.no_grad()
-    def scores(self, users: np.ndarray, histories: Ragged, first: int) -> torch.Tensor:
+    def scores(self, users: np.ndarray, histories: RaggedArray, first: int) -> torch.Tensor:
         """Scores of every item, in our order, after `histories[first:first + len(users)]`; float32 (n, n_items) on the
         CPU. RecBole's padding item is left out."""
         rows, lengths = self.padded([histories[first + row] for row in range(len(users))], self.longest)
@@ -190,7 +190,7 @@ class Engine:
         if (facts["model"], facts["n_items"]) != (self.config["model"], self.n_items):
             what = f"holds {facts['model']} over {facts['n_items']} items"
             mend = f"give one of {self.config['model']} over {self.n_items}"
-            raise Refusal(what=what, where=str(folder), mend=mend)
+            raise RemoteError(what=what, where=str(folder), mend=mend)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
 
 
@@ -199,7 +199,7 @@ def _config(model: str, settings: dict[str, Any], extra: list[str]) -> Config:
     names = set(known.final_config_dict) | {name for group in known.parameters.values() for name in group}
     for name in extra:
         if name not in names:
-            raise Refusal(name=name, known=sorted(names))
+            raise RemoteError(name=name, known=sorted(names))
     return Config(model=model, dataset=data.NAME, config_dict=settings)
 
 

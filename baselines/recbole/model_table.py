@@ -162,9 +162,9 @@ def recbole_model(name: str) -> RecBoleModel:
     mend = f"choose one of {', '.join(_usable())}"
     if kinds[name] != SEQUENTIAL:
         kind = kinds[name].replace("_", "-")
-        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", mend=mend)
+        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", hint=mend)
     if name in REFUSED:
-        raise InputError(f"RecBole's {name} {REFUSED[name]}", mend=mend)
+        raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=mend)
     own = _defaults(name)
     # FPMC and TransRec know no other loss than a pairwise one; TransRec does not even name it
     loss = CROSS_ENTROPY if own.get("loss_type", "BPR") == "CE" else PAIRWISE
@@ -200,5 +200,5 @@ def _defaults(name: str) -> dict[str, Any]:
 def _folder() -> Path:
     spec = find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("RecBole is not installed", mend="install this project under Python 3.11")
+        raise InputError("RecBole is not installed", hint="install this project under Python 3.11")
     return Path(next(iter(spec.submodule_search_locations)))

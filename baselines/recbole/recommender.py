@@ -8,7 +8,7 @@ from baselines.recbole.data import item_features
 from baselines.recbole.model_table import recbole_model
 from baselines.recbole.worker_process import RECBOLE
 from harness.data.dataset import require_text
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.protocol.split import TrainingData
 
 
@@ -19,7 +19,7 @@ class RecBoleRecommender(LibraryRecommender[RecBoleConfig]):
     code_version = 1
     worker = RECBOLE
 
-    def _features(self, data: TrainingData) -> dict[str, Ragged]:
+    def _features(self, data: TrainingData) -> dict[str, RaggedArray]:
         wanted = recbole_model(self.config.model).features
         if not wanted:
             return {}

@@ -22,9 +22,9 @@ from recbole.utils import get_trainer, init_seed
 from baselines.recbole import checkpoint, data
 from baselines.recbole.data import MaskedItems, PretrainingData
 from baselines.recbole.engine import Engine
-from baselines.recbole.worker_process import Link
+from baselines.recbole.worker_process import Channel
 from harness.core.seeding import derive_seed
-from harness.core.timer import Pace
+from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import Tensors, flat_optimizer, restore_optimizer
 
 NOTE_SECONDS = 0.5  # between two signs of progress
@@ -48,7 +48,7 @@ class Order:
     keep_seconds: float | None = None
 
 
-def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
+def train(engine: Engine, link: Channel, order: dict[str, Any]) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
     asked = Order(**{**order, **paths})
@@ -63,7 +63,7 @@ def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
     return {**before, "epochs": trainer.start_epoch, "best_epoch": trainer.best_epoch, "best_valid": trainer.best_valid}
 
 
-def _pretrain(engine: Engine, link: Link, order: Order) -> int:
+def _pretrain(engine: Engine, link: Channel, order: Order) -> int:
     """S3Rec's first stage, on each user's whole sequence; then the same network, its weights in memory, is set to what
     RecBole calls fine-tuning. Returns the number of epochs."""
     rows, lengths = engine.padded([sequence for sequence in engine.sequences if len(sequence)], engine.longest)
@@ -85,9 +85,9 @@ def _loader(engine: Engine, dataset: Any) -> Any:
     return TrainDataLoader(engine.config, dataset, sampler, shuffle=True)
 
 
-def _run(base: type, engine: Engine, link: Link, order: Order, loader: Any, epochs: int | None = None) -> Any:
+def _run(base: type, engine: Engine, link: Channel, order: Order, loader: Any, epochs: int | None = None) -> Any:
     """One stage with one of RecBole's trainers; the best weights are in the engine's model afterwards."""
-    heard: Any = type("HeardTrainer", (Heard, base), {})
+    heard: Any = type("HeardTrainer", (HarnessTrainerMixin, base), {})
     trainer = heard(engine.config, engine.model)
     trainer.epochs = trainer.epochs if epochs is None else epochs
     trainer.prepare(engine, link, order, loader)
@@ -97,7 +97,7 @@ def _run(base: type, engine: Engine, link: Link, order: Order, loader: Any, epoc
     return trainer
 
 
-class Heard:
+class HarnessTrainerMixin:
     """Laid over one of RecBole's trainers: its hooks, with the harness listening."""
 
     # RecBole's own
@@ -109,14 +109,14 @@ class Heard:
     stopping_step: int
     best_valid_score: float
 
-    def prepare(self, engine: Engine, link: Link, order: Order, loader: Any) -> None:
+    def prepare(self, engine: Engine, link: Channel, order: Order, loader: Any) -> None:
         """Says how long this takes at most, and takes up the state of an interrupted training."""
         self.engine, self.link, self.order, self.loader = engine, link, order, loader
         if order.max_samples is not None:
             self.epochs = max(1, min(self.epochs, order.max_samples // max(1, len(loader.dataset))))
         self.finished, self.best_epoch, self.loss, self.seconds = False, -1, 0.0, 0.0
         self.best, self.batch, self.summed, self.drawn = engine.state(), 0, 0.0, None
-        self.pace = Pace(order.keep_seconds)
+        self.pace = CheckpointTimer(order.keep_seconds)
         if order.checkpoint is not None and (stored := checkpoint.latest(order.checkpoint, order.mark)) is not None:
             self._resume(*stored)
         steps = len(loader)
@@ -164,7 +164,7 @@ class Heard:
     def _within(self, number: int) -> None:
         """Between two batches of an epoch."""
         if self.order.checkpoint is not None and self.pace.due:
-            facts, tensors = checkpoint.draws(str(self.engine.config["device"]))
+            facts, tensors = checkpoint.rng_state(str(self.engine.config["device"]))
             within = {"batch": number, "summed": self.summed + float(self.running), "draws": facts}
             self._store(self.order.checkpoint, within, tensors)
 
@@ -200,7 +200,7 @@ class Heard:
             **{name: getattr(self, name) for name in ("start_epoch", "cur_step", "best_epoch", "best_valid")},
         }
         parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
-        with self.pace.keeping():
+        with self.pace.timed():
             checkpoint.store(folder, facts, parts)
 
     def _resume(self, facts: dict[str, Any], tensors: dict[str, Tensors]) -> None:

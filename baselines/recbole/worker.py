@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from baselines.recbole.worker_process import Link, Refusal, receive, send
+from baselines.recbole.worker_process import Channel, RemoteError, receive, send
 
 WATCH_SECONDS = 0.2
 
@@ -28,7 +28,7 @@ class Engine(Protocol):
     def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]: ...
 
 
-Train = Callable[[Any, Link, dict[str, Any]], dict[str, Any]]
+Train = Callable[[Any, Channel, dict[str, Any]], dict[str, Any]]
 Library = tuple[Callable[..., Engine], Train]  # what makes an engine, and what trains it to an order
 
 
@@ -64,7 +64,7 @@ def run(prepare: Callable[[], Library]) -> None:
 def serve(commands: IO[str], answers: IO[str], library: Library) -> None:
     """One `done` or `refused` for each command."""
     make, train = library
-    link = Link(commands, answers)
+    link = Channel(commands, answers)
     engine: Engine | None = None
     while (message := receive(commands)) is not None:
         command = message.pop("kind")
@@ -78,7 +78,7 @@ def serve(commands: IO[str], answers: IO[str], library: Library) -> None:
                 answer = train(engine, link, message["order"])
             else:
                 answer = engine.answer(command, message)
-        except Refusal as refusal:
+        except RemoteError as refusal:
             send(answers, {"kind": "refused", **refusal.fields})
         else:
             send(answers, {"kind": "done", **answer})

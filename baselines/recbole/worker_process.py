@@ -28,7 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import HarnessError, InputError, unknown_name
 from harness.protocol.requests import Requests
 
@@ -57,15 +57,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def write_ragged(path: Path, rows: Ragged) -> str:
+def write_ragged(path: Path, rows: RaggedArray) -> str:
     """Rows as a file; returns its name."""
     write_arrays(path, values=rows.values, offsets=rows.offsets)
     return str(path)
 
 
-def read_ragged(path: Path) -> Ragged:
+def read_ragged(path: Path) -> RaggedArray:
     """What `write_ragged` wrote."""
-    return Ragged(**read_arrays(path))
+    return RaggedArray(**read_arrays(path))
 
 
 def write_requests(path: Path, requests: Requests) -> None:
@@ -73,13 +73,13 @@ def write_requests(path: Path, requests: Requests) -> None:
     write_arrays(path, users=requests.users, values=requests.histories.values, offsets=requests.histories.offsets)
 
 
-def read_requests(path: Path) -> tuple[np.ndarray, Ragged]:
+def read_requests(path: Path) -> tuple[np.ndarray, RaggedArray]:
     """Users, shape (n,), and their histories."""
     arrays = read_arrays(path)
-    return arrays["users"], Ragged(arrays["values"], arrays["offsets"])
+    return arrays["users"], RaggedArray(arrays["values"], arrays["offsets"])
 
 
-class Refusal(Exception):
+class RemoteError(Exception):
     """The user's input is at fault: becomes a `refused` message with these fields."""
 
     def __init__(self, **fields: Any) -> None:
@@ -87,7 +87,7 @@ class Refusal(Exception):
         super().__init__(str(fields))
 
 
-class Link:
+class Channel:
     """The way back to the harness while a command runs."""
 
     def __init__(self, commands: IO[str], answers: IO[str]) -> None:
@@ -190,7 +190,7 @@ class Session:
             self.close()
             raise
 
-    def chatter(self) -> list[str]:
+    def log_tail(self) -> list[str]:
         """The last lines that the library has said, without what libraries draw or colour."""
         said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         lines = (COLOUR.sub("", line).strip() for line in said.splitlines())
@@ -203,7 +203,7 @@ class Session:
     def _death(self, command: str) -> HarnessError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=60)
-        lines = self.chatter()[-LAST_WORDS:]
+        lines = self.log_tail()[-LAST_WORDS:]
         code = self._process.poll()
         self.close()
         said = " | ".join(lines) or "-"
@@ -214,7 +214,7 @@ def _refusal(message: dict[str, Any], worker: Worker) -> InputError:
     if "known" in message:
         kind, where = f"{worker.library} setting", f"{worker.key}.extra"
         return unknown_name(kind, message["name"], message["known"], where=where)
-    return InputError(message["what"], where=message.get("where"), mend=message.get("mend"))
+    return InputError(message["what"], where=message.get("where"), hint=message.get("mend"))
 
 
 def _end(process: subprocess.Popen[str], temporary: tempfile.TemporaryDirectory[str]) -> None:

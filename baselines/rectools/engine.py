@@ -23,7 +23,7 @@ from rectools.version import VERSION
 from safetensors.torch import load_file, save_file
 
 from baselines.recbole.engine import best
-from baselines.recbole.worker_process import Refusal, read_ragged, read_requests, write_arrays
+from baselines.recbole.worker_process import RemoteError, read_ragged, read_requests, write_arrays
 from baselines.rectools.sampled import SampledSimilarity
 
 WEIGHTS, FACTS = "model.safetensors", "rectools.json"
@@ -176,7 +176,7 @@ class Engine:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
             what = f"holds {facts['model']} over {facts['n_items']} items"
-            raise Refusal(what=what, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
+            raise RemoteError(what=what, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
         self.network.load_state_dict(load_file(folder / WEIGHTS))
 
 
@@ -185,7 +185,7 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
     kind = getattr(rectools.models, f"{name}Model")
     for setting in extra:
         if setting not in kind.config_class.model_fields:
-            raise Refusal(name=setting, known=sorted(kind.config_class.model_fields))
+            raise RemoteError(name=setting, known=sorted(kind.config_class.model_fields))
     own: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
     if "relative_time_attention" in kind.config_class.model_fields:
         own["relative_time_attention"] = False  # requests carry no times
@@ -194,7 +194,7 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         what = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise Refusal(what=what, where="rectools.extra") from error
+        raise RemoteError(what=what, where="rectools.extra") from error
     mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
     if mask:
         model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from baselines.recbole import checkpoint
-from baselines.recbole.worker_process import Link
+from baselines.recbole.worker_process import Channel
 from baselines.rectools.engine import Engine
 from harness.core.seeding import derive_seed
-from harness.core.timer import Pace
+from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import flat_optimizer, restore_optimizer
 
 NOTE_SECONDS = 0.5  # between two signs of progress
@@ -44,7 +44,7 @@ class Order:
     patience: int
 
 
-def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
+def train(engine: Engine, link: Channel, order: dict[str, Any]) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
     training = Training(engine, link, Order(**{**order, **paths}))
@@ -55,7 +55,7 @@ def train(engine: Engine, link: Link, order: dict[str, Any]) -> dict[str, Any]:
 class Training:
     """The state of one training: `epoch` epochs are done, and `batch` batches of the next one."""
 
-    def __init__(self, engine: Engine, link: Link, order: Order) -> None:
+    def __init__(self, engine: Engine, link: Channel, order: Order) -> None:
         self.engine, self.link, self.order = engine, link, order
         self.sessions = engine.sessions()
         self.batches = -(-len(self.sessions) // engine.batch_size)
@@ -68,7 +68,7 @@ class Training:
         self.epoch, self.batch, self.summed, self.waited, self.finished = 0, 0, 0.0, 0, False
         self.best, self.best_epoch, self.best_valid = engine.state(), 0, None
         self.drawn: tuple[dict[str, Any], dict[str, torch.Tensor]] | None = None
-        self.pace = Pace(order.keep_seconds)
+        self.pace = CheckpointTimer(order.keep_seconds)
         if order.checkpoint is not None and (stored := checkpoint.latest(order.checkpoint, order.mark)) is not None:
             self._resume(*stored)
 
@@ -132,14 +132,14 @@ class Training:
 
     def _store(self, folder: Path, within: tuple[int, float] | None) -> None:
         """The state between two epochs, or `within` one: batches done and the sum of their losses."""
-        facts, draws = checkpoint.draws(self.engine.device) if within else (None, {})
+        facts, draws = checkpoint.rng_state(self.engine.device) if within else (None, {})
         batch, summed = within or (0, 0.0)
         flat, groups = flat_optimizer(self.optimizer)
         names = ("finished", "waited", "best_epoch", "best_valid")
         told = {"mark": self.order.mark, "groups": groups, "start_epoch": self.epoch, "draws": facts}
         told |= {"batch": batch, "summed": summed, **{name: getattr(self, name) for name in names}}
         parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
-        with self.pace.keeping():
+        with self.pace.timed():
             checkpoint.store(folder, told, parts)
 
     def _resume(self, facts: dict[str, Any], tensors: dict[str, dict[str, torch.Tensor]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.config_files import ReadyIndex, UserFile
-from harness.generative.config import Normalise, SemanticConfig, given_files
+from harness.generative.config import ScoreNormalization, SemanticConfig, given_files
 from harness.generative.tokenizers.index import index_file
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import TextModelConfig
@@ -222,7 +222,9 @@ class DecodeConfig(Section):
 
     beams: int = Field(default=20, ge=1, description="prefixes kept a level, at least as many as items are asked")
     batch: int = Field(default=64, ge=1, description="users decoded at once; less where memory gives out")
-    normalise: Normalise = Field(default="level", description="as for training; children: among those in the trie")
+    normalise: ScoreNormalization = Field(
+        default="level", description="as for training; children: among those in the trie"
+    )
 
 
 class TigerConfig(TextModelConfig):

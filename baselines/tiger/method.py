@@ -19,26 +19,26 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from baselines.tiger.config import FILE, TigerConfig
-from harness.core.artifact_cache import Artefact
+from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
-from harness.data.dataset import Canonical, require_text
-from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, spread
+from harness.data.dataset import CanonicalOrder, require_text
+from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, evenly_spaced
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.models.precision import Precision, best_precision
 from harness.generative.models.readers import PromptBatch
-from harness.generative.tasks.prefix_samples import Pieces, Samples, buckets, response, with_users
+from harness.generative.tasks.prefix_samples import Pieces, Samples, hash_users, target_tokens, with_users
 from harness.generative.tokenizers.broadcast import made_codes
 from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, index_file, ready_index
 from harness.generative.tokenizers.rqvae import rqvae_codes
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
-from harness.generative.training.early_stopping import Choice
+from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.step_cost import Cost, Counts
-from harness.generative.training.trainer import Group, Plan, tune
+from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
-from harness.protocol.distributed import dealt
+from harness.protocol.distributed import shard
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
@@ -58,7 +58,9 @@ def item_index(data: TrainingData, config: TigerConfig, context: RunContext) -> 
     if config.reads_text():
         require_text(data.text, data.items, where=data.dataset)
     vectors = semantic_vectors(data, config.semantic, context)
-    order = Canonical.of((), data.items)  # equal vectors give equal codes in whatever order a source lists its items
+    order = CanonicalOrder.of(
+        (), data.items
+    )  # equal vectors give equal codes in whatever order a source lists its items
     made = rqvae_codes(vectors.values[order.items], index.levels, index.size, index.rqvae, context, "tiger rqvae")
     digits, sizes = made.digits[order.item_ranks], (index.size,) * index.levels
     if index.distinct == "token":
@@ -96,7 +98,7 @@ def places_in_group(digits: np.ndarray, items: tuple[str, ...]) -> np.ndarray:
 MODEL, ABOUT, STAGE = "model.safetensors", "model.json", "tiger"
 
 
-LOOKS = 4  # at validation, at least, however few passes there are
+MIN_EVALUATIONS = 4  # at validation, at least, however few passes there are
 
 
 class Tiger(Recommender[TigerConfig]):
@@ -112,8 +114,8 @@ class Tiger(Recommender[TigerConfig]):
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         data.require_next_items()
         index = made_codes(context, lambda alone: self.item_codes(data, alone))
-        if context.keep is not None:
-            index.write(context.keep / INDEX_FILE, data)
+        if context.run_dir is not None:
+            index.write(context.run_dir / INDEX_FILE, data)
         self._record = {"index": index.record()}
         self._build(index.table, data, context)
         self._record["training"] = self._train(data, context)
@@ -138,7 +140,7 @@ class Tiger(Recommender[TigerConfig]):
             raise ValueError(f"{folder} holds another model: {sorted(set(state) ^ self._own())}")
         self.model.load_state_dict(state, strict=False)
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         return () if self.config.index.kind == "file" else semantic_artefacts(data, self.config.semantic, context)
 
     def size(self) -> ModelSize:
@@ -160,7 +162,7 @@ class Tiger(Recommender[TigerConfig]):
         config = self.config
         self._table, self._trie = table, CodeTrie(table)
         self._pieces = Pieces(table, config.user_tokens, separator=config.network.separator)
-        self._users = data.n_items + buckets(data, config.user_tokens) if config.user_tokens else None
+        self._users = data.n_items + hash_users(data, config.user_tokens) if config.user_tokens else None
         torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
         shape = config.network.model_dump(exclude={"separator"})
         self.model = CodeT5(table.sizes, T5Shape(**shape), extra=self._pieces.extra).to(context.device)
@@ -172,7 +174,7 @@ class Tiger(Recommender[TigerConfig]):
         config = self.config.training
         samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self._users)
         steps = min(config.epochs * samples.steps, config.max_steps or 1 << 62)
-        plan = Plan(
+        plan = TrainingConfig(
             STAGE,
             steps,
             warmup=config.warmup,
@@ -188,7 +190,7 @@ class Tiger(Recommender[TigerConfig]):
 
         def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
-            own = dealt(context.world, len(items))
+            own = shard(context.world, len(items))
             mine = own if len(own) else np.zeros(1, np.int64)  # a process without samples computes one for nothing
 
             def share(counts: Counts) -> torch.Tensor:
@@ -199,11 +201,11 @@ class Tiger(Recommender[TigerConfig]):
 
         choice = None
         if config.choose == "validation" and context.validation is not None:
-            every = min(max(1, round(config.every * samples.steps)), -(-steps // LOOKS))
-            choice = Choice(lambda: self._valid(context), every, config.patience)
-        group = Group(list(self.model.parameters()), config.learning_rate, config.weight_decay)
+            every = min(max(1, round(config.every * samples.steps)), -(-steps // MIN_EVALUATIONS))
+            choice = EarlyStopping(lambda: self._valid(context), every, config.patience)
+        group = ParameterGroup(list(self.model.parameters()), config.learning_rate, config.weight_decay)
         self.model.train()
-        outcome = tune([group], loss, plan, context, choice)
+        outcome = train([group], loss, plan, context, choice)
         chosen = {"selected_on": "last"} if choice is None else {"selected_on": "valid", **choice.record()}
         return {**vars(outcome), "samples": len(samples.targets), "steps_a_pass": samples.steps, **chosen}
 
@@ -211,7 +213,7 @@ class Tiger(Recommender[TigerConfig]):
         """Mean negative log-likelihood a token of the targets' codes."""
         prompts = PromptBatch.of([self._pieces.prompt(history) for history in histories], device)
         whole = self.config.training.normalise == "vocabulary"
-        wanted = response(self._pieces.codes[items], device, end=whole)
+        wanted = target_tokens(self._pieces.codes[items], device, end=whole)
         states = self.model.states(prompts.ids, prompts.real, wanted)
         if whole:
             return functional.cross_entropy(self.model.vocabulary_logits(states).flatten(0, 1), wanted.flatten())
@@ -224,10 +226,10 @@ class Tiger(Recommender[TigerConfig]):
         """ndcg@10 of the model as it stands, over some of the validation users."""
         assert context.validation is not None
         asked = context.validation.requests
-        some = asked.take(spread(len(asked), self.config.training.validation_users))
+        some = asked.take(evenly_spaced(len(asked), self.config.training.validation_users))
         value = context.validation.score(self._ranked(some, DEPTH, context)[0])[MAIN_METRIC]
         self.model.train()
-        return float(context.world.tell(value))
+        return float(context.world.broadcast_object(value))
 
     def _ranked(
         self, requests: Requests, k: int, context: RunContext, *, resume: bool = False

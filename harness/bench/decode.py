@@ -15,9 +15,9 @@ import numpy as np
 
 from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, device, t5_case
 from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.errors import InputError, unknown_name
-from harness.generative.config import Normalise
+from harness.generative.config import ScoreNormalization
 from harness.generative.decoding.generate import Beams, missed
 from harness.generative.models.precision import Precision
 from harness.protocol.context import RunContext
@@ -45,7 +45,7 @@ def measure(options: DecodeOptions) -> Outcome:
     settings = parse_beams(options.settings)
     beams = settings[0]
     if beams == "all" or beams < LISTED:
-        raise InputError(f"--beams {beams} comes first", mend=f"begin with {LISTED} or more, as in 20,all")
+        raise InputError(f"--beams {beams} comes first", hint=f"begin with {LISTED} or more, as in 20,all")
     case = _case(options)
     users, batch = len(case.requests), min(options.batch or BATCH, len(case.requests))
     reference = _Reference(case, beams, batch, options.rounds)
@@ -77,13 +77,13 @@ def parse_beams(text: str) -> list[Beams]:
     for word in text.split(","):
         word = word.strip()
         if word != "all" and not (word.isdigit() and int(word) > 0):
-            raise InputError(f"{word!r} is no number of beams", where="--beams", mend="give numbers or all: 20,50,all")
+            raise InputError(f"{word!r} is no number of beams", where="--beams", hint="give numbers or all: 20,50,all")
         found.append("all" if word == "all" else int(word))
     return found
 
 
 def _case(options: DecodeOptions) -> Case:
-    context = RunContext(options.seed, home() / "artefacts", device())
+    context = RunContext(options.seed, cache_dir() / "artefacts", device())
     dataset, users = options.dataset or "ml-100k", options.users or USERS
     if options.model == "t5":
         return t5_case(dataset, users, options.items, context)
@@ -160,7 +160,7 @@ def _best(case: Case, beams: int, batch: int, usual: float) -> dict[str, Any]:
 
 def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, usual: float) -> dict[str, Any]:
     """The modes that do not give the same lists: their speed against the reference, and what of each list stays."""
-    modes: tuple[tuple[Normalise, Precision], ...] = (
+    modes: tuple[tuple[ScoreNormalization, Precision], ...] = (
         ("level", "float32"),
         ("vocabulary", "bfloat16"),
         ("level", "bfloat16"),
@@ -172,7 +172,7 @@ def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, usual: float) 
 
 
 def _mode(
-    case: Case, mode: tuple[Normalise, Precision], beams: int, batch: int, exact: np.ndarray, usual: float
+    case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, usual: float
 ) -> dict[str, float]:
     items: list[np.ndarray] = []
     rows = case.some(APART_USERS)

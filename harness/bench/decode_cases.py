@@ -15,8 +15,8 @@ import torch
 
 from harness.core.seeding import derive_seed, generator
 from harness.data.loading import load_dataset
-from harness.generative.config import Normalise
-from harness.generative.decoding.generate import Beams, Decodable, Decoding, recommend, spread
+from harness.generative.config import ScoreNormalization
+from harness.generative.decoding.generate import Beams, Decodable, Decoding, evenly_spaced, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
@@ -57,7 +57,7 @@ class Case:
         self,
         beams: Beams,
         batch: int,
-        normalise: Normalise = "vocabulary",
+        normalise: ScoreNormalization = "vocabulary",
         precision: Precision = "float32",
         users: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ class Case:
 
     def some(self, users: int) -> np.ndarray:
         """Rows of at most `users` users, of short and long histories alike."""
-        return spread(len(self.requests), users)
+        return evenly_spaced(len(self.requests), users)
 
     def tree(self) -> PrefixTree:
         return PrefixTree(self.table, self.model.vocabulary, self.model.eos)
@@ -132,7 +132,7 @@ def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Reque
     rng = generator(seed, "bench", "decode")
     asked = split(data, Protocol()).test.requests
     drawn = asked.take(rng.choice(len(asked), min(users, len(asked)), replace=False))
-    histories = drawn.histories if items is None else drawn.histories.tails(items)
+    histories = drawn.histories if items is None else drawn.histories.last(items)
     requests = Requests(drawn.fold, drawn.users, histories).take(np.argsort(-histories.lengths, kind="stable"))
     size = max(K, int(np.ceil(len(data.items) ** 0.5)))
     trees = [rng.permutation(size * size)[: len(data.items)] for _ in range(2)]

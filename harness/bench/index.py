@@ -25,7 +25,7 @@ def measure(options: Options) -> Outcome:
     """`--items` of the catalogue."""
     items = options.items or ITEMS
     if not 512 <= items <= MOST:
-        raise InputError(f"{items} items", where="--items", mend=f"give 512 to {MOST}: 256 children, two levels")
+        raise InputError(f"{items} items", where="--items", hint=f"give 512 to {MOST}: 256 children, two levels")
     trees = import_module(SUBJECT).trees(items, options.seed)
     timed = paired(
         Side("balanced k-means", trees.ours, items),

@@ -20,7 +20,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 SIZES = (10_000, 100_000)
 CATALOGUE = 100_000
@@ -33,7 +33,7 @@ def drawn(users: int, items: int, seed: int) -> Dataset:
     rng = generator(seed, "bench", "scale")
     lengths = np.minimum(SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), users), LONGEST)
     values = (items * rng.random(int(lengths.sum())) ** 3).astype(np.int64)
-    rows = Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))
+    rows = RaggedArray(values, np.concatenate([[0], np.cumsum(lengths)]))
     return Dataset("drawn", tuple(f"u{n}" for n in range(users)), tuple(f"i{n}" for n in range(items)), rows)
 
 
@@ -78,8 +78,8 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
-    from harness.evaluation.list_checks import audit
-    from harness.evaluation.metrics import measure as score
+    from harness.evaluation.list_checks import count_list_defects
+    from harness.evaluation.metrics import compute_metrics as score
     from harness.protocol.context import RunContext
     from harness.protocol.protocol import DEPTH
     from harness.registry import model_entry
@@ -100,6 +100,9 @@ def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
         timed("fit", lambda: model.fit(cut.train, context))
         for fold in (cut.valid, cut.test):
             lists = timed("recommend", lambda fold=fold: model.recommend(fold.requests, DEPTH, context))
-            timed("audit", lambda fold=fold, lists=lists: audit(lists, fold.requests, DEPTH, cut.train.n_items))
+            timed(
+                "audit",
+                lambda fold=fold, lists=lists: count_list_defects(lists, fold.requests, DEPTH, cut.train.n_items),
+            )
             metrics = timed("measure", lambda fold=fold, lists=lists: score(lists, fold.targets))
     return {"seconds": sum(seconds.values()), "stages": seconds, "recall@10": metrics["recall@10"]}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.bench.timing import Options, Outcome, Paired, Side, gemm_rate, paired
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.core.seeding import generator
 from harness.errors import InputError
 from harness.generative.models.backbone import LAYERS
@@ -37,11 +37,11 @@ def measure(options: Options) -> Outcome:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     cases = CASES if options.items is None else {options.items: CASES.get(options.items, 4)}
     if min(cases) < 2:
-        raise InputError("a user with one item has no next item", where="--items", mend="give 2 or more")
+        raise InputError("a user with one item has no next item", where="--items", hint="give 2 or more")
     histories = {items: _histories(options, items, options.users or users) for items, users in cases.items()}
     n_items = max(CATALOGUE, 1 + max(int(row.max()) for rows in histories.values() for row in rows))
     if options.width is not None and options.width % 32:
-        raise InputError(f"{options.width} is no multiple of 32", where="--width", mend="heads are 32 wide")
+        raise InputError(f"{options.width} is no multiple of 32", where="--width", hint="heads are 32 wide")
     keep_freed_memory()  # as the training loop does
     context = RunContext(options.seed, _cache(), device)
     bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, options.width, context)
@@ -64,7 +64,7 @@ def measure(options: Options) -> Outcome:
 
 
 def _cache() -> Any:
-    folder = home() / "artefacts"
+    folder = cache_dir() / "artefacts"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -83,7 +83,7 @@ def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
         raise InputError(
             f"{len(long)} users have {items} items, {users} are asked for",
             where=dataset.name,
-            mend="give fewer --users or --items",
+            hint="give fewer --users or --items",
         )
     return [dataset.sequences[int(user)][:items] for user in rng.choice(long, users, replace=False)]
 

@@ -16,9 +16,9 @@ import torch
 
 from harness.bench.decode_cases import LISTED, PROMPTS, SPREAD, K, device
 from harness.bench.timing import Options, Outcome, Side, paired
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.core.seeding import derive_seed, generator
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.item_codes import CodeTable
@@ -36,11 +36,11 @@ def measure(options: Options) -> Outcome:
     """`--items` of the catalogue, `--users`, `--layers`. Raises `InputError` for a catalogue that is none."""
     items, users = options.items or ITEMS, options.users or USERS
     if not FEWER <= items <= MOST:
-        raise InputError(f"{items} items", where="--items", mend=f"give {FEWER} to {MOST}")
+        raise InputError(f"{items} items", where="--items", hint=f"give {FEWER} to {MOST}")
     rng = generator(options.seed, "bench", "trie")
     wide, narrow = codes(items, rng), codes(FEWER, rng)
     built, trie = _build(wide)
-    context = RunContext(options.seed, home() / "artefacts", device())
+    context = RunContext(options.seed, cache_dir() / "artefacts", device())
     search = _search(narrow, users, options, context)
     small = CodeTrie(narrow)
     timed = paired(
@@ -94,7 +94,7 @@ def _search(table: CodeTable, users: int, options: Options, context: RunContext)
         model.scale.mul_(SPREAD)
     lead: list[int] = list(backbone.tokenizer(PROMPTS["short"], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     rng = generator(context.seed, "bench", "histories")
-    rows = Ragged.of([rng.integers(table.n_items, size=HISTORY) for _ in range(users)])
+    rows = RaggedArray.of([rng.integers(table.n_items, size=HISTORY) for _ in range(users)])
     requests, how = Requests("bench", np.arange(users), rows), Decoding(LISTED, users, "float32")
 
     def prompt(history: np.ndarray) -> list[int]:

@@ -24,7 +24,7 @@ from harness.cli.options import (
     Track,
     numbers,
 )
-from harness.cli.output import check_output, console, note, print_json, print_plain, stdout_kept, write_output
+from harness.cli.output import check_output, console, log, print_json, print_plain, stdout_kept, write_output
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
@@ -86,7 +86,7 @@ def ablate(
     Each run is the one that `harness run` would make: what the store holds already is not made again.
     """
     from harness.experiments.ablation import ablation
-    from harness.experiments.scheduler import conduct
+    from harness.experiments.scheduler import run_grid
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 
@@ -94,7 +94,7 @@ def ablate(
     _check(form, metric)
     check_output(output)
     if workers is not None and scheduler is not None:
-        raise InputError("--workers and --scheduler are two ways to make the runs", mend="leave one of them out")
+        raise InputError("--workers and --scheduler are two ways to make the runs", hint="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, every, *asked, reading=reading, elsewhere=scheduler is not None)
@@ -102,8 +102,8 @@ def ablate(
         under_way = ablation(model, grid, options, Store(results))
         _announce(under_way, fresh=fresh)
         if not plan:
-            conduct(under_way, executor, fresh=fresh, note=note)
-            note(f"runs and failures are listed in {under_way.path}")
+            run_grid(under_way, executor, fresh=fresh, note=log)
+            log(f"runs and failures are listed in {under_way.path}")
     if not plan:
         _print(_table(under_way, metric), form, output)
     elif form == "json":
@@ -113,14 +113,14 @@ def ablate(
 @contextmanager
 def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     from harness.cli.progress import reporter
-    from harness.experiments.executors import Here, Processes
+    from harness.experiments.executors import ProcessExecutor, SerialExecutor
 
     if scheduler is None:
-        yield Here(reporter, note) if workers in (None, 1) else Processes(workers, note)
+        yield SerialExecutor(reporter, log) if workers in (None, 1) else ProcessExecutor(workers, log)
         return
     from harness.experiments.dask_cluster import connected
 
-    with connected(scheduler, note) as cluster:
+    with connected(scheduler, log) as cluster:
         yield cluster
 
 
@@ -138,15 +138,15 @@ def _announce(under_way: Ablation, *, fresh: bool) -> None:
     """The planned runs, on stderr, with what the store already holds."""
     told = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
     grid, counts = under_way.grid, dict.fromkeys(told, 0)
-    note(f"{grid.name}: {grid.about}" if grid.about else grid.name)
+    log(f"{grid.name}: {grid.about}" if grid.about else grid.name)
     for cell in grid.cells:
         slots = [slot for slot in under_way.slots if slot.cell == cell.name]
         states = [f"seed {slot.seed} {'to be made again' if fresh else told[slot.state]}" for slot in slots]
         for slot in slots:
             counts[slot.state] += 1
-        note(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
+        log(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
     here = 0 if fresh else counts["complete"]
-    note(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {here} of them there already")
+    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {here} of them there already")
 
 
 def _table(under_way: Ablation, metric: str) -> AblationTable:

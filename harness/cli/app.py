@@ -29,7 +29,7 @@ from harness.cli import (
     tune,
 )
 from harness.cli import leaderboard as report
-from harness.cli.errors import interrupted, tell
+from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
 from harness.core.environment import check_switches
 from harness.runs.distributed import place
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return tell(error)
+        return report_error(error)
     if code == 130:
         return interrupted()
     return code if isinstance(code, int) else 0

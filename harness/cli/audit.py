@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, Dataset, Order, Protocol
-from harness.cli.output import note, print_json, print_table
+from harness.cli.output import log, print_json, print_table
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -74,7 +74,7 @@ def codes(
     if rankings is not None:
         found["rankings"], odd = measured_codes(rankings, loaded, split, table.groups)
         for line in odd:
-            note(f"{rankings.name}: {line}")
+            log(f"{rankings.name}: {line}")
     if as_json:
         print_json(found)
     else:
@@ -111,7 +111,7 @@ def card(
     if rankings is not None:
         lists, odd = settled(rankings, loaded, split)
         for line in odd:
-            note(f"{rankings.name}: {line}")
+            log(f"{rankings.name}: {line}")
         values = per_user(lists, split.test.targets)[metric]
         found["rankings"] = {
             "file": rankings.name,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import AsJson, MaybeDataset
-from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_table, stdout_kept
 
 if TYPE_CHECKING:
     from harness.bench.timing import Options, Outcome
@@ -177,5 +177,5 @@ def _measure(name: str, options: Options, as_json: bool) -> None:
         )
         print(f"ratio {document['ratio']:.2f}, results {'identical' if outcome.identical else 'DIFFERENT'}")
     if not outcome.identical:
-        note(f"harness: the two sides of bench {name} gave different results: {document['checks']}")
+        log(f"harness: the two sides of bench {name} gave different results: {document['checks']}")
         raise typer.Exit(1)

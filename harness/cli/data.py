@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli.options import AsJson, Order, Protocol, Sets
-from harness.cli.output import note, print_json, print_plain, print_table
+from harness.cli.output import log, print_json, print_plain, print_table
 from harness.cli.reading import BadLines, with_reading
 from harness.data.reading import BAD_LINES, PLAIN, Reading
 from harness.errors import InputError
@@ -57,7 +57,7 @@ def bring(
 
     kept, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, again=again)
     for line in dataset.notes:
-        note(line)
+        log(line)
     if as_json:
         counts = {key: getattr(kept, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
         print_json({**counts, "order": dataset.order, "lost": dict(dataset.lost), "notes": list(dataset.notes)})
@@ -84,22 +84,22 @@ def send(
 ) -> None:
     """Write a data set in another layout, and say what that cannot carry; or its split, for a model of your own."""
     if (layout is None) != split:
-        raise InputError("say what is to be written", where="--layout", mend="give --layout NAME, or --split alone")
+        raise InputError("say what is to be written", where="--layout", hint="give --layout NAME, or --split alone")
     if split:
         _send_split(dataset, output, (order or "time", reading), (protocol, tuple(sets or ())), as_json=as_json)
         return
     if protocol is not None or sets:
-        raise InputError("a layout holds no split", where="--protocol", mend="leave it out, or say --split")
+        raise InputError("a layout holds no split", where="--protocol", hint="leave it out, or say --split")
     assert layout is not None
     from harness.data.export import export
     from harness.data.loading import load_dataset
 
     loaded = load_dataset(dataset, order or "time", reading)
     done = export(loaded, layout, output)
-    for line in done.lost:
-        note(f"not carried: {line}")
+    for line in done.dropped:
+        log(f"not carried: {line}")
     if as_json:
-        told = {"layout": done.layout, "exact": done.exact, "lost": list(done.lost), "order": done.order}
+        told = {"layout": done.layout, "exact": done.exact, "lost": list(done.dropped), "order": done.order}
         print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **told, "path": str(done.folder)})
     else:
         how = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
@@ -170,7 +170,7 @@ def prepare(
         done = build(asked, progress)
     story = done.story
     for warning in story["warnings"]:
-        note(f"harness: warning: {warning}")
+        log(f"harness: warning: {warning}")
     if as_json:
         print_json({**story, "fresh": done.fresh, "path": str(done.kept.path)})
         return
@@ -268,7 +268,7 @@ def verify(
 
     seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
     for line in seen.dataset.notes:
-        note(line)
+        log(line)
     if as_json:
         print_json(seen.document())
     else:
@@ -281,7 +281,7 @@ def verify(
                 print_table(lost, {"count": "count", "what": "lost or not asked"})
     if seen.broken:
         what = f"{len(seen.broken)} of {len(seen.checks)} rules are broken ({', '.join(seen.broken)})"
-        raise InputError(what, where=dataset, mend="the table says what was seen")
+        raise InputError(what, where=dataset, hint="the table says what was seen")
     if seen.alarms:
         leaks = "1 leak" if len(seen.alarms) == 1 else f"{len(seen.alarms)} leaks"
         raise InputError(f"the audit found {leaks}: {'; '.join(seen.alarms)}", where=dataset)

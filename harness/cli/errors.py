@@ -10,40 +10,40 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from harness.cli.output import note
+from harness.cli.output import log
 from harness.core.environment import switch
 from harness.core.files import NO_ROOM
-from harness.errors import InputError, ProcessLost, Withdrawn
+from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.runs.distributed import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
 
 
-def tell(error: Exception) -> int:
+def report_error(error: Exception) -> int:
     """Says what went wrong, in one line; the exit code. A fault leaves its traceback in a file, or, with
     `HARNESS_DEBUG=1`, on stderr. Of many processes that make one run, each says what is its own; what is wrong with the
     input the first of each machine says."""
-    if isinstance(error, Withdrawn):
+    if isinstance(error, AbortedByMain):
         return error.exit_code
     if isinstance(error, InputError):
         if first_here():
-            note(f"{_speaker()}: {error}")
+            log(f"{_speaker()}: {error}")
         return error.exit_code
-    if isinstance(error, ProcessLost):
-        note(f"{_speaker()}: {error}")
+    if isinstance(error, PeerLost):
+        log(f"{_speaker()}: {error}")
         return error.exit_code
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a usage error of Typer's
-        note(f"harness: {_usage(error)}")
+        log(f"harness: {_usage(error)}")
         return InputError.exit_code
     if (refused := _disk_refused(error)) is not None:
-        note(f"harness: cannot write: {_one_line(refused)}; free some space, and run the same command again")
+        log(f"harness: cannot write: {_one_line(refused)}; free some space, and run the same command again")
         return InputError.exit_code
     if switch(DEBUG):
         traceback.print_exception(error)
         return 1
     what = f"{type(error).__name__}: {_one_line(error)}"
-    note(f"{_speaker()}: a fault of the program: {what}; {_kept(error)}")
+    log(f"{_speaker()}: a fault of the program: {what}; {_kept(error)}")
     return 1
 
 
@@ -51,7 +51,7 @@ def interrupted() -> int:
     """After Ctrl-C, which reaches all processes of a run: the first of each machine says so."""
     exec("")  # Ctrl-C inside of somebody's exec would be remembered, and Python end by the signal in place of the code
     if first_here():
-        note("harness: interrupted; what was done is kept, and the same command continues it")
+        log("harness: interrupted; what was done is kept, and the same command continues it")
     return INTERRUPTED
 
 
@@ -91,10 +91,10 @@ def _one_line(error: object) -> str:
 
 def _kept(error: Exception) -> str:
     """Writes the traceback; where it is, in words."""
-    from harness.core.environment import home
+    from harness.core.environment import cache_dir
 
     try:
-        folder = Path(home()) / "logs"
+        folder = Path(cache_dir()) / "logs"
         folder.mkdir(exist_ok=True)
         path = folder / f"fault-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")

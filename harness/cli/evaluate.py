@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
-from harness.cli.output import note, stdout_kept
+from harness.cli.output import log, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -37,7 +37,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure rankings made elsewhere under the same protocol, and store them as a run."""
-    from harness.cli.output import conclude
+    from harness.cli.output import print_summary
     from harness.runs.external import External
     from harness.runs.external import evaluate as measure
     from harness.store.run_store import Store
@@ -45,5 +45,5 @@ def evaluate(
     store = Store(results)
     external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
     with stdout_kept():
-        done = measure(external, store, note)
-    conclude([done], store, as_json=as_json)
+        done = measure(external, store, log)
+    print_summary([done], store, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, Dataset, Order, Protocol, Sets
-from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -103,7 +103,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
         print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
     for line in warnings(found):
-        note(f"warning: {line}")
+        log(f"warning: {line}")
 
 
 def _text(value: Any) -> str:

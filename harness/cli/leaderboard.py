@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, Dataset, MaybeDataset, Protocol, Results
-from harness.cli.output import check_output, console, note, print_plain, write_output
+from harness.cli.output import check_output, console, log, print_plain, write_output
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Row
@@ -82,7 +82,7 @@ def leaderboard(
     from harness.reports.leaderboard import select
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
-    from harness.store.run_store import Store, nothing_thrown_away
+    from harness.store.run_store import Store, gc_disabled
 
     formats.check_format(form)
     check_output(output)
@@ -98,9 +98,9 @@ def leaderboard(
     sets = formats.check_columns(columns)
     wanted = _known(protocol)
     store = Store(results)
-    with nothing_thrown_away():
+    with gc_disabled():
         every = published_boards(store, dataset, by) if published else select(store, dataset, by)
-    found = [board for board in every if wanted in (None, board.protocol.name) or board.alone]
+    found = [board for board in every if wanted in (None, board.protocol.name) or board.published_only]
     where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     if asked != Selection() or metric != by:
         found = select_rows(found, asked, metric, where)
@@ -111,10 +111,10 @@ def leaderboard(
         found = [with_card(board, metric, where) for board in found]
     if "command" in sets:
         found = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in found]
-    if all(board.alone for board in found):
-        note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+    if all(board.published_only for board in found):
+        log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
     if published and not any(row.quoted for board in found for row in board.rows):
-        note("no published rows" + (f" for {dataset}" if dataset else ""))
+        log("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
         write_output(output, formats.render(found, form, metric, sets, asked.metrics))
     elif form == "table":
@@ -149,7 +149,7 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
     name = None if dataset is None else stored_name(store, dataset)
     found = protocols.crossings(store.query(name), metric)
     if not found:
-        note("no data set with runs under more than one protocol; see harness run --protocol global-time")
+        log("no data set with runs under more than one protocol; see harness run --protocol global-time")
     if output is not None:
         write_output(output, protocols.render(found, form))
     elif form == "table":
@@ -184,6 +184,6 @@ def report(
     if output is not None:
         check_writable(output)
     path = output or results / f"{stored_name(store, dataset)}.html"
-    text = report(store, Wanted(dataset, metric, published), note)
-    note(f"a page of {len(text) / 1e6:.1f} MB")
+    text = report(store, Wanted(dataset, metric, published), log)
+    log(f"a page of {len(text) / 1e6:.1f} MB")
     write_output(path, text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import files
-from harness.errors import InputError, printable
+from harness.errors import InputError, escape_control
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 WIDE = 240  # columns of a table that is not drawn on a terminal
 
 
-def note(line: str) -> None:
+def log(line: str) -> None:
     """One line for the user, on stderr. What a file holds may stand in it, so nothing in it steers the terminal."""
-    print(printable(line), file=sys.stderr, flush=True)
+    print(escape_control(line), file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
@@ -74,13 +74,13 @@ def print_plain(drawn: Any, *, as_json: bool = False) -> None:
 def check_output(path: Path | None) -> None:
     """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
     if path is not None and path.is_dir():
-        raise InputError("a folder, where a file is to be written", where=str(path), mend="name a file in it")
+        raise InputError("a folder, where a file is to be written", where=str(path), hint="name a file in it")
 
 
 def write_output(path: Path, text: str) -> None:
     """What was asked for with `-o`; folders above it are made. Raises `InputError` where it cannot be written."""
     files.write_text(path, text, "choose another place with -o")
-    note(f"written to {path}")
+    log(f"written to {path}")
 
 
 @contextmanager
@@ -105,10 +105,10 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+    return f"{value:,}" if isinstance(value, int) else escape_control(str(value))
 
 
-def conclude(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
+def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
     """Tables to stdout, or to stderr beside the JSON document (a list of them where there are several runs)."""
     from harness.protocol.protocol import MAIN_METRIC
     from harness.reports import formats
@@ -116,7 +116,7 @@ def conclude(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
 
     for finished in done:
         if finished.reused:
-            note(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
+            log(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
         print_plain(formats.metrics_table(finished.record), as_json=as_json)
     record = done[-1].record
     found = boards(store.query(record.dataset.name), MAIN_METRIC)
@@ -125,7 +125,7 @@ def conclude(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
     print_plain(formats.table([board], MAIN_METRIC, width), as_json=as_json)
     print_plain(formats.place_text(board, row, MAIN_METRIC), as_json=as_json)
     for finished in done:
-        note(f"stored in {finished.path}")
+        log(f"stored in {finished.path}")
     if as_json:
         documents = [finished.document() for finished in done]
         print_json(documents if len(documents) > 1 else documents[0])

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.output import note
+from harness.cli.output import log
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,7 +61,7 @@ class PlainStage:
 
     def _say(self, how: str) -> None:
         of = f"{self.steps}/{self.total}" if self.total else str(self.steps)
-        note("  ".join(part for part in (f"{self.name} {of}", how, self.shown) if part))
+        log("  ".join(part for part in (f"{self.name} {of}", how, self.shown) if part))
 
 
 class BarReporter:

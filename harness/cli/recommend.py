@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Results
-from harness.cli.output import note, print_json, print_plain, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_plain, print_table, stdout_kept
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def recommend(
         said = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
         print_json({**said, "recommendations": lists})
         return
-    note(f"{record.model} on {record.dataset.name}, run {record.run_id}")
+    log(f"{record.model} on {record.dataset.name}, run {record.run_id}")
     for number, made in enumerate(lists):
         _print(made, blank=number > 0)
 
@@ -71,7 +71,7 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
     from harness.runs.recommending import Question, histories_of, history_of
 
     if sum(option is not None for option in (history, user, file)) != 1:
-        raise InputError("say for whom, in one way", where="RUN", mend="add --history A,B,C, --user U or --file F")
+        raise InputError("say for whom, in one way", where="RUN", hint="add --history A,B,C, --user U or --file F")
     if user is not None:
         return Question(user=user)
     if file is not None:
@@ -87,7 +87,7 @@ def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     chosen = next(iter(choose(store, [run], dataset)))
     if len(chosen.runs) > 1:
         ids = ", ".join(one.record.run_id for one in chosen.runs)
-        raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", mend=f"name one of {ids}")
+        raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", hint=f"name one of {ids}")
     return next(iter(chosen.runs))
 
 
@@ -107,6 +107,6 @@ def _text(line: str) -> Any:
     """A line as it is: no markup of rich is read in titles."""
     from rich.text import Text
 
-    from harness.errors import printable
+    from harness.errors import escape_control
 
-    return Text(printable(line))
+    return Text(escape_control(line))

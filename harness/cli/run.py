@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
-from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
-from harness.errors import shown
+from harness.errors import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,12 +54,12 @@ def run(
     A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k. Started by
     torchrun or accelerate launch, EAGER-LLM, LC-Rec and TIGER share the work among all processes.
     """
-    from harness.cli.output import conclude
+    from harness.cli.output import print_summary
     from harness.cli.progress import reporter
-    from harness.protocol.distributed import ALONE, agreed
+    from harness.protocol.distributed import SINGLE_PROCESS, run_on_all
     from harness.runs.distributed import joined, placed
     from harness.runs.job import RunOptions, plan
-    from harness.runs.run import assist, execute
+    from harness.runs.run import execute, run_as_worker
     from harness.store.run_store import Store
 
     asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
@@ -69,19 +69,19 @@ def run(
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
         return
     with stdout_kept(), joined() as world:
-        for job in agreed(world, lambda: [placed(one, world) for one in plan(model, options)]):
+        for job in run_on_all(world, lambda: [placed(one, world) for one in plan(model, options)]):
             shares = job.entry.load().distributed
             if world.rank:
                 if shares:
-                    assist(job, world)
+                    run_as_worker(job, world)
                 continue
             if world.size > 1 and not shares:
-                note(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
+                log(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
             with reporter() as bars:
-                together = world if shares else ALONE
-                done.append(execute(job, store, fresh=fresh, reporter=bars, note=note, world=together))
+                together = world if shares else SINGLE_PROCESS
+                done.append(execute(job, store, fresh=fresh, reporter=bars, note=log, world=together))
     if not world.rank:
-        conclude(done, store, as_json=as_json)
+        print_summary(done, store, as_json=as_json)
 
 
 def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -> None:
@@ -99,4 +99,4 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
         print_table(rows, {"stage": whole, "state": "state", "key": "key", "why": "why"})
         for step in made.steps:
             for each in step.differs:
-                print(f"{step.stage}: {each.part} is {shown(each.asked)}, kept: {shown(each.kept)}")
+                print(f"{step.stage}: {each.part} is {quote(each.asked)}, kept: {quote(each.kept)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
-from harness.cli.output import note, print_json, print_table
+from harness.cli.output import log, print_json, print_table
 from harness.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
         print_json(rows)
         return
     if not rows:
-        note(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+        log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
         return
     columns = {"run_id": "run", "model": "model", "dataset": "data set", "seed": "seed", "status": "status"}
     shown = [
@@ -57,7 +57,7 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
         for row in rows
     ]
     print_table(shown, {**columns, MAIN_METRIC: MAIN_METRIC, "size": "size", "finished": "finished (UTC)"})
-    note(f"{len(rows)} runs, {_size(sum(entry.size for entry in found))}")
+    log(f"{len(rows)} runs, {_size(sum(entry.size for entry in found))}")
 
 
 def take_away(
@@ -75,12 +75,12 @@ def take_away(
     found = _chosen(_entries(results, dataset), runs, results)
     if running := [entry for entry in found if entry.state == "running"]:
         mend = "wait until it is complete, or end that process first"
-        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), mend=mend)
+        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), hint=mend)
     for entry in found:
-        note(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
+        log(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError(f"nobody can be asked whether {len(found)} runs may go", where="RUN", mend="add --yes")
+            raise InputError(f"nobody can be asked whether {len(found)} runs may go", where="RUN", hint="add --yes")
         typer.confirm(f"take {len(found)} runs away for good?", abort=True, err=True)
     for entry in found:
         remove(entry)
@@ -110,7 +110,7 @@ def _chosen(found: Sequence[Entry], asked: Sequence[str], results: Path) -> list
             alike = [entry for entry in found if text and entry.run_id.startswith(text)]
             if len(alike) > 1:
                 what = f"{text!r} begins the ids of {len(alike)} runs"
-                raise InputError(what, where="RUN", mend="give more of it; harness runs list shows them")
+                raise InputError(what, where="RUN", hint="give more of it; harness runs list shows them")
         if not alike:
             names = {name for entry in found for name in (entry.run_id, entry.model)}
             raise unknown_name("run", text, names, where=str(results))

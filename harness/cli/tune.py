@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
-from harness.cli.output import note, print_json, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
@@ -67,16 +67,16 @@ def tune(
     from harness.store.run_store import Store
 
     if seeds is not None and not run:
-        raise InputError("are for the runs with the best settings", where="--seeds", mend="add --run, or say --seed")
+        raise InputError("are for the runs with the best settings", where="--seeds", hint="add --run, or say --seed")
     wanted = numbers(seeds)
     asked = () if seed is None else (seed,)
     options = RunOptions(dataset, profile, asked, tuple(sets or ()), config, device, protocol, order, reading=reading)
     store = Store(results)
     with stdout_kept():
         made = study(model, Search(trials, timeout, metric, space), options, store)
-        with alone(made, lambda: note(f"another process works on {made.path}; waiting for it"), fresh=fresh):
+        with alone(made, lambda: log(f"another process works on {made.path}; waiting for it"), fresh=fresh):
             _announce(made)
-            conduct(made, reporter, note)
+            conduct(made, reporter, log)
         done = _runs(made, wanted, fresh=fresh) if run else []
     _conclude(made, done, as_json=as_json)
 
@@ -84,10 +84,10 @@ def tune(
 def _announce(made: Study) -> None:
     entry, there = made.base.entry, len(made.trials)
     cases = len(made.split.valid.requests)
-    note(f"{entry.name} on {made.dataset.name}, {made.search.metric} of {cases} validation cases")
+    log(f"{entry.name} on {made.dataset.name}, {made.search.metric} of {cases} validation cases")
     for key, text in made.space.document().items():
-        note(f"  {key}: {text}")
-    note(f"{made.search.trials} trials, {min(there, made.search.trials)} of them there already")
+        log(f"  {key}: {text}")
+    log(f"{made.search.trials} trials, {min(there, made.search.trials)} of them there already")
 
 
 def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:
@@ -99,12 +99,12 @@ def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]
     best, done = made.best_job(), []
     for seed in seeds or (best.seed,):
         with reporter() as shown:
-            done.append(execute(replace(best, seed=seed), made.store, fresh=fresh, reporter=shown, note=note))
+            done.append(execute(replace(best, seed=seed), made.store, fresh=fresh, reporter=shown, note=log))
     return done
 
 
 def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
-    from harness.cli.output import conclude
+    from harness.cli.output import print_summary
     from harness.experiments.grid import short_names
 
     document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}
@@ -126,11 +126,11 @@ def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
         for trial in made.trials
     ]
     print_table(rows, {key: f"valid {made.search.metric}" if key == "valid" else key for key in rows[0]})
-    note(f"{made.effort().trials} trials, {made.seconds:.0f} s; state in {made.state}")
+    log(f"{made.effort().trials} trials, {made.seconds:.0f} s; state in {made.state}")
     where = [] if made.store.root == RESULTS else ["--results", str(made.store.root)]
-    note(shlex.join(["harness", "run", made.base.entry.name, "--config", str(made.best_config), *where]))
+    log(shlex.join(["harness", "run", made.base.entry.name, "--config", str(made.best_config), *where]))
     if done:
-        conclude(done, made.store, as_json=False)
+        print_summary(done, made.store, as_json=False)
 
 
 def _short(value: object) -> object:

@@ -38,7 +38,7 @@ class Key:
     parts: Mapping[str, Any]
 
     @cached_property
-    def mark(self) -> str:
+    def digest(self) -> str:
         """The key as part of a file's name."""
         return fingerprint(self.kind, dict(self.parts))
 
@@ -53,7 +53,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Artefact:
+class CacheEntry:
     """An entry that a run would look for. `manifest` is where its manifest lies or would lie."""
 
     key: Key
@@ -91,7 +91,7 @@ class Artefact:
         document[SEAL] = fingerprint(json.loads(json.dumps(document)))
         write_text(self.manifest, json.dumps(document, ensure_ascii=False))
 
-    def nearest(self, pattern: str) -> tuple[Difference, ...] | None:
+    def closest(self, pattern: str) -> tuple[Difference, ...] | None:
         """How the entry that differs in the fewest parts differs, among those whose manifests fit `pattern` (as for
         `Path.glob`, beside this one); None where there is none."""
         found = [differences(parts, self.key.parts) for parts in _kept(self.manifest.parent, pattern, self.key.kind)]

@@ -59,7 +59,7 @@ def parse(text: str, where: str) -> Any:
         if node is None:
             return None
         if _unfolded(node, {}) > MOST:
-            raise InputError(f"more than {MOST:,} values", where=where, mend="write it without aliases")
+            raise InputError(f"more than {MOST:,} values", where=where, hint="write it without aliases")
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -103,7 +103,7 @@ def small_text(path: Path, kind: str) -> str:
     except InputError as error:
         if error.what == "the file is empty":
             return ""
-        raise InputError(f"cannot be read: {error.what}", where=error.where, mend=f"give a {kind} file") from error
+        raise InputError(f"cannot be read: {error.what}", where=error.where, hint=f"give a {kind} file") from error
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def read(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError("holds no mapping of names to values", where=str(path), mend="begin with `section:`")
+        raise InputError("holds no mapping of names to values", where=str(path), hint="begin with `section:`")
     return content
 
 

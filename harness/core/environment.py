@@ -41,7 +41,7 @@ def switch(name: str) -> bool:
     if plain in ON or plain in OFF:
         return plain in ON
     mend = "write 1, true, yes or on, or 0, false, no or off"
-    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", mend=mend)
+    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", hint=mend)
 
 
 def check_switches() -> None:
@@ -53,7 +53,7 @@ def check_switches() -> None:
 VARIABLE = "HARNESS_HOME"
 
 
-def home() -> Path:
+def cache_dir() -> Path:
     """`$HARNESS_HOME`, or the user's cache folder by the platform's convention; made where it is missing.
 
     Raises `InputError` where it cannot be made.
@@ -69,7 +69,7 @@ def home() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the cache folder cannot be made ({error.strerror})", where=str(folder), mend=f"set {VARIABLE} to another"
+            f"the cache folder cannot be made ({error.strerror})", where=str(folder), hint=f"set {VARIABLE} to another"
         ) from error
     return folder.resolve()
 
@@ -77,7 +77,7 @@ def home() -> Path:
 OFFLINE_VARIABLE = "HARNESS_OFFLINE"
 
 
-TOLD = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by their libraries when imported
+HF_ENV_VARS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by their libraries when imported
 
 
 _guarded = False
@@ -88,12 +88,12 @@ def offline() -> bool:
     return switch(OFFLINE_VARIABLE)
 
 
-def forbidden() -> str:
+def offline_hint() -> str:
     """How the mend begins for a model that is not on this machine, where it may not be downloaded; else nothing."""
     return f"{OFFLINE_VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
 
 
-def settle() -> None:
+def configure_offline() -> None:
     """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
     calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as
     on here, where no error can be shown: each command refuses it before it does anything."""
@@ -103,7 +103,7 @@ def settle() -> None:
             return
     except InputError:
         pass
-    for name in TOLD:
+    for name in HF_ENV_VARS:
         os.environ[name] = "1"
     if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # it came before us and has read its variable
         vars(hub)["HF_HUB_OFFLINE"] = True
@@ -117,7 +117,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
     if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
         what = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
-        raise InputError(what, mend="unset it, or use what is on this machine")
+        raise InputError(what, hint="unset it, or use what is on this machine")
 
 
 def public(address: object) -> bool:
@@ -144,7 +144,7 @@ def trusted() -> bool:
     return switch(REMOTE_CODE_VARIABLE)
 
 
-def guarded() -> dict[str, Any]:
+def remote_code_options() -> dict[str, Any]:
     """How transformers is called for settings and tokenizers. False, not left out: else transformers asks on the
     terminal and waits."""
     return {"trust_remote_code": trusted()}
@@ -152,10 +152,10 @@ def guarded() -> dict[str, Any]:
 
 def weights_only() -> dict[str, Any]:
     """How transformers is called for weights: safetensors, where it would also take PyTorch's pickles."""
-    return {"use_safetensors": True, **guarded()}
+    return {"use_safetensors": True, **remote_code_options()}
 
 
-def explained(why: str) -> str:
+def loader_error(why: str) -> str:
     """The first line of what a loader said; where it asks for trust or for safetensors, what the user can do."""
     first = next((line.strip() for line in why.splitlines() if line.strip()), "unknown")
     if "trust_remote_code" in why:

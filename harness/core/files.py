@@ -26,11 +26,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 DEAD = 0.1  # seconds; a writer on another machine, where there is no lock, has at least so long
 
 
-CACHE_MEND = "free some space, or set HARNESS_HOME to another folder; the same command continues"
+CACHE_HINT = "free some space, or set HARNESS_HOME to another folder; the same command continues"
 
 
 @contextmanager
-def writing(path: Path, mend: str = CACHE_MEND) -> Iterator[None]:
+def translate_os_errors(path: Path, mend: str = CACHE_HINT) -> Iterator[None]:
     """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`, also where a
     library has put it into its own words."""
     try:
@@ -42,17 +42,17 @@ def writing(path: Path, mend: str = CACHE_MEND) -> Iterator[None]:
         if said is None and not isinstance(error, OSError):
             raise
         what = said or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
-        raise InputError(f"cannot write: {what}", where=str(path), mend=mend) from error
+        raise InputError(f"cannot write: {what}", where=str(path), hint=mend) from error
 
 
-def write_whole(path: Path, fill: Callable[[Path], object], mend: str = CACHE_MEND) -> None:
+def write_atomic(path: Path, fill: Callable[[Path], object], mend: str = CACHE_HINT) -> None:
     """`fill` writes a temporary file beside `path`, which then takes its place in one step, for good once this returns.
 
     The folder is made where it is missing. Raises `InputError`; the old file is left as it was then.
     """
     temporary = temporary_name(path)
     try:
-        with writing(path, mend):
+        with translate_os_errors(path, mend):
             path.parent.mkdir(parents=True, exist_ok=True)
             fill(temporary)
             sync(temporary)
@@ -83,9 +83,9 @@ def _without_dead(mine: Path, path: Path) -> None:
                     other.unlink()
 
 
-def write_text(path: Path, text: str, mend: str = CACHE_MEND) -> None:
+def write_text(path: Path, text: str, mend: str = CACHE_HINT) -> None:
     """`text` as UTF-8, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), mend)
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), mend)
 
 
 def sync(path: Path) -> None:
@@ -112,7 +112,7 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def sweep(folder: Path, name: str = "*") -> None:
+def remove_stale_temp_files(folder: Path, name: str = "*") -> None:
     """Removes what writers of `name` (a glob pattern) that died have left in a folder; for who holds the lock that all
     its writers take."""
     for path in folder.glob(f".{name}.*.tmp"):
@@ -120,19 +120,19 @@ def sweep(folder: Path, name: str = "*") -> None:
             path.unlink()
 
 
-MEND = "free some space, or choose another folder with --results"
+RESULTS_HINT = "free some space, or choose another folder with --results"
 
 
 def writing_results(path: Path) -> AbstractContextManager[None]:
     """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`."""
-    return writing(path, MEND)
+    return translate_os_errors(path, RESULTS_HINT)
 
 
-def write_atomic(path: Path, fill: Callable[[Path], object]) -> None:
+def write_result_file(path: Path, fill: Callable[[Path], object]) -> None:
     """`fill` writes a temporary file beside `path`, which then takes its place in one step. Raises `InputError`."""
-    write_whole(path, fill, MEND)
+    write_atomic(path, fill, RESULTS_HINT)
 
 
 def write_result_text(path: Path, text: str) -> None:
     """`text` as UTF-8, whole or not at all."""
-    write_text(path, text, MEND)
+    write_text(path, text, RESULTS_HINT)

@@ -19,7 +19,10 @@ from typing import IO, Any, BinaryIO, TextIO
 from harness.errors import InputError
 
 AGAIN = "fetch the file again"
-FREELY, UNFOLDS = 1 << 26, 100  # bytes that may come out of any file; of a larger one, so many for each that goes in
+MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
+    1 << 26,
+    100,
+)  # bytes that may come out of any file; of a larger one, so many for each that goes in
 SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
 
 
@@ -35,20 +38,20 @@ def read_text(path: Path, most: int | None = None) -> str:
             with path.open("rb") as file:
                 raw = _whole(file, limit)
     except FileNotFoundError as error:
-        raise InputError("the file is missing", where=str(path), mend="check the path") from error
+        raise InputError("the file is missing", where=str(path), hint="check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"the file cannot be read ({reason})", where=str(path)) from error
     if raw is None:
         what = "too large for this machine's memory" if most is None else f"more than {most:,} bytes"
-        raise InputError(what, where=str(path), mend="is it the file that you mean?")
+        raise InputError(what, where=str(path), hint="is it the file that you mean?")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError("not UTF-8 text", where=f"{path} line {line}", mend="save the file as UTF-8") from error
+        raise InputError("not UTF-8 text", where=f"{path} line {line}", hint="save the file as UTF-8") from error
     if not text.strip():
-        raise InputError("the file is empty", where=str(path), mend="write the data to it again")
+        raise InputError("the file is empty", where=str(path), hint="write the data to it again")
     return text
 
 
@@ -99,14 +102,14 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
     """The content of a gzip file. Raises `InputError` for one that is cut off, broken, or unfolds to more than text."""
     try:
         with path.open("rb") as packed, gzip.open(packed) as content:
-            yield io.BufferedReader(Unfolding(content, packed, str(path)))
+            yield io.BufferedReader(BoundedDecompressor(content, packed, str(path)))
     except EOFError as error:
-        raise InputError("the gzip file is cut off", where=str(path), mend=AGAIN) from error
+        raise InputError("the gzip file is cut off", where=str(path), hint=AGAIN) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"the compressed file is broken ({error})", where=str(path), mend=AGAIN) from error
+        raise InputError(f"the compressed file is broken ({error})", where=str(path), hint=AGAIN) from error
 
 
-class Unfolding(io.RawIOBase):
+class BoundedDecompressor(io.RawIOBase):
     """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
 
     def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
@@ -119,9 +122,9 @@ class Unfolding(io.RawIOBase):
         part = self._content.read(len(buffer))
         buffer[: len(part)] = part
         self._size += len(part)
-        if self._size > FREELY and self._size > UNFOLDS * self._file.tell():
+        if self._size > MAX_DECOMPRESSED_BYTES and self._size > MAX_RATIO * self._file.tell():
             what = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
-            raise InputError(what, where=self._name, mend=AGAIN)
+            raise InputError(what, where=self._name, hint=AGAIN)
         return len(part)
 
 
@@ -134,9 +137,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file, which must hold something."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError("a JSON object is needed at the top", where=str(path), mend='begin with {"id": …}')
+        raise InputError("a JSON object is needed at the top", where=str(path), hint='begin with {"id": …}')
     if not value:
-        raise InputError("the JSON object is empty", where=str(path), mend="write the data to it again")
+        raise InputError("the JSON object is empty", where=str(path), hint="write the data to it again")
     return value
 
 
@@ -149,7 +152,7 @@ def parse_json(text: str, where: str) -> Any:
         if len(found) != len(pairs):
             seen: set[str] = set()
             key = next(key for key, _ in pairs if key in seen or seen.add(key))
-            raise InputError(f"key {key!r} stands twice", where=_place(where, text, key), mend="keep one of the two")
+            raise InputError(f"key {key!r} stands twice", where=_place(where, text, key), hint="keep one of the two")
         return found
 
     try:
@@ -158,14 +161,14 @@ def parse_json(text: str, where: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         place = f"{where} line {error.lineno} column {error.colno}"
-        raise InputError(f"not JSON ({error.msg})", where=place, mend="write the file again") from error
+        raise InputError(f"not JSON ({error.msg})", where=place, hint="write the file again") from error
     except RecursionError as error:
         raise InputError("JSON nested too deeply", where=where) from error
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
-        raise InputError(f"{half!r} is half a character", where=where, mend="write the file again as UTF-8") from error
+        raise InputError(f"{half!r} is half a character", where=where, hint="write the file again as UTF-8") from error
     except ValueError as error:  # Python reads no whole number of more than 4,300 digits
-        raise InputError("a number of too many digits", where=where, mend="write the file again") from error
+        raise InputError("a number of too many digits", where=where, hint="write the file again") from error
     return value
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.files import CACHE_MEND, temporary_name, writing
+from harness.core.files import CACHE_HINT, temporary_name, translate_os_errors
 
 GRACE = 2.0  # seconds after which a lease without content is that of a holder killed before it wrote its name
 LEASE = 60.0  # seconds without a touch after which another machine's holder counts as dead
@@ -25,12 +25,12 @@ LEASED = ".lease"
 LONGEST = 4096  # bytes of a lease
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # how a file system says that it has no locks
-HASTE = (errno.EPERM, errno.ESTALE)  # how SFTP and NFS say that somebody else was first
+RETRYABLE_ERRNOS = (errno.EPERM, errno.ESTALE)  # how SFTP and NFS say that somebody else was first
 TRIES, PAUSE = 20, 0.05  # of what may be haste, and seconds between two
 
 
 @dataclass
-class Hold:
+class LockHandle:
     """A lock that is held. `lost` where another machine has taken it over, because this process stood still for longer
     than the lease: what it guards must not be written any more."""
 
@@ -42,26 +42,28 @@ def _unheard() -> None:
 
 
 @contextmanager
-def holding(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACHE_MEND) -> Iterator[Hold]:
+def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACHE_HINT) -> Iterator[LockHandle]:
     """Holds the lock `path` (and `path` with `.lease`) for the block; calls `waiting` first where another process does.
 
     Raises `InputError` where the folder cannot be written.
     """
     from filelock import FileLock, SoftFileLease
 
-    hold = Hold()
+    hold = LockHandle()
 
     def compromised(_: object) -> None:
         hold.lost = True
 
-    with writing(path, mend):
+    with translate_os_errors(path, mend):
         path.parent.mkdir(parents=True, exist_ok=True)
     own = FileLock(path, fallback_to_soft=False)
     lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
-        with writing(path, mend):
+        with translate_os_errors(path, mend):
             told = _acquired(own, waiting, None, told=False)
-            _acquired(lease, waiting, _Watch(Path(lease.lock_file), path if own.is_locked else None), told=told)
+            _acquired(
+                lease, waiting, StaleLeaseReaper(Path(lease.lock_file), path if own.is_locked else None), told=told
+            )
             if own.is_locked:
                 _sign(path, lease.token)
         yield hold
@@ -70,7 +72,7 @@ def holding(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACH
         own.release()
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds the lock `path` right now, as far as the kernel knows; asked without waiting for it."""
     from filelock import FileLock, Timeout
 
@@ -85,7 +87,7 @@ def held(path: Path) -> bool:
         return False
 
 
-def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, told: bool) -> bool:
+def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None, *, told: bool) -> bool:
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout
 
@@ -105,13 +107,13 @@ def _acquired(lock: Any, waiting: Callable[[], None], watch: _Watch | None, *, t
             if error.errno in NO_FLOCK:
                 return told
             refused += 1
-            if error.errno not in HASTE or refused > TRIES:
+            if error.errno not in RETRYABLE_ERRNOS or refused > TRIES:
                 raise
             time.sleep(PAUSE)
 
 
 @dataclass
-class _Watch:
+class StaleLeaseReaper:
     """Looks after a lease that another holds. filelock takes over a dead holder's by exchanging two names, which NFS,
     SMB and many FUSE file systems refuse, and then waits for ever; so it does with one that has no content.
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
 
-from harness.errors import InputError, printable, shortened
+from harness.errors import InputError, escape_control, truncate
 
 EntryT = TypeVar("EntryT")
 ENDING = ".py"
@@ -44,7 +44,7 @@ def _source(point: EntryPoint) -> str:
 @cache
 def warn(line: str) -> None:
     """One line on stderr, once in a process."""
-    print(f"warning: {printable(' '.join(shortened(line).split()))}", file=sys.stderr)
+    print(f"warning: {escape_control(' '.join(truncate(line).split()))}", file=sys.stderr)
 
 
 def is_file_target(name: str) -> bool:
@@ -61,7 +61,7 @@ def file_parts(name: str) -> tuple[Path, str]:
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser().absolute()
     if not path.is_file():
-        raise InputError("no such file", where=str(path), mend="check the path; it is written FILE.py:CLASS")
+        raise InputError("no such file", where=str(path), hint="check the path; it is written FILE.py:CLASS")
     return path, attribute
 
 
@@ -72,7 +72,7 @@ def from_file(name: str) -> object:
     if not hasattr(module, attribute):
         classes = sorted(name for name, value in vars(module).items() if isinstance(value, type))
         raise InputError(
-            f"there is no {attribute!r}", where=str(path), mend=f"it has {', '.join(classes) or 'no class'}"
+            f"there is no {attribute!r}", where=str(path), hint=f"it has {', '.join(classes) or 'no class'}"
         )
     return getattr(module, attribute)
 
@@ -83,10 +83,10 @@ def class_in_file(target: str, kind: type) -> type:
     made = from_file(target)
     if not (isinstance(made, type) and issubclass(made, kind)):
         mend = f"derive it from {kind.__module__}.{kind.__name__}"
-        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), mend=mend)
+        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=mend)
     if missing := sorted(getattr(made, "__abstractmethods__", ())):
         raise InputError(
-            f"{attribute} lacks {', '.join(missing)}", where=str(path), mend="docs/extending.md shows each"
+            f"{attribute} lacks {', '.join(missing)}", where=str(path), hint="docs/extending.md shows each"
         )
     return made
 
@@ -122,7 +122,7 @@ def _module(path: Path, content: str) -> ModuleType:
         del sys.modules[name]
         line = _line(error, path)
         what = f"{type(error).__name__}: {error}"
-        raise InputError(what, where=f"{path} line {line}" if line else str(path), mend="mend the file") from error
+        raise InputError(what, where=f"{path} line {line}" if line else str(path), hint="mend the file") from error
     return module
 
 

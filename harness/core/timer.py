@@ -11,7 +11,7 @@ KEEP_SECONDS = 45.0  # between two snapshots: what an interruption may cost
 CHEAP = 5.0  # seconds that a snapshot may take; of a dearer one there are fewer, so that all take a tenth of the time
 
 
-class Pace:
+class CheckpointTimer:
     """Says when it is time for the next snapshot. `seconds`: None takes `KEEP_SECONDS`."""
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -24,7 +24,7 @@ class Pace:
         return time.monotonic() - self._last > self._seconds * max(1.0, self._cost / CHEAP)
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
+    def timed(self) -> Iterator[None]:
         """Around the making of a snapshot."""
         begun = time.monotonic()
         yield

@@ -60,7 +60,7 @@ class CatalogueEntry:
         """Reads it; `InputError` where its files are missing or wrong."""
         if self.kept:
             if not self.ready():
-                raise InputError("it is not on this machine yet", where=self.name, mend=self.obtain)
+                raise InputError("it is not on this machine yet", where=self.name, hint=self.obtain)
             return local_store.load(self.name)
         module, _, function = self.reader.partition(":")
         return getattr(import_module(module), function)()
@@ -87,7 +87,7 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
     may take no name away)."""
     known = {entry.name: entry for entry in DATASETS}
     known.update({name: _public(name) for name, data in named_sets().items() if data.listed})
-    for name, entry in local_store.kept().items():
+    for name, entry in local_store.list_stored().items():
         known.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
         known[name] = _as_kept(known[name], entry) if known[name].kept else known[name]
     for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
@@ -130,7 +130,7 @@ def _public(name: str) -> CatalogueEntry:
     )
 
 
-def _as_kept(entry: CatalogueEntry, kept: local_store.Kept) -> CatalogueEntry:
+def _as_kept(entry: CatalogueEntry, kept: local_store.StoredDataset) -> CatalogueEntry:
     """The entry with what the machine's own copy holds."""
     return replace(
         entry,

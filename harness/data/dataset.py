@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.core.hashing import fingerprint
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review
 from harness.errors import InputError
 
@@ -40,7 +40,7 @@ class ItemText:
 
 
 @dataclass(frozen=True, eq=False)
-class Canonical:
+class CanonicalOrder:
     """A naming of users and items that does not depend on the order of a file: for hashes, never for ids.
 
     `users[n]` and `items[n]` are the positions of the n-th raw id in alphabetical order; `item_ranks[i]` is the place
@@ -52,7 +52,7 @@ class Canonical:
     item_ranks: np.ndarray
 
     @classmethod
-    def of(cls, users: Sequence[str], items: Sequence[str]) -> Canonical:
+    def of(cls, users: Sequence[str], items: Sequence[str]) -> CanonicalOrder:
         """From raw ids."""
         user_order, item_order = (
             np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64) for ids in (users, items)
@@ -61,10 +61,10 @@ class Canonical:
         ranks[item_order] = np.arange(len(items))
         return cls(user_order, item_order, ranks)
 
-    def sequences(self, rows: Ragged) -> Ragged:
+    def sequences(self, rows: RaggedArray) -> RaggedArray:
         """Rows of item ids, one a user, under this naming."""
         taken = rows.take(self.users)
-        return Ragged(self.item_ranks[taken.values], taken.offsets)
+        return RaggedArray(self.item_ranks[taken.values], taken.offsets)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Dataset:
     name: str
     users: tuple[str, ...]
     items: tuple[str, ...]
-    sequences: Ragged
+    sequences: RaggedArray
     timestamps: np.ndarray | None = None
     text: tuple[ItemText, ...] | None = None
     source: str = ""
@@ -108,7 +108,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
             if len(set(ids)) != len(ids):
-                raise InputError(f"duplicate {kind} ids", where=self.name, mend=f"give every {kind} one id")
+                raise InputError(f"duplicate {kind} ids", where=self.name, hint=f"give every {kind} one id")
         if len(self.sequences) != len(self.users):
             raise ValueError("one sequence a user")
         values = self.sequences.values
@@ -137,9 +137,9 @@ class Dataset:
         return tuple(ItemText(title=self.placeholder) if text.empty else text for text in texts)
 
     @cached_property
-    def canonical(self) -> Canonical:
+    def canonical(self) -> CanonicalOrder:
         """Users and items in the order of their raw ids, whatever order the source has them in."""
-        return Canonical.of(self.users, self.items)
+        return CanonicalOrder.of(self.users, self.items)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,11 +162,11 @@ def require_text(
     """The texts, or an `InputError` that names the items that have none. `section` is the model's, for the message."""
     if text is None:
         mend = "add an item file with titles, or choose a model that needs no text"
-        raise InputError("this data set has no item text, and the model needs it", where=where, mend=mend)
+        raise InputError("this data set has no item text, and the model needs it", where=where, hint=mend)
     ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
     mend = f"add titles to its items, {ways}, or choose a model that needs no text"
     empty = [items[i] for i, entry in enumerate(text) if entry.empty]
     if empty:
         shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        raise InputError(f"{len(empty)} of {len(items)} items have no text ({shown})", where=where, mend=mend)
+        raise InputError(f"{len(empty)} of {len(items)} items have no text ({shown})", where=where, hint=mend)
     return text

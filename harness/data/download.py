@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.core.files import sync, sync_folder
 from harness.core.json_files import read_json_object
-from harness.core.locks import holding
+from harness.core.locks import acquire_lock
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
         return _held(target, file)
     if offline():
         mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), mend=mend)
+        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), hint=mend)
     folder.mkdir(parents=True, exist_ok=True)
-    with holding(folder / f".{file.name}.lock"):
+    with acquire_lock(folder / f".{file.name}.lock"):
         if target.exists():
             return _held(target, file)
         said = []
@@ -91,7 +91,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     came = part.stat().st_size if part.exists() else 0
     again = f"{came:,} bytes are kept, and the same command continues" if came else "try the same command again later"
     mend = f"{again}; or put the file into {folder} yourself"
-    raise InputError(f"could not be downloaded ({'; '.join(said)})", where=file.name, mend=mend)
+    raise InputError(f"could not be downloaded ({'; '.join(said)})", where=file.name, hint=mend)
 
 
 def sha256_of(path: Path) -> str:
@@ -103,7 +103,7 @@ def sha256_of(path: Path) -> str:
 def _held(target: Path, file: RemoteFile) -> Path:
     """The file that is there, if it is the right one. A kill may have left what came before it."""
     if (what := _mismatch(target, file)) is not None:
-        raise InputError(what, where=str(target), mend="remove it, so that it is downloaded again")
+        raise InputError(what, where=str(target), hint="remove it, so that it is downloaded again")
     _discard(_part(target))
     return target
 
@@ -270,4 +270,4 @@ def _room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         what = f"{needed:,} bytes are to come, and {free:,} are free"
-        raise InputError(what, where=str(part.parent), mend="free some space; the same command continues")
+        raise InputError(what, where=str(part.parent), hint="free some space; the same command continues")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.reading import Reading
 from harness.errors import InputError
 
@@ -43,7 +43,7 @@ def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Datas
     """The interactions where `stays` (bool, one each), and the users and items that they are of; ids keep their
     order."""
     if not stays.any():
-        raise InputError(f"nothing is left with {asked} alone", where=dataset.name, mend=mend)
+        raise InputError(f"nothing is left with {asked} alone", where=dataset.name, hint=mend)
     rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]
     users, lengths = np.unique(rows, return_counts=True)
     items, values = np.unique(values, return_inverse=True)
@@ -62,7 +62,7 @@ def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Datas
         dataset,
         users=names_u,
         items=names_i,
-        sequences=Ragged(values, np.concatenate([[0], np.cumsum(lengths)])),
+        sequences=RaggedArray(values, np.concatenate([[0], np.cumsum(lengths)])),
         timestamps=None if dataset.timestamps is None else dataset.timestamps[stays],
         text=None if dataset.text is None else tuple(dataset.text[n] for n in items),
         reviews=reviews,

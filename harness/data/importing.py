@@ -12,7 +12,7 @@ from harness.data import local_store
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.data.names import safe_name
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.raw.filters import HASH_RULE, tie_keys
 from harness.data.readers.folder import check_order, read_file, read_folder
 from harness.data.readers.interactions import TIE_RULE
@@ -28,7 +28,7 @@ def import_folder(
     *,
     tie_seed: int | None = None,
     again: bool = False,
-) -> tuple[local_store.Kept, Dataset]:
+) -> tuple[local_store.StoredDataset, Dataset]:
     """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
     gives equal timestamps another order than that of the lines.
 
@@ -38,22 +38,22 @@ def import_folder(
     """
     if not name.strip() or "/" in name or "\\" in name:
         mend = "use letters, digits, blanks and . _ + @ -"
-        raise InputError(f"{name!r} is no name for a data set", where="--name", mend=mend)
+        raise InputError(f"{name!r} is no name for a data set", where="--name", hint=mend)
     name = safe_name(name)
     here = local_store.find(name)
     if here is None and name in catalogue_entries():
-        raise InputError(f"{name!r} is a registered data set already", where="--name", mend="choose another name")
+        raise InputError(f"{name!r} is a registered data set already", where="--name", hint="choose another name")
     place = folder.expanduser()
     if not place.exists():
-        raise InputError("no such folder or file", where=str(folder), mend="check the path")
+        raise InputError("no such folder or file", where=str(folder), hint="check the path")
     found = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
-    found = found if tie_seed is None else retied(found, tie_seed)
+    found = found if tie_seed is None else reorder_ties(found, tie_seed)
     dataset = replace(found, name=name, notes=(*found.notes, f"imported from {found.name} ({found.source})"))
     if here is not None and here.fingerprint != dataset.fingerprint and not again:
         raise InputError(
             f"{name!r} is kept already, with another content ({here.fingerprint}, not {dataset.fingerprint})",
             where="--name",
-            mend="choose another name, or say --replace",
+            hint="choose another name, or say --replace",
         )
     story = {
         "made_by": "harness data import",
@@ -67,20 +67,20 @@ def import_folder(
         "notes": list(dataset.notes),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return local_store.keep(
+    return local_store.save_dataset(
         dataset, story, licence="as its owner says", description=f"imported, {found.source}"
     ), dataset
 
 
-def retied(dataset: Dataset, seed: int) -> Dataset:
+def reorder_ties(dataset: Dataset, seed: int) -> Dataset:
     """The data set with equal timestamps of a user in the order of a hash, by the rule of `harness data prepare`; ids
     stay what they are. Raises `InputError` where there are no timestamps."""
     if dataset.timestamps is None:
         what = "there are no timestamps, so nothing is tied"
-        raise InputError(what, where="--tie-seed", mend="leave it out, or give data with timestamps")
+        raise InputError(what, where="--tie-seed", hint="leave it out, or give data with timestamps")
     rows, values = dataset.sequences.rows(), dataset.sequences.values
     keys = tie_keys(dataset.users, dataset.items, seed, rows, values)
     order = np.lexsort((keys, dataset.timestamps, rows))
     notes = (HASH_RULE.format(seed=seed), *(note for note in dataset.notes if note != TIE_RULE))
-    sequences = Ragged(values[order], dataset.sequences.offsets)
+    sequences = RaggedArray(values[order], dataset.sequences.offsets)
     return replace(dataset, sequences=sequences, timestamps=dataset.timestamps[order], notes=notes)

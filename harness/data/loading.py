@@ -29,12 +29,12 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
             option = "--order file" if by == "file" else reading.options()[0]
             has = "order" if by == "file" else "columns"
             what = f"{option} is for folders and files: a registered data set has its {has} already"
-            raise InputError(what, where=name_or_path, mend=f"leave {option} out, or give the folder")
+            raise InputError(what, where=name_or_path, hint=f"leave {option} out, or give the folder")
         return filtered(entry.load(), reading)
     if name_or_path and path.is_dir():  # "" would be the working folder
         return read_folder(path, by, reading)
     if name_or_path and path.exists():
         return read_file(path, by, reading)
     if "/" in name_or_path or "\\" in name_or_path:
-        raise InputError("no such folder", where=name_or_path, mend="check the path, or see harness datasets")
+        raise InputError("no such folder", where=name_or_path, hint="check the path, or see harness datasets")
     return filtered(catalogue_entry(name_or_path).load(), reading)  # which raises, with near names

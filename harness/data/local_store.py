@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.environment import home
-from harness.core.files import sweep, sync_folder, sync_tree, write_text, writing
+from harness.core.environment import cache_dir
+from harness.core.files import remove_stale_temp_files, sync_folder, sync_tree, translate_os_errors, write_text
 from harness.core.json_files import read_json_object
-from harness.core.locks import holding
+from harness.core.locks import acquire_lock
 from harness.data.item_index_file import beside, copied, hashes
 from harness.errors import InputError
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 PROVENANCE = "provenance.json"
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
-PARTED = "="  # parts a name from the rest of a hidden folder's: no name holds it
+SEPARATOR = "="  # parts a name from the rest of a hidden folder's: no name holds it
 AGAIN = "prepare or import it again"
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredDataset:
     """What `NAME.json` says: enough to list a data set without opening it."""
 
     name: str
@@ -51,18 +51,18 @@ class Kept:
 
     @property
     def path(self) -> Path:
-        return _shelf() / self.folder
+        return _root() / self.folder
 
 
-def kept() -> dict[str, Kept]:
+def list_stored() -> dict[str, StoredDataset]:
     """Every data set of this machine, by name; a file that says nothing sensible is no data set."""
-    entries = (_read_entry(path) for path in sorted(_shelf().glob("*.json")))
+    entries = (_read_entry(path) for path in sorted(_root().glob("*.json")))
     return {entry.name: entry for entry in entries if entry is not None}
 
 
-def find(name: str) -> Kept | None:
+def find(name: str) -> StoredDataset | None:
     """What is kept under a name, or None."""
-    entry = _read_entry(_shelf() / f"{name}.json")
+    entry = _read_entry(_root() / f"{name}.json")
     return entry if entry is not None and entry.name == name else None
 
 
@@ -70,13 +70,13 @@ def load(name: str) -> Dataset:
     """The data set of a name; `InputError` where it is not kept here, or its files were changed."""
     entry = find(name)
     if entry is None:
-        raise InputError("no such data set on this machine", where=name, mend="see harness datasets")
+        raise InputError("no such data set on this machine", where=name, hint="see harness datasets")
     try:
         dataset = _read(entry.path, name)
     except InputError as error:
-        raise InputError(f"a file in it was changed: {error.what}", where=error.where, mend=AGAIN) from error
+        raise InputError(f"a file in it was changed: {error.what}", where=error.where, hint=AGAIN) from error
     if entry.folder != f"{name}-{_key(dataset)}":
-        raise InputError("a file in it was changed", where=str(entry.path), mend=AGAIN)
+        raise InputError("a file in it was changed", where=str(entry.path), hint=AGAIN)
     return dataset
 
 
@@ -86,14 +86,16 @@ def provenance(name: str) -> dict[str, Any] | None:
     return None if entry is None else _story(entry.path)
 
 
-def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", description: str = "") -> Kept:
+def save_dataset(
+    dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", description: str = ""
+) -> StoredDataset:
     """Writes a data set and its provenance (`story`, JSON-able), whole or not at all, and lets its name mean it.
 
     The same content under the same name replaces only the provenance. Raises `InputError` where the disk refuses, or
     where the data set holds what Parquet rows cannot say (users without interactions).
     """
-    shelf = _shelf()
-    entry = Kept(
+    shelf = _root()
+    entry = StoredDataset(
         name=dataset.name,
         folder=f"{dataset.name}-{_key(dataset)}",
         fingerprint=dataset.fingerprint,
@@ -106,12 +108,12 @@ def keep(dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", descr
     )
     own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
     told = {**story, "dataset": own}
-    with holding(shelf / f".{dataset.name}.lock"), writing(shelf):
-        sweep(shelf, f"{dataset.name}.json")
+    with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
+        remove_stale_temp_files(shelf, f"{dataset.name}.json")
         _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
         if not _whole(entry):
             _put_folder(entry, dataset, told)
-        sweep(entry.path)
+        remove_stale_temp_files(entry.path)
         _write(entry.path / PROVENANCE, told)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
     return entry
@@ -123,14 +125,14 @@ def unfinished(name: str) -> list[Path]:
 
 
 @contextmanager
-def making(name: str, mark: str) -> Iterator[Path]:
+def staging_dir(name: str, mark: str) -> Iterator[Path]:
     """A folder for what the making of a data set has so far, which a killed process leaves to the next.
 
     `mark` stands for all that decides what is in it. One process at a time makes `name`; others wait. The folder goes
     when the block ends well; what other marks left goes at once.
     """
-    folder = _shelf() / f".{name}{PARTED}{mark}.unfinished"
-    with holding(_shelf() / f".{name}{PARTED}making.lock"):
+    folder = _root() / f".{name}{SEPARATOR}{mark}.unfinished"
+    with acquire_lock(_root() / f".{name}{SEPARATOR}making.lock"):
         _remove(left for left in unfinished(name) if left != folder)
         yield folder
         _remove([folder])
@@ -138,7 +140,7 @@ def making(name: str, mark: str) -> Iterator[Path]:
 
 def _hidden(name: str, kind: str) -> list[Path]:
     """No other name's: a name may begin with another one, but holds no `PARTED`."""
-    return sorted(_shelf().glob(f".{name}{PARTED}*.{kind}"))
+    return sorted(_root().glob(f".{name}{SEPARATOR}*.{kind}"))
 
 
 def _remove(folders: Iterable[Path]) -> None:
@@ -146,11 +148,11 @@ def _remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
+def _put_folder(entry: StoredDataset, dataset: Dataset, told: Mapping[str, Any]) -> None:
     """Fills a folder beside its place, reads it back, and moves it there."""
     from harness.data.writers import LAYOUTS
 
-    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{PARTED}", suffix=".tmp", dir=entry.path.parent))
+    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
     try:
         for _ in LAYOUTS["parquet"](dataset, made):
             pass
@@ -159,7 +161,7 @@ def _put_folder(entry: Kept, dataset: Dataset, told: Mapping[str, Any]) -> None:
         _write(made / PROVENANCE, told)
         if not entry.folder.endswith(_key(_read(made, entry.name))):
             what = "it cannot be kept as it is: reading it back gives something else"
-            raise InputError(what, where=entry.name, mend="leave out users and items without interactions")
+            raise InputError(what, where=entry.name, hint="leave out users and items without interactions")
         made.chmod(0o755)
         sync_tree(made)
         shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
@@ -178,7 +180,7 @@ def _key(dataset: Dataset) -> str:
     return fingerprint(*parts, *index)
 
 
-def _whole(entry: Kept) -> bool:
+def _whole(entry: StoredDataset) -> bool:
     """Whether the folder holds what its name says."""
     try:
         return entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
@@ -199,7 +201,7 @@ def _read(folder: Path, name: str) -> Dataset:
         lost = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
         source = str(own.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), mend=AGAIN) from error
+        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN) from error
     dataset = parquet_tables.read_stored(folder, name, order)
     return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
 
@@ -209,16 +211,16 @@ def _story(folder: Path) -> dict[str, Any]:
     try:
         return read_json_object(path)
     except InputError as error:
-        raise InputError(f"cannot be read ({error.what})", where=str(path), mend=AGAIN) from error
+        raise InputError(f"cannot be read ({error.what})", where=str(path), hint=AGAIN) from error
 
 
-def _shelf() -> Path:
-    return home() / "data"
+def _root() -> Path:
+    return cache_dir() / "data"
 
 
-def _read_entry(path: Path) -> Kept | None:
+def _read_entry(path: Path) -> StoredDataset | None:
     try:
-        entry = Kept(**read_json_object(path))
+        entry = StoredDataset(**read_json_object(path))
     except (InputError, TypeError):
         return None
     texts = (entry.name, entry.folder, entry.fingerprint, entry.source, entry.licence, entry.description)

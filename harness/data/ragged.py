@@ -9,10 +9,10 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Ragged:
+class RaggedArray:
     """Row `i` is `values[offsets[i]:offsets[i + 1]]`; both arrays are int64 and read-only.
 
-    >>> rows = Ragged.of([[3, 1], [], [2]])
+    >>> rows = RaggedArray.of([[3, 1], [], [2]])
     >>> len(rows), rows[0].tolist(), rows.lengths.tolist()
     (3, [3, 1], [2, 0, 1])
     >>> rows.tails(1).values.tolist()
@@ -31,7 +31,7 @@ class Ragged:
             raise ValueError("offsets must begin with 0 and end with the number of values")
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
+    def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> RaggedArray:
         """From any iterable of rows."""
         arrays = [np.asarray(row, dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in arrays], dtype=np.int64)
@@ -58,33 +58,33 @@ class Ragged:
         """The row number of every value, shape (len(values),)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def trimmed(self, dropped: int) -> Ragged:
+    def drop_last(self, dropped: int) -> RaggedArray:
         """Every row without its last `dropped` values (an empty row where it has no more)."""
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
         kept = place < np.repeat(self.lengths - dropped, self.lengths)
         lengths = np.maximum(self.lengths - dropped, 0)
-        return Ragged(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+        return RaggedArray(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
 
-    def heads(self, lengths: np.ndarray) -> Ragged:
+    def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, shape (rows,); no more than it has.
 
-        >>> Ragged.of([[3, 1], [], [2]]).heads(np.array([1, 1, 1])).values.tolist()
+        >>> RaggedArray.of([[3, 1], [], [2]]).heads(np.array([1, 1, 1])).values.tolist()
         [3, 2]
         """
         kept = np.clip(lengths, 0, self.lengths)
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        return Ragged(self.values[place < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+        return RaggedArray(self.values[place < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
 
-    def tails(self, longest: int) -> Ragged:
+    def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""
         left = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
         lengths = np.minimum(self.lengths, longest)
-        return Ragged(self.values[left <= longest], np.concatenate([[0], np.cumsum(lengths)]))
+        return RaggedArray(self.values[left <= longest], np.concatenate([[0], np.cumsum(lengths)]))
 
-    def take(self, rows: np.ndarray) -> Ragged:
+    def take(self, rows: np.ndarray) -> RaggedArray:
         """The given rows, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         shift = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
+        return RaggedArray(self.values[np.arange(offsets[-1]) + shift], offsets)

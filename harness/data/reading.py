@@ -1,4 +1,4 @@
-"""`Reading`: what a user may say of how files become a data set, besides where they lie and what orders them."""
+"""`PoolingConfig`: what a user may say of how files become a data set, besides where they lie and what orders them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reading:
                 raise InputError(f"{getattr(self, name)} is no number of interactions", where=_option(name))
         if not 0 <= self.bad_lines < 1:
             mend = "give a share between 0 (none) and 1"
-            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", mend=mend)
+            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=mend)
         for ours, _ in self.columns:
             if ours not in ALIASES:
                 raise unknown_name("column", ours, ALIASES, where="--columns")
@@ -93,10 +93,10 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not pairs or not all(equals and ours.strip() and theirs.strip() for ours, equals, theirs in pairs):
-        raise InputError(f"{text!r} names no columns", where="--columns", mend=FORM)
+        raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM)
     found = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in pairs)
     if len({ours for ours, _ in found}) < len(found):
-        raise InputError(f"{text!r} names a column twice", where="--columns", mend=FORM)
+        raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM)
     return found
 
 

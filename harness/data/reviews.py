@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.core.json_files import read_json_object
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 
 FILE = ".review.json"
@@ -53,7 +53,7 @@ def fitting(
     for where, review in placed:
         if review.user not in known_users or review.item not in known_items:
             what = f"the {'item' if review.user in known_users else 'user'} is not in the interactions"
-            raise InputError(what, where=where, mend="give the reviews of this data set")
+            raise InputError(what, where=where, hint="give the reviews of this data set")
         if review.text:
             found.append(review)
     return tuple(sorted(found)) or None
@@ -65,8 +65,8 @@ def write_reviews(reviews: Iterable[Review]) -> str:
     return json.dumps(written, ensure_ascii=False, indent=1)
 
 
-def of_rows(
-    reviews: Iterable[Review], names: tuple[tuple[str, ...], tuple[str, ...]], whole: Ragged, part: Ragged
+def reviews_of(
+    reviews: Iterable[Review], names: tuple[tuple[str, ...], tuple[str, ...]], whole: RaggedArray, part: RaggedArray
 ) -> tuple[Review, ...]:
     """Those whose interactions all stand in `part`: of a pair that `whole` has more often than `part`, some interaction
     is held out, and which of them a review speaks of cannot be known. `names`: raw ids of users and items."""
@@ -80,7 +80,7 @@ def of_rows(
     return tuple(kept)
 
 
-def _counts(rows: Ragged, n_items: int) -> Mapping[int, int]:
+def _counts(rows: RaggedArray, n_items: int) -> Mapping[int, int]:
     pairs, counts = np.unique(rows.rows() * n_items + rows.values, return_counts=True)
     return dict(zip(pairs.tolist(), counts.tolist(), strict=True))
 
@@ -95,12 +95,12 @@ def _pair(key: str, where: str) -> tuple[str, str]:
         else:
             pair = None
     if pair is None:
-        raise InputError("a pair of user and item is needed", where=where, mend="write \"('user', 'item')\"")
+        raise InputError("a pair of user and item is needed", where=where, hint="write \"('user', 'item')\"")
     return pair
 
 
 def _text(fields: Any, where: str) -> str:
     if not isinstance(fields, dict) or not all(isinstance(value, str | None) for value in fields.values()):
-        raise InputError("an object of texts is needed", where=where, mend='write {"review": "…", "summary": "…"}')
+        raise InputError("an object of texts is needed", where=where, hint='write {"review": "…", "summary": "…"}')
     parts = (fields.get("summary") or "", fields.get("review") or "")
     return " ".join(" ".join(parts).split())

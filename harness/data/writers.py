@@ -72,7 +72,7 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
     for kind, ids in (("user", dataset.users), ("item", dataset.items)):
         if (bad := next((raw for raw in ids if _broken(raw)), None)) is not None:
             what = f"{kind} id {bad!r} holds a tab or a line break, which an atomic file cannot hold"
-            raise InputError(what, where="--layout recbole", mend="choose --layout parquet")
+            raise InputError(what, where="--layout recbole", hint="choose --layout parquet")
     yield from _unused_items(dataset)
     yield from _silent_users(dataset)
     times, field = _times(dataset), TIMESTAMP

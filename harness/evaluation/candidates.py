@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.evaluation.list_checks import seen
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests, Targets
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     same users. Items of the history are left out before anything is counted, unless they are the answer."""
     answers = targets.items[np.argsort(targets.users)][np.searchsorted(np.sort(targets.users), predictions.users)]
     own = predictions.items == answers[:, None]
-    listed = (predictions.items != NOBODY) & (own | ~seen(predictions, requests))
+    listed = (predictions.items != NO_ITEM) & (own | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
     places = np.where(own.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(own)), own.argmax(axis=1)], 0)
     lists, held = int((lengths > 0).sum()), int((places > 0).sum())
@@ -77,7 +77,7 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     room = n_items - known.sum(axis=1)
     if lists < LISTS or held < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return found
-    rest = _membership(np.where(listed & ~own, predictions.items, NOBODY), n_items)
+    rest = _membership(np.where(listed & ~own, predictions.items, NO_ITEM), n_items)
     rows = np.flatnonzero((places > 0) & (lengths > 1))
     if len(rows) < LISTS:
         return found
@@ -109,7 +109,7 @@ def _membership(items: np.ndarray, n_items: int) -> csr_array:
     """Which items each list has: float32, shape (lists, n_items)."""
     from scipy.sparse import csr_array
 
-    row, place = np.nonzero(items != NOBODY)
+    row, place = np.nonzero(items != NO_ITEM)
     values = np.ones(len(row), dtype=np.float32)
     return csr_array((values, (row, items[row, place])), shape=(len(items), n_items))
 
@@ -156,7 +156,7 @@ def _drawn(rest: csr_array, asked: np.ndarray, others: np.ndarray, n_items: int)
     counts = np.asarray(rest.sum(axis=0)).ravel()
     pool = np.flatnonzero(counts)
     lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([asked, others])].astype(int)
-    items = np.full((len(lengths), max(1, int(lengths.max()))), NOBODY)
+    items = np.full((len(lengths), max(1, int(lengths.max()))), NO_ITEM)
     for n, length in enumerate(lengths):  # Gumbel's trick: the largest of log weight + noise
         keys = np.log(counts[pool]) + rng.gumbel(size=len(pool))
         items[n, :length] = pool[np.argpartition(-keys, length - 1)[:length]] if length else []

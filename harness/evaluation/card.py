@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.seeding import generator
-from harness.evaluation.significance import interval
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.evaluation.significance import bootstrap_ci
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split, TrainingData
 
 RARE = 5  # training interactions below which a target is rare
@@ -93,7 +93,7 @@ def group_metrics(values: np.ndarray, groups: Sequence[Group]) -> list[dict[str,
         inside = values[group.rows]
         figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
         if len(inside):
-            low, high = interval(inside, generator(SEED, "card", group.name, 0), resamples=RESAMPLES)
+            low, high = bootstrap_ci(inside, generator(SEED, "card", group.name, 0), resamples=RESAMPLES)
             figures = {"mean": float(inside.mean()), "low": low, "high": high}
         found.append({"by": group.by, "name": group.name, "users": group.users, **figures})
     return found
@@ -109,7 +109,7 @@ def list_measures(lists: Predictions, train: TrainingData, k: int = K) -> dict[s
     percentage of Abdollahpouri et al. 2019).
     """
     listed = lists.items[:, :k]
-    listed = listed[listed != NOBODY]
+    listed = listed[listed != NO_ITEM]
     if not len(listed):
         return {"coverage": 0.0, "gini": None, "novelty": None, "popularity_share": None}
     times = np.sort(np.bincount(listed, minlength=train.n_items))

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import ContractError
-from harness.evaluation.metrics import measure, outcomes
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.errors import InvalidPredictions
+from harness.evaluation.metrics import compute_metrics, outcomes
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Targets
 
@@ -33,14 +33,16 @@ def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -
     `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
     first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
     than it is asked to be long: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
-    values. Raises `ContractError` for groups of another catalogue.
+    values. Raises `InvalidPredictions` for groups of another catalogue.
     """
-    if groups.ndim != 1 or max(predictions.items.max(initial=NOBODY), targets.items.max(initial=NOBODY)) >= len(groups):
-        raise ContractError(f"code groups {groups.shape} do not cover the items that were listed and asked for")
+    if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
+        groups
+    ):
+        raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and asked for")
     shared = np.bincount(groups)[groups] > 1
     codes = as_codes(predictions, groups)
-    over_items = measure(predictions, targets)
-    over_codes = measure(codes, Targets(targets.users, groups[targets.items]))
+    over_items = compute_metrics(predictions, targets)
+    over_codes = compute_metrics(codes, Targets(targets.users, groups[targets.items]))
     listed = np.minimum(predictions.lengths, ENOUGH)
     return {
         "collision_rate": float(shared.mean()),
@@ -54,15 +56,15 @@ def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -
 def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
     """Lists of code numbers, each code at its first place, without gaps."""
     items = predictions.items
-    codes = np.where(items == NOBODY, NOBODY, groups[items])
+    codes = np.where(items == NO_ITEM, NO_ITEM, groups[items])
     order = np.argsort(codes, axis=1, kind="stable")
     ranked = np.take_along_axis(codes, order, axis=1)
     repeated = np.zeros_like(codes, dtype=bool)
     np.put_along_axis(repeated, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
-    kept = (codes != NOBODY) & ~repeated
+    kept = (codes != NO_ITEM) & ~repeated
     places = np.argsort(~kept, axis=1, kind="stable")
     kept, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (kept, codes, predictions.scores))
-    return Predictions(predictions.users, np.where(kept, codes, NOBODY), np.where(kept, scores, 0.0))
+    return Predictions(predictions.users, np.where(kept, codes, NO_ITEM), np.where(kept, scores, 0.0))
 
 
 def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:

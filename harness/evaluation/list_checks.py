@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.errors import ContractError
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.errors import InvalidPredictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 
 CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
@@ -17,12 +17,12 @@ CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
     """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
 
-    Raises `ContractError` where a user of the lists was not asked for.
+    Raises `InvalidPredictions` where a user of the lists was not asked for.
     """
-    kept = (predictions.items != NOBODY) & ~seen(predictions, requests)
+    kept = (predictions.items != NO_ITEM) & ~seen(predictions, requests)
     order = np.argsort(~kept, axis=1, kind="stable")[:, :depth]
     listed = np.take_along_axis(kept, order, axis=1)
-    items = np.where(listed, np.take_along_axis(predictions.items, order, axis=1), NOBODY)
+    items = np.where(listed, np.take_along_axis(predictions.items, order, axis=1), NO_ITEM)
     scores = np.where(listed, np.take_along_axis(predictions.scores, order, axis=1), 0.0)
     return Predictions(predictions.users, items, scores)
 
@@ -30,10 +30,10 @@ def without_history(predictions: Predictions, requests: Requests, depth: int) ->
 def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     """Which listed items stand in the history that their user's request shows: bool, shape of `predictions.items`.
 
-    Raises `ContractError` where a user of the lists was not asked for.
+    Raises `InvalidPredictions` where a user of the lists was not asked for.
     """
     if len(extra := np.setdiff1d(predictions.users, requests.users)):
-        raise ContractError(f"lists of {len(extra)} users who were not asked for")
+        raise InvalidPredictions(f"lists of {len(extra)} users who were not asked for")
     order = np.argsort(requests.users, kind="stable")
     rows = order[np.searchsorted(requests.users[order], predictions.users)]
     found = np.zeros(predictions.items.shape, dtype=bool)
@@ -46,7 +46,9 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     return found & (predictions.items >= 0)
 
 
-def audit(predictions: Predictions, requests: Requests, depth: int, n_items: int | None = None) -> dict[str, int]:
+def count_list_defects(
+    predictions: Predictions, requests: Requests, depth: int, n_items: int | None = None
+) -> dict[str, int]:
     """Counts over the lists that were given for `requests`, cut to `depth`.
 
     `users_expected` asked, `users_scored` answered among them; `short` users with fewer than `depth` items; `invalid`
@@ -55,7 +57,7 @@ def audit(predictions: Predictions, requests: Requests, depth: int, n_items: int
     """
     asked = np.isin(predictions.users, requests.users)
     shown = Predictions(predictions.users[asked], predictions.items[asked, :depth], predictions.scores[asked, :depth])
-    unknown = shown.items < NOBODY
+    unknown = shown.items < NO_ITEM
     if n_items is not None:
         unknown |= shown.items >= n_items
     ordered = np.sort(shown.items, axis=1)
@@ -64,6 +66,6 @@ def audit(predictions: Predictions, requests: Requests, depth: int, n_items: int
         "users_scored": len(np.unique(shown.users)),
         "short": int((shown.lengths < depth).sum()),
         "invalid": int(unknown.sum()),
-        "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).sum()),
+        "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
         "seen": int(seen(shown, requests).sum()),
     }

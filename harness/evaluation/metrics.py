@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import ContractError
+from harness.errors import InvalidPredictions
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
@@ -35,7 +35,7 @@ FUNCTIONS = {
 }
 
 
-def measure(predictions: Predictions, targets: Targets) -> dict[str, float]:
+def compute_metrics(predictions: Predictions, targets: Targets) -> dict[str, float]:
     """Mean of each metric over the users of `targets`; keys are `METRICS`. Raises as `per_user` does."""
     return {name: float(values.mean()) for name, values in per_user(predictions, targets).items()}
 
@@ -44,13 +44,13 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
     """Each metric a user, float64, shape (users,), aligned with `targets.users`; keys are `names`, each one of
     `FUNCTIONS` and a K.
 
-    Raises `ContractError` where users are missing, asked twice or not asked for, where a list names an item twice, or
-    where there is no user at all: such lists have no score, not even a low one.
+    Raises `InvalidPredictions` where users are missing, asked twice or not asked for, where a list names an item twice,
+    or where there is no user at all: such lists have no score, not even a low one.
     """
     if not len(targets.users):
-        raise ContractError("there is no user to measure")
+        raise InvalidPredictions("there is no user to measure")
     if found := predictions.problems(targets.users, ANY_ITEM):
-        raise ContractError(f"these lists cannot be measured: {'; '.join(found)}")
+        raise InvalidPredictions(f"these lists cannot be measured: {'; '.join(found)}")
     places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
     by_place = outcomes(predictions.items.shape[1], names)
     return {name: values[places] for name, values in by_place.items()}

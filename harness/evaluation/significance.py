@@ -47,7 +47,7 @@ class Difference:
     least: float
 
 
-def differ(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> Difference:
+def paired_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> Difference:
     """Compares per-user values of two models: float, shape (seeds, users) or (users,); the users are the same and in
     the same order. Raises `ValueError` where the shapes do not fit, where there is no user, or for a NaN."""
     one, two = np.atleast_2d(a), np.atleast_2d(b)
@@ -56,7 +56,7 @@ def differ(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: in
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
         raise ValueError("a value is not finite")
     apart = np.round(one.mean(axis=0) - two.mean(axis=0), DECIMALS)
-    low, high = interval(apart, rng, resamples=resamples)
+    low, high = bootstrap_ci(apart, rng, resamples=resamples)
     spread = float(apart.std(ddof=1)) if len(apart) > 1 else 0.0
     wins, losses = int((apart > 0).sum()), int((apart < 0).sum())
     return Difference(
@@ -66,7 +66,7 @@ def differ(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: in
         difference=float(apart.mean()),
         low=low,
         high=high,
-        p=randomisation(apart, rng, resamples),
+        p=permutation_test(apart, rng, resamples),
         effect=float(apart.mean()) / spread if spread > 0 else None,
         wins=wins,
         losses=losses,
@@ -87,7 +87,7 @@ def least_difference(spread: float, users: int, alpha: float = ALPHA, power: flo
     return (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * spread / users**0.5
 
 
-def randomisation(apart: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
+def permutation_test(apart: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
     """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
 
     Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
@@ -108,7 +108,7 @@ def randomisation(apart: np.ndarray, rng: np.random.Generator, resamples: int = 
     return (reached + 1) / (resamples + 1)
 
 
-def interval(
+def bootstrap_ci(
     apart: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean, over users: `apart` is float, shape (users,), at least one."""

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core.files import MEND, sweep, write_result_text
+from harness.core.files import RESULTS_HINT, remove_stale_temp_files, write_result_text
 from harness.core.hashing import fingerprint
-from harness.core.locks import holding
+from harness.core.locks import acquire_lock
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.experiments.grid import Cell, Grid, read_grid
+from harness.experiments.grid import Grid, Variant, read_grid
 from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
@@ -31,7 +31,7 @@ State = Literal["complete", "unfinished", "new", "waits", "failed"]
 
 
 @dataclass(frozen=True)
-class Slot:
+class GridRun:
     """One run of the grid: a row under one seed. `run_id` is None while it waits for the base."""
 
     cell: str
@@ -56,29 +56,29 @@ class Ablation:
     store: Store
     dataset: Dataset
     split: Split
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[GridRun] = field(default_factory=list)
     settled: set[str] = field(default_factory=set)  # the names of slots whose outcome this command knows
 
-    def job(self, slot: Slot) -> Job | None:
+    def job(self, slot: GridRun) -> Job | None:
         """The job of a slot; None where it waits for the base's run of its seed. Raises `InputError` where that run
         lacks what the row needs of it."""
         cell = self.cell(slot.cell)
         record = None
-        if cell.waits:
+        if cell.needs_base:
             base = self.stored(next(s for s in self.slots if s.cell == self.grid.cells[0].name and s.seed == slot.seed))
             if base is None:
                 return None
             record = base.record.document()
         return _jobs(self.model, self.options, self.grid, cell, record, (slot.seed,))[0]
 
-    def cell(self, name: str) -> Cell:
+    def cell(self, name: str) -> Variant:
         return next(cell for cell in self.grid.cells if cell.name == name)
 
     def key(self, job: Job) -> RunKey:
         """Where the run of a job lies: as `harness run` has it."""
         return RunKey(job.entry.name, self.dataset.name, job.outcome(self.dataset, self.split).run_id)
 
-    def stored(self, slot: Slot) -> StoredRun | None:
+    def stored(self, slot: GridRun) -> StoredRun | None:
         """The complete run of a slot."""
         if slot.run_id is None:
             return None
@@ -87,11 +87,11 @@ class Ablation:
             found.folder.clear()
         return found
 
-    def being_made(self, slot: Slot) -> bool:
+    def being_made(self, slot: GridRun) -> bool:
         """Whether another process is making a slot's run at this moment."""
         return slot.run_id is not None and self.store.held(RunKey(self.model, self.dataset.name, slot.run_id))
 
-    def placed(self, slot: Slot) -> tuple[Slot, Job | None]:
+    def resolve(self, slot: GridRun) -> tuple[GridRun, Job | None]:
         """The slot with its run id and what the store holds of it, and its job."""
         job = self.job(slot)
         if job is None:
@@ -102,27 +102,27 @@ class Ablation:
         state: State = "complete" if self.stored(known) else "unfinished" if folder.log.exists() else "new"
         return replace(known, state=state), job
 
-    def settle(self, slot: Slot) -> None:
+    def record(self, slot: GridRun) -> None:
         """Takes down what became of a slot; the state file is whole at any time."""
         place = next(i for i, other in enumerate(self.slots) if other.name == slot.name)
         self.slots[place] = slot
         self.settled.add(slot.name)
         self.save()
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """Takes down as complete what failed here and was made by another command since."""
         for slot in [slot for slot in self.slots if slot.state == "failed" and self.stored(slot) is not None]:
-            self.settle(replace(slot, state="complete", reason="", trace=""))
+            self.record(replace(slot, state="complete", reason="", trace=""))
 
     def save(self) -> None:
         """Writes the state file. What another command for this grid has settled stays in it until this one knows."""
-        with holding(self.path.with_name(f".{self.path.name}.lock"), mend=MEND):
-            sweep(self.path.parent, self.path.name)
+        with acquire_lock(self.path.with_name(f".{self.path.name}.lock"), mend=RESULTS_HINT):
+            remove_stale_temp_files(self.path.parent, self.path.name)
             kept = _kept(self.path)
             slots = [self._newest(slot, kept.get(slot.name)) for slot in self.slots]
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
-    def _newest(self, mine: Slot, kept: Slot | None) -> Slot:
+    def _newest(self, mine: GridRun, kept: GridRun | None) -> GridRun:
         """What is to be said of a slot of which the state file says `kept`."""
         if kept is None or mine.state == "complete" or kept.state not in ("complete", "failed"):
             return mine
@@ -138,7 +138,7 @@ class Ablation:
         folder = self.store.root / "ablations" / model_folder(self.model) / self.dataset.name
         return folder / f"{folder_name('grid', self.grid.name)}-{mark[:8]}.json"
 
-    def document(self, slots: Sequence[Slot]) -> dict[str, Any]:
+    def document(self, slots: Sequence[GridRun]) -> dict[str, Any]:
         """The state file's content."""
         who = {"schema": 1, "grid": self.grid.name, "about": self.grid.about, "model": self.model}
         return {
@@ -162,19 +162,19 @@ def ablation(model: str, grid: str | None, options: RunOptions, store: Store) ->
     dataset = first.data()
     under_way = Ablation(made, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
     seeds = [job.seed for job in jobs[made.cells[0].name]]
-    under_way.slots = [Slot(cell.name, seed, None, "waits") for cell in made.cells for seed in seeds]
+    under_way.slots = [GridRun(cell.name, seed, None, "waits") for cell in made.cells for seed in seeds]
     for number, slot in enumerate(under_way.slots):  # the base comes first, so that what waits for it finds it
         with suppress(
             InputError
         ):  # a base without what the row needs: a failure of this row alone, when its turn comes
-            under_way.slots[number] = under_way.placed(slot)[0]
+            under_way.slots[number] = under_way.resolve(slot)[0]
     return under_way
 
 
-def _kept(path: Path) -> dict[str, Slot]:
+def _kept(path: Path) -> dict[str, GridRun]:
     """What the state file says of each slot, by name; nothing where there is none, or none that can be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return {slot.name: slot for slot in (Slot(**run) for run in json.loads(path.read_bytes())["runs"])}
+        return {slot.name: slot for slot in (GridRun(**run) for run in json.loads(path.read_bytes())["runs"])}
     return {}
 
 
@@ -182,7 +182,7 @@ def _jobs(
     model: str,
     options: RunOptions,
     grid: Grid,
-    cell: Cell,
+    cell: Variant,
     record: Mapping[str, Any] | None,
     seeds: Sequence[int],
 ) -> list[Job]:
@@ -194,9 +194,9 @@ def _jobs(
     except InputError as error:
         said = (error.where or "").removeprefix("--set ")
         if said in own:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {said}", mend=error.mend) from error
+            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {said}", hint=error.hint) from error
         if said in grid.settings and said not in options.sets:
-            raise InputError(error.what, where=f"{grid.where}, settings: {said}", mend=error.mend) from error
+            raise InputError(error.what, where=f"{grid.where}, settings: {said}", hint=error.hint) from error
         if own and not error.where:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}", mend=error.mend) from error
+            raise InputError(error.what, where=f"{grid.where}, {cell.name}", hint=error.hint) from error
         raise

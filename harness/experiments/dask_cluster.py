@@ -27,11 +27,11 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.core.files import writing_results
 from harness.errors import InputError
 from harness.experiments.executors import POLL, Ended, Note
-from harness.experiments.subprocess_run import PATIENCE, CellProcess, Ending, Task
+from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
 from harness.store.environment import source_mark
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a w
 PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
 
 
-def unfit(marks: Sequence[str], program: str) -> str:
+def incompatibility(marks: Sequence[str], program: str) -> str:
     """Why this worker may not make runs, in words that follow its address; empty where it may.
 
     `marks` are files that the client has just made, one in each folder that must be shared, and holds locked.
@@ -75,17 +75,17 @@ def unfit(marks: Sequence[str], program: str) -> str:
 
 
 def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
-    """Makes a task; the fields of its `Ending`, or `unfit`, or `left` where the worker closes. Tells `topic` when it
-    begins and ends. Where nobody waits for the task any more, or the worker closes, it is stopped and keeps its state.
-    """
+    """Makes a task; the fields of its `RunOutcome`, or `unfit`, or `left` where the worker closes. Tells `topic` when
+    it begins and ends. Where nobody waits for the task any more, or the worker closes, it is stopped and keeps its
+    state."""
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
-    if why := unfit(marks, program):
+    if why := incompatibility(marks, program):
         return {"unfit": f"{worker.address} {why}"}
     worker.log_event(topic, {"began": key, "worker": worker.address})
-    process = CellProcess(packed)
+    process = RunProcess(packed)
     try:
         while not process.wait(WORKER_POLL):
             known = worker.state.tasks.get(key)
@@ -119,7 +119,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
     where = f"--scheduler {address}"
     if find_spec("distributed") is None:
         raise InputError(
-            "needs the package distributed", where=where, mend="pip install distributed, or say --workers N"
+            "needs the package distributed", where=where, hint="pip install distributed, or say --workers N"
         )
     from distributed import Client
 
@@ -131,7 +131,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         line = " ".join(str(error).split())
         mend = "start one with `dask scheduler`, and give the address that it prints"
-        raise InputError(f"no Dask scheduler answers there ({line})", where=where, mend=mend) from error
+        raise InputError(f"no Dask scheduler answers there ({line})", where=where, hint=mend) from error
     try:
         yield Cluster(client, where, note)
     finally:
@@ -157,8 +157,8 @@ class Cluster:
         self._taken, self._looked, self._lacking = 0, 0.0, ""
 
     @contextmanager
-    def at_work(self, root: Path) -> Iterator[None]:
-        with _marked((root.resolve(), home())) as marks:
+    def session(self, root: Path) -> Iterator[None]:
+        with _marked((root.resolve(), cache_dir())) as marks:
             self._terms = (marks, self._terms[1])
             self._check()
             self._client.subscribe_topic(self._topic, lambda event: self._heard.put(event[1]))
@@ -168,7 +168,7 @@ class Cluster:
                 self._stop()
                 raise
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         return True
 
     def start(self, task: Task) -> None:
@@ -193,7 +193,7 @@ class Cluster:
         if (key := heard.get("over")) in self._running:
             task, future = self._running.pop(key)
             ending = self._ending(task, key, future)
-            if isinstance(ending, Ending):
+            if isinstance(ending, RunOutcome):
                 return [(task, ending)]
             self._note(f"{ending}, made again: {task.name}")
             self.start(task)
@@ -206,7 +206,7 @@ class Cluster:
             self._note(f"{what}: {self._running[key][0].name}, by {worker}")
         self._begun[key] += 1
 
-    def _ending(self, task: Task, key: str, future: Future) -> Ending | str:
+    def _ending(self, task: Task, key: str, future: Future) -> RunOutcome | str:
         """What became of a task that is over; why, where another worker is to go on with it."""
         from distributed.scheduler import KilledWorker
 
@@ -223,32 +223,32 @@ class Cluster:
                 raise self._lost() from error
             return "its worker was lost with its answer"
         except Exception as error:
-            raise self._cannot(f"a worker ({Ending.of(error).reason})") from error
+            raise self._cannot(f"a worker ({RunOutcome.of(error).reason})") from error
         if "unfit" in said:
             raise self._cannot(said["unfit"])
-        return "its worker left" if "left" in said else Ending(**said)
+        return "its worker left" if "left" in said else RunOutcome(**said)
 
-    def _killed(self, task: Task, key: str, allowed: int) -> Ending | str:
+    def _killed(self, task: Task, key: str, allowed: int) -> RunOutcome | str:
         """What becomes of a task that the scheduler has given up: more than `allowed` workers died that had it. It is
         handed over again while fewer died under it, but not for ever: workers may die of taking it."""
         self._deaths[task.name] += self._begun[key]
         self._rounds[task.name] += 1
         if (deaths := self._deaths[task.name]) > allowed:
-            return Ending(f"{deaths} workers died while they made it")
+            return RunOutcome(f"{deaths} workers died while they made it")
         if (rounds := self._rounds[task.name]) >= ROUNDS:
-            return Ending(f"{rounds * (allowed + 1)} workers died that had it, {deaths} of them while they made it")
+            return RunOutcome(f"{rounds * (allowed + 1)} workers died that had it, {deaths} of them while they made it")
         return "workers died before they made it"
 
     def _check(self) -> None:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""
         self._look()
         try:
-            found: Any = self._client.run(unfit, *self._terms, on_error="return")
+            found: Any = self._client.run(incompatibility, *self._terms, on_error="return")
         except OSError as error:
             raise self._lost() from error
         for worker, said in sorted(found.items()):
             if isinstance(said, BaseException):
-                raise self._cannot(f"{worker} ({Ending.of(said).reason})")
+                raise self._cannot(f"{worker} ({RunOutcome.of(said).reason})")
             if said:
                 raise self._cannot(f"{worker} {said}")
 
@@ -287,7 +287,7 @@ class Cluster:
 
     def _lost(self) -> InputError:
         mend = "what is complete is kept; start it anew, and the same command goes on"
-        return InputError("the scheduler was lost, or forgot the runs", where=self._where, mend=mend)
+        return InputError("the scheduler was lost, or forgot the runs", where=self._where, hint=mend)
 
     def _cannot(self, said: str) -> InputError:
         return InputError(f"worker {said}", where=self._where)
@@ -309,6 +309,6 @@ def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
                     stack.enter_context(FileLock(mark))
                 except NotImplementedError as error:
                     what, mend = "its file system has no locks for files", "mount it with them, or choose another"
-                    raise InputError(what, where=str(folder), mend=mend) from error
+                    raise InputError(what, where=str(folder), hint=mend) from error
             marks.append(str(mark))
         yield marks

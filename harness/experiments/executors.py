@@ -15,14 +15,14 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from harness.experiments.subprocess_run import PATIENCE, CellProcess, Ending, Task
+from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
 from harness.protocol.context import Reporter
 
 POLL = 1.0  # seconds
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Note = Callable[[str], None]
-Ended = list[tuple[Task, Ending]]
+Ended = list[tuple[Task, RunOutcome]]
 
 
 class Executor(Protocol):
@@ -30,12 +30,12 @@ class Executor(Protocol):
 
     elsewhere: bool  # whether tasks may run on other machines
 
-    def at_work(self, root: Path) -> AbstractContextManager[None]:
+    def session(self, root: Path) -> AbstractContextManager[None]:
         """The block in which tasks are made, with results under `root`. An error in it, Ctrl-C included, stops those
         that run; each keeps its state."""
         ...
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more task can be taken now."""
         ...
 
@@ -48,7 +48,7 @@ class Executor(Protocol):
         ...
 
 
-class Here:
+class SerialExecutor:
     """One task after the other in this process, with its progress shown by `reporter`."""
 
     elsewhere = False
@@ -57,10 +57,10 @@ class Here:
         self._reporter, self._note = reporter, note
         self._ended: Ended = []
 
-    def at_work(self, root: Path) -> AbstractContextManager[None]:
+    def session(self, root: Path) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         return not self._ended
 
     def start(self, task: Task) -> None:
@@ -68,28 +68,28 @@ class Here:
         try:
             with self._reporter() as shown:
                 task.make(shown, self._note)
-            self._ended.append((task, Ending()))
+            self._ended.append((task, RunOutcome()))
         except Exception as error:
-            self._ended.append((task, Ending.of(error)))
+            self._ended.append((task, RunOutcome.of(error)))
 
     def ended(self) -> Ended:
         found, self._ended = self._ended, []
         return found
 
 
-class Processes:
+class ProcessExecutor:
     """At most `workers` tasks side by side, each in a process of its own, so that a crash takes nothing else down."""
 
     elsewhere = False
 
     def __init__(self, workers: int, note: Note) -> None:
         self._workers, self._note = workers, note
-        self._running: dict[int, tuple[Task, CellProcess]] = {}
+        self._running: dict[int, tuple[Task, RunProcess]] = {}
         self._over: SimpleQueue[int] = SimpleQueue()
         self._started = 0
 
     @contextmanager
-    def at_work(self, root: Path) -> Iterator[None]:
+    def session(self, root: Path) -> Iterator[None]:
         with _shared_cores(self._workers):
             try:
                 yield
@@ -97,11 +97,11 @@ class Processes:
                 stop([process for _, process in self._running.values()])
                 raise
 
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         return len(self._running) < self._workers
 
     def start(self, task: Task) -> None:
-        number, process = self._started, CellProcess(pickle.dumps(task))
+        number, process = self._started, RunProcess(pickle.dumps(task))
         self._started += 1
         self._running[number] = (task, process)
         Thread(target=lambda: (process.wait(), self._over.put(number)), daemon=True).start()
@@ -114,10 +114,10 @@ class Processes:
         return []
 
 
-def stop(processes: list[CellProcess]) -> None:
+def stop(processes: list[RunProcess]) -> None:
     """Lets go of all of them at once, and waits until each has kept its state."""
     for process in processes:
-        process.let_go()
+        process.terminate()
     deadline = time.monotonic() + PATIENCE
     for process in processes:
         process.stop(max(0.0, deadline - time.monotonic()))

@@ -56,14 +56,14 @@ MOST = 1000  # cells of a product
 
 
 @dataclass(frozen=True)
-class Cell:
+class Variant:
     """One row of the table: `changes` are settings and their values, in order."""
 
     name: str
     changes: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def waits(self) -> bool:
+    def needs_base(self) -> bool:
         """Whether it needs the base's record."""
         return any(isinstance(value, FromBase) for _, value in self.changes)
 
@@ -90,7 +90,7 @@ class Grid:
     where: str
     about: str
     settings: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[Variant, ...]
 
 
 def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
@@ -99,7 +99,7 @@ def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
     if asked is None and len(named) != 1:
         what = f"{entry.name} has {'several grids' if named else 'no grid of its own'}"
         mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a .toml or .yaml file"
-        raise InputError(what, where="--grid", mend=mend)
+        raise InputError(what, where="--grid", hint=mend)
     name = asked if asked is not None else next(iter(named))
     if name in named:
         return _grid(name, f"grid {name}", toml_files.parse_toml(named[name], f"grid {name}"), entry)
@@ -120,30 +120,30 @@ def named_grids(entry: ModelEntry) -> dict[str, str]:
 
 def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
     check_headings(content, KEYS, "names and values", entry, where)
-    cells = [Cell(content.get("base", "base"))]
+    cells = [Variant(content.get("base", "base"))]
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
-            raise InputError(f"changes.{cell} names no setting", where=where, mend="give it SECTION.KEY = VALUE")
-        cells.append(Cell(str(cell), flat(changes)))
+            raise InputError(f"changes.{cell} names no setting", where=where, hint="give it SECTION.KEY = VALUE")
+        cells.append(Variant(str(cell), flat(changes)))
     cells += _product(flat(content.get("product", {})), where)
     _check(cells, where)
     settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
     return Grid(name, where, content.get("about", ""), settings, tuple(cells))
 
 
-def _check(cells: Sequence[Cell], where: str) -> None:
+def _check(cells: Sequence[Variant], where: str) -> None:
     if len(cells) < 2:
-        raise InputError("changes nothing", where=where, mend="give it changes or a product")
+        raise InputError("changes nothing", where=where, hint="give it changes or a product")
     names = [cell.name for cell in cells]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"two rows are called {twice[0]!r}", where=where)
     for cell in cells:
         if ruled := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
             what = f"{cell.name}: {ruled[0]} would measure this row under other rules"
-            raise InputError(what, where=where, mend="put it into settings, which hold for all rows")
+            raise InputError(what, where=where, hint="put it into settings, which hold for all rows")
 
 
-def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
+def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Variant]:
     if not values:
         return []
     size = 1
@@ -157,14 +157,14 @@ def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Cell]:
     found = []
     for chosen in product(*(listed for _, listed in values)):
         name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
-        found.append(Cell(name, tuple(zip(keys, chosen, strict=True))))
+        found.append(Variant(name, tuple(zip(keys, chosen, strict=True))))
     return found
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
     """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
 
-    >>> short_names(["a.rate", "b.rate", "b.size"])
+    >>> short_names(["a.lr_factor", "b.lr_factor", "b.size"])
     ['a.rate', 'b.rate', 'size']
     """
     last = [key.rpartition(".")[2] for key in keys]

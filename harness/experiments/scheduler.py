@@ -10,29 +10,29 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.errors import InputError
-from harness.experiments.ablation import Ablation, Slot
+from harness.experiments.ablation import Ablation, GridRun
 from harness.experiments.executors import Executor, Note
-from harness.experiments.subprocess_run import Ending, Task
-from harness.store.run_store import Outdated
+from harness.experiments.subprocess_run import RunOutcome, Task
+from harness.store.run_store import Supersedes
 
 TRIES = 2  # of a run whose process is killed
 LATE = 70.0  # seconds: NFS remembers for a minute that a file was not there (`acdirmax`)
 
 
-def conduct(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:
+def run_grid(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:
     """Makes every run of the grid that is not complete yet (with `fresh`, every run). What cannot be made is taken down
     with its reason, and stops nothing else. Raises `InputError` where the executor is lost; what is done is kept."""
     under_way.save()
-    course = _Course(under_way, fresh, note, list(under_way.slots), _finished(under_way))
-    with executor.at_work(under_way.store.root):
+    course = _GridScheduler(under_way, fresh, note, list(under_way.slots), _finished(under_way))
+    with executor.session(under_way.store.root):
         while course.waiting or course.running:
-            while executor.room() and (task := course.next()) is not None:
+            while executor.has_capacity() and (task := course.next()) is not None:
                 executor.start(task)
             for task, ending in executor.ended() if course.running else ():
                 course.close(task, ending)
-    under_way.look_again()
+    under_way.refresh()
 
 
 def _finished(under_way: Ablation) -> dict[str, datetime | None]:
@@ -42,16 +42,16 @@ def _finished(under_way: Ablation) -> dict[str, datetime | None]:
 
 
 @dataclass
-class _Course:
+class _GridScheduler:
     """Where a grid stands. `before` says when each complete run was finished that was there at the start, `running` are
     the slots under way by their task's name, `made` the runs that were started, `tries` how often each was."""
 
     under_way: Ablation
     fresh: bool
     note: Note
-    waiting: list[Slot]
+    waiting: list[GridRun]
     before: dict[str, datetime | None]
-    running: dict[str, Slot] = field(default_factory=dict)
+    running: dict[str, GridRun] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     tries: dict[str, int] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class _Course:
                 return task
         return None
 
-    def close(self, task: Task, ending: Ending) -> None:
+    def close(self, task: Task, ending: RunOutcome) -> None:
         """Takes down what became of a task, or has it made again."""
         slot = self.running.pop(task.name)
         if ending.killed and self.tries[task.name] < TRIES:
@@ -75,11 +75,11 @@ class _Course:
         elif not self._seen(slot):
             self._fail(slot, f"it was made, but {self.under_way.store.root} here does not show it")
         else:
-            self.under_way.settle(replace(slot, state="complete", reason="", trace=""))
+            self.under_way.record(replace(slot, state="complete", reason="", trace=""))
             left = len(self.waiting) + len(self.running)
             self.note(f"done: {slot.name}{f', {left} to go' if left else ''}")
 
-    def _seen(self, slot: Slot) -> bool:
+    def _seen(self, slot: GridRun) -> bool:
         """Whether the run is in the store: a network file system may show late what another machine has written."""
         deadline = time.monotonic() + LATE
         while self.under_way.stored(slot) is None:
@@ -88,7 +88,7 @@ class _Course:
             time.sleep(0.2)
         return True
 
-    def _free(self) -> Slot | None:
+    def _free(self) -> GridRun | None:
         """A slot whose base is not still to be made, and whose run is not being made for another row; if there is one,
         one that no other command is making either."""
         base = self.under_way.grid.cells[0].name
@@ -96,37 +96,37 @@ class _Course:
         busy = {slot.run_id for slot in self.running.values()}
         first = None
         for slot in self.waiting:
-            early = self.under_way.cell(slot.cell).waits and slot.seed in pending
+            early = self.under_way.cell(slot.cell).needs_base and slot.seed in pending
             if not early and (slot.run_id is None or slot.run_id not in busy):
                 if not self.under_way.being_made(slot):
                     return slot
                 first = first or slot
         return first
 
-    def _task(self, slot: Slot) -> Task | None:
+    def _task(self, slot: GridRun) -> Task | None:
         """None where there is nothing to do: it is complete, it was made as another row's run, or it needs a run of the
         base that failed (which is taken down)."""
         under_way = self.under_way
         try:
-            slot, job = under_way.placed(slot)
+            slot, job = under_way.resolve(slot)
         except InputError as error:
             return self._fail(slot, str(error))
         if job is None:
             return self._fail(slot, f"{under_way.grid.cells[0].name}, seed {slot.seed} is not there")
         key, stored = under_way.key(job), under_way.stored(slot)
         replaces = self.before.setdefault(key.run_id, stored.record.finished if stored else None)
-        wanted = stored is None or (self.fresh and Outdated(replaces).stands(stored))
+        wanted = stored is None or (self.fresh and Supersedes(replaces).is_current(stored))
         if key.run_id in self.made or not wanted:
             if stored is None:
                 slot = replace(slot, state="failed", reason="the same run as a row that failed")
-            under_way.settle(slot)
+            under_way.record(slot)
             return None
         self.made.add(key.run_id)
         self.running[slot.name] = slot
         self.tries[slot.name] = self.tries.get(slot.name, 0) + 1
         root = under_way.store.root.resolve()
-        return Task(slot.name, job, key, root, home(), Path.cwd(), self.fresh, replaces)
+        return Task(slot.name, job, key, root, cache_dir(), Path.cwd(), self.fresh, replaces)
 
-    def _fail(self, slot: Slot, reason: str, trace: str = "") -> None:
-        self.under_way.settle(replace(slot, state="failed", reason=reason, trace=trace))
+    def _fail(self, slot: GridRun, reason: str, trace: str = "") -> None:
+        self.under_way.record(replace(slot, state="failed", reason=reason, trace=trace))
         self.note(f"failed: {slot.name}: {reason}")

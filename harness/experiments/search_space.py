@@ -94,7 +94,7 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
     """The user's file, or the model's own space. Raises `InputError`, also for a model that has nothing to set."""
     if not entry.load().config_class.model_fields:
         what = f"{entry.name} has no settings, so there is nothing to tune"
-        raise InputError(what, mend=f"harness run {entry.name} measures it as it is")
+        raise InputError(what, hint=f"harness run {entry.name} measures it as it is")
     if file is None:
         name, text = _own(entry)
         return _space(f"space {name}", config_files.parse_toml(text, f"space {name}"), entry)
@@ -108,14 +108,14 @@ def _own(entry: ModelEntry) -> tuple[str, str]:
         found = files(package).joinpath("spaces", f"{name}.toml")
         if found.is_file():
             return name, found.read_text(encoding="utf-8")
-    raise InputError(f"{entry.name} has no search space of its own", where="--space", mend="give a .toml file")
+    raise InputError(f"{entry.name} has no search space of its own", where="--space", hint="give a .toml file")
 
 
 def _space(where: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
     check_headings(content, KEYS, "settings", entry, where)
     found = tuple(_parameters(content.get("space", {}), where))
     if not found:
-        raise InputError("names no setting", where=where, mend="give it [space] and SECTION.KEY = { … }")
+        raise InputError("names no setting", where=where, hint="give it [space] and SECTION.KEY = { … }")
     for parameter in found:
         if parameter.key.partition(".")[0] == "protocol":
             raise InputError(f"{parameter.key} would measure trials under different rules", where=where)
@@ -129,7 +129,7 @@ def _parameters(table: Mapping[str, Any], where: str, above: str = "") -> list[P
         key = f"{above}.{name}" if above else str(name)
         if not isinstance(value, dict):
             mend = "write { low = 1, high = 8 } or { choices = [1, 8] }"
-            raise InputError(f"{key} is {value!r}, expected a table", where=where, mend=mend)
+            raise InputError(f"{key} is {value!r}, expected a table", where=where, hint=mend)
         leads = bool(value) and not (set(SAYS) & set(value) and not any(isinstance(v, dict) for v in value.values()))
         found += _parameters(value, where, key) if leads else [_parameter(key, value, f"{where}: {key}")]
     return found
@@ -150,11 +150,11 @@ def _parameter(key: str, said: Mapping[str, Any], where: str) -> Parameter:
         return Parameter(key, choices=tuple(listed), where_set=where_set)
     numbers = {name: said[name] for name in ("low", "high", "step") if name in said}
     if not {"low", "high"} <= set(numbers) or not all(_number(value) for value in numbers.values()):
-        raise InputError("a range has numbers low and high", where=where, mend="or give it choices")
+        raise InputError("a range has numbers low and high", where=where, hint="or give it choices")
     log = said.get("log", False)
     if numbers["low"] > numbers["high"] or numbers.get("step", 1) <= 0 or (log and numbers["low"] <= 0):
         rule = "low is at most high, step above 0, and low above 0 where log is true"
-        raise InputError(f"{json.dumps(said)} is no range", where=where, mend=rule)
+        raise InputError(f"{json.dumps(said)} is no range", where=where, hint=rule)
     if log and "step" in said:
         raise InputError("log and step exclude each other", where=where)
     return Parameter(key, log=log, where_set=where_set, **numbers)

@@ -22,53 +22,53 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from harness.core.files import sweep, write_result_text, writing_results
+from harness.core.files import remove_stale_temp_files, write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.experiments import sampler
 from harness.experiments.search_space import Space
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
-from harness.protocol.split import Fold, Split
+from harness.protocol.split import EvaluationSplit, Split
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.overrides import line
 from harness.runs.progress_log import RunReporter
 from harness.runs.run import context_of, ranked
 from harness.runs.tuning_effort import chosen
 from harness.store.event_log import EventLog, read_events, seconds_between
-from harness.store.record import Effort
+from harness.store.record import TuningEffort
 from harness.store.run_key import folder_name, model_folder
 from harness.store.run_store import RunFolder, Store
 
 BEGUN, DONE = "trial", "trial end"  # the events between which a trial's clock runs
 
 
-def blind(split: Split) -> Split:
+def without_test(split: Split) -> Split:
     """The split without its test cases."""
     nobody = np.empty(0, dtype=np.int64)
-    return replace(split, test=Fold(split.test.requests.take(nobody), Targets(nobody, nobody)))
+    return replace(split, test=EvaluationSplit(split.test.requests.take(nobody), Targets(nobody, nobody)))
 
 
 def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str, float]:
     """The validation metrics of one configuration. `path` keeps its configuration, its log, and, while it is under way,
     the checkpoint from which an interrupted trial goes on. What a model raises passes through."""
-    folder, split = RunFolder(path), blind(split)
+    folder, split = RunFolder(path), without_test(split)
     with writing_results(folder.checkpoint):
         folder.checkpoint.mkdir(parents=True, exist_ok=True)
-        sweep(path)  # a killed try may have left half a file; the study's lock is held
+        remove_stale_temp_files(path)  # a killed try may have left half a file; the study's lock is held
     write_result_text(folder.config, job.config_yaml())
     log = EventLog(folder.log)
     log.write(event=BEGUN)
     context = replace(
-        context_of(job, split, RunReporter(log, reporter)), checkpoint=folder.checkpoint, keep=folder.path
+        context_of(job, split, RunReporter(log, reporter)), checkpoint=folder.checkpoint, run_dir=folder.path
     )
     recommender = job.recommender()
     recommender.fit(split.train, context)
-    metrics = measure(ranked(recommender, split.valid.requests, context, split.protocol), split.valid.targets)
+    metrics = compute_metrics(ranked(recommender, split.valid.requests, context, split.protocol), split.valid.targets)
     log.write(event=DONE, **metrics)
     return metrics
 
@@ -156,11 +156,11 @@ class Study:
     def value(self, trial: Trial) -> float:
         return trial.metrics[self.search.metric]
 
-    def effort(self) -> Effort:
+    def effort(self) -> TuningEffort:
         """What a run with the best settings says of them."""
         counted = [trial for trial in self.trials if trial.repeats is None]
         best = self.best
-        return Effort(
+        return TuningEffort(
             trials=sum(trial.state == "complete" for trial in counted),
             failed=sum(trial.state == "failed" for trial in counted),
             seconds=round(self.seconds, 3),
@@ -180,7 +180,7 @@ class Study:
             said = (error.where or "").removeprefix("--set ")
             if said not in own:
                 raise
-            raise InputError(error.what, where=f"{self.space.where}: {said}", mend=error.mend) from error
+            raise InputError(error.what, where=f"{self.space.where}: {said}", hint=error.hint) from error
         return job
 
     def best_job(self) -> Job:
@@ -288,5 +288,5 @@ def _stored(path: Path) -> list[Trial]:
             raise ValueError("a trial has other metrics than the protocol's")
     except (ValueError, KeyError, TypeError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise InputError(f"no readable study ({said})", where=str(path), mend="begin anew with --fresh") from error
+        raise InputError(f"no readable study ({said})", where=str(path), hint="begin anew with --fresh") from error
     return trials

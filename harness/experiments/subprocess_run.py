@@ -31,13 +31,13 @@ from harness.runs.devices import resolve_device
 from harness.runs.job import Job
 from harness.runs.run import execute
 from harness.store.run_key import RunKey
-from harness.store.run_store import Outdated, Store
+from harness.store.run_store import Store, Supersedes
 
 PATIENCE = 60.0  # seconds that an interrupted process has to keep its state
 INTERRUPTED = 130
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from harness.experiments.subprocess_run import live; live()"
+    "from harness.experiments.subprocess_run import child_main as live; live()"
 )
 
 
@@ -61,12 +61,12 @@ class Task:
 
     def make(self, reporter: Reporter | None = None, note: Callable[[str], None] = lambda line: None) -> None:
         """Makes the run in this process; what it raises passes through."""
-        fresh = Outdated(self.replaces) if self.fresh else False
+        fresh = Supersedes(self.replaces) if self.fresh else False
         execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
 
 
 @dataclass(frozen=True)
-class Ending:
+class RunOutcome:
     """What became of a task. No reason: its run is complete. `killed`: its process ended without a word."""
 
     reason: str = ""
@@ -74,7 +74,7 @@ class Ending:
     killed: bool = False
 
     @classmethod
-    def of(cls, error: BaseException) -> Ending:
+    def of(cls, error: BaseException) -> RunOutcome:
         """The reason in one line, and the traceback of what is no wrong input."""
         if isinstance(error, InputError):
             return cls(str(error))
@@ -82,7 +82,7 @@ class Ending:
         return cls(f"{type(error).__name__}: {line}", "".join(traceback.format_exception(error)))
 
 
-class CellProcess:
+class RunProcess:
     """A task under way; `packed` is the pickled `Task`, which this process need not be able to read."""
 
     def __init__(self, packed: bytes) -> None:
@@ -102,7 +102,7 @@ class CellProcess:
             self._process.wait(seconds)
         return self._process.returncode is not None
 
-    def let_go(self) -> None:
+    def terminate(self) -> None:
         """Has it stop as after Ctrl-C."""
         assert self._process.stdin is not None
         with suppress(OSError):
@@ -110,25 +110,25 @@ class CellProcess:
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Has it stop, and waits so many seconds for its state to be kept."""
-        self.let_go()
+        self.terminate()
         if not self.wait(patience):
             self._process.kill()
             self.wait()
 
-    def ending(self) -> Ending:
+    def ending(self) -> RunOutcome:
         """What became of it; waits for its end."""
         self.wait()
         assert self._process.stdout is not None
         with self._process.stdout as out:
             said = out.read()
-        self.let_go()
+        self.terminate()
         with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
-            return Ending(**json.loads(said))
-        return Ending(f"its process ended with code {self._process.returncode}", killed=True)
+            return RunOutcome(**json.loads(said))
+        return RunOutcome(f"its process ended with code {self._process.returncode}", killed=True)
 
 
-def live() -> None:
-    """The whole life of a `CellProcess`."""
+def child_main() -> None:
+    """The whole life of a `RunProcess`."""
     lifeline, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # whatever libraries print is no ending
@@ -140,7 +140,7 @@ def live() -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _made(lifeline: BinaryIO) -> Ending:
+def _made(lifeline: BinaryIO) -> RunOutcome:
     try:
         task: Task = pickle.load(lifeline)
         Thread(target=_watch, args=(lifeline,), daemon=True).start()
@@ -150,8 +150,8 @@ def _made(lifeline: BinaryIO) -> Ending:
         resolve_device(task.job.device, task.job.settings.profile)  # it may not be the machine that planned it
         task.make()
     except Exception as error:
-        return Ending.of(error)
-    return Ending()
+        return RunOutcome.of(error)
+    return RunOutcome()
 
 
 def _watch(lifeline: BinaryIO) -> None:

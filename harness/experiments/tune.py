@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from harness.core.files import MEND, sweep, write_result_text, writing_results
-from harness.core.locks import holding
+from harness.core.files import RESULTS_HINT, remove_stale_temp_files, write_result_text, writing_results
+from harness.core.locks import acquire_lock
 from harness.errors import InputError, unknown_name
 from harness.experiments.search_space import read_space
 from harness.experiments.study import Search, Study, Trial, value_of
@@ -30,9 +30,9 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
     if search.metric not in METRICS:
         raise unknown_name("metric", search.metric, METRICS, where="--metric")
     if search.trials < 1:
-        raise InputError(f"{search.trials} trials are none", where="--trials", mend="give 1 or more")
+        raise InputError(f"{search.trials} trials are none", where="--trials", hint="give 1 or more")
     if search.timeout is not None and search.timeout <= 0:
-        raise InputError(f"{search.timeout} is no time", where="--timeout", mend="give seconds above 0")
+        raise InputError(f"{search.timeout} is no time", where="--timeout", hint="give seconds above 0")
     space = read_space(search.space, entry)
     base = plan(model, options)[0]
     options = replace(options, seeds=(base.seed,))
@@ -51,7 +51,7 @@ def _check(made: Study) -> None:
     for parameter in made.space.parameters:
         if parameter.key in held:
             what = f"{parameter.key} is set, and searched too"
-            raise InputError(what, where=f"--set {parameter.key}", mend="leave it out, or give a --space without it")
+            raise InputError(what, where=f"--set {parameter.key}", hint="leave it out, or give a --space without it")
         refusals: list[InputError] = []
         for value in parameter.ends():
             try:
@@ -66,9 +66,9 @@ def _check(made: Study) -> None:
 def alone(made: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
     """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
     process does."""
-    with holding(made.path / ".lock", waiting, MEND):
+    with acquire_lock(made.path / ".lock", waiting, RESULTS_HINT):
         with writing_results(made.path):
-            sweep(made.path)
+            remove_stale_temp_files(made.path)
             if fresh:
                 made.state.unlink(missing_ok=True)  # first: without it there is no study
                 shutil.rmtree(made.path / "trials", ignore_errors=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.errors import InputError, shortened
+from harness.errors import InputError, truncate
 
 MOST_LEVELS, LONGEST, LONGEST_NUMBER = 26, 40, 6  # tokens of a code, characters of a token, digits of a number
 MEND = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and whole numbers are read too"
@@ -31,7 +31,7 @@ def read_codes(codes: Sequence[object], items: Sequence[str], where: str) -> np.
     """
     rows = [_tokens(code, item, where) for code, item in zip(codes, items, strict=True)]
     if len({len(row) for row in rows}) != 1:
-        raise InputError("codes of unequal length", where=where, mend="rebuild it")
+        raise InputError("codes of unequal length", where=where, hint="rebuild it")
     plain = [[_plain(token) for token in row] for row in rows]
     if all(isinstance(token, int) for row in plain for token in row):
         return _counted_by_level(np.array(plain, dtype=np.int64))
@@ -40,8 +40,8 @@ def read_codes(codes: Sequence[object], items: Sequence[str], where: str) -> np.
         digits.append([_digit(token, level, first) for level, token in enumerate(row)])
         if -1 in digits[-1]:
             level = digits[-1].index(-1)
-            what = f"item {item!r}: token {shortened(repr(raw[level]), 80)} on level {level + 1}"
-            raise InputError(what, where=where, mend=MEND)
+            what = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
+            raise InputError(what, where=where, hint=MEND)
     return np.array(digits, dtype=np.int64)
 
 
@@ -51,7 +51,7 @@ def _tokens(code: object, item: str, where: str) -> list[object]:
         code = TOKEN.findall(code) if "".join(TOKEN.findall(code)) == "".join(code.split()) else None
     if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
         mend = f"write [token, …], 1 to {MOST_LEVELS} of them"
-        raise InputError(f"the code of item {item!r} is no list of tokens", where=where, mend=mend)
+        raise InputError(f"the code of item {item!r} is no list of tokens", where=where, hint=mend)
     return code
 
 

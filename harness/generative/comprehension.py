@@ -30,7 +30,7 @@ import numpy as np
 
 from harness.core.files import write_text
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision
@@ -39,14 +39,14 @@ from harness.generative.text_generation import continuations, perplexity
 from harness.generative.training.checkpoint import MEND
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
-from harness.protocol.distributed import ALONE
+from harness.protocol.distributed import SINGLE_PROCESS
 from harness.protocol.requests import Requests
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BEAMS, BATCH = 20, 64
-Moment = Literal["before", "aligned", "annealed"]
+CheckpointScores = Literal["before", "aligned", "annealed"]
 
 
 def asked_items(items: Sequence[str], of: np.ndarray, most: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def plain_text() -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ComprehensionItems:
     """What is asked for: item texts (one an item), and ids of items in and out of the text tasks."""
 
     text: Sequence[ItemText]
@@ -92,22 +92,22 @@ class Comprehension:
     trie: CodeTrie
     prompts: Prompts
     tokenizer: PreTrainedTokenizerBase
-    asked: Asked
+    asked: ComprehensionItems
     precision: Precision
     found: dict[str, Any] = field(default_factory=dict)
 
-    def measure(self, moment: Moment, context: RunContext) -> None:
+    def measure(self, moment: CheckpointScores, context: RunContext) -> None:
         """Adds the figures of this moment to `found`; what an interrupted run has kept of it is not measured again.
         The model is left in evaluation mode. The first process alone is examined: all have the same model."""
         if context.world.rank:
             return
-        context = replace(context, world=ALONE)
+        context = replace(context, world=SINGLE_PROCESS)
         kept = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
         if kept is not None and kept.is_file():
             self.found = json.loads(kept.read_text())
         if moment in self.found or not len(self.asked.known):
             return
-        with context.aside("comprehension"):
+        with context.excluded_from_timing("comprehension"):
             begun = time.perf_counter()
             self.model.eval()
             figures = self._figures(context)
@@ -143,7 +143,7 @@ class Comprehension:
     def _codes(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
         titles = {int(item): ItemText(title=name_of(self.asked.text[item])) for item in items}
         asked = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
-        requests = Requests("comprehension", np.arange(len(items)), Ragged.of([[item] for item in items]))
+        requests = Requests("comprehension", np.arange(len(items)), RaggedArray.of([[item] for item in items]))
         how = Decoding(BEAMS, BATCH, self.precision)
         given, _ = recommend(self.model, self.trie, requests, lambda row: asked[int(row[0])], 1, how, context)
         said = self.prompts.codes[given.items[:, 0]].tolist()

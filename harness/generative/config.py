@@ -94,7 +94,7 @@ class TasksConfig(Section):
         return {task: getattr(self, task) for task in tasks if getattr(self, task) and getattr(self.caps, task) != 0}
 
 
-Normalise = Literal["level", "children", "vocabulary"]
+ScoreNormalization = Literal["level", "children", "vocabulary"]
 """`level`: all code tokens of the level. `children`: those that lead on to a real code, so that a token without an
 alternative costs nothing. `vocabulary`: the text vocabulary and all code tokens, taken before the trie's mask, and the
 end-of-sequence token after the last code token, as transformers' `generate` scores."""
@@ -103,7 +103,7 @@ end-of-sequence token after the last code token, as transformers' `generate` sco
 Engine = Literal["shared", "plain"]
 
 
-LossNormalise = Normalise
+LossNormalise = ScoreNormalization
 
 
 class BackboneConfig(Section):
@@ -201,7 +201,7 @@ class DecodeConfig(Section):
         default=20, description="prefixes kept a level, at least as many as items are asked; all: score every item"
     )
     batch: int = Field(default=64, ge=1, description="users decoded at once; less where memory gives out")
-    normalise: Normalise = Field(
+    normalise: ScoreNormalization = Field(
         default="level",
         description="a token's probability among all of its level, among those that lead on to a real code, or among "
         "the whole vocabulary, as `generate` scores",

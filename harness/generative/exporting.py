@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from transformers import GenerationConfig
 
-from harness.core.files import sync_tree, writing
+from harness.core.files import sync_tree, translate_os_errors
 from harness.errors import InputError
 from harness.generative.decoding.hf_generate import with_grown_vocabulary
 from harness.generative.models.decoder_lm import CodeLM
@@ -69,7 +69,7 @@ def export(
         raise InputError(
             f"the backbone has {model.vocabulary} rows for the {first} tokens of its tokenizer",
             where="the stored run",
-            mend="train on a backbone with a row for each token",
+            hint="train on a backbone with a row for each token",
         )
     if not apart:
         merge(model.body)
@@ -77,7 +77,7 @@ def export(
     pad = model.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     causal.generation_config = GenerationConfig(eos_token_id=model.eos, pad_token_id=pad)
     made = folder.with_name(f".{folder.name}.tmp")
-    with writing(folder):
+    with translate_os_errors(folder):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         causal.save_pretrained(made)

@@ -114,15 +114,15 @@ class CodeTable:
         index = read_json_object(path)
         if missing := [item for item in items if item not in index]:
             mend = "rebuild it for this data set"
-            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), mend=mend)
+            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), hint=mend)
         if unknown := sorted(index.keys() - set(items)):
             mend = "this is the index of another catalogue: rebuild it, or take these items out"
-            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), mend=mend)
+            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), hint=mend)
         digits = read_codes([index[item] for item in items], items, str(path))
         sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
         if sum(sizes) > MOST_TOKENS + digits.size:
             what = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
-            raise InputError(what, where=str(path), mend="number the tokens of each level from 0 on")
+            raise InputError(what, where=str(path), hint="number the tokens of each level from 0 on")
         return cls(digits, sizes)
 
 

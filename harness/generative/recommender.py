@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.core.artifact_cache import Artefact
+from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
 from harness.data.dataset import ItemText, require_text
-from harness.generative.comprehension import Asked, Comprehension, asked_items
+from harness.generative.comprehension import Comprehension, ComprehensionItems, asked_items
 from harness.generative.config import InstructConfig
-from harness.generative.decoding.generate import Decoding, distributed_recommend, spread
+from harness.generative.decoding.generate import Decoding, distributed_recommend, evenly_spaced
 from harness.generative.exporting import ADAPTER, ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
@@ -31,13 +31,13 @@ from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
 from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
 from harness.generative.models.packing import can_pack
 from harness.generative.models.precision import Precision, best_precision
-from harness.generative.tasks.instruction_dataset import Pools
+from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.tokenizers.broadcast import made_index
 from harness.generative.tokenizers.index import INDEX_FILE, SourceIndex, Vectors, code_directions
-from harness.generative.training.losses import Term
-from harness.generative.training.stages import Tuned, alignment, open_vocabulary
+from harness.generative.training.losses import AuxiliaryLoss
+from harness.generative.training.stages import StageInputs, alignment, unfreeze_vocabulary
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -63,11 +63,11 @@ class InstructRecommender(Recommender[InstructConfigT]):
     def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         """Vectors of the sources in use, and the item codes. What can be wrong with either is said before training."""
 
-    def _term(self, vectors: Vectors, context: RunContext) -> Term | None:
+    def _term(self, vectors: Vectors, context: RunContext) -> AuxiliaryLoss | None:
         """What is added to the loss of responses."""
         return None
 
-    def _later_stages(self, tuned: Tuned, exam: Comprehension, context: RunContext) -> dict[str, Any]:
+    def _later_stages(self, tuned: StageInputs, exam: Comprehension, context: RunContext) -> dict[str, Any]:
         """Runs the stages behind the alignment, the exam after each; their reports by name."""
         return {}
 
@@ -78,17 +78,19 @@ class InstructRecommender(Recommender[InstructConfigT]):
         backbone = self._backbone(context)
         code_tokenizer(backbone, PROBES)  # a tokenizer that would split codes is refused before anything is trained
         vectors, index = made_index(context, lambda alone: self._index(data, alone))
-        if context.keep is not None:
-            index.write(context.keep / INDEX_FILE, data)
+        if context.run_dir is not None:
+            index.write(context.run_dir / INDEX_FILE, data)
         self._record = {"vectors": {source: made.record() for source, made in vectors.items()}}
         self._build(index.table, backbone, context)
         if self.config.backbone.codes == "centroid":
             self.model.reset_codes(code_directions(index, vectors, self.model.code_in.shape[1], context.seed))
         term = self._term(vectors, context)
         self.model.to(context.device)
-        pools = Pools(self._prompts, texts, self.config.tasks, context.seed)
+        pools = InstructionDataset(self._prompts, texts, self.config.tasks, context.seed)
         validate = None if context.validation is None else partial(self._validate, context)
-        tuned = Tuned(self.model, self._prompts, term, data, pools, self.config, self._precision, self._trie, validate)
+        tuned = StageInputs(
+            self.model, self._prompts, term, data, pools, self.config, self._precision, self._trie, validate
+        )
         exam = self._comprehension(data, text, backbone)
         exam.measure("before", context)
         stages = {"alignment": alignment(tuned, context)}
@@ -105,11 +107,11 @@ class InstructRecommender(Recommender[InstructConfigT]):
         """ndcg@10 of the model as it stands over at most `users` validation users, evenly spread."""
         assert context.validation is not None
         requests, decode = context.validation.requests, self.config.decode
-        sample = requests.take(spread(len(requests), users))
+        sample = requests.take(evenly_spaced(len(requests), users))
         how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
         lists, _ = distributed_recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
         self.model.train()
-        return float(context.world.tell(context.validation.score(lists)[MAIN_METRIC]))
+        return float(context.world.broadcast_object(context.validation.score(lists)[MAIN_METRIC]))
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
@@ -139,7 +141,7 @@ class InstructRecommender(Recommender[InstructConfigT]):
             load_adapter(self.model.body, folder / ADAPTER)
         self.model.to(context.device)
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         return backbone_artefacts(self.config.backbone.name, context)
 
     def size(self) -> ModelSize:
@@ -180,14 +182,14 @@ class InstructRecommender(Recommender[InstructConfigT]):
         self.model = CodeLM(backbone, table.sizes, dropout=config.dropout, residual_dropout=config.residual_dropout)
         can_pack(self.model)  # tried while the body is whole: later its blocks may lie in pieces
         if config.vocabulary == "trained":
-            open_vocabulary(self.model)
+            unfreeze_vocabulary(self.model)
         self._precision = best_precision(context.device) if config.precision == "auto" else config.precision
 
     def _comprehension(self, data: TrainingData, text: tuple[ItemText, ...], backbone: Backbone) -> Comprehension:
         """Asks for some items of the text tasks, and some of those held out from them."""
         most, held = self.config.comprehension.items, held_out_items(data.items, self.config.tasks.held_out)
         known, unknown = (asked_items(data.items, which, most) for which in (~held, held))
-        asked = Asked(text, known, unknown)
+        asked = ComprehensionItems(text, known, unknown)
         return Comprehension(self.model, self._trie, self._prompts, backbone.tokenizer, asked, self._precision)
 
     def _state(self) -> dict[str, torch.Tensor]:

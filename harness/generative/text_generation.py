@@ -13,8 +13,8 @@ from transformers import DynamicCache
 
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import read_padded
-from harness.generative.models.precision import Precision, autocast, doubled
-from harness.generative.models.vocabulary_logsumexp import text_normaliser
+from harness.generative.models.precision import Precision, autocast, to_float64
+from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 
 SPAN = 256  # tokens that see each other
 SPANS = 16  # spans read at once, of like length
@@ -39,9 +39,9 @@ def perplexity(
             read = read_padded(model, [np.concatenate([bos, span]).astype(np.int64) for span in batch])
             before = [start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
             states = read[np.concatenate(before)]
-            normaliser = text_normaliser(states, head, model.head)
+            normaliser = text_logsumexp(states, head, model.head)
         chosen = model.head.finish((states.to(head.dtype).float() * head[said].float()).sum(dim=-1), said)
-        total += float(doubled(normaliser - chosen).sum())
+        total += float(to_float64(normaliser - chosen).sum())
     scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.protocol.distributed import ALONE, World
+from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Requests
@@ -60,7 +60,7 @@ class Validation:
 
     requests: Requests
     score: Callable[[Predictions], dict[str, float]]
-    mark: str = ""
+    digest: str = ""
     depth: int = DEPTH
 
 
@@ -81,9 +81,9 @@ class RunContext:
     checkpoint: Path | None = None
     validation: Validation | None = None
     reporter: Reporter = field(default_factory=SilentReporter)
-    keep: Path | None = None
+    run_dir: Path | None = None
     validation_items: np.ndarray | None = None
-    world: World = ALONE
+    world: ProcessGroup = SINGLE_PROCESS
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
@@ -95,7 +95,7 @@ class RunContext:
             self.reporter.close(stage)
 
     @contextmanager
-    def aside(self, what: str) -> Iterator[None]:
+    def excluded_from_timing(self, what: str) -> Iterator[None]:
         """Measuring while `fit` runs: the seconds of the block are not counted as training."""
         self.event(event=ASIDE, what=what)
         try:

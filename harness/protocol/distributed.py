@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from harness.errors import InputError, ProcessLost, Withdrawn
+from harness.errors import AbortedByMain, InputError, PeerLost
 
 T = TypeVar("T")
 
@@ -26,9 +26,9 @@ class Sharding:
     reshard: bool = True
 
 
-class World(Protocol):
+class ProcessGroup(Protocol):
     """`rank` of `size` processes; 0 is the first. `sharding`: None where each has the whole model. Each method is
-    called by all of them, in one order, and raises `ProcessLost` where one is gone."""
+    called by all of them, in one order, and raises `PeerLost` where one is gone."""
 
     @property
     def rank(self) -> int: ...
@@ -39,63 +39,63 @@ class World(Protocol):
     @property
     def sharding(self) -> Sharding | None: ...
 
-    def tell(self, document: Any = None) -> Any:
+    def broadcast_object(self, document: Any = None) -> Any:
         """The first's document (plain JSON), in all; what the others give is not looked at."""
         ...
 
-    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
         """The first's array, in all."""
         ...
 
-    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
         """Everybody's rows, by rank, in all; their number may differ, the rest of the shape may not."""
         ...
 
-    def add(self, tensors: Sequence[Any]) -> None:
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
         """Puts the sum over all processes into each of these torch tensors."""
         ...
 
-    def spread(self, tensors: Sequence[Any]) -> None:
+    def broadcast(self, tensors: Sequence[Any]) -> None:
         """Puts the first's numbers into each of these torch tensors."""
         ...
 
 
-class Alone:
+class SingleProcess:
     """A run's only process."""
 
     rank, size = 0, 1
     sharding: Sharding | None = None
 
-    def tell(self, document: Any = None) -> Any:
+    def broadcast_object(self, document: Any = None) -> Any:
         return document
 
-    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
         assert array is not None
         return array
 
-    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
         return [rows]
 
-    def add(self, tensors: Sequence[Any]) -> None:
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
         pass
 
-    def spread(self, tensors: Sequence[Any]) -> None:
+    def broadcast(self, tensors: Sequence[Any]) -> None:
         pass
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
-def dealt(world: World, total: int) -> np.ndarray:
+def shard(world: ProcessGroup, total: int) -> np.ndarray:
     """The numbers below `total` that fall to this process, int64: every `size`-th, none where there are too few.
 
-    >>> dealt(ALONE, 3).tolist()
+    >>> shard(SINGLE_PROCESS, 3).tolist()
     [0, 1, 2]
     """
     return np.arange(world.rank, total, world.size)
 
 
-def agreed(world: World, work: Callable[[], T]) -> T:
+def run_on_all(world: ProcessGroup, work: Callable[[], T]) -> T:
     """What `work` gives. Where it is refused in any process, all end: the first with the reason, the others without."""
     made: list[T] = []
     refused: InputError | None = None
@@ -109,34 +109,34 @@ def agreed(world: World, work: Callable[[], T]) -> T:
     if not any(said):
         return made[0]
     if world.rank:
-        raise Withdrawn(said[0])
+        raise AbortedByMain(said[0])
     rank = next(number for number, line in enumerate(said) if line)
     raise InputError(said[rank], where=f"process {rank} of {world.size}")
 
 
-def alike(world: World, mark: str) -> None:
+def assert_equal_on_all(world: ProcessGroup, mark: str) -> None:
     """Raises `InputError` (in the first; the others withdraw) where processes have another `mark` than the first."""
     told = gather_texts(world, mark)
     other = next((rank for rank, mine in enumerate(told) if mine != told[0]), None)
     if other is None:
         return
     if world.rank:
-        raise Withdrawn(f"{mark} is not {told[0]}")
+        raise AbortedByMain(f"{mark} is not {told[0]}")
     raise InputError(
         f"it would make the run {told[other]}, the first makes {mark}",
         where=f"process {other} of {world.size}",
-        mend="give all the same data, files, version of the program and kind of processor",
+        hint="give all the same data, files, version of the program and kind of processor",
     )
 
 
-def gather_texts(world: World, text: str) -> list[str]:
+def gather_texts(world: ProcessGroup, text: str) -> list[str]:
     """Everybody's text, by rank."""
-    told = world.gather(np.frombuffer(text.encode(), dtype=np.uint8))
+    told = world.all_gather(np.frombuffer(text.encode(), dtype=np.uint8))
     return [part.tobytes().decode() for part in told]
 
 
-def once(
-    world: World,
+def compute_on_main(
+    world: ProcessGroup,
     make: Callable[[], T],
     pack: Callable[[T], tuple[Any, list[np.ndarray]]],
     unpack: Callable[[Any, list[np.ndarray]], T],
@@ -145,18 +145,18 @@ def once(
     if world.size == 1:
         return make()
     if world.rank:
-        told = world.tell()
+        told = world.broadcast_object()
         if told is None:
-            raise Withdrawn("the first process cannot go on")
-        return unpack(told["document"], [world.hand() for _ in range(told["arrays"])])
+            raise AbortedByMain("the first process cannot go on")
+        return unpack(told["document"], [world.broadcast_array() for _ in range(told["arrays"])])
     try:
         made = make()
     except BaseException:
-        with suppress(ProcessLost):
-            world.tell(None)
+        with suppress(PeerLost):
+            world.broadcast_object(None)
         raise
     document, arrays = pack(made)
-    world.tell({"document": document, "arrays": len(arrays)})
+    world.broadcast_object({"document": document, "arrays": len(arrays)})
     for array in arrays:
-        world.hand(array)
+        world.broadcast_array(array)
     return made

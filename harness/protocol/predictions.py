@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NOBODY = -1  # fills a row behind its last item: a short list stays short
+NO_ITEM = -1  # fills a row behind its last item: a short list stays short
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +34,20 @@ class Predictions:
     @property
     def lengths(self) -> np.ndarray:
         """Items listed a user, shape (n,)."""
-        return (self.items != NOBODY).sum(axis=1)
+        return (self.items != NO_ITEM).sum(axis=1)
 
     def problems(self, users: np.ndarray, n_items: int) -> list[str]:
         """What breaks the contract, one line each: users asked but missing (or not asked), duplicate and unknown items,
         gaps, scores that are not finite or that rise. Empty where all is well."""
         found = []
-        listed = self.items != NOBODY
+        listed = self.items != NO_ITEM
         missing, extra = np.setdiff1d(users, self.users), np.setdiff1d(self.users, users)
         if len(missing) or len(extra) or len(np.unique(self.users)) != len(self.users):
             found.append(f"{len(missing)} users missing, {len(extra)} not asked for, of {len(users)}")
-        if (unknown := int(((self.items < NOBODY) | (self.items >= n_items)).sum())) > 0:
+        if (unknown := int(((self.items < NO_ITEM) | (self.items >= n_items)).sum())) > 0:
             found.append(f"{unknown} items outside the catalogue of {n_items}")
         ordered = np.sort(self.items, axis=1)
-        if (twice := int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).any(axis=1).sum())) > 0:
+        if (twice := int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any(axis=1).sum())) > 0:
             found.append(f"duplicate items in the lists of {twice} users")
         if (listed[:, 1:] & ~listed[:, :-1]).any():
             found.append("an item behind the end of a list")
@@ -63,4 +63,4 @@ class Predictions:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         kept = np.take_along_axis(scores, order, axis=1).astype(np.float64)
         listed = kept > -np.inf
-        return cls(users, np.where(listed, order, NOBODY), np.where(listed, kept, 0.0))
+        return cls(users, np.where(listed, order, NO_ITEM), np.where(listed, kept, 0.0))

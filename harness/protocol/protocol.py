@@ -157,7 +157,7 @@ NOT_ASKED = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class SplitPoint:
     """int64, shape (n_users,) each. `train`: how many of a user's first interactions are training. `valid`, `test`: the
     place of the answer in the user's sequence, `NOT_ASKED` for a user who has none. `times`: seconds since 1970 at
     which validation and test begin, None for a protocol without them."""
@@ -168,12 +168,12 @@ class Cut:
     times: tuple[float, float] | None = None
 
 
-def cut(dataset: Dataset, protocol: Protocol) -> Cut:
+def cut(dataset: Dataset, protocol: Protocol) -> SplitPoint:
     """The cut of every user. Raises `InputError` where the protocol cannot be applied to the data."""
     return _RULES[protocol.name](dataset, protocol)
 
 
-def _leave_one_out(dataset: Dataset, protocol: Protocol) -> Cut:
+def _leave_one_out(dataset: Dataset, protocol: Protocol) -> SplitPoint:
     lengths = dataset.sequences.lengths
     short = np.flatnonzero(lengths < FEWEST)
     if len(short):
@@ -182,22 +182,22 @@ def _leave_one_out(dataset: Dataset, protocol: Protocol) -> Cut:
             f"user {user!r} has {lengths[short[0]]} interactions, {protocol.name} needs {FEWEST} "
             f"({len(short)} such users)",
             where=dataset.name,
-            mend=f"leave them out with --min-user {FEWEST} (or --core 5), or give them more interactions",
+            hint=f"leave them out with --min-user {FEWEST} (or --core 5), or give them more interactions",
         )
-    return Cut(lengths - 2, lengths - 2, lengths - 1)
+    return SplitPoint(lengths - 2, lengths - 2, lengths - 1)
 
 
-def _global_time(dataset: Dataset, protocol: Protocol) -> Cut:
+def _global_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
     if dataset.timestamps is None:
         what = f"{protocol.name} needs timestamps, and this data set has an order only"
         mend = "give data with timestamps, or measure under leave-one-out/1"
-        raise InputError(what, where=dataset.name, mend=mend)
+        raise InputError(what, where=dataset.name, hint=mend)
     begin_valid, begin_test = times = cut_times(dataset.timestamps, protocol)
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
     trained, known = (
         np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
     )
-    made = Cut(
+    made = SplitPoint(
         train=trained,
         valid=np.where((trained > 0) & (known > trained), trained, NOT_ASKED),
         test=np.where((known > 0) & (lengths > known), known, NOT_ASKED),
@@ -213,7 +213,7 @@ def _global_time(dataset: Dataset, protocol: Protocol) -> Cut:
             span = f"{_shown(dataset.timestamps.min())} to {_shown(dataset.timestamps.max())}"
             what += f": the data reach from {span} (UTC)"
             mend = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
-            raise InputError(what, where=dataset.name, mend=mend)
+            raise InputError(what, where=dataset.name, hint=mend)
     return made
 
 
@@ -231,4 +231,7 @@ def _shown(time: float) -> str:
     return str(np.datetime64(int(time), "s")) if abs(time) < 1e11 else str(time)
 
 
-_RULES: dict[str, Callable[[Dataset, Protocol], Cut]] = {LEAVE_ONE_OUT: _leave_one_out, GLOBAL_TIME: _global_time}
+_RULES: dict[str, Callable[[Dataset, Protocol], SplitPoint]] = {
+    LEAVE_ONE_OUT: _leave_one_out,
+    GLOBAL_TIME: _global_time,
+}

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.artifact_cache import Artefact
-from harness.errors import ContractError
+from harness.core.artifact_cache import CacheEntry
+from harness.errors import InvalidPredictions
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
@@ -92,12 +92,13 @@ class Recommender(ABC, Generic[ConfigT]):
         self.n_items = data.n_items
 
     def recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        """Up to `k` distinct items a user, best first. Raises `ContractError` where the model gave anything else."""
+        """Up to `k` distinct items a user, best first. Raises `InvalidPredictions` where the model gave anything
+        else."""
         if not self.n_items:
-            raise ContractError(f"{type(self).__name__} was asked before it was fitted or loaded")
+            raise InvalidPredictions(f"{type(self).__name__} was asked before it was fitted or loaded")
         predictions = self._recommend(requests, k, context)
         if found := predictions.problems(requests.users, self.n_items):
-            raise ContractError(f"{type(self).__name__} gave {'; '.join(found)}")
+            raise InvalidPredictions(f"{type(self).__name__} gave {'; '.join(found)}")
         return predictions
 
     def save(self, folder: Path) -> None:
@@ -128,7 +129,7 @@ class Recommender(ABC, Generic[ConfigT]):
         the model does not say. Without `data` nothing is said of time."""
         return {}
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[Artefact, ...]:
+    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         """What fitting would look for in the cache before it makes it, in that order. Nothing is made or downloaded."""
         return ()
 

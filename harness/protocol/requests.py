@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Requests:
 
     fold: str
     users: np.ndarray
-    histories: Ragged
+    histories: RaggedArray
 
     def __len__(self) -> int:
         return len(self.users)

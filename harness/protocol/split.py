@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.hashing import fingerprint
-from harness.data.dataset import Canonical, Dataset, ItemFile, ItemText
-from harness.data.ragged import Ragged
-from harness.data.reviews import Review, of_rows
+from harness.data.dataset import CanonicalOrder, Dataset, ItemFile, ItemText
+from harness.data.ragged import RaggedArray
+from harness.data.reviews import Review, reviews_of
 from harness.errors import InputError
-from harness.protocol.protocol import Cut, Protocol, cut
+from harness.protocol.protocol import Protocol, SplitPoint, cut
 from harness.protocol.requests import Requests, Targets
 
 
@@ -32,7 +32,7 @@ class TrainingData:
 
     dataset: str
     items: tuple[str, ...]
-    sequences: Ragged
+    sequences: RaggedArray
     text: Sequence[ItemText] | None
     max_history: int
     users: tuple[str, ...] = ()
@@ -57,8 +57,8 @@ class TrainingData:
     def rows_fingerprint(self) -> str:
         """The same rows under their raw item ids, free of the order of users and items: what an artefact's provenance
         names, so that it holds for the same data read from another layout."""
-        order = Canonical.of((), self.items)
-        named = Ragged(order.item_ranks[self.sequences.values], self.sequences.offsets)
+        order = CanonicalOrder.of((), self.items)
+        named = RaggedArray(order.item_ranks[self.sequences.values], self.sequences.offsets)
         rows = sorted(row.tobytes() for row in named if len(row))
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         values = np.frombuffer(b"".join(rows), dtype=np.int64)
@@ -68,7 +68,7 @@ class TrainingData:
         """Raises `InputError` where nothing follows anything: no user has two training items."""
         if not (self.sequences.lengths > 1).any():
             mend = "a model of sequences needs users with two training items or more"
-            raise InputError("no training sequence has two items", where=self.dataset, mend=mend)
+            raise InputError("no training sequence has two items", where=self.dataset, hint=mend)
 
     def counts(self) -> np.ndarray:
         """Training interactions an item, int64, shape (n_items,)."""
@@ -76,7 +76,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
+class EvaluationSplit:
     """One set of questions with its answers kept apart."""
 
     requests: Requests
@@ -84,17 +84,17 @@ class Fold:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class SplitParts:
     """What a cut makes of a data set."""
 
-    cut: Cut
+    cut: SplitPoint
     train: TrainingData
-    valid: Fold
-    test: Fold
+    valid: EvaluationSplit
+    test: EvaluationSplit
 
 
 @dataclass(frozen=True, eq=False)
-class Split(Parts):
+class Split(SplitParts):
     """A data set under a protocol. `fingerprint` covers everything that every model is given to learn and to rank."""
 
     protocol: Protocol
@@ -112,10 +112,10 @@ def split(dataset: Dataset, protocol: Protocol) -> Split:
     return Split(made.cut, made.train, made.valid, made.test, protocol, mark)
 
 
-def parts(dataset: Dataset, protocol: Protocol) -> Parts:
+def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:
     """The parts alone, without their fingerprint."""
     where, rows = cut(dataset, protocol), dataset.sequences
-    train = rows.heads(where.train)
+    train = rows.first(where.train)
     data = TrainingData(
         dataset.name,
         dataset.items,
@@ -124,21 +124,23 @@ def parts(dataset: Dataset, protocol: Protocol) -> Parts:
         protocol.max_history,
         dataset.users,
         dataset.index_file,
-        of_rows(dataset.reviews, (dataset.users, dataset.items), rows, train) if dataset.reviews else dataset.reviews,
+        reviews_of(dataset.reviews, (dataset.users, dataset.items), rows, train)
+        if dataset.reviews
+        else dataset.reviews,
         dataset.item_file,
     )
     valid = _fold("valid", rows, where.valid, protocol.max_history)
-    return Parts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))
+    return SplitParts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))
 
 
-def _fold(name: str, sequences: Ragged, places: np.ndarray, max_history: int) -> Fold:
+def _fold(name: str, sequences: RaggedArray, places: np.ndarray, max_history: int) -> EvaluationSplit:
     users = np.flatnonzero(places >= 0)
     answers = sequences.values[sequences.offsets[users] + places[users]]
-    histories = sequences.take(users).heads(places[users]).tails(max_history)
-    return Fold(Requests(name, users, histories), Targets(users, answers))
+    histories = sequences.take(users).first(places[users]).last(max_history)
+    return EvaluationSplit(Requests(name, users, histories), Targets(users, answers))
 
 
-def _mark(dataset: Dataset, protocol: Protocol, made: Parts) -> str:
+def _mark(dataset: Dataset, protocol: Protocol, made: SplitParts) -> str:
     """Hash of what every model is given, free of the order in which the source lists users and items (the raw ids are
     in the data set's own fingerprint)."""
     order = dataset.canonical

@@ -14,8 +14,8 @@ from harness.reports.comparison import Comparison, Pair, against
 from harness.reports.comparison_tables import bounds, chance, difference_text, family_note
 from harness.reports.formats import LEAK, metric_text
 from harness.reports.per_user import Measured
-from harness.reports.selection import Chosen
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.selection import RunGroup
+from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.run_store import StoredRun
 
 TESTED = (
@@ -77,12 +77,12 @@ def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[st
     others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
     found = None
     if first.runs and others:
-        sides = [Chosen(variant.name, variant.runs) for variant in (first, *others)]
+        sides = [RunGroup(variant.name, variant.runs) for variant in (first, *others)]
         found = against(sides, (metrics[0],), base)
     return AblationTable(title, tuple(variants), tuple(metrics), found)
 
 
-def sheet(table: AblationTable) -> Sheet:
+def sheet(table: AblationTable) -> ReportTable:
     """The table, ready to print."""
     main, *others = table.metrics
     lines = [_line(table, variant) for variant in table.variants]
@@ -100,7 +100,7 @@ def sheet(table: AblationTable) -> Sheet:
     notes = [family_note(len(table.found.pairs), table.found.users)] if table.found else []
     if leaks := dict.fromkeys(text for variant in table.variants for text in variant.leaks):
         notes.append(f"{LEAK} leaks: this configuration sees held-out rows: {'; '.join(leaks)}")
-    return Sheet(table.title, heads, tuple(lines), tuple(notes))
+    return ReportTable(table.title, heads, tuple(lines), tuple(notes))
 
 
 def csv_text(table: AblationTable) -> str:
@@ -161,7 +161,7 @@ def _found(pair: Pair | None) -> dict[str, Any]:
     return {name: whole[name] for name in _found(None)}
 
 
-def _line(table: AblationTable, variant: Variant) -> Line:
+def _line(table: AblationTable, variant: Variant) -> TableRow:
     pair = table.pair(variant)
     tested = (
         ("", "", "")
@@ -179,7 +179,7 @@ def _line(table: AblationTable, variant: Variant) -> Line:
         str(len(variant.runs)) if len(variant.runs) == variant.planned else f"{len(variant.runs)} of {variant.planned}"
     )
     cost = "" if seconds is None else f"{seconds:,.1f}"
-    return Line((shown, count, means[0], *tested, *means[1:], cost, _note(table, variant)), apart=not variant.runs)
+    return TableRow((shown, count, means[0], *tested, *means[1:], cost, _note(table, variant)), apart=not variant.runs)
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -27,7 +27,7 @@ from harness.evaluation.card import (
 from harness.evaluation.significance import LEVEL
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
-from harness.reports.tables import DIGITS, Column, Line, Sheet
+from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
 
 MEASURES = {
     "coverage": f"coverage@{K}",
@@ -90,21 +90,23 @@ def notes(board: Board) -> list[str]:
     return [f"{_sizes(board.card)}.", f"{ABOUT} {LISTS}", *missing]
 
 
-def sheets(board: Board, metric: str) -> list[Sheet]:
+def sheets(board: Board, metric: str) -> list[ReportTable]:
     """The data's groups with each row's metric and interval, and what the lists are like."""
     rows = [row for row in board.rows if row.card]
     total = board.card["users"]
     lines = [
-        Line((part["name"], f"{part['users']:,}", f"{part['users'] / total:.1%}", *(_bounded(row, n) for row in rows)))
+        TableRow(
+            (part["name"], f"{part['users']:,}", f"{part['users'] / total:.1%}", *(_bounded(row, n) for row in rows))
+        )
         for n, part in enumerate(board.card["groups"])
     ]
     heads = (Column("test users", left=True), Column("users"), Column("share"), *(Column(row.model) for row in rows))
     said = (f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests.",)
-    found = [Sheet(f"{metric} by groups of test users", heads, tuple(lines), said)]
+    found = [ReportTable(f"{metric} by groups of test users", heads, tuple(lines), said)]
     if rows:
-        measures = [Line((row.model, *_measures(row).values())) for row in rows]
+        measures = [TableRow((row.model, *_measures(row).values())) for row in rows]
         columns = (Column("model", left=True), *map(Column, MEASURES.values()))
-        found.append(Sheet(f"What the lists hold, first {K} items", columns, tuple(measures), (LISTS,)))
+        found.append(ReportTable(f"What the lists hold, first {K} items", columns, tuple(measures), (LISTS,)))
     return found
 
 

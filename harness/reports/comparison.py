@@ -14,10 +14,19 @@ from typing import Any
 import numpy as np
 
 from harness.core.seeding import generator
-from harness.evaluation.significance import ALPHA, LEVEL, RESAMPLES, Difference, differ, holm, interval, seeds_p
+from harness.evaluation.significance import (
+    ALPHA,
+    LEVEL,
+    RESAMPLES,
+    Difference,
+    bootstrap_ci,
+    holm,
+    paired_difference,
+    seeds_p,
+)
 from harness.protocol.split import Split
 from harness.reports.per_user import Measured, measured
-from harness.reports.selection import Chosen, check_comparable
+from harness.reports.selection import RunGroup, check_comparable
 from harness.reports.tuning_effort import by_model, spent, unequal
 
 METRICS_SHOWN = ("ndcg@10", "recall@10")
@@ -78,7 +87,7 @@ class Part:
 class Comparison:
     """Everything that `harness compare` says."""
 
-    sides: tuple[Chosen, ...]
+    sides: tuple[RunGroup, ...]
     metrics: tuple[str, ...]
     users: int
     pairs: tuple[Pair, ...]
@@ -107,7 +116,7 @@ class Comparison:
         }
 
 
-def compare(sides: Sequence[Chosen], metrics: Sequence[str], where: str | None = None) -> Comparison:
+def compare(sides: Sequence[RunGroup], metrics: Sequence[str], where: str | None = None) -> Comparison:
     """All pairs of `sides`, the earlier one against the later one. `where` is the data set's name or folder, where the
     runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
     check_comparable(sides)
@@ -123,7 +132,7 @@ def compare(sides: Sequence[Chosen], metrics: Sequence[str], where: str | None =
     return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs), tuple(parts))
 
 
-def against(sides: Sequence[Chosen], metrics: Sequence[str], base: Measured) -> Comparison:
+def against(sides: Sequence[RunGroup], metrics: Sequence[str], base: Measured) -> Comparison:
     """Every other side against the first one."""
     check_comparable(sides)
     values = [base.values(side.runs) for side in sides]
@@ -133,20 +142,20 @@ def against(sides: Sequence[Chosen], metrics: Sequence[str], base: Measured) -> 
 
 
 def tested(
-    sides: Sequence[Chosen], values: Sequence[Values] | Mapping[int, Values], tests: Sequence[tuple[int, int, str]]
+    sides: Sequence[RunGroup], values: Sequence[Values] | Mapping[int, Values], tests: Sequence[tuple[int, int, str]]
 ) -> list[Pair]:
     """One `Pair` for each test (the positions of two sides, and a metric), corrected together."""
     pairs = []
     for one, two, metric in tests:
         a, b = values[one][metric], values[two][metric]
-        found = differ(a, b, generator(SEED, "compare", metric))
+        found = paired_difference(a, b, generator(SEED, "compare", metric))
         over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
         pairs.append(Pair(sides[one].label, sides[two].label, metric, found, 1.0, over_seeds))
     corrected = holm([pair.found.p for pair in pairs])
     return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
 
 
-def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Values], metric: str) -> list[Part]:
+def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values, Values], metric: str) -> list[Part]:
     """Where two sides differ: by the length of a user's history before the target, and by how often the target was
     bought in training."""
     a, b = (side[metric].mean(axis=0) for side in values)
@@ -155,7 +164,7 @@ def breakdown(split: Split, two: tuple[Chosen, Chosen], values: tuple[Values, Va
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
             apart = a[rows] - b[rows]
-            bounds = interval(apart, generator(SEED, "breakdown", by, low))
+            bounds = bootstrap_ci(apart, generator(SEED, "breakdown", by, low))
             means = float(a[rows].mean()), float(b[rows].mean())
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
             found.append(Part(*ends, *means, float(apart.mean()), bounds))
@@ -186,7 +195,7 @@ def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
     return found
 
 
-def about_sides(sides: Sequence[Chosen], metrics: Sequence[str]) -> dict[str, Any]:
+def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, Any]:
     """What a JSON document says of the runs themselves."""
     first = sides[0].first
     return {
@@ -196,7 +205,7 @@ def about_sides(sides: Sequence[Chosen], metrics: Sequence[str]) -> dict[str, An
     }
 
 
-def _side(side: Chosen, metrics: Sequence[str]) -> dict[str, Any]:
+def _side(side: RunGroup, metrics: Sequence[str]) -> dict[str, Any]:
     records = [run.record for run in side.runs]
     return {
         "label": side.label,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from harness.evaluation.significance import ALPHA, LEVEL
 from harness.reports.comparison import Comparison, Pair, Part
 from harness.reports.formats import LEAK, leak_notes, metric_text
-from harness.reports.tables import DIGITS, Column, Line, Sheet
+from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
 
 STAR = "*"
 
 
-def sheets(made: Comparison) -> list[Sheet]:
+def sheets(made: Comparison) -> list[ReportTable]:
     """What was compared, the differences, and where they come from."""
     return [_sides(made), _pairs(made), *([_parts(made.parts)] if made.parts else [])]
 
@@ -57,7 +57,7 @@ def family_note(count: int, users: int) -> str:
     )
 
 
-def _sides(made: Comparison) -> Sheet:
+def _sides(made: Comparison) -> ReportTable:
     lines = []
     for side in made.sides:
         records = [run.record for run in side.runs]
@@ -67,7 +67,7 @@ def _sides(made: Comparison) -> Sheet:
             cells.append(metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
         label = f"{side.label} {LEAK}" if any(record.leaks for record in records) else side.label
         ids = ", ".join(record.run_id for record in records)
-        lines.append(Line((label, str(len(records)), *cells, ids)))
+        lines.append(TableRow((label, str(len(records)), *cells, ids)))
     first = made.sides[0].first
     title = f"{first.dataset.name} · {first.protocol.name}, history {first.protocol.max_history}"
     heads = (
@@ -80,12 +80,12 @@ def _sides(made: Comparison) -> Sheet:
     notes = leak_notes(leaks, "leaks: sees held-out rows")
     if single := [side.label for side in made.sides if len(side.runs) == 1]:
         notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
-    return Sheet(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
+    return ReportTable(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
 
 
-def _pairs(made: Comparison) -> Sheet:
+def _pairs(made: Comparison) -> ReportTable:
     lines = [
-        Line(
+        TableRow(
             (
                 pair.a,
                 pair.b,
@@ -118,12 +118,12 @@ def _pairs(made: Comparison) -> Sheet:
         Column("ties", drop=1),
     )
     note = family_note(len(made.pairs), made.users)
-    return Sheet("Differences", heads, tuple(lines), (note,))
+    return ReportTable("Differences", heads, tuple(lines), (note,))
 
 
-def _parts(parts: Sequence[Part]) -> Sheet:
+def _parts(parts: Sequence[Part]) -> ReportTable:
     lines = [
-        Line(
+        TableRow(
             (
                 part.a,
                 part.b,
@@ -149,4 +149,4 @@ def _parts(parts: Sequence[Part]) -> Sheet:
         Column("a - b", main=True),
         Column("interval"),
     )
-    return Sheet(f"Where: {parts[0].metric} by groups of users (not tested)", heads, tuple(lines))
+    return ReportTable(f"Where: {parts[0].metric} by groups of users (not tested)", heads, tuple(lines))

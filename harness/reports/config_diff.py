@@ -14,7 +14,7 @@ NOT_THE_MODELS = ("protocol.", "tuning.")  # the board's, and the study's that c
 SHOWN = 3  # settings that a note names before it only counts
 
 
-def notes(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
+def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """One note a group (runs that differ by seed only); empty where its model has no other group, and where all of its
     settings are those of most rows."""
     models: dict[str, list[int]] = {}
@@ -92,7 +92,7 @@ def flattened(text: str, names: dict[int, str] | None = None) -> dict[str, str]:
     the model alone. Thousands are read for one leaderboard: a YAML parser takes a hundred times as
     long, and what is told apart here is only shown. `names` takes the number of each line that holds a whole value.
 
-    >>> flattened("seed: 1\nfake:\n  rate: 0.1\n  layer:\n    width: 4\n  levels:\n  - 1\n  - 2\n")
+    >>> flattened("seed: 1\nfake:\n  lr_factor: 0.1\n  layer:\n    width: 4\n  levels:\n  - 1\n  - 2\n")
     {'fake.rate': '0.1', 'fake.layer.width': '4', 'fake.levels': '[1, 2]'}
     """
     above: list[tuple[int, str]] = []  # the keys that the current line stands under, with their indents

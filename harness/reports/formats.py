@@ -26,16 +26,16 @@ from harness.reports.tables import (
     MANY,
     WIDE,
     Column,
-    Line,
     Mark,
-    Sheet,
-    drawn,
+    ReportTable,
+    TableRow,
     markdown,
     plain,
     ranking,
     table_text,
+    to_rich,
 )
-from harness.reports.tuning_effort import LESS, behind, unequal
+from harness.reports.tuning_effort import LESS, under_tuned, unequal
 from harness.store.record import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def as_json(boards: Sequence[Board], metric: str) -> str:
     """A list of boards with their rows."""
     document = [
         {
-            "dataset": {"name": board.dataset.name} if board.alone else board.dataset.model_dump(),
-            "protocol": None if board.alone else board.protocol.model_dump(),
+            "dataset": {"name": board.dataset.name} if board.published_only else board.dataset.model_dump(),
+            "protocol": None if board.published_only else board.protocol.model_dump(),
             "metric": metric,
-            "apart": board.apart,
+            "apart": board.incomparable_because,
             "shortcut_score": shortcut_score(board.rows, metric),
             "effort": unequal(board.efforts),
             "leads": [pair.document() for pair in board.leads],
@@ -91,7 +91,7 @@ def _card(row: Row) -> dict[str, float | None]:
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 
 
-SHEETS: dict[str, Callable[[Sequence[Sheet]], str]] = {
+SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
     "table": table_text,
     "markdown": markdown,
     "latex": latex,
@@ -143,7 +143,7 @@ def check_columns(text: str | None) -> tuple[str, ...]:
         if name not in SETS:
             raise unknown_name("column set", name, SETS, where="--columns")
     if not names:
-        raise InputError("names no column set", where="--columns", mend=f"choose from {', '.join(SETS)}")
+        raise InputError("names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -215,9 +215,9 @@ def row_texts(
     }
 
 
-def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Sheet:
+def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> ReportTable:
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
-    fewer = behind(board.efforts)
+    fewer = under_tuned(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
     free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
     less = [row.model in fewer and row.rank is not None for row in board.rows]
@@ -234,7 +234,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
             best = texts[marks[pair.metric].index("best")]
             best[pair.metric] += DAGGER
     lines = [
-        Line(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
+        TableRow(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
         for number, (row, text) in enumerate(zip(board.rows, texts, strict=True))
     ]
     heads = [
@@ -251,7 +251,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     if any(row.quoted.get(INCONSISTENT) for row in board.rows):
         quoted.append(INCONSISTENT_NOTE)
     said = (
-        board.apart,
+        board.incomparable_because,
         shortcut,
         *lead_notes(board),
         *leak_notes(text for row in board.rows for text in row.leaks),
@@ -260,7 +260,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         *card.notes(board),
     )
     below = tuple(filter(None, said))
-    return Sheet(title(board, metric), tuple(heads), tuple(lines), below)
+    return ReportTable(title(board, metric), tuple(heads), tuple(lines), below)
 
 
 def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
@@ -283,7 +283,7 @@ def place_text(board: Board, row: Row, metric: str) -> str:
 def title(board: Board, metric: str) -> str:
     """What a board is of."""
     data, rules = board.dataset, board.protocol
-    if board.alone:
+    if board.published_only:
         split = f" ({rules.name})" if rules.name else ""
         return f"{data.name}{split} · published rows alone, no such run is stored here · by {metric}"
     taken = ", history taken out of the lists" if rules.exclude_history else ""
@@ -298,7 +298,7 @@ def table(
     return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
 
 
-def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
+def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
     """Sheets for a terminal, their notes below them."""
     from rich.console import Group
     from rich.text import Text
@@ -306,7 +306,7 @@ def sheets_drawn(sheets: Sequence[Sheet], width: int) -> Group:
     parts: list[Any] = []
     for made in sheets:
         long = len(made.lines) >= MANY
-        shown = Text(plain(made, width), overflow="fold") if long else drawn(made, width)
+        shown = Text(plain(made, width), overflow="fold") if long else to_rich(made, width)
         parts += [shown, *(Text(note, style="yellow") for note in made.notes)]
     return Group(*parts)
 
@@ -315,9 +315,9 @@ def metrics_table(record: Record) -> Table:
     """The metrics of one run, test and validation."""
     seed = "" if record.seed is None else f", seed {record.seed}"
     folds = (("test", record.metrics.test), ("valid", record.metrics.valid))
-    lines = [Line((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
+    lines = [TableRow((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
     heads = (Column("", left=True), *(Column(name) for name in METRICS))
-    return drawn(Sheet(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
+    return to_rich(ReportTable(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
 
 
 def _rounded(value: float | None) -> float | None:

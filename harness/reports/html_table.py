@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 
 HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -36,12 +36,12 @@ FOOT = "</body>\n</html>\n"
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
-def html(sheets: Sequence[Sheet], title: str = "Leaderboard") -> str:
+def html(sheets: Sequence[ReportTable], title: str = "Leaderboard") -> str:
     """One table a sheet; the best is bold, the second underlined, rows that stand apart are in italics."""
     return HEAD.format(title=escape(title)) + "".join(map(table, sheets)) + FOOT
 
 
-def table(sheet: Sheet, *, sorts: bool = False) -> str:
+def table(sheet: ReportTable, *, sorts: bool = False) -> str:
     """One sheet, in a box that scrolls where it is too wide. With `sorts`, each head is a button, and each cell tells
     what it sorts by; the script that does so is the page's."""
     heads = "".join(_head(column, place, sorts=sorts) for place, column in enumerate(sheet.columns))
@@ -78,7 +78,7 @@ def _head(column: Column, place: int, *, sorts: bool) -> str:
     return f'<th scope="col"{kept}{now}><button type="button">{name}</button></th>'
 
 
-def _row(sheet: Sheet, line: Line, *, sorts: bool) -> str:
+def _row(sheet: ReportTable, line: TableRow, *, sorts: bool) -> str:
     cells = []
     for place, (column, text) in enumerate(zip(sheet.columns, line.texts, strict=True)):
         names = ("left" if column.left else "", "wraps" if column.wraps else "", line.mark(place))

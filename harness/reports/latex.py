@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from harness.reports.tables import Column, Line, Mark, Sheet
+from harness.reports.tables import Column, Mark, ReportTable, TableRow
 
 HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{array,booktabs}.
 \documentclass{article}
@@ -55,12 +55,12 @@ def escaped(text: str) -> str:
     return "".join(SPECIAL.get(character) or _letter(character) for character in apart)
 
 
-def latex(sheets: Sequence[Sheet]) -> str:
+def latex(sheets: Sequence[ReportTable]) -> str:
     """One `table` a sheet; notes stand below it."""
     return HEAD + "".join(map(_table, sheets)) + FOOT
 
 
-def _table(sheet: Sheet) -> str:
+def _table(sheet: ReportTable) -> str:
     kinds = [
         r">{\raggedright\arraybackslash}p{4cm}" if column.wraps else "l" if column.left else "r"
         for column in sheet.columns
@@ -84,7 +84,7 @@ def _table(sheet: Sheet) -> str:
     return "\n".join([*lines, r"\end{table}", "", ""])
 
 
-def _letters(sheet: Sheet) -> int:
+def _letters(sheet: ReportTable) -> int:
     """The letters of a row of the widest cells; a column that wraps has its own width."""
     columns = enumerate(sheet.columns)
     return sum(
@@ -93,7 +93,7 @@ def _letters(sheet: Sheet) -> int:
     )
 
 
-def _cells(line: Line, columns: Sequence[Column]) -> list[str]:
+def _cells(line: TableRow, columns: Sequence[Column]) -> list[str]:
     cells = [_cell(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
     return [_breaking(cell) if column.wraps else cell for cell, column in zip(cells, columns, strict=True)]
 

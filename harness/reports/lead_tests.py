@@ -16,7 +16,7 @@ from harness.evaluation.significance import ALPHA, POWER
 from harness.reports.comparison import tested
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import measured
-from harness.reports.selection import Chosen
+from harness.reports.selection import RunGroup
 from harness.reports.tables import DIGITS
 
 DAGGER = "†"
@@ -30,7 +30,7 @@ def with_leads(board: Board, metrics: Sequence[str], where: str | None = None) -
     tests = [(*two, metric) for metric in metrics if (two := _two_best(board.rows, metric)) is not None]
     if not tests:
         return board
-    sides = [Chosen(row.model, row.runs) for row in board.rows]
+    sides = [RunGroup(row.model, row.runs) for row in board.rows]
     try:
         base = measured(sides[tests[0][0]].runs, where)
         values: dict[int, Mapping[str, np.ndarray]] = {}

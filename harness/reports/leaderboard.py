@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports import comprehension
-from harness.reports.config_diff import notes
+from harness.reports.config_diff import config_differences
 from harness.reports.selection import stored_name
-from harness.reports.tuning_effort import UNKNOWN, Spent, by_model, spent
-from harness.store.record import DatasetMark, ProtocolMark, Record
+from harness.reports.tuning_effort import UNKNOWN, Budget, by_model, spent
+from harness.store.record import DatasetInfo, ProtocolInfo, Record
 from harness.store.run_store import Store, StoredRun
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Row:
     comprehension: dict[str, list[float]] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     codes: dict[str, float] = field(default_factory=dict)
-    effort: Spent = UNKNOWN
+    effort: Budget = UNKNOWN
     command: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -93,21 +93,21 @@ class Board:
     holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
     asked for (`harness.reports.lead_tests`). `card` is that of the data set, where it was asked for."""
 
-    dataset: DatasetMark
-    protocol: ProtocolMark
+    dataset: DatasetInfo
+    protocol: ProtocolInfo
     rows: tuple[Row, ...]
-    apart: str = ""
+    incomparable_because: str = ""
     leads: tuple[Pair, ...] = ()
     untested: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def alone(self) -> bool:
+    def published_only(self) -> bool:
         """Whether all of its rows are published ones, so that it has no data and no rules of its own."""
         return all(row.quoted for row in self.rows)
 
     @property
-    def efforts(self) -> dict[str, Spent]:
+    def efforts(self) -> dict[str, Budget]:
         """The search behind each model that was measured here and has settings."""
         return by_model((row.model, row.effort) for row in self.rows if row.rank is not None)
 
@@ -126,7 +126,9 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     told = []
     for _, same in groupby(made, key=lambda board: board.dataset.name):
         alike = list(same)
-        told += alike if len(alike) == 1 else [replace(board, apart=_apart(board, alike)) for board in alike]
+        told += (
+            alike if len(alike) == 1 else [replace(board, incomparable_because=_apart(board, alike)) for board in alike]
+        )
     return told
 
 
@@ -178,7 +180,7 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
     for run in runs:
         configuration = run.record.details.get("configuration", run.record.run_id)
         groups.setdefault((run.record.model, configuration), []).append(run)
-    said = notes(list(groups.values()))
+    said = config_differences(list(groups.values()))
     rows = [_row(group, note) for group, note in zip(groups.values(), said, strict=True)]
     rows.sort(key=lambda row: (-(row.mean(metric) or 0.0), row.model, row.run_ids))
     ranked = tuple(replace(row, rank=number) for number, row in enumerate(rows, start=1))

@@ -48,7 +48,7 @@ class Measured:
         try:
             check_files(run)
         except Unreadable as error:
-            raise InputError(str(error), mend="make the run again with --fresh") from error
+            raise InputError(str(error), hint="make the run again with --fresh") from error
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
         return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
@@ -65,8 +65,8 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
     try:
         dataset = load_dataset(place, order, Reading.of(said.get("data")))
     except InputError as error:
-        mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.mend
-        raise InputError(error.what, where=error.where or place, mend=mend) from error
+        mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.hint
+        raise InputError(error.what, where=error.where or place, hint=mend) from error
     made = split(dataset, protocol_of(record))
     for kind, theirs, ours in (
         ("data", record.dataset.fingerprint, dataset.fingerprint),
@@ -76,7 +76,7 @@ def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
             raise InputError(
                 f"the {kind} here ({ours}) is not what {record.run_id} was measured on ({theirs})",
                 where=place,
-                mend="give the right folder with -d, or make the runs again",
+                hint="give the right folder with -d, or make the runs again",
             )
     return Measured(dataset, made)
 

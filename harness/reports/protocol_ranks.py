@@ -15,16 +15,16 @@ from typing import Any
 
 from harness.reports.formats import SHEETS, check_format, metric_text
 from harness.reports.leaderboard import Board, Row, boards
-from harness.reports.tables import Column, Line, Sheet
-from harness.store.record import ProtocolMark
+from harness.reports.tables import Column, ReportTable, TableRow
+from harness.store.record import ProtocolInfo
 from harness.store.run_store import StoredRun
 
 Key = tuple[str, str]  # model, configuration
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One configuration. `ranks` and `rows` are aligned with `Crossing.protocols`; a rank is None where the
+class RankRow:
+    """One configuration. `ranks` and `rows` are aligned with `ProtocolComparison.protocols`; a rank is None where the
     configuration was not measured under every protocol, a row None where it was not measured under this one."""
 
     model: str
@@ -40,19 +40,19 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Crossing:
+class ProtocolComparison:
     """One data set under several protocols. `labels` name the protocols; `tau` is Kendall's rank correlation of the
     first order with each of the others, None for fewer than two configurations in common."""
 
     dataset: str
     metric: str
-    protocols: tuple[ProtocolMark, ...]
+    protocols: tuple[ProtocolInfo, ...]
     labels: tuple[str, ...]
-    standings: tuple[Standing, ...]
+    standings: tuple[RankRow, ...]
     tau: tuple[float | None, ...]
 
 
-def crossings(runs: Sequence[StoredRun], metric: str) -> list[Crossing]:
+def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
     """One crossing for each data set (by content) that was measured under more than one protocol."""
     settings = {run.record.run_id: run.record.details.get("configuration", run.record.run_id) for run in runs}
     grouped: dict[tuple[str, str], list[Board]] = {}
@@ -65,7 +65,7 @@ def crossings(runs: Sequence[StoredRun], metric: str) -> list[Crossing]:
     return found
 
 
-def sheet(crossing: Crossing) -> Sheet:
+def sheet(crossing: ProtocolComparison) -> ReportTable:
     """A crossing, ready to print: by the order of the first protocol, what stands under one protocol only below."""
     columns = [Column("model", left=True)]
     for number, label in enumerate(crossing.labels):
@@ -73,10 +73,12 @@ def sheet(crossing: Crossing) -> Sheet:
         columns += [Column("moved")] if number else []
     columns.append(Column("note", left=True, wraps=True, drop=0))
     lines = tuple(_line(standing, crossing.metric) for standing in crossing.standings)
-    return Sheet(f"{crossing.dataset} under {len(crossing.labels)} protocols", tuple(columns), lines, _notes(crossing))
+    return ReportTable(
+        f"{crossing.dataset} under {len(crossing.labels)} protocols", tuple(columns), lines, _notes(crossing)
+    )
 
 
-def render(found: Sequence[Crossing], form: str) -> str:
+def render(found: Sequence[ProtocolComparison], form: str) -> str:
     """The crossings as text that ends with a line break. Raises `InputError` for an unknown format."""
     check_format(form)
     if form in SHEETS:
@@ -102,7 +104,7 @@ def _place(board: Board) -> tuple[bool, str, int]:
     return not board.protocol.name.startswith("leave-one-out"), board.protocol.name, -len(board.rows)
 
 
-def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -> Crossing:
+def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -> ProtocolComparison:
     rows: list[dict[Key, Row]] = [
         {(row.model, settings[row.run_ids[0]]): row for row in board.rows if row.run_ids} for board in same
     ]
@@ -110,7 +112,7 @@ def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -
     common = [key for key in keys if all(key in board for board in rows)]
     ranks = [_ranks({key: board[key] for key in common}, metric) for board in rows]
     standings = [
-        Standing(
+        RankRow(
             model=key[0],
             note=next(board[key].note for board in rows if key in board),
             ranks=tuple(ranked.get(key) for ranked in ranks),
@@ -120,7 +122,7 @@ def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -
     ]
     tau = tuple(_tau([ranks[0][key] for key in common], [ranked[key] for key in common]) for ranked in ranks[1:])
     marks = tuple(board.protocol for board in same)
-    return Crossing(same[0].dataset.name, metric, marks, _labels(marks), tuple(standings), tau)
+    return ProtocolComparison(same[0].dataset.name, metric, marks, _labels(marks), tuple(standings), tau)
 
 
 def _ranks(rows: Mapping[Key, Row], metric: str) -> dict[Key, int]:
@@ -140,7 +142,7 @@ def _tau(one: Sequence[int], other: Sequence[int]) -> float | None:
     return sum(1 if (one[i] < one[j]) == (other[i] < other[j]) else -1 for i, j in pairs) / len(pairs)
 
 
-def _labels(marks: Sequence[ProtocolMark]) -> tuple[str, ...]:
+def _labels(marks: Sequence[ProtocolInfo]) -> tuple[str, ...]:
     """The protocol's name, and what tells it from another of the same name."""
     labels = []
     for mark in marks:
@@ -153,17 +155,17 @@ def _labels(marks: Sequence[ProtocolMark]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _line(standing: Standing, metric: str) -> Line:
+def _line(standing: RankRow, metric: str) -> TableRow:
     texts = [standing.model]
     for number, (rank, row) in enumerate(zip(standing.ranks, standing.rows, strict=True)):
         texts += ["" if rank is None else str(rank), metric_text(row and row.mean(metric), row and row.std(metric))]
         if number:
             moved = standing.moved[number - 1]
             texts.append("" if moved is None else f"{moved:+d}" if moved else "=")
-    return Line((*texts, standing.note), apart=None in standing.ranks)
+    return TableRow((*texts, standing.note), apart=None in standing.ranks)
 
 
-def _notes(crossing: Crossing) -> tuple[str, ...]:
+def _notes(crossing: ProtocolComparison) -> tuple[str, ...]:
     told = []
     for label, tau, number in zip(crossing.labels[1:], crossing.tau, range(len(crossing.tau)), strict=True):
         if tau is None:
@@ -180,7 +182,7 @@ def _notes(crossing: Crossing) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _document(crossing: Crossing) -> dict[str, Any]:
+def _document(crossing: ProtocolComparison) -> dict[str, Any]:
     return {
         "dataset": crossing.dataset,
         "metric": crossing.metric,

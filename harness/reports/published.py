@@ -20,7 +20,7 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, Row, select
 from harness.reports.lint import INCONSISTENT, inconsistencies
-from harness.store.record import DatasetMark, ProtocolMark
+from harness.store.record import DatasetInfo, ProtocolInfo
 from harness.store.run_store import Store
 
 FAMILY = "published"
@@ -56,7 +56,7 @@ PLACE = ("share", "eager-harness", "published")  # where an installed package ke
 
 
 @dataclass(frozen=True)
-class Quoted:
+class PublishedRow:
     """One method's numbers as one source prints them. `hand`: `first` where the source itself was read, `second` where
     the numbers were seen in another work alone. `known`: what is known of the protocol, by column. `printed`: each
     metric as it stands in the file, whose last digit says how far it was rounded."""
@@ -117,7 +117,7 @@ def with_published(found: Sequence[Board], results: Path) -> list[Board]:
     return _joined(found, read_published(results))
 
 
-def read_published(results: Path) -> list[Quoted]:
+def read_published(results: Path) -> list[PublishedRow]:
     """All published rows, by file and line. Raises `InputError` with file and line for whatever is wrong in them."""
     paths = {path.name: path for path in shipped()}
     paths |= {path.name: path for path in sorted((Path(results) / FAMILY).glob("*.csv"))}
@@ -141,7 +141,7 @@ def _installed() -> list[Path]:
     return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
 
 
-def _joined(found: Sequence[Board], quoted: Sequence[Quoted]) -> list[Board]:
+def _joined(found: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
     return [
         replace(board, rows=(*board.rows, *_rows(quoted, board.dataset.name)))
         if board.protocol.name.startswith(RULES)
@@ -150,37 +150,37 @@ def _joined(found: Sequence[Board], quoted: Sequence[Quoted]) -> list[Board]:
     ]
 
 
-def _rows(quoted: Sequence[Quoted], dataset: str) -> list[Row]:
+def _rows(quoted: Sequence[PublishedRow], dataset: str) -> list[Row]:
     return [row.row() for row in quoted if row.dataset == dataset and row.beside]
 
 
-def _alone(quoted: Sequence[Quoted], name: str, there: Collection[str]) -> Iterator[Board]:
+def _alone(quoted: Sequence[PublishedRow], name: str, there: Collection[str]) -> Iterator[Board]:
     """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `there`: data sets
     with a board of ours, which the rows of our split stand on."""
-    dataset = DatasetMark(name=name, fingerprint="", users=0, items=0, interactions=0)
+    dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
     here = [row for row in quoted if row.dataset == name]
     for split in dict.fromkeys("" if row.beside else row.known["split"] for row in here):
         if not split and name in there:
             continue
-        rules = ProtocolMark(name=split, fingerprint="", max_history=0, exclude_history=False)
+        rules = ProtocolInfo(name=split, fingerprint="", max_history=0, exclude_history=False)
         rows = tuple(row.row() for row in here if split == ("" if row.beside else row.known["split"]))
         yield Board(dataset, rules, rows)
 
 
-def _read(path: Path) -> Iterator[Quoted]:
+def _read(path: Path) -> Iterator[PublishedRow]:
     """One file; lines that agree in all but metric and value are one row."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for where, cells in _lines(path):
         printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
         if cells["metric"] in printed:
-            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=where, mend="leave one of them")
+            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=where, hint="leave one of them")
         _check_value(cells["value"], where)
         printed[cells["metric"]] = cells["value"]
     for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
         known = {name: cells[name] for name in PROTOCOL if cells[name]}
         metrics = {name: float(text) for name, text in printed.items()}
-        yield Quoted(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics, printed=printed)
+        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics, printed=printed)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -193,23 +193,23 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 where = f"{path} line {reader.line_num}"
                 if None in line or None in line.values():
                     what = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
-                    raise InputError(what, where=where, mend="put a text with commas between double quotes")
+                    raise InputError(what, where=where, hint="put a text with commas between double quotes")
                 cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
                 for name in NEEDED:
                     if not cells[name]:
-                        raise InputError(f"{name} is empty", where=where, mend=MENDS.get(name, f"fill in the {name}"))
+                        raise InputError(f"{name} is empty", where=where, hint=MENDS.get(name, f"fill in the {name}"))
                 if not METRIC.fullmatch(cells["metric"]):
                     raise unknown_name("metric", cells["metric"], METRICS, where=where)
                 if cells["hand"] not in HANDS:
                     raise unknown_name("hand", cells["hand"], HANDS, where=where)
                 yield where, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"not a readable CSV file ({error})", where=str(path), mend="save it as UTF-8 CSV") from error
+        raise InputError(f"not a readable CSV file ({error})", where=str(path), hint="save it as UTF-8 CSV") from error
 
 
 def _check_columns(given: Sequence[str], where: str) -> None:
     if missing := [name for name in NEEDED if name not in given]:
-        raise InputError(f"no column {missing[0]!r}", where=where, mend=f"needs {', '.join(NEEDED)}")
+        raise InputError(f"no column {missing[0]!r}", where=where, hint=f"needs {', '.join(NEEDED)}")
     for name in given:
         if name not in COLUMNS:
             raise unknown_name("column", name, COLUMNS, where=where)
@@ -220,6 +220,6 @@ def _check_value(text: str, where: str) -> None:
     try:
         value = float(text)
     except ValueError as error:
-        raise InputError(f"{text!r} is not a number", where=where, mend="write a share such as 0.0459") from error
+        raise InputError(f"{text!r} is not a number", where=where, hint="write a share such as 0.0459") from error
     if not 0 <= value <= 1:
-        raise InputError(f"{text} is not between 0 and 1", where=where, mend="write a share, not a percentage")
+        raise InputError(f"{text} is not between 0 and 1", where=where, hint="write a share, not a percentage")

@@ -22,10 +22,10 @@ from harness.reports.comparison_tables import signed
 from harness.reports.config_diff import flattened
 from harness.reports.formats import LEAK, QUOTED, QUOTED_NOTE, leak_notes, metric_text
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
-from harness.reports.published import HANDS, PROTOCOL, RULES, UNSTATED, Quoted, read_published
-from harness.reports.selection import Chosen
-from harness.reports.tables import Column, Line, Sheet
-from harness.store.record import DatasetMark
+from harness.reports.published import HANDS, PROTOCOL, RULES, UNSTATED, PublishedRow, read_published
+from harness.reports.selection import RunGroup
+from harness.reports.tables import Column, ReportTable, TableRow
+from harness.store.record import DatasetInfo
 from harness.store.run_store import Store
 
 Verdict = Literal["same", "differs", "unknown"]
@@ -51,13 +51,13 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Gap:
+class PublishedGap:
     """One side against one published row. `numbers`: metric to (ours, theirs), for the metrics asked that both have;
     ours is the mean over `seeds` runs."""
 
     label: str
     seeds: int
-    quoted: Quoted
+    quoted: PublishedRow
     same_method: bool
     numbers: Mapping[str, tuple[float, float]]
     fields: tuple[Field, ...]
@@ -83,7 +83,7 @@ class Gap:
         }
 
 
-def gaps(store: Store, sides: Sequence[Chosen], metrics: Sequence[str]) -> list[Gap]:
+def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> list[PublishedGap]:
     """Each side against every published row of its data set, the rows of its own method first. Raises `InputError`
     where there is none, or none that prints one of `metrics`."""
     quoted = read_published(store.root)
@@ -91,23 +91,23 @@ def gaps(store: Store, sides: Sequence[Chosen], metrics: Sequence[str]) -> list[
     for side in sides:
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
-            raise InputError(f"the published rows are not of {rules}", where=side.label, mend=f"take a run of {RULES}1")
+            raise InputError(f"the published rows are not of {rules}", where=side.label, hint=f"take a run of {RULES}1")
         here = [row for row in quoted if row.dataset == name and row.beside]
         if not here:
             known = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
-            raise InputError(f"no published rows on {name!r}", where="--published", mend=f"there are some on {known}")
+            raise InputError(f"no published rows on {name!r}", where="--published", hint=f"there are some on {known}")
         told = [row for row in here if set(row.metrics) & set(metrics)]
         if not told:
             printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in here))
             what = f"no published row on {name!r} has {' or '.join(metrics)}"
-            raise InputError(what, where="--metric", mend=f"they have {printed}")
+            raise InputError(what, where="--metric", hint=f"they have {printed}")
         ours = conditions(side)
         made = [_gap(side, row, metrics, ours) for row in told]
         found += sorted(made, key=lambda gap: not gap.same_method)
     return found
 
 
-def conditions(side: Chosen) -> dict[str, str]:
+def conditions(side: RunGroup) -> dict[str, str]:
     """What is known of how a side was measured, by the columns of the published tables."""
     record = side.first
     data, rules = record.dataset, record.protocol
@@ -138,7 +138,7 @@ def conditions(side: Chosen) -> dict[str, str]:
     return known
 
 
-def _is_public(data: DatasetMark) -> bool:
+def _is_public(data: DatasetInfo) -> bool:
     """Whether data of a public set's name are that set: its prepared copy's hash, or else its published counts."""
     entry = catalogue_entries().get(data.name)
     if entry is None:
@@ -148,7 +148,7 @@ def _is_public(data: DatasetMark) -> bool:
     return (entry.users, entry.items) == (data.users, data.items)
 
 
-def _gap(side: Chosen, row: Quoted, metrics: Sequence[str], ours: Mapping[str, str]) -> Gap:
+def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], ours: Mapping[str, str]) -> PublishedGap:
     records = [run.record for run in side.runs]
     numbers = {
         name: (statistics.fmean(record.metrics.test[name] for record in records), row.metrics[name])
@@ -163,7 +163,7 @@ def _gap(side: Chosen, row: Quoted, metrics: Sequence[str], ours: Mapping[str, s
         if mine or said
     )
     alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
-    return Gap(side.label, len(records), row, alike, numbers, fields)
+    return PublishedGap(side.label, len(records), row, alike, numbers, fields)
 
 
 def _verdict(ours: str, theirs: str) -> Verdict:
@@ -187,7 +187,7 @@ def _bare(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def suspects(gap: Gap, verdict: Verdict) -> str:
+def mismatches(gap: PublishedGap, verdict: Verdict) -> str:
     """The fields of one verdict in words; those that differ with both values, ours first."""
     chosen = [field for field in gap.fields if field.verdict == verdict]
     if verdict != "differs":
@@ -195,7 +195,7 @@ def suspects(gap: Gap, verdict: Verdict) -> str:
     return "; ".join(f"{field.name} {field.ours} / {field.theirs}" for field in chosen)
 
 
-def hand_text(quoted: Quoted) -> str:
+def hand_text(quoted: PublishedRow) -> str:
     """Whose number it is, and where it was seen."""
     return "; ".join(filter(None, [f"{HANDS[quoted.hand]}: {quoted.source}", quoted.run]))
 
@@ -203,7 +203,7 @@ def hand_text(quoted: Quoted) -> str:
 SHORTER = "what is not known of one of the two is unknown, never the same"
 
 
-def sheets(sides: Sequence[Chosen], found: Sequence[Gap], metrics: Sequence[str]) -> list[Sheet]:
+def sheets(sides: Sequence[RunGroup], found: Sequence[PublishedGap], metrics: Sequence[str]) -> list[ReportTable]:
     """Two sheets a side."""
     made = []
     for side, (_, own) in zip(sides, groupby(found, key=lambda gap: gap.label), strict=True):
@@ -212,7 +212,7 @@ def sheets(sides: Sequence[Chosen], found: Sequence[Gap], metrics: Sequence[str]
     return made
 
 
-def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet:
+def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
     records = [run.record for run in side.runs]
     leaks = list(dict.fromkeys(text for record in records for text in record.leaks))
     mine = []
@@ -220,13 +220,13 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
         values = [record.metrics.test[metric] for record in records]
         mine += [metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None), ""]
     told = f"measured here, {len(records)} {'seed' if len(records) == 1 else 'seeds'}"
-    lines = [Line((f"{side.label} {LEAK}" if leaks else side.label, *mine, told))]
+    lines = [TableRow((f"{side.label} {LEAK}" if leaks else side.label, *mine, told))]
     for gap in gaps:
         cells = []
         for metric in metrics:
             both = gap.numbers.get(metric)
             cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
-        lines.append(Line((method_text(gap.quoted), *cells, hand_text(gap.quoted)), apart=True))
+        lines.append(TableRow((method_text(gap.quoted), *cells, hand_text(gap.quoted)), apart=True))
     first = side.first
     title = (
         f"{side.label} on {first.dataset.name} ({first.dataset.users:,} users, {first.dataset.items:,} items) "
@@ -237,18 +237,18 @@ def _numbers(side: Chosen, gaps: Sequence[Gap], metrics: Sequence[str]) -> Sheet
         heads += [Column(metric), Column("ours - theirs", main=metric == metrics[0])]
     doubts = [INCONSISTENT_NOTE] if any(gap.quoted.inconsistent for gap in gaps) else []
     notes = [QUOTED_NOTE, *doubts, *leak_notes(leaks, "leaks: sees held-out rows")]
-    return Sheet(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
+    return ReportTable(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
 
 
-def _protocols(gaps: Sequence[Gap]) -> Sheet:
+def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
     lines = [
-        Line(
+        TableRow(
             (
                 method_text(gap.quoted),
                 gap.quoted.source,
-                suspects(gap, "differs"),
-                suspects(gap, "unknown"),
-                suspects(gap, "same"),
+                mismatches(gap, "differs"),
+                mismatches(gap, "unknown"),
+                mismatches(gap, "same"),
                 _note(gap.quoted),
             ),
             apart=True,
@@ -263,14 +263,14 @@ def _protocols(gaps: Sequence[Gap]) -> Sheet:
         Column("same", left=True, wraps=True, drop=1),
         Column("note", left=True, wraps=True, drop=3),
     )
-    return Sheet("Protocol: what may explain a difference", heads, tuple(lines), (SHORTER,))
+    return ReportTable("Protocol: what may explain a difference", heads, tuple(lines), (SHORTER,))
 
 
-def method_text(quoted: Quoted) -> str:
+def method_text(quoted: PublishedRow) -> str:
     """The method with the marks of a published row."""
     return " ".join([quoted.method, QUOTED, *([INCONSISTENT] if quoted.inconsistent else [])])
 
 
-def _note(quoted: Quoted) -> str:
+def _note(quoted: PublishedRow) -> str:
     doubt = f"{INCONSISTENT}: {quoted.inconsistent}" if quoted.inconsistent else ""
     return "; ".join(filter(None, [doubt, quoted.note]))

@@ -39,7 +39,7 @@ def selection(
         row, equals, name = text.partition("=")
         if not (row.strip() and equals and name.strip()):
             raise InputError(
-                f"{text!r} is not of the form ROW=NAME", where="--label", mend="write --label sasrec=SASRec"
+                f"{text!r} is not of the form ROW=NAME", where="--label", hint="write --label sasrec=SASRec"
             )
         told[row.strip()] = name.strip()
     return Selection(_parts(models), _parts(runs), told, _metrics(_parts(metrics), _parts(ks)))
@@ -58,7 +58,7 @@ def _metrics(names: Sequence[str], ks: Sequence[str], where: str = "--metrics") 
         if kind not in FUNCTIONS:
             raise unknown_name("metric", name, [*METRICS, *FUNCTIONS], where=where)
         if not at and not depths:
-            raise InputError(f"{name!r} says no K", where=where, mend=f"write {name}@10, or add --k 5,10")
+            raise InputError(f"{name!r} says no K", where=where, hint=f"write {name}@10, or add --k 5,10")
         found += [f"{kind}@{depth}" for depth in ([_depth(k, where)] if at else depths)]
     return tuple(dict.fromkeys(found))
 
@@ -71,7 +71,7 @@ def check_metric(name: str) -> None:
 def _depth(text: str, where: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= DEPTH):
         raise InputError(
-            f"{text!r} is no K", where=where, mend=f"give a whole number from 1 to {DEPTH}, the stored depth"
+            f"{text!r} is no K", where=where, hint=f"give a whole number from 1 to {DEPTH}, the stored depth"
         )
     return int(text)
 

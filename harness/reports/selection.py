@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError, unknown_name
-from harness.reports.config_diff import notes
+from harness.reports.config_diff import config_differences
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, read_record, warn
 
@@ -24,7 +24,7 @@ KNOWN = 8  # names that a message lists at most
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RunGroup:
     """One side of a comparison: runs of one model with one configuration, a seed each."""
 
     label: str
@@ -35,13 +35,14 @@ class Chosen:
         return self.runs[0].record
 
 
-def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> list[Chosen]:
-    """One `Chosen` for each of `asked`. Raises `InputError` for what is not stored (with near names), for the beginning
-    of an id that several runs share, for a model of several configurations or data sets, and for one side twice."""
+def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> list[RunGroup]:
+    """One `RunGroup` for each of `asked`. Raises `InputError` for what is not stored (with near names), for the
+    beginning of an id that several runs share, for a model of several configurations or data sets, and for one side
+    twice."""
     paths = sorted(path.parent for path in store.runs.glob("*/*/*/result.json") if not path.parent.name.startswith("."))
     if not paths:
         raise InputError(
-            "no runs are stored here", where=str(store.root), mend="harness run makes some, or say --results"
+            "no runs are stored here", where=str(store.root), hint="harness run makes some, or say --results"
         )
     if dataset is not None:
         name = stored_name(store, dataset)
@@ -51,16 +52,16 @@ def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> li
     sides = [_side(text, paths) for text in asked]
     for text, runs in zip(asked, sides, strict=True):
         if sum({run.folder.path for run in runs} == {run.folder.path for run in other} for other in sides) > 1:
-            raise InputError(f"{text!r} is given twice", where="RUN", mend="a run does not differ from itself")
-    return [Chosen(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
+            raise InputError(f"{text!r} is given twice", where="RUN", hint="a run does not differ from itself")
+    return [RunGroup(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
 
 
-def check_comparable(chosen: Sequence[Chosen]) -> None:
+def check_comparable(chosen: Sequence[RunGroup]) -> None:
     """Raises `InputError` where the runs were not measured on the same data under the same rules."""
     told = _apart([run.record for side in chosen for run in side.runs])
     if told:
         raise InputError(
-            f"these runs cannot be compared: {told}", mend="compare runs of one data set under one protocol"
+            f"these runs cannot be compared: {told}", hint="compare runs of one data set under one protocol"
         )
 
 
@@ -81,22 +82,22 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
         raise InputError(f"{text!r} names no run", where="RUN")
     records = [run.record for run in runs]
     if len({record.model for record in records}) > 1:
-        raise InputError(f"{text!r} joins runs of several models", where="RUN", mend="give each model apart")
+        raise InputError(f"{text!r} joins runs of several models", where="RUN", hint="give each model apart")
     if len({run.record.details.get("configuration", run.record.run_id) for run in runs}) > 1:
         raise InputError(
             f"{text!r} stands for runs of several configurations: {_listed(runs)}",
             where="RUN",
-            mend="give run ids, those of one configuration joined by commas",
+            hint="give run ids, those of one configuration joined by commas",
         )
     if len({record.dataset.name for record in records}) > 1:
         names = ", ".join(sorted({record.dataset.name for record in records}))
-        raise InputError(f"{text!r} has runs on {names}", where="RUN", mend="say which with -d")
+        raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d")
     if told := _apart(records):
         what = f"{text!r} has runs that were not measured alike: {told}"
-        raise InputError(what, where="RUN", mend="give the ids of those that were, joined by commas")
+        raise InputError(what, where="RUN", hint="give the ids of those that were, joined by commas")
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"{text!r} has a seed twice", where="RUN", mend="give each run once")
+        raise InputError(f"{text!r} has a seed twice", where="RUN", hint="give each run once")
     return sorted(runs, key=lambda run: run.record.seed or 0)
 
 
@@ -112,7 +113,7 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     begun = [path for path in paths if path.name.startswith(text)]
     if len(begun) > 1:
         shown = ", ".join(path.name for path in begun[:KNOWN]) + (", …" if len(begun) > KNOWN else "")
-        raise InputError(f"{text!r} begins the ids of {len(begun)} runs ({shown})", where="RUN", mend="give more of it")
+        raise InputError(f"{text!r} begins the ids of {len(begun)} runs ({shown})", where="RUN", hint="give more of it")
     if not begun:
         raise _unknown(text, paths)
     return [_read(begun[0])]
@@ -124,14 +125,14 @@ def _unknown(text: str, paths: Sequence[Path]) -> InputError:
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     shown = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
     mend = f"did you mean {' or '.join(near)}?" if near else f"stored models: {shown}; a run id works too"
-    return InputError(f"unknown run {text!r}", where="RUN", mend=mend)
+    return InputError(f"unknown run {text!r}", where="RUN", hint=mend)
 
 
 def _read(path: Path) -> StoredRun:
     try:
         return StoredRun(read_record(path / "result.json"), RunFolder(path))
     except Unreadable as error:
-        raise InputError(str(error), mend="make the run again with --fresh, or take another one") from error
+        raise InputError(str(error), hint="make the run again with --fresh, or take another one") from error
 
 
 def _readable(paths: Sequence[Path]) -> list[StoredRun]:
@@ -155,7 +156,7 @@ def _listed(runs: Sequence[StoredRun]) -> str:
         groups.setdefault(run.record.details.get("configuration", run.record.run_id), []).append(run)
     said = [
         f"{','.join(run.record.run_id for run in group)} ({note})"
-        for group, note in zip(groups.values(), notes(list(groups.values())), strict=True)
+        for group, note in zip(groups.values(), config_differences(list(groups.values())), strict=True)
     ]
     return "; ".join(said[:KNOWN]) + ("; …" if len(said) > KNOWN else "")
 
@@ -163,7 +164,7 @@ def _listed(runs: Sequence[StoredRun]) -> str:
 def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
     """A model's name where that tells the sides apart, else with what differs, else with run ids."""
     names = [runs[0].record.model for runs in sides]
-    said = notes(sides)
+    said = config_differences(sides)
     told = [
         f"{name} ({note})" if names.count(name) > 1 and note else name for name, note in zip(names, said, strict=True)
     ]

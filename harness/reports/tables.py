@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import printable
+from harness.errors import escape_control
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row: a text and a mark a column. `apart`: stands below the others and is not compared with them."""
 
     texts: tuple[str, ...]
@@ -48,12 +48,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReportTable:
     """A table with a title above it and notes below it."""
 
     title: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -68,30 +68,30 @@ def ranking(shown: Sequence[float | None]) -> list[Mark]:
     return [names.get(value, "") if value is not None else "" for value in shown]
 
 
-def drawn(sheet: Sheet, width: int) -> Table:
+def to_rich(sheet: ReportTable, width: int) -> Table:
     """The sheet as a rich table of at most `width` columns of text, where the fewest columns allow it."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=escape(printable(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(escape_control(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     kept = fitting(sheet, width)
     for place in kept:
         column = sheet.columns[place]
         table.add_column(
-            escape(printable(column.name)),
+            escape(escape_control(column.name)),
             justify="left" if column.left else "right",
             style="bold" if column.main else None,
             no_wrap=not column.wraps,
             overflow="fold",
         )
     for line in sheet.lines:
-        table.add_row(*(Text(printable(line.texts[place])) for place in kept), style="dim" if line.apart else None)
+        table.add_row(*(Text(escape_control(line.texts[place])) for place in kept), style="dim" if line.apart else None)
     return table
 
 
-def fitting(sheet: Sheet, width: int) -> list[int]:
+def fitting(sheet: ReportTable, width: int) -> list[int]:
     """Which columns are shown; empty ones and those that may go give way until the rest fits."""
 
     def needed(place: int) -> int:
@@ -107,12 +107,12 @@ def fitting(sheet: Sheet, width: int) -> list[int]:
     return kept
 
 
-def table_text(sheets: Sequence[Sheet]) -> str:
+def table_text(sheets: Sequence[ReportTable]) -> str:
     """The sheets as plain columns, for a file, and for tables that are too long to be drawn."""
     return "\n".join("\n".join([plain(sheet, WIDE), *sheet.notes, ""]) for sheet in sheets)
 
 
-def plain(sheet: Sheet, width: int) -> str:
+def plain(sheet: ReportTable, width: int) -> str:
     """The sheet in columns of text, without its notes; a column that wraps when it is drawn stays on its line."""
     kept = fitting(sheet, width)
     heads = [sheet.columns[place] for place in kept]
@@ -124,10 +124,10 @@ def plain(sheet: Sheet, width: int) -> str:
         return "   ".join(text.ljust(size) if head.left else text.rjust(size) for text, size, head in cells).rstrip()
 
     rule = "─" * min(width, sum(sizes) + 3 * (len(sizes) - 1))
-    return "\n".join(map(printable, [sheet.title, laid(rows[0]), rule, *map(laid, rows[1:])]))
+    return "\n".join(map(escape_control, [sheet.title, laid(rows[0]), rule, *map(laid, rows[1:])]))
 
 
-def markdown(sheets: Sequence[Sheet]) -> str:
+def markdown(sheets: Sequence[ReportTable]) -> str:
     """GitHub's tables. The best of a column is bold, rows that stand apart are in italics."""
     out: list[str] = []
     for sheet in sheets:
@@ -147,7 +147,7 @@ def markdown_text(text: str) -> str:
     >>> print(markdown_text("a_b | <c>"))
     a\_b \| \<c>
     """
-    return re.sub(r"([\\|*_`<\[&~$])", r"\\\1", printable(" ".join(text.split())))
+    return re.sub(r"([\\|*_`<\[&~$])", r"\\\1", escape_control(" ".join(text.split())))
 
 
 def _markdown_cell(text: str, mark: Mark, apart: bool) -> str:
@@ -159,5 +159,5 @@ def _markdown_cell(text: str, mark: Mark, apart: bool) -> str:
     return f"**{shown}**" if mark == "best" else shown
 
 
-def _marked(line: Line, write: Callable[[str, Mark, bool], str]) -> list[str]:
+def _marked(line: TableRow, write: Callable[[str, Mark, bool], str]) -> list[str]:
     return [write(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]

@@ -11,7 +11,7 @@ LESS = "§"  # behind the name of a model that had fewer trials than another one
 
 
 @dataclass(frozen=True)
-class Spent:
+class Budget:
     """`trials`: configurations tried to choose this one (1: as it stands, 0: the model has nothing to set, None: the
     record does not say). `seconds`: of the search."""
 
@@ -19,43 +19,43 @@ class Spent:
     seconds: float | None = None
 
 
-UNKNOWN = Spent()
+UNKNOWN = Budget()
 
 
-def spent(records: Iterable[Record]) -> Spent:
+def spent(records: Iterable[Record]) -> Budget:
     """The most that any of the runs says."""
-    told = [Spent(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
+    told = [Budget(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
     return max(told, key=lambda one: (one.trials or 0, one.seconds or 0.0), default=UNKNOWN)
 
 
-def by_model(sides: Iterable[tuple[str, Spent]]) -> dict[str, Spent]:
+def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
     """The most that any row of a model says; models with nothing to set are left out.
 
-    >>> by_model([("a", Spent(1)), ("a", Spent(4, 9.0)), ("fixed", Spent(0)), ("b", Spent())])
+    >>> by_model([("a", Budget(1)), ("a", Budget(4, 9.0)), ("fixed", Budget(0)), ("b", Budget())])
     {'a': Spent(trials=4, seconds=9.0), 'b': Spent(trials=None, seconds=None)}
     """
-    most: dict[str, Spent] = {}
+    most: dict[str, Budget] = {}
     for name, one in sides:
         if one.trials != 0 and _weight(one) >= _weight(most.get(name, UNKNOWN)):
             most[name] = one
     return most
 
 
-def behind(models: Mapping[str, Spent]) -> set[str]:
+def under_tuned(models: Mapping[str, Budget]) -> set[str]:
     """The models that had fewer trials than another. A record that does not say counts as one trial."""
     highest = max((_weight(one) for one in models.values()), default=1)
     return {name for name, one in models.items() if _weight(one) < highest}
 
 
-def unequal(models: Mapping[str, Spent]) -> str:
+def unequal(models: Mapping[str, Budget]) -> str:
     """The note below a table; empty where all had the same.
 
-    >>> unequal({"a": Spent(4, 612.0), "b": Spent(1), "c": Spent()})
+    >>> unequal({"a": Budget(4, 612.0), "b": Budget(1), "c": Budget()})
     "§ unequal effort: a had 4 trials (612 s), b 1, c none on record; part of a lead over § may be the search's"
-    >>> unequal({"a": Spent(1), "c": Spent()})
+    >>> unequal({"a": Budget(1), "c": Budget()})
     ''
     """
-    if not behind(models):
+    if not under_tuned(models):
         return ""
     ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
     (name, most), *others = ordered
@@ -63,11 +63,11 @@ def unequal(models: Mapping[str, Spent]) -> str:
     return f"{LESS} unequal effort: {said}; part of a lead over {LESS} may be the search's"
 
 
-def _weight(one: Spent) -> int:
+def _weight(one: Budget) -> int:
     return 1 if one.trials is None else one.trials
 
 
-def _text(one: Spent, unit: str = "") -> str:
+def _text(one: Budget, unit: str = "") -> str:
     if one.trials is None:
         return "none on record"
     return f"{one.trials}{unit}" + ("" if one.seconds is None else f" ({one.seconds:.0f} s)")

@@ -56,7 +56,7 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
     seeds = tuple(map(_seed, listed))  # pyright: ignore[reportArgumentType]
     if dataset is not None and not isinstance(dataset, (str, Path)):
         mend = "run reads the data itself, so that its record can name them"
-        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", mend=mend)
+        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=mend)
     asked = RunOptions(
         dataset=None if dataset is None else str(dataset),
         profile=given.profile,
@@ -86,7 +86,7 @@ def _seed(value: Any) -> int:
             return index(value)
     except TypeError:
         pass
-    raise InputError(f"{value!r} is no seed", where="seed", mend="give a whole number from 0 on, or several")
+    raise InputError(f"{value!r} is no seed", where="seed", hint="give a whole number from 0 on, or several")
 
 
 def _lines(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:

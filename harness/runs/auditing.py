@@ -10,7 +10,7 @@ import numpy as np
 from harness.data.dataset import Dataset
 from harness.evaluation.code_level import code_level
 from harness.evaluation.list_checks import without_history
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
 from harness.protocol.split import Split
@@ -40,7 +40,7 @@ def measured_codes(
     codes = code_level(lists, split.test.targets, groups)
     figures = {
         "file": path.name,
-        "items": measure(lists, split.test.targets),
+        "items": compute_metrics(lists, split.test.targets),
         "codes": codes["code_level"],
         "added": codes["code_level_delta"],
         "cut_lists": codes["cut_lists"],

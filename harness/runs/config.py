@@ -23,7 +23,7 @@ from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
 from harness.registry import ModelEntry
 from harness.runs.tuning_effort import SECTION
-from harness.store.record import Effort
+from harness.store.record import TuningEffort
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -37,8 +37,8 @@ def explain(error: ValidationError, section: str, model: type[BaseModel], layers
     if first["type"] == "extra_forbidden":
         known = _fields(model, location[:-1])
         # near names are sought among the bare names, because what is before the last dot makes all of them near
-        mend = unknown_name("setting", names[-1], known).mend if known else "there is nothing to set here"
-        return InputError(f"unknown setting {'.'.join(names)!r}", where=where, mend=mend)
+        mend = unknown_name("setting", names[-1], known).hint if known else "there is nothing to set here"
+        return InputError(f"unknown setting {'.'.join(names)!r}", where=where, hint=mend)
     if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
         return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=where)
     return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=where)
@@ -121,7 +121,7 @@ class ConfigFile:
     path: Path | None = None
     top: Mapping[str, Any] | None = None
     sections: Mapping[str, Mapping[str, Any]] | None = None
-    effort: Effort | None = None
+    effort: TuningEffort | None = None
 
     def say(self, key: str) -> Any:
         """What the file gives for one of `TOP_KEYS`, None where it is silent."""
@@ -153,15 +153,15 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     return ConfigFile(path, top, content, effort)
 
 
-def _effort(told: Any, where: str) -> Effort | None:
+def _effort(told: Any, where: str) -> TuningEffort | None:
     if told is None:
         return None
     try:
-        return Effort.model_validate(told)
+        return TuningEffort.model_validate(told)
     except ValidationError as error:
         first = error.errors()[0]
         said = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise InputError(said, where=where, mend="leave this section as harness tune wrote it") from error
+        raise InputError(said, where=where, hint="leave this section as harness tune wrote it") from error
 
 
 def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:
@@ -215,14 +215,14 @@ def _is_path(kind: Any) -> bool:
 def _finite(values: Any, section: str) -> str:
     """As JSON, which has no infinity and no NaN, and whose readers know 64 bits. Raises `InputError`."""
     if (size := _largest(values)) >= 2**63:
-        raise InputError(f"a setting of {section} is {size}", mend="give a whole number below 2^63")
+        raise InputError(f"a setting of {section} is {size}", hint="give a whole number below 2^63")
     try:
         return json.dumps(values, default=str, allow_nan=False)
     except ValueError as error:
         what = f"a setting of {section} is infinite or not a number"
-        raise InputError(what, mend="give a finite number") from error
+        raise InputError(what, hint="give a finite number") from error
     except TypeError as error:
-        raise InputError(f"a key in {section} is no text", mend="write SECTION.KEY: VALUE") from error
+        raise InputError(f"a key in {section} is no text", hint="write SECTION.KEY: VALUE") from error
 
 
 def _largest(value: Any) -> int:
@@ -265,7 +265,7 @@ def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -
     known = {"cpu", "gpu", *config_class.profiles}
     if config_class.profiles and profile not in known:
         raise InputError(
-            f"{model} has no profile {profile!r}", where="--profile", mend=f"choose {', '.join(sorted(known))}"
+            f"{model} has no profile {profile!r}", where="--profile", hint=f"choose {', '.join(sorted(known))}"
         )
     return profile
 

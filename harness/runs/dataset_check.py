@@ -21,7 +21,7 @@ from harness.runs.config import protocol_sets, resolve_protocol
 
 
 @dataclass(frozen=True)
-class Inspected:
+class DatasetReport:
     """`audit` is None where the protocol cannot be applied to the data, which a broken check then says."""
 
     dataset: Dataset
@@ -59,23 +59,23 @@ def inspect(
     sets: Sequence[str] = (),
     files: Sequence[Path] = (),
     reading: Reading | None = None,
-) -> Inspected:
+) -> DatasetReport:
     """Looks at one data set under one protocol. Raises `InputError` where the data cannot be read at all."""
     rules = resolve_protocol((*protocol_sets(protocol), *sets))
     dataset = load_dataset(name, order, reading)
     checks = verify(dataset, rules, registered=name in catalogue_entries())
     if not all(check.ok for check in checks if check.name == "split"):
-        return Inspected(dataset, rules, tuple(checks), None)
+        return DatasetReport(dataset, rules, tuple(checks), None)
     made = parts(dataset, rules)
     checks += [_artefact(path, dataset, rules) for path in files]
-    return Inspected(dataset, rules, tuple(checks), audit(dataset, rules, made))
+    return DatasetReport(dataset, rules, tuple(checks), audit(dataset, rules, made))
 
 
 def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
     """Whether a file of vectors or codes saw nothing that this split holds out."""
     name = f"artefact {path.name}"
     if not path.is_file():
-        raise InputError("no such file", where=str(path), mend="check --artefact")
+        raise InputError("no such file", where=str(path), hint="check --artefact")
     try:
         known = read_provenance(path)
     except InputError as error:

@@ -31,10 +31,10 @@ def resolve_device(device: str | None, profile: str, *, elsewhere: bool = False)
     if name == "cpu":
         return name
     if not re.fullmatch(r"cuda(:\d+)?|mps", name):
-        raise InputError(f"unknown device {name!r}", where="--device", mend="choose cpu, cuda, cuda:N or mps")
+        raise InputError(f"unknown device {name!r}", where="--device", hint="choose cpu, cuda, cuda:N or mps")
     if not elsewhere and not _present(name):
         where = "--device" if device else f"--profile {profile}"
-        raise InputError(f"no device {name!r} here", where=where, mend="choose --device cpu; harness doctor lists them")
+        raise InputError(f"no device {name!r} here", where=where, hint="choose --device cpu; harness doctor lists them")
     return name
 
 

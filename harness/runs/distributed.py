@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import InputError, ProcessLost
-from harness.protocol.distributed import ALONE, Sharding, World
+from harness.errors import InputError, PeerLost
+from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
 from harness.runs.devices import cuda_available
-from harness.runs.heartbeat import beating
+from harness.runs.heartbeat import heartbeat
 from harness.runs.job import Job
 
 RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
@@ -45,7 +45,7 @@ def place() -> tuple[int, int]:
         return 0, 1
     rank = _number(RANK, 0)
     if rank >= size:
-        raise InputError(f"{RANK}={rank} of {SIZE}={size}", where="the environment", mend=_MEND)
+        raise InputError(f"{RANK}={rank} of {SIZE}={size}", where="the environment", hint=_MEND)
     return rank, size
 
 
@@ -63,13 +63,13 @@ def check_address() -> None:
     """Raises `InputError` where the processes cannot find each other."""
     for name in ADDRESS:
         if name not in os.environ:
-            raise InputError(f"{SIZE} without {name}", where="the environment", mend=_MEND)
+            raise InputError(f"{SIZE} without {name}", where="the environment", hint=_MEND)
 
 
 def _number(name: str, otherwise: int) -> int:
     told = os.environ.get(name, str(otherwise))
     if not told.isdecimal():
-        raise InputError(f"{name}={told!r} is no number", where="the environment", mend=_MEND)
+        raise InputError(f"{name}={told!r} is no number", where="the environment", hint=_MEND)
     return int(told)
 
 
@@ -77,11 +77,11 @@ PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that e
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined() -> Iterator[ProcessGroup]:
     """The processes that the launcher has started, for the block; `ALONE` without one."""
     rank, size = place()
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     check_address()
     sharding = accelerates_sharding()
@@ -94,7 +94,7 @@ def joined() -> Iterator[World]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     whole = False
     try:
-        with beating(store, rank, size):
+        with heartbeat(store, rank, size):
             yield Processes(rank, size, sharding)
         whole = True
     finally:
@@ -110,11 +110,11 @@ class Processes:
     size: int
     sharding: Sharding | None = None
 
-    def tell(self, document: Any = None) -> Any:
+    def broadcast_object(self, document: Any = None) -> Any:
         said = b"" if self.rank else json.dumps(document).encode()
-        return json.loads(self.hand(np.frombuffer(said, dtype=np.uint8)).tobytes())
+        return json.loads(self.broadcast_array(np.frombuffer(said, dtype=np.uint8)).tobytes())
 
-    def hand(self, array: np.ndarray | None = None) -> np.ndarray:
+    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
         import torch
 
         head = np.zeros(64, np.uint8)  # dtype and shape, as text
@@ -123,14 +123,14 @@ class Processes:
             text = json.dumps([array.dtype.str, *array.shape]).encode()
             head[: len(text)] = np.frombuffer(text, np.uint8)
         told = torch.from_numpy(head)
-        self.spread([told])
+        self.broadcast([told])
         kind, *shape = json.loads(told.numpy().tobytes().rstrip(b"\0"))
         body = np.empty(shape, kind) if array is None or self.rank else np.ascontiguousarray(array).copy()
         if body.size:
-            self.spread([torch.from_numpy(body.reshape(-1).view(np.uint8))])
+            self.broadcast([torch.from_numpy(body.reshape(-1).view(np.uint8))])
         return body
 
-    def gather(self, rows: np.ndarray) -> list[np.ndarray]:
+    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
         import torch
         import torch.distributed as dist
 
@@ -148,14 +148,14 @@ class Processes:
         whole = [part.numpy().view(rows.dtype).reshape(padded.shape) for part in parts]
         return [part[: int(length)] for part, length in zip(whole, lengths, strict=True)]
 
-    def add(self, tensors: Sequence[Any]) -> None:
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
         import torch.distributed as dist
 
         with _losing():
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
-    def spread(self, tensors: Sequence[Any]) -> None:
+    def broadcast(self, tensors: Sequence[Any]) -> None:
         import torch.distributed as dist
 
         with _losing():
@@ -176,22 +176,22 @@ def accelerates_sharding() -> Sharding | None:
     for name, told in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
         if _on(f"ACCELERATE_USE_{name}"):
             mend = "take FSDP with fsdp_version: 2, which shards the same things"
-            raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, mend=mend)
+            raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, hint=mend)
     if not _on("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION") != "2":
-        raise InputError("FSDP of the first version", where=where, mend="set fsdp_version: 2")
+        raise InputError("FSDP of the first version", where=where, hint="set fsdp_version: 2")
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed import fsdp
 
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
-        raise InputError("FSDP asks for a newer torch than this one", where=where, mend="install the newest torch")
+        raise InputError("FSDP asks for a newer torch than this one", where=where, hint="install the newest torch")
     plugin = FullyShardedDataParallelPlugin()
     if _on("FSDP_OFFLOAD_PARAMS"):
-        raise InputError("weights cannot be offloaded", where=where, mend="set fsdp_offload_params: false")
+        raise InputError("weights cannot be offloaded", where=where, hint="set fsdp_offload_params: false")
     if plugin.activation_checkpointing:
         mend = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
-        raise InputError("recomputing is a setting of the run", where=where, mend=mend)
+        raise InputError("recomputing is a setting of the run", where=where, hint=mend)
     # else transformers would give all but the first process a backbone without numbers
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return Sharding(reshard=bool(plugin.reshard_after_forward))
@@ -201,7 +201,7 @@ def _on(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
-def placed(job: Job, world: World) -> Job:
+def placed(job: Job, world: ProcessGroup) -> Job:
     """The job on this process's own device: with several processes on graphics cards, each has one.
 
     Raises `InputError` where there are fewer cards than processes, or all were told to take one.
@@ -210,18 +210,18 @@ def placed(job: Job, world: World) -> Job:
         return job
     if job.device != "cuda":
         what = f"{world.size} processes cannot share {job.device!r}"
-        raise InputError(what, where="--device", mend="give --device cuda, each takes a card of its own, or cpu")
+        raise InputError(what, where="--device", hint="give --device cuda, each takes a card of its own, or cpu")
     import torch
 
     number, cards = place_here(), torch.cuda.device_count()
     if number >= cards:
         what = f"process {number} on this machine, which has {cards} graphics cards"
-        raise InputError(what, where="the launcher", mend="start as many processes a machine as it has cards")
+        raise InputError(what, where="the launcher", hint="start as many processes a machine as it has cards")
     torch.cuda.set_device(number)
     return replace(job, device=f"cuda:{number}")
 
 
-def device_named(job: Job, world: World) -> str:
+def device_named(job: Job, world: ProcessGroup) -> str:
     """For the record: the device, and how many of them."""
     if world.size == 1:
         return job.device
@@ -237,4 +237,4 @@ def _losing() -> Iterator[None]:
     except (RuntimeError, ConnectionError) as error:
         what = "another process of this run has ended; what was done is kept, and the same command continues it"
         said = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
-        raise ProcessLost(f"{what} ({said[:120]})") from error
+        raise PeerLost(f"{what} ({said[:120]})") from error

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.data.catalog import catalogue_entries
 
 DISTRIBUTION = "eager-harness"
@@ -60,7 +60,7 @@ def _machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": f"{memory.available / GB:.1f} GiB free of {memory.total / GB:.1f} GiB",
         "disk here": f"{disk.free / GB:.1f} GiB free of {disk.total / GB:.1f} GiB",
-        "caches": str(home()),
+        "caches": str(cache_dir()),
     }
 
 

@@ -29,5 +29,5 @@ def estimate(
     data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
     told = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
     if not told:
-        raise InputError(f"{model} tells nothing of what it needs", where="--model", mend="ask for eager-llm")
+        raise InputError(f"{model} tells nothing of what it needs", where="--model", hint="ask for eager-llm")
     return {"model": model, "profile": settings.profile, "dataset": dataset, **told}

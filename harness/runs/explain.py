@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.core import config_files
-from harness.core.artifact_cache import Artefact, Difference, differences, sha256_of
+from harness.core.artifact_cache import CacheEntry, Difference, differences, sha256_of
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import Dataset
 from harness.errors import InputError
@@ -85,12 +85,12 @@ def _data(job: Job, dataset: Dataset, split: Split) -> Step:
 def _files(paths: Sequence[Path]) -> Iterator[Step]:
     for path in paths:
         if not path.is_file():
-            raise InputError("no such file", where=str(path), mend="check the path")
+            raise InputError("no such file", where=str(path), hint="check the path")
         digest = sha256_of(path)
         yield Step(f"file {path.name}", "reused", "given ready-made", digest[:16], str(path), {"sha256": digest})
 
 
-def _artefact(wanted: Artefact, *, needed: bool) -> Step:
+def _artefact(wanted: CacheEntry, *, needed: bool) -> Step:
     key, state = wanted.key, wanted.state()
     differs: Sequence[Difference] = ()
     if not needed:
@@ -100,9 +100,9 @@ def _artefact(wanted: Artefact, *, needed: bool) -> Step:
     elif state == "damaged":
         shown, why = "to be made", "the kept one is damaged"
     else:
-        differs = wanted.nearest(f"{wanted.manifest.name.removesuffix(f'{key.mark}.json')}*.json") or ()
+        differs = wanted.closest(f"{wanted.manifest.name.removesuffix(f'{key.digest}.json')}*.json") or ()
         shown, why = "to be made", _missed(differs)
-    return Step(key.kind, shown, why, key.mark, str(wanted.manifest), dict(key.parts), differs)
+    return Step(key.kind, shown, why, key.digest, str(wanted.manifest), dict(key.parts), differs)
 
 
 def _run(job: Job, dataset: Dataset, split: Split, store: Store, fresh: bool) -> Step:

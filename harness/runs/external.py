@@ -14,8 +14,8 @@ from harness.data.loading import load_dataset
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
-from harness.evaluation.list_checks import audit
-from harness.evaluation.metrics import measure
+from harness.evaluation.list_checks import count_list_defects
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import audit as look
 from harness.protocol.protocol import DEPTH
 from harness.protocol.split import split as split_by
@@ -24,7 +24,7 @@ from harness.runs.config import protocol_sets, resolve_protocol
 from harness.runs.job import check_seed, located
 from harness.runs.rankings import TIE_RULE, Rankings, read_rankings
 from harness.runs.record import dataset_mark, protocol_mark
-from harness.runs.run import Finished, settle
+from harness.runs.run import Finished, finalize_predictions
 from harness.store.environment import environment
 from harness.store.predictions import write_predictions
 from harness.store.record import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Record
@@ -64,7 +64,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
     rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
     for line in rankings.notes():
         note(f"{external.path.name}: {line}")
-    lists = settle(rankings.predictions, split.test.requests, protocol)
+    lists = finalize_predictions(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
     settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
     outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.fingerprint, external.seed)
@@ -74,14 +74,14 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
                 raise InputError(
                     f"seed {external.seed} of {name!r} is stored already, with other rankings",
                     where=str(claim.final.path),
-                    mend="choose another --seed or --name, or remove that folder",
+                    hint="choose another --seed or --name, or remove that folder",
                 )
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         found = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
         write_result_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
-        counts = audit(lists, split.test.requests, DEPTH, len(dataset.items))
+        counts = count_list_defects(lists, split.test.requests, DEPTH, len(dataset.items))
         record = Record(
             schema=SCHEMA,
             run_id=outcome.run_id,
@@ -91,7 +91,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             protocol=protocol_mark(split),
             seed=external.seed,
             profile=FAMILY,
-            metrics=Metrics(test=measure(lists, split.test.targets), valid={}),
+            metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
             cost=Cost(),
             integrity=Integrity(**counts),
             env=environment(CODE_VERSION),
@@ -118,7 +118,7 @@ def _warn(record: Record, note: Callable[[str], None]) -> None:
 def _name(external: External) -> str:
     name = external.name if external.name is not None else external.path.name.partition(".")[0]
     if name in model_entries():
-        raise InputError(f"{name!r} is a model of the harness", where="--name", mend="give these rankings another name")
+        raise InputError(f"{name!r} is a model of the harness", where="--name", hint="give these rankings another name")
     return folder_name("model", name)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Any
 
-from harness.errors import ProcessLost
+from harness.errors import PeerLost
 
 BEAT = 5.0  # seconds
 SILENT = 600.0  # seconds: more than any library holds the interpreter for
@@ -25,14 +25,14 @@ SILENT = 600.0  # seconds: more than any library holds the interpreter for
 def _end(line: str) -> None:
     """The only way out of a sum that waits: what is kept is whole at any time."""
     print(line, file=sys.stderr, flush=True)
-    os._exit(ProcessLost.exit_code)
+    os._exit(PeerLost.exit_code)
 
 
 @contextmanager
-def beating(store: Any, rank: int, size: int, end: Callable[[str], None] = _end) -> Iterator[None]:
+def heartbeat(store: Any, rank: int, size: int, end: Callable[[str], None] = _end) -> Iterator[None]:
     """In the block all processes watch each other over `store`, a key-value store of torch.distributed; one that has
     left the block is not missed. `end` is told what is wrong, in one line, and does not return."""
-    pulse = _Pulse(store.clone() if hasattr(store, "clone") else store, rank, size)  # a connection of its own
+    pulse = _Heartbeat(store.clone() if hasattr(store, "clone") else store, rank, size)  # a connection of its own
     threads = [Thread(target=pulse.exchange, daemon=True), Thread(target=pulse.watch, args=(end,), daemon=True)]
     for thread in threads:
         thread.start()
@@ -45,7 +45,7 @@ def beating(store: Any, rank: int, size: int, end: Callable[[str], None] = _end)
 
 
 @dataclass
-class _Pulse:
+class _Heartbeat:
     store: Any
     rank: int
     size: int

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.core.environment import home
-from harness.core.locks import holding
+from harness.core.environment import cache_dir
+from harness.core.locks import acquire_lock
 from harness.data.dataset import Dataset
 from harness.data.reading import Reading
 from harness.errors import InputError
@@ -44,12 +44,12 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
     make = getattr(recommender, "item_codes", None)
     if make is None:
         able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
-        raise InputError(f"{model} makes no item codes", where="--model", mend=f"choose {' or '.join(able)}")
+        raise InputError(f"{model} makes no item codes", where="--model", hint=f"choose {' or '.join(able)}")
     dataset = job.data(whole_text=False)  # codes of some settings need none
     made = split(dataset, job.settings.protocol)
-    checkpoint = home() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
+    checkpoint = cache_dir() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
     context = replace(context_of(job, made, reporter or SilentReporter()), checkpoint=checkpoint)
-    with holding(checkpoint.with_name(f".{checkpoint.name}.lock")):
+    with acquire_lock(checkpoint.with_name(f".{checkpoint.name}.lock")):
         return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
 
 
@@ -67,6 +67,6 @@ def load_split(
 def check_writable(path: Path) -> None:
     """Raises `InputError` where no file can be written at `path`; asked before anything is computed."""
     if path.is_dir():
-        raise InputError("a folder, where a file is to be written", where=str(path), mend="name a file in it")
+        raise InputError("a folder, where a file is to be written", where=str(path), hint="name a file in it")
     if not path.parent.is_dir():
-        raise InputError("no such folder", where=str(path.parent), mend="make it first")
+        raise InputError("no such folder", where=str(path.parent), hint="make it first")

@@ -23,9 +23,9 @@ from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
 from harness.runs.config import Settings, protocol_sets, read_config, resolve
 from harness.runs.devices import resolve_device
-from harness.runs.trackers import Wish, wishes
+from harness.runs.trackers import TrackerSpec, parse_trackers
 from harness.runs.tuning_effort import block, effort_of
-from harness.store.record import Effort
+from harness.store.record import TuningEffort
 from harness.store.run_key import Outcome
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Job:
     seed: int
     device: str = "cpu"
     order: str = "time"
-    effort: Effort = field(default_factory=Effort)
-    track: tuple[Wish, ...] = ()
+    effort: TuningEffort = field(default_factory=TuningEffort)
+    track: tuple[TrackerSpec, ...] = ()
     reading: Reading = PLAIN
 
     @property
@@ -145,7 +145,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     for seed in seeds:
         check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
-    track = wishes(options.track)
+    track = parse_trackers(options.track)
     reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
     every = dict.fromkeys(seeds)
     return [Job(entry, dataset, settings, seed, device, order, effort, track, reading) for seed in every]
@@ -166,14 +166,14 @@ def entry_of(model: str, config: Path | None) -> ModelEntry:
 def check_seed(seed: int) -> None:
     """Raises `InputError` for a number that is no seed: a record has to hold it, and JSON's readers know 64 bits."""
     if not 0 <= seed < 2**63:
-        raise InputError(f"{seed} is no seed", where="--seed", mend="give a whole number from 0 on, below 2^63")
+        raise InputError(f"{seed} is no seed", where="--seed", hint="give a whole number from 0 on, below 2^63")
 
 
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path), mend="check the path") from error
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
 
 
 def located(dataset: str) -> str:

@@ -67,7 +67,7 @@ def read_listed(path: Path) -> Listed:
             return _parquet(path)
         return _table(path) if kind in TABLE_NAMES or _has_header(path) else _trec(path)
     except csv.Error as error:
-        raise InputError(f"not CSV ({error})", where=str(path), mend="mend the quotes") from error
+        raise InputError(f"not CSV ({error})", where=str(path), hint="mend the quotes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"cannot be read: {reason}", where=str(path)) from error
@@ -101,11 +101,11 @@ def _columns(names: Sequence[str], where: str) -> tuple[dict[str, int], tuple[st
         role = _role(name)
         if role in places:
             what = f"columns {names[places[role]]!r} and {name!r} both name the {role}"
-            raise InputError(what, where=where, mend="keep one of the two")
+            raise InputError(what, where=where, hint="keep one of the two")
         if role:
             places[role] = place
     if missing := [role for role in (USER, ITEM) if role not in places]:
-        raise InputError(f"no column {missing[0]!r}", where=where, mend=EXPECTED)
+        raise InputError(f"no column {missing[0]!r}", where=where, hint=EXPECTED)
     return places, tuple(name for place, name in enumerate(names) if place not in places.values())
 
 
@@ -122,7 +122,7 @@ def _table(path: Path) -> Listed:
         for row in reader:
             if row and len(row) < len(names):
                 where = f"{path} line {reader.line_num}"
-                raise InputError("too few fields", where=where, mend=f"give {','.join(names)}")
+                raise InputError("too few fields", where=where, hint=f"give {','.join(names)}")
             if row:
                 rows.append(row)
                 lines.append(reader.line_num)
@@ -141,7 +141,7 @@ def _trec(path: Path) -> Listed:
             if len(fields) != TREC_FIELDS:
                 what = f"{len(fields)} fields, a TREC run has {TREC_FIELDS}"
                 mend = f"give user Q0 item rank score tag, or {EXPECTED}"
-                raise InputError(what, where=f"{path} line {number}", mend=mend)
+                raise InputError(what, where=f"{path} line {number}", hint=mend)
             rows.append(fields)
             lines.append(number)
     cells = {role: [row[place] for row in rows] for role, place in ((USER, 0), (ITEM, 2), (RANK, 3), (SCORE, 4))}
@@ -159,7 +159,7 @@ def _parquet(path: Path) -> Listed:
     for role in (USER, ITEM):
         if odd := next((value for value in cells[role] if type(value) not in (str, int)), None):
             where, mend = f"{path} field {names[places[role]]!r}", "write ids as text or whole numbers"
-            raise InputError(f"ids are needed, not {odd!r}", where=where, mend=mend)
+            raise InputError(f"ids are needed, not {odd!r}", where=where, hint=mend)
         cells[role] = list(map(str, cells[role]))
     ours = tuple(names) == OURS
     layout = "predictions.parquet" if ours else "Parquet"
@@ -185,7 +185,7 @@ def _listed(
     if both := empty & set(rows[USER]):
         n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in both)
         what = f"user {cells[USER][n]!r} has items and a row without an item"
-        raise InputError(what, where=place(n), mend="leave the empty row out")
+        raise InputError(what, where=place(n), hint="leave the empty row out")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
     return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), whole, unread)
 
@@ -194,7 +194,7 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
     """{user: {item: score}}, {user: [item, …]} or {user: [[item, score], …]}, the same for all users; an empty list may
     be either."""
     if not isinstance(content, Mapping):
-        raise InputError("holds no mapping of users", where=str(path), mend=MAPPING)
+        raise InputError("holds no mapping of users", where=str(path), hint=MAPPING)
     kinds: set[str] = set()
     rows: list[tuple[str, str, Any, int]] = []
     for user, ranked in content.items():
@@ -202,7 +202,7 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
         pairs, kind = _ranked(ranked, where)
         kinds |= {kind} if pairs else set()
         if len(kinds) > 1:
-            raise InputError("has scores here and none elsewhere", where=where, mend=MAPPING)
+            raise InputError("has scores here and none elsewhere", where=where, hint=MAPPING)
         rows += [(str(user), _id(item, where), score, place) for place, (item, score) in enumerate(pairs, start=1)]
 
     def place(n: int) -> str:
@@ -222,7 +222,7 @@ def _ranked(ranked: Any, where: str) -> tuple[list[tuple[Any, Any]], str]:
     if isinstance(ranked, Mapping):
         return list(ranked.items()), "scores"
     if not isinstance(ranked, list):
-        raise InputError("holds no mapping of items to scores and no list of items", where=where, mend=MAPPING)
+        raise InputError("holds no mapping of items to scores and no list of items", where=where, hint=MAPPING)
     if ranked and all(isinstance(entry, list) and len(entry) == 2 for entry in ranked):
         return [(item, score) for item, score in ranked], "scores"
     return [(item, None) for item in ranked], "list"
@@ -230,7 +230,7 @@ def _ranked(ranked: Any, where: str) -> tuple[list[tuple[Any, Any]], str]:
 
 def _id(item: Any, where: str) -> str:
     if type(item) not in (str, int):
-        raise InputError(f"{str(item)[:40]!r} is no item", where=where, mend="write items as text or whole numbers")
+        raise InputError(f"{str(item)[:40]!r} is no item", where=where, hint="write items as text or whole numbers")
     return str(item)
 
 
@@ -251,7 +251,7 @@ def _lz4(path: Path) -> Any:
         return cbor2.loads(raw)
     except (RuntimeError, EOFError, ValueError, MemoryError, RecursionError, cbor2.CBORError) as error:
         raise InputError(
-            "not a run that ranx saved", where=str(path), mend="save it again by ranx' Run.save"
+            "not a run that ranx saved", where=str(path), hint="save it again by ranx' Run.save"
         ) from error
 
 
@@ -261,7 +261,7 @@ def _numbers(values: Sequence[Any], role: str, where: Callable[[int], str], *, t
     if len(wrong := np.flatnonzero(~np.isfinite(found))):
         n = int(wrong[0])
         mend = "give a number, larger is better" if role == SCORE else "give a number, 1 is the best"
-        raise InputError(f"{role} {repr(values[n])[:60]} is not a finite number", where=where(n), mend=mend)
+        raise InputError(f"{role} {repr(values[n])[:60]} is not a finite number", where=where(n), hint=mend)
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.runs.ranking_files import Listed, read_listed
 
 TIE_RULE = "equal scores by rank where the file has ranks, else by a hash of user and item"
@@ -115,9 +115,9 @@ def _positions(listed: Listed, path: Path, dataset: Dataset) -> tuple[np.ndarray
         mend = f"use the raw ids of {dataset.name}"
         if len(unknown := np.flatnonzero(found[-1] < 0)):
             n = int(unknown[0])
-            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), mend=mend)
+            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=mend)
         if kind == "user" and (strange := sorted(listed.empty - where.keys())):
-            raise InputError(f"unknown user {strange[0]!r}", where=str(path), mend=mend)
+            raise InputError(f"unknown user {strange[0]!r}", where=str(path), hint=mend)
     return found[0], found[1]
 
 
@@ -127,7 +127,7 @@ def _check_doubles(listed: Listed, users: np.ndarray, items: np.ndarray, n_items
     if len(again := order[1:][keys[order][1:] == keys[order][:-1]]):
         n = int(again.min())
         what = f"item {listed.items[n]!r} is listed twice for user {listed.users[n]!r}"
-        raise InputError(what, where=listed.place(n), mend="list it once")
+        raise InputError(what, where=listed.place(n), hint="list it once")
 
 
 def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, asked: np.ndarray) -> None:
@@ -138,7 +138,7 @@ def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarr
     missing = [user for user in (dataset.users[n] for n in asked[~named[asked]]) if user not in listed.empty]
     if missing:
         shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        raise InputError(f"{len(missing)} of {len(asked)} users have no ranking ({shown})", where=str(path), mend=EMPTY)
+        raise InputError(f"{len(missing)} of {len(asked)} users have no ranking ({shown})", where=str(path), hint=EMPTY)
 
 
 def _order(listed: Listed, kept: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -164,6 +164,6 @@ def _arrays(
     users: np.ndarray, row: np.ndarray, place: np.ndarray, items: np.ndarray, scores: np.ndarray
 ) -> Predictions:
     shape = (len(users), int(place.max(initial=0)) + 1)
-    lists, values = np.full(shape, NOBODY), np.zeros(shape)
+    lists, values = np.full(shape, NO_ITEM), np.zeros(shape)
     lists[row, place], values[row, place] = items, scores
     return Predictions(users, lists, values)

@@ -19,13 +19,13 @@ import numpy as np
 from harness.core.json_files import read_json, read_text
 from harness.data.columns import ITEM, USER
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.readers import csv_tables, table_files
 from harness.data.reading import Reading
-from harness.errors import InputError, shown, unknown_name
+from harness.errors import InputError, quote, unknown_name
 from harness.evaluation.list_checks import without_history
 from harness.protocol.context import Reporter, RunContext, SilentReporter
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
 from harness.runs.job import Job, RunOptions, plan
@@ -60,28 +60,28 @@ def restore(
     folder, record = run.folder, run.record
     if record.family == EXTERNAL:
         what = "the rankings of this run were made elsewhere, so it has no model"
-        raise InputError(what, where=record.run_id, mend="name a run of harness run")
+        raise InputError(what, where=record.run_id, hint="name a run of harness run")
     again = f"make the run again: harness run {record.model} --config {folder.config} --fresh"
     if not folder.model.is_dir():
-        raise InputError("this run keeps no model", where=str(folder.path), mend=again)
+        raise InputError("this run keeps no model", where=str(folder.path), hint=again)
     (job,) = plan(record.model, RunOptions(data, config=folder.config, device=device))
     try:
         dataset = job.data()
     except InputError as error:
-        mend = f"give the folder of {record.dataset.name} with -d" if data is None else error.mend
-        raise InputError(error.what, where=error.where or job.dataset, mend=mend) from error
+        mend = f"give the folder of {record.dataset.name} with -d" if data is None else error.hint
+        raise InputError(error.what, where=error.where or job.dataset, hint=mend) from error
     made = split(dataset, job.settings.protocol)
     if (dataset.fingerprint, made.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
         what = f"the data set {record.dataset.name} is not what the run was made on"
-        raise InputError(what, where=job.dataset, mend="bring it back, give it with -d, or make the run again")
+        raise InputError(what, where=job.dataset, hint="bring it back, give it with -d, or make the run again")
     if job.outcome(dataset, made).run_id != record.run_id:
         what = "the program, the files that it reads or the order of the data's lines have changed since this run"
-        raise InputError(what, where=str(folder.path), mend=again)
+        raise InputError(what, where=str(folder.path), hint=again)
     recommender, context = job.recommender(), context_of(job, made, reporter or SilentReporter())
     try:
         recommender.load(folder.model, made.train, context)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), mend=again) from error
+        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=again) from error
     return Restored(job, dataset, made, recommender, context)
 
 
@@ -105,10 +105,10 @@ def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = Fa
     unknown users and items.
     """
     if k < 1:
-        raise InputError(f"{k} is no number of items", where="-k", mend="give 1 or more")
+        raise InputError(f"{k} is no number of items", where="-k", hint="give 1 or more")
     dataset, protocol = stored.dataset, stored.split.protocol
     names, users, rows = _asked(question, dataset)
-    requests = Requests(FOLD, users, Ragged.of(rows).tails(protocol.max_history))
+    requests = Requests(FOLD, users, RaggedArray.of(rows).last(protocol.max_history))
     unseen = unseen or protocol.exclude_history
     depth = min(len(dataset.items), k + (protocol.max_history if unseen else 0))
     lists = stored.recommender.recommend(requests, depth, stored.context)
@@ -131,7 +131,7 @@ def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.n
     for name, history in question.histories:
         for item in history:
             if item not in known:
-                place = dataset.name if name is None else f"the history of {shown(name)}"
+                place = dataset.name if name is None else f"the history of {quote(name)}"
                 mend = "harness data items DATASET lists them"
                 raise unknown_name("item", item, _near(item, dataset.items), where=place, otherwise=mend)
         rows.append(np.array([known[item] for item in history], dtype=np.int64))
@@ -155,7 +155,7 @@ def _document(
     listed = [
         {"rank": rank, **_item(int(item), dataset), "score": float(score)}
         for rank, (item, score) in enumerate(zip(items, lists.scores[place], strict=False), start=1)
-        if item != NOBODY
+        if item != NO_ITEM
     ]
     return {"user": name, "history": [_item(int(item), dataset) for item in requests.histories[row]], "items": listed}
 
@@ -168,7 +168,7 @@ def history_of(text: str) -> Question:
     """What `--history A,B,C` says; an id with a comma stands in double quotes."""
     items = tuple(item.strip() for item in next(csv.reader([text], skipinitialspace=True), []) if item.strip())
     if not items:
-        raise InputError("names no item", where="--history", mend="write raw item ids with commas, the latest last")
+        raise InputError("names no item", where="--history", hint="write raw item ids with commas, the latest last")
     return Question(histories=((None, items),))
 
 
@@ -184,7 +184,7 @@ def histories_of(path: Path) -> Question:
         split = ([part.strip() for part in line.split("," if "," in line else None)] for line in lines if line)
         histories = [(None, tuple(filter(None, parts))) for parts in split]
     if not histories or not all(items for _, items in histories):
-        raise InputError("holds no history, or an empty one", where=str(path), mend="give each at least one item")
+        raise InputError("holds no history, or an empty one", where=str(path), hint="give each at least one item")
     return Question(histories=tuple(histories))
 
 
@@ -193,8 +193,8 @@ def _of_json(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
     pairs = list(content.items()) if isinstance(content, dict) else [(None, row) for row in content or ()]
     for name, row in pairs:
         if not isinstance(row, list) or not all(isinstance(item, (str, int)) for item in row):
-            what = f"the history of {shown(name)} is {shown(row)}"
-            raise InputError(what, where=str(path), mend="give a list of item ids")
+            what = f"the history of {quote(name)} is {quote(row)}"
+            raise InputError(what, where=str(path), hint="give a list of item ids")
     return [(name, tuple(map(str, row))) for name, row in pairs]
 
 

@@ -10,11 +10,11 @@ from harness.data.dataset import Dataset
 from harness.protocol.split import Split
 from harness.runs.job import Job
 from harness.store.environment import environment
-from harness.store.record import SCHEMA, Cost, DatasetMark, Integrity, Metrics, ProtocolMark, Record, plain
+from harness.store.record import SCHEMA, Cost, DatasetInfo, Integrity, Metrics, ProtocolInfo, Record, to_jsonable
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunMeasurements:
     """What a run found out."""
 
     metrics: Metrics
@@ -25,7 +25,9 @@ class Measured:
     codes: dict[str, Any] | None = None
 
 
-def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, events: list[dict[str, Any]]) -> Record:
+def record_of(
+    job: Job, dataset: Dataset, split: Split, measured: RunMeasurements, events: list[dict[str, Any]]
+) -> Record:
     """The record of a run made here; `events` is its log."""
     outcome = job.outcome(dataset, split)
     sessions = [event for event in events if event.get("event") == "session"]
@@ -53,18 +55,18 @@ def record_of(job: Job, dataset: Dataset, split: Split, measured: Measured, even
         env=environment(outcome.code_version),
         started=datetime.fromisoformat(sessions[0]["time"]),
         finished=datetime.now(UTC),
-        comprehension=plain(comprehension),
-        codes=plain(measured.codes),
+        comprehension=to_jsonable(comprehension),
+        codes=to_jsonable(measured.codes),
         leaks=list(job.settings.model.leaks()),
-        audit=plain(measured.audit),
+        audit=to_jsonable(measured.audit),
         effort=job.effort,
-        details=plain(details),
+        details=to_jsonable(details),
     )
 
 
-def dataset_mark(dataset: Dataset) -> DatasetMark:
+def dataset_mark(dataset: Dataset) -> DatasetInfo:
     """What a record says of the data."""
-    return DatasetMark(
+    return DatasetInfo(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
         users=len(dataset.users),
@@ -73,6 +75,6 @@ def dataset_mark(dataset: Dataset) -> DatasetMark:
     )
 
 
-def protocol_mark(split: Split) -> ProtocolMark:
+def protocol_mark(split: Split) -> ProtocolInfo:
     """What a record says of the rules."""
-    return ProtocolMark(fingerprint=split.fingerprint, **split.protocol.model_dump())
+    return ProtocolInfo(fingerprint=split.fingerprint, **split.protocol.model_dump())

@@ -16,39 +16,39 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.core.files import write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.evaluation.code_level import code_level
-from harness.evaluation.list_checks import audit, without_history
-from harness.evaluation.metrics import measure
+from harness.evaluation.list_checks import count_list_defects, without_history
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import Audit
 from harness.protocol.audit.audit import audit as look
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
-from harness.protocol.distributed import ALONE, World, agreed, alike
+from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, assert_equal_on_all, run_on_all
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
-from harness.protocol.split import Fold, Split
+from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
 from harness.runs.job import Job
 from harness.runs.progress_log import RunReporter
-from harness.runs.record import Measured, record_of
+from harness.runs.record import RunMeasurements, record_of
 from harness.runs.tracking import track_stored, tracking
-from harness.runs.tuning_effort import credited
+from harness.runs.tuning_effort import update_effort
 from harness.store.event_log import EventLog, read_events, seconds_between
 from harness.store.predictions import write_predictions
 from harness.store.record import Cost, Integrity, Metrics, Record
 from harness.store.resources import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.run_key import RunKey
-from harness.store.run_store import Claim, Outdated, RunFolder, Store, StoredRun
+from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes
 
 
-def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
+def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKey]:
     """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
 
     def prepare() -> tuple[Dataset, Split, RunKey]:
@@ -56,8 +56,8 @@ def prepared(job: Job, world: World) -> tuple[Dataset, Split, RunKey]:
         split = split_by(dataset, job.settings.protocol)
         return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
 
-    found = agreed(world, prepare)
-    alike(world, found[2].run_id)
+    found = run_on_all(world, prepare)
+    assert_equal_on_all(world, found[2].run_id)
     return found
 
 
@@ -94,11 +94,11 @@ def execute(
     job: Job,
     store: Store,
     *,
-    fresh: bool | Outdated = False,
+    fresh: bool | Supersedes = False,
     expected: str | None = None,
     reporter: Reporter | None = None,
     note: Callable[[str], None] = lambda line: None,
-    world: World = ALONE,
+    world: ProcessGroup = SINGLE_PROCESS,
 ) -> Finished:
     """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
 
@@ -109,22 +109,22 @@ def execute(
     it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong input and for a
     disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
     """
-    dataset, split, key = prepared(job, world)
+    dataset, split, key = prepare_inputs(job, world)
     if expected not in (None, key.run_id):
         raise InputError(
             f"planned as {expected}, it would be {key.run_id} here",
             where=dataset.name,
-            mend="give every process the same data and the same version of the program",
+            hint="give every process the same data and the same version of the program",
         )
 
     def waiting() -> None:
         note(f"another process is making {key.run_id}; waiting for it")
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
-        world.tell(claim.stored is None)
+        world.broadcast_object(claim.stored is None)
         if claim.stored is not None:
             track_stored(job.track, claim.stored)
-            return Finished(credited(claim, job.effort, note), reused=True)
+            return Finished(update_effort(claim, job.effort, note), reused=True)
         for warning in dataset.warnings:
             note(warning)
         if read_events(claim.folder.log):
@@ -136,21 +136,21 @@ def execute(
             made = _make(job, dataset, split, found, claim, reporter or SilentReporter(), world)
             return Finished(made, reused=False)
         except InputError:
-            claim.abandon()
+            claim.discard()
             raise
 
 
 def _make(
-    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Claim, reporter: Reporter, world: World
+    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Reservation, reporter: Reporter, world: ProcessGroup
 ) -> StoredRun:
     folder = claim.folder
     write_result_text(folder.config, job.config_yaml())
     with writing_results(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
     with tracking(job.track, folder, claim.final) as tracked:
-        log = EventLog(folder.log, tracked.hear)
+        log = EventLog(folder.log, tracked.on_event)
         context = context_of(job, split, RunReporter(log, reporter))
-        context = replace(context, checkpoint=folder.checkpoint, keep=folder.path, world=world)
+        context = replace(context, checkpoint=folder.checkpoint, run_dir=folder.path, world=world)
         measured = _measure(job, dataset, split, folder, log, context)
         measured = replace(measured, audit=found.document())
         record = record_of(job, dataset, split, measured, read_events(folder.log))
@@ -160,7 +160,7 @@ def _make(
 
 def _measure(
     job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, context: RunContext
-) -> Measured:
+) -> RunMeasurements:
     """Trains, ranks, scores; the lists and the model lie in `folder` then."""
     protocol, world = split.protocol, context.world
     recommender = job.recommender()
@@ -178,11 +178,11 @@ def _measure(
         with suppress(Exception):
             log.write(event="stopped", reason=type(error).__name__)
         raise
-    peaks = np.concatenate(world.gather(np.array([memory.peak_mb])))
+    peaks = np.concatenate(world.all_gather(np.array([memory.peak_mb])))
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
     with writing_results(folder.model):
         recommender.save(folder.model)
-    metrics = Metrics(test=measure(test, split.test.targets), valid=measure(valid, split.valid.targets))
+    metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
     events = read_events(folder.log)
     cost = Cost(
@@ -194,19 +194,19 @@ def _measure(
         trainable_parameters=recommender.size().trainable_parameters,
         device=device_named(job, world),
     )
-    integrity = Integrity(**audit(test, split.test.requests, DEPTH, len(dataset.items)))
+    integrity = Integrity(**count_list_defects(test, split.test.requests, DEPTH, len(dataset.items)))
     details = {
-        "audit_valid": audit(valid, split.valid.requests, DEPTH, len(dataset.items)),
+        "audit_valid": count_list_defects(valid, split.valid.requests, DEPTH, len(dataset.items)),
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
         **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
     }
     groups = recommender.code_groups()
     codes = None if groups is None else code_level(test, split.test.targets, groups)
-    return Measured(metrics, cost, integrity, details, {}, codes)
+    return RunMeasurements(metrics, cost, integrity, details, {}, codes)
 
 
-def _held_out(fold: Fold, n_users: int) -> np.ndarray:
+def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
     """The fold's answer of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
     items = np.full(n_users, -1, dtype=np.int64)
     items[fold.targets.users] = fold.targets.items
@@ -217,12 +217,12 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
     """What a job's model is given besides its data; it keeps nothing."""
     return RunContext(
         seed=job.seed,
-        cache=home() / "artefacts",
+        cache=cache_dir() / "artefacts",
         device=job.device,
         validation=Validation(
             split.valid.requests,
             lambda predictions: _judge(predictions, split.valid, split.protocol),
-            mark=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
+            digest=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
             depth=split.protocol.depth_asked,
         ),
         reporter=reporter,
@@ -230,7 +230,7 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
     )
 
 
-def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
+def finalize_predictions(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
     """The lists as they are measured and stored: at most `DEPTH` items, without the history where the protocol says."""
     if protocol.exclude_history:
         return without_history(predictions, requests, DEPTH)
@@ -239,24 +239,24 @@ def settle(predictions: Predictions, requests: Requests, protocol: Protocol) -> 
 
 def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
     """The lists of a fitted model for these cases, as they are measured."""
-    return settle(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
+    return finalize_predictions(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
 
 
-def _judge(predictions: Predictions, fold: Fold, protocol: Protocol) -> dict[str, float]:
+def _judge(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
     """The protocol's metrics over the users that were ranked (a model may validate on some of them)."""
     asked = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
     targets = Targets(fold.targets.users[asked], fold.targets.items[asked])
-    return measure(settle(predictions, fold.requests, protocol), targets)
+    return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 
-def assist(job: Job, world: World) -> None:
+def run_as_worker(job: Job, world: ProcessGroup) -> None:
     """What each process but the first does for a run: its share of training and ranking. It keeps nothing."""
-    _, split, _ = prepared(job, world)
-    if not world.tell():
+    _, split, _ = prepare_inputs(job, world)
+    if not world.broadcast_object():
         return
     recommender, context = job.recommender(), replace(context_of(job, split, SilentReporter()), world=world)
     with MemoryWatch() as memory:
         recommender.fit(split.train, context)
         for fold in (split.valid, split.test):
             ranked(recommender, fold.requests, context, split.protocol)
-    world.gather(np.array([memory.peak_mb]))
+    world.all_gather(np.array([memory.peak_mb]))

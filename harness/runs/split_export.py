@@ -18,7 +18,7 @@ from harness.data.export import new_folder
 from harness.data.loading import load_dataset
 from harness.data.reading import Reading
 from harness.data.writers import write_items, write_rows
-from harness.protocol.split import Fold, Split
+from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.config import protocol_sets, resolve_protocol
 from harness.runs.job import located
@@ -81,7 +81,7 @@ def _training(dataset: Dataset, made: Split) -> Iterator[tuple[str, ...]]:
             yield cells
 
 
-def _write_fold(place: Path, fold: Fold, dataset: Dataset) -> None:
+def _write_fold(place: Path, fold: EvaluationSplit, dataset: Dataset) -> None:
     users = [dataset.users[user] for user in fold.requests.users.tolist()]
     answers = [dataset.items[item] for item in np.asarray(fold.targets.items).tolist()]
     name = fold.requests.fold

@@ -23,7 +23,7 @@ BATCH = 100  # settings in one of MLflow's calls, its own limit
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrackerSpec:
     """One `--track`: a tracker's name, and where it logs to (a folder, a URI or a project; empty for its default)."""
 
     name: str
@@ -188,30 +188,32 @@ KINDS = {
 }
 
 
-def wishes(texts: tuple[str, ...]) -> tuple[Wish, ...]:
+def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
     """What `--track NAME[=WHERE]`, once or several times, asks for. Raises `InputError` for an unknown tracker, for one
     that is not installed, and for one given twice."""
     from importlib.util import find_spec
 
-    found: dict[str, Wish] = {}
+    found: dict[str, TrackerSpec] = {}
     for text in texts:
         name, equals, where = text.partition("=")
         if name not in KINDS:
             raise unknown_name("tracker", name, KINDS, where=f"--track {text}")
         if name in found or (equals and not where):
             what = f"{name} is given twice" if name in found else "nothing stands behind the ="
-            raise InputError(what, where=f"--track {text}", mend="give each tracker once, with a place or without =")
+            raise InputError(what, where=f"--track {text}", hint="give each tracker once, with a place or without =")
         if find_spec(KINDS[name].module) is None:
-            raise InputError(f"{name} is not installed", where="--track", mend=f"pip install {KINDS[name].package}")
+            raise InputError(f"{name} is not installed", where="--track", hint=f"pip install {KINDS[name].package}")
         if name == "mlflow" and where.startswith(("http:", "https:")) and offline():
             raise InputError(
-                f"{OFFLINE_VARIABLE}=1 forbids it", where=f"--track {text}", mend="unset it, or name a local store"
+                f"{OFFLINE_VARIABLE}=1 forbids it", where=f"--track {text}", hint="unset it, or name a local store"
             )
-        found[name] = Wish(name, str(Path(where).expanduser().resolve()) if where and name == "tensorboard" else where)
+        found[name] = TrackerSpec(
+            name, str(Path(where).expanduser().resolve()) if where and name == "tensorboard" else where
+        )
     return tuple(found.values())
 
 
-def tracker(wish: Wish) -> Tracker:
+def tracker(wish: TrackerSpec) -> Tracker:
     """The tracker that is asked for."""
     return KINDS[wish.name].make(wish.where)
 

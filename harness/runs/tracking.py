@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from harness.core.files import write_result_text
-from harness.runs.trackers import Tracked, Tracker, Wish, tracker
+from harness.runs.trackers import Tracked, Tracker, TrackerSpec, tracker
 from harness.store.event_log import read_events
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, StoredRun, warn
@@ -45,7 +45,7 @@ class Curves:
     began: float = 0.0
     last: dict[str, int] = field(default_factory=dict)
 
-    def hear(self, event: Event) -> Point | None:
+    def on_event(self, event: Event) -> Point | None:
         """What is new in an event; None where it holds no numbers."""
         if event.get("event") == "session":
             self.began = datetime.fromisoformat(str(event["time"])).timestamp()
@@ -70,7 +70,7 @@ class Curves:
 class Tracking:
     """The trackers of one run that still work."""
 
-    def __init__(self, wanted: Sequence[Wish], run: Tracked) -> None:
+    def __init__(self, wanted: Sequence[TrackerSpec], run: Tracked) -> None:
         self.run = run
         self._path = run.folder / STATE
         self._state: dict[str, dict[str, Any]] = _read_state(self._path)
@@ -80,11 +80,11 @@ class Tracking:
             with self._forgiven(wish.name):
                 self._begin(wish, past)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Passes one event of the log on."""
         for name, (tool, curves) in list(self._open.items()):
             with self._forgiven(name):
-                _say(tool, curves.hear(event))
+                _say(tool, curves.on_event(event))
 
     def finish(self, record: Record) -> None:
         """Ends the logs of a complete run."""
@@ -105,7 +105,7 @@ class Tracking:
                 del self._open[name]
                 tool.end(None)
 
-    def _begin(self, wish: Wish, past: Sequence[Event]) -> None:
+    def _begin(self, wish: TrackerSpec, past: Sequence[Event]) -> None:
         known = self._state.get(wish.name, {})
         before = str(known.get("mark", "")) if known.get("where") == wish.where else ""
         if before and known.get("complete"):
@@ -114,7 +114,7 @@ class Tracking:
         mark = tool.begin(self.run, before)
         self._open[wish.name] = (tool, curves)
         for event in past:
-            point = curves.hear(event)
+            point = curves.on_event(event)
             if mark != before:
                 _say(tool, point)
         self._note(wish.name, {"where": wish.where, "mark": mark, "complete": False})
@@ -140,7 +140,7 @@ class Tracking:
 
 
 @contextmanager
-def tracking(wanted: Sequence[Wish], folder: RunFolder, final: RunFolder) -> Iterator[Tracking]:
+def tracking(wanted: Sequence[TrackerSpec], folder: RunFolder, final: RunFolder) -> Iterator[Tracking]:
     """The tracking of a run that is made in `folder` and will lie in `final`; whatever way the block is left, the logs
     are closed."""
     model, dataset, run_id = final.path.parts[-3:]
@@ -152,7 +152,7 @@ def tracking(wanted: Sequence[Wish], folder: RunFolder, final: RunFolder) -> Ite
         made.close()
 
 
-def track_stored(wanted: Sequence[Wish], run: StoredRun) -> None:
+def track_stored(wanted: Sequence[TrackerSpec], run: StoredRun) -> None:
     """Tells trackers of a complete run what they have not been told."""
     if wanted:
         with tracking(wanted, run.folder, run.folder) as made:

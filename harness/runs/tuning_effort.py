@@ -11,8 +11,8 @@ from harness.core.files import write_result_text
 from harness.core.hashing import fingerprint
 from harness.protocol.recommender import ModelConfig
 from harness.store.event_log import EventLog
-from harness.store.record import Effort
-from harness.store.run_store import Claim, StoredRun
+from harness.store.record import TuningEffort
+from harness.store.run_store import Reservation, StoredRun
 
 SECTION = "tuning"  # of a configuration file: provenance of its settings, no setting itself
 
@@ -22,22 +22,22 @@ def chosen(model: str, config: ModelConfig) -> str:
     return fingerprint(model, config.model_dump(mode="json"))
 
 
-def effort_of(model: str, config: ModelConfig, told: Effort | None) -> Effort:
+def effort_of(model: str, config: ModelConfig, told: TuningEffort | None) -> TuningEffort:
     """The effort behind a run: what the configuration file tells of its study, else one trial, the settings as they
     stand (none where the model has nothing to set)."""
     if told is None:
-        return Effort(trials=1 if type(config).model_fields else 0)
+        return TuningEffort(trials=1 if type(config).model_fields else 0)
     return told.model_copy(update={"changed": told.configuration != chosen(model, config)})
 
 
-def block(effort: Effort | None) -> dict[str, Any]:
+def block(effort: TuningEffort | None) -> dict[str, Any]:
     """The section of a configuration file; empty where no study chose the settings."""
     if effort is None or effort.study is None:
         return {}
     return {SECTION: effort.model_dump(mode="json", exclude={"changed"})}
 
 
-def credited(claim: Claim, effort: Effort, note: Callable[[str], None]) -> StoredRun:
+def update_effort(claim: Reservation, effort: TuningEffort, note: Callable[[str], None]) -> StoredRun:
     """The stored run, its record told of the study where that tried more than the record knows of.
 
     The same settings are the same run, whoever chose them, so the run is not made again. Nothing but `effort` changes,
@@ -52,6 +52,6 @@ def credited(claim: Claim, effort: Effort, note: Callable[[str], None]) -> Store
     content = config_files.read(stored.folder.config) if stored.folder.config.exists() else None
     if content is not None:
         write_result_text(stored.folder.config, config_files.write({**content, **block(effort)}))
-    record = claim.amend(stored.record.model_copy(update={"effort": effort}))
+    record = claim.update_record(stored.record.model_copy(update={"effort": effort}))
     note(f"{record.run_id} was there already; its record now says that {effort.trials} trials chose its settings")
     return replace(stored, record=record)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import writing_results
-from harness.store.record import plain
+from harness.store.record import to_jsonable
 
 
 class EventLog:
@@ -32,7 +32,7 @@ class EventLog:
         line = {**fields, "seconds": round(time.monotonic() - self._began, 6)}
         if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
             line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
-        line = plain(line)
+        line = to_jsonable(line)
         with writing_results(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.heard(line)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from harness.core.files import MEND, writing_results
-from harness.core.locks import held, holding
+from harness.core.files import RESULTS_HINT, writing_results
+from harness.core.locks import acquire_lock, is_locked
 from harness.errors import InputError
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, Store, Unreadable, beside, read_record
@@ -55,7 +55,7 @@ def _entry(path: Path) -> Entry:
             record, state = read_record(result), "complete"
         except Unreadable:
             state = "unreadable"
-    if held(beside(path, "lock")):
+    if is_locked(beside(path, "lock")):
         state = "running"
     fresh = beside(path, "fresh")
     size = _size(path) + (_size(fresh) if fresh.is_dir() else 0)
@@ -80,7 +80,7 @@ def remove(entry: Entry) -> None:
     Killed on the way, it leaves an unfinished run or a hidden folder, which the next process that makes this run clears
     away.
     """
-    with holding(beside(entry.path, "lock"), _refuse(entry), MEND), writing_results(entry.path):
+    with acquire_lock(beside(entry.path, "lock"), _refuse(entry), RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)
         away = beside(entry.path, "fresh")
         shutil.rmtree(away, ignore_errors=True)
@@ -91,6 +91,6 @@ def remove(entry: Entry) -> None:
 def _refuse(entry: Entry) -> Callable[[], NoReturn]:
     def refuse() -> NoReturn:
         mend = "wait until it is complete, or end that process first"
-        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), mend=mend)
+        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=mend)
 
     return refuse

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.files import write_atomic
+from harness.core.files import write_result_file
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEPTH
 
 COLUMNS = ("user", "rank", "item", "score")
@@ -33,7 +33,7 @@ def write_predictions(path: Path, predictions: Predictions, users: Sequence[str]
     def groups() -> Iterator[pa.RecordBatch]:
         for begin in range(0, len(predictions.users), GROUP):
             part = slice(begin, begin + GROUP)
-            row, place = np.nonzero(predictions.items[part] != NOBODY)
+            row, place = np.nonzero(predictions.items[part] != NO_ITEM)
             values = (
                 raw_users[predictions.users[part][row]],
                 place + 1,
@@ -48,7 +48,7 @@ def write_predictions(path: Path, predictions: Predictions, users: Sequence[str]
             for group in groups():
                 writer.write_batch(group)
 
-    write_atomic(path, fill)
+    write_result_file(path, fill)
 
 
 def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> Predictions:
@@ -62,16 +62,16 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
     for column, fits in zip(COLUMNS, kinds, strict=True):
         if column not in table.column_names or not fits(table[column].type) or table[column].null_count:
-            raise InputError(f"no whole column {column!r} of predictions", where=str(path), mend=AGAIN)
+            raise InputError(f"no whole column {column!r} of predictions", where=str(path), hint=AGAIN)
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
     place = table["rank"].to_numpy().astype(np.int64) - 1
     if len(place) and not 0 <= place.min() <= place.max() < DEPTH:
-        raise InputError(f"ranks are not 1 to {DEPTH}", where=str(path), mend=AGAIN)
+        raise InputError(f"ranks are not 1 to {DEPTH}", where=str(path), hint=AGAIN)
     if len(np.unique(rows * DEPTH + place)) < len(place):
-        raise InputError("a user has two items of one rank", where=str(path), mend=AGAIN)
+        raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
     shape = (len(users), int(place.max()) + 1 if len(place) else 1)
-    lists, scores = np.full(shape, NOBODY), np.zeros(shape)
+    lists, scores = np.full(shape, NO_ITEM), np.zeros(shape)
     lists[rows, place] = listed
     scores[rows, place] = table["score"].to_numpy()
     return Predictions(np.arange(len(users)), lists, scores)

@@ -23,7 +23,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
-class DatasetMark(_Part):
+class DatasetInfo(_Part):
     """Which data: a name, and the hash of its content."""
 
     name: str
@@ -33,7 +33,7 @@ class DatasetMark(_Part):
     interactions: int
 
 
-class ProtocolMark(_Part):
+class ProtocolInfo(_Part):
     """Which rules: `fingerprint` is the split's, a hash of everything that every model was given; `cut` is where
     validation and test begin in global time (shares of the interactions, dates or seconds), else None."""
 
@@ -95,7 +95,7 @@ class Env(_Part):
     revision: str | None = None
 
 
-class Effort(_Part):
+class TuningEffort(_Part):
     """How the settings were chosen, before any test case was seen. `trials` configurations were measured on validation
     cases (1: the settings as they stand, 0: the model has none), `failed` more gave no score; `seconds` is what they
     took together, `timeout` the bound that was set on it. `study` names the search, None where there was none; `metric`
@@ -129,8 +129,8 @@ class Record(_Part):
     status: Literal["complete"] = "complete"
     model: str
     family: str
-    dataset: DatasetMark
-    protocol: ProtocolMark
+    dataset: DatasetInfo
+    protocol: ProtocolInfo
     seed: int | None
     profile: str
     metrics: Metrics
@@ -143,7 +143,7 @@ class Record(_Part):
     codes: dict[str, Any] | None = None
     leaks: list[str] = Field(default_factory=list)
     audit: dict[str, Any] = Field(default_factory=dict)
-    effort: Effort | None = None
+    effort: TuningEffort | None = None
     details: dict[str, Any] = Field(default_factory=dict)
     seal: dict[str, str] | None = None
 
@@ -152,16 +152,16 @@ class Record(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """A JSON-able copy: NumPy values become Python's, paths text, numbers that are not finite None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): to_jsonable(entry) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(entry) for entry in value]
+        return [to_jsonable(entry) for entry in value]
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return to_jsonable(value.item())
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if value is None or isinstance(value, (str, int, bool)):

@@ -66,6 +66,6 @@ def folder_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{kind} name {name!r} cannot name a folder of results",
-            mend="use letters, digits and . _ + @ - only, beginning with a letter or a digit",
+            hint="use letters, digits and . _ + @ - only, beginning with a letter or a digit",
         )
     return name

@@ -25,9 +25,16 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from harness.core.files import MEND, sweep, sync_folder, sync_tree, write_result_text, writing_results
-from harness.core.locks import Hold, held, holding
-from harness.errors import HarnessError, InputError, shortened
+from harness.core.files import (
+    RESULTS_HINT,
+    remove_stale_temp_files,
+    sync_folder,
+    sync_tree,
+    write_result_text,
+    writing_results,
+)
+from harness.core.locks import LockHandle, acquire_lock, is_locked
+from harness.errors import HarnessError, InputError, truncate
 from harness.store.record import SCHEMA, Record
 from harness.store.run_key import RunKey, folder_name, model_folder
 
@@ -37,19 +44,19 @@ RECORD = "result.json"
 FILES = ("predictions.parquet",)  # what is read again; a configuration may be told of a study later
 
 
-def sealed(record: Record, folder: Path) -> Record:
+def add_checksums(record: Record, folder: Path) -> Record:
     """The record with the hashes of what lies in the run's folder, and of itself. Raises `OSError`."""
     found = {name: _of_file(folder / name) for name in FILES if (folder / name).is_file()}
     return record.model_copy(update={"seal": {**found, RECORD: _of_document(record.document())}})
 
 
-def broken(document: dict[str, Any]) -> bool:
+def is_corrupt(document: dict[str, Any]) -> bool:
     """Whether a `result.json` has a seal, and is not what was sealed."""
     seal = document.get("seal")
     return isinstance(seal, dict) and seal.get(RECORD) != _of_document(document)
 
 
-def changed(record: Record, folder: Path) -> list[str]:
+def corrupt_files(record: Record, folder: Path) -> list[str]:
     """Names of the run's files that are missing, or not what was sealed."""
     seal = {name: digest for name, digest in (record.seal or {}).items() if name in FILES}
     return [name for name, digest in seal.items() if not _holds(folder / name, digest)]
@@ -136,43 +143,43 @@ def read_record(path: Path) -> Record:
     number = document.get("schema") if isinstance(document, dict) else None
     if isinstance(number, int) and number > SCHEMA:
         raise Unreadable(f"{path}: schema {number} is newer than this version's {SCHEMA}")
-    if isinstance(document, dict) and broken(document):
+    if isinstance(document, dict) and is_corrupt(document):
         raise Unreadable(f"{path}: damaged: it is not what was written")
     try:
         return Record.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = shortened(".".join(map(str, first["loc"])))
-        raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {shortened(first['msg'])})") from error
+        place = truncate(".".join(map(str, first["loc"])))
+        raise Unreadable(f"{path}: not a record of schema {SCHEMA} ({place}: {truncate(first['msg'])})") from error
 
 
 def check_files(run: StoredRun) -> None:
     """Raises `Unreadable` where the lists of a stored run are not those that its record was made of."""
-    if names := changed(run.record, run.folder.path):
+    if names := corrupt_files(run.record, run.folder.path):
         raise Unreadable(f"{run.folder.path / names[0]}: damaged: it is not what was written")
 
 
 @dataclass(frozen=True)
-class Outdated:
+class Supersedes:
     """A run that is to be made again: the one that was finished then (None: there was none). A younger one is what
     was wanted, made by somebody else or by an earlier try, and stays."""
 
     finished: datetime | None
 
-    def stands(self, stored: StoredRun | None) -> bool:
+    def is_current(self, stored: StoredRun | None) -> bool:
         """Whether it is still there."""
         return (stored and stored.record.finished) == self.finished
 
 
 @dataclass(frozen=True)
-class Claim:
+class Reservation:
     """A run that this process alone may make. `stored` is the complete run, where there is one to reuse; otherwise
     `folder` is where to work, and `finish` makes it the run."""
 
     folder: RunFolder
     final: RunFolder
     stored: StoredRun | None = None
-    hold: Hold = field(default_factory=Hold)
+    hold: LockHandle = field(default_factory=LockHandle)
 
     def finish(self, record: Record) -> StoredRun:
         """Writes `result.json` last, when all else is on the disk; a fresh run then takes the old one's place, which is
@@ -181,21 +188,21 @@ class Claim:
             raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
         with writing_results(self.folder.path):
             sync_tree(self.folder.path)
-            record = sealed(record, self.folder.path)
+            record = add_checksums(record, self.folder.path)
         write_result_text(self.folder.result, _text(record))
         self.folder.clear()
         if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
 
-    def amend(self, record: Record) -> Record:
+    def update_record(self, record: Record) -> Record:
         """Puts another record of the same measurement in the stored one's place, in one step; gives it as it is
         stored."""
-        record = sealed(record, self.final.path)
+        record = add_checksums(record, self.final.path)
         write_result_text(self.final.result, _text(record))
         return record
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
         kept = self.folder.checkpoint
         if not self.folder.result.exists() and not (kept.exists() and any(kept.iterdir())):
@@ -224,26 +231,26 @@ class Store:
 
     @contextmanager
     def claim(
-        self, key: RunKey, *, fresh: bool | Outdated = False, waiting: Callable[[], None] = lambda: None
-    ) -> Iterator[Claim]:
+        self, key: RunKey, *, fresh: bool | Supersedes = False, waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[Reservation]:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
 
         Without `fresh`, a complete run is handed out as `stored`, and an unfinished folder is continued. With `fresh`,
         an unfinished folder is emptied, and a complete one is left alone until its successor is finished.
         """
         final = self.folder(key)
-        with holding(beside(final.path, "lock"), waiting, MEND) as hold:
+        with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as hold:
             yield replace(_open(final, fresh), hold=hold)
 
     def held(self, key: RunKey) -> bool:
         """Whether somebody holds the run's lock at this moment; a hint, no more."""
-        return held(beside(self.folder(key).path, "lock"))
+        return is_locked(beside(self.folder(key).path, "lock"))
 
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
         that names it."""
         found = []
-        with nothing_thrown_away():
+        with gc_disabled():
             for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
                 if path.parent.name.startswith(".") and not _standing_in(path.parent):
                     continue
@@ -255,7 +262,7 @@ class Store:
 
 
 @contextmanager
-def nothing_thrown_away() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """No search for unreachable objects in the block: thousands of records make millions of objects, all of them kept,
     and looking through them again and again takes three times as long as reading them."""
     enabled = gc.isenabled()
@@ -304,10 +311,10 @@ def _mend(final: RunFolder) -> None:
     if final.result.exists():
         final.clear()
     if final.path.exists():
-        sweep(final.path)
+        remove_stale_temp_files(final.path)
 
 
-def _open(final: RunFolder, fresh: bool | Outdated) -> Claim:
+def _open(final: RunFolder, fresh: bool | Supersedes) -> Reservation:
     with writing_results(final.path):
         _mend(final)
         stored = None
@@ -318,13 +325,13 @@ def _open(final: RunFolder, fresh: bool | Outdated) -> Claim:
             except Unreadable as error:
                 stored = None
                 if "newer" in str(error):
-                    raise InputError(str(error), mend="update this program, or choose another --results") from error
+                    raise InputError(str(error), hint="update this program, or choose another --results") from error
                 warn(f"{error}; made again")
-        fresh = fresh if isinstance(fresh, bool) else fresh.stands(stored)
+        fresh = fresh if isinstance(fresh, bool) else fresh.is_current(stored)
         if stored is not None and not fresh:
-            return Claim(final, final, stored)
+            return Reservation(final, final, stored)
         folder = RunFolder(beside(final.path, "fresh")) if stored is not None else final
         if fresh or final.result.exists():
             shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.mkdir(parents=True, exist_ok=True)
-    return Claim(folder, final)
+    return Reservation(folder, final)

@@ -21,9 +21,9 @@ import pytest
 from pydantic import ValidationError
 
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
-from harness.errors import ContractError, InputError
-from harness.evaluation.metrics import measure
+from harness.data.ragged import RaggedArray
+from harness.errors import InputError, InvalidPredictions
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import SilentReporter
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
@@ -86,7 +86,7 @@ class RecommenderContract:
 
     def test_learns_the_planted_pattern(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
-        scores = measure(self.lists(model, split.test.requests, folder), split.test.targets)
+        scores = compute_metrics(self.lists(model, split.test.requests, folder), split.test.targets)
         assert scores["ndcg@10"] >= self.pattern_floor
 
     def test_order_and_batch_of_users_do_not_matter(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
@@ -102,7 +102,7 @@ class RecommenderContract:
 
     def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
-        histories = Ragged.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
+        histories = RaggedArray.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
         given = self.lists(model, Requests("test", np.arange(4), histories), folder)
         assert (given.lengths == self.k).all()
 
@@ -121,7 +121,7 @@ class RecommenderContract:
         split, model = toys.split(toys.cold()), self.make()
         assert split.train.counts()[24] == 0
         model.fit(split.train, toys.context(tmp_path, split.valid))
-        given = self.lists(model, Requests("test", np.arange(2), Ragged.of([[24], [1, 2, 24]])), tmp_path)
+        given = self.lists(model, Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]])), tmp_path)
         assert (given.lengths == self.k).all()
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ class RecommenderContract:
         split, model = toys.split(self.toy()), self.make()
         cold = np.arange(split.train.n_users) % 3 == 0
         kept = np.where(cold, 0, split.train.sequences.lengths)
-        train = replace(split.train, sequences=split.train.sequences.heads(kept))
+        train = replace(split.train, sequences=split.train.sequences.first(kept))
         model.fit(train, toys.context(tmp_path, split.valid))
         given = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
         assert (given.lengths == self.k).all()
@@ -157,7 +157,7 @@ class RecommenderContract:
         same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
 
     def test_asking_before_fitting_is_a_fault(self, tmp_path: Path) -> None:
-        with pytest.raises(ContractError):
+        with pytest.raises(InvalidPredictions):
             self.lists(self.make(), toys.split(self.toy()).test.requests, tmp_path)
 
     def test_configuration_survives_json_and_refuses_unknown_keys(self) -> None:

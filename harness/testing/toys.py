@@ -8,13 +8,13 @@ import numpy as np
 
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset, ItemText
-from harness.data.ragged import Ragged
-from harness.evaluation.metrics import measure
+from harness.data.ragged import RaggedArray
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.requests import Targets
-from harness.protocol.split import Fold, Split
+from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 
 SHAPES = ("round", "square", "oval", "flat", "tall", "thin")
@@ -53,7 +53,7 @@ def dataset(rows: list[np.ndarray], items: int, text: tuple[ItemText, ...] | Non
         name=name,
         users=tuple(f"u{user}" for user in range(len(rows))),
         items=tuple(f"i{item}" for item in range(items)),
-        sequences=Ragged.of(rows),
+        sequences=RaggedArray.of(rows),
         text=text,
         source="toy",
     )
@@ -79,7 +79,7 @@ def split(data: Dataset | None = None) -> Split:
 
 def context(
     folder: Path,
-    fold: Fold | None = None,
+    fold: EvaluationSplit | None = None,
     *,
     seed: int = 1,
     checkpoint: Path | None = None,
@@ -92,7 +92,7 @@ def context(
         def judge(predictions: Predictions) -> dict[str, float]:
             """Over the users that were ranked, as a run's own judge."""
             asked = np.isin(fold.targets.users, predictions.users)
-            return measure(predictions, Targets(fold.targets.users[asked], fold.targets.items[asked]))
+            return compute_metrics(predictions, Targets(fold.targets.users[asked], fold.targets.items[asked]))
 
         validation = Validation(fold.requests, judge, fingerprint(fold.targets.items))
     cache = folder / "cache"

@@ -19,9 +19,9 @@ from baselines.classic.ranking import best_of_rows, best_of_table, fill_up, with
 from baselines.classic.text import tfidf
 from baselines.classic.textknn import TextKNN, TextKNNConfig
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split
 from harness.testing.contract import RecommenderContract
@@ -74,7 +74,7 @@ def test_top_lists_equal_a_full_sort(seed: int, rows: int, columns: int, k: int)
         wanted = sorted(listed, key=lambda column: (-table[row, column], column))[:k]
         short = k - len(wanted)
         for found, told in ((items, scores), (dense_items, dense_scores)):
-            assert found[row].tolist() == [*wanted, *[NOBODY] * short]
+            assert found[row].tolist() == [*wanted, *[NO_ITEM] * short]
             assert told[row].tolist() == [*table[row, wanted], *[0.0] * short]
 
 
@@ -85,16 +85,16 @@ def test_lists_are_filled_up_by_hand_and_by_table(seed: int, n_items: int, k: in
     ranking = rng.permutation(n_items)
     rows = [rng.permutation(n_items)[: rng.integers(0, min(k, n_items) + 1)].tolist() for _ in range(9)]
     barred = [rng.integers(0, n_items, rng.integers(0, 6)).tolist() if barring else [] for _ in range(9)]
-    items, scores = np.full((9, k), NOBODY), np.zeros((9, k))
+    items, scores = np.full((9, k), NO_ITEM), np.zeros((9, k))
     for row, listed in enumerate(rows):
         items[row, : len(listed)], scores[row, : len(listed)] = listed, 1.0
-    items, scores = without(items, scores, Ragged.of(barred), k)
-    filled, told = fill_up(items, scores, ranking, k, Ragged.of(barred) if barring else None)
+    items, scores = without(items, scores, RaggedArray.of(barred), k)
+    filled, told = fill_up(items, scores, ranking, k, RaggedArray.of(barred) if barring else None)
     for row, (listed, out) in enumerate(zip(rows, barred, strict=True)):
         own = [item for item in listed if item not in out]
         spare = [item for item in ranking.tolist() if item not in own and item not in out]
         wanted = [*own, *spare][:k]
-        assert filled[row].tolist() == [*wanted, *[NOBODY] * (k - len(wanted))]
+        assert filled[row].tolist() == [*wanted, *[NO_ITEM] * (k - len(wanted))]
         assert (np.diff(told[row][: len(wanted)]) <= 0).all() and (told[row][: len(own)] == 1.0).all()
 
 
@@ -102,7 +102,7 @@ def asked(model: Graph | TextKNN | EASE, split: Split, k: int, folder: Path) -> 
     model.fit(split.train, toys.context(folder))
     found = model.recommend(split.test.requests, k, toys.context(folder))
     assert found.problems(split.test.requests.users, split.train.n_items) == []
-    return [[item for item in row if item != NOBODY] for row in found.items.tolist()]
+    return [[item for item in row if item != NO_ITEM] for row in found.items.tolist()]
 
 
 def popular(split: Split) -> list[int]:
@@ -163,7 +163,7 @@ def test_a_ring_without_places_comes_last(tmp_path: Path) -> None:
     split = toys.split(toys.dataset(rows, 6, None))
     model = Graph(GraphConfig(rings=(0, 1, 0), exclude_seen=False))
     model.fit(split.train, toys.context(tmp_path))
-    found = model.recommend(Requests("test", np.arange(1), Ragged.of([[0]])), 4, toys.context(tmp_path))
+    found = model.recommend(Requests("test", np.arange(1), RaggedArray.of([[0]])), 4, toys.context(tmp_path))
     assert found.items.tolist() == [[2, 4, 1, 3]] and model.record() == {"edges": 4, "text": False}
 
 

@@ -13,9 +13,9 @@ from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.model_table import RECBOLE_MODELS, REFUSED, SEQUENTIAL, SMALL, recbole_models
 from baselines.recbole.recommender import RecBoleRecommender
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Requests
@@ -130,7 +130,7 @@ def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:
     model, split = fit("FPMC", tmp_path, data, settings={"epochs": 30, "learning_rate": 0.02}, reporter=heard)
     losses = [event["loss"] for event in heard.kept if event["stage"] == "train"]
     assert losses[0] < np.log(2) + 0.05 and losses[-1] < 0.5 * losses[0]
-    scores = measure(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
+    scores = compute_metrics(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
     assert scores["ndcg@10"] > 0.5
 
 
@@ -205,7 +205,7 @@ def test_a_masked_model_sees_its_whole_history(tmp_path: Path) -> None:
     """RecBole's own ranking drops the oldest item: a history of one item would be none, and of 20 items the first."""
     model, _ = fit("BERT4Rec", tmp_path)
     long = list(range(20))
-    rows = Ragged.of([[3], [7], long, [23, *long[1:]], [5, *long]])
+    rows = RaggedArray.of([[3], [7], long, [23, *long[1:]], [5, *long]])
     given = model.recommend(Requests("test", np.arange(5), rows), 10, toys.context(tmp_path))
     assert not np.allclose(given.scores[0], given.scores[1])
     assert not np.allclose(given.scores[2], given.scores[3])

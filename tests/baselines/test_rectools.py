@@ -152,7 +152,7 @@ from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 from baselines.recbole.worker_process import write_ragged
 from baselines.rectools.config import RecToolsConfig
 from baselines.rectools.engine import Engine
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray as Ragged
 
 rng = np.random.default_rng(3)
 rows = [rng.permutation(30)[: rng.integers(2, 14)] for _ in range(20)]

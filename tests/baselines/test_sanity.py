@@ -12,10 +12,10 @@ from scipy import sparse
 from baselines.classic.simple import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
 from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.evaluation.metrics import measure
-from harness.protocol.predictions import NOBODY
+from harness.evaluation.metrics import compute_metrics
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests
 from harness.testing.contract import RecommenderContract
@@ -55,9 +55,9 @@ def lists(
     n_items = 1 + max(max(row) for row in rows)
     data = toys.dataset([np.array([*row, 0, 0]) for row in rows], n_items, None)
     model.fit(toys.split(data).train, toys.context(tmp_path))
-    requests = Requests("test", np.arange(len(histories)), Ragged.of(histories))
+    requests = Requests("test", np.arange(len(histories)), RaggedArray.of(histories))
     given = model.recommend(requests, k, toys.context(tmp_path))
-    return [[item for item in row if item != NOBODY] for row in given.items.tolist()]
+    return [[item for item in row if item != NO_ITEM] for row in given.items.tolist()]
 
 
 def test_popular_ties_go_by_item(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_markov_agrees_with_a_loop(tmp_path: Path, k: int) -> None:
     for history, items in zip(split.test.requests.histories, given, strict=True):
         last = int(history[-1])
         ranked = sorted(range(30), key=lambda item: (-times[last, item], -count[item], item))
-        assert [item for item in items if item != NOBODY] == ranked[:k]
+        assert [item for item in items if item != NO_ITEM] == ranked[:k]
 
 
 def test_knn_agrees_with_dense_arithmetic(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_knn_lists_and_scores_equal_a_sort_of_all_candidates(
         assert given.scores[user, : len(items)].tobytes() == scores.tobytes()
         ties += int((np.diff(scores) == 0).sum())
         spare = [item for item in model.ranking.tolist() if item not in items][: k - len(items)]
-        assert [item for item in given.items[user, len(items) :].tolist() if item != NOBODY] == spare
+        assert [item for item in given.items[user, len(items) :].tolist() if item != NO_ITEM] == spare
     assert ties or k == 3 or neighbours == 1
 
 
@@ -172,7 +172,7 @@ def check(name: str, dataset: str, tmp_path: Path) -> None:
     split = toys.split(load_dataset(dataset))
     for model_name, model in (("mostpop", MostPopular(MostPopularConfig())), ("markov", Markov(MarkovConfig()))):
         model.fit(split.train, toys.context(tmp_path))
-        scores = measure(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
+        scores = compute_metrics(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
         found = [scores[column] for column in COLUMNS]
         assert found == pytest.approx(REFERENCE[name, model_name], rel=0.005, abs=5e-6), (name, model_name)
         assert [round(value, 5) for value in found] == list(REFERENCE[name, model_name])

@@ -15,7 +15,7 @@ from baselines.tiger.config import VARIANTS, TigerConfig, Variant
 from baselines.tiger.method import Tiger
 from harness.core import timer
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.tokenizers.index import INDEX_FILE
 from harness.protocol.recommender import Recommender
@@ -62,7 +62,7 @@ def changed(**sections: Any) -> TigerConfig:
 def fitted(config: TigerConfig, folder: Path, data: TrainingData | None = None) -> Tiger:
     model, split = Tiger(config), toys.split()
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(data or split.train, replace(toys.context(folder, split.valid), keep=folder / "run"))
+    model.fit(data or split.train, replace(toys.context(folder, split.valid), run_dir=folder / "run"))
     return model
 
 
@@ -259,7 +259,7 @@ def test_without_the_token_items_share_their_code(tmp_path: Path) -> None:
 
 
 def test_a_user_token_is_read(tmp_path: Path) -> None:
-    model, history = fitted(changed(user_tokens=7), tmp_path), Ragged.of([[3, 4]] * 20)
+    model, history = fitted(changed(user_tokens=7), tmp_path), RaggedArray.of([[3, 4]] * 20)
     given = model.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
     assert len({scores.tobytes() for scores in given.scores}) > 1
     plain = fitted(changed(), tmp_path / "plain")
@@ -274,7 +274,7 @@ def test_missing_text_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_sequences_of_one_item_teach_nothing(tmp_path: Path) -> None:
     data = toys.split().train
-    short = replace(data, sequences=data.sequences.heads(np.ones(data.n_users, np.int64)))
+    short = replace(data, sequences=data.sequences.first(np.ones(data.n_users, np.int64)))
     with pytest.raises(InputError, match="no training sequence has two items"):
         fitted(changed(), tmp_path, short)
 

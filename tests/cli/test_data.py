@@ -104,7 +104,7 @@ def test_export_says_what_it_loses(harness: Harness, toy: str, tmp_path: Path) -
 def test_verify_holds_artefacts_to_the_split(harness: Harness, toy: str, tmp_path: Path) -> None:
     data = load_dataset(toy)
     train = split_by(data, Protocol()).train
-    leaky = replace(train, sequences=data.sequences.trimmed(1))
+    leaky = replace(train, sequences=data.sequences.drop_last(1))
     files = {}
     for name, provenance in {
         "clean": Provenance.of(train, "behavior/1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ContractError
+from harness.errors import InvalidPredictions
 from tests.cli.conftest import Harness, start
 from tests.fakes import Fake
 from tests.waiting import PATIENCE, wait_for
@@ -58,7 +58,7 @@ def test_wrong_input_is_one_line_and_code_2(harness: Harness, arguments: str, sa
     assert not list(Path("results").glob("**/result.json"))
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("it\nbroke"), ContractError("a missing user")])
+@pytest.mark.parametrize("failure", [RuntimeError("it\nbroke"), InvalidPredictions("a missing user")])
 def test_a_fault_is_one_line_and_keeps_its_traceback(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:

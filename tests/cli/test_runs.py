@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.core.locks import holding
+from harness.core.locks import acquire_lock
 from harness.store.run_store import Store, beside
 from tests.cli.conftest import Harness
 from tests.fakes import Fake
@@ -50,7 +50,7 @@ def test_every_run_is_listed_and_can_be_taken_away(harness: Harness, toy: str, m
 def test_a_run_that_is_being_made_is_refused(harness: Harness, toy: str) -> None:
     harness("run", "markov", "-d", toy)
     (run,) = Store(Path("results")).query()
-    with holding(beside(run.folder.path, "lock")):
+    with acquire_lock(beside(run.folder.path, "lock")):
         assert [row["status"] for row in listed(harness)] == ["running"]
         done = harness("runs", "rm", "markov", "--yes")
         assert done.code == 2 and "is being made by a process" in done.err

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from harness.core import artifact_cache
-from harness.core.artifact_cache import Artefact, Key, sha256_of
+from harness.core.artifact_cache import CacheEntry, Key, sha256_of
 
 PARTS = {"method": "m/1", "settings": {"epochs": 3, "rate": 0.1}, "seed": 1, "rows": "abc", "device": "cpu"}
 
 
-def entry(folder: Path, **changes: object) -> Artefact:
+def entry(folder: Path, **changes: object) -> CacheEntry:
     key = Key("vectors", {**PARTS, **changes})
-    return Artefact(key, folder / f"v-{key.mark}.json")
+    return CacheEntry(key, folder / f"v-{key.digest}.json")
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Artefact:
+def kept(tmp_path: Path) -> CacheEntry:
     made = entry(tmp_path)
     file = tmp_path / "v.bin"
     file.write_bytes(bytes(range(256)) * 40)
@@ -30,7 +30,7 @@ def kept(tmp_path: Path) -> Artefact:
     return made
 
 
-def test_the_same_key_finds_it(kept: Artefact, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_same_key_finds_it(kept: CacheEntry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert entry(tmp_path).read() == {"passes": 3} and entry(tmp_path).state() == "kept"
     assert entry(tmp_path, settings={"rate": 0.1, "epochs": 3}).read() == {"passes": 3}, "the order of names is free"
     assert capfd.readouterr().err == ""
@@ -50,11 +50,11 @@ def test_the_same_key_finds_it(kept: Artefact, tmp_path: Path, capfd: pytest.Cap
     ids=str,
 )
 def test_another_part_misses_it_and_the_part_is_named(
-    kept: Artefact, tmp_path: Path, change: dict[str, object], part: str
+    kept: CacheEntry, tmp_path: Path, change: dict[str, object], part: str
 ) -> None:
     other = entry(tmp_path, **change)
-    assert other.key.mark != kept.key.mark and other.read() is None and other.state() == "missing"
-    assert [each.part for each in other.nearest("v-*.json") or ()] == [part]
+    assert other.key.digest != kept.key.digest and other.read() is None and other.state() == "missing"
+    assert [each.part for each in other.closest("v-*.json") or ()] == [part]
 
 
 def _flip(path: Path) -> None:
@@ -79,7 +79,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["content", "manifest"])
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_entry_is_never_taken(
-    kept: Artefact, tmp_path: Path, how: str, name: str, capfd: pytest.CaptureFixture[str]
+    kept: CacheEntry, tmp_path: Path, how: str, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     DAMAGE[how](tmp_path / "v.bin" if name == "content" else kept.manifest)
     assert kept.read() is None
@@ -90,13 +90,13 @@ def test_a_damaged_entry_is_never_taken(
         assert kept.state() == "damaged" and said.startswith("warning: ") and "made again" in said
 
 
-def test_a_manifest_of_another_key_is_no_hit(kept: Artefact, tmp_path: Path) -> None:
+def test_a_manifest_of_another_key_is_no_hit(kept: CacheEntry, tmp_path: Path) -> None:
     other = entry(tmp_path, seed=2)
     kept.manifest.rename(other.manifest)
     assert other.read() is None and other.state() == "damaged"
 
 
-def test_an_edited_manifest_is_no_hit(kept: Artefact) -> None:
+def test_an_edited_manifest_is_no_hit(kept: CacheEntry) -> None:
     document = json.loads(kept.manifest.read_text())
     document["details"]["passes"] = 4
     kept.manifest.write_text(json.dumps(document))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.victims import Death, Place, run
-from harness.core.files import sweep, sync_tree, write_text, write_whole, writing
+from harness.core.files import remove_stale_temp_files, sync_tree, translate_os_errors, write_atomic, write_text
 from harness.errors import InputError
 
 
@@ -32,7 +32,7 @@ def test_a_writer_killed_before_any_of_its_changes_leaves_the_old_file_or_the_ne
             path.write_text("old")
         assert run(write, place, Death(change=change)).code == -9
         found.add(path.read_text())
-        sweep(path.parent)
+        remove_stale_temp_files(path.parent)
         assert os.listdir(path.parent) == ["file"]
     assert found == {"old", "new"}
 
@@ -57,9 +57,9 @@ def test_whatever_the_disk_refuses_is_one_clear_line(
 
 
 def test_a_library_may_put_a_full_disk_into_its_own_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write: No space left on device"), writing(tmp_path):
+    with pytest.raises(InputError, match="cannot write: No space left on device"), translate_os_errors(tmp_path):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
-    with pytest.raises(RuntimeError, match="another"), writing(tmp_path):
+    with pytest.raises(RuntimeError, match="another"), translate_os_errors(tmp_path):
         raise RuntimeError("another fault")
 
 
@@ -68,7 +68,7 @@ def test_what_is_filled_is_flushed_before_it_has_its_name(tmp_path: Path, monkey
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *given, _name=name, _real=real: (steps.append(_name), _real(*given))[1])
-    write_whole(tmp_path / "file", lambda path: path.write_bytes(b"x"))
+    write_atomic(tmp_path / "file", lambda path: path.write_bytes(b"x"))
     assert steps == ["fsync", "replace", "fsync"]
     (tmp_path / "a" / "b").mkdir(parents=True)
     write_text(tmp_path / "a" / "b" / "c", "x")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.core import locks
-from harness.core.locks import holding
+from harness.core.locks import acquire_lock
 from harness.errors import InputError
 from tests.waiting import PATIENCE, wait_for
 
@@ -34,7 +34,7 @@ if sys.argv[3] == "elsewhere":  # on another machine, of whose kernel's locks th
         def release(self, force=False):
             pass
     filelock.FileLock = Unheard
-with locks.holding(Path(sys.argv[1])) as hold:
+with locks.acquire_lock(Path(sys.argv[1])) as hold:
     print("held", flush=True)
     for line in sys.stdin:
         print(hold.lost, flush=True)
@@ -109,10 +109,10 @@ def test_the_second_waits_until_the_first_is_done(tmp_path: Path, exchange: bool
     order: list[str] = []
 
     def second() -> None:
-        with holding(tmp_path / "lock", lambda: order.append("waits")):
+        with acquire_lock(tmp_path / "lock", lambda: order.append("waits")):
             order.append("second")
 
-    with holding(tmp_path / "lock", lambda: order.append("never")):
+    with acquire_lock(tmp_path / "lock", lambda: order.append("never")):
         thread = threading.Thread(target=second)
         thread.start()
         while not order:
@@ -129,7 +129,7 @@ def test_a_killed_holder_is_recognised_at_once(tmp_path: Path, exchange: bool) -
     dead.wait()
     assert (tmp_path / "lock.lease").exists()
     told: list[bool] = []
-    with holding(tmp_path / "lock", lambda: told.append(True)) as hold:
+    with acquire_lock(tmp_path / "lock", lambda: told.append(True)) as hold:
         assert not hold.lost and told == []
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "lock.lease"]
 
@@ -144,7 +144,7 @@ def test_what_another_kernel_or_mount_left_says_nothing_of_a_lease(
     taken = threading.Event()
 
     def take() -> None:
-        with holding(tmp_path / "lock"):
+        with acquire_lock(tmp_path / "lock"):
             taken.set()
 
     thread = threading.Thread(target=take)
@@ -159,7 +159,7 @@ def test_what_another_kernel_or_mount_left_says_nothing_of_a_lease(
 def test_a_lease_that_came_meanwhile_is_put_back(tmp_path: Path) -> None:
     lease = tmp_path / "lock.lease"
     lease.write_text("dead")
-    watch = locks._Watch(lease, None)
+    watch = locks.StaleLeaseReaper(lease, None)
     assert not watch.dead()
     lease.unlink()
     (tmp_path / "other").write_text("so that the number of the file is another")
@@ -176,7 +176,7 @@ def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
     monkeypatch.setattr(locks, "GRACE", 0.2)
     (tmp_path / "lock.lease").touch()
     began, told = time.monotonic(), []
-    with holding(tmp_path / "lock", lambda: told.append(True)):
+    with acquire_lock(tmp_path / "lock", lambda: told.append(True)):
         assert 0.2 < time.monotonic() - began < 10 and told == [True]
         assert (tmp_path / "lock.lease").stat().st_size
 
@@ -188,7 +188,7 @@ def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
     taken = threading.Event()
 
     def take() -> None:
-        with holding(tmp_path / "lock"):
+        with acquire_lock(tmp_path / "lock"):
             taken.set()
             done.wait(PATIENCE)
 
@@ -219,7 +219,7 @@ def test_a_file_system_without_locks_is_held_by_the_lease_alone(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", missing)
-    with holding(tmp_path / "lock"):
+    with acquire_lock(tmp_path / "lock"):
         assert (tmp_path / "lock.lease").exists()
     assert not (tmp_path / "lock.lease").exists()
 
@@ -241,14 +241,14 @@ def test_a_file_system_that_refuses_whoever_is_second_is_asked_again(
             return super().acquire(*given, **named)
 
     monkeypatch.setattr(filelock, "SoftFileLease", Hasty)
-    with holding(tmp_path / "lock"):
+    with acquire_lock(tmp_path / "lock"):
         assert (tmp_path / "lock.lease").exists() and not Hasty.refusals
     Hasty.refusals = 10**6
-    with pytest.raises(InputError, match="lock: cannot write"), holding(tmp_path / "lock"):
+    with pytest.raises(InputError, match="lock: cannot write"), acquire_lock(tmp_path / "lock"):
         pass
 
 
 def test_a_folder_that_cannot_be_made_is_wrong_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"), holding(tmp_path / "file" / "lock"):
+    with pytest.raises(InputError, match="cannot write"), acquire_lock(tmp_path / "file" / "lock"):
         pass

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.generative.models.backbone import blank_backbone, byte_tokenizer, draw, load_backbone, tiny_shape
+from harness.generative.models.backbone import blank_backbone, byte_tokenizer, init_random, load_backbone, tiny_shape
 from harness.generative.tokenizers.text_encoder import encode, read_settings
 from tests import toys
 
@@ -25,7 +25,7 @@ def model(folder: Path) -> Path:
 
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
-    draw(tiny_shape(1, len(tokenizer)), 1, torch.float32).save_pretrained(folder)
+    init_random(tiny_shape(1, len(tokenizer)), 1, torch.float32).save_pretrained(folder)
     return folder
 
 

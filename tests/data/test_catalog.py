@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.environment import home
+from harness.core.environment import cache_dir
 from harness.data import catalog
 from harness.data.catalog import CatalogueEntry, catalogue_entries, catalogue_entry
 from harness.data.dataset import Dataset
@@ -69,15 +69,15 @@ def test_listing_and_loading_import_nothing_heavy() -> None:
 
 def test_home_is_the_variable_or_the_platforms_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "deep/home"))
-    assert home() == tmp_path / "deep/home" and home().is_dir()
+    assert cache_dir() == tmp_path / "deep/home" and cache_dir().is_dir()
     monkeypatch.delenv("HARNESS_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert home().name == "harness" and tmp_path in home().parents
+    assert cache_dir().name == "harness" and tmp_path in cache_dir().parents
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "file/inside"))
     with pytest.raises(InputError, match="HARNESS_HOME"):
-        home()
+        cache_dir()

@@ -16,7 +16,7 @@ from harness.data.columns import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import export
 from harness.data.loading import load_dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.writers import LAYOUTS
 from harness.errors import InputError
 from tests import toys
@@ -35,7 +35,7 @@ def datasets(draw: st.DrawFn, *, timed: bool | None = None, categories: st.Searc
     used = list(dict.fromkeys(item for row in rows for item in row))
     rows = [[used.index(item) for item in row] for row in rows]
     users = draw(st.lists(IDS, min_size=len(rows), max_size=len(rows), unique=True))
-    sequences = Ragged.of(rows)
+    sequences = RaggedArray.of(rows)
     text = st.builds(
         ItemText, WORDS, WORDS, WORDS, st.lists(categories.map(str.strip).filter(bool), max_size=3).map(tuple)
     )
@@ -118,16 +118,16 @@ def test_a_chain_of_layouts_ends_where_it_began(tmp_path: Path) -> None:
 
 
 def test_what_a_layout_cannot_carry_is_said(tmp_path: Path) -> None:
-    assert "timestamps" in " ".join(export(timed(), "lcrec", tmp_path / "a").lost)
-    assert export(timed(), "csv", tmp_path / "b").lost == ()
-    assert "--order file" in " ".join(export(toys.cycle(), "csv", tmp_path / "c").lost)
+    assert "timestamps" in " ".join(export(timed(), "lcrec", tmp_path / "a").dropped)
+    assert export(timed(), "csv", tmp_path / "b").dropped == ()
+    assert "--order file" in " ".join(export(toys.cycle(), "csv", tmp_path / "c").dropped)
     data = toys.cycle()
     text = (ItemText("two\tcells", categories=("a,b",)), *(data.text or ())[1:])
     done = export(replace(data, text=text), "recbole", tmp_path / "d")
-    assert not done.exact and len(done.lost) == 3
+    assert not done.exact and len(done.dropped) == 3
     unused = toys.dataset([np.array([0, 1, 2])], 5, None)
     assert not export(unused, "parquet", tmp_path / "e").exact
-    assert "2 items that stand in no interaction" in export(unused, "lcrec", tmp_path / "f").lost
+    assert "2 items that stand in no interaction" in export(unused, "lcrec", tmp_path / "f").dropped
 
 
 def test_files_that_others_read(tmp_path: Path) -> None:

@@ -53,5 +53,5 @@ def test_its_layout_carries_it_and_others_say_that_they_do_not(folder: Path, tmp
     kept = read_folder(done.folder).index_file
     assert kept is not None and kept.parent == done.folder
     assert json.loads(kept.read_text()) == CODES and read_provenance(kept) == SEEN
-    assert not any("index" in line for line in done.lost)
-    assert any("index" in line for line in export(data, "csv", tmp_path / "csv").lost)
+    assert not any("index" in line for line in done.dropped)
+    assert any("index" in line for line in export(data, "csv", tmp_path / "csv").dropped)

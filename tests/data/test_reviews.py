@@ -85,9 +85,9 @@ def test_they_survive_an_export_to_their_layout_and_are_named_as_lost_in_others(
     data: Dataset = read_folder(folder(tmp_path / "in"))
     for layout in ("lcrec", "parquet"):
         done = export(data, layout, tmp_path / layout)
-        assert done.exact and not any("reviews" in line for line in done.lost)
+        assert done.exact and not any("reviews" in line for line in done.dropped)
         assert read_folder(done.folder, done.order).reviews == data.reviews
-    lost = export(data, "csv", tmp_path / "csv").lost
+    lost = export(data, "csv", tmp_path / "csv").dropped
     assert any("reviews" in line for line in lost)
 
 

@@ -29,9 +29,9 @@ from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.core import timer
 from harness.generative.decoding import generate
-from harness.generative.models.fsdp import any_in_pieces
+from harness.generative.models.fsdp import any_sharded
 from harness.protocol.context import SilentReporter
-from harness.protocol.distributed import Sharding, World
+from harness.protocol.distributed import ProcessGroup, Sharding
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import Split
@@ -110,7 +110,7 @@ class Case:
 
     name: str
     folder: Path
-    world: World
+    world: ProcessGroup
 
     @property
     def split(self) -> Split:
@@ -174,7 +174,7 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
         ours.close()
 
 
-def fit_all(folder: Path, world: World) -> None:
+def fit_all(folder: Path, world: ProcessGroup) -> None:
     """Fits each model, ranks with it and with the one that the test has fitted alone."""
     ranked: list[int] = []
     real = generate.recommend
@@ -202,7 +202,7 @@ def fit_in_pieces(folder: Path, world: Processes, name: str) -> None:
     """EAGER-LLM once more, the blocks of its backbone in pieces; then cut short in either stage and continued."""
     case = Case(name, folder / f"{name}-pieces-{world.rank}", replace(world, sharding=Sharding()))
     model, losses = case.fitted()
-    assert not any_in_pieces(model.model)
+    assert not any_sharded(model.model)
     save_file(weights(model), folder / f"{name}-pieces-{world.rank}.safetensors")
     np.savez(folder / f"{name}-pieces-{world.rank}.npz", losses=losses, items=case.lists(model).items)
     for stop in (STEPS - 2, STEPS + 3):

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from harness.core import timer
-from harness.errors import InputError, Withdrawn
-from harness.generative.training.early_stopping import Choice
+from harness.errors import AbortedByMain, InputError
+from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.step_cost import Cost
-from harness.generative.training.trainer import Group, Outcome, Plan, tune
+from harness.generative.training.trainer import ParameterGroup, StageResult, TrainingConfig, train
 from harness.protocol.context import RunContext, SilentReporter
-from harness.protocol.distributed import World, agreed, alike, dealt, once
+from harness.protocol.distributed import ProcessGroup, assert_equal_on_all, compute_on_main, run_on_all, shard
 
-PLAN = Plan("stage", 30, warmup=0.1, accumulate=2)
+PLAN = TrainingConfig("stage", 30, warmup=0.1, accumulate=2)
 STOPPED = 17
 UNEVEN = (1, 8, 3)
 
@@ -39,13 +39,13 @@ class Stop(SilentReporter):
 class Stage:
     """A small regression whose samples are dealt out; its weights, what came of it, and what was measured of it."""
 
-    world: World
+    world: ProcessGroup
     folder: Path | None = None
-    plan: Plan = PLAN
+    plan: TrainingConfig = PLAN
     parts: int = 3  # samples of a part: the last process of four has none
     uneven: tuple[int, ...] = ()  # samples of each part of a step, instead
 
-    def run(self, *, stop: bool = False) -> tuple[list[torch.Tensor], Outcome, Choice]:
+    def run(self, *, stop: bool = False) -> tuple[list[torch.Tensor], StageResult, EarlyStopping]:
         torch.manual_seed(self.world.rank)  # only the first's weights may count
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1), nn.Linear(1, 1))
         if not self.world.rank:
@@ -58,26 +58,26 @@ class Stage:
         def cost(step: int, part: int) -> Cost:
             begin = 12 * step + sum(self.uneven[:part])
             whole = inputs.roll(-begin, 0)[: self.uneven[part]]
-            rows = whole[torch.from_numpy(dealt(self.world, len(whole)))]
+            rows = whole[torch.from_numpy(shard(self.world, len(whole)))]
             return Cost((len(whole),), lambda counts: (used(rows).squeeze(-1) - rows.sum(1)).pow(2).sum() / counts[0])
 
         def loss(step: int, part: int) -> torch.Tensor:
             whole = inputs.roll(-(2 * step + part) * self.parts, 0)[: self.parts]
-            rows = whole[torch.from_numpy(dealt(self.world, len(whole)))]
+            rows = whole[torch.from_numpy(shard(self.world, len(whole)))]
             wanted = rows.sum(1)
             return (used(rows).squeeze(-1) - wanted).pow(2).sum() / len(whole)
 
         def measure() -> float:
-            return float(self.world.tell(-sum(float(p.detach().abs().sum()) for p in used.parameters())))
+            return float(self.world.broadcast_object(-sum(float(p.detach().abs().sum()) for p in used.parameters())))
 
         parameters = list(model.parameters())  # the last two have no part in the loss
-        choice, groups = Choice(measure, 5, 9), [Group(parameters, 1e-2, 0.1)]
+        choice, groups = EarlyStopping(measure, 5, 9), [ParameterGroup(parameters, 1e-2, 0.1)]
         context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
         if self.folder is not None and not self.world.rank:
             context = replace(context, checkpoint=self.folder)
         before, timer.KEEP_SECONDS = timer.KEEP_SECONDS, 0.0
         try:
-            outcome = tune(groups, cost if self.uneven else loss, self.plan, context, choice)
+            outcome = train(groups, cost if self.uneven else loss, self.plan, context, choice)
         finally:
             timer.KEEP_SECONDS = before
         return [parameter.detach().clone() for parameter in parameters], outcome, choice
@@ -96,54 +96,54 @@ def found(stage: Stage) -> dict[str, Any]:
     """What a whole stage amounts to, JSON-able."""
     values, outcome, choice = stage.run()
     numbers = [value.flatten().tolist() for value in values]
-    return {"values": numbers, "steps": outcome.steps, "loss": outcome.loss, "seen": choice.seen}
+    return {"values": numbers, "steps": outcome.steps, "loss": outcome.loss, "seen": choice.history}
 
 
-def talk(world: World) -> dict[str, Any]:
+def talk(world: ProcessGroup) -> dict[str, Any]:
     """Every way to say something, with what the process makes of it."""
     mine = np.arange(3 + 2 * world.rank, dtype=np.float64)[:, None] + 10 * world.rank
-    handed = world.hand(None if world.rank else np.arange(6, dtype=np.int32).reshape(2, 3))
+    handed = world.broadcast_array(None if world.rank else np.arange(6, dtype=np.int32).reshape(2, 3))
     summed, spread = torch.full((2,), 1.0 + world.rank), torch.full((2, 2), float(world.rank)).t()
-    world.add([summed])
-    world.spread([spread])
+    world.all_reduce([summed])
+    world.broadcast([spread])
     refusals: list[str] = []
 
     def refuse(when: bool) -> int:
         if when:
-            raise InputError("no such file", mend="name another")
+            raise InputError("no such file", hint="name another")
         return 7
 
     def broken(alone: bool) -> Any:
-        return once(world, lambda: refuse(alone), lambda made: (made, []), lambda told, arrays: told)
+        return compute_on_main(world, lambda: refuse(alone), lambda made: (made, []), lambda told, arrays: told)
 
     trials = (
-        lambda: agreed(world, lambda: refuse(world.rank == 1)),
-        lambda: agreed(world, lambda: refuse(world.rank == 0)),
-        lambda: agreed(world, lambda: refuse(True)),
-        lambda: alike(world, f"run-{world.rank}"),
+        lambda: run_on_all(world, lambda: refuse(world.rank == 1)),
+        lambda: run_on_all(world, lambda: refuse(world.rank == 0)),
+        lambda: run_on_all(world, lambda: refuse(True)),
+        lambda: assert_equal_on_all(world, f"run-{world.rank}"),
         lambda: broken(True),
     )
     for trial in trials:
         try:
             trial()
-        except (InputError, Withdrawn) as error:
+        except (InputError, AbortedByMain) as error:
             refusals.append(f"{type(error).__name__}: {error}")
-    alike(world, "run")
+    assert_equal_on_all(world, "run")
     return {
-        "told": world.tell({"rank": world.rank, "text": "é" * 40}),
+        "told": world.broadcast_object({"rank": world.rank, "text": "é" * 40}),
         "handed": [str(handed.dtype), handed.tolist()],
-        "empty": [part.shape for part in world.gather(np.empty((0, 4)))],
-        "gathered": [part[:, 0].tolist() for part in world.gather(mine)],
-        "nobody": world.hand(np.empty((0, 3), np.float32)).shape,
+        "empty": [part.shape for part in world.all_gather(np.empty((0, 4)))],
+        "gathered": [part[:, 0].tolist() for part in world.all_gather(mine)],
+        "nobody": world.broadcast_array(np.empty((0, 3), np.float32)).shape,
         "summed": summed.tolist(),
         "spread": spread.tolist(),
-        "agreed": agreed(world, lambda: refuse(False)),
+        "agreed": run_on_all(world, lambda: refuse(False)),
         "once": broken(False),
         "refused": refusals,
     }
 
 
-def main(folder: Path, world: World) -> None:
+def main(folder: Path, world: ProcessGroup) -> None:
     """The part of one process."""
     whole = found(Stage(world))
     interrupted(Stage(world, folder / "by-two"))

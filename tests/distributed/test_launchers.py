@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 import harness
-from harness.errors import InputError, ProcessLost, Withdrawn
+from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.generative.training.checkpoint import read_snapshot
-from harness.protocol.distributed import ALONE, Sharding
+from harness.protocol.distributed import SINGLE_PROCESS, Sharding
 from harness.runs import distributed
 from harness.runs.distributed import (
     Processes,
@@ -228,7 +228,7 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert placed(cards, both).device == "cuda:1" and taken == [1]
     assert device_named(placed(cards, both), both) == "2 x cuda (nccl)"
-    assert placed(cards, ALONE) is cards and device_named(cards, ALONE) == "cuda"
+    assert placed(cards, SINGLE_PROCESS) is cards and device_named(cards, SINGLE_PROCESS) == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(InputError, match="process 2 on this machine, which has 2 graphics cards"):
         placed(cards, both)
@@ -237,19 +237,21 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
 
 
 def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    from harness.cli.errors import interrupted, tell
+    from harness.cli.errors import interrupted, report_error
 
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert tell(InputError("no")) == 2 and tell(Withdrawn("no")) == 2 and capfd.readouterr().err == ""
+    assert (
+        report_error(InputError("no")) == 2 and report_error(AbortedByMain("no")) == 2 and capfd.readouterr().err == ""
+    )
     assert interrupted() == 130 and capfd.readouterr().err == ""
-    assert tell(ProcessLost("gone")) == 1
+    assert report_error(PeerLost("gone")) == 1
     assert capfd.readouterr().err == "harness, process 3 of 4: gone\n"
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert tell(InputError("no file")) == 2
+    assert report_error(InputError("no file")) == 2
     assert capfd.readouterr().err == "harness, process 3 of 4: no file\n"
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(ProcessLost, match="the same command continues it"), distributed._losing():
+    with pytest.raises(PeerLost, match="the same command continues it"), distributed._losing():
         raise RuntimeError("Connection closed by peer")

@@ -117,11 +117,11 @@ def test_one_that_leaves_in_order_is_not_missed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(heartbeat, "BEAT", 0.02)
     monkeypatch.setattr(heartbeat, "SILENT", 0.6)
     store, said = Store(), list[str]()
-    with heartbeat.beating(store, 0, 3, said.append):
-        with heartbeat.beating(store, 1, 3, said.append), heartbeat.beating(store, 2, 3, said.append):
+    with heartbeat.heartbeat(store, 0, 3, said.append):
+        with heartbeat.heartbeat(store, 1, 3, said.append), heartbeat.heartbeat(store, 2, 3, said.append):
             time.sleep(1.5)
         time.sleep(1.5)
         assert said == []
-    with heartbeat.beating(Store(), 1, 2, said.append):
+    with heartbeat.heartbeat(Store(), 1, 2, said.append):
         wait_for(lambda: said != [], "the end")
     assert len(said) == 1 and said[0].startswith("harness, process 1 of 2: process 0 of 2 has been silent for")

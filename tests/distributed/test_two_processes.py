@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.generative.training.checkpoint import read_snapshot
-from harness.protocol.distributed import ALONE
+from harness.protocol.distributed import SINGLE_PROCESS
 from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import PLAN, STOPPED, UNEVEN, Stage, interrupted
@@ -35,14 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     found, threads = tmp_path_factory.mktemp("together"), torch.get_num_threads()
     torch.set_num_threads(1)
     for name in models():
-        case = Case(name, found / f"{name}-alone", ALONE)
+        case = Case(name, found / f"{name}-alone", SINGLE_PROCESS)
         model, losses = case.fitted()
         model.save(found / "alone" / name)
         lists = {f"lists{users}": case.lists(case.loaded(found / "alone" / name), users).items for users in (USERS, 1)}
         np.savez(found / f"{name}.npz", losses=losses, **lists)
         torch.save(weights(model), found / f"{name}.pt")
         (found / f"{name}.json").write_text(json.dumps(model.record()))
-    interrupted(Stage(ALONE, found / "by-one"))
+    interrupted(Stage(SINGLE_PROCESS, found / "by-one"))
     with started("tests.distributed.cases", str(found)) as running:
         for process in running:
             _, said = process.communicate(timeout=PATIENCE)
@@ -126,7 +126,7 @@ def test_a_stage_in_pieces_is_continued_by_two_and_by_one(name: str, stop: int, 
     for rank in (0, 1):
         again = load_file(folder / f"{name}-again{stop}-{rank}.safetensors")
         assert all(torch.equal(again[key], value) for key, value in undisturbed.items())
-    model, losses = Case(name, folder / f"{name}-alone", ALONE).fitted(folder / f"{name}-for-one{stop}")
+    model, losses = Case(name, folder / f"{name}-alone", SINGLE_PROCESS).fitted(folder / f"{name}-for-one{stop}")
     assert len(losses) == 2 * STEPS - stop + 1, "it went on from there"
     save_file(weights(model), folder / f"{name}-one{stop}.safetensors")
     same_weights(folder, f"{name}-one{stop}", name)
@@ -157,7 +157,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def test_two_take_the_steps_of_one(both: Found) -> None:
-    alone = of_stage(Stage(ALONE))
+    alone = of_stage(Stage(SINGLE_PROCESS))
     same(both[0]["whole"], alone)
     assert both[0]["whole"] == both[1]["whole"]
     unused = alone["values"][4:]
@@ -165,19 +165,19 @@ def test_two_take_the_steps_of_one(both: Found) -> None:
 
 
 def test_a_process_without_samples_takes_the_same_steps(both: Found) -> None:
-    same(both[0]["small"], of_stage(Stage(ALONE, parts=1)))
+    same(both[0]["small"], of_stage(Stage(SINGLE_PROCESS, parts=1)))
     assert both[0]["small"] == both[1]["small"]
 
 
 def test_parts_of_unequal_size_add_up_to_the_whole_step_in_two_processes(both: Found) -> None:
     """In three parts, one of them a single sample, so that a process has none of it; and at once."""
-    at_once = Stage(ALONE, plan=replace(PLAN, accumulate=1), uneven=(sum(UNEVEN),))
+    at_once = Stage(SINGLE_PROCESS, plan=replace(PLAN, accumulate=1), uneven=(sum(UNEVEN),))
     same(both[0]["uneven"], of_stage(at_once))
     assert both[0]["uneven"] == both[1]["uneven"]
 
 
 def test_two_continue_what_one_began(both: Found, folder: Path) -> None:
-    same(both[0]["continued"], of_stage(Stage(ALONE)))
+    same(both[0]["continued"], of_stage(Stage(SINGLE_PROCESS)))
     assert both[0]["continued"] == both[1]["continued"] == both[0]["again"] == both[1]["again"]
 
 
@@ -185,7 +185,7 @@ def test_one_continues_what_two_began(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "by-two", tmp_path / "kept")
     kept = read_snapshot(tmp_path / "kept/stage.safetensors")
     assert kept is not None and kept[0]["step"] == STOPPED
-    same(of_stage(Stage(ALONE, tmp_path / "kept")), of_stage(Stage(ALONE)))
+    same(of_stage(Stage(SINGLE_PROCESS, tmp_path / "kept")), of_stage(Stage(SINGLE_PROCESS)))
 
 
 def test_a_clock_ends_the_stage_everywhere_at_one_step(both: Found) -> None:
@@ -216,6 +216,6 @@ def test_what_is_said(both: Found) -> None:
 
 
 def test_alone_is_a_world_of_one() -> None:
-    told = stages.talk(ALONE)
+    told = stages.talk(SINGLE_PROCESS)
     assert told["told"] == {"rank": 0, "text": "é" * 40} and told["gathered"] == [[0.0, 1.0, 2.0]]
     assert told["summed"] == [1.0, 1.0] and told["agreed"] == told["once"] == 7

@@ -17,8 +17,8 @@ from eager.din import DIN, HISTORY, WINDOWS, every_target, released
 from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec, cut
 from harness.core import timer
-from harness.data.dataset import Canonical
-from harness.data.ragged import Ragged
+from harness.data.dataset import CanonicalOrder
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -102,7 +102,7 @@ def test_an_interrupted_training_goes_on_within_a_pass(
 def test_neighbours_on_the_circle_are_learned(base: dict[str, Any], settings: dict[str, Any], tmp_path: Path) -> None:
     """The planted cycle: an item's successor should be told by the encoder, which is what its vectors are good for."""
     data = toys.split(toys.cycle(length=12)).train
-    order = Canonical.of((), [f"{item:02}" for item in range(24)])
+    order = CanonicalOrder.of((), [f"{item:02}" for item in range(24)])
     rows = [np.asarray(row) for row in data.sequences]
     encoder, _ = train(rows, 24, order, BehaviorConfig.model_validate({**base, **settings}), toys.context(tmp_path))
     with torch.no_grad():
@@ -153,14 +153,14 @@ def test_din_loss_is_the_corrected_sampled_softmax(monkeypatch: pytest.MonkeyPat
 
 def test_clean_windows_make_every_training_item_a_target_and_released_ones_slide() -> None:
     long, short = np.arange(22), np.array([30, 31, 32])
-    clean = every_target(Ragged.of([long, [7], short, []]), 99)
+    clean = every_target(RaggedArray.of([long, [7], short, []]), 99)
     assert len(clean) == 21 + 2 and clean[:, -1].tolist() == [*range(1, 22), 31, 32]
     assert clean[0].tolist() == [99] * 18 + [0, 1]
-    given = released(Ragged.of([long, [7], short, []]), 99)
+    given = released(RaggedArray.of([long, [7], short, []]), 99)
     assert given[:, -1].tolist() == [19, 20, 21, 32] and given[0].tolist() == list(range(20))
     assert given[3].tolist() == [99] * 17 + [30, 31, 32]
     for windows in (every_target, released):
-        assert windows(Ragged.of([]), 99).shape == (0, 20)
+        assert windows(RaggedArray.of([]), 99).shape == (0, 20)
 
 
 @settings(max_examples=60, deadline=None)
@@ -176,7 +176,7 @@ def test_sasrec_windows_are_what_their_definition_says(lengths: list[int], windo
             piece = row[max(begin, 0) : begin + window + 1].tolist()
             expected.append(piece + [9999] * (window + 1 - len(piece)))
             begin += window
-    assert cut(Ragged.of(rows), window, shift, 9999).tolist() == expected
+    assert cut(RaggedArray.of(rows), window, shift, 9999).tolist() == expected
 
 
 @pytest.mark.parametrize("base", [SASREC, DIN_], ids=["sasrec", "din"])

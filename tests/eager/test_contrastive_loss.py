@@ -89,7 +89,7 @@ def test_each_setting_changes_the_loss(setting: dict[str, Any]) -> None:
 
 def test_as_many_distinct_negatives_as_asked_and_there_are() -> None:
     rng = np.random.default_rng(0)
-    assert [len(set(made(negatives=n).draw(10, rng).tolist())) for n in (3, 10, 2048)] == [3, 10, 10]
+    assert [len(set(made(negatives=n).sample_negatives(10, rng).tolist())) for n in (3, 10, 2048)] == [3, 10, 10]
 
 
 def test_rows_of_text_tasks_have_a_target_in_the_clean_mode_alone(tmp_path: Path) -> None:

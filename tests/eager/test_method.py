@@ -18,7 +18,7 @@ from harness.errors import InputError
 from harness.generative.tokenizers.index import INDEX_FILE
 from harness.generative.training import stages
 from harness.protocol.recommender import Recommender
-from harness.protocol.split import Fold
+from harness.protocol.split import EvaluationSplit
 from harness.testing.contract import RecommenderContract
 from tests import toys
 
@@ -50,10 +50,10 @@ def changed(**sections: dict[str, Any]) -> EagerConfig:
     return EagerConfig.model_validate(merged)
 
 
-def fitted(config: EagerConfig, folder: Path, seed: int = 1, fold: Fold | None = None) -> EagerLLM:
+def fitted(config: EagerConfig, folder: Path, seed: int = 1, fold: EvaluationSplit | None = None) -> EagerLLM:
     model = EagerLLM(config)
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(toys.split().train, replace(toys.context(folder, fold, seed=seed), keep=folder / "run"))
+    model.fit(toys.split().train, replace(toys.context(folder, fold, seed=seed), run_dir=folder / "run"))
     return model
 
 
@@ -102,13 +102,13 @@ def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups: dict[str, list[int]] = {}
-    real = stages.tune
+    real = stages.train
 
     def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [sum(parameter.numel() for parameter in group.parameters) for group in given]
         return real(given, loss, plan, *rest)
 
-    monkeypatch.setattr(stages, "tune", watching)
+    monkeypatch.setattr(stages, "train", watching)
     model = fitted(changed(), tmp_path)
     names = [name for name, _ in model.model.named_parameters()]
     assert not any("lora" in name for name in names), "the adapter is merged"

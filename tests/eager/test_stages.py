@@ -17,7 +17,7 @@ from harness.generative.exporting import ADAPTER
 from harness.generative.models.lora import attached
 from harness.generative.models.packing import can_pack
 from harness.generative.training import stages
-from harness.generative.training.trainer import tune
+from harness.generative.training.trainer import train
 from tests import toys
 from tests.eager.test_method import changed, fitted, rows
 
@@ -84,9 +84,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]
 
     def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in given]
-        return tune(given, loss, plan, *rest)
+        return train(given, loss, plan, *rest)
 
-    monkeypatch.setattr(stages, "tune", watching)
+    monkeypatch.setattr(stages, "train", watching)
     return groups
 
 
@@ -129,7 +129,7 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
     gradients = []
     for on in (False, True):
         calls.clear()
-        with stages.recomputing(computed.model.body, on):
+        with stages.gradient_checkpointing(computed.model.body, on):
             computed.model.zero_grad()
             computed.windows(windows, 0, drawn).value().backward()
         gradients.append([p.grad.clone() for p in computed.model.parameters() if p.grad is not None])
@@ -145,7 +145,7 @@ def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatc
     def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         blocks = model_of["body"].layers
         seen.append(all(block.gradient_checkpointing for block in blocks))
-        return tune(given, loss, plan, *rest)
+        return train(given, loss, plan, *rest)
 
     model_of: dict[str, Any] = {}
     real = stages._groups
@@ -155,7 +155,7 @@ def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatc
         return real(name, config, tuned, seed)
 
     monkeypatch.setattr(stages, "_groups", remembering)
-    monkeypatch.setattr(stages, "tune", watching)
+    monkeypatch.setattr(stages, "train", watching)
     fitted(short(backbone={"checkpointing": True}), tmp_path / "on")
     fitted(short(), tmp_path / "off")
     assert seen == [True, True, False, False]

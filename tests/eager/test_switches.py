@@ -23,7 +23,7 @@ from eager.index_config import BehaviorConfig
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset, ItemFile, ItemText
 from harness.errors import InputError
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.generative.config import SemanticConfig
 from harness.generative.decoding import generate
 from harness.generative.models import backbone
@@ -79,7 +79,7 @@ def shown(place: Path, *, leaks: bool) -> RunContext:
 
     def score(lists: Predictions) -> dict[str, float]:
         asked = np.isin(fold.targets.users, lists.users)
-        return measure(lists, Targets(fold.targets.users[asked], fold.targets.items[asked]))
+        return compute_metrics(lists, Targets(fold.targets.users[asked], fold.targets.items[asked]))
 
     given = fold.targets.items if leaks else None
     return replace(context, validation=replace(context.validation, score=score), validation_items=given)

@@ -14,7 +14,7 @@ from eager.config import EagerConfig
 from eager.index_config import LEAK
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.readers.folder import read_folder
 from harness.errors import InputError
 from harness.generative.tokenizers.embeddings import ItemVectors
@@ -164,7 +164,7 @@ def planted(answers: int) -> Dataset:
         name="canary",
         users=tuple(rows),
         items=tuple(items),
-        sequences=Ragged.of([np.array([number[item] for item in row]) for row in rows.values()]),
+        sequences=RaggedArray.of([np.array([number[item] for item in row]) for row in rows.values()]),
         text=tuple(texts[int(item[1:])] for item in items),
     )
 

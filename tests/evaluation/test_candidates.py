@@ -9,7 +9,7 @@ import pytest
 
 from harness.data.dataset import Dataset
 from harness.evaluation.candidates import look_for_candidates
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split
 from harness.reports.formats import FORMATS, LEAK, render
 from harness.reports.leaderboard import boards
@@ -101,12 +101,12 @@ def test_an_oracle_with_the_same_rest_for_all_is_not() -> None:
 def test_what_proves_nothing() -> None:
     split = SPLITS["noise"]
     lists = candidates(split, 20, 0, "uniform")
-    few = Predictions(lists.users, np.where(np.arange(400)[:, None] < 19, lists.items, NOBODY), lists.scores)
+    few = Predictions(lists.users, np.where(np.arange(400)[:, None] < 19, lists.items, NO_ITEM), lists.scores)
     assert looked(split, few) == ""  # 19 lists
     assert looked(split, candidates(split, 190, 0, "top")) == ""  # nearly the whole catalogue
     missed = lists.items.copy()
-    missed[:8][missed[:8] == split.test.targets.items[:8, None]] = NOBODY
-    order = np.argsort(missed == NOBODY, axis=1, kind="stable")
+    missed[:8][missed[:8] == split.test.targets.items[:8, None]] = NO_ITEM
+    order = np.argsort(missed == NO_ITEM, axis=1, kind="stable")
     closed = np.take_along_axis(missed, order, axis=1)
     found = look_for_candidates(
         Predictions(lists.users, closed, lists.scores), split.test.requests, split.test.targets, 200

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.ragged import Ragged
-from harness.errors import ContractError
+from harness.data.ragged import RaggedArray
+from harness.errors import InvalidPredictions
 from harness.evaluation.code_level import as_codes, code_level
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
@@ -46,12 +46,12 @@ def test_the_difference_is_what_a_shared_code_adds() -> None:
 def test_distinct_codes_add_nothing() -> None:
     given, targets = lists([0, 2, 3], [2, 3, 0]), Targets(np.arange(2), np.array([3, 1]))
     found = code_level(given, targets, np.array([3, 1, 0, 2]))
-    assert found["code_level"] == measure(given, targets) and set(found["code_level_delta"].values()) == {0.0}
+    assert found["code_level"] == compute_metrics(given, targets) and set(found["code_level_delta"].values()) == {0.0}
     assert found["collision_rate"] == 0.0
 
 
 def test_groups_of_another_catalogue_are_a_fault() -> None:
-    with pytest.raises(ContractError, match="do not cover"):
+    with pytest.raises(InvalidPredictions, match="do not cover"):
         code_level(lists([0, 2]), Targets(np.arange(1), np.array([0])), np.array([0, 1]))
 
 
@@ -61,12 +61,12 @@ def test_a_tokenizer_of_one_code_scores_like_a_random_list(tmp_path: Path) -> No
     items, users = 50, 400
     table = CodeTable(np.zeros((items, 2), dtype=np.int64), (1, 1))
     model = CodeT5(table.sizes, T5Shape(1, 16, 2, 8, 16))
-    requests = Requests("test", np.arange(users), Ragged.of([[user % items] for user in range(users)]))
+    requests = Requests("test", np.arange(users), RaggedArray.of([[user % items] for user in range(users)]))
     targets = Targets(np.arange(users), (np.arange(users) * 7) % items)  # each item is as often the answer
     how = Decoding(20, 64, "float32")
     given, _ = recommend(model, CodeTrie(table), requests, lambda history: [1], 20, how, toy_models.context(tmp_path))
     found = code_level(given, targets, table.groups)
-    scores = measure(given, targets)
+    scores = compute_metrics(given, targets)
     assert scores["recall@10"] == pytest.approx(10 / items) and scores["recall@20"] == pytest.approx(20 / items)
     assert found["code_level"]["recall@1"] == 1.0 and found["collision_rate"] == 1.0
     assert found["code_level_delta"]["recall@10"] == pytest.approx(1 - 10 / items)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.evaluation.code_level import least_added, shared_targets
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
@@ -46,9 +46,9 @@ def test_against_lists_of_items_with_the_target_at_each_place_of_its_code(size: 
         items = np.tile(np.arange(1, before + size + 1), (size, 1))
         items[np.arange(size), before + np.arange(size)] = 0
         users, wanted = np.arange(size), np.zeros(size, np.int64)
-        over_items = measure(Predictions(users, items, np.zeros(items.shape)), Targets(users, wanted))
+        over_items = compute_metrics(Predictions(users, items, np.zeros(items.shape)), Targets(users, wanted))
         first = Predictions(users[:1], items[:1], np.zeros(items[:1].shape))
-        over_codes = measure(first, Targets(users[:1], wanted[:1]))
+        over_codes = compute_metrics(first, Targets(users[:1], wanted[:1]))
         for name in METRICS:
             if over_codes[name]:
                 shares[name].append(1 - over_items[name] / over_codes[name])

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import ContractError
-from harness.evaluation.metrics import measure, per_user
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.errors import InvalidPredictions
+from harness.evaluation.metrics import compute_metrics, per_user
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 from tests.evaluation.oracle import oracle
@@ -24,7 +24,7 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden/metrics.json").read_tex
 def padded(lists: list[list[int]], tied: bool = False) -> Predictions:
     """Lists of any length as predictions; with `tied`, every score is equal, so that only the order tells."""
     width = max(1, *(len(row) for row in lists))
-    items = np.array([row + [NOBODY] * (width - len(row)) for row in lists])
+    items = np.array([row + [NO_ITEM] * (width - len(row)) for row in lists])
     scores = np.zeros(items.shape) if tied else -np.broadcast_to(np.arange(width), items.shape)
     return Predictions(np.arange(len(lists)), items, scores)
 
@@ -33,7 +33,7 @@ def padded(lists: list[list[int]], tied: bool = False) -> Predictions:
 @pytest.mark.parametrize("tied", [False, True])
 def test_cases_scored_by_hand(case: dict[str, Any], tied: bool) -> None:
     targets = np.array(case["targets"])
-    scores = measure(padded(case["lists"], tied), Targets(np.arange(len(targets)), targets))
+    scores = compute_metrics(padded(case["lists"], tied), Targets(np.arange(len(targets)), targets))
     assert tuple(scores) == METRICS
     assert scores == pytest.approx(case["metrics"], abs=1e-12)
     assert oracle(case["lists"], case["targets"]) == pytest.approx(case["metrics"], abs=1e-12)
@@ -47,7 +47,7 @@ LISTS = st.lists(st.lists(st.integers(0, 25), unique=True, max_size=24), min_siz
 @given(LISTS, st.data(), st.booleans())
 def test_agrees_with_the_oracle(lists: list[list[int]], data: st.DataObject, tied: bool) -> None:
     targets = data.draw(st.lists(ITEMS, min_size=len(lists), max_size=len(lists)))
-    scores = measure(padded(lists, tied), Targets(np.arange(len(lists)), np.array(targets)))
+    scores = compute_metrics(padded(lists, tied), Targets(np.arange(len(lists)), np.array(targets)))
     assert scores == pytest.approx(oracle(lists, targets), abs=1e-12)
 
 
@@ -61,7 +61,7 @@ def test_per_user_follows_the_targets_not_the_lists() -> None:
 def test_what_it_is_given_stays_as_it_was() -> None:
     lists, targets = padded([[4, 2, 9]], tied=True), Targets(np.array([0]), np.array([9]))
     before = lists.items.copy(), lists.scores.copy()
-    assert measure(lists, targets) == measure(lists, targets)
+    assert compute_metrics(lists, targets) == compute_metrics(lists, targets)
     assert (lists.items == before[0]).all() and (lists.scores == before[1]).all()
 
 
@@ -72,22 +72,22 @@ def test_what_it_is_given_stays_as_it_was() -> None:
         ([0, 1, 2, 3], [[1], [2], [3], [4]]),  # nobody asked for user 3
         ([0, 1, 1], [[1], [2], [3]]),  # user 1 twice
         ([0, 1, 2], [[1, 1], [2, 3], [4, 5]]),  # an item twice
-        ([0, 1, 2], [[NOBODY, 1], [2, 3], [4, 5]]),  # a gap
+        ([0, 1, 2], [[NO_ITEM, 1], [2, 3], [4, 5]]),  # a gap
         ([0, 1, 2], [[-7, 1], [2, 3], [4, 5]]),  # no item at all
     ],
 )
 def test_broken_lists_are_an_error_not_a_lower_score(users: list[int], items: list[list[int]]) -> None:
     lists = Predictions(np.array(users), np.array(items), np.zeros(np.shape(items)))
-    with pytest.raises(ContractError):
-        measure(lists, Targets(np.arange(3), np.array([1, 2, 3])))
+    with pytest.raises(InvalidPredictions):
+        compute_metrics(lists, Targets(np.arange(3), np.array([1, 2, 3])))
 
 
 def test_no_user_at_all_is_an_error() -> None:
     nobody = Predictions(np.empty(0), np.empty((0, 1)), np.empty((0, 1)))
-    with pytest.raises(ContractError, match="no user"):
-        measure(nobody, Targets(np.empty(0, np.int64), np.empty(0, np.int64)))
+    with pytest.raises(InvalidPredictions, match="no user"):
+        compute_metrics(nobody, Targets(np.empty(0, np.int64), np.empty(0, np.int64)))
 
 
 def test_large_item_ids_stay_apart() -> None:
     lists = padded([[2**40, 2**40 + 1]])
-    assert measure(lists, Targets(np.array([0]), np.array([2**40 + 1])))["mrr@10"] == 0.5
+    assert compute_metrics(lists, Targets(np.array([0]), np.array([2**40 + 1])))["mrr@10"] == 0.5

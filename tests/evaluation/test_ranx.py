@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.evaluation.metrics import FUNCTIONS, _ranx, outcomes, per_user
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 
@@ -23,7 +23,7 @@ def lists(users: int, width: int, seed: int) -> tuple[Predictions, Targets]:
     rng = np.random.default_rng(seed)
     items = np.stack([rng.permutation(3 * width)[:width] for _ in range(users)])
     answers = np.where(rng.random(users) < 0.5, items[np.arange(users), rng.integers(0, width, users)], 5 * width)
-    items[np.arange(width) >= rng.integers(0, 2 * width, users)[:, None]] = NOBODY
+    items[np.arange(width) >= rng.integers(0, 2 * width, users)[:, None]] = NO_ITEM
     scores = -np.broadcast_to(np.arange(width), items.shape).astype(float)
     return Predictions(np.arange(users), items, scores), Targets(np.arange(users), answers)
 

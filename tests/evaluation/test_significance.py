@@ -30,7 +30,7 @@ def mean_of_differences(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
 def test_the_exact_randomisation_test_is_scipys(users: int) -> None:
     random = np.random.default_rng(users)
     a, b = random.integers(0, 4, (2, users)) / 4  # ties, and differences of equal size
-    ours = significance.randomisation(a - b, random)
+    ours = significance.permutation_test(a - b, random)
     theirs = scipy.stats.permutation_test(
         (a, b), mean_of_differences, permutation_type="samples", vectorized=True, n_resamples=np.inf
     )
@@ -40,9 +40,9 @@ def test_the_exact_randomisation_test_is_scipys(users: int) -> None:
 def test_the_drawn_randomisation_test_agrees_with_the_counted_one(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     apart = random.normal(0.3, 1, 14).round(1)
-    exact = significance.randomisation(apart, random)
+    exact = significance.permutation_test(apart, random)
     monkeypatch.setattr(significance, "EXACT", 0)
-    drawn = significance.randomisation(apart, random, resamples=40_000)
+    drawn = significance.permutation_test(apart, random, resamples=40_000)
     assert exact != drawn and drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 40_000))
 
 
@@ -51,7 +51,7 @@ def test_the_randomisation_test_is_ranxs_fisher_test_up_to_chance() -> None:
 
     random = np.random.default_rng(4)
     a, b = trained(400, 1, random)[0], trained(400, 1, random, better=0.01)[0]
-    found = significance.differ(a, b, random)
+    found = significance.paired_difference(a, b, random)
     theirs, _ = fisher_randomization_test.py_func(a, b, 3000, 0.05, 1)  # as Python: compiling it takes half a minute
     assert 0.05 < theirs < 0.95 and found.p == pytest.approx(theirs, abs=0.03)
     statistic = scipy.stats.ttest_rel(a, b).statistic
@@ -66,7 +66,7 @@ def test_wins_and_values_are_ranxs() -> None:
     lists = [np.array([random.permutation(15)[:12] for _ in users]) for _ in range(2)]
     scores = np.broadcast_to(np.arange(12.0, 0, -1), lists[0].shape)
     ours = [per_user(Predictions(users, ranked, scores), Targets(users, items))["ndcg@10"] for ranked in lists]
-    found = significance.differ(ours[0], ours[1], random)
+    found = significance.paired_difference(ours[0], ours[1], random)
     qrels = Qrels({f"u{user}": {f"i{item}": 1} for user, item in zip(users, items, strict=True)})
     runs = [
         Run({f"u{user}": {f"i{item}": 12.0 - n for n, item in enumerate(ranked[user])} for user in users}, name=name)
@@ -84,7 +84,7 @@ def test_wins_and_values_are_ranxs() -> None:
 def test_the_interval_is_scipys_percentile_bootstrap_up_to_chance() -> None:
     random = np.random.default_rng(6)
     apart = trained(300, 2, random).mean(axis=0) - trained(300, 1, random, better=0.05)[0]
-    low, high = significance.interval(apart, random, resamples=20_000)
+    low, high = significance.bootstrap_ci(apart, random, resamples=20_000)
     theirs = scipy.stats.bootstrap(
         (apart,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1), batch=500
     ).confidence_interval
@@ -96,7 +96,7 @@ def test_the_interval_covers_the_truth_at_its_level() -> None:
     random = np.random.default_rng(7)
     covered = 0
     for _ in range(400):
-        low, high = significance.interval(random.choice([-0.5, 0.0, 0.0, 1.0], 200), random, resamples=1000)
+        low, high = significance.bootstrap_ci(random.choice([-0.5, 0.0, 0.0, 1.0], 200), random, resamples=1000)
         covered += low <= 0.125 <= high
     assert 0.92 <= covered / 400 <= 0.98
 
@@ -108,7 +108,7 @@ def test_two_seeds_of_one_model_differ_in_about_five_of_a_hundred(seeds: int) ->
     for _ in range(400):
         a, b = trained(300, seeds, random), trained(300, seeds, random)
         found.append(
-            significance.randomisation(a.mean(axis=0) - b.mean(axis=0), random, resamples=999) <= significance.ALPHA
+            significance.permutation_test(a.mean(axis=0) - b.mean(axis=0), random, resamples=999) <= significance.ALPHA
         )
     assert 0.02 <= np.mean(found) <= 0.08  # 5% give or take three standard errors of 400 repeats
 
@@ -119,7 +119,7 @@ def test_a_family_over_two_seeds_of_one_model_finds_something_in_at_most_five_of
     single, family = [], []
     for _ in range(400):
         seeds = trained(200, 3, random)
-        found = [significance.differ(a, b, random, resamples=199) for a, b in combinations(seeds, 2)]
+        found = [significance.paired_difference(a, b, random, resamples=199) for a, b in combinations(seeds, 2)]
         single.append(found[0].p <= significance.ALPHA)
         family.append(min(significance.holm([one.p for one in found])) <= significance.ALPHA)
     most = scipy.stats.binom.ppf(0.999, 400, significance.ALPHA)
@@ -141,35 +141,39 @@ def test_holm_is_its_definition() -> None:
 
 def test_a_true_difference_is_found() -> None:
     random = np.random.default_rng(9)
-    found = significance.differ(trained(1000, 3, random, better=0.05), trained(1000, 3, random), random)
+    found = significance.paired_difference(trained(1000, 3, random, better=0.05), trained(1000, 3, random), random)
     assert found.p < 0.001 and 0 < found.low < found.difference < found.high and found.wins > found.losses
 
 
 def test_seeds_are_averaged_before_users_are_compared() -> None:
     a = np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
-    found = significance.differ(a, np.array([0.5, 0.0, 1.0]), generator(1, "x"))
+    found = significance.paired_difference(a, np.array([0.5, 0.0, 1.0]), generator(1, "x"))
     assert (found.wins, found.ties, found.losses) == (0, 2, 1) and found.difference == pytest.approx(-1 / 6)
     assert found.mean_a == pytest.approx(1 / 3) and found.mean_b == 0.5 and found.users == 3
 
 
 def test_the_same_lists_do_not_differ() -> None:
     a = np.array([0.1, 0.2, 0.7])
-    found = significance.differ(a, a, generator(1, "x"))
+    found = significance.paired_difference(a, a, generator(1, "x"))
     assert (found.p, found.low, found.high, found.effect, found.ties) == (1.0, 0.0, 0.0, None, 3)
 
 
 def test_the_seed_decides_the_digits() -> None:
     random = np.random.default_rng(10)
     a, b = trained(200, 1, random), trained(200, 1, random)
-    assert significance.differ(a, b, generator(1, "x")) == significance.differ(a, b, generator(1, "x"))
-    assert significance.differ(a, b, generator(1, "x")) != significance.differ(a, b, generator(2, "x"))
+    assert significance.paired_difference(a, b, generator(1, "x")) == significance.paired_difference(
+        a, b, generator(1, "x")
+    )
+    assert significance.paired_difference(a, b, generator(1, "x")) != significance.paired_difference(
+        a, b, generator(2, "x")
+    )
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="not of the same users"):
-        significance.differ(np.zeros(3), np.zeros(4), generator(1, "x"))
+        significance.paired_difference(np.zeros(3), np.zeros(4), generator(1, "x"))
     with pytest.raises(ValueError, match="not finite"):
-        significance.differ(np.array([np.nan]), np.zeros(1), generator(1, "x"))
+        significance.paired_difference(np.array([np.nan]), np.zeros(1), generator(1, "x"))
 
 
 def test_holm_is_the_textbooks() -> None:
@@ -200,5 +204,5 @@ def test_the_least_difference_is_found_with_its_power() -> None:
     samples = rng.normal(least, 0.3, size=(2_000, 500))
     t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * 500**0.5
     assert 0.77 < (np.abs(t) > 1.959964).mean() < 0.83
-    found = significance.differ(samples[0], np.zeros(500), rng, resamples=100)
+    found = significance.paired_difference(samples[0], np.zeros(500), rng, resamples=100)
     assert found.least == pytest.approx(significance.least_difference(samples[0].round(12).std(ddof=1), 500))

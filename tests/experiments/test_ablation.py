@@ -15,9 +15,9 @@ import pytest
 
 from harness.errors import InputError
 from harness.experiments.ablation import Ablation, ablation
-from harness.experiments.executors import Here, Processes
-from harness.experiments.scheduler import TRIES, conduct
-from harness.experiments.subprocess_run import Ending
+from harness.experiments.executors import ProcessExecutor, SerialExecutor
+from harness.experiments.scheduler import TRIES, run_grid
+from harness.experiments.subprocess_run import RunOutcome
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import execute
 from harness.store.run_store import Store
@@ -41,7 +41,7 @@ class Silent:
         pass
 
 
-HERE = Here(Silent, print)
+HERE = SerialExecutor(Silent, print)
 
 
 def planned(tmp_path: Path, toy: str, store: Store, text: str = TEXT, model: str = "fake", **options: Any) -> Ablation:
@@ -62,14 +62,14 @@ def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store
         ("small", 2, "complete"),
     ]  # fmt: skip
     assert made.slots[5].run_id == there and len(Fake.resumed) == 1
-    conduct(made, HERE)
+    run_grid(made, HERE)
     assert {state for _, _, state in states(made)} == {"complete"} and len(Fake.resumed) == 6
     assert all(made.stored(slot) for slot in made.slots) and len({slot.run_id for slot in made.slots}) == 6
     kept = json.loads(made.path.read_text())
     assert [run["state"] for run in kept["runs"]] == ["complete"] * 6 and kept["rows"][1]["name"] == "wide"
-    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE)
+    run_grid(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE)
     assert len(Fake.resumed) == 6, "nothing is made twice"
-    conduct(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE, fresh=True)
+    run_grid(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE, fresh=True)
     assert len(Fake.resumed) == 12
 
 
@@ -117,7 +117,7 @@ def test_a_failed_row_is_a_reason_and_stops_nothing(
     monkeypatch.setattr(Fake, "_fit", some)
     said: list[str] = []
     made = planned(tmp_path, toy, store)
-    conduct(made, Here(Silent, said.append), note=said.append)
+    run_grid(made, SerialExecutor(Silent, said.append), note=said.append)
     assert [state for _, _, state in states(made)] == ["complete", "failed", "complete"]
     kept = json.loads(made.path.read_text())["runs"][1]
     assert kept["reason"] == "RuntimeError: out of memory" and "Traceback" in kept["trace"]
@@ -125,7 +125,7 @@ def test_a_failed_row_is_a_reason_and_stops_nothing(
     monkeypatch.setattr(Fake, "_fit", fit)
     again = planned(tmp_path, toy, store)
     assert again.path == made.path and [state for _, _, state in states(again)][1] == "unfinished"
-    conduct(again, HERE)
+    run_grid(again, HERE)
     assert [state for _, _, state in states(again)] == ["complete"] * 3 and len(Fake.resumed) == 3
 
 
@@ -135,17 +135,17 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, toy: str, store: Store, monke
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     made = planned(tmp_path, toy, store)
     with pytest.raises(KeyboardInterrupt):
-        conduct(made, HERE)
+        run_grid(made, HERE)
     monkeypatch.setattr(Fake, "failure", None)
     again = planned(tmp_path, toy, store)
     assert [state for _, _, state in states(again)] == ["complete", "unfinished", "new"]
-    conduct(again, HERE)
+    run_grid(again, HERE)
     assert [state for _, _, state in states(again)] == ["complete"] * 3 and Fake.resumed == [False, False, True, False]
 
 
 def test_equal_rows_are_made_once(tmp_path: Path, toy: str, store: Store) -> None:
     made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
-    conduct(made, HERE, fresh=True)
+    run_grid(made, HERE, fresh=True)
     assert [state for _, _, state in states(made)] == ["complete"] * 3 and len(Fake.resumed) == 2
 
 
@@ -157,17 +157,17 @@ def test_the_state_file_keeps_what_another_command_settled(
 
     made, other = (planned(tmp_path, toy, store) for _ in range(2))
     execute(job(made, 0), store)
-    made.settle(replace(made.slots[0], state="complete"))
-    made.settle(replace(made.slots[1], state="failed", reason="no memory", trace="where"))
+    made.record(replace(made.slots[0], state="complete"))
+    made.record(replace(made.slots[1], state="failed", reason="no memory", trace="where"))
     other.save()
     assert kept() == [("complete", ""), ("failed", "no memory"), ("new", "")], "a command that begins wipes nothing out"
-    other.settle(replace(other.slots[2], state="failed", reason="no time"))
+    other.record(replace(other.slots[2], state="failed", reason="no time"))
     assert kept() == [("complete", ""), ("failed", "no memory"), ("failed", "no time")]
     execute(job(made, 1), store)
-    other.settle(replace(other.slots[1], state="complete"))
+    other.record(replace(other.slots[1], state="complete"))
     made.save()
     assert kept()[1] == ("complete", ""), "what fails here and is made elsewhere is there"
-    made.look_again()
+    made.refresh()
     assert [state for _, _, state in states(made)][:2] == ["complete", "complete"] and made.slots[1].reason == ""
     shutil.rmtree(store.runs)
     gone = planned(tmp_path, toy, store)
@@ -187,12 +187,12 @@ def test_what_another_command_is_making_comes_last(tmp_path: Path, toy: str, sto
             if "another process is making" in line:
                 stack.close()
 
-        conduct(made, Here(Silent, note), note=note)
+        run_grid(made, SerialExecutor(Silent, note), note=note)
     order = [line.partition(",")[0] for line in said if line.startswith("started")]
     assert order == ["started: a", "started: b", "started: base"] and len(Fake.resumed) == 3
 
 
-class Elsewhere(Here):
+class Elsewhere(SerialExecutor):
     """Says that a task is made; what it makes shows up after `late` seconds, as on a network file system, or never."""
 
     def __init__(self, late: float | None) -> None:
@@ -202,7 +202,7 @@ class Elsewhere(Here):
     def start(self, task: Any) -> None:
         if self.late is not None:
             Timer(self.late, task.make).start()
-        self._ended.append((task, Ending()))
+        self._ended.append((task, RunOutcome()))
 
 
 def test_what_is_made_elsewhere_is_waited_for_and_missed_where_it_never_comes(
@@ -210,11 +210,11 @@ def test_what_is_made_elsewhere_is_waited_for_and_missed_where_it_never_comes(
 ) -> None:
     made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n")
     monkeypatch.setattr("harness.experiments.scheduler.LATE", 0.1)
-    conduct(made, Elsewhere(None))
+    run_grid(made, Elsewhere(None))
     assert [state for _, _, state in states(made)] == ["failed"] * 2
     assert made.slots[0].reason == f"it was made, but {store.root} here does not show it"
     monkeypatch.setattr("harness.experiments.scheduler.LATE", 60.0)
-    conduct(made, Elsewhere(0.5))
+    run_grid(made, Elsewhere(0.5))
     assert [state for _, _, state in states(made)] == ["complete"] * 2 and len(Fake.resumed) == 2
 
 
@@ -239,7 +239,7 @@ def test_a_row_takes_what_the_base_measured(tmp_path: Path, toy: str, store: Sto
     text = '[changes.a]\nfake.rate.from_base = "details.model.width"\n[changes.b]\nfake.rate.from_base = "nothing"\n'
     made = planned(tmp_path, toy, store, text, seeds=(1, 2))
     assert [state for _, _, state in states(made)] == ["new", "new", *["waits"] * 4]
-    conduct(made, HERE)
+    run_grid(made, HERE)
     assert [state for _, _, state in states(made)] == ["complete"] * 4 + ["failed"] * 2
     assert "no number at nothing" in made.slots[4].reason
     again = planned(tmp_path, toy, store, text, seeds=(1, 2))
@@ -253,11 +253,11 @@ def test_two_processes_give_the_same_runs(tmp_path: Path, toy: str, store: Store
     text = "[product]\nitemknn.neighbours = [3, 4]\n"
     made = planned(tmp_path, toy, store, text, "itemknn")
     threads = os.environ.get("OMP_NUM_THREADS")
-    conduct(made, Processes(2, print))
+    run_grid(made, ProcessExecutor(2, print))
     assert [state for _, _, state in states(made)] == ["complete"] * 3 and os.environ.get("OMP_NUM_THREADS") == threads
     alone = Store(tmp_path / "alone")
     other = planned(tmp_path, toy, alone, text, "itemknn")
-    conduct(other, HERE)
+    run_grid(other, HERE)
     for one, two in zip(made.slots, other.slots, strict=True):
         a, b = made.stored(one), other.stored(two)
         assert a is not None and b is not None and a.record.metrics == b.record.metrics and one.run_id == two.run_id
@@ -286,7 +286,7 @@ def test_a_killed_process_is_started_again_once(
     monkeypatch.setattr("harness.registry.MODELS", (*MODELS, dies))
     said: list[str] = []
     made = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
-    conduct(made, Processes(2, said.append), note=said.append)
+    run_grid(made, ProcessExecutor(2, said.append), note=said.append)
     assert [state for _, _, state in states(made)] == ["complete", "complete", "failed"]
     assert made.slots[2].reason == "its process ended with code -9"
     assert said.count("killed, made again: size=4, seed 1") == said.count("killed, made again: size=5, seed 1") == 1

@@ -13,7 +13,7 @@ from distributed.scheduler import KilledWorker
 
 from harness.errors import InputError
 from harness.experiments.dask_cluster import Cluster
-from harness.experiments.subprocess_run import Ending, Task
+from harness.experiments.subprocess_run import RunOutcome, Task
 from harness.store.run_key import RunKey
 
 DONE = {"reason": "", "trace": "", "killed": False}
@@ -54,14 +54,14 @@ class Scheduler:
         return self.futures.pop(0)
 
 
-def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Ending], list[str]]:
+def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[RunOutcome], list[str]]:
     """What became of one task, and what was said of it."""
     notes: list[str] = []
     monkeypatch.setattr(Cluster, "_look", lambda self: None)
     cluster = scheduler.cluster = Cluster(cast(Any, scheduler), "--scheduler x", notes.append)
     job = cast(Any, SimpleNamespace(device="cpu"))
     cluster.start(Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()))
-    endings: list[Ending] = []
+    endings: list[RunOutcome] = []
     for _ in range(100):
         endings += [ending for _, ending in cluster.ended()]
         if endings:
@@ -81,7 +81,7 @@ def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[En
 def test_an_answer_that_dies_with_its_worker_is_asked_for_again(first: Future, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = Scheduler([first, Future(DONE)])
     endings, notes = made(scheduler, monkeypatch)
-    assert endings == [Ending()] and notes == [ANSWER_LOST] and len(set(scheduler.submitted)) == 2
+    assert endings == [RunOutcome()] and notes == [ANSWER_LOST] and len(set(scheduler.submitted)) == 2
 
 
 @pytest.mark.parametrize("future", [Future(DONE, "cancelled"), Future(TimeoutError())])
@@ -95,7 +95,7 @@ def test_workers_that_died_before_a_task_began_are_not_held_against_it(monkeypat
     """Dask gives a task up behind four deaths of workers that it was handed to, begun or not."""
     scheduler = Scheduler([Future(KILLED, "error"), Future(KILLED, "error"), Future(DONE)], begun=0)
     endings, notes = made(scheduler, monkeypatch)
-    assert endings == [Ending()] and notes == ["workers died before they made it, made again: a"] * 2
+    assert endings == [RunOutcome()] and notes == ["workers died before they made it, made again: a"] * 2
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_deaths_under_a_task_end_it_at_last(
 ) -> None:
     scheduler = Scheduler([Future(KILLED, "error")] * 9, begun=begun)
     endings, _ = made(scheduler, monkeypatch)
-    assert endings == [Ending(reason)] and len(scheduler.submitted) == rounds
+    assert endings == [RunOutcome(reason)] and len(scheduler.submitted) == rounds

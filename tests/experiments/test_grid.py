@@ -55,7 +55,11 @@ def test_yaml_says_the_same(tmp_path: Path) -> None:
 def test_a_value_of_the_base(tmp_path: Path) -> None:
     made = grid(tmp_path, '[changes.a]\nfake.rate.from_base = "cost.train_seconds"\n')
     cell = made.cells[1]
-    assert cell.waits and not made.cells[0].waits and cell.changes == (("fake.rate", FromBase("cost.train_seconds")),)
+    assert (
+        cell.needs_base
+        and not made.cells[0].needs_base
+        and cell.changes == (("fake.rate", FromBase("cost.train_seconds")),)
+    )
     assert cell.sets({"cost": {"train_seconds": 12.345}}) == ("fake.rate=12.3",) and cell.sets() == ("fake.rate=60.0",)
     with pytest.raises(InputError, match=r"no number at cost\.train_seconds"):
         cell.sets({"cost": {"train_seconds": None}})

@@ -14,8 +14,8 @@ from filelock import FileLock
 
 from harness.data.loading import load_dataset
 from harness.errors import InputError
-from harness.experiments.dask_cluster import PROGRAM, unfit
-from harness.experiments.subprocess_run import CellProcess, Ending, Task
+from harness.experiments.dask_cluster import PROGRAM, incompatibility
+from harness.experiments.subprocess_run import RunOutcome, RunProcess, Task
 from harness.protocol.split import split
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import execute
@@ -41,25 +41,25 @@ def test_a_process_works_in_the_folders_of_its_task(
     monkeypatch.chdir(tmp_path / "here")
     asked = replace(task(toy, store, "fake.words=w.txt"), home=tmp_path / "cache")
     monkeypatch.chdir(tmp_path / "there")
-    assert CellProcess(pickle.dumps(asked)).ending() == Ending()
+    assert RunProcess(pickle.dumps(asked)).ending() == RunOutcome()
     assert store.complete(asked.key) is not None and (tmp_path / "cache").is_dir()
-    lost = CellProcess(pickle.dumps(replace(asked, folder=tmp_path / "there"))).ending()
+    lost = RunProcess(pickle.dumps(replace(asked, folder=tmp_path / "there"))).ending()
     assert "w.txt: cannot be read" in lost.reason and not lost.killed and lost.trace == ""
 
 
 def test_what_a_process_cannot_read_or_survive_is_its_ending() -> None:
-    strange = CellProcess(b"cno.such.module\nTask\n.").ending()  # a pickle of something that is not installed here
+    strange = RunProcess(b"cno.such.module\nTask\n.").ending()  # a pickle of something that is not installed here
     assert strange.reason.startswith("ModuleNotFoundError") and "Traceback" in strange.trace and not strange.killed
-    process = CellProcess(b"")
+    process = RunProcess(b"")
     os.kill(process._process.pid, signal.SIGSTOP)  # so that it is not faster than no patience at all
     process.stop(0)
-    assert process.ending() == Ending("its process ended with code -9", killed=True)
+    assert process.ending() == RunOutcome("its process ended with code -9", killed=True)
 
 
 def test_a_process_killed_in_the_middle_of_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     last = """import os; os.write(1, b'{"reason": "out of me'); os.kill(os.getpid(), 9)"""
     monkeypatch.setattr("harness.experiments.subprocess_run.BOOT", last)
-    assert CellProcess(b"").ending() == Ending("its process ended with code -9", killed=True)
+    assert RunProcess(b"").ending() == RunOutcome("its process ended with code -9", killed=True)
 
 
 def test_a_second_try_of_a_fresh_task_makes_nothing_twice(toy: str, store: Store) -> None:
@@ -86,12 +86,12 @@ def test_a_worker_must_see_the_files_and_the_locks_and_run_this_program(
 ) -> None:
     monkeypatch.setattr("harness.experiments.dask_cluster.LATE", 0.2)
     mark = tmp_path / ".mark"
-    assert f"does not see {tmp_path} as this machine does" in unfit([str(mark)], PROGRAM)
+    assert f"does not see {tmp_path} as this machine does" in incompatibility([str(mark)], PROGRAM)
     with FileLock(mark):
-        assert unfit([str(mark)], PROGRAM) == ""
-        assert "another version of the program" in unfit([str(mark)], "0.1.0-else")
+        assert incompatibility([str(mark)], PROGRAM) == ""
+        assert "another version of the program" in incompatibility([str(mark)], "0.1.0-else")
     mark.touch()
-    assert "does not see locks that this machine holds" in unfit([str(mark)], PROGRAM)
+    assert "does not see locks that this machine holds" in incompatibility([str(mark)], PROGRAM)
 
 
 def test_the_mark_of_the_program_is_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

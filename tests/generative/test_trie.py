@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.generative.config import Normalise
+from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import beam_search as beam
 from harness.generative.decoding.beam_search import Search, beam_search
 from harness.generative.item_codes import CodeTable
@@ -81,20 +81,22 @@ class Fixed:
     def eos_logits(self, states: torch.Tensor) -> torch.Tensor:
         return states.sum(dim=-1)
 
-    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
+    def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor:
         return (states @ self.rows.T).logsumexp(dim=-1)
 
-    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         return self.rows[prompts.ids[:, -1:] % len(self.rows)]
 
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         return self.rows[tokens - self.vocabulary]
 
-    def rewind(self) -> None:
+    def reset(self) -> None:
         pass
 
 
-def searched(table: CodeTable, users: int = 8, normalise: Normalise = "level") -> tuple[np.ndarray, np.ndarray]:
+def searched(
+    table: CodeTable, users: int = 8, normalise: ScoreNormalization = "level"
+) -> tuple[np.ndarray, np.ndarray]:
     model = Fixed(table.sizes)
     asked = PromptBatch.of([[user] for user in range(users)], "cpu")
     return beam_search(Search(model, CodeTrie(table), model, normalise), asked, 20, 20)
@@ -142,14 +144,14 @@ def test_a_million_items_are_searched_as_fast_as_ten_thousand(monkeypatch: pytes
     its head over the vocabulary, what a hundred times more items add to the search is small."""
     block = [torch.randn(out, inner) for out, inner in ((960, 576), (576, 576), (3072, 576), (576, 1536))]
     head = torch.randn(49152, 576)
-    grow = Fixed.grow
+    grow = Fixed.extend
 
     def slowly(self: Fixed, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         for rows in (*block, head):
             torch.nn.functional.linear(torch.ones(tokens.numel(), rows.shape[1]), rows)
         return grow(self, tokens, parents)
 
-    monkeypatch.setattr(Fixed, "grow", slowly)
+    monkeypatch.setattr(Fixed, "extend", slowly)
     tries = []
     for items in (10_000, MILLION):
         model = Fixed((256,) * 4)

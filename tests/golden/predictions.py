@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.registry import MODELS, model_entry
 from harness.runs.config import ConfigFile, resolve
 from tests import toys
@@ -52,7 +52,7 @@ def predict(model: str, seed: int, folder: Path) -> Entry:
     return {
         "items": _hash(predictions.users.astype("<i8"), predictions.items.astype("<i8")),
         "scores": _hash(predictions.scores.astype("<f8")),
-        "ndcg@10": round(measure(predictions, split.test.targets)["ndcg@10"], 6),
+        "ndcg@10": round(compute_metrics(predictions, split.test.targets)["ndcg@10"], 6),
         "lists": predictions.items[::every][:SAMPLED].tolist(),
     }
 

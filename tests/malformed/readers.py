@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.artifact_cache import Artefact, Key
+from harness.core.artifact_cache import CacheEntry, Key
 from harness.data.raw.interactions import read_log
 from harness.data.raw.metadata import Wanted, read_metadata
 from harness.data.raw.releases import resolve as release_of
-from harness.data.raw.streams import Found
+from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.folder import read_folder
 from harness.experiments.grid import read_grid
 from harness.experiments.search_space import read_space
 from harness.experiments.study import _stored
 from harness.generative.item_codes import CodeTable
 from harness.generative.tasks.item_texts import read_texts
-from harness.generative.tokenizers.embeddings import given
+from harness.generative.tokenizers.embeddings import load_user_vectors
 from harness.generative.tokenizers.text_encoder import read_settings
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
@@ -102,7 +102,7 @@ def _vectors(folder: Path) -> None:
 
 def _given(name: str) -> Callable[[Path], Any]:
     file = "v.npy" if name == "v.ids.txt" else name
-    return lambda folder: given(folder / file, SPLIT.train, declared=False)
+    return lambda folder: load_user_vectors(folder / file, SPLIT.train, declared=False)
 
 
 def _with_provenance(folder: Path) -> None:
@@ -123,8 +123,8 @@ def _snapshot(folder: Path) -> None:
     write_snapshot(folder / "s.safetensors", {"a": torch.arange(8.0), "b": torch.zeros(2, 2)}, {"mark": "m", "n": 1})
 
 
-def _entry(folder: Path) -> Artefact:
-    return Artefact(Key("x", {"a": 1}), folder / "m.json")
+def _entry(folder: Path) -> CacheEntry:
+    return CacheEntry(Key("x", {"a": 1}), folder / "m.json")
 
 
 def _kept(folder: Path) -> Any:
@@ -148,7 +148,7 @@ def _raw(name: str, kind: str) -> Callable[[Path], Any]:
     spec = next(spec for spec in getattr(release, kind) if spec.format == written)
 
     def read(folder: Path) -> Any:
-        found = Found(spec, folder / name, member)
+        found = RawFileHandle(spec, folder / name, member)
         if kind == "interactions":
             return read_log(found, release)
         return read_metadata(found, release, Wanted(["I0", "I1", "1", "2"], np.ones(4, bool)))
@@ -253,7 +253,7 @@ READERS = (
         "v.npy",
         {**make.BYTES, "another header": npy},
         _vectors,
-        lambda f: given(f / "v.npy", SPLIT.train, declared=False),
+        lambda f: load_user_vectors(f / "v.npy", SPLIT.train, declared=False),
     ),
     *(
         Reader(f"vectors ({name})", name, kinds, write_vectors, _given(name))

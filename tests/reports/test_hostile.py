@@ -8,7 +8,7 @@ import pytest
 
 from harness.reports.html_table import html
 from harness.reports.latex import latex
-from harness.reports.tables import Column, Line, Sheet, drawn, markdown
+from harness.reports.tables import Column, ReportTable, TableRow, markdown, to_rich
 from tests.reports.test_formats import Page
 
 TITLES = (
@@ -25,9 +25,12 @@ TITLES = (
 )
 
 
-def sheet(text: str) -> Sheet:
-    return Sheet(
-        text, (Column(text, left=True), Column("n")), (Line((text, "1")), Line((text, "2"), apart=True)), (text,)
+def sheet(text: str) -> ReportTable:
+    return ReportTable(
+        text,
+        (Column(text, left=True), Column("n")),
+        (TableRow((text, "1")), TableRow((text, "2"), apart=True)),
+        (text,),
     )
 
 
@@ -71,7 +74,7 @@ def test_terminal(text: str) -> None:
 
     console = Console(width=400, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(drawn(sheet(text), 400))
+        console.print(to_rich(sheet(text), 400))
     said = captured.get()
     assert "\x1b[2J" not in said and "\x1b]" not in said and "\x07" not in said
 

@@ -42,7 +42,7 @@ def test_seeds_become_mean_and_deviation(store: Store) -> None:
     b = board.rows[1]
     assert b.mean("ndcg@10") == pytest.approx(0.4) and b.std("ndcg@10") == pytest.approx(0.1)
     assert b.seeds == (1, 2, 3) and b.note == "" and b.cost["peak_mb"] == 300.0
-    assert board.rows[0].std("ndcg@10") is None and board.apart == ""
+    assert board.rows[0].std("ndcg@10") is None and board.incomparable_because == ""
 
 
 def test_notes_tell_single_seeds_and_configurations(store: Store) -> None:
@@ -58,9 +58,9 @@ def test_other_data_or_rules_stand_apart(store: Store) -> None:
     found = boards(store.query())
     names = [(board.dataset.name, [row.model for row in board.rows]) for board in found]
     assert names == [("other", ["e"]), ("toy", ["a", "b", "a"]), ("toy", ["c"]), ("toy", ["d"])]
-    assert found[0].apart == ""
-    assert all(field in found[2].apart for field in ("exclude_history=True", "protocol.fingerprint=p1"))
-    assert "max_history" not in found[2].apart and "dataset.users=6" in found[3].apart
+    assert found[0].incomparable_because == ""
+    assert all(field in found[2].incomparable_because for field in ("exclude_history=True", "protocol.fingerprint=p1"))
+    assert "max_history" not in found[2].incomparable_because and "dataset.users=6" in found[3].incomparable_because
     assert found[3].rows[0].rank == 1
 
 
@@ -149,7 +149,7 @@ def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
     assert sorted(read) == sorted(store.runs.glob("*/*/*/config.yaml"))  # not once for every pair of configurations
     assert {row.note for row in found[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
     with monkeypatch.context() as patched:
-        patched.setattr("harness.reports.formats.drawn", None)
+        patched.setattr("harness.reports.formats.to_rich", None)
         assert "size=209" in text_of(found, 100)
     assert len({line.rindex("single") for line in text_of(found, 240).splitlines() if "single" in line}) == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.reports.protocol_ranks import Crossing, crossings, render, sheet
+from harness.reports.protocol_ranks import ProtocolComparison, crossings, render, sheet
 from harness.store.run_store import Store
 from tests.store.made import put
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def one(store: Store) -> Crossing:
+def one(store: Store) -> ProtocolComparison:
     (crossing,) = crossings(store.query(), "ndcg@10")
     return crossing
 

@@ -80,7 +80,9 @@ def test_the_tables_are_found_wherever_runs_are_stored(store: Store) -> None:
 def test_lines_of_one_source_are_one_row_below_the_measured_ones(store: Store) -> None:
     put(store, model="a", value=0.2)
     own(store, OWN)
-    (board,) = with_published([b for b in published_boards(store, "toy", "ndcg@10") if not b.alone], Path("nowhere"))
+    (board,) = with_published(
+        [b for b in published_boards(store, "toy", "ndcg@10") if not b.published_only], Path("nowhere")
+    )
     a, two, readme = board.rows
     assert (a.rank, two.rank, readme.rank, two.family) == (1, None, None, "published")
     assert two.metrics == {"ndcg@10": [0.99], "recall@10": [0.999]} and two.mean("mrr@10") is None
@@ -108,7 +110,11 @@ def test_every_format_says_whose_number_it_is(store: Store, form: str) -> None:
 
 def test_data_sets_without_a_run_have_a_board_of_quoted_rows(store: Store) -> None:
     (board,) = published_boards(store, "beauty", "ndcg@10")
-    assert board.alone and len(board.rows) == 46 and "no such run is stored" in render([board], "table", "ndcg@10")
+    assert (
+        board.published_only
+        and len(board.rows) == 46
+        and "no such run is stored" in render([board], "table", "ndcg@10")
+    )
     (document,) = json.loads(render([board], "json", "ndcg@10"))
     assert document["dataset"] == {"name": "beauty"} and document["protocol"] is None
     (rare,) = published_boards(store, "amazon2023-Musical_Instruments", "ndcg@10")
@@ -129,7 +135,7 @@ def test_rows_of_another_split_never_stand_beside_runs(store: Store) -> None:
     own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", *lines, ""]))
     ours, theirs = published_boards(store, "toy", "ndcg@10")
     assert [row.model for row in ours.rows] == ["a", "A"] and [row.model for row in theirs.rows] == ["B"]
-    assert theirs.alone and f"toy ({split}) · published rows alone" in render([theirs], "table", "ndcg@10")
+    assert theirs.published_only and f"toy ({split}) · published rows alone" in render([theirs], "table", "ndcg@10")
     (gap,) = gaps(store, choose(store, ["a"]), ["ndcg@10"])
     assert gap.quoted.method == "A" and {field.name: field.verdict for field in gap.fields}["split"] == "same"
     own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", lines[0], ""]))
@@ -141,7 +147,7 @@ def test_other_protocols_have_no_quoted_rows(store: Store) -> None:
     put(store, model="a", protocol={"name": "global-time/1", "fingerprint": "g"})
     own(store, OWN)
     timed, alone = published_boards(store, "toy", "ndcg@10")
-    assert len(timed.rows) == 1 and alone.alone and len(alone.rows) == 2
+    assert len(timed.rows) == 1 and alone.published_only and len(alone.rows) == 2
 
 
 @pytest.mark.parametrize(

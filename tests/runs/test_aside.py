@@ -25,7 +25,7 @@ def test_measuring_is_not_counted_as_training(
 ) -> None:
     def slow(self: Fake, data: TrainingData, context: RunContext) -> None:
         if aside:
-            with context.aside("comprehension"):
+            with context.excluded_from_timing("comprehension"):
                 time.sleep(PAUSE)
         else:
             time.sleep(PAUSE)

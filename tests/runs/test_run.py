@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from harness.errors import InputError
-from harness.evaluation.metrics import measure
+from harness.evaluation.metrics import compute_metrics
 from harness.protocol.protocol import METRICS, Protocol
 from harness.protocol.split import split as split_by
 from harness.runs.job import RunOptions, plan
@@ -59,7 +59,7 @@ def test_predictions_give_the_metrics_again(toy: str, store: Store) -> None:
 
     done, data = go(toy, store), load_dataset(toy)
     kept = read_predictions(Path(done.path) / "predictions.parquet", data.users, data.items)
-    assert measure(kept, split_by(data, Protocol()).test.targets) == done.record.metrics.test
+    assert compute_metrics(kept, split_by(data, Protocol()).test.targets) == done.record.metrics.test
 
 
 def test_the_log_tells_stages(toy: str, store: Store) -> None:

@@ -66,17 +66,17 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_events_become_points() -> None:
     curves = Curves()
-    assert curves.hear(SESSION) is None and curves.hear({"event": "train", "seconds": 1.0}) is None
+    assert curves.on_event(SESSION) is None and curves.on_event({"event": "train", "seconds": 1.0}) is None
     event = {"stage": "a", "step": 20, "loss": 2.5, "said": "x", "ok": True, "seconds": 3.0, "session_seconds": 9.0}
-    assert curves.hear(event) == Point({"a/loss": 2.5, "a/seconds": 3.0}, 20, NOON + 9)
-    assert curves.hear(event) is None  # told again by a resumed run
+    assert curves.on_event(event) == Point({"a/loss": 2.5, "a/seconds": 3.0}, 20, NOON + 9)
+    assert curves.on_event(event) is None  # told again by a resumed run
     late = {"stage": "a", "step": 20, "valid": 0.1, "seconds": 4.0}
-    assert curves.hear(late) == Point({"a/valid": 0.1}, 20, NOON + 4)
+    assert curves.on_event(late) == Point({"a/valid": 0.1}, 20, NOON + 4)
     unnumbered = {"stage": "b", "loss": float("nan"), "valid": 0.5, "seconds": 5.0}
-    assert curves.hear(unnumbered) == Point({"b/valid": 0.5}, 1, NOON + 5)
-    assert curves.hear({"stage": "b", "said": "a word", "seconds": 6.0}) is None
+    assert curves.on_event(unnumbered) == Point({"b/valid": 0.5}, 1, NOON + 5)
+    assert curves.on_event({"stage": "b", "said": "a word", "seconds": 6.0}) is None
     end = {"event": "stage end", "stage": "a", "step": 40, "loss": 1.0, "seconds": 7.0, "session_seconds": 8.0}
-    assert curves.hear(end) == Point({"a/stage_seconds": 7.0}, 40, NOON + 8)
+    assert curves.on_event(end) == Point({"a/stage_seconds": 7.0}, 40, NOON + 8)
 
 
 def test_tensorboard_reads_what_the_log_says(go: Any) -> None:

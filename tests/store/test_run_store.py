@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from benchmarks.victims import Death, Place, run
 from harness.core.files import write_result_text
 from harness.errors import HarnessError, InputError
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.store.predictions import read_predictions, write_predictions
-from harness.store.record import Record, plain
+from harness.store.record import Record, to_jsonable
 from harness.store.run_key import Outcome, RunKey, folder_name
 from harness.store.run_store import Store
 from tests.store.made import document, put
@@ -136,7 +136,7 @@ def test_records_refuse_what_is_not_theirs() -> None:
 
 def test_plain_makes_json_of_anything() -> None:
     value = {1: np.float32(0.5), "a": (np.int64(2), {3}), "b": float("inf"), "c": np.arange(2), "d": Path("x")}
-    assert plain(value) == {"1": 0.5, "a": [2, [3]], "b": None, "c": [0, 1], "d": "x"}
+    assert to_jsonable(value) == {"1": 0.5, "a": [2, [3]], "b": None, "c": [0, 1], "d": "x"}
 
 
 def test_run_ids_say_the_seed_and_depend_on_all() -> None:
@@ -160,7 +160,7 @@ def test_predictions_come_back_with_short_and_empty_lists(
 ) -> None:
     monkeypatch.setattr("harness.store.predictions.GROUP", group)
     path = tmp_path / "predictions.parquet"
-    items = np.array([[2, 0, 1], [1, NOBODY, NOBODY], [NOBODY, NOBODY, NOBODY]])
+    items = np.array([[2, 0, 1], [1, NO_ITEM, NO_ITEM], [NO_ITEM, NO_ITEM, NO_ITEM]])
     scores = np.array([[0.3, 0.2, 0.1], [7.0, 0, 0], [0, 0, 0]])
     written = Predictions(np.array([2, 0, 1]), items, scores)
     write_predictions(path, written, ("x", "y", "z"), ("10", "11", "12"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.raw.interactions import RawLog
 
 HASH_RULE = (
@@ -22,7 +22,7 @@ FILE_RULE = "order within a user: by timestamp, equal timestamps by line in the 
 
 
 @dataclass
-class Rows:
+class FilteredRows:
     """The rows of a log that are still there, and a history of what each step left."""
 
     log: RawLog
@@ -30,7 +30,7 @@ class Rows:
     history: list[dict[str, int | str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, log: RawLog) -> Rows:
+    def of(cls, log: RawLog) -> FilteredRows:
         """All rows."""
         rows = cls(log, np.arange(len(log)))
         return rows.note("in the raw file")
@@ -50,13 +50,13 @@ class Rows:
             np.bincount(self.items, minlength=len(self.log.items)),
         )
 
-    def note(self, step: str) -> Rows:
+    def note(self, step: str) -> FilteredRows:
         """Writes down what there is now."""
         users, items = (int(np.count_nonzero(counted)) for counted in self.counts())
         self.history.append({"step": step, "users": users, "items": items, "interactions": len(self.kept)})
         return self
 
-    def keep(self, stays: np.ndarray, step: str) -> Rows:
+    def keep(self, stays: np.ndarray, step: str) -> FilteredRows:
         """Keeps the rows where `stays` (bool, one a kept row)."""
         self.kept = self.kept[stays]
         return self.note(step)
@@ -76,7 +76,7 @@ def first_of_each(log: RawLog, kept: np.ndarray) -> np.ndarray:
     return stays
 
 
-def k_core(rows: Rows, k: int) -> Rows:
+def k_core(rows: FilteredRows, k: int) -> FilteredRows:
     """Passes until nothing changes: in each, users and items are counted once, and a row stays where both have `k`."""
     number = 0
     while True:
@@ -94,11 +94,11 @@ class Ordered:
 
     users: tuple[str, ...]
     items: tuple[str, ...]
-    sequences: Ragged
+    sequences: RaggedArray
     times: np.ndarray
 
 
-def in_order(rows: Rows, tie_seed: int | None) -> Ordered:
+def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
     """Users one after another, each in time order; items numbered by first appearance in that listing.
 
     `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
@@ -131,7 +131,7 @@ def in_order(rows: Rows, tie_seed: int | None) -> Ordered:
     return Ordered(
         users=tuple(raw_users[u] for u in by_place),
         items=tuple(raw_items[i] for i in listed),
-        sequences=Ragged(number[flat], np.concatenate([[0], np.cumsum(lengths)])),
+        sequences=RaggedArray(number[flat], np.concatenate([[0], np.cumsum(lengths)])),
         times=times[order],
     )
 

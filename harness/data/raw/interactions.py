@@ -22,11 +22,11 @@ from harness.core.json_files import AGAIN
 from harness.data.download import Progress
 from harness.data.raw.parsing import WrongLine, foreign, packed, parsed, unpacked
 from harness.data.raw.releases import Release
-from harness.data.raw.streams import Found, Parts
+from harness.data.raw.streams import RawFileHandle, ResumableRows
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.times import LONGEST_NUMBER
 from harness.data.reading import PLAIN, Reading
-from harness.errors import InputError, shown
+from harness.errors import InputError, quote
 
 DAY = 86_400.0
 KINDS = ("user", "item", "rating", "time")
@@ -51,7 +51,7 @@ class RawLog:
 
 
 def read_log(
-    found: Found,
+    found: RawFileHandle,
     release: Release,
     progress: Progress | None = None,
     kept: Path | None = None,
@@ -67,7 +67,7 @@ def read_log(
         return log
     log = _read_slow(found, rules, progress, kept, reading)
     if not len(log):
-        raise InputError("the file holds no interactions", where=found.name, mend=AGAIN)
+        raise InputError("the file holds no interactions", where=found.name, hint=AGAIN)
     return log
 
 
@@ -75,7 +75,7 @@ def read_log(
 class Rules:
     """What a value of this file may be, and the error for one that may not."""
 
-    found: Found
+    found: RawFileHandle
     release: Release
 
     @property
@@ -87,7 +87,7 @@ class Rules:
     def identifier(self, value: object, line: int, kind: str) -> str:
         if isinstance(value, str) and value.strip():
             return value
-        what = "it is missing" if value is None else f"{shown(value)} is no id"
+        what = "it is missing" if value is None else f"{quote(value)} is no id"
         raise self.wrong(what, line, kind, "every line needs a user and an item")
 
     def rating(self, value: object, line: int) -> float:
@@ -96,19 +96,19 @@ class Rules:
                 return float(value)
         except (ValueError, OverflowError):
             pass
-        raise self.wrong(f"rating {shown(value)} is not a number", line, "rating", "give a number")
+        raise self.wrong(f"rating {quote(value)} is not a number", line, "rating", "give a number")
 
     def time(self, value: object, line: int) -> float:
         """A whole number in the release's unit, or a date in its text form, as seconds since 1970."""
         seconds = self._seconds(value)
         if seconds is None:
-            what = "it is missing" if value is None else f"timestamp {shown(value)} is no time"
+            what = "it is missing" if value is None else f"timestamp {quote(value)} is no time"
             raise self.wrong(what, line, "time", "give seconds since 1970 as the release does")
         first, last = self.bounds
         if first <= seconds <= last:
             return seconds
         span = " to ".join(self.release.between)
-        what = f"timestamp {shown(value)} lies outside the time of {self.release.title} ({span})"
+        what = f"timestamp {quote(value)} lies outside the time of {self.release.title} ({span})"
         raise self.wrong(what, line, "time", "the file is damaged, or of another release")
 
     def _seconds(self, value: object) -> float | None:
@@ -125,7 +125,7 @@ class Rules:
 
     def wrong(self, what: str, line: int, kind: str, mend: str) -> WrongLine:
         field = self.found.spec.fields.get(kind, kind)
-        return WrongLine(what, where=self.found.at(line, field), mend=mend)
+        return WrongLine(what, where=self.found.at(line, field), hint=mend)
 
 
 def instant(text: str) -> float:
@@ -137,7 +137,7 @@ def instant(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def _read_fast(found: Found, rules: Rules) -> RawLog | None:
+def _read_fast(found: RawFileHandle, rules: Rules) -> RawLog | None:
     """The whole CSV file in one go by Arrow; None where anything in it is amiss, for the slow way to say what."""
     import pyarrow as pa
     from pyarrow import csv
@@ -174,7 +174,9 @@ def _read_fast(found: Found, rules: Rules) -> RawLog | None:
     return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
 
 
-def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path | None, reading: Reading) -> RawLog:
+def _read_slow(
+    found: RawFileHandle, rules: Rules, progress: Progress | None, kept: Path | None, reading: Reading
+) -> RawLog:
     """Line by line, with every check. A wrong line is a row without a user, whose item is what is wrong: so it is
     counted as well where the rows come from parts that were kept."""
     import pyarrow as pa
@@ -197,7 +199,7 @@ def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path
             return None, packed(error), 0.0, 0.0
 
     bad = BadLines(found.path.name, reading)
-    parts = Parts(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
+    parts = ResumableRows(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
     for user, item, rating, time in parts.rows(found, checked, progress):
         if user is None:
             bad.add(unpacked(item), len(times) + bad.count + 1)
@@ -215,7 +217,7 @@ def _read_slow(found: Found, rules: Rules, progress: Progress | None, kept: Path
 Row = tuple[object, object, object, object]
 
 
-def _values(found: Found, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
+def _values(found: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
     """How a line becomes (user, item, rating, time), not yet checked; None for a header."""
     spec = found.spec
     if spec.format == "json":
@@ -241,26 +243,26 @@ def _values(found: Found, rules: Rules) -> Callable[[int, bytes, bool], Row | No
             check_header(found, rules.release, parts, header)
         if len(parts) != len(spec.columns):
             what = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
-            raise WrongLine(what, where=found.at(line), mend="the file is damaged, or of another release")
+            raise WrongLine(what, where=found.at(line), hint="the file is damaged, or of another release")
         user, item, rating, time = (parts[place] for place in places)
         return user, item, rating, time
 
     return from_columns
 
 
-def decoded(found: Found, line: int, content: bytes) -> str:
+def decoded(found: RawFileHandle, line: int, content: bytes) -> str:
     """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
     for encoding in dict.fromkeys(("utf-8", found.spec.encoding)):
         with suppress(UnicodeDecodeError):
             return content.decode(encoding).rstrip("\r\n")
-    raise WrongLine(f"not {found.spec.encoding.upper()} text", where=found.at(line), mend=AGAIN)
+    raise WrongLine(f"not {found.spec.encoding.upper()} text", where=found.at(line), hint=AGAIN)
 
 
-def check_header(found: Found, release: Release, parts: list[str], header: list[str] | None) -> None:
+def check_header(found: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
     """The first line of a CSV file: the release's header, or data where it has none."""
     if header is not None:
         mend = f"give the file of {release.title}"
-        raise InputError(f"the header is not {','.join(header)}", where=found.at(1), mend=mend)
+        raise InputError(f"the header is not {','.join(header)}", where=found.at(1), hint=mend)
     if not any(any(sign.isdigit() for sign in part) for part in parts):
         what = f"a header ({','.join(parts)}), where {release.title} has none"
-        raise InputError(what, where=found.at(1), mend="is it a file of another release? give that of this one")
+        raise InputError(what, where=found.at(1), hint="is it a file of another release? give that of this one")

@@ -20,11 +20,11 @@ from harness.data.download import Progress
 from harness.data.raw.interactions import decoded
 from harness.data.raw.parsing import WrongLine, foreign, literal, packed, parsed, unpacked
 from harness.data.raw.releases import Release
-from harness.data.raw.streams import Found, Parts, Row
+from harness.data.raw.streams import RawFileHandle, ResumableRows, Row
 from harness.data.raw.text_cleaning import NoText, TextMode, fuller, item_text
 from harness.data.readers.bad_lines import BadLines
 from harness.data.reading import PLAIN, Reading
-from harness.errors import InputError, shown
+from harness.errors import InputError, quote
 
 # The 2014 files begin nearly every line with the item's id: a line of an item that nobody needs is not parsed further.
 FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
@@ -56,7 +56,7 @@ class Wanted:
 
 
 def read_metadata(
-    found: Found,
+    found: RawFileHandle,
     release: Release,
     wanted: Wanted,
     progress: Progress | None = None,
@@ -78,7 +78,7 @@ def read_metadata(
     twice: set[str] = set()
     types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
     bad, records = BadLines(found.path.name, reading), _Records(found, release, place, wanted, reading)
-    for raw, *text in Parts(kept, types).rows(found, records.checked, progress):
+    for raw, *text in ResumableRows(kept, types).rows(found, records.checked, progress):
         if raw is None:
             bad.add(unpacked(text[0]), lines + bad.count + 1)
             continue
@@ -96,7 +96,7 @@ def read_metadata(
         texts[raw] = said
     left_out = bad.settle(lines + bad.count)
     if not lines:
-        raise InputError("the file describes no item", where=found.name, mend=AGAIN)
+        raise InputError("the file describes no item", where=found.name, hint=AGAIN)
     return Metadata(known, texts, lines, unrated, len(twice), left_out)
 
 
@@ -105,7 +105,7 @@ class _Records:
     """How a line becomes an item's raw id and its text: title, description, brand, categories; None four times where
     nobody needs it."""
 
-    found: Found
+    found: RawFileHandle
     release: Release
     place: Mapping[str, int]
     wanted: Wanted
@@ -130,7 +130,7 @@ class _Records:
         try:
             text = item_text(record, fields, self.wanted.mode, spec.extra)
         except NoText as error:
-            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), mend=AGAIN) from error
+            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), hint=AGAIN) from error
         return raw, text.title, text.description, text.brand, text.categories
 
     def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
@@ -141,7 +141,7 @@ class _Records:
             parts = decoded(self.found, line, content).split("::")
             if len(parts) != len(spec.columns):
                 what = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
-                raise WrongLine(what, where=self.found.at(line), mend=AGAIN)
+                raise WrongLine(what, where=self.found.at(line), hint=AGAIN)
             record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
         else:
             record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
@@ -154,8 +154,8 @@ class _Records:
         raw = record.get(name)
         if isinstance(raw, str) and raw.strip():
             return raw
-        what = "it is missing" if raw is None else f"{shown(raw)} is no id"
-        raise WrongLine(what, where=self.found.at(line, name), mend="every line needs an item")
+        what = "it is missing" if raw is None else f"{quote(raw)} is no id"
+        raise WrongLine(what, where=self.found.at(line, name), hint="every line needs an item")
 
     def _skipped(self, line: int, content: bytes) -> str | None:
         """The id of an item whose text nobody needs, where the line begins with it and ends as it should."""

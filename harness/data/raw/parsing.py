@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.json_files import AGAIN
 from harness.data.raw.releases import RawFile, Release, releases
-from harness.data.raw.streams import Found
+from harness.data.raw.streams import RawFileHandle
 from harness.errors import InputError
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -24,23 +24,23 @@ class WrongLine(InputError):
 
 def packed(error: InputError) -> str:
     """What is wrong with a line, as one text that `unpacked` takes back."""
-    return json.dumps([error.what, error.where, error.mend])
+    return json.dumps([error.what, error.where, error.hint])
 
 
 def unpacked(text: str) -> InputError:
     """What `packed` has made of an error."""
     what, where, mend = json.loads(text)
-    return WrongLine(what, where=where, mend=mend)
+    return WrongLine(what, where=where, hint=mend)
 
 
-def parsed(found: Found, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
+def parsed(found: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
     """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
     try:
         record = parse(content)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise _unreadable(found, line, content, error) from error
     if not isinstance(record, Mapping):
-        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=found.at(line), mend=AGAIN)
+        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=found.at(line), hint=AGAIN)
     return record
 
 
@@ -67,7 +67,7 @@ def _paired(value: Any) -> Any:
     return [_paired(below) for below in value] if isinstance(value, (list, tuple, set)) else value
 
 
-def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:
+def foreign(found: RawFileHandle, release: Release, record: Mapping[str, Any]) -> None:
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not found.spec.marks or any(mark in record for mark in found.spec.marks):
         return
@@ -82,24 +82,24 @@ def foreign(found: Found, release: Release, record: Mapping[str, Any]) -> None:
         seen = ", ".join(mark for mark in spec.marks if mark in record)
         theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
         what = f"it has {seen}, as {theirs} of {other.title} has, and nothing that {ours} has"
-        raise InputError(what, where=found.at(1), mend=f"give the file of {release.title}")
+        raise InputError(what, where=found.at(1), hint=f"give the file of {release.title}")
 
 
 def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
     return release.interactions if spec in release.interactions else release.metadata
 
 
-def _unreadable(found: Found, line: int, content: bytes, error: BaseException) -> InputError:
+def _unreadable(found: RawFileHandle, line: int, content: bytes, error: BaseException) -> InputError:
     where = found.at(line)
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return WrongLine("not UTF-8 text", where=where, mend=AGAIN)
+        return WrongLine("not UTF-8 text", where=where, hint=AGAIN)
     if found.spec.format == "json":
         if text.startswith("{'"):
             what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
-            return InputError(what, where=where, mend="give the file of the release that you prepare")
+            return InputError(what, where=where, hint="give the file of the release that you prepare")
         said = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
-        return WrongLine(f"not JSON ({said})", where=where, mend=AGAIN)
+        return WrongLine(f"not JSON ({said})", where=where, hint=AGAIN)
     said = getattr(error, "msg", None) or error
-    return WrongLine(f"not a Python literal ({said})", where=where, mend=AGAIN)
+    return WrongLine(f"not a Python literal ({said})", where=where, hint=AGAIN)

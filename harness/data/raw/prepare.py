@@ -20,13 +20,13 @@ import numpy as np
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.local_store import Kept, find, keep, load, making, provenance, unfinished
-from harness.data.raw.filters import Ordered, Rows, first_of_each, in_order, k_core
+from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
+from harness.data.raw.filters import FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
 from harness.data.raw.metadata import Metadata, Wanted, read_metadata
 from harness.data.raw.releases import Published, RawSet, resolve
 from harness.data.raw.request import Request, name_of, settings_of
-from harness.data.raw.streams import Found, download, locate
+from harness.data.raw.streams import RawFileHandle, download, locate
 from harness.data.raw.text_cleaning import TextMode
 from harness.data.readers.times import day
 from harness.data.reading import PLAIN, Reading
@@ -87,7 +87,7 @@ SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is wor
 class Prepared:
     """The data set on this machine and its story; `fresh` is False where it was there already."""
 
-    kept: Kept
+    kept: StoredDataset
     story: Mapping[str, Any]
     fresh: bool
 
@@ -120,27 +120,27 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
     if not unfinished(name) and (before := _before(name, made_of)) is not None:
         return before
-    with making(name, fingerprint(SCHEMA, made_of)) as folder:
+    with staging_dir(name, fingerprint(SCHEMA, made_of)) as folder:
         if (before := _before(name, made_of)) is not None:
             return before
         work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
         dataset, told = build(data, found, settings, work)
         dataset = replace(dataset, name=name)
         story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*_others(made_of), *told["warnings"]]}
-        kept = keep(dataset, story, licence=data.release.licence, description=data.title)
+        kept = save_dataset(dataset, story, licence=data.release.licence, description=data.title)
     return Prepared(kept, story, fresh=True)
 
 
 def build(
     data: RawSet,
-    found: Mapping[str, Found],
+    found: Mapping[str, RawFileHandle],
     settings: Mapping[str, Any],
     work: Work | None = None,
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set from its two raw files, and what was done."""
     work = work or Work()
     log = read_log(found["interactions"], data.release, work.progress, work.part("interactions"), work.reading)
-    rows = _published_start(Rows.of(log), data, settings["window"])
+    rows = _published_start(FilteredRows.of(log), data, settings["window"])
     metadata = _metadata(found, data, rows, settings["text"], work)
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, found["interactions"])
@@ -182,11 +182,11 @@ def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
     return Prepared(entry, told, fresh=False)
 
 
-def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> Found:
+def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> RawFileHandle:
     return locate(data, kind, raw.expanduser()) if raw is not None else download(data, kind, progress)
 
 
-def _published_start(rows: Rows, data: RawSet, window: Sequence[str] | None) -> Rows:
+def _published_start(rows: FilteredRows, data: RawSet, window: Sequence[str] | None) -> FilteredRows:
     """What needs no metadata: the release's window and ratings, then repeats."""
     log, release = rows.log, data.release
     if window is not None:
@@ -201,9 +201,9 @@ def _published_start(rows: Rows, data: RawSet, window: Sequence[str] | None) -> 
 
 
 def _metadata(
-    found: Mapping[str, Found],
+    found: Mapping[str, RawFileHandle],
     data: RawSet,
-    rows: Rows,
+    rows: FilteredRows,
     text: TextMode,
     work: Work,
 ) -> Metadata:
@@ -222,17 +222,17 @@ def _metadata(
         swap = read_metadata(found["metadata"], data.release, users, reading=work.reading)
         what += swapped if swap.known.any() else ""
         mend = "give two files of the same release and category"
-        raise InputError(what, where=found["metadata"].name, mend=mend)
+        raise InputError(what, where=found["metadata"].name, hint=mend)
     return metadata
 
 
-def _published_end(rows: Rows, data: RawSet, metadata: Metadata) -> Rows:
+def _published_end(rows: FilteredRows, data: RawSet, metadata: Metadata) -> FilteredRows:
     if data.release.with_metadata:
         rows = rows.keep(metadata.known[rows.items], f"items {NOT_IN_METADATA}")
     return k_core(rows, data.release.core)
 
 
-def _not_empty(rows: Rows, data: RawSet, found: Found) -> None:
+def _not_empty(rows: FilteredRows, data: RawSet, found: RawFileHandle) -> None:
     if not len(rows.kept):
         left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
         what = f"nothing is left after the steps of {data.title} (interactions: {left})"
@@ -240,19 +240,19 @@ def _not_empty(rows: Rows, data: RawSet, found: Found) -> None:
         if any("outside the window" in str(entry["step"]) for entry in rows.history):
             reach = f"from {day(rows.log.times.min())} to {day(rows.log.times.max())}"
             mend += f", or another window with --since and --until (the file reaches {reach})"
-        raise InputError(what, where=found.name, mend=mend)
+        raise InputError(what, where=found.name, hint=mend)
 
 
-def _in_time(ordered: Ordered, found: Found) -> None:
+def _in_time(ordered: Ordered, found: RawFileHandle) -> None:
     """Refuses timestamps that never differ within a user: no tie rule makes an order in time of them."""
     users = ordered.sequences.rows()
     if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
         what = "the timestamps never differ within any user: they state no order in time"
         mend = "give the file with the true times, as it was published"
-        raise InputError(what, where=f"{found.name} field {found.spec.fields.get('time', 'time')!r}", mend=mend)
+        raise InputError(what, where=f"{found.name} field {found.spec.fields.get('time', 'time')!r}", hint=mend)
 
 
-def _warnings(rows: Rows) -> list[str]:
+def _warnings(rows: FilteredRows) -> list[str]:
     counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
     steps = list(counts)
     for before, step in pairwise(steps):
@@ -279,7 +279,7 @@ def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequen
     )
 
 
-def _story(data: RawSet, rows: Rows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:
+def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:
     """What was done and what came of it, for `provenance.json`."""
     return {
         "title": data.title,

@@ -41,7 +41,7 @@ class RawFile:
 
 
 @dataclass(frozen=True)
-class Known:
+class Checksum:
     """What a file of this name must be: bytes (None where only the hash is known) and SHA-256."""
 
     sha256: str
@@ -66,7 +66,7 @@ class Release:
     metadata: tuple[RawFile, ...]
     rating_above: float | None = None
     window: tuple[str, str] | None = None
-    known: Mapping[str, Known] = field(default_factory=dict)
+    known: Mapping[str, Checksum] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def resolve(name: str) -> RawSet:
 def _release(key: str, entry: dict[str, Any]) -> Release:
     for kind in ("interactions", "metadata"):
         entry[kind] = [RawFile(**_frozen(file)) for file in entry[kind]]
-    entry["known"] = {name: Known(**stated) for name, stated in entry.get("known", {}).items()}
+    entry["known"] = {name: Checksum(**stated) for name, stated in entry.get("known", {}).items()}
     return Release(key=key, **_frozen(entry))
 
 

@@ -23,10 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from harness.core.environment import home
-from harness.core.files import write_whole
-from harness.core.json_files import AGAIN, Unfolding
-from harness.core.timer import Pace
+from harness.core.environment import cache_dir
+from harness.core.files import write_atomic
+from harness.core.json_files import AGAIN, BoundedDecompressor
+from harness.core.timer import CheckpointTimer
 from harness.data.download import Progress, RemoteFile, fetch, sha256_of
 from harness.data.raw.releases import RawFile, RawSet
 from harness.data.readers.parquet_tables import read_parquet
@@ -59,7 +59,7 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Found:
+class RawFileHandle:
     """A raw file on this machine; `member` names it inside a zip archive, and is empty where there is none."""
 
     spec: RawFile
@@ -86,10 +86,10 @@ class Found:
         with self.path.open("rb", buffering=BUFFER) as file:
             if self.member:
                 with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
-                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
+                    yield io.BufferedReader(BoundedDecompressor(content, file, self.name), BUFFER), file
             elif self.path.suffix == ".gz":
                 with gzip.open(file) as content:
-                    yield io.BufferedReader(Unfolding(content, file, self.name), BUFFER), file
+                    yield io.BufferedReader(BoundedDecompressor(content, file, self.name), BUFFER), file
             else:
                 yield file, file
 
@@ -102,7 +102,7 @@ class Found:
         with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
             for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
-                    raise InputError(f"a line of more than {LONGEST_LINE:,} bytes", where=self.at(number), mend=AGAIN)
+                    raise InputError(f"a line of more than {LONGEST_LINE:,} bytes", where=self.at(number), hint=AGAIN)
                 if not number & 16383:
                     show(file.tell())
                 if not line.isspace():
@@ -114,23 +114,23 @@ class _Line(Protocol):
 
 
 @contextmanager
-def _translated(found: Found, line: _Line) -> Iterator[None]:
+def _translated(found: RawFileHandle, line: _Line) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
         what = "the gzip file is cut off here or soon after"
-        raise InputError(what, where=found.at(line() + 1), mend=AGAIN) from error
+        raise InputError(what, where=found.at(line() + 1), hint=AGAIN) from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         where = found.at(line()) if line() else found.name
-        raise InputError(f"the compressed file is broken ({error})", where=where, mend=AGAIN) from error
+        raise InputError(f"the compressed file is broken ({error})", where=where, hint=AGAIN) from error
     except KeyError as error:  # a zip archive without the member
-        raise InputError(f"the archive has no {found.member}", where=str(found.path), mend=AGAIN) from error
+        raise InputError(f"the archive has no {found.member}", where=str(found.path), hint=AGAIN) from error
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror or error})", where=found.name) from error
 
 
 @contextmanager
-def _shown(found: Found, progress: Progress | None) -> Iterator[Any]:
+def _shown(found: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
     """Hands out a function that takes the position in the file and moves the bar."""
     shown = progress or Silent()
     stage = shown.open(f"read {found.path.name} (MiB)", -(-found.path.stat().st_size >> 20))
@@ -149,32 +149,32 @@ def _shown(found: Found, progress: Progress | None) -> Iterator[Any]:
         shown.close(stage)
 
 
-def locate(data: RawSet, kind: str, raw: Path) -> Found:
+def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
     """The first of a kind's files (`interactions`, `metadata`) that lies in `raw`, as it is or (un)compressed.
 
     Raises `InputError` that names the file, and where it can be had.
     """
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     if not raw.is_dir():
-        raise InputError("no such folder", where=str(raw), mend="give the folder that holds the raw files")
+        raise InputError("no such folder", where=str(raw), hint="give the folder that holds the raw files")
     for spec in specs:
         name = spec.file.format(category=data.category)
         other = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
         for folder in spec.folders:
             for candidate in (name, other):
                 if (path := raw / folder / candidate).is_file():
-                    return Found(spec, path)
+                    return RawFileHandle(spec, path)
         if spec.archive and (path := raw / spec.archive).is_file():
-            return Found(spec, path, f"{Path(spec.archive).stem}/{name}")
+            return RawFileHandle(spec, path, f"{Path(spec.archive).stem}/{name}")
     names = " or ".join(spec.file.format(category=data.category) for spec in specs)
     folders = sorted({folder for spec in specs for folder in spec.folders if folder})
     inside = f", nor in {'/, '.join(folders)}/" if folders else ""
-    raise InputError(f"no {names}{inside}", where=str(raw), mend=_source(data, specs[0]))
+    raise InputError(f"no {names}{inside}", where=str(raw), hint=_source(data, specs[0]))
 
 
-def download(data: RawSet, kind: str, progress: Progress | None) -> Found:
+def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandle:
     """The first of a kind's files that has an address, fetched into `$HARNESS_HOME/raw` unless it is there."""
-    folder = home() / "raw" / data.release.key
+    folder = cache_dir() / "raw" / data.release.key
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     for spec in specs:
         if spec.urls:
@@ -184,9 +184,9 @@ def download(data: RawSet, kind: str, progress: Progress | None) -> Found:
             stated = (None, None) if known is None else (known.bytes, known.sha256)
             path = fetch(RemoteFile(name, urls, *stated), folder, progress)
             inside = f"{Path(name).stem}/{spec.file.format(category=data.category)}" if spec.archive else ""
-            return Found(spec, path, inside)
+            return RawFileHandle(spec, path, inside)
     what = "its files can be had only after accepting terms, so they are not downloaded"
-    raise InputError(what, where=data.name, mend=data.how_to_get)
+    raise InputError(what, where=data.name, hint=data.how_to_get)
 
 
 def _source(data: RawSet, spec: RawFile) -> str:
@@ -209,7 +209,7 @@ LINE, WHOLE = b"line", b"whole"
 
 
 @dataclass
-class Parts:
+class ResumableRows:
     """Parts of one pass in `folder` (None: nowhere), a column for each value of a row, of these Arrow types.
 
     `rows` gives each row of the file once: those that are kept, then those that `read` makes of the lines behind them
@@ -221,9 +221,9 @@ class Parts:
     types: Sequence[pa.DataType]
     _waiting: list[Row] = field(default_factory=list)
     _number: int = 0
-    _pace: Pace = field(default_factory=Pace)
+    _pace: CheckpointTimer = field(default_factory=CheckpointTimer)
 
-    def rows(self, found: Found, read: Read, progress: Progress | None = None) -> Iterator[Row]:
+    def rows(self, found: RawFileHandle, read: Read, progress: Progress | None = None) -> Iterator[Row]:
         """Raises `InputError` for the first wrong line, after which nothing is kept, and where the disk refuses, after
         which what is there stays."""
         reached, whole = 0, False
@@ -247,7 +247,9 @@ class Parts:
         if self._number:
             self._write(line, whole=True)
 
-    def _rest(self, found: Found, read: Read, reached: int, progress: Progress | None) -> Iterator[tuple[int, Row]]:
+    def _rest(
+        self, found: RawFileHandle, read: Read, reached: int, progress: Progress | None
+    ) -> Iterator[tuple[int, Row]]:
         first = not reached
         try:
             for line, content in found.lines(progress):
@@ -284,7 +286,7 @@ class Parts:
         table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(about)
         path = self.folder / f"{self._number:06d}.parquet"
         options = {"compression": "zstd", "write_page_checksum": True}
-        with self._pace.keeping():
-            write_whole(path, lambda temporary: pq.write_table(table, temporary, **options))
+        with self._pace.timed():
+            write_atomic(path, lambda temporary: pq.write_table(table, temporary, **options))
         self._number += 1
         self._waiting.clear()

@@ -48,7 +48,7 @@ class BadLines:
             return ()
         first = self._first[0]
         if self.count > self.reading.tolerated(lines):
-            raise InputError(self._what(lines), where=first.where, mend=self._mend(lines))
+            raise InputError(self._what(lines), where=first.where, hint=self._mend(lines))
         shown = "; ".join(f"{error.where}: {error.what}" for error in self._first)
         more = ", …" if self.count > len(self._first) else ""
         return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({shown}{more})",)
@@ -60,7 +60,7 @@ class BadLines:
         return f"{what} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
 
     def _mend(self, lines: int) -> str | None:
-        mend = self._first[0].mend
+        mend = self._first[0].hint
         if self.count == lines or not lines or not self.reading.bad_lines:
             return mend
         share = min(0.99, -(-100 * self.count // lines) / 100)

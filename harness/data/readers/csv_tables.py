@@ -75,7 +75,7 @@ def columns_of(file: TableFile, wanted: tuple[str, ...], needed: tuple[str, ...]
         mend = f"begin the file with a header {','.join(needed)} (it has {','.join(file.columns)})"
         mend += f", or name its columns with --columns: {FORM}"
         mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"the header lacks {', '.join(missing)}", where=where, mend=mend)
+        raise InputError(f"the header lacks {', '.join(missing)}", where=where, hint=mend)
     return columns
 
 
@@ -91,7 +91,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     if ITEM not in columns.places or len(columns.places) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in columns.places]
         mend = f"begin the file with a header item,title (it has {','.join(file.columns)})"
-        raise InputError(f"the header lacks {', '.join(missing)}", where=f"{path} line 1", mend=mend)
+        raise InputError(f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=mend)
     cells = zip(*(file.column(columns.places.get(name)) for name in wanted), strict=True)
     bars = plain(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
@@ -107,9 +107,9 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
 
 def _add(texts: dict[str, ItemText], item: str, text: ItemText, bad: BadLines, where: str) -> None:
     if not item.strip():
-        bad.add(InputError("empty item id", where=where, mend="give every row one"))
+        bad.add(InputError("empty item id", where=where, hint="give every row one"))
     elif texts.setdefault(item, text) != text:
-        bad.add(InputError(f"item {item!r} stands twice", where=where, mend="keep one row an item"))
+        bad.add(InputError(f"item {item!r} stands twice", where=where, hint="keep one row an item"))
 
 
 def prose(cell: str) -> str:

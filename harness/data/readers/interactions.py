@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.readers.bad_lines import EXAMPLES, BadLines
 from harness.data.readers.times import SECONDS, number, read_times
 from harness.data.reading import Reading
-from harness.errors import InputError, shortened
+from harness.errors import InputError, truncate
 
 TIE_RULE = "order within a user: by timestamp, equal timestamps by line in the file"
 UNUSED = "items that stand only in the item file"
@@ -63,7 +63,7 @@ class Log:
         taken = taken[~low]
         if not len(taken):
             what = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
-            raise InputError(what, where=str(self.path), mend="give a lower --min-rating" if low.any() else None)
+            raise InputError(what, where=str(self.path), hint="give a lower --min-rating" if low.any() else None)
         made = self._made(name, text, source, (taken, None if times is None else times[taken]))
         lost = ((LEFT_OUT, bad.count),) if bad.count else ()
         lost += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
@@ -90,7 +90,7 @@ class Log:
         if times is not None:
             self._check_order(times[order], user_rows[order])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))])
-        sequences = Ragged(item_rows[order], offsets)
+        sequences = RaggedArray(item_rows[order], offsets)
         texts, notes, lost = texts_of(items, text)
         return Dataset(
             name=name,
@@ -111,7 +111,7 @@ class Log:
         for kind, ids in (("user", self.users), ("item", self.items)):
             for row in [row for row, raw in enumerate(ids) if not raw.strip()]:
                 if not wrong[row]:
-                    bad.add(InputError(f"empty {kind} id", where=self._at(row, kind), mend="give every row one"))
+                    bad.add(InputError(f"empty {kind} id", where=self._at(row, kind), hint="give every row one"))
                 wrong[row] = True
         if self.order == "file":
             return np.flatnonzero(~wrong), None, ()
@@ -127,14 +127,14 @@ class Log:
         said = "" if unit == SECONDS else f", which most of the column has ({unit})"
         what = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{said}"
         mend = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
-        return InputError(what, where=self._at(row, "timestamp"), mend=mend)
+        return InputError(what, where=self._at(row, "timestamp"), hint=mend)
 
     def _check_constant(self, times: np.ndarray) -> None:
         if len(times) > 1 and (times == times[0]).all():
             raise InputError(
                 f"all {len(times)} timestamps are {self.timestamps[0]}: they state no order in time",
                 where=f"{self.path} field {self._field('timestamp')!r}",
-                mend=MEND,
+                hint=MEND,
             )
 
     def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
@@ -142,7 +142,7 @@ class Log:
         within = users[1:] == users[:-1]
         if within.any() and not (times[1:] != times[:-1])[within].any():
             what = "no user has two different timestamps: they state no order in time"
-            raise InputError(what, where=f"{self.path} field {self._field('timestamp')!r}", mend=MEND)
+            raise InputError(what, where=f"{self.path} field {self._field('timestamp')!r}", hint=MEND)
 
     def _rated_low(self, rows: np.ndarray) -> np.ndarray:
         """Bool, one a row of `rows`: rated lower than `--min-rating`, or without a rating where there is one."""
@@ -151,7 +151,7 @@ class Log:
             return np.zeros(len(rows), bool)
         if self.ratings is None:
             mend = "leave --min-rating out, or name the column with --columns rating=NAME"
-            raise InputError("there is no column of ratings", where=str(self.path), mend=mend)
+            raise InputError("there is no column of ratings", where=str(self.path), hint=mend)
         if isinstance(self.ratings, np.ndarray):
             ratings = self.ratings[rows]
         else:
@@ -196,11 +196,11 @@ def texts_of(
     return texts, tuple(notes), ((UNUSED, unused),) if unused else ()
 
 
-def repeat_notes(sequences: Ragged, n_items: int) -> tuple[str, ...]:
+def repeat_notes(sequences: RaggedArray, n_items: int) -> tuple[str, ...]:
     """A note on interactions that repeat a (user, item) pair; they are kept."""
     repeats = len(sequences.values) - len(np.unique(sequences.rows() * n_items + sequences.values))
     return (f"{repeats} interactions repeat an item of the same user; they are kept",) if repeats else ()
 
 
 def _shown(raw: object) -> str:
-    return shortened(repr(raw)) if isinstance(raw, str) else str(raw)
+    return truncate(repr(raw)) if isinstance(raw, str) else str(raw)

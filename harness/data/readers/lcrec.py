@@ -15,7 +15,7 @@ from harness.core.json_files import read_json_object
 from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.readers.interactions import numbered, repeat_notes, texts_of
 from harness.data.reading import Reading
 from harness.data.reviews import FILE as REVIEWS
@@ -38,14 +38,14 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     if reading is not None and (reading.columns or reading.min_rating is not None):
         option = "--columns" if reading.columns else "--min-rating"
         mend = f"leave {option} out"
-        raise InputError("this layout has no columns and no ratings", where=str(path), mend=mend)
+        raise InputError("this layout has no columns and no ratings", where=str(path), hint=mend)
     listed = read_json_object(path)
     raw = [item for user, row in listed.items() for item in _row(path, user, row)]
     items, flat = numbered(raw)
     if not items:
-        raise InputError("no user has an interaction", where=str(path), mend="write the data to it again")
+        raise InputError("no user has an interaction", where=str(path), hint="write the data to it again")
     lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
-    sequences = Ragged(flat, np.concatenate([[0], np.cumsum(lengths)]))
+    sequences = RaggedArray(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
     text = _texts(described) if described.exists() else None
     texts, notes, lost = texts_of(items, text)
@@ -67,13 +67,13 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
 def _row(path: Path, user: str, row: Any) -> list[str]:
     where = f"{path} user {user!r}"
     if not user.strip():
-        raise InputError("empty user id", where=where, mend="give every user one")
+        raise InputError("empty user id", where=where, hint="give every user one")
     if not isinstance(row, list):
-        raise InputError("a list of items is needed", where=where, mend='write {"user": ["item", …]}')
+        raise InputError("a list of items is needed", where=where, hint='write {"user": ["item", …]}')
     for place, item in enumerate(row):
         if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
             mend = "write item ids as strings or whole numbers"
-            raise InputError(f"item {item!r} at place {place + 1} is no id", where=where, mend=mend)
+            raise InputError(f"item {item!r} at place {place + 1} is no id", where=where, hint=mend)
     return [str(item) for item in row]
 
 
@@ -84,7 +84,7 @@ def _texts(path: Path) -> dict[str, ItemText]:
 def _text(path: Path, item: str, fields: Any) -> ItemText:
     if not isinstance(fields, dict):
         mend = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
-        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", mend=mend)
+        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=mend)
     listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     categories = fields.get(CATEGORIES)
     if isinstance(categories, str):
@@ -107,4 +107,4 @@ def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
         return value
     where = f"{path} item {item!r} field {field!r}"
     what = f"text is needed, not {type(value).__name__}"
-    raise InputError(what, where=where, mend="write a string or a list of strings")
+    raise InputError(what, where=where, hint="write a string or a list of strings")

@@ -30,7 +30,7 @@ class Matched:
 def plain(name: str) -> str:
     """A column's name without case, blanks and punctuation.
 
-    >>> plain("User ID") == plain("user_id") == plain("userId")
+    >>> to_jsonable("User ID") == to_jsonable("user_id") == to_jsonable("userId")
     True
     """
     return NOT_LETTERS.sub("", name.lower())
@@ -44,7 +44,7 @@ def matched(columns: Sequence[str], wanted: Sequence[str], reading: Reading, whe
         if (said := reading.column(ours)) is not None:
             if said not in columns:
                 what = f"there is no column {said!r}, which --columns gives for {ours}"
-                raise InputError(what, where=where, mend=f"it has {', '.join(columns)}")
+                raise InputError(what, where=where, hint=f"it has {', '.join(columns)}")
             found[ours] = said
     for ours in wanted:
         free = [name for name in columns if name not in found.values()]

@@ -55,7 +55,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
                 elif line.strip():
                     what = f"{len(parts)} fields where 4 are needed"
                     mend = "give the file as it is published"
-                    bad.add(InputError(what, where=f"{path} line {number}", mend=mend), number)
+                    bad.add(InputError(what, where=f"{path} line {number}", hint=mend), number)
     texts, item_file = _films(folder / movies, separator, reading)
     log = Log(
         path,
@@ -101,7 +101,7 @@ def _plain_films(path: Path, separator: str) -> Iterator[tuple[str, str, tuple[s
             continue
         if len(parts) < 2 or not parts[0].strip():
             what, mend = "no id and title of a film", "give the file as it is published"
-            raise InputError(what, where=f"{path} line {number}", mend=mend)
+            raise InputError(what, where=f"{path} line {number}", hint=mend)
         if separator == "::":
             yield parts[0], parts[1], tuple(part for part in parts[-1].split("|") if part) if len(parts) > 2 else ()
         else:

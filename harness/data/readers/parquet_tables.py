@@ -100,10 +100,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
         what = f"cannot be read as Parquet ({error})"
-        raise InputError(what, where=str(path), mend=WRITE_AGAIN) from error
+        raise InputError(what, where=str(path), hint=WRITE_AGAIN) from error
     names = table.column_names
     if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise InputError(f"column {twice!r} stands twice", where=str(path), mend="keep one of the two")
+        raise InputError(f"column {twice!r} stands twice", where=str(path), hint="keep one of the two")
     return table
 
 
@@ -112,7 +112,7 @@ def _bounded(path: Path, about: Any) -> None:
     unfolded = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
     if about.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
         what = f"{size:,} bytes claim to hold {about.num_rows:,} rows of {unfolded:,} bytes"
-        raise InputError(what, where=str(path), mend=WRITE_AGAIN)
+        raise InputError(what, where=str(path), hint=WRITE_AGAIN)
 
 
 def _table(
@@ -126,9 +126,9 @@ def _table(
     if missing:
         mend = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
         mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), mend=mend)
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=mend)
     if not len(table):
-        raise InputError("no rows", where=str(path), mend="write the data to it again")
+        raise InputError("no rows", where=str(path), hint="write the data to it again")
     return table, columns
 
 
@@ -140,7 +140,7 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         where, mend = f"{path} field {field!r}", "write ids as text or whole numbers"
-        raise InputError(f"ids are needed, not {column.type}", where=where, mend=mend)
+        raise InputError(f"ids are needed, not {column.type}", where=where, hint=mend)
     return ["" if raw is None else str(raw) for raw in column.to_pylist()]
 
 
@@ -165,7 +165,7 @@ def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         where = f"{path} field {field!r}"
         what = f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
-        raise InputError(what, where=where, mend="write numbers, or Parquet timestamps")
+        raise InputError(what, where=where, hint="write numbers, or Parquet timestamps")
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
@@ -180,7 +180,7 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
     for row, item in enumerate(items, start=1):
         if not item.strip():
             where = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError("empty item id", where=where, mend="give every row one")
+            raise InputError("empty item id", where=where, hint="give every row one")
     if not any(field in places for field in TEXT_FIELDS):
         return list(dict.fromkeys(items)), None, columns.notes(path.name)
     texts: list[dict[str, str]] = [{} for _ in items]
@@ -194,7 +194,7 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
         said = ItemText(**text, categories=listed)
         if described.setdefault(item, said) != said:
             where = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError(f"item {item!r} stands twice, with two texts", where=where, mend="keep one row an item")
+            raise InputError(f"item {item!r} stands twice, with two texts", where=where, hint="keep one row an item")
     return list(described), described, columns.notes(path.name)
 
 
@@ -205,9 +205,9 @@ def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
     table = read_parquet(path)
     if missing := [column for column in (USER, ITEM, REVIEW) if column not in table.column_names]:
         mend = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), mend=mend)
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=mend)
     if not len(table):
-        raise InputError("no rows", where=str(path), mend="write the data to it again")
+        raise InputError("no rows", where=str(path), hint="write the data to it again")
     rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
     said = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
     placed = ((f"{path} row {row}", review) for row, review in enumerate(said, start=1))
@@ -219,7 +219,7 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
 
     column = table.column(field)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
-        raise InputError(f"text is needed, not {column.type}", where=f"{path} field {field!r}", mend=WRITE_AGAIN)
+        raise InputError(f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN)
     return column.to_pylist()
 
 
@@ -233,5 +233,5 @@ def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]
             rows = column.to_pylist()
             return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
         where = f"{path} field {field!r}"
-        raise InputError(f"lists of text are needed, not {column.type}", where=where, mend=WRITE_AGAIN)
+        raise InputError(f"lists of text are needed, not {column.type}", where=where, hint=WRITE_AGAIN)
     return [listed_categories(cell or "") for cell in _strings(path, table, field)]

@@ -98,12 +98,12 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, also: tupl
             if len(row) != len(types):
                 what = f"{len(row)} fields where the header has {len(types)}"
                 where = f"{path} line {number}"
-                bad.add(InputError(what, where=where, mend="part fields by one tab each"), number)
+                bad.add(InputError(what, where=where, hint="part fields by one tab each"), number)
                 continue
             rows.append(row)
             lines.append(number)
     if not rows and not bad.count:
-        raise InputError("no rows after the header", where=str(path), mend="write the data to it again")
+        raise InputError("no rows after the header", where=str(path), hint="write the data to it again")
     return AtomicFile(path, types, rows, lines, columns, bad)
 
 
@@ -118,7 +118,7 @@ def _check_field(path: Path, types: Mapping[str, str], columns: Matched, column:
         usual = name or USUAL.get(column, column)
         has = ", ".join(f"{name}:{of}" for name, of in types.items())
         mend = f"add a field {usual}:{kind} (it has {has})" + (WITHOUT_TIME if column == TIMESTAMP else "")
-        raise InputError(f"the header lacks {usual}:{kind}", where=f"{path} line 1", mend=mend)
+        raise InputError(f"the header lacks {usual}:{kind}", where=f"{path} line 1", hint=mend)
 
 
 def header(path: Path) -> dict[str, str]:
@@ -136,9 +136,9 @@ def _types(path: Path, header: str) -> dict[str, str]:
         name, _, kind = part.partition(":")
         if not name or kind not in ATOMIC_TYPES:
             mend = f"write name:type, parted by tabs, type one of {', '.join(ATOMIC_TYPES)}"
-            raise InputError(f"header field {part!r} has no known type", where=f"{path} line 1", mend=mend)
+            raise InputError(f"header field {part!r} has no known type", where=f"{path} line 1", hint=mend)
         if name in types:
-            raise InputError(f"field {name!r} stands twice", where=f"{path} line 1", mend="keep one of the two")
+            raise InputError(f"field {name!r} stands twice", where=f"{path} line 1", hint="keep one of the two")
         types[name] = kind
     return types
 
@@ -157,9 +157,9 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
     for row, item in enumerate(items):
         where = f"{path} line {file.lines[row]} field {file.columns.places[ITEM]!r}"
         if not item.strip():
-            file.bad.add(InputError("empty item id", where=where, mend="give every row one"))
+            file.bad.add(InputError("empty item id", where=where, hint="give every row one"))
         elif texts.setdefault(item, text := _text(cells, row, years[row].strip())) != text:
-            file.bad.add(InputError(f"item {item!r} stands twice", where=where, mend="keep one row an item"))
+            file.bad.add(InputError(f"item {item!r} stands twice", where=where, hint="keep one row an item"))
     used = (*found.values(), file.columns.places[ITEM], ATOMIC_YEAR)
     columns = Matched(file.columns.places, tuple(name for name in file.types if name not in used))
     notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))

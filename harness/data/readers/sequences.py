@@ -43,7 +43,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     """
     reading = reading or Reading()
     if reading.columns or reading.min_rating is not None:
-        raise InputError("this layout has no columns and no ratings", where=str(path), mend="leave the option out")
+        raise InputError("this layout has no columns and no ratings", where=str(path), hint="leave the option out")
     bad = BadLines(path.name, reading)
     rows: list[tuple[int, list[str]]] = []
     with open_text(path, "\n") as file:
@@ -52,7 +52,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
                 rows.append((number, words))
             elif words:
                 what = "a user without items, where a line has a user and items, parted by blanks"
-                bad.add(InputError(what, where=f"{path} line {number}", mend="write USER ITEM ITEM …"), number)
+                bad.add(InputError(what, where=f"{path} line {number}", hint="write USER ITEM ITEM …"), number)
     if not rows and not bad.count:
         read_text(path)  # which says so where the file is empty
     pairs = all(len(words) == 2 for _, words in rows)
@@ -61,7 +61,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     for number, (user, *listed) in rows:
         if not pairs and user in seen:
             what = f"user {user!r} has a line already (line {seen[user]})"
-            raise InputError(what, where=f"{path} line {number}", mend="give a user one line, or pairs USER ITEM alone")
+            raise InputError(what, where=f"{path} line {number}", hint="give a user one line, or pairs USER ITEM alone")
         seen[user] = number
         users += [user] * len(listed)
         items += listed

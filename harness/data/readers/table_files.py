@@ -73,7 +73,7 @@ def read_table(path: Path, reading: Reading) -> TableFile:
     else:
         table = _csv(path, bad, headless=bool(reading.columns) and all(name.isdecimal() for _, name in reading.columns))
     if not table.rows and not bad.count:
-        raise InputError("no rows after the header", where=str(path), mend="write the data to it again")
+        raise InputError("no rows after the header", where=str(path), hint="write the data to it again")
     return table
 
 
@@ -112,7 +112,7 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
                 lines.append(reader.line_num)
         except csv.Error as error:
             where = f"{path} line {reader.line_num}"
-            raise InputError(f"not CSV ({error})", where=where, mend="mend the quotes") from error
+            raise InputError(f"not CSV ({error})", where=where, hint="mend the quotes") from error
     return TableFile(path, columns, rows, lines, bad)
 
 
@@ -125,14 +125,14 @@ def _uneven(path: Path, line: int, count: int, needed: int, separator: str) -> I
     named = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
     what = f"{count} fields where the header has {needed}"
     return InputError(
-        what, where=f"{path} line {line}", mend=f"part fields by {named}, and quote a field that holds one"
+        what, where=f"{path} line {line}", hint=f"part fields by {named}, and quote a field that holds one"
     )
 
 
 def _check_header(path: Path, columns: Sequence[str]) -> None:
     for column in columns:
         if columns.count(column) > 1:  # type: ignore[attr-defined]
-            raise InputError(f"column {column!r} stands twice", where=f"{path} line 1", mend="keep one of the two")
+            raise InputError(f"column {column!r} stands twice", where=f"{path} line 1", hint="keep one of the two")
 
 
 def _json_lines(path: Path, bad: BadLines) -> TableFile:
@@ -148,10 +148,10 @@ def _json_lines(path: Path, bad: BadLines) -> TableFile:
                 record = parse_json(line, f"{path} line {number}")
                 if not isinstance(record, dict):
                     what = f"an object is needed, not {type(record).__name__}"
-                    raise InputError(what, where=f"{path} line {number}", mend='write {"user": …, "item": …} a line')
+                    raise InputError(what, where=f"{path} line {number}", hint='write {"user": …, "item": …} a line')
             except InputError as error:
                 where = f"{path} line {number}"
-                bad.add(InputError(error.what, where=where, mend=error.mend), number)
+                bad.add(InputError(error.what, where=where, hint=error.hint), number)
                 continue
             records.append({key: _cell(value) for key, value in record.items()})
             lines.append(number)

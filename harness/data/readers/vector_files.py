@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.core.json_files import read_text
 from harness.data.readers.parquet_tables import read_parquet
-from harness.errors import InputError, shortened
+from harness.errors import InputError, truncate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,14 +61,14 @@ def read_vectors(path: Path) -> VectorTable:
             ids = None if beside is None else tuple(line.strip() for line in read_text(beside).rstrip().splitlines())
             table = VectorTable(values, ids, "" if beside is None else beside.name)
     except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
-        what = f"no vectors can be read from it ({shortened(str(error))})"
-        raise InputError(what, where=str(path), mend=FORMATS) from error
+        what = f"no vectors can be read from it ({truncate(str(error))})"
+        raise InputError(what, where=str(path), hint=FORMATS) from error
     values = table.values
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
-        raise InputError("not a table of numbers", where=str(path), mend=FORMATS)
+        raise InputError("not a table of numbers", where=str(path), hint=FORMATS)
     if table.ids is not None and len(table.ids) != len(values):
         what = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
-        raise InputError(what, where=str(path), mend="give one id a vector, in the order of the vectors")
+        raise InputError(what, where=str(path), hint="give one id a vector, in the order of the vectors")
     return table
 
 
@@ -99,12 +99,12 @@ def matched(table: VectorTable, items: Sequence[str], where: str) -> tuple[np.nd
     places = {raw: row for row, raw in enumerate(table.ids)}
     if len(places) < len(table.ids):
         twice = [raw for raw, times in Counter(table.ids).items() if times > 1]
-        raise InputError(f"{len(twice):,} ids stand twice ({_some(twice)})", where=where, mend="keep one row an item")
+        raise InputError(f"{len(twice):,} ids stand twice ({_some(twice)})", where=where, hint="keep one row an item")
     missing = [raw for raw in items if raw not in places]
     if missing:
         what = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
         what += f"; its ids are {_some(table.ids)}" if table.ids else ""
-        raise InputError(what, where=where, mend=_mend_missing(table.ids, items, len(missing)))
+        raise InputError(what, where=where, hint=_mend_missing(table.ids, items, len(missing)))
     rows = np.fromiter((places[raw] for raw in items), dtype=np.int64, count=len(items))
     return table.values[rows].astype(np.float32), len(places) - len(items)
 
@@ -177,7 +177,7 @@ def _named(path: Path, there: Sequence[str] | dict[str, Any], known: Sequence[st
         if name in there:
             return name
     has = ", ".join(there)
-    raise InputError(f"no {what} (it has {has})", where=str(path), mend=f"call it {known[0]}; {FORMATS}")
+    raise InputError(f"no {what} (it has {has})", where=str(path), hint=f"call it {known[0]}; {FORMATS}")
 
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from harness.generative.config import Normalise
-from harness.generative.models.precision import doubled
+from harness.generative.config import ScoreNormalization
+from harness.generative.models.precision import to_float64
 from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.trie import Children, CodeTrie
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 
 MINUS = float("-inf")
 
@@ -41,7 +41,7 @@ class CodeScorer(Protocol):
 
     def eos_logits(self, states: torch.Tensor) -> torch.Tensor: ...
 
-    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor: ...
+    def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Search:
     model: CodeScorer
     trie: CodeTrie
     reader: Reader
-    normalise: Normalise = "level"
+    normalise: ScoreNormalization = "level"
 
     def tokens(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
         """Ids of the tokens that lead to nodes of this depth."""
@@ -68,12 +68,12 @@ class Search:
         elif self.normalise == "children":
             total = _among_siblings(chosen, children, states.shape[1])
         else:
-            total = self.model.log_normaliser(states)
+            total = self.model.vocabulary_logsumexp(states)
         return chosen - total.gather(1, children.beam)
 
     def log_end(self, states: torch.Tensor) -> torch.Tensor:
         """log-probability that the response ends behind a whole code, where the score has such a term."""
-        return self.model.eos_logits(states) - self.model.log_normaliser(states)
+        return self.model.eos_logits(states) - self.model.vocabulary_logsumexp(states)
 
 
 @dataclass
@@ -90,10 +90,10 @@ class _Beams:
 def beam_search(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The `k` best items for each prompt, shape (batch, k), `NOBODY` behind a short list, and their scores.
 
-    A score is the sum of the log-probabilities of the code's tokens, as `Normalise` says. Equal scores keep the order
-    of their beams, and of the trie.
+    A score is the sum of the log-probabilities of the code's tokens, as `ScoreNormalization` says. Equal scores keep
+    the order of their beams, and of the trie.
     """
-    states = search.reader.begin(prompts)
+    states = search.reader.prefill(prompts)
     batch, device = len(states), states.device
     start = torch.zeros(batch, 1, dtype=torch.int64, device=device)
     live, grown = _Beams(start, torch.zeros(batch, 1, device=device), start - 1), 0
@@ -110,7 +110,7 @@ def beam_search(search: Search, prompts: PromptBatch, beams: int, k: int) -> tup
 
 def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.Tensor, int]:
     """States of the beams' last tokens, and how many tokens are grown now."""
-    states = search.reader.grow(search.tokens(depth, live.nodes), live.token)
+    states = search.reader.extend(search.tokens(depth, live.nodes), live.token)
     width = live.nodes.shape[1]
     live.token = torch.arange(grown, grown + width, device=states.device).expand(len(states), width)
     return states, grown + width
@@ -165,9 +165,9 @@ def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> tor
 
 def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes to items: a shared code gives all of its items, in their declared order, at its score."""
-    values = doubled(scores).cpu().numpy()
+    values = to_float64(scores).cpu().numpy()
     nodes = leaves.cpu().numpy()
-    items = np.full((len(values), k), NOBODY)
+    items = np.full((len(values), k), NO_ITEM)
     kept = np.zeros((len(values), k))
     single = trie.single_items()
     for row, (found, value) in enumerate(zip(nodes, values, strict=True)):
@@ -189,12 +189,12 @@ FEWEST, MOST = 64, 128  # codes of a piece: fewer would read many prefixes twice
 def score_all(search: Search, prompts: PromptBatch, piece: int | None = None) -> torch.Tensor:
     """The score of every code in the order of the trie, (batch, codes), as the search scores it. `piece`: codes that
     are walked together; None: by the size of the batch."""
-    begun = search.reader.begin(prompts)
+    begun = search.reader.prefill(prompts)
     size = piece or min(max(FEWEST, TOKENS // len(begun)), MOST)
     codes = search.trie.codes
     parts = []
     for begin in range(0, codes, size):
-        search.reader.rewind()
+        search.reader.reset()
         parts.append(_score_piece(search, begun, range(begin, min(begin + size, codes))))
     return torch.cat(parts, dim=1)
 
@@ -227,7 +227,7 @@ def _exhaustive_grow(
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """States of all nodes of a piece at one depth; the numbers of their tokens, and how many are grown now."""
     ids = search.tokens(depth, torch.arange(nodes.start, nodes.stop, device=parents.device))
-    states = search.reader.grow(ids.expand(batch, -1), parents.expand(batch, -1))
+    states = search.reader.extend(ids.expand(batch, -1), parents.expand(batch, -1))
     return states, torch.arange(grown, grown + len(nodes), device=parents.device), grown + len(nodes)
 
 

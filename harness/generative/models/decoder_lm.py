@@ -27,7 +27,7 @@ from harness.generative.models.backbone import Backbone
 from harness.generative.models.dropout import add_residual_dropout, dropout
 from harness.generative.models.heads import Head, embedding_scale, final_norm_size
 from harness.generative.models.readers import Reader, reader_for
-from harness.generative.models.vocabulary_logsumexp import text_normaliser
+from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,13 +142,13 @@ class CodeLM(nn.Module):
 
     def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary, text then codes, (*states.shape[:-1], vocabulary + code tokens): what
-        `generate` scores. Large: `log_normaliser` gives the sum that most callers want it for."""
+        `generate` scores. Large: `vocabulary_logsumexp` gives the sum that most callers want it for."""
         return torch.cat([self.text_logits(states), self.code_logits(states)], dim=-1)
 
-    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
+    def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor:
         """log Σ exp over the whole vocabulary, text and codes, float32 (*states.shape[:-1]): a token's exact
         log-probability is its logit minus this. Gradients reach the states and the code rows, as through the logits."""
-        text = text_normaliser(states, self.text_head, self.head)
+        text = text_logsumexp(states, self.text_head, self.head)
         return torch.logaddexp(text, self.code_logits(states).logsumexp(dim=-1))
 
 
@@ -183,5 +183,5 @@ def _refused(backbone: Backbone, why: str) -> InputError:
     return InputError(
         f"the tokenizer of the backbone {backbone.name!r} {why}",
         where="backbone.name",
-        mend="each code must be exactly one token: choose another backbone",
+        hint="each code must be exactly one token: choose another backbone",
     )

@@ -16,8 +16,8 @@ from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from harness.generative.models.prefix_cache import SlabCache
-from harness.generative.models.readers import PromptBatch, Reader, Tree
+from harness.generative.models.prefix_cache import PreallocatedKVCache
+from harness.generative.models.readers import BeamTree, PromptBatch, Reader
 
 PAD, EOS = 0, 1
 
@@ -87,7 +87,7 @@ class CodeT5(nn.Module):
         """Logit of the end of a sequence, (*states.shape[:-1],)."""
         return self._logits(states, EOS, EOS + 1)[..., 0]
 
-    def log_normaliser(self, states: torch.Tensor) -> torch.Tensor:
+    def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor:
         """log Σ exp over the whole vocabulary, (*states.shape[:-1],)."""
         return self.vocabulary_logits(states).logsumexp(dim=-1)
 
@@ -107,9 +107,9 @@ class T5Reader:
     def __init__(self, model: CodeT5, lead: Sequence[int] = (), room: int = 0) -> None:
         self._decoder = cast(Any, model.t5.decoder)
         self._model, self._lead, self._room = model, list(lead), room
-        self._slabs = SlabCache(len(self._decoder.block))
+        self._slabs = PreallocatedKVCache(len(self._decoder.block))
 
-    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         batch, device = len(prompts.ids), prompts.ids.device
         lead = torch.tensor(self._lead, dtype=torch.int64, device=device).expand(batch, -1)
         real = torch.cat([torch.ones_like(lead, dtype=torch.bool), prompts.real], dim=1)
@@ -117,17 +117,17 @@ class T5Reader:
         self._real = real[:, None, None]
         self._slabs.begin(batch, 1 + self._room)
         self._cache = EncoderDecoderCache(self._slabs, DynamicCache())
-        self._tree = Tree(batch, device)
+        self._tree = BeamTree(batch, device)
         start = torch.full((batch, 1), PAD, device=device)
         return self._states(start, torch.ones_like(start, dtype=torch.bool)[..., None], torch.zeros_like(start))
 
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         rows, depth = self._tree.grow(parents)
         return self._states(tokens, functional.pad(rows, (1, 0), value=True), depth + 1)
 
-    def rewind(self) -> None:
-        self._slabs.cut(1)
-        self._tree = Tree(len(self._encoded), self._encoded.device)
+    def reset(self) -> None:
+        self._slabs.truncate(1)
+        self._tree = BeamTree(len(self._encoded), self._encoded.device)
 
     def _states(self, tokens: torch.Tensor, visible: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
         """Decoder states of tokens that see `visible` (batch, tokens, start and all grown) from `depth`."""

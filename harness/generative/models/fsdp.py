@@ -15,31 +15,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.protocol.distributed import World
+from harness.protocol.distributed import ProcessGroup
 
 
-def in_pieces(tensor: torch.Tensor) -> bool:
+def is_sharded(tensor: torch.Tensor) -> bool:
     """Whether this process holds a piece of the tensor only."""
     return hasattr(tensor, "full_tensor")
 
 
-def apart(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+def split_by_sharding(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Those that are whole, and those in pieces: no optimiser updates both together. A kind without any is left out."""
-    kinds = [[p for p in parameters if in_pieces(p) == cut] for cut in (False, True)]
+    kinds = [[p for p in parameters if is_sharded(p) == cut] for cut in (False, True)]
     return [kind for kind in kinds if kind]
 
 
-def any_in_pieces(module: nn.Module) -> bool:
+def any_sharded(module: nn.Module) -> bool:
     """Whether some block of it lies in pieces."""
-    return any(in_pieces(parameter) for parameter in module.parameters())
+    return any(is_sharded(parameter) for parameter in module.parameters())
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """The whole tensor; where it lies in pieces all processes ask for it together."""
-    return tensor.full_tensor() if in_pieces(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def piece_of(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The whole `tensor` of this process, cut as `like` is."""
     from torch.distributed.tensor import distribute_tensor
 
@@ -47,10 +47,10 @@ def piece_of(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(tensor, cut.device_mesh, cut.placements, src_data_rank=None)
 
 
-class Blocks:
+class ShardedBlocks:
     """The blocks of a body, cut up until `join`. Does nothing where the world wants none in pieces."""
 
-    def __init__(self, body: nn.Module, world: World, device: str) -> None:
+    def __init__(self, body: nn.Module, world: ProcessGroup, device: str) -> None:
         self._cut: list[tuple[nn.Module, str, nn.Module]] = []
         if world.sharding is None or world.size == 1:
             return
@@ -59,17 +59,17 @@ class Blocks:
 
         mesh = init_device_mesh(torch.device(device).type, (world.size,))
         for parent, name, block in list(_blocks(body)):
-            world.spread([parameter.detach() for parameter in block.parameters()])  # pieces of one model
+            world.broadcast([parameter.detach() for parameter in block.parameters()])  # pieces of one model
             self._cut.append((parent, name, _bare(block)))
             made: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
             made.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients add up
             made.set_force_sum_reduction_for_comms(True)
 
-    def join(self) -> None:
+    def unshard(self) -> None:
         """Puts whole blocks into the body again, in all processes."""
         for parent, name, bare in self._cut:
             block = getattr(parent, name)
-            state = {key: whole(value).detach() for key, value in block.state_dict().items()}
+            state = {key: full_tensor(value).detach() for key, value in block.state_dict().items()}
             bare.load_state_dict(state, assign=True)
             for key, value in block.named_buffers():
                 place, _, leaf = key.rpartition(".")
@@ -79,14 +79,14 @@ class Blocks:
         self._cut = []
 
 
-def clip_pieces(parameters: Sequence[nn.Parameter], most: float, world: World) -> None:
+def clip_sharded(parameters: Sequence[nn.Parameter], most: float, world: ProcessGroup) -> None:
     """`clip_grad_norm_` where some gradients lie in pieces: the norm is over all of them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    local: list[torch.Tensor] = [g.to_local() if in_pieces(g) else g for g in gradients]  # pyright: ignore
+    local: list[torch.Tensor] = [g.to_local() if is_sharded(g) else g for g in gradients]  # pyright: ignore
     squares = [torch.zeros((), dtype=torch.float64, device=local[0].device) for _ in range(2)]
     for gradient, mine in zip(gradients, local, strict=True):
-        squares[in_pieces(gradient)] += mine.double().pow(2).sum().to(squares[0].device)
-    world.add([squares[True]])
+        squares[is_sharded(gradient)] += mine.double().pow(2).sum().to(squares[0].device)
+    world.all_reduce([squares[True]])
     norm = (squares[False] + squares[True]).sqrt()
     for mine in local:
         mine.mul_((most / (norm + 1e-6)).clamp(max=1.0).to(mine))

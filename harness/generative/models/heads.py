@@ -163,5 +163,5 @@ def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 def _refused(name: str, why: str) -> InputError:
     return InputError(
         f"the backbone {name!r} is of a kind that is not supported: {why}",
-        mend="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
+        hint="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
     )

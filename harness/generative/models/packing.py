@@ -21,7 +21,7 @@ import torch
 from transformers import DynamicCache
 
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.fsdp import any_in_pieces
+from harness.generative.models.fsdp import any_sharded
 from harness.generative.models.readers import attention_window, can_share
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # row widths that are tried, in lengths of the longest sequence
@@ -29,7 +29,7 @@ DENSE = 1024  # tokens of a row at which attention is taken to cost as much as a
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class PackedStates:
     """Hidden states of sequences. Token `t` of sequence `s` is flat place `begins[s] + t`."""
 
     states: torch.Tensor  # (rows, width, model width)
@@ -42,7 +42,7 @@ class Read:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class PackLayout:
     """Where sequences lie in a rectangle: row and first column of each."""
 
     row: np.ndarray
@@ -51,10 +51,10 @@ class Layout:
     width: int
 
 
-def arrange(lengths: Sequence[int] | np.ndarray) -> Layout:
+def pack(lengths: Sequence[int] | np.ndarray) -> PackLayout:
     """Best fit of the longest first (Johnson 1974), for the row width that makes the least work of those tried.
 
-    >>> layout = arrange([2, 6, 4, 3, 3])
+    >>> layout = pack([2, 6, 4, 3, 3])
     >>> layout.rows * layout.width, layout.row.tolist(), layout.column.tolist()
     (18, [1, 0, 1, 2, 2], [4, 0, 0, 0, 3])
     """
@@ -64,7 +64,7 @@ def arrange(lengths: Sequence[int] | np.ndarray) -> Layout:
     return min(layouts, key=lambda layout: layout.rows * layout.width * (1 + layout.width / DENSE))
 
 
-def _fit(lengths: np.ndarray, width: int) -> Layout:
+def _fit(lengths: np.ndarray, width: int) -> PackLayout:
     row, column = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
     rooms: list[tuple[int, int]] = []  # (room left, row), sorted
     for sequence in np.argsort(-lengths, kind="stable"):
@@ -74,10 +74,10 @@ def _fit(lengths: np.ndarray, width: int) -> Layout:
         column[sequence] = width - left
         insort(rooms, (left - length, int(row[sequence])))
     used = int((column + lengths).max(initial=1))
-    return Layout(row, column, len(rooms), used)
+    return PackLayout(row, column, len(rooms), used)
 
 
-def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = ()) -> Read:
+def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = ()) -> PackedStates:
     """States of each of `sequences` (token ids, none empty) behind `lead`, which they all begin with and whose own
     states are not given. Models that cannot be read so are read in padded rows."""
     longest = len(lead) + max(map(len, sequences))
@@ -86,7 +86,7 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     if lead and not _can_share(model):
         return _behind_its_own(model, sequences, lead, read_packed)
     device, shared = model.code_in.device, len(lead)
-    layout, lengths = arrange([len(sequence) for sequence in sequences]), [len(sequence) for sequence in sequences]
+    layout, lengths = pack([len(sequence) for sequence in sequences]), [len(sequence) for sequence in sequences]
     ids = np.zeros((layout.rows, layout.width), np.int64)
     owner = np.full(ids.shape, -1)  # which sequence a cell belongs to; cells of none see only each other
     positions = np.zeros(ids.shape, np.int64)
@@ -102,17 +102,17 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     if shared or len(sequences) > layout.rows:
         where["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
     states = model.states(torch.from_numpy(ids).to(device), **where)
-    return Read(states, begins[:-1], cells)
+    return PackedStates(states, begins[:-1], cells)
 
 
-def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> Read:
+def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> PackedStates:
     """The plain way: a row a sequence, padded on the right, where causal attention never looks."""
     lengths = np.array([len(sequence) for sequence in sequences])
     ids = np.zeros((len(sequences), int(lengths.max())), np.int64)
     real = np.arange(ids.shape[1]) < lengths[:, None]
     ids[real] = np.concatenate(sequences)
     states = model.states(torch.from_numpy(ids).to(model.code_in.device))
-    return Read(states, np.cumsum(lengths) - lengths, np.flatnonzero(real))
+    return PackedStates(states, np.cumsum(lengths) - lengths, np.flatnonzero(real))
 
 
 def can_pack(model: CodeLM) -> bool:
@@ -128,19 +128,19 @@ def _behind_its_own(
     model: CodeLM,
     sequences: Sequence[np.ndarray],
     lead: Sequence[int],
-    read: Callable[[CodeLM, list[np.ndarray]], Read],
-) -> Read:
+    read: Callable[[CodeLM, list[np.ndarray]], PackedStates],
+) -> PackedStates:
     """The same states with the lead computed anew for each sequence."""
     whole = read(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
     begins = whole.begins - len(lead) * np.arange(len(sequences))
     shift = len(lead) * np.repeat(np.arange(1, len(sequences) + 1), [len(sequence) for sequence in sequences])
-    return Read(whole.states, begins, whole._cells[np.arange(len(shift)) + shift])
+    return PackedStates(whole.states, begins, whole._cells[np.arange(len(shift)) + shift])
 
 
 def _can_share(model: CodeLM) -> bool:
     """Recomputing activations in backward (gradient checkpointing) goes without a cache of keys and values; and a body
     in pieces is read once a part of a step, as in all processes."""
-    recomputed = any_in_pieces(model.body) or any(
+    recomputed = any_sharded(model.body) or any(
         getattr(module, "gradient_checkpointing", False) for module in model.body.modules()
     )
     return not (model.training and recomputed)

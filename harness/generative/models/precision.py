@@ -11,7 +11,7 @@ from harness.errors import InputError
 WITHOUT = ("mps",)  # kinds of devices that refuse float64: Apple's
 
 
-def doubled(tensor: torch.Tensor) -> torch.Tensor:
+def to_float64(tensor: torch.Tensor) -> torch.Tensor:
     """The numbers in float64, on the CPU where the tensor's device has none."""
     return (tensor.cpu() if tensor.device.type in WITHOUT else tensor).double()
 
@@ -25,7 +25,7 @@ def best_precision(device: str) -> Precision:
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             what = "precision auto depends on the card, and this machine has none"
-            raise InputError(what, where=f"--device {device}", mend="--set its precision to bfloat16 or float32")
+            raise InputError(what, where=f"--device {device}", hint="--set its precision to bfloat16 or float32")
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bfloat16" if any(getattr(torch.cpu, flag, bool)() for flag in flags) else "float32"

@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 
-class SlabLayer(DynamicLayer):
+class PreallocatedKVLayer(DynamicLayer):
     """Keys and values (batch, heads, capacity, dim) of one layer, of which the first `filled` places are in use."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class SlabLayer(DynamicLayer):
         self._store: tuple[torch.Tensor, ...] = ()
         self._led = 0  # rows of the slab that begin with the lead
 
-    def keep_lead(self) -> None:
+    def freeze_prefix(self) -> None:
         """Takes what is written so far, by a batch of one, as what every later batch begins with."""
         self._lead = tuple(store[:1, :, : self.filled].clone() for store in self._store)
         self._store, self._led = (), 0
@@ -33,7 +33,7 @@ class SlabLayer(DynamicLayer):
         self._wanted = (batch, capacity)
         self.filled = 0 if self._lead is None else self._lead[0].shape[2]
 
-    def cut(self, length: int) -> None:
+    def truncate(self, length: int) -> None:
         """Forgets what is behind the first `length` places."""
         self.filled = length
 
@@ -63,21 +63,21 @@ class SlabLayer(DynamicLayer):
             self._led = len(self._store[0])
 
 
-class SlabCache(Cache):
+class PreallocatedKVCache(Cache):
     """A slab for each of `layers` layers."""
 
     def __init__(self, layers: int) -> None:
-        self.slabs = [SlabLayer() for _ in range(layers)]
+        self.slabs = [PreallocatedKVLayer() for _ in range(layers)]
         super().__init__(layers=list(self.slabs))
 
-    def keep_lead(self) -> None:
+    def freeze_prefix(self) -> None:
         for slab in self.slabs:
-            slab.keep_lead()
+            slab.freeze_prefix()
 
     def begin(self, batch: int, capacity: int) -> None:
         for slab in self.slabs:
             slab.begin(batch, capacity)
 
-    def cut(self, length: int) -> None:
+    def truncate(self, length: int) -> None:
         for slab in self.slabs:
-            slab.cut(length)
+            slab.truncate(length)

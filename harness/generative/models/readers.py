@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from harness.generative.models.prefix_cache import SlabCache
+from harness.generative.models.prefix_cache import PreallocatedKVCache
 
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")  # of configurations: tokens that a layer sees
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -56,21 +56,21 @@ class CausalModel(Protocol):
 class Reader(Protocol):
     """A batch of prompts, and the tokens that a search puts behind them."""
 
-    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         """Reads prompts; the state at the end of each, (batch, 1, width)."""
         ...
 
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """Puts tokens (batch, n) behind their `parents`: numbers in the order of all tokens grown so far, -1 for the
         prompt. Their states, (batch, n, width)."""
         ...
 
-    def rewind(self) -> None:
+    def reset(self) -> None:
         """Forgets all grown tokens."""
         ...
 
 
-class Tree:
+class BeamTree:
     """Which grown tokens each grown token sees, itself included: (batch, tokens, tokens); and how deep each is."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
@@ -98,36 +98,36 @@ class SharedReader:
 
     def __init__(self, model: CausalModel, lead: Sequence[int] = (), room: int = 0) -> None:
         self._model, self._lead, self._room = model, len(lead), room
-        self._cache = SlabCache(int(model.body.config.num_hidden_layers))
+        self._cache = PreallocatedKVCache(int(model.body.config.num_hidden_layers))
         self._bool = getattr(model.body.config, "_attn_implementation", None) == "sdpa"
         if lead:
             self._cache.begin(1, len(lead))
             ids = torch.tensor([list(lead)], device=model.code_in.device)
             model.states(ids, past_key_values=self._cache, use_cache=True)
-            self._cache.keep_lead()
+            self._cache.freeze_prefix()
 
-    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         ids, real = prompts.ids, prompts.real
         batch, width = ids.shape
         self._prompt = self._lead + width
         self._cache.begin(batch, self._prompt + self._room)
         self._real = torch.cat([real.new_ones(batch, self._lead), real], dim=1)
         self._length = self._real.sum(dim=1)
-        self._tree = Tree(batch, ids.device)
+        self._tree = BeamTree(batch, ids.device)
         last = torch.where(real, torch.arange(width, device=ids.device), -1).amax(dim=1)
         positions = (real.cumsum(dim=1) - 1).clamp(min=0) + self._lead
         states = self._states(ids, self._prompt_mask(real), positions)
         return states.gather(1, last[:, None, None].expand(batch, 1, states.shape[-1]))
 
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         rows, depth = self._tree.grow(parents)
         prompt = self._real[:, None].expand(len(rows), rows.shape[1], self._prompt)
         visible = torch.cat([prompt, rows], dim=-1)[:, None]
         return self._states(tokens, visible, self._length[:, None] + depth)
 
-    def rewind(self) -> None:
-        self._cache.cut(self._prompt)
-        self._tree = Tree(len(self._real), self._real.device)
+    def reset(self) -> None:
+        self._cache.truncate(self._prompt)
+        self._tree = BeamTree(len(self._real), self._real.device)
 
     def _prompt_mask(self, real: torch.Tensor) -> torch.Tensor | None:
         """None where plain causal attention does: pads on the right are behind all that looks back."""
@@ -157,14 +157,14 @@ class PlainReader:
     def __init__(self, model: CausalModel, lead: Sequence[int] = (), rows: int = 256) -> None:
         self._model, self._lead, self._rows = model, list(lead), rows
 
-    def begin(self, prompts: PromptBatch) -> torch.Tensor:
+    def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         self._device = prompts.ids.device
         own = [ids[real].tolist() for ids, real in zip(prompts.ids.cpu(), prompts.real.cpu(), strict=True)]
         self._prompts = [self._lead + ids for ids in own]
-        self.rewind()
+        self.reset()
         return self._ends(self._prompts)[:, None]
 
-    def grow(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         sequences = []
         for user, (prompt, paths) in enumerate(zip(self._prompts, self._paths, strict=True)):
             pairs = zip(tokens[user].tolist(), parents[user].tolist(), strict=True)
@@ -173,7 +173,7 @@ class PlainReader:
             sequences += [prompt + path for path in new]
         return self._ends(sequences).unflatten(0, tokens.shape)
 
-    def rewind(self) -> None:
+    def reset(self) -> None:
         self._paths: list[list[list[int]]] = [[] for _ in self._prompts]
 
     def _ends(self, sequences: list[list[int]]) -> torch.Tensor:
@@ -201,9 +201,9 @@ def can_share(model: CausalModel) -> bool:
         # In the model's own precision: what mixed precision rounds away in a deep model is no sign of a wrong mask.
         with torch.autocast(device.type, enabled=False):
             for reader in (SharedReader(model, lead), PlainReader(model, lead)):
-                begun = reader.begin(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
-                first = reader.grow(tokens, torch.full_like(parents, -1))
-                found.append(torch.cat([begun, first, reader.grow(tokens.flip(1), parents)], dim=1).float())
+                begun = reader.prefill(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
+                first = reader.extend(tokens, torch.full_like(parents, -1))
+                found.append(torch.cat([begun, first, reader.extend(tokens.flip(1), parents)], dim=1).float())
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, NotImplementedError):

@@ -18,7 +18,7 @@ from harness.generative.models.heads import PLAIN, Head
 CHUNK = 256  # states whose logits stand in memory together: 50 MB of float32 for 49,152 tokens
 
 
-def text_normaliser(states: torch.Tensor, head: torch.Tensor, shape: Head = PLAIN) -> torch.Tensor:
+def text_logsumexp(states: torch.Tensor, head: torch.Tensor, shape: Head = PLAIN) -> torch.Tensor:
     """log Σ_v exp(logit_v), float32; `states` (*any, width), `head` (vocabulary, width), `shape`: what the head does
     besides multiplying. Under autocast the products are made in its precision, else in that of the states."""
     kind, device = states.dtype, states.device.type

@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 
 from harness.core.seeding import generator
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.config import StageConfig, Task, TasksConfig
-from harness.generative.tasks.instruction_dataset import Pools
+from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Sample
 
 CHUNK = 50  # batches that are sorted by length together: little padding, still a shuffled order
@@ -31,7 +31,7 @@ class Batches:
 
     def __init__(
         self,
-        sequences: Ragged,
+        sequences: RaggedArray,
         window: int,
         stage: StageConfig,
         weights: Mapping[Task, float],
@@ -104,11 +104,11 @@ class Pass:
     order: np.ndarray
 
     @classmethod
-    def drawn(cls, sequences: Ragged, window: int, targets: int, rng: np.random.Generator) -> Pass:
+    def drawn(cls, sequences: RaggedArray, window: int, targets: int, rng: np.random.Generator) -> Pass:
         """Sequences cut at random places, windows shuffled, sorted by length within chunks, and filled into batches of
         at most `targets` targets (of one window where that has more), which are shuffled. Nothing loops over windows.
         """
-        rows, begins, ends = cut(sequences.lengths, window, rng)
+        rows, begins, ends = split_windows(sequences.lengths, window, rng)
         if not len(rows):
             raise ValueError("no user has two training items: nothing to learn a next item from")
         mixed = rng.permutation(len(rows))
@@ -150,12 +150,14 @@ def _filled(costs: np.ndarray, room: int, chunk: int) -> np.ndarray:
     return np.array(starts)
 
 
-def cut(lengths: np.ndarray, window: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split_windows(
+    lengths: np.ndarray, window: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sequences of `lengths` items in windows that overlap by one item, long ones cut at a random place: each item but
     the first is a target of exactly one window, behind at least one item of history. Gives the sequence of each window,
     and its begin and end in that, int64 (windows,).
 
-    >>> rows, begins, ends = cut(np.array([9, 1, 2]), 4, np.random.default_rng(0))
+    >>> rows, begins, ends = split_windows(np.array([9, 1, 2]), 4, np.random.default_rng(0))
     >>> rows.tolist(), begins.tolist(), ends.tolist()
     ([0, 0, 0, 2], [0, 3, 6, 0], [4, 7, 9, 2])
     """
@@ -170,11 +172,11 @@ def cut(lengths: np.ndarray, window: int, rng: np.random.Generator) -> tuple[np.
     return rows, begins, np.minimum(following, lengths[rows] - 1) + 1
 
 
-def capped(sequences: Ragged, targets: int | None, rng: np.random.Generator) -> Ragged:
+def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Generator) -> RaggedArray:
     """The sequences of some users, drawn, with no more than `targets` next-item targets in all; None: all of them. A
     user who has more than what is left keeps the latest.
 
-    >>> rows = capped(Ragged.of([[1, 2, 3], [4, 5, 6, 7]]), 3, np.random.default_rng(0))
+    >>> rows = subsample(RaggedArray.of([[1, 2, 3], [4, 5, 6, 7]]), 3, np.random.default_rng(0))
     >>> sum(len(row) - 1 for row in rows)
     3
     """
@@ -186,7 +188,7 @@ def capped(sequences: Ragged, targets: int | None, rng: np.random.Generator) -> 
             break
         kept.append(sequences[int(user)][-(targets + 1) :])
         targets -= len(kept[-1]) - 1
-    return Ragged.of(kept)
+    return RaggedArray.of(kept)
 
 
 class Tasks:
@@ -196,21 +198,30 @@ class Tasks:
     sample draws one of its task's first `templates` for itself. `stream`: the seed and the stage's name.
     """
 
-    def __init__(self, batches: Batches, pools: Pools | None, templates: int, stream: tuple[int, str]) -> None:
+    def __init__(
+        self, batches: Batches, pools: InstructionDataset | None, templates: int, stream: tuple[int, str]
+    ) -> None:
         self.batches = batches
         self._pools, self._templates, self._stream = pools, templates, stream
 
     @classmethod
     def every(
-        cls, sequences: Ragged, pools: Pools, stage: StageConfig, config: TasksConfig, stream: tuple[int, str]
+        cls,
+        sequences: RaggedArray,
+        pools: InstructionDataset,
+        stage: StageConfig,
+        config: TasksConfig,
+        stream: tuple[int, str],
     ) -> Tasks:
         """Stage 1: sequential recommendation within its cap, and every text task that has samples."""
-        kept = capped(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
+        kept = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
         weights = pools.weights(stage, int((kept.lengths - 1).clip(min=0).sum()))
         return cls(Batches(kept, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream)
 
     @classmethod
-    def sequential(cls, sequences: Ragged, stage: StageConfig, config: TasksConfig, stream: tuple[int, str]) -> Tasks:
+    def sequential(
+        cls, sequences: RaggedArray, stage: StageConfig, config: TasksConfig, stream: tuple[int, str]
+    ) -> Tasks:
         """Sequential recommendation alone, without a cap."""
         return cls(Batches(sequences, config.window, stage, {"seqrec": 1.0}, stream), None, config.templates, stream)
 

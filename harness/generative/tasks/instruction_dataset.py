@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from harness.core.seeding import generator
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.item_texts import SPANS, TaskTexts
 from harness.generative.tasks.prompts import Prompts, Sample, describe, name_of, sample
-from harness.generative.tasks.token_spans import Spans, fitted, one, suffixed
+from harness.generative.tasks.token_spans import TokenSpans, append_to_all, single_span, truncate_left
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class TemplateGroup:
     """Samples of one group of templates: sample `n` fills the slots and is answered by row `n` of the spans. `items`:
     the item that each response names, None where responses are text. `cut`: histories that had to be shortened."""
 
     name: str
-    slots: dict[str, Spans]
-    response: Spans
+    slots: dict[str, TokenSpans]
+    response: TokenSpans
     items: np.ndarray | None = None
     cut: int = 0
 
@@ -46,13 +46,13 @@ class Group:
         return int(sum(rows.lengths.sum() for rows in (*self.slots.values(), self.response)))
 
 
-class Pools:
+class InstructionDataset:
     """All samples of the text tasks that `config` has on. `samples(task, numbers, templates)` writes some of them."""
 
     def __init__(self, prompts: Prompts, texts: TaskTexts, config: TasksConfig, seed: int) -> None:
         self._prompts, self._texts, self._config = prompts, texts, config
         self._cut: dict[str, int] = {}
-        self._codes = Ragged.of(prompts.codes)
+        self._codes = RaggedArray.of(prompts.codes)
         self._levels = prompts.codes.shape[1]
         make = {
             "item2index": self._item2index,
@@ -61,7 +61,9 @@ class Pools:
             "itemsearch": self._itemsearch,
             "preferenceobtain": self._preferenceobtain,
         }
-        self._groups: dict[Task, list[Group]] = {task: make[task]() for task in config.weights() if task != "seqrec"}
+        self._groups: dict[Task, list[TemplateGroup]] = {
+            task: make[task]() for task in config.weights() if task != "seqrec"
+        }
         self._drawn: dict[Task, np.ndarray] = {
             task: self._draw(task, groups, seed) for task, groups in self._groups.items()
         }
@@ -112,14 +114,14 @@ class Pools:
             }
         return {"held_out_items": int((~self._texts.shown).sum()), "written_by": self._texts.written, "tasks": tasks}
 
-    def _draw(self, task: Task, groups: Sequence[Group], seed: int) -> np.ndarray:
+    def _draw(self, task: Task, groups: Sequence[TemplateGroup], seed: int) -> np.ndarray:
         """Which samples take part: all, or as many as the cap allows."""
         every, cap = sum(map(len, groups)), getattr(self._config.caps, task)
         if cap is None or cap >= every:
             return np.arange(every)
         return np.sort(generator(seed, "cap", task).choice(every, cap, replace=False))
 
-    def _item2index(self) -> list[Group]:
+    def _item2index(self) -> list[TemplateGroup]:
         """Its title in, and once more all that is known of it, where that is more; its code out."""
         texts, items = self._texts.items, np.flatnonzero(self._texts.shown)
         known = [(item, describe(texts[item])) for item in items.tolist()]
@@ -127,41 +129,43 @@ class Pools:
         named = np.array([item for item, _ in known])
         room = self._prompts.room("item2index", self._config.templates, self._levels)
         rows = self._tokens("item2index", [text for _, text in known], room)
-        return [Group("item2index", {"text": one(rows)}, one(self._codes, named), named)]
+        return [TemplateGroup("item2index", {"text": single_span(rows)}, single_span(self._codes, named), named)]
 
-    def _index2item(self) -> list[Group]:
+    def _index2item(self) -> list[TemplateGroup]:
         """Its code in, its title out."""
         items = np.flatnonzero(self._texts.shown)
         titles = self._titles("index2item")
-        return [Group("index2item", {"code": one(self._codes, items)}, one(titles, items))]
+        return [TemplateGroup("index2item", {"code": single_span(self._codes, items)}, single_span(titles, items))]
 
-    def _fusionseqrec(self) -> list[Group]:
+    def _fusionseqrec(self) -> list[TemplateGroup]:
         """Titles of a history in, the code of the next item out; codes in, the title of the next out."""
         values, begins, ends = self._targets()
         after = self._prompts.ids(";")
         room = self._prompts.room("fusionseqrec.titles", self._config.templates, self._levels + len(after))
-        names = suffixed(self._names("fusionseqrec.titles", min(room, self._config.title_tokens)), after)
-        forth = Spans(names, values, np.maximum(begins, ends - self._config.titles), ends)
-        back = Spans(self._codes, values, np.maximum(begins, ends - self._config.window + 1), ends)
+        names = append_to_all(self._names("fusionseqrec.titles", min(room, self._config.title_tokens)), after)
+        forth = TokenSpans(names, values, np.maximum(begins, ends - self._config.titles), ends)
+        back = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.window + 1), ends)
         targets = values[ends]
         return [
-            self._fit("fusionseqrec.titles", {"history": forth}, one(self._codes, targets), targets),
-            self._fit("fusionseqrec.codes", {"history": back}, one(self._titles("fusionseqrec.codes"), targets)),
+            self._fit("fusionseqrec.titles", {"history": forth}, single_span(self._codes, targets), targets),
+            self._fit(
+                "fusionseqrec.codes", {"history": back}, single_span(self._titles("fusionseqrec.codes"), targets)
+            ),
         ]
 
-    def _itemsearch(self) -> list[Group]:
+    def _itemsearch(self) -> list[TemplateGroup]:
         """The intention behind the next item and the recent codes in, its code out."""
         values, begins, ends = self._targets()
         known = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
         begins, ends = begins[known[values[ends]]], ends[known[values[ends]]]
         room = self._prompts.room("itemsearch", self._config.templates, 2 * self._levels)
         wishes = self._tokens("itemsearch", self._texts.intentions, room, known)
-        recent = Spans(self._codes, values, np.maximum(begins, ends - self._config.recent), ends)
+        recent = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.recent), ends)
         targets = values[ends]
-        slots = {"history": recent, "intention": one(wishes, targets)}
-        return [self._fit("itemsearch", slots, one(self._codes, targets), targets)]
+        slots = {"history": recent, "intention": single_span(wishes, targets)}
+        return [self._fit("itemsearch", slots, single_span(self._codes, targets), targets)]
 
-    def _preferenceobtain(self) -> list[Group]:
+    def _preferenceobtain(self) -> list[TemplateGroup]:
         """A history in codes in, what it has in common out: of all that is shown, and of the recent items alone."""
         groups = []
         for span in SPANS:
@@ -170,9 +174,9 @@ class Pools:
             told = np.array([bool(text) for text in self._texts.preferences[span]], bool) & (past.lengths > 0)
             users = np.flatnonzero(told)
             room = self._prompts.room(name, self._config.templates, self._levels + 1)
-            words = suffixed(self._tokens(name, self._texts.preferences[span], room, told), [self._prompts.eos])
-            codes = Spans(self._codes, past.values, past.offsets[:-1][users], past.offsets[1:][users])
-            groups.append(self._fit(name, {"history": codes}, one(words, users)))
+            words = append_to_all(self._tokens(name, self._texts.preferences[span], room, told), [self._prompts.eos])
+            codes = TokenSpans(self._codes, past.values, past.offsets[:-1][users], past.offsets[1:][users])
+            groups.append(self._fit(name, {"history": codes}, single_span(words, users)))
         return groups
 
     def _targets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,24 +187,26 @@ class Pools:
         ends = np.flatnonzero(np.arange(len(sequences.values)) > begins)
         return sequences.values, begins[ends], ends
 
-    def _fit(self, name: str, slots: dict[str, Spans], response: Spans, items: np.ndarray | None = None) -> Group:
+    def _fit(
+        self, name: str, slots: dict[str, TokenSpans], response: TokenSpans, items: np.ndarray | None = None
+    ) -> TemplateGroup:
         """With histories that leave room for all else; the oldest items go."""
         others = response.lengths + sum(rows.lengths for slot, rows in slots.items() if slot != "history")
         room = self._prompts.context - self._prompts.overhead(name, self._config.templates) - others
-        history, cut = fitted(slots["history"], room)
-        return Group(name, {**slots, "history": history}, response, items, cut)
+        history, cut = truncate_left(slots["history"], room)
+        return TemplateGroup(name, {**slots, "history": history}, response, items, cut)
 
-    def _titles(self, name: str) -> Ragged:
+    def _titles(self, name: str) -> RaggedArray:
         """Names of items as responses, with the end-of-sequence token."""
         room = self._prompts.room(name, self._config.templates, self._levels + 1)
-        return suffixed(self._names(name, room), [self._prompts.eos])
+        return append_to_all(self._names(name, room), [self._prompts.eos])
 
-    def _names(self, name: str, cut: int) -> Ragged:
+    def _names(self, name: str, cut: int) -> RaggedArray:
         return self._tokens(name, [name_of(text) for text in self._texts.items], cut, self._texts.shown)
 
-    def _tokens(self, name: str, texts: Sequence[str], cut: int, told: np.ndarray | None = None) -> Ragged:
+    def _tokens(self, name: str, texts: Sequence[str], cut: int, told: np.ndarray | None = None) -> RaggedArray:
         """The texts, empty where not `told`, cut to `cut` tokens; the cuts are counted under the group's name."""
         told = np.ones(len(texts), bool) if told is None else told
         rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, told, strict=True)], cut + 1)
         self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & told).sum())
-        return rows.heads(np.full(len(rows), cut))
+        return rows.first(np.full(len(rows), cut))

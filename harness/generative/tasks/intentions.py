@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 Span = Literal["long", "short"]
 WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
@@ -80,7 +80,7 @@ def intention(item: Traits) -> str:
     return _line(item.categories[-INTENTION_CATEGORIES:], brand, chosen)
 
 
-def preferences(items: Sequence[Traits], histories: Ragged, span: Span) -> list[str]:
+def preferences(items: Sequence[Traits], histories: RaggedArray, span: Span) -> list[str]:
     """What each history (item ids, oldest first) has in common; "" where nothing is known of its items.
 
     The most frequent categories and brands and the words of most weight in sum; of equals, the most recent first.

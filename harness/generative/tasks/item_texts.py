@@ -23,7 +23,7 @@ import numpy as np
 
 from harness.core.json_files import read_json_object
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError, unknown_name
 from harness.generative.config import TasksConfig
 from harness.generative.tasks.intentions import Span, intention, preferences, traits
@@ -58,7 +58,7 @@ def read_texts(path: Path, data: TrainingData) -> tuple[list[str] | None, Mappin
             raise unknown_name("part", part, PARTS, where=str(path))
         if not isinstance(value, dict):
             raise InputError(
-                f"{part!r} is no object of id: text", where=str(path), mend="see docs/method.md, section 4"
+                f"{part!r} is no object of id: text", where=str(path), hint="see docs/method.md, section 4"
             )
     items: list[str] | None = None
     users: dict[Span, list[str]] | None = None
@@ -82,7 +82,7 @@ def _complete(given: Mapping[str, Any], ids: Sequence[str], kind: str, path: Pat
         if extra:
             words.append(f"{len(extra)} are not in this data set ({extra[0]!r}, …)")
         mend = "give the file that was generated for this data set"
-        raise InputError(" and ".join(words), where=f"{path} {kind}s", mend=mend)
+        raise InputError(" and ".join(words), where=f"{path} {kind}s", hint=mend)
     return [given[name] for name in ids]
 
 
@@ -91,14 +91,14 @@ def _of_span(span: Span, listed: Sequence[Any], users: Sequence[str], path: Path
     for user, value in zip(users, listed, strict=True):
         if not isinstance(value, dict) or set(value) != set(SPANS):
             mend = 'write {"long": "…", "short": "…"}'
-            raise InputError("an object of two texts is needed", where=f"{path} user {user!r}", mend=mend)
+            raise InputError("an object of two texts is needed", where=f"{path} user {user!r}", hint=mend)
         texts.append(_text(value[span], f"user {user!r} {span}", path))
     return texts
 
 
 def _text(value: Any, whose: str, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InputError("a text is needed", where=f"{path} {whose}", mend="write a string that is not empty")
+        raise InputError("a text is needed", where=f"{path} {whose}", hint="write a string that is not empty")
     return " ".join(value.split())
 
 
@@ -111,14 +111,14 @@ class TaskTexts:
 
     items: Sequence[ItemText]
     shown: np.ndarray
-    sequences: Ragged
+    sequences: RaggedArray
     intentions: Sequence[str]
     preferences: Mapping[Span, Sequence[str]]
     written: dict[str, str]
 
-    def histories(self, span: Span, longest: int, recent: int) -> Ragged:
+    def histories(self, span: Span, longest: int, recent: int) -> RaggedArray:
         """The items that a preference of this span is about, and that its prompt shows."""
-        return self.sequences.tails(longest if span == "long" else min(recent, longest))
+        return self.sequences.last(longest if span == "long" else min(recent, longest))
 
 
 def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig) -> TaskTexts:
@@ -127,7 +127,7 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
     shown = ~held_out_items(data.items, config.held_out)
     if not shown.any():
         mend = "lower tasks.held_out"
-        raise InputError("every item is held out of the text tasks", where=data.dataset, mend=mend)
+        raise InputError("every item is held out of the text tasks", where=data.dataset, hint=mend)
     made = None if config.intentions is None else read_texts(Path(config.intentions).expanduser(), data)
     items, users = made or (None, None)
     none: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
@@ -170,7 +170,7 @@ def _reviews(data: TrainingData) -> list[str] | None:
     return [" ".join(said.get(item, ())) for item in data.items]
 
 
-def _only(sequences: Ragged, shown: np.ndarray) -> Ragged:
+def _only(sequences: RaggedArray, shown: np.ndarray) -> RaggedArray:
     kept = shown[sequences.values]
     lengths = np.bincount(sequences.rows()[kept], minlength=len(sequences))
-    return Ragged(sequences.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+    return RaggedArray(sequences.values[kept], np.concatenate([[0], np.cumsum(lengths)]))

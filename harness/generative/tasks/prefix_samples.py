@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from harness.core.seeding import generator
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import EOS
 from harness.protocol.requests import Requests
@@ -42,7 +42,7 @@ class Pieces:
         return [*(users - self._user + self._users).tolist(), *self._items[items].reshape(-1).tolist(), EOS]
 
 
-def buckets(data: TrainingData, users: int) -> np.ndarray:
+def hash_users(data: TrainingData, users: int) -> np.ndarray:
     """The token of each user, int64 (n_users,) in 0..users - 1, by the hash of the raw id (of the number, where a data
     set has no raw ids)."""
     names = data.users or tuple(map(str, range(data.n_users)))
@@ -57,7 +57,9 @@ def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
         return requests
     histories = requests.histories
     values = np.insert(histories.values, histories.offsets[:-1], pieces[requests.users % len(pieces)])
-    return Requests(requests.fold, requests.users, Ragged(values, histories.offsets + np.arange(len(requests) + 1)))
+    return Requests(
+        requests.fold, requests.users, RaggedArray(values, histories.offsets + np.arange(len(requests) + 1))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class Samples:
     """All prefixes of `sequences`: sample `n` asks for item `values[targets[n]]` after the items from `begins[n]` on.
     A step has `accumulate` parts of `batch` samples; the order of a pass is drawn from the seed and its number."""
 
-    sequences: Ragged
+    sequences: RaggedArray
     max_history: int
     batch: int
     accumulate: int
@@ -124,7 +126,7 @@ class Samples:
         return lru_cache(maxsize=1)(drawn)
 
 
-def response(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:
+def target_tokens(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:
     """Token ids of target codes (n, levels), with the end behind them where it is scored."""
     ids = np.column_stack([codes, np.full(len(codes), EOS)]) if end else codes
     return torch.from_numpy(ids).to(device)

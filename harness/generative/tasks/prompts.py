@@ -18,7 +18,7 @@ from itertools import chain
 import numpy as np
 
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone
@@ -93,19 +93,19 @@ class Prompts:
             raise InputError(
                 f"a context of {self.context} tokens is too short for the prompts of {group}",
                 where="backbone.name",
-                mend=f"choose a backbone with a longer one, or set tasks.{group.partition('.')[0]}=0",
+                hint=f"choose a backbone with a longer one, or set tasks.{group.partition('.')[0]}=0",
             )
         return room
 
-    def tokens(self, texts: Sequence[str], cut: int | None = None) -> Ragged:
+    def tokens(self, texts: Sequence[str], cut: int | None = None) -> RaggedArray:
         """The texts as they stand within a sentence, tokenised together, each cut to `cut` tokens."""
         if not len(texts):
-            return Ragged.of([])
+            return RaggedArray.of([])
         rows: list[list[int]] = self._tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
         lengths = np.fromiter((len(row) if cut is None else min(len(row), cut) for row in rows), np.int64, len(rows))
         flat = chain.from_iterable(row[:length] for row, length in zip(rows, lengths, strict=True))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Ragged(np.fromiter(flat, np.int64, offsets[-1]), offsets)
+        return RaggedArray(np.fromiter(flat, np.int64, offsets[-1]), offsets)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text as it stands."""

@@ -9,19 +9,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 
 
 @dataclass(frozen=True, eq=False)
-class Spans:
+class TokenSpans:
     """Row `n` is the rows `values[begin[n]:end[n]]` of `tokens`, one behind the other.
 
-    >>> words = Ragged.of([[1], [2, 2], [3]])
-    >>> Spans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
+    >>> words = RaggedArray.of([[1], [2, 2], [3]])
+    >>> TokenSpans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
     [[1, 2, 2], [3, 1]]
     """
 
-    tokens: Ragged
+    tokens: RaggedArray
     values: np.ndarray
     begin: np.ndarray
     end: np.ndarray
@@ -47,34 +47,34 @@ class Spans:
         return self.sums[self.end] - self.sums[self.begin]
 
 
-def one(tokens: Ragged, rows: np.ndarray | None = None) -> Spans:
+def single_span(tokens: RaggedArray, rows: np.ndarray | None = None) -> TokenSpans:
     """Row `n` is row `rows[n]` of `tokens` (None: row `n`)."""
     rows = np.arange(len(tokens)) if rows is None else rows
-    return Spans(tokens, rows, np.arange(len(rows)), np.arange(1, len(rows) + 1))
+    return TokenSpans(tokens, rows, np.arange(len(rows)), np.arange(1, len(rows) + 1))
 
 
-def fitted(spans: Spans, room: np.ndarray) -> tuple[Spans, int]:
+def truncate_left(spans: TokenSpans, room: np.ndarray) -> tuple[TokenSpans, int]:
     """Rows without their first parts, as many as it takes to have at most `room[n]` tokens, and how many rows lost any.
     The last part of a row always stays.
 
-    >>> rows = Spans(Ragged.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
-    >>> short, cut = fitted(rows, np.array([4]))
-    >>> short.take(np.array([0])), cut
+    >>> rows = TokenSpans(RaggedArray.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
+    >>> short, split_windows = truncate_left(rows, np.array([4]))
+    >>> short.take(np.array([0])), split_windows
     ([[2, 2, 3]], 1)
     """
     first = np.searchsorted(spans.sums, spans.sums[spans.end] - room, side="left")
     begin = np.minimum(np.maximum(spans.begin, first), spans.end - 1)
-    return Spans(spans.tokens, spans.values, begin, spans.end), int((begin > spans.begin).sum())
+    return TokenSpans(spans.tokens, spans.values, begin, spans.end), int((begin > spans.begin).sum())
 
 
-def suffixed(rows: Ragged, ids: Sequence[int]) -> Ragged:
+def append_to_all(rows: RaggedArray, ids: Sequence[int]) -> RaggedArray:
     """Every row with `ids` behind it.
 
-    >>> suffixed(Ragged.of([[1], [2, 3]]), [9, 8]).values.tolist()
+    >>> append_to_all(RaggedArray.of([[1], [2, 3]]), [9, 8]).values.tolist()
     [1, 9, 8, 2, 3, 9, 8]
     """
     values = np.insert(rows.values, np.repeat(rows.offsets[1:], len(ids)), np.tile(ids, len(rows)))
-    return Ragged(values, rows.offsets + len(ids) * np.arange(len(rows) + 1))
+    return RaggedArray(values, rows.offsets + len(ids) * np.arange(len(rows) + 1))
 
 
 def _joined(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,21 +13,21 @@ from harness.generative.tokenizers.embeddings import ItemVectors
 from harness.generative.tokenizers.index import ItemIndex, SourceIndex, Vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
-from harness.protocol.distributed import ALONE, once
+from harness.protocol.distributed import SINGLE_PROCESS, compute_on_main
 
 
 def made_index(
     context: RunContext, make: Callable[[RunContext], tuple[Vectors, SourceIndex]]
 ) -> tuple[Vectors, SourceIndex]:
     """Vectors of sources and the item codes, made by the first process."""
-    return once(context.world, lambda: make(replace(context, world=ALONE)), _pack, _unpack)
+    return compute_on_main(context.world, lambda: make(replace(context, world=SINGLE_PROCESS)), _pack, _unpack)
 
 
 def made_codes(context: RunContext, make: Callable[[RunContext], ItemIndex]) -> ItemIndex:
     """Item codes alone, made by the first process."""
-    return once(
+    return compute_on_main(
         context.world,
-        lambda: make(replace(context, world=ALONE)),
+        lambda: make(replace(context, world=SINGLE_PROCESS)),
         lambda index: (_told(index), [index.table.digits]),
         lambda told, arrays: ItemIndex(**_parts(told, arrays[0])),
     )

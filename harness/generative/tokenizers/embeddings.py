@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.core.artifact_cache import Artefact, Key
-from harness.core.files import sweep, write_whole
+from harness.core.artifact_cache import CacheEntry, Key
+from harness.core.files import remove_stale_temp_files, write_atomic
 from harness.core.hashing import fingerprint
-from harness.core.locks import holding
-from harness.data.dataset import Canonical
+from harness.core.locks import acquire_lock
+from harness.data.dataset import CanonicalOrder
 from harness.data.readers.vector_files import FORMATS, matched, read_vectors
 from harness.errors import InputError
 from harness.generative.config import RowsBy
@@ -52,9 +52,9 @@ def vectors_key(kind: str, parts: Mapping[str, Any], items: Sequence[str]) -> Ke
     return Key(kind, {**parts, ITEMS: fingerprint(sorted(items))})
 
 
-def artefact(name: str, key: Key, context: RunContext) -> Artefact:
+def artefact(name: str, key: Key, context: RunContext) -> CacheEntry:
     """Where vectors are kept under `key`."""
-    return Artefact(key, context.cache / "vectors" / f"{name}-{key.mark}.json")
+    return CacheEntry(key, context.cache / "vectors" / f"{name}-{key.digest}.json")
 
 
 def cached(
@@ -75,7 +75,7 @@ def cached(
     stored = _cached(name, key, context, make)
     if len(stored.values) != len(items):
         raise ValueError(f"{len(stored.values)} rows of {key.kind} for {len(items)} items")
-    return replace(stored, values=stored.values[Canonical.of((), items).item_ranks])
+    return replace(stored, values=stored.values[CanonicalOrder.of((), items).item_ranks])
 
 
 def _cached(
@@ -87,31 +87,31 @@ def _cached(
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
         return found
     path = kept.manifest.with_suffix(".npy")
-    with holding(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
+    with acquire_lock(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
         if kept.state() == "kept" and (found := _found(kept)) is not None:
             return found
         values, details, provenance = make()
-        sweep(path.parent, f"{path.stem}.*")
-        write_whole(path, lambda temporary: _put(temporary, values))
+        remove_stale_temp_files(path.parent, f"{path.stem}.*")
+        write_atomic(path, lambda temporary: _put(temporary, values))
         write_provenance(path, provenance)
         kept.write([path, sidecar(path)], details)
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
-    return ItemVectors(values, key.mark, provenance, details)
+    return ItemVectors(values, key.digest, provenance, details)
 
 
 def unfinished(name: str, key: Key, context: RunContext) -> Path:
     """A folder for what making the vectors of `cached` needs to go on; who makes them has it alone."""
-    return context.cache / "vectors" / "unfinished" / f"{name}-{key.mark}"
+    return context.cache / "vectors" / "unfinished" / f"{name}-{key.digest}"
 
 
-def _found(kept: Artefact) -> ItemVectors | None:
+def _found(kept: CacheEntry) -> ItemVectors | None:
     details, path = kept.read(), kept.manifest.with_suffix(".npy")
     if details is None:
         return None
-    return ItemVectors(np.load(path, allow_pickle=False), kept.key.mark, read_provenance(path), details)
+    return ItemVectors(np.load(path, allow_pickle=False), kept.key.digest, read_provenance(path), details)
 
 
-def given(
+def load_user_vectors(
     path: Path, data: TrainingData, *, declared: bool, rows: RowsBy = "ids", setting: str = "vectors_rows"
 ) -> ItemVectors:
     """Vectors from a user's file (see `vector_files`), matched to items by id. With `rows="item-file"` a bare `.npy` is
@@ -136,14 +136,14 @@ def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, set
     if rows != "item-file":
         what = "the rows of a bare .npy name no items"
         mend = f"{FORMATS}; or say --set {setting}=item-file where the rows are in the order of the item file"
-        raise InputError(what, where=str(path), mend=mend)
+        raise InputError(what, where=str(path), hint=mend)
     if data.item_file is None:
         what = f"{setting}=item-file, and {data.dataset} has no item file whose order is known"
-        raise InputError(what, where=str(path), mend=FORMATS)
+        raise InputError(what, where=str(path), hint=FORMATS)
     if len(data.item_file.items) != count:
         there = data.item_file.path.name
         what = f"{count:,} vectors, and {len(data.item_file.items):,} items in {there}"
-        raise InputError(what, where=str(path), mend=f"give one row an item of {there}, or {FORMATS}")
+        raise InputError(what, where=str(path), hint=f"give one row an item of {there}, or {FORMATS}")
     return data.item_file.items
 
 
@@ -152,7 +152,7 @@ def check_finite(values: np.ndarray, where: str) -> None:
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(broken):
         what = f"the vectors of {len(broken)} items hold NaN or infinite values (row {broken[0]} first)"
-        raise InputError(what, where=where, mend="make them again")
+        raise InputError(what, where=where, hint="make them again")
 
 
 def _put(path: Path, array: np.ndarray) -> None:

@@ -48,7 +48,7 @@ def index_file(named: Path | None, data: TrainingData, setting: str) -> Path:
         return named
     if data.index_file is None:
         raise InputError(
-            "this data set comes without an index file", where=data.dataset, mend=f"name one with {setting}"
+            "this data set comes without an index file", where=data.dataset, hint=f"name one with {setting}"
         )
     return data.index_file
 

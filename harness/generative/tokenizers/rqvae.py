@@ -23,8 +23,8 @@ from torch.nn import functional
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
-from harness.generative.models.precision import doubled
-from harness.generative.training.checkpoint import LoopKeeper
+from harness.generative.models.precision import to_float64
+from harness.generative.training.checkpoint import LoopCheckpointer
 from harness.protocol.context import RunContext
 
 KMEANS_PASSES = 20
@@ -93,7 +93,7 @@ class RQVAE(nn.Module):
         for level, book in enumerate(self.books):
             distances = torch.cdist(left.detach(), book.detach()).square()
             uniform = level == last and self.config.sinkhorn > 0
-            digit = self.spread(distances) if uniform else distances.argmin(dim=1)
+            digit = self.sinkhorn_assign(distances) if uniform else distances.argmin(dim=1)
             code = book[digit]
             penalty = penalty + functional.mse_loss(code, left.detach())
             penalty = penalty + self.config.commitment * functional.mse_loss(left, code.detach())
@@ -113,10 +113,10 @@ class RQVAE(nn.Module):
             digits.append(digit)
         return torch.stack(digits, dim=1), before
 
-    def spread(self, distances: torch.Tensor) -> torch.Tensor:
+    def sinkhorn_assign(self, distances: torch.Tensor) -> torch.Tensor:
         """The uniform mapping: codes (n,) of `distances` (n, size), used evenly (Sinkhorn & Knopp 1967)."""
         middle, span = (distances.max() + distances.min()) / 2, (distances.max() - distances.min()) / 2 + 1e-5
-        plan = torch.exp(-doubled((distances - middle) / span) / max(self.config.sinkhorn, FINEST))
+        plan = torch.exp(-to_float64((distances - middle) / span) / max(self.config.sinkhorn, FINEST))
         n, size = plan.shape
         rows, columns = plan.new_ones(n), plan.new_ones(size)
         for _ in range(self.config.iterations):
@@ -133,7 +133,7 @@ class RQVAE(nn.Module):
             left = left - book[torch.cdist(left, book).argmin(dim=1)]
 
     @torch.no_grad()
-    def revive(self, used: torch.Tensor, batch: torch.Tensor, generator: torch.Generator) -> int:
+    def reset_dead_codes(self, used: torch.Tensor, batch: torch.Tensor, generator: torch.Generator) -> int:
         """Codes that `used` (levels, size) counts as unused take the place of random residuals; how many."""
         left, moved = self.encoder(batch), 0
         for book, counts in zip(self.books, used, strict=True):
@@ -153,7 +153,7 @@ def rqvae_codes(
     """Codes of item vectors (n_items, dim), each of `levels` tokens out of `size`. Not unique by construction: what is
     shared in the end is reported. Raises `InputError` for vectors that are not finite."""
     if not np.isfinite(vectors).all():
-        raise InputError("item vectors hold NaN or infinite values", mend="check the model that made them")
+        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
     torch.manual_seed(derive_seed(context.seed, name))
     generator = torch.Generator().manual_seed(derive_seed(context.seed, name, "draws"))
     points = torch.from_numpy(vectors.astype(np.float32)).to(context.device)
@@ -164,7 +164,7 @@ def rqvae_codes(
     loss = _train(model, points, generator, context, _Kept(path, mark))
     digits, left = model.nearest(points)
     first = _shared(digits)
-    rounds = {"none": lambda *given: 0, "sinkhorn": _separate, "assignment": _assign}[config.separate](
+    rounds = {"none": lambda *given: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
         model, digits, left
     )
     return RQCodes(
@@ -189,7 +189,7 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
-    keeper = LoopKeeper(kept.path, kept.mark, model, optimizer, schedule)
+    keeper = LoopCheckpointer(kept.path, kept.mark, model, optimizer, schedule)
     at, total, used = 0, 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
     if (found := keeper.restore()) is not None:
         at, total, used = found[0]["step"], found[0]["total"], found[1]["used"]
@@ -203,7 +203,7 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
                 used, total = torch.zeros_like(used), 0.0
             for part in order.split(config.batch)[at % batches :]:
                 if keeper.due:
-                    keeper.keep({"step": at, "total": total}, {"used": used, "draws": drawn})
+                    keeper.save({"step": at, "total": total}, {"used": used, "draws": drawn})
                 batch = points[part]
                 loss, digits = model(batch)
                 optimizer.zero_grad()
@@ -217,13 +217,13 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
                 at += 1
             moved = 0
             if config.revive and len(points) > used.shape[1] and epoch < 0.75 * config.epochs:
-                moved = model.revive(used, batch, generator)
+                moved = model.reset_dead_codes(used, batch, generator)
             context.event(stage="rqvae", step=epoch + 1, loss=total, revived=moved)
-        keeper.keep({"step": steps, "total": total}, {"used": used, "draws": generator.get_state()})
+        keeper.save({"step": steps, "total": total}, {"used": used, "draws": generator.get_state()})
     return total
 
 
-def _separate(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
+def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
     """LC-Rec's rounds: each group of items that share a code is mapped together, evenly, over the last level's codes.
     Changes `digits` in place; gives the rounds that were made."""
     for number in range(model.config.rounds):
@@ -232,7 +232,7 @@ def _separate(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
         for members in _groups(digits):
             if len(members) > 1:
                 distances = torch.cdist(left[members], model.books[-1]).square().detach()
-                digits[members, -1] = model.spread(distances)
+                digits[members, -1] = model.sinkhorn_assign(distances)
     return model.config.rounds
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.artifact_cache import Artefact, Key
+from harness.core.artifact_cache import CacheEntry, Key
 from harness.core.hashing import fingerprint
-from harness.data.dataset import Canonical, ItemText
+from harness.data.dataset import CanonicalOrder, ItemText
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig
 from harness.generative.tokenizers.embeddings import (
@@ -24,7 +24,7 @@ from harness.generative.tokenizers.embeddings import (
     artefact,
     cached,
     check_finite,
-    given,
+    load_user_vectors,
     unfinished,
     vectors_key,
 )
@@ -48,7 +48,7 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     Raises `InputError` for items without text in the chosen fields and for an encoder that cannot be loaded.
     """
     if config.vectors is not None:
-        return given(
+        return load_user_vectors(
             config.vectors, data, declared=False, rows=config.vectors_rows, setting="SECTION.semantic.vectors_rows"
         )
     rows, strings = _canonical_texts(data, config)
@@ -56,10 +56,10 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     key = _key(rows, strings, data, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
-        from harness.generative.training.partial_results import Shards
+        from harness.generative.training.partial_results import PartialResults
 
         unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
-        shards = Shards(unfinished("semantic", key, context))
+        shards = PartialResults(unfinished("semantic", key, context))
         encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context, shards)
         check_finite(encoded, f"the text encoder {config.encoder!r}")
         place = {value: number for number, value in enumerate(unique)}
@@ -70,7 +70,7 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     return cached(SOURCE, key, data.items, context, make)
 
 
-def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[Artefact, ...]:
+def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[CacheEntry, ...]:
     """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
     if config.vectors is not None or data.text is None:
         return ()
@@ -81,7 +81,7 @@ def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunC
 def _canonical_texts(data: TrainingData, config: SemanticConfig) -> tuple[list[int], list[str]]:
     """`field_texts` with the items numbered, and in the order of, their sorted raw ids."""
     assert data.text is not None, "the caller checks that there is text"
-    return field_texts([data.text[item] for item in Canonical.of((), data.items).items], config)
+    return field_texts([data.text[item] for item in CanonicalOrder.of((), data.items).items], config)
 
 
 def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -> None:
@@ -89,7 +89,7 @@ def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -
     if len(missing):
         first = sorted(data.items)[missing[0]]
         what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
-        raise InputError(what, where=data.dataset, mend="add other fields (semantic.fields)")
+        raise InputError(what, where=data.dataset, hint="add other fields (semantic.fields)")
 
 
 def _key(

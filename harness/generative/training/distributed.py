@@ -14,32 +14,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.generative.models.fsdp import clip_pieces, in_pieces, piece_of
-from harness.generative.training.checkpoint import StageKeeper
-from harness.generative.training.early_stopping import Choice
-from harness.protocol.distributed import World
+from harness.generative.models.fsdp import clip_sharded, is_sharded, shard_like
+from harness.generative.training.checkpoint import Checkpointer
+from harness.generative.training.early_stopping import EarlyStopping
+from harness.protocol.distributed import ProcessGroup
 
 BUCKET = 1 << 25  # numbers that are sent at once: what the copies of gradients may take besides
 
-Kept = tuple[int, list[float], float]
+StageState = tuple[int, list[float], float]
 
 
-class Team:
+class GradientSynchronizer:
     """One stage's parameters and optimiser in all processes of `world`."""
 
-    def __init__(self, world: World, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, world: ProcessGroup, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
         self.world, self.parameters, self.optimizer = world, list(parameters), optimizer
         self.stream = (world.rank,) if world.rank else ()  # dropout: each process draws its own
 
-    def begin(self, keeper: StageKeeper) -> Kept:
+    def begin(self, keeper: Checkpointer) -> StageState:
         """All take the first's weights, and what it has kept of the stage: (steps, losses, seconds)."""
-        if self.world.size > 1 and any(map(in_pieces, self.parameters)):
+        if self.world.size > 1 and any(map(is_sharded, self.parameters)):
             return self._begin_in_pieces(keeper)
         kept = keeper.restore()
         if self.world.size == 1:
             return kept
-        step, losses, seconds = self.world.tell(kept)
-        self.world.spread([parameter.detach() for parameter in self.parameters])
+        step, losses, seconds = self.world.broadcast_object(kept)
+        self.world.broadcast([parameter.detach() for parameter in self.parameters])
         self._share_moments()
         if keeper.choice is not None:
             self._share_choice(keeper.choice)
@@ -49,54 +51,58 @@ class Team:
         """The first's seconds, and whether it is time to keep: what ends a stage must end it everywhere."""
         if self.world.size == 1:
             return seconds, due
-        told = self.world.tell([seconds, due])
+        told = self.world.broadcast_object([seconds, due])
         return float(told[0]), bool(told[1])
 
     def clip(self, most: float) -> None:
         """Scales all gradients down where their norm is above `most`."""
-        if any(map(in_pieces, self.parameters)):
-            clip_pieces(self.parameters, most, self.world)
+        if any(map(is_sharded, self.parameters)):
+            clip_sharded(self.parameters, most, self.world)
         else:
             nn.utils.clip_grad_norm_(self.parameters, most)
 
-    def add(self, loss: float) -> float:
+    def sum_gradients(self, loss: float) -> float:
         """Sums the gradients and the loss over all processes. A parameter that had no part in the step anywhere keeps
         no gradient, as it would in one process."""
         if self.world.size == 1:
             return loss
         told = torch.tensor([loss, *(p.grad is not None for p in self.parameters)], dtype=torch.float64)
-        self.world.add([told])
+        self.world.all_reduce([told])
         counts = zip(self.parameters, told[1:].tolist(), strict=True)
-        used = [parameter for parameter, count in counts if count and not in_pieces(parameter)]  # the others are summed
+        used = [
+            parameter for parameter, count in counts if count and not is_sharded(parameter)
+        ]  # the others are summed
         for parameter in used:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         for bucket in _buckets(used):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
-            self.world.add([flat])
+            self.world.all_reduce([flat])
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
         return float(told[0])
 
-    def _begin_in_pieces(self, keeper: StageKeeper) -> Kept:
+    def _begin_in_pieces(self, keeper: Checkpointer) -> StageState:
         """Tensor by tensor, so that no process holds the whole stage: each takes its piece of what the first reads."""
         found = keeper.read()
-        facts = self.world.tell(None if found is None else found[0])
+        facts = self.world.broadcast_object(None if found is None else found[0])
         own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters] if found is None else found[1]
-        shapes = self.world.tell([{name: [list(v.shape), str(v.dtype)] for name, v in s.items()} for s in own])
+        shapes = self.world.broadcast_object(
+            [{name: [list(v.shape), str(v.dtype)] for name, v in s.items()} for s in own]
+        )
         for number, parameter in enumerate(self.parameters):
             for name, (size, kind) in shapes[number].items():
                 value = own[number].pop(name).to(parameter.device) if not self.world.rank else None
                 value = _blank(size, kind, parameter.device) if value is None else value
-                self.world.spread([value])
-                if in_pieces(parameter) and value.shape == parameter.shape:
-                    value = piece_of(value, parameter)
+                self.world.broadcast([value])
+                if is_sharded(parameter) and value.shape == parameter.shape:
+                    value = shard_like(value, parameter)
                 if name == "value":
                     parameter.detach().copy_(value)
                 else:
                     self.optimizer.state[parameter][name] = value
         if facts is None:
-            self.world.spread([p.detach() for p in self.parameters if not in_pieces(p)])
+            self.world.broadcast([p.detach() for p in self.parameters if not is_sharded(p)])
             return 0, [], 0.0
         return int(facts["step"]), list(facts["losses"]), float(facts["seconds"])
 
@@ -104,19 +110,19 @@ class Team:
         """The optimiser's state, for those that have read no checkpoint."""
         states = [self.optimizer.state[parameter] for parameter in self.parameters]
         shapes = [{name: (list(v.shape), str(v.dtype), v.device.type) for name, v in s.items()} for s in states]
-        for state, shape, parameter in zip(states, self.world.tell(shapes), self.parameters, strict=True):
+        for state, shape, parameter in zip(states, self.world.broadcast_object(shapes), self.parameters, strict=True):
             for name, (size, kind, place) in shape.items():
                 if self.world.rank:
                     device = parameter.device if place == parameter.device.type else place
                     state[name] = _blank(size, kind, device)
-                self.world.spread([state[name]])
+                self.world.broadcast([state[name]])
 
-    def _share_choice(self, choice: Choice) -> None:
-        told: dict[str, Any] = self.world.tell({"seen": choice.seen, "values": len(choice.values)})
-        choice.seen = [(int(step), float(value)) for step, value in told["seen"]]
+    def _share_choice(self, choice: EarlyStopping) -> None:
+        told: dict[str, Any] = self.world.broadcast_object({"seen": choice.history, "values": len(choice.values)})
+        choice.history = [(int(step), float(value)) for step, value in told["seen"]]
         if self.world.rank:
             choice.values = [torch.empty_like(parameter) for parameter in self.parameters[: told["values"]]]
-        self.world.spread(choice.values)
+        self.world.broadcast(choice.values)
 
 
 def _blank(size: list[int], kind: str, device: torch.device | str) -> torch.Tensor:

@@ -12,35 +12,35 @@ from torch import nn
 
 
 @dataclass
-class Choice:
+class EarlyStopping:
     """`measure()` is asked every `every` steps, and at the end; higher is better. After `patience` answers that are
     none the best, the stage ends. `seen` are the answers so far, [step, value] each; `values` the best state."""
 
     measure: Callable[[], float]
     every: int
     patience: int
-    seen: list[tuple[int, float]] = field(default_factory=list)
+    history: list[tuple[int, float]] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def best(self) -> tuple[int, float]:
         """The first step with the best answer, and the answer; (0, -inf) before any."""
-        return max(self.seen, key=lambda pair: (pair[1], -pair[0]), default=(0, float("-inf")))
+        return max(self.history, key=lambda pair: (pair[1], -pair[0]), default=(0, float("-inf")))
 
     @property
-    def weary(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether it has been long enough since the best."""
-        return sum(step > self.best[0] for step, _ in self.seen) >= self.patience
+        return sum(step > self.best[0] for step, _ in self.history) >= self.patience
 
-    def look(self, step: int, parameters: Sequence[nn.Parameter]) -> float:
+    def evaluate(self, step: int, parameters: Sequence[nn.Parameter]) -> float:
         """Measures the state after `step` steps, and keeps a copy where it is the best."""
         value = self.measure()
-        self.seen.append((step, value))
+        self.history.append((step, value))
         if self.best[0] == step:
             self.values = [parameter.detach().clone() for parameter in parameters]
         return value
 
-    def settle(self, parameters: Sequence[nn.Parameter]) -> None:
+    def restore_best(self, parameters: Sequence[nn.Parameter]) -> None:
         """The parameters take the best state, where anything was measured."""
         with torch.no_grad():
             for parameter, value in zip(parameters, self.values, strict=False):
@@ -49,4 +49,4 @@ class Choice:
     def record(self) -> dict[str, Any]:
         """For the run's record: what was measured, and what was chosen."""
         step, value = self.best
-        return {"chosen_step": step, "valid": value, "looks": [list(pair) for pair in self.seen]}
+        return {"chosen_step": step, "valid": value, "looks": [list(pair) for pair in self.history]}

@@ -36,12 +36,12 @@ from torch.nn import functional
 
 from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.packing import Read, read_packed, read_padded
-from harness.generative.models.vocabulary_logsumexp import text_normaliser
+from harness.generative.models.packing import PackedStates, read_packed, read_padded
+from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
-from harness.protocol.distributed import ALONE, World, dealt
+from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
 
 LevelLogits = Callable[[torch.Tensor, int], torch.Tensor]
 
@@ -83,7 +83,7 @@ def _over_children(
 NO_ITEM = -1  # instead of an item: a response that names none
 
 
-class Term(Protocol):
+class AuxiliaryLoss(Protocol):
     """A loss of summary states, with parameters of its own that a stage trains beside the model's."""
 
     @property
@@ -91,11 +91,11 @@ class Term(Protocol):
         """Whether responses of text tasks count as naming no item, whatever they say."""
         ...
 
-    def draw(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+    def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
         """The items that a step is shown besides its targets, int64."""
         ...
 
-    def counted(self, items: np.ndarray) -> int:
+    def denominator(self, items: np.ndarray) -> int:
         """How many of the responses naming `items` (n,), or `NO_ITEM`, the loss is a mean over."""
         ...
 
@@ -134,11 +134,11 @@ class Losses:
 
     model: CodeLM
     prompts: Prompts
-    term: Term | None
+    term: AuxiliaryLoss | None
     device: str
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
-    world: World = ALONE
+    world: ProcessGroup = SINGLE_PROCESS
     trie: CodeTrie | None = None  # for `children`, on the model's device
 
     def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> Cost:
@@ -166,7 +166,7 @@ class Losses:
 
         return Cost(counted.counts, share)
 
-    def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[Read, Targets]:
+    def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[PackedStates, Targets]:
         """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
         lead = self.prompts.lead(template)
         if self.engine == "plain":
@@ -181,7 +181,7 @@ class Losses:
         owners = np.repeat(items, labels[:, said].shape[1])
         return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), owners, before[:, -1], items)
 
-    def read_rows(self, samples: Sequence[Sample]) -> tuple[Read, Targets]:
+    def read_rows(self, samples: Sequence[Sample]) -> tuple[PackedStates, Targets]:
         """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
         sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
         if self.engine == "plain":
@@ -223,7 +223,7 @@ class Losses:
         """The samples that this process computes; where there is none left for it the first, which counts nothing."""
         if self.world.size == 1:
             return samples
-        return [samples[number] for number in dealt(self.world, len(samples))] or samples[:1]
+        return [samples[number] for number in shard(self.world, len(samples))] or samples[:1]
 
     def _windows_counted(self, windows: Sequence[np.ndarray]) -> _Whole:
         items = np.concatenate([window[1:] for window in windows])
@@ -231,22 +231,22 @@ class Losses:
         return self._counted(len(items) * tokens, items, len(windows))
 
     def _counted(self, labels: int, items: np.ndarray, samples: int) -> _Whole:
-        aimed = 0 if self.term is None else self.term.counted(items)
+        aimed = 0 if self.term is None else self.term.denominator(items)
         return _Whole(labels, aimed, idle=self.world.rank >= samples)
 
-    def _cost(self, read: Read, targets: Targets, drawn: np.ndarray, whole: _Whole) -> torch.Tensor:
+    def _cost(self, read: PackedStates, targets: Targets, drawn: np.ndarray, whole: _Whole) -> torch.Tensor:
         if self.normalise == "vocabulary":
             states = read[targets.places]
-            loss = (self.model.log_normaliser(states) - self._chosen(states, targets.labels)).mean()
+            loss = (self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
         loss = loss * whole.share(len(targets.labels), whole.labels)
         if self.term is None:
             return loss
         term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
-        return loss + term * whole.share(self.term.counted(targets.items), whole.aimed)
+        return loss + term * whole.share(self.term.denominator(targets.items), whole.aimed)
 
-    def _by_kind(self, read: Read, targets: Targets) -> Iterator[torch.Tensor]:
+    def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label among its kind: text first, then level by level."""
         flat = targets.labels - self.model.vocabulary
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
@@ -254,7 +254,7 @@ class Losses:
             mine = level == kind
             states, labels = read[targets.places[mine]], targets.labels[mine]
             if kind < 0:
-                yield text_normaliser(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
+                yield text_logsumexp(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[mine] - self.model.offsets[kind])
                 yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)

@@ -1,4 +1,5 @@
-"""`Shards`: results of many rows, kept in pieces while they come, so that a resumed loop computes only what is missing.
+"""`PartialResults`: results of many rows, kept in pieces while they come, so that a resumed loop computes only what is
+missing.
 
 A piece is a safetensors file of its own that appears whole. Which rows come together is of no account: a resumed loop
 may take larger or smaller batches.
@@ -15,20 +16,20 @@ import torch
 from torch import nn
 
 from harness.core.hashing import fingerprint
-from harness.core.timer import Pace
+from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 
 SAMPLE = 512  # numbers of each tensor that stand for it in a mark
 WORD = 8  # bytes
 
 
-class Shards:
+class PartialResults:
     """Pieces in `folder` (None: nowhere), which is named by all that decides the rows. `add` writes a piece when its
     time has come, `flush` at once."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._pace = Pace()
+        self._pace = CheckpointTimer()
         self._waiting: list[tuple[np.ndarray, Sequence[np.ndarray]]] = []
         self._pieces = 0
 
@@ -56,7 +57,7 @@ class Shards:
         columns = zip(*(arrays for _, arrays in self._waiting), strict=True)
         tensors = {f"{n}": torch.from_numpy(np.concatenate(column)) for n, column in enumerate(columns)}
         tensors["rows"] = torch.from_numpy(np.concatenate([rows for rows, _ in self._waiting]))
-        with self._pace.keeping():
+        with self._pace.timed():
             write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
         self._pieces += 1
         self._waiting.clear()
@@ -68,7 +69,7 @@ class Shards:
 
 
 @torch.no_grad()
-def weights_mark(model: nn.Module) -> str:
+def state_digest(model: nn.Module) -> str:
     """A hash that tells one state of a model from another at little cost: of each tensor its kind and shape, the sum of
     its bytes, and numbers spread over it.
 

@@ -18,38 +18,38 @@ from torch import nn
 from harness.core.seeding import derive_seed, generator
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.fsdp import Blocks
+from harness.generative.models.fsdp import ShardedBlocks
 from harness.generative.models.lora import AdapterShape, attach, merge
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Tasks
-from harness.generative.tasks.instruction_dataset import Pools
+from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.training.early_stopping import Choice
-from harness.generative.training.losses import Losses, Term
+from harness.generative.training.early_stopping import EarlyStopping
+from harness.generative.training.losses import AuxiliaryLoss, Losses
 from harness.generative.training.step_cost import Cost
-from harness.generative.training.trainer import Group, Outcome, Plan, tune
+from harness.generative.training.trainer import ParameterGroup, StageResult, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
+class StageInputs:
     """What all stages of a method work on. `validate(users)` is the ndcg@10 of the model as it stands over at most so
     many validation users; None where validation is not shown."""
 
     model: CodeLM
     prompts: Prompts
-    term: Term | None
+    term: AuxiliaryLoss | None
     data: TrainingData
-    pools: Pools
+    pools: InstructionDataset
     config: InstructConfig
     precision: Precision
     trie: CodeTrie
     validate: Callable[[int], float] | None = None
 
 
-def alignment(tuned: Tuned, context: RunContext) -> dict[str, Any]:
+def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
     """All tasks of `tasks`, with the term where there is one, under `tuning`: every weight of the backbone but its
     vocabulary, or with `tuning.adapter` an adapter that is merged at the end. Gives what `run_stage` does."""
     config = tuned.config.tuning
@@ -60,7 +60,7 @@ def alignment(tuned: Tuned, context: RunContext) -> dict[str, Any]:
     return report
 
 
-def open_vocabulary(model: CodeLM) -> None:
+def unfreeze_vocabulary(model: CodeLM) -> None:
     """Makes the text head a parameter: the embedding itself where the two are tied, else one of its own."""
     head, rows = model.text_head, model.embedding.weight
     tied = head.shape == rows.shape and torch.equal(head, rows)
@@ -69,7 +69,7 @@ def open_vocabulary(model: CodeLM) -> None:
 
 
 @contextmanager
-def recomputing(body: Any, on: bool) -> Iterator[None]:
+def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
     """Activations of each block are computed again in backward instead of being kept, while the block runs."""
     kind = (
         "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
@@ -83,31 +83,33 @@ def recomputing(body: Any, on: bool) -> Iterator[None]:
             getattr(body, f"{kind}_checkpointing_disable")()
 
 
-def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: Tuned, context: RunContext) -> dict[str, Any]:
-    """Runs one stage: what became of it (`Outcome`), and how many numbers of the model it trained."""
+def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
+    """Runs one stage: what became of it (`StageResult`), and how many numbers of the model it trained."""
     tuned.model.train()
     groups, blocks = _groups(name, config, tuned, context)
     own = {id(parameter) for parameter in tuned.model.parameters()}
     trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
-    with recomputing(tuned.model.body, tuned.config.backbone.checkpointing):
+    with gradient_checkpointing(tuned.model.body, tuned.config.backbone.checkpointing):
         choice = _choice(config, tasks, tuned)
         outcome = _run(name, groups, config, tasks, tuned, context, choice)
-    blocks.join()
+    blocks.unshard()
     chosen = {"selected_on": "last"} if choice is None else {"selected_on": "validation", **choice.record()}
     passes = outcome.steps / tasks.batches.steps_a_pass
     return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
 
 
-def _choice(config: StageConfig, tasks: Tasks, tuned: Tuned) -> Choice | None:
+def _choice(config: StageConfig, tasks: Tasks, tuned: StageInputs) -> EarlyStopping | None:
     """How the stage's state is chosen; None: the last one is taken."""
     validate = tuned.validate
     if config.choose == "last" or validate is None:
         return None
     every = max(1, round(config.every * tasks.batches.steps_a_pass))
-    return Choice(lambda: validate(config.validation_users), every, config.patience)
+    return EarlyStopping(lambda: validate(config.validation_users), every, config.patience)
 
 
-def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -> tuple[list[Group], Blocks]:
+def _groups(
+    name: str, config: StageConfig, tuned: StageInputs, context: RunContext
+) -> tuple[list[ParameterGroup], ShardedBlocks]:
     """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
     of their logits and the term's own. The backbone's blocks are in pieces where the world wants them so."""
     model = tuned.model
@@ -118,28 +120,28 @@ def _groups(name: str, config: StageConfig, tuned: Tuned, context: RunContext) -
         for parameter in model.body.parameters():
             parameter.requires_grad_(True)
     model.embedding.weight.requires_grad_(False)
-    blocks = Blocks(model.body, context.world, context.device)
+    blocks = ShardedBlocks(model.body, context.world, context.device)
     body = [parameter for parameter in model.body.parameters() if parameter.requires_grad]
     opened = tuned.config.backbone.vocabulary == "trained"
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
     others = [] if tuned.term is None else list(tuned.term.parameters())
     return [
-        Group([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
-        Group([model.code_in, model.code_out], config.code_rate, config.weight_decay),
-        Group([model.scale, *others], config.code_rate / 3),
+        ParameterGroup([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
+        ParameterGroup([model.code_in, model.code_out], config.code_rate, config.weight_decay),
+        ParameterGroup([model.scale, *others], config.code_rate / 3),
     ], blocks
 
 
 def _run(
     name: str,
-    groups: list[Group],
+    groups: list[ParameterGroup],
     config: StageConfig,
     tasks: Tasks,
-    tuned: Tuned,
+    tuned: StageInputs,
     context: RunContext,
-    choice: Choice | None,
-) -> Outcome:
+    choice: EarlyStopping | None,
+) -> StageResult:
     batches = tasks.batches
     losses = Losses(
         tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
@@ -149,14 +151,14 @@ def _run(
 
     def loss(step: int, part: int) -> Cost:
         rng = generator(context.seed, name, "step", step, part)
-        drawn = tuned.term.draw(n_items, rng) if tuned.term else np.empty(0, np.int64)
+        drawn = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
         task = batches.task(step)
         if task == "seqrec":
             return losses.windows(batches.windows(step, part), template, drawn)
         return losses.rows(tasks.samples(task, step, part), drawn)
 
-    plan = Plan(
+    plan = TrainingConfig(
         stage=name,
         steps=batches.steps,
         warmup=config.warmup,
@@ -167,4 +169,4 @@ def _run(
         beta2=config.beta2,
         max_seconds=config.max_seconds,
     )
-    return tune(groups, loss, plan, context, choice)
+    return train(groups, loss, plan, context, choice)

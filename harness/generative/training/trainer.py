@@ -28,13 +28,13 @@ import torch
 from torch import nn
 
 from harness.core.seeding import derive_seed
-from harness.core.timer import Pace
+from harness.core.timer import CheckpointTimer
 from harness.errors import InputError
-from harness.generative.models.fsdp import apart
+from harness.generative.models.fsdp import split_by_sharding
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.training.checkpoint import StageKeeper
-from harness.generative.training.distributed import Team
-from harness.generative.training.early_stopping import Choice
+from harness.generative.training.checkpoint import Checkpointer
+from harness.generative.training.distributed import GradientSynchronizer
+from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.step_cost import Cost, together
 from harness.protocol.context import RunContext
 
@@ -54,7 +54,7 @@ def keep_freed_memory() -> None:
             library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def trim() -> None:
+def release_free_memory() -> None:
     """Returns free pages of the heap; does nothing where the C library has no such call."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
@@ -71,7 +71,7 @@ Loss = Callable[[int, int], Cost | torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters that share a peak learning rate and a weight decay."""
 
     parameters: Sequence[nn.Parameter]
@@ -80,7 +80,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """How a stage is tuned. The learning rate rises over the share `warmup` of the stage (or over `warmup_steps`), then
     follows a half cosine down to the share `floor` of its peak (`floor=1`: constant), or with `inverse_sqrt` falls as
     1 / √step. Gradients are clipped to the norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient.
@@ -105,7 +105,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What became of a stage: mean loss of its last steps, optimiser steps made, seconds over all sessions."""
 
     loss: float
@@ -113,10 +113,10 @@ class Outcome:
     seconds: float
 
 
-def reached(step: int, seconds: float, plan: Plan) -> int:
+def schedule_step(step: int, seconds: float, plan: TrainingConfig) -> int:
     """The step that the schedule stands at, after `step` steps and `seconds`; `plan.steps` ends the stage.
 
-    >>> [reached(10, seconds, Plan("x", 100, max_seconds=60)) for seconds in (1, 30, 60)]
+    >>> [schedule_step(10, seconds, TrainingConfig("x", 100, max_seconds=60)) for seconds in (1, 30, 60)]
     [10, 50, 100]
     """
     if plan.max_seconds is None:
@@ -124,12 +124,12 @@ def reached(step: int, seconds: float, plan: Plan) -> int:
     return max(step, min(plan.steps, int(plan.steps * seconds / plan.max_seconds)))
 
 
-def rate(step: int, plan: Plan) -> float:
+def lr_factor(step: int, plan: TrainingConfig) -> float:
     """The share of the peak learning rate at `step` (from 0).
 
-    >>> [round(rate(step, Plan("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
+    >>> [round(lr_factor(step, TrainingConfig("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
     [1.0, 1.0, 0.5, 0.02]
-    >>> [rate(step, Plan("x", 99, warmup_steps=4, schedule="inverse_sqrt")) for step in (0, 3, 15)]
+    >>> [lr_factor(step, TrainingConfig("x", 99, warmup_steps=4, schedule="inverse_sqrt")) for step in (0, 3, 15)]
     [0.25, 1.0, 0.5]
     """
     warm = max(1, round(plan.warmup * plan.steps) if plan.warmup_steps is None else plan.warmup_steps)
@@ -141,13 +141,13 @@ def rate(step: int, plan: Plan) -> float:
     return plan.floor + (1 - plan.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def tune(
-    groups: Sequence[Group],
+def train(
+    groups: Sequence[ParameterGroup],
     loss: Loss,
-    plan: Plan,
+    plan: TrainingConfig,
     context: RunContext,
-    choice: Choice | None = None,
-) -> Outcome:
+    choice: EarlyStopping | None = None,
+) -> StageResult:
     """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is what one of the
     `accumulate` parts of a step costs; a tensor is a part (or this process's share of it) that counts as much as every
     other. The parameters are changed in place; with a `choice` they end in the state that it likes best.
@@ -156,48 +156,48 @@ def tune(
     keep_freed_memory()
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = _optimizer(groups, plan)
-    keeper = StageKeeper(context.checkpoint, plan.stage, parameters, optimizer, choice)
-    team = Team(context.world, parameters, optimizer)
+    keeper = Checkpointer(context.checkpoint, plan.stage, parameters, optimizer, choice)
+    team = GradientSynchronizer(context.world, parameters, optimizer)
     step, losses, before = team.begin(keeper)
-    begun, pace = time.monotonic(), Pace()
-    at = reached(step, before, plan)
+    begun, pace = time.monotonic(), CheckpointTimer()
+    at = schedule_step(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
             bar.advance(step)
-        while at < plan.steps and not (choice is not None and choice.weary):
+        while at < plan.steps and not (choice is not None and choice.should_stop):
             torch.manual_seed(derive_seed(context.seed, plan.stage, step, *team.stream))
-            share = rate(at, plan)
+            share = lr_factor(at, plan)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
             losses.append(_one_step(team, loss, step, plan, context.device))
             step += 1
             seconds, due = team.clock(before + time.monotonic() - begun, pace.due)
-            at = reached(step, seconds, plan)
+            at = schedule_step(step, seconds, plan)
             del losses[:-50]
             mean, over = sum(losses) / len(losses), at >= plan.steps
             bar.advance(1, loss=mean)
             looked = choice is not None and (step % choice.every == 0 or over)
-            valid = {"valid": choice.look(step, parameters)} if choice is not None and looked else {}
+            valid = {"valid": choice.evaluate(step, parameters)} if choice is not None and looked else {}
             if step % 20 == 0 or over or looked:
                 now = groups[0].learning_rate * share
                 told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
                 context.event(stage=plan.stage, step=step, **told)
-                trim()
+                release_free_memory()
             if over or looked or due:
-                with pace.keeping():
-                    keeper.keep(step, losses, seconds)
+                with pace.timed():
+                    keeper.save(step, losses, seconds)
     if choice is not None:
-        choice.settle(parameters)
-    return Outcome(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)
+        choice.restore_best(parameters)
+    return StageResult(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)
 
 
-def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
+def _optimizer(groups: Sequence[ParameterGroup], plan: TrainingConfig) -> torch.optim.Optimizer:
     """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
     2018)."""
     given = [
         {"params": part, "lr": g.learning_rate, "peak": g.learning_rate, "weight_decay": g.weight_decay}
         for g in groups
-        for part in apart(g.parameters)
+        for part in split_by_sharding(g.parameters)
     ]
     if plan.optimiser == "adafactor":
         return torch.optim.Adafactor(given)
@@ -205,13 +205,13 @@ def _optimizer(groups: Sequence[Group], plan: Plan) -> torch.optim.Optimizer:
     return kind(given, betas=(0.9, plan.beta2), fused=True)
 
 
-def _one_step(team: Team, loss: Loss, step: int, plan: Plan, device: str) -> float:
+def _one_step(team: GradientSynchronizer, loss: Loss, step: int, plan: TrainingConfig, device: str) -> float:
     team.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for value in _shares(loss, step, plan, device):
         value.backward()
         total += float(value.detach())
-    total = team.add(total)
+    total = team.sum_gradients(total)
     if not math.isfinite(total):
         raise _diverged(total, step, plan, team.optimizer.param_groups)
     team.clip(plan.clip)
@@ -219,7 +219,7 @@ def _one_step(team: Team, loss: Loss, step: int, plan: Plan, device: str) -> flo
     return total
 
 
-def _shares(loss: Loss, step: int, plan: Plan, device: str) -> Iterator[torch.Tensor]:
+def _shares(loss: Loss, step: int, plan: TrainingConfig, device: str) -> Iterator[torch.Tensor]:
     """The parts' shares of a step's loss, each computed when it is asked for: one graph is held at a time."""
     costs: list[Cost] = []
     for part in range(plan.accumulate):
@@ -236,11 +236,11 @@ def _shares(loss: Loss, step: int, plan: Plan, device: str) -> Iterator[torch.Te
         yield value
 
 
-def _diverged(loss: float, step: int, plan: Plan, groups: Sequence[dict[str, Any]]) -> InputError:
+def _diverged(loss: float, step: int, plan: TrainingConfig, groups: Sequence[dict[str, Any]]) -> InputError:
     """Training has run away: the user's settings are at fault, or the numbers that they gave."""
     rates = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for group in groups))
     return InputError(
         f"training diverged: the loss is {loss} at step {step + 1} of {plan.steps} (learning rate {rates})",
         where=f"stage {plan.stage}",
-        mend="lower its learning rate, give it more warm-up or a smaller clip, or compute it in float32",
+        hint="lower its learning rate, give it more warm-up or a smaller clip, or compute it in float32",
     )

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import Dataset, Order
-from harness.protocol.audit.checks import Finding, View, canary, on_fold, on_text
+from harness.protocol.audit.checks import Finding, FoldView, canary, on_fold, on_text
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import Parts, parts
+from harness.protocol.split import SplitParts, parts
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Audit:
         }
 
 
-def audit(dataset: Dataset, protocol: Protocol, made: Parts | None = None) -> Audit:
+def audit(dataset: Dataset, protocol: Protocol, made: SplitParts | None = None) -> Audit:
     """Looks at both folds, the text, and what was lost; `made` are the parts where they are known already.
 
     Raises `InputError` as `split` does.
     """
     made = parts(dataset, protocol) if made is None else made
-    folds = [View(dataset, made, fold, name) for name, fold in (("test", made.test), ("validation", made.valid))]
+    folds = [FoldView(dataset, made, fold, name) for name, fold in (("test", made.test), ("validation", made.valid))]
     return Audit(
         dataset=dataset.name,
         order=dataset.order,
@@ -71,7 +71,7 @@ def audit(dataset: Dataset, protocol: Protocol, made: Parts | None = None) -> Au
     )
 
 
-def _not_asked(dataset: Dataset, made: Parts) -> dict[str, int]:
+def _not_asked(dataset: Dataset, made: SplitParts) -> dict[str, int]:
     """Users who take no part, by reason; only a cut in time has any."""
     if made.cut.times is None:
         return {}
@@ -95,7 +95,7 @@ def _not_asked(dataset: Dataset, made: Parts) -> dict[str, int]:
     return {reason: count for reason, count in found.items() if count}
 
 
-def _times(made: Parts) -> tuple[str, str] | None:
+def _times(made: SplitParts) -> tuple[str, str] | None:
     if made.cut.times is None:
         return None
     first, second = (_moment(time) for time in made.cut.times)

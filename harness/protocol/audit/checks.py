@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.data.dataset import Dataset, ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.statistics import duplicated
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import Fold, Parts, parts
+from harness.protocol.split import EvaluationSplit, SplitParts, parts
 
 SHORTEST_RUN, LONGEST_RUN = 5, 21  # items in a row that count as one person's
 
@@ -57,13 +57,13 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class FoldView:
     """One fold of a data set under a protocol. `rows` are the users asked, `places` where the answer of each stands in
     the flat arrays, `first` where the user's sequence begins there."""
 
     dataset: Dataset
-    made: Parts
-    fold: Fold
+    made: SplitParts
+    fold: EvaluationSplit
     name: str
 
     @property
@@ -80,7 +80,7 @@ class View:
         return Finding(f"{self.name}_{name}", int(hit.sum()), len(self.users), f"{self.name} {detail}", alarm)
 
 
-def on_fold(view: View) -> Iterator[Finding]:
+def on_fold(view: FoldView) -> Iterator[Finding]:
     """Everything that is counted for validation and test alike."""
     yield _ties(view)
     history = _pairs(view.fold.requests.users, _whole_histories(view), len(view.dataset.items))
@@ -119,18 +119,18 @@ def on_text(dataset: Dataset) -> Iterator[Finding]:
     yield Finding("ids_in_text", named, total, detail, alarm=named > ID_SHARE * total)
 
 
-def beyond_chance(count: int, total: int, natural: int, of: int) -> bool:
+def exceeds_expected(count: int, total: int, natural: int, of: int) -> bool:
     """Whether `count` of `total` held-out cases is far more than `natural` of `of` training cases lets expect: five
     standard deviations of a Poisson count, and five cases at least.
 
-    >>> beyond_chance(14, 24_772, 31, 65_380), beyond_chance(40, 24_772, 31, 65_380)
+    >>> exceeds_expected(14, 24_772, 31, 65_380), exceeds_expected(40, 24_772, 31, 65_380)
     (False, True)
     """
     expected = total * natural / max(of, 1)
     return count > expected + 5 * expected**0.5 + 5
 
 
-def _ties(view: View) -> Finding:
+def _ties(view: FoldView) -> Finding:
     if view.dataset.timestamps is None:
         detail = "the source states an order but no timestamps: ties cannot be told"
         return Finding(f"{view.name}_ties", 0, 0, detail)
@@ -140,14 +140,14 @@ def _ties(view: View) -> Finding:
     )
 
 
-def _in_history(view: View, history: np.ndarray) -> Finding:
+def _in_history(view: FoldView, history: np.ndarray) -> Finding:
     """Over the whole history, however long."""
     answers = view.users * len(view.dataset.items) + view.fold.targets.items
     detail = "items that the user had before: taking out the history makes them impossible to hit"
     return view.finding("in_history", np.isin(answers, history), detail)
 
 
-def _twins(view: View, history: np.ndarray) -> Finding:
+def _twins(view: FoldView, history: np.ndarray) -> Finding:
     """Another id of what seems to be the same thing."""
     assert view.dataset.text is not None
     titles = {text.title.casefold(): item for item, text in enumerate(view.dataset.text) if text.title}
@@ -161,7 +161,7 @@ def _twins(view: View, history: np.ndarray) -> Finding:
     return view.finding("twin_in_history", twins, "items with the title of another item that the user had before")
 
 
-def _future(view: View) -> Finding:
+def _future(view: FoldView) -> Finding:
     name = f"{view.name}_future"
     if view.dataset.timestamps is None:
         return Finding(name, 0, 0, "the source has no timestamps: what is later cannot be told")
@@ -174,7 +174,7 @@ def _future(view: View) -> Finding:
     return view.finding("future", early, detail)
 
 
-def _copied(view: View) -> Finding:
+def _copied(view: FoldView) -> Finding:
     """Two records of one person, or a person's rows put into training under another name: the sequence, answer and
     all, stands in another user's training part. Of a long sequence the latest `LONGEST_RUN` items count."""
     rows, train = view.dataset.sequences, view.made.train.sequences
@@ -184,12 +184,12 @@ def _copied(view: View) -> Finding:
         chosen = np.flatnonzero(lengths == length)
         asked = _hashes(rows.values[view.places[chosen, None] + np.arange(1 - length, 1)])
         hits[chosen] = _elsewhere(asked, view.users[chosen], train, length)
-    alarm = beyond_chance(int(hits.sum()), int((lengths >= SHORTEST_RUN).sum()), 1, COPIES_BY_CHANCE)
+    alarm = exceeds_expected(int(hits.sum()), int((lengths >= SHORTEST_RUN).sum()), 1, COPIES_BY_CHANCE)
     detail = f"items that end a sequence of {SHORTEST_RUN} or more which another user's training part holds whole"
     return view.finding("copied", hits, detail, alarm)
 
 
-def _elsewhere(asked: np.ndarray, users: np.ndarray, train: Ragged, length: int) -> np.ndarray:
+def _elsewhere(asked: np.ndarray, users: np.ndarray, train: RaggedArray, length: int) -> np.ndarray:
     """Which of the runs `asked`, by hash, stand in the training part of a user other than their own; bool, (n,)."""
     owner = train.rows()
     if len(owner) < length:
@@ -207,7 +207,7 @@ def _elsewhere(asked: np.ndarray, users: np.ndarray, train: Ragged, length: int)
     return times > np.isin(_own(asked, users), pairs)
 
 
-def _named(view: View, texts: tuple[ItemText, ...]) -> Finding:
+def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
     """The text of the last item of the history names the answer, by title or by id."""
     dataset, train = view.dataset, view.made.train.sequences
     bodies = [_all(text).casefold() for text in texts]
@@ -226,17 +226,17 @@ def _named(view: View, texts: tuple[ItemText, ...]) -> Finding:
     within = np.flatnonzero(train.rows()[1:] == train.rows()[:-1])
     pairs = zip(train.values[within].tolist(), train.values[within + 1].tolist(), strict=True)
     natural = sum(names(*pair) for pair in pairs)
-    alarm = beyond_chance(int(hits.sum()), len(hits), natural, len(within))
+    alarm = exceeds_expected(int(hits.sum()), len(hits), natural, len(within))
     return view.finding("named", hits, "items that the text of the item before names: the text holds the answer", alarm)
 
 
-def _whole_histories(view: View) -> Ragged:
+def _whole_histories(view: FoldView) -> RaggedArray:
     """Everything before the answer, not only the latest items."""
     lengths = view.places - view.dataset.sequences.offsets[view.users]
-    return view.dataset.sequences.take(view.users).heads(lengths)
+    return view.dataset.sequences.take(view.users).first(lengths)
 
 
-def _pairs(users: np.ndarray, histories: Ragged, width: int) -> np.ndarray:
+def _pairs(users: np.ndarray, histories: RaggedArray, width: int) -> np.ndarray:
     return users[histories.rows()] * width + histories.values
 
 
@@ -284,10 +284,10 @@ def _planted(dataset: Dataset, places: np.ndarray) -> Dataset:
     begins = np.where(places >= 0, rows.offsets[:-1] + places, rows.offsets[1:])
     later = np.arange(len(rows.values)) >= np.repeat(begins, rows.lengths)
     values = np.where(later, (rows.values + 1) % len(dataset.items), rows.values)
-    return replace(dataset, sequences=Ragged(values, rows.offsets))
+    return replace(dataset, sequences=RaggedArray(values, rows.offsets))
 
 
-def _given(one: Parts, other: Parts) -> list[str]:
+def _given(one: SplitParts, other: SplitParts) -> list[str]:
     found = []
     if one.train.fingerprint != other.train.fingerprint:
         found.append("the training part")
@@ -296,6 +296,6 @@ def _given(one: Parts, other: Parts) -> list[str]:
     return found
 
 
-def _histories(fold: Fold) -> tuple[bytes, bytes, bytes]:
+def _histories(fold: EvaluationSplit) -> tuple[bytes, bytes, bytes]:
     histories = fold.requests.histories
     return fold.requests.users.tobytes(), histories.values.tobytes(), histories.offsets.tobytes()

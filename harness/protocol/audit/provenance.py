@@ -84,7 +84,7 @@ class Provenance(BaseModel):
     def check(self, data: TrainingData, *, where: str, declared: bool = False) -> None:
         """Raises `InputError` for an artefact that saw held-out rows."""
         if (what := self.fault(data, declared=declared)) is not None:
-            raise InputError(what, where=where, mend="make it again from this data set's training part")
+            raise InputError(what, where=where, hint="make it again from this data set's training part")
 
 
 UNKNOWN = Provenance(rows="unknown")
@@ -117,13 +117,13 @@ def read_provenance(path: Path) -> Provenance:
     try:
         document = _document(beside)
         if document.pop("schema") != SCHEMA:
-            raise InputError("of another version of this program", where=str(beside), mend=mend)
+            raise InputError("of another version of this program", where=str(beside), hint=mend)
         digest = document.pop("sha256")
         provenance = Provenance.model_validate(document)
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError("not a readable provenance", where=str(beside), mend=mend) from error
+        raise InputError("not a readable provenance", where=str(beside), hint=mend) from error
     if digest != _sha256(path):
-        raise InputError(f"belongs to another content of {path.name}", where=str(beside), mend=mend)
+        raise InputError(f"belongs to another content of {path.name}", where=str(beside), hint=mend)
     return provenance
 
 

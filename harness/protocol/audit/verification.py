@@ -16,7 +16,7 @@ from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import GLOBAL_TIME, Protocol, is_share, seconds
-from harness.protocol.split import Fold, Split, split
+from harness.protocol.split import EvaluationSplit, Split, split
 
 Plain = list[tuple[list[int], int | None, int | None]]  # a user's training part, places of both answers
 
@@ -119,7 +119,9 @@ def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
     return Check("leakage", gone == expected >= asked, detail)
 
 
-def _fold(name: str, fold: Fold, rows: list[list[int]], places: list[int | None], longest: int) -> Iterator[Check]:
+def _fold(
+    name: str, fold: EvaluationSplit, rows: list[list[int]], places: list[int | None], longest: int
+) -> Iterator[Check]:
     asked, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
     expected = [user for user, place in enumerate(places) if place is not None]
     everyone = sorted(asked) == expected and fold.targets.users.tolist() == asked

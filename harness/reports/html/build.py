@@ -24,7 +24,7 @@ from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
 from harness.reports.published import with_published
 from harness.reports.selection import stored_name
-from harness.reports.tables import Sheet
+from harness.reports.tables import ReportTable
 from harness.store.run_store import Store, warn
 
 MOST = 14  # models in one figure
@@ -92,7 +92,7 @@ def report(store: Store, wanted: Wanted, told: Callable[[str], None] = lambda _:
         raise InputError(
             f"no runs on {name!r} are stored here",
             where=str(store.root),
-            mend="harness run makes some, or say --results",
+            hint="harness run makes some, or say --results",
         )
     looks = styles(run.record.model for run in found)
     where = wanted.dataset if Path(wanted.dataset).is_dir() else None
@@ -135,7 +135,10 @@ def _section(store: Store, board: Board, wanted: Wanted, where: str | None, look
     ]
     title = formats.title(board, metric)
     return Section(
-        title, runs.facts(board), [part for part in parts if not part.empty], [board.apart] if board.apart else []
+        title,
+        runs.facts(board),
+        [part for part in parts if not part.empty],
+        [board.incomparable_because] if board.incomparable_because else [],
     )
 
 
@@ -157,7 +160,7 @@ def _leaderboard(store: Store, board: Board, wanted: Wanted, where: str | None) 
     return Part("leaderboard", "Leaderboard", about, [made], sorts=True)
 
 
-def _without_empty(sheet: Sheet, title: str) -> Sheet:
+def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     """The sheet less the columns that no row fills, under another title: the board's is the section's."""
     kept = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
     lines = [
@@ -166,7 +169,7 @@ def _without_empty(sheet: Sheet, title: str) -> Sheet:
         )
         for line in sheet.lines
     ]
-    return Sheet(title, tuple(sheet.columns[place] for place in kept), tuple(lines), sheet.notes)
+    return ReportTable(title, tuple(sheet.columns[place] for place in kept), tuple(lines), sheet.notes)
 
 
 def _curves(drawn: Sequence[Row], looks: Mapping[str, Style], spared: str) -> Part:

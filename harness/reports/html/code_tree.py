@@ -18,7 +18,7 @@ from harness.data.item_index_file import ENDING
 from harness.errors import InputError
 from harness.reports.html.figures import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -123,7 +123,7 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     means = [None if counts is None else float(counts[list(node.items)].mean()) for node in tree]
     firsts = [number for number, node in enumerate(tree) if node.parent == ROOT]
     lines = [
-        Line(
+        TableRow(
             (
                 tree[number].label,
                 f"{len(tree[number].items):,}",
@@ -134,7 +134,7 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
         for number in firsts
     ]
     heads = (Column("first token", left=True), Column("items"), Column("mean training interactions"))
-    sheet = Sheet(f"Codes of {model}", (*heads, Column("for example", left=True, wraps=True)), tuple(lines))
+    sheet = ReportTable(f"Codes of {model}", (*heads, Column("for example", left=True, wraps=True)), tuple(lines))
     tokens = len({code[0] for code in codes})
     said = (
         f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.reports.formats import LEAK, metric_text
 from harness.reports.html.figures import Figure, Style, View, log_axis, plot, shown
 from harness.reports.leaderboard import Board, Row
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -33,7 +33,7 @@ GROUND = 0.08  # of the plot's width that the axis leaves free on each side
 
 
 @dataclass(frozen=True)
-class Price:
+class CostAxis:
     """One thing that a row costs. `less` is better, or more."""
 
     key: str
@@ -43,18 +43,18 @@ class Price:
 
 
 PRICES = (
-    Price("train_s", "training time", "training time, seconds (log scale)", True),
-    Price("users_per_s", "ranking speed", "test users ranked a second (log scale)", False),
+    CostAxis("train_s", "training time", "training time, seconds (log scale)", True),
+    CostAxis("users_per_s", "ranking speed", "test users ranked a second (log scale)", False),
 )
 
 
-def front(points: Sequence[tuple[float, float]], *, less: bool = True) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, float]], *, less: bool = True) -> list[int]:
     """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `less` says that less
     cost is better.
 
-    >>> front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])
+    >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])
     [0, 1]
-    >>> front([(1, 0.1), (2, 0.3), (3, 0.2)], less=False)
+    >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2)], less=False)
     [2, 1]
     """
     order = sorted(range(len(points)), key=lambda n: (points[n][0] if less else -points[n][0], -points[n][1]))
@@ -87,18 +87,20 @@ def figure(board: Board, metric: str, drawn: Sequence[Row], looks: Mapping[str, 
     return Figure("cost", "Quality against cost", about, "against", tuple(views), tuple(notes))
 
 
-def _view(rows: list[Row], metric: str, price: Price, drawn: Sequence[Row], looks: Mapping[str, Style]) -> View:
+def _view(rows: list[Row], metric: str, price: CostAxis, drawn: Sequence[Row], looks: Mapping[str, Style]) -> View:
     fair = [row for row in rows if not row.leaks]
-    found = [fair[n] for n in front([_point(row, metric, price) for row in fair], less=price.less)]
+    found = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], less=price.less)]
     lines = []
     for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0)):
         name = f"{row.model} {LEAK}" if row.leaks else row.model
         quality = metric_text(row.mean(metric), row.std(metric))
         cost = f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}"
-        lines.append(Line((name, cost, quality, "yes" if _among(row, found) else "", row.note)))
+        lines.append(TableRow((name, cost, quality, "yes" if _among(row, found) else "", row.note)))
     unit = "train s" if price.less else "users/s"
     heads = (Column("model", left=True), Column(unit), Column(metric), Column("on the front", left=True))
-    sheet = Sheet(f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines))
+    sheet = ReportTable(
+        f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines)
+    )
     said = (
         f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
         f"{', '.join(row.model for row in found)}. The numbers are in the table below."
@@ -107,7 +109,7 @@ def _view(rows: list[Row], metric: str, price: Price, drawn: Sequence[Row], look
 
 
 def _plot(
-    rows: list[Row], found: list[Row], metric: str, price: Price, look: tuple[Sequence[Row], Mapping[str, Style]]
+    rows: list[Row], found: list[Row], metric: str, price: CostAxis, look: tuple[Sequence[Row], Mapping[str, Style]]
 ) -> Plot:
     import plotly.graph_objects as go
 
@@ -144,7 +146,7 @@ def _plot(
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
 
 
-def _marks(rows: Sequence[Row], metric: str, price: Price, style: Style) -> Scatter:
+def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> Scatter:
     """Rows of one model, all of which leak or none."""
     import plotly.graph_objects as go
 
@@ -209,7 +211,7 @@ def _covered(box: tuple[float, float, float, float], taken: Sequence[tuple[float
     return shared + outside
 
 
-def _point(row: Row, metric: str, price: Price) -> tuple[float, float]:
+def _point(row: Row, metric: str, price: CostAxis) -> tuple[float, float]:
     return row.cost[price.key], row.mean(metric) or 0.0
 
 

@@ -16,7 +16,7 @@ from string import Template
 
 from harness.reports.html.figures import Figure
 from harness.reports.html_table import table
-from harness.reports.tables import Sheet
+from harness.reports.tables import ReportTable
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Part:
     name: str
     title: str
     about: str = ""
-    sheets: list[Sheet] = field(default_factory=list)
+    sheets: list[ReportTable] = field(default_factory=list)
     sorts: bool = False
     figures: list[Figure] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)

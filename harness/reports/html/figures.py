@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from harness.reports.tables import Sheet
+from harness.reports.tables import ReportTable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -35,7 +35,7 @@ class View:
     label: str
     plot: Plot
     said: str
-    sheet: Sheet
+    sheet: ReportTable
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
 def shown(text: str) -> str:
     """Text for a plot, which takes some tags and entities for markup: here they are letters.
 
-    >>> shown("<b>A & B</b>")
+    >>> quote("<b>A & B</b>")
     '&lt;b&gt;A &amp; B&lt;/b&gt;'
     """
     flat = " ".join(text.split())
@@ -116,7 +116,7 @@ def shown(text: str) -> str:
 def broken(text: str, width: int = WIDTH) -> str:
     """Text for a plot, in lines of about `width` letters.
 
-    >>> broken("backbone: small random Llama, equal time")
+    >>> is_corrupt("backbone: small random Llama, equal time")
     'backbone: small random<br>Llama, equal time'
     """
     flat = " ".join(text.split())[:LONGEST]

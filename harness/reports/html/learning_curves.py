@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.protocol.protocol import MAIN_METRIC
 from harness.reports.html.figures import Figure, Style, View, log_axis, plot, shown, thinned
 from harness.reports.leaderboard import Row
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.event_log import read_events
 from harness.store.run_store import StoredRun
 
@@ -154,7 +154,7 @@ def _names(found: Sequence[Curve]) -> dict[int, str]:
     }
 
 
-def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, str]) -> Sheet:
+def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, str]) -> ReportTable:
     best: Callable[..., int] = min if what == "loss" else max
     lines = []
     for curve in group:
@@ -162,7 +162,7 @@ def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, st
         told = [place for place, value in enumerate(values) if value is not None]
         at = best(told, key=lambda place: values[place])
         lines.append(
-            Line(
+            TableRow(
                 (
                     names[id(curve)],
                     "" if curve.seed is None else str(curve.seed),
@@ -176,7 +176,7 @@ def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, st
             )
         )
     heads = ("seed", "points", "first", "last", "best", "best at", "best at s")
-    return Sheet(title, (Column("curve", left=True), *map(Column, heads)), tuple(lines))
+    return ReportTable(title, (Column("curve", left=True), *map(Column, heads)), tuple(lines))
 
 
 def _number(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import configuration
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.record import Env, Record
 from harness.store.run_store import StoredRun
 
@@ -34,7 +34,7 @@ def facts(board: Board) -> dict[str, str]:
     return said | {"runs": f"{count:,} of {len({row.model for row in board.rows if row.runs}):,} models"}
 
 
-def sheets(board: Board) -> list[Sheet]:
+def sheets(board: Board) -> list[ReportTable]:
     """The runs, and the environments that they were made in."""
     environments: dict[str, tuple[int, Env]] = {}
     lines = []
@@ -60,14 +60,14 @@ def sheets(board: Board) -> list[Sheet]:
     )
     notes = ("Times are UTC. A + behind a commit: files differed from it.",)
     places = [
-        Line((str(number), env.python, env.platform, ", ".join(f"{k} {v}" for k, v in env.packages.items())))
+        TableRow((str(number), env.python, env.platform, ", ".join(f"{k} {v}" for k, v in env.packages.items())))
         for number, env in environments.values()
     ]
     names = (Column("environment"), Column("python", left=True), Column("platform", left=True))
     packages = Column("packages", left=True, wraps=True)
     return [
-        Sheet("Runs", heads, tuple(lines), notes),
-        Sheet("Environments", (*names, packages), tuple(places)),
+        ReportTable("Runs", heads, tuple(lines), notes),
+        ReportTable("Environments", (*names, packages), tuple(places)),
     ]
 
 
@@ -95,7 +95,7 @@ def _runs(board: Board) -> list[tuple[Row, StoredRun]]:
     return [(row, run) for row in board.rows for run in row.runs]
 
 
-def _line(row: Row, record: Record, environment: int) -> Line:
+def _line(row: Row, record: Record, environment: int) -> TableRow:
     texts: Sequence[Any] = (
         row.rank or "",
         record.model,
@@ -111,7 +111,7 @@ def _line(row: Row, record: Record, environment: int) -> Line:
         _commit(record.env.revision),
         record.details.get("sessions", ""),
     )
-    return Line(tuple(map(str, texts)))
+    return TableRow(tuple(map(str, texts)))
 
 
 def _commit(revision: str | None) -> str:

@@ -10,13 +10,13 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.errors import InputError
-from harness.evaluation.significance import LEVEL, interval
+from harness.evaluation.significance import LEVEL, bootstrap_ci
 from harness.reports.comparison import groups, ways
 from harness.reports.formats import LEAK, metric_text
 from harness.reports.html.figures import Figure, Style, View, plot, shown
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
-from harness.reports.tables import Column, Line, Sheet
+from harness.reports.tables import Column, ReportTable, TableRow
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -96,7 +96,7 @@ def figures(
 
 
 def _cell(values: np.ndarray, by: str, low: int) -> Cell:
-    bounds = interval(values, generator(SEED, "report", by, low), resamples=RESAMPLES)
+    bounds = bootstrap_ci(values, generator(SEED, "report", by, low), resamples=RESAMPLES)
     return Cell(float(values.mean()), *bounds)
 
 
@@ -161,11 +161,13 @@ def _sheet(
     rows: Sequence[Row],
     cells: Mapping[int, Sequence[Cell]],
     made: tuple[Sequence[str], Sequence[int]],
-) -> Sheet:
+) -> ReportTable:
     labels, counts = made
     heads = [Column(f"{label} ({count:,} users)") for label, count in zip(labels, counts, strict=True)]
     lines = [
-        Line((rows[number].model, *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in found)))
+        TableRow(
+            (rows[number].model, *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in found))
+        )
         for number, found in cells.items()
     ]
-    return Sheet(title, (Column("model", left=True), *heads), tuple(lines))
+    return ReportTable(title, (Column("model", left=True), *heads), tuple(lines))

@@ -20,7 +20,7 @@ from harness.data.catalog import catalogue_entries
 from harness.data.download import RemoteFile
 from harness.data.loading import load_dataset
 from harness.data.raw.prepare import prepare
-from harness.data.raw.releases import Known, RawFile, RawSet, named_sets, resolve
+from harness.data.raw.releases import Checksum, RawFile, RawSet, named_sets, resolve
 from harness.data.raw.request import Request
 from harness.data.statistics import describe
 from harness.errors import InputError
@@ -172,7 +172,7 @@ def test_a_known_file_is_held_to_its_size_and_hash(
     beauty = resolve("beauty")
     with serving() as server:
         here = [replace(spec, urls=(server.url(spec.file),)) for spec in _specs(beauty)]
-        known = {name: Known(hashlib.sha256(reviews).hexdigest(), len(reviews))}
+        known = {name: Checksum(hashlib.sha256(reviews).hexdigest(), len(reviews))}
         release = replace(beauty.release, interactions=here[:1], metadata=here[1:], known=known)
         monkeypatch.setattr(f"{prepare.__module__}.resolve", lambda asked: replace(beauty, release=release))
         monkeypatch.delenv(OFFLINE)

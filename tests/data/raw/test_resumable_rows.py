@@ -16,7 +16,7 @@ from harness.data.raw import prepare as module
 from harness.data.raw import streams
 from harness.data.raw.prepare import prepare
 from harness.data.raw.request import Request
-from harness.data.raw.streams import Found
+from harness.data.raw.streams import RawFileHandle
 from harness.errors import InputError
 from tests.data.raw import files
 
@@ -31,11 +31,15 @@ class Lines:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: dict[str, int] = {}
         self.fatal: int | None = None
-        whole = streams.Parts._rest
+        whole = streams.ResumableRows._rest
         monkeypatch.setattr(timer, "KEEP_SECONDS", -1.0)  # a part a row
 
         def counted(
-            own: streams.Parts, found: Found, read: streams.Read, reached: int, progress: Progress | None
+            own: streams.ResumableRows,
+            found: RawFileHandle,
+            read: streams.Read,
+            reached: int,
+            progress: Progress | None,
         ) -> Iterator[tuple[int, Any]]:
             for line, row in whole(own, found, read, reached, progress):
                 if sum(self.seen.values()) == self.fatal:
@@ -43,7 +47,7 @@ class Lines:
                 self.seen[found.path.name] = self.seen.get(found.path.name, 0) + 1
                 yield line, row
 
-        monkeypatch.setattr(streams.Parts, "_rest", counted)
+        monkeypatch.setattr(streams.ResumableRows, "_rest", counted)
 
     def reset(self, fatal: int | None = None) -> None:
         self.seen, self.fatal = {}, fatal

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from harness.generative.config import Normalise
+from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import beam_search as beam
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all, score_all
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.readers import PlainReader, PromptBatch, SharedReader
 from harness.generative.trie import CodeTrie
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from tests.generative import toy_models
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")
-MODES: tuple[Normalise, ...] = ("level", "children", "vocabulary")
+MODES: tuple[ScoreNormalization, ...] = ("level", "children", "vocabulary")
 
 
 @torch.inference_mode()
@@ -49,7 +49,7 @@ def among_children(codes: CodeTable, steps: np.ndarray) -> np.ndarray:
 
 
 def reference(
-    model: CodeLM, codes: CodeTable, prompt: list[int], beams: int, normalise: Normalise = "level"
+    model: CodeLM, codes: CodeTable, prompt: list[int], beams: int, normalise: ScoreNormalization = "level"
 ) -> list[tuple[int, float]]:
     """Beam search by the book: the best `beams` prefixes of real codes of each length; (item, score), best first."""
     steps = np.array([log_probabilities(model, prompt, code, normalise == "vocabulary") for code in codes.digits])
@@ -69,26 +69,30 @@ def prompts(count: int, length: int) -> PromptBatch:
     return PromptBatch(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-def searching(model: CodeLM, codes: CodeTable, normalise: Normalise = "level", lead: tuple[int, ...] = ()) -> Search:
+def searching(
+    model: CodeLM, codes: CodeTable, normalise: ScoreNormalization = "level", lead: tuple[int, ...] = ()
+) -> Search:
     return Search(model, CodeTrie(codes), SharedReader(model, lead), normalise)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("beams", [3, 10, 30])
 @pytest.mark.parametrize("normalise", MODES)
-def test_lists_and_scores_equal_the_reference(tmp_path: Path, kind: str, beams: int, normalise: Normalise) -> None:
+def test_lists_and_scores_equal_the_reference(
+    tmp_path: Path, kind: str, beams: int, normalise: ScoreNormalization
+) -> None:
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes, kind)
     asked = prompts(3, 9)
     items, scores = beam_search(searching(model, codes, normalise), asked, beams, beams)
     for row, prompt in enumerate(asked.ids.tolist()):
         expected = reference(model, codes, prompt, beams, normalise)
-        assert [item for item in items[row] if item != NOBODY] == [item for item, _ in expected]
+        assert [item for item in items[row] if item != NO_ITEM] == [item for item, _ in expected]
         np.testing.assert_allclose(scores[row, : len(expected)], [score for _, score in expected], atol=1e-4)
 
 
 @pytest.mark.parametrize("normalise", MODES)
-def test_double_precision_agrees_closely(tmp_path: Path, normalise: Normalise) -> None:
+def test_double_precision_agrees_closely(tmp_path: Path, normalise: ScoreNormalization) -> None:
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes).double()
     asked = prompts(2, 6)
@@ -102,7 +106,7 @@ def test_double_precision_agrees_closely(tmp_path: Path, normalise: Normalise) -
 
 
 @pytest.mark.parametrize("normalise", MODES)
-def test_all_items_scored_give_what_beams_for_all_give(tmp_path: Path, normalise: Normalise) -> None:
+def test_all_items_scored_give_what_beams_for_all_give(tmp_path: Path, normalise: ScoreNormalization) -> None:
     codes = toy_models.table(50, (5, 4, 6))
     model, asked = toy_models.code_lm(tmp_path, codes), prompts(3, 7)
     items, scores = beam_search(searching(model, codes, normalise), asked, 60, 20)
@@ -163,14 +167,14 @@ def test_equal_scores_keep_the_order_of_the_trie(tmp_path: Path) -> None:
 def test_all_beams_give_every_item_once(tmp_path: Path) -> None:
     codes = toy_models.table(items=30)
     items, _ = beam_search(searching(toy_models.code_lm(tmp_path, codes), codes), prompts(2, 5), 60, 40)
-    assert [sorted(row[row != NOBODY].tolist()) for row in items] == [list(range(30))] * 2
+    assert [sorted(row[row != NO_ITEM].tolist()) for row in items] == [list(range(30))] * 2
 
 
 def test_a_small_catalogue_gives_short_lists(tmp_path: Path) -> None:
     codes = toy_models.table(items=7)
     search = searching(toy_models.code_lm(tmp_path, codes), codes, "vocabulary")
     for items, scores in (beam_search(search, prompts(2, 5), 20, 20), rank_all(search, prompts(2, 5), 20)):
-        assert (items[:, 7:] == NOBODY).all() and (items[:, :7] != NOBODY).all()
+        assert (items[:, 7:] == NO_ITEM).all() and (items[:, :7] != NO_ITEM).all()
         assert (scores[:, 7:] == 0).all()
 
 

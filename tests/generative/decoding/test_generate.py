@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.ragged import Ragged
-from harness.errors import ContractError, InputError
-from harness.generative.config import Normalise
+from harness.data.ragged import RaggedArray
+from harness.errors import InputError, InvalidPredictions
+from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import generate
 from harness.generative.decoding.beam_search import Search, beam_search
 from harness.generative.decoding.generate import Decoding, recommend, shared_lead
@@ -28,7 +28,7 @@ from harness.generative.models.readers import (
     reader_for,
 )
 from harness.generative.trie import CodeTrie
-from harness.protocol.predictions import NOBODY
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.requests import Requests
 from tests.generative import toy_models
 
@@ -48,7 +48,7 @@ class Asked:
     def requests(self, users: int = 40) -> Requests:
         rng = np.random.default_rng(5)
         rows = [rng.integers(0, self.codes.n_items, rng.integers(1, 6)) for _ in range(users)]
-        return Requests("test", np.arange(users), Ragged.of(rows))
+        return Requests("test", np.arange(users), RaggedArray.of(rows))
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return [*self.lead, *(self.codes.flat[history] + self.model.vocabulary).reshape(-1).tolist()]
@@ -65,7 +65,7 @@ def asked(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("normalise", ["level", "vocabulary"])
-def test_lists_do_not_depend_on_the_batch(tmp_path: Path, kind: str, normalise: Normalise) -> None:
+def test_lists_do_not_depend_on_the_batch(tmp_path: Path, kind: str, normalise: ScoreNormalization) -> None:
     made = asked(tmp_path, kind)
     lists = [made.lists(Decoding(10, batch, "float32", normalise)) for batch in (1, 7, 64)]
     for other, report in lists[1:]:
@@ -149,7 +149,7 @@ def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path
     assert report.shortened_prompts == (lengths > 2).sum()
     assert report.dropped_items == (lengths - 2).clip(min=0).sum()
     np.testing.assert_array_equal(cut.items[lengths <= 2], whole.items[lengths <= 2])
-    recent = Requests("test", np.arange(40), Ragged.of([history[-2:] for history in made.requests().histories]))
+    recent = Requests("test", np.arange(40), RaggedArray.of([history[-2:] for history in made.requests().histories]))
     expected, _ = recommend(
         made.model, CodeTrie(made.codes), recent, made.prompt, 10, PLAIN, toy_models.context(tmp_path)
     )
@@ -164,7 +164,7 @@ def test_a_context_without_room_for_any_prompt_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("normalise", ["level", "vocabulary"])
-def test_scoring_all_items_is_a_setting(tmp_path: Path, normalise: Normalise) -> None:
+def test_scoring_all_items_is_a_setting(tmp_path: Path, normalise: ScoreNormalization) -> None:
     made = asked(tmp_path)
     wide, _ = made.lists(Decoding(30, 64, "float32", normalise))
     every, report = made.lists(Decoding("all", 64, "float32", normalise))
@@ -187,11 +187,11 @@ def test_a_list_that_breaks_the_promise_fails_the_run(
 ) -> None:
     def wrong(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         items, scores = beam_search(search, prompts, beams, k)
-        items[0, -1] = {"short": NOBODY, "invalid": 99, "duplicate": items[0, 0]}[fault]
+        items[0, -1] = {"short": NO_ITEM, "invalid": 99, "duplicate": items[0, 0]}[fault]
         return items, scores
 
     monkeypatch.setattr(generate, "beam_search", wrong)
-    with pytest.raises(ContractError, match="1 " if fault != "short" else "1 of them shorter than 10"):
+    with pytest.raises(InvalidPredictions, match="1 " if fault != "short" else "1 of them shorter than 10"):
         asked(tmp_path).lists(PLAIN, users=1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import GenerationConfig
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
@@ -32,7 +32,7 @@ def both(folder: Path, kind: str, codes: CodeTable, beams: int, hostile: bool = 
     def prompt(history: np.ndarray) -> list[int]:
         return [9, 8, 7, *(codes.flat[history] + model.vocabulary).reshape(-1).tolist()]
 
-    requests = Requests("test", np.arange(USERS), Ragged.of(histories))
+    requests = Requests("test", np.arange(USERS), RaggedArray.of(histories))
     how = Decoding(beams, 4, "float32", "vocabulary")
     ours, report = recommend(model, CodeTrie(codes), requests, prompt, beams, how, context)
     assert report.reader == "SharedReader"

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from harness.core import timer
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.config import SemanticConfig
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers import text_encoder
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.generative.training.partial_results import Shards, weights_mark
+from harness.generative.training.partial_results import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from tests import toys
@@ -101,10 +101,10 @@ def test_a_mark_of_a_table_as_long_as_a_real_vocabulary() -> None:
     """Places in it are more than float32 counts: SmolLM2's 49,152 tokens of 576 numbers."""
     table = torch.nn.Module()
     table.register_buffer("rows", torch.zeros(49_152 * 576, dtype=torch.int8))
-    before = weights_mark(table)
-    assert weights_mark(table) == before
+    before = state_digest(table)
+    assert state_digest(table) == before
     table.get_buffer("rows")[-1] = 1
-    assert weights_mark(table) != before
+    assert state_digest(table) != before
 
 
 def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
     codes = CodeTable(made.codes.digits[order], made.codes.sizes)  # item `n` has the code that item `order[n]` had
     context = replace(toy_models.context(tmp_path), checkpoint=kept)
     renamed = replace(
-        requests, histories=Ragged(np.argsort(order)[requests.histories.values], requests.histories.offsets)
+        requests, histories=RaggedArray(np.argsort(order)[requests.histories.values], requests.histories.offsets)
     )
     other = replace(made, codes=codes)
     found, _ = recommend(made.model, CodeTrie(codes), renamed, other.prompt, 10, how, context)
@@ -125,9 +125,9 @@ def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
 def test_lists_of_another_model_or_another_question_are_searched_anew(tmp_path: Path) -> None:
     made, kept, how = asked(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
     lists(made, kept, how)
-    before = weights_mark(made.model)
+    before = state_digest(made.model)
     made.model.code_in.data[0, 0] += 1
-    assert weights_mark(made.model) != before
+    assert state_digest(made.model) != before
     assert lists(made, kept, how)[1].calls > 1
     assert lists(made, kept, how)[1].calls == 1
     assert lists(made, kept, replace(how, beams=12))[1].calls > 1
@@ -136,18 +136,18 @@ def test_lists_of_another_model_or_another_question_are_searched_anew(tmp_path: 
 
 
 def test_a_piece_that_is_damaged_is_computed_again(tmp_path: Path) -> None:
-    shards = Shards(tmp_path / "x")
+    shards = PartialResults(tmp_path / "x")
     for row in range(3):
         shards.add(np.array([row]), np.array([row * 2.0]))
     pieces = sorted((tmp_path / "x").iterdir())
     pieces[1].write_bytes(pieces[1].read_bytes()[:-3])
-    again = Shards(tmp_path / "x")
+    again = PartialResults(tmp_path / "x")
     found = again.done()
     assert found is not None and found[0].tolist() == [0, 2] and found[1][0].tolist() == [0.0, 4.0]
     again.add(np.array([1]), np.array([2.0]))
     assert len(list((tmp_path / "x").iterdir())) == 4, "no piece takes the name of another"
     shutil.rmtree(tmp_path / "x")
-    assert Shards(tmp_path / "x").done() is None and Shards(None).done() is None
+    assert PartialResults(tmp_path / "x").done() is None and PartialResults(None).done() is None
 
 
 def test_nothing_is_kept_where_nobody_asks(tmp_path: Path) -> None:

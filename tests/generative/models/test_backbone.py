@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.decoding.generate import Decoding, recommend
 from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, Backbone, blank_backbone, load_backbone
@@ -52,7 +52,7 @@ def lists(backbone: Backbone) -> np.ndarray:
     torch.manual_seed(11)
     model = CodeLM(backbone, codes.sizes).eval()
     prompts = torch.randint(1, 250, (4, 7), generator=torch.Generator().manual_seed(1))
-    requests = Requests("test", np.arange(4), Ragged.of(list(prompts.numpy())))
+    requests = Requests("test", np.arange(4), RaggedArray.of(list(prompts.numpy())))
     how = Decoding(beams=10, batch=4, precision="float32")
     given, _ = recommend(model, CodeTrie(codes), requests, lambda row: row.tolist(), 10, how, RunContext(1, Path()))
     return given.items

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all
 from harness.generative.decoding.generate import Beams, Decoding, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate
@@ -66,10 +66,10 @@ def test_a_step_of_the_tree_is_the_state_of_its_path() -> None:
     reader = T5Reader(model, room=6)
     with torch.inference_mode():
         for _ in range(2):  # again after a rewind
-            begun = reader.begin(batch)
-            reader.rewind()
-            reader.grow(torch.tensor([[8, 9, 10]] * 2), torch.full((2, 3), -1))
-            last = reader.grow(torch.tensor([[12, 13, 14]] * 2), torch.tensor([[2, 0, 0]] * 2))
+            begun = reader.prefill(batch)
+            reader.reset()
+            reader.extend(torch.tensor([[8, 9, 10]] * 2), torch.full((2, 3), -1))
+            last = reader.extend(torch.tensor([[12, 13, 14]] * 2), torch.tensor([[2, 0, 0]] * 2))
             for place, path in enumerate([[10, 12], [8, 13], [8, 14]]):
                 whole = model.states(batch.ids, batch.real, torch.tensor([[*path, 1]] * 2))
                 torch.testing.assert_close(last[:, place], whole[:, -1], atol=1e-5, rtol=1e-4)
@@ -81,7 +81,7 @@ def test_lists_do_not_depend_on_the_batch(tmp_path: Path, beams: Beams) -> None:
     codes = toy_models.table()
     model, trie = code_t5(codes), CodeTrie(codes)
     rows = [[row % 30, *range(row % 5)] for row in range(20)]
-    requests = Requests("test", np.arange(20), Ragged.of(rows))
+    requests = Requests("test", np.arange(20), RaggedArray.of(rows))
 
     def prompt(history: np.ndarray) -> list[int]:
         return [2, *(codes.flat[history] + model.vocabulary).reshape(-1).tolist()]

@@ -41,7 +41,7 @@ def test_logits_are_the_models_own(kind: str, tmp_path: Path) -> None:
     states = ours.states(TEXT)
     torch.testing.assert_close(ours.eos_logits(states), wanted[..., 0], rtol=1e-4, atol=1e-4)
     whole = ours.vocabulary_logits(states)
-    torch.testing.assert_close(ours.log_normaliser(states), whole.logsumexp(dim=-1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours.vocabulary_logsumexp(states), whole.logsumexp(dim=-1), rtol=1e-5, atol=1e-4)
     said = torch.log_softmax(wanted[0, :-1], dim=-1).gather(1, TEXT[0, 1:, None]).mean()
     assert perplexity(ours, TEXT.tolist(), "cpu", "float32") == pytest.approx(float((-said).exp()), rel=1e-3)
     assert continuations(ours, TEXT.tolist(), 1, "cpu", "float32")[0] == wanted[:, -1].argmax(-1).tolist()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.generative.models import packing
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.packing import arrange, read_packed, read_padded
+from harness.generative.models.packing import pack, read_packed, read_padded
 from tests.generative import toy_models
 
 LEAD = [5, 9, 2, 30]
@@ -106,7 +106,7 @@ def test_sequences_of_one_length_need_no_mask_and_no_padding(tmp_path: Path) -> 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_nothing_overlaps_and_little_is_empty(lengths: list[int]) -> None:
-    layout = arrange(lengths)
+    layout = pack(lengths)
     taken = np.zeros((layout.rows, layout.width), np.int64)
     for length, row, column in zip(lengths, layout.row, layout.column, strict=True):
         taken[row, column : column + length] += 1
@@ -118,5 +118,5 @@ def test_nothing_overlaps_and_little_is_empty(lengths: list[int]) -> None:
 
 def test_a_pack_of_many_lengths_is_nearly_full() -> None:
     lengths = np.random.default_rng(0).integers(8, 84, 200)
-    layout = arrange(lengths)
+    layout = pack(lengths)
     assert lengths.sum() / (layout.rows * layout.width) > 0.97

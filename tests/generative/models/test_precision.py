@@ -9,9 +9,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.generative.models.precision import doubled
+from harness.generative.models.precision import to_float64
 from harness.generative.tokenizers.rqvae import RQVAE, RQVAEConfig
-from harness.generative.training.partial_results import weights_mark
+from harness.generative.training.partial_results import state_digest
 
 
 class WithoutDoubles(TorchDispatchMode):
@@ -29,19 +29,19 @@ class WithoutDoubles(TorchDispatchMode):
 
 
 def test_doubled_goes_to_where_doubles_are() -> None:
-    assert doubled(torch.ones(2)).tolist() == [1.0, 1.0] and doubled(torch.ones(2)).dtype == torch.float64
+    assert to_float64(torch.ones(2)).tolist() == [1.0, 1.0] and to_float64(torch.ones(2)).dtype == torch.float64
     with FakeTensorMode(), WithoutDoubles("mps"):
         given = torch.empty(3, 4, device="mps")
         with pytest.raises(TypeError, match="no float64"):
             given.double()
-        assert doubled(given).device.type == "cpu" and doubled(given).dtype == torch.float64
-        assert doubled(torch.empty(3, device="cuda")).device.type == "cuda"
+        assert to_float64(given).device.type == "cpu" and to_float64(given).dtype == torch.float64
+        assert to_float64(torch.empty(3, device="cuda")).device.type == "cuda"
 
 
 def test_codes_used_evenly_come_back_to_their_device() -> None:
     with FakeTensorMode(), WithoutDoubles("mps"):
         model = RQVAE(5, 2, 4, RQVAEConfig(hidden=(8,), latent=3))
-        found = model.spread(torch.empty(6, 4, device="mps"))
+        found = model.sinkhorn_assign(torch.empty(6, 4, device="mps"))
     assert (found.shape, found.device.type) == ((6,), "mps")
 
 
@@ -56,9 +56,9 @@ def kinds() -> torch.nn.Module:
 
 
 def test_a_mark_needs_no_float64() -> None:
-    before = weights_mark(kinds())
+    before = state_digest(kinds())
     with WithoutDoubles("cpu"):
-        assert weights_mark(kinds()) == before
+        assert state_digest(kinds()) == before
 
 
 def test_a_mark_is_that_of_the_numbers_wherever_they_lie() -> None:
@@ -67,14 +67,14 @@ def test_a_mark_is_that_of_the_numbers_wherever_they_lie() -> None:
     turned.of_float32 = kinds().get_buffer("of_float32").t().contiguous().t()
     for name, value in kinds().named_buffers():
         setattr(moved, name, torch.cat([value.new_zeros(1), value.flatten()])[1:].view(value.shape))
-    assert weights_mark(turned) == weights_mark(moved) == weights_mark(kinds())
+    assert state_digest(turned) == state_digest(moved) == state_digest(kinds())
 
 
 @pytest.mark.parametrize("name", [name for name, value in kinds().named_buffers() if value.numel()])
 @pytest.mark.parametrize("place", [1, -1])
 def test_a_mark_sees_the_last_bit_of_one_number(name: str, place: int) -> None:
     """Of one that is not among those that are looked at singly, and of the last."""
-    before, other = weights_mark(kinds()), kinds()
+    before, other = state_digest(kinds()), kinds()
     content = other.get_buffer(name).view(-1).view(torch.uint8)
     content[place * other.get_buffer(name).itemsize if len(content) > 8 else place] ^= 1
-    assert weights_mark(other) != before
+    assert state_digest(other) != before

@@ -23,7 +23,7 @@ def test_equals_the_sum_over_all_logits(
     inputs = [states, model.code_out, model.scale] + [model.text_head] * trained
     exact = model.vocabulary_logits(states).logsumexp(dim=-1)
     expected = torch.autograd.grad((exact * weights).sum(), inputs)
-    value = model.log_normaliser(states)
+    value = model.vocabulary_logsumexp(states)
     torch.testing.assert_close(value, exact)
     for got, wanted in zip(torch.autograd.grad((value * weights).sum(), inputs), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
@@ -32,9 +32,9 @@ def test_equals_the_sum_over_all_logits(
 def test_follows_autocast_and_large_logits(tmp_path: Path) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())
     states = 300 * torch.randn(7, 48)
-    assert torch.isfinite(model.log_normaliser(states)).all()
+    assert torch.isfinite(model.vocabulary_logsumexp(states)).all()
     with torch.autocast("cpu", torch.bfloat16):
-        value = model.log_normaliser(states / 300)
+        value = model.vocabulary_logsumexp(states / 300)
         expected = model.vocabulary_logits(states / 300).logsumexp(dim=-1)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, expected, rtol=1e-2, atol=1e-2)
@@ -52,4 +52,4 @@ def test_the_parts_of_the_vocabulary_are_where_generate_has_them(tmp_path: Path)
 
 def test_no_state_is_no_sum(tmp_path: Path) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())
-    assert model.log_normaliser(torch.empty(0, 48)).shape == (0,)
+    assert model.vocabulary_logsumexp(torch.empty(0, 48)).shape == (0,)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.readers.folder import read_folder
 from harness.generative.config import StageConfig, Task
-from harness.generative.tasks.batching import CHUNK, Batches, Pass, capped, cut
+from harness.generative.tasks.batching import CHUNK, Batches, Pass, split_windows, subsample
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 
@@ -27,14 +27,14 @@ SHARED = Path(__file__).parents[4] / "shared/data"
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 70), st.integers(2, 9), st.integers(0, 20))
 def test_every_item_but_the_first_is_a_target_once(length: int, window: int, seed: int) -> None:
-    rows, begins, ends = cut(np.array([length, 1]), window, np.random.default_rng(seed))
+    rows, begins, ends = split_windows(np.array([length, 1]), window, np.random.default_rng(seed))
     parts = [np.arange(length)[begin:end] for begin, end in zip(begins, ends, strict=True)]
     assert not rows.any()
     assert [item for part in parts for item in part[1:].tolist()] == list(range(1, length))
     assert all(2 <= len(part) <= window for part in parts)
 
 
-def plain_pass(sequences: Ragged, window: int, targets: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+def plain_pass(sequences: RaggedArray, window: int, targets: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
     """A pass window by window, as its definition says."""
     windows = []
     for sequence in (row for row in sequences if len(row) > 1):
@@ -57,7 +57,7 @@ def plain_pass(sequences: Ragged, window: int, targets: int, rng: np.random.Gene
 @given(st.integers(1, 400), st.integers(1, 60), st.integers(2, 25), st.integers(1, 200), st.integers(0, 2**32))
 def test_a_pass_is_what_its_definition_says(rows: int, longest: int, window: int, targets: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    sequences = Ragged.of([[1, 2], *(rng.integers(0, 50, rng.integers(0, longest + 1)) for _ in range(rows))])
+    sequences = RaggedArray.of([[1, 2], *(rng.integers(0, 50, rng.integers(0, longest + 1)) for _ in range(rows))])
     made = Pass.drawn(sequences, window, targets, np.random.default_rng(seed))
     plain = plain_pass(sequences, window, targets, np.random.default_rng(seed))
     assert len(made) == len(plain)
@@ -72,7 +72,7 @@ def batches(
     **changed: float,
 ) -> Batches:
     rng = np.random.default_rng(0)
-    sequences = Ragged.of([rng.integers(0, 50, rng.integers(1, 30)) for _ in range(40)])
+    sequences = RaggedArray.of([rng.integers(0, 50, rng.integers(1, 30)) for _ in range(40)])
     stage = StageConfig(**({"targets": 20, "epochs": 2} | changed))  # type: ignore[arg-type]
     return Batches(sequences, 6, stage, weights, (seed, "stage"), sizes)
 
@@ -192,10 +192,10 @@ def test_weights_are_the_chances_of_tasks() -> None:
 
 
 def test_a_cap_keeps_whole_users_until_it_is_reached() -> None:
-    rows = Ragged.of([np.arange(length) + 100 * length for length in (1, 4, 6, 8)])
-    assert capped(rows, None, np.random.default_rng(0)) is rows
+    rows = RaggedArray.of([np.arange(length) + 100 * length for length in (1, 4, 6, 8)])
+    assert subsample(rows, None, np.random.default_rng(0)) is rows
     for targets in (1, 5, 9, 15, 99):
-        kept = capped(rows, targets, np.random.default_rng(1))
+        kept = subsample(rows, targets, np.random.default_rng(1))
         assert sum(len(row) - 1 for row in kept) == min(targets, 15)
         whole = {row[-1]: row.tolist() for row in rows}
         assert all(whole[row[-1]][-len(row) :] == row.tolist() for row in kept), "the latest are kept"

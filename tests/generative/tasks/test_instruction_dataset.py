@@ -13,7 +13,7 @@ from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.generative.config import Task, TasksConfig
 from harness.generative.models.backbone import Backbone
-from harness.generative.tasks.instruction_dataset import Pools
+from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import task_texts
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
 from tests import toys
@@ -31,14 +31,14 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return toy_models.backbone(tmp_path_factory.mktemp("backbone"))
 
 
-def pools(backbone: Backbone, seed: int = 1, **settings: Any) -> Pools:
+def pools(backbone: Backbone, seed: int = 1, **settings: Any) -> InstructionDataset:
     """Of the toy, all items shown and texts long enough for bytes unless said otherwise."""
     config = TasksConfig(**({"held_out": 0.0, "text_tokens": 200, "title_tokens": 40} | settings))
     prompts = Prompts(backbone, CODES, config.text_tokens)
-    return Pools(prompts, task_texts(TRAIN, TEXT, config), config, seed)
+    return InstructionDataset(prompts, task_texts(TRAIN, TEXT, config), config, seed)
 
 
-def every(made: Pools, task: Task, template: int = 0) -> list[Sample]:
+def every(made: InstructionDataset, task: Task, template: int = 0) -> list[Sample]:
     numbers = np.arange(made.sizes[task])
     return made.samples(task, numbers, np.full(len(numbers), template))
 
@@ -67,7 +67,7 @@ def read(backbone: Backbone, sample: Sample) -> tuple[str, str]:
     return words(sample.ids[:cut]), words(sample.ids[cut:])
 
 
-def read_all(backbone: Backbone, made: Pools, task: Task) -> list[tuple[str, str]]:
+def read_all(backbone: Backbone, made: InstructionDataset, task: Task) -> list[tuple[str, str]]:
     return [read(backbone, sample) for sample in every(made, task)]
 
 
@@ -145,7 +145,7 @@ def test_samples_fit_the_context_and_cuts_are_counted(backbone: Backbone) -> Non
 def test_a_task_without_samples_is_left_out(backbone: Backbone) -> None:
     plain = tuple(ItemText(f"x{number}") for number in range(24))  # nothing to derive an intention from
     config = TasksConfig(held_out=0.0)
-    made = Pools(Prompts(backbone, CODES), task_texts(TRAIN, plain, config), config, 1)
+    made = InstructionDataset(Prompts(backbone, CODES), task_texts(TRAIN, plain, config), config, 1)
     assert set(made.sizes) == {"item2index", "index2item", "fusionseqrec"}
     assert made.record()["tasks"]["itemsearch"]["samples"] == 0
 

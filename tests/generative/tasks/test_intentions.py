@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review
 from harness.generative.config import TasksConfig
 from harness.generative.tasks.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
@@ -54,7 +54,7 @@ def test_no_more_than_half_of_a_title_is_given_away() -> None:
 
 def test_preferences_count_and_the_recent_go_first_among_equals() -> None:
     known = traits(ITEMS, SHOWN)
-    history = Ragged.of([[0, 1, 3], [3, 0], [0, 3], []])
+    history = RaggedArray.of([[0, 1, 3], [3, 0], [0, 3], []])
     long = preferences(known, history, "long")
     assert long[0].startswith("Writing, Pens, Packing; by Orion and Sticko; ")
     assert long[1].startswith("Writing, Pens, Packing; ") and long[2].startswith("Packing, Writing, Pens; ")

@@ -7,15 +7,15 @@ import pytest
 
 from baselines.tiger.method import places_in_group
 from harness.core.seeding import generator
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import EOS
 from harness.generative.tasks import prefix_samples as module
-from harness.generative.tasks.prefix_samples import FIRST, POOL, Pieces, Samples, buckets, with_users
+from harness.generative.tasks.prefix_samples import FIRST, POOL, Pieces, Samples, hash_users, with_users
 from harness.protocol.requests import Requests
 from tests import toys
 
-ROWS = Ragged.of([[5, 6, 7, 8], [], [1], [2, 3]])
+ROWS = RaggedArray.of([[5, 6, 7, 8], [], [1], [2, 3]])
 
 
 def whole_pass(samples: Samples, epoch: int = 0) -> list[tuple[list[int], int]]:
@@ -43,7 +43,7 @@ def test_the_order_is_drawn_from_the_seed_and_the_pass() -> None:
 
 def test_a_pass_is_what_its_definition_says() -> None:
     """All samples mixed, those of `POOL` batches sorted by length together, batches mixed: batch by batch."""
-    rows = Ragged.of([np.arange(n % 9) for n in range(300)])
+    rows = RaggedArray.of([np.arange(n % 9) for n in range(300)])
     samples = Samples(rows, 5, batch=4, accumulate=1, seed=1)
     for epoch in (0, 3, 1):
         rng = generator(1, "tiger", "order", epoch)
@@ -74,7 +74,7 @@ def test_steps_in_order_build_each_pass_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_step_pads_little() -> None:
     lengths = np.random.default_rng(1).integers(2, 20, 400)
-    samples = Samples(Ragged.of([np.arange(n) for n in lengths]), 20, 32, 1, seed=1)
+    samples = Samples(RaggedArray.of([np.arange(n) for n in lengths]), 20, 32, 1, seed=1)
     held = padded = 0
     for step in range(samples.steps):
         sizes = [len(history) for history in samples.part(step, 0)[0]]
@@ -93,7 +93,7 @@ def test_prompts_are_user_items_separators_and_an_end() -> None:
 
 
 def test_users_stand_in_front_of_their_histories() -> None:
-    asked = Requests("test", np.array([2, 0]), Ragged.of([[4, 5], []]))
+    asked = Requests("test", np.array([2, 0]), RaggedArray.of([[4, 5], []]))
     given = with_users(asked, np.array([10, 11, 12]))
     assert [row.tolist() for row in given.histories] == [[12, 4, 5], [10]]
     assert with_users(asked, None) is asked
@@ -103,9 +103,9 @@ def test_users_stand_in_front_of_their_histories() -> None:
 
 def test_users_are_hashed_by_raw_id() -> None:
     data = toys.split().train
-    found = buckets(data, 5)
+    found = hash_users(data, 5)
     assert found.shape == (60,) and set(found) == set(range(5))
-    assert (found == buckets(data, 5)).all() and (buckets(data, 1) == 0).all()
+    assert (found == hash_users(data, 5)).all() and (hash_users(data, 1) == 0).all()
 
 
 def test_items_of_equal_codes_are_numbered_by_their_raw_ids_alone() -> None:

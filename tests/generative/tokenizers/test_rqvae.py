@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.errors import InputError
-from harness.generative.tokenizers.rqvae import RQVAE, RQVAEConfig, _separate, rqvae_codes
+from harness.generative.tokenizers.rqvae import RQVAE, RQVAEConfig, resolve_collisions, rqvae_codes
 from tests import toys
 
 SMALL = RQVAEConfig(hidden=(32,), latent=8, epochs=30, batch=64, learning_rate=3e-3)
@@ -77,7 +77,7 @@ def test_the_mapping_uses_codes_evenly() -> None:
     distances = torch.rand(80, 8, generator=torch.Generator().manual_seed(1))
     distances[:, 0] -= 0.5  # the nearest of most
     assert torch.bincount(distances.argmin(1), minlength=8)[0] > 30
-    assert torch.bincount(model.spread(distances), minlength=8).max() <= 15
+    assert torch.bincount(model.sinkhorn_assign(distances), minlength=8).max() <= 15
 
 
 def test_dead_codes_are_revived_on_residuals() -> None:
@@ -85,7 +85,7 @@ def test_dead_codes_are_revived_on_residuals() -> None:
     with torch.no_grad():
         model.books[0] = torch.tensor([[0.0, 0.0], [99.0, 99.0], [-99.0, 99.0], [99.0, -99.0]])
     batch = torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
-    moved = model.revive(torch.tensor([[30, 0, 0, 0]]), batch, torch.Generator().manual_seed(3))
+    moved = model.reset_dead_codes(torch.tensor([[30, 0, 0, 0]]), batch, torch.Generator().manual_seed(3))
     latent = model.encoder(batch)
     assert moved == 3 and torch.cdist(model.books[0, 1:].detach(), latent).amin(1).max() < 1e-3
 
@@ -110,11 +110,11 @@ def test_rounds_separate_items_that_share_a_code() -> None:
     with torch.no_grad():
         model.books.copy_(torch.randn(2, 8, 2))
     digits, left = torch.zeros(6, 2, dtype=torch.long), torch.randn(6, 2)
-    assert _separate(model, digits, left) >= 1
+    assert resolve_collisions(model, digits, left) >= 1
     assert len(torch.unique(digits, dim=0)) == 6 and (digits[:, 0] == 0).all()
     stuck = RQVAE(4, 2, 8, RQVAEConfig(hidden=(4,), latent=2, rounds=0))
     same = torch.zeros(6, 2, dtype=torch.long)
-    assert _separate(stuck, same, left) == 0 and len(torch.unique(same, dim=0)) == 1
+    assert resolve_collisions(stuck, same, left) == 0 and len(torch.unique(same, dim=0)) == 1
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -12,12 +12,19 @@ import pytest
 import torch
 
 from harness.data.dataset import ItemText
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.tokenizers import text_embeddings
 from harness.generative.tokenizers.text_embeddings import average, released_text, semantic_vectors
-from harness.generative.tokenizers.text_encoder import Reading, encode, encoder_folder, identity, pool, read_settings
+from harness.generative.tokenizers.text_encoder import (
+    PoolingConfig,
+    encode,
+    encoder_folder,
+    identity,
+    pool,
+    read_settings,
+)
 from harness.protocol.split import TrainingData
 from tests import toys
 
@@ -31,7 +38,7 @@ TEXT = (
 
 def data(text: tuple[ItemText, ...] = TEXT) -> TrainingData:
     items = tuple(f"i{item}" for item in range(len(text)))
-    return TrainingData("toy", items, Ragged.of([np.arange(len(text))]), text, 20)
+    return TrainingData("toy", items, RaggedArray.of([np.arange(len(text))]), text, 20)
 
 
 def vectors(config: SemanticConfig, folder: Path, text: tuple[ItemText, ...] = TEXT) -> np.ndarray:
@@ -143,7 +150,7 @@ def test_poolings_by_hand_with_padding_on_either_side() -> None:
 
 
 def test_a_sentence_encoders_own_settings_are_read(encoder: Path, tmp_path: Path) -> None:
-    assert read_settings(EMBEDDED) == Reading(("mean",), (), True, read_settings(EMBEDDED).max_tokens)
+    assert read_settings(EMBEDDED) == PoolingConfig(("mean",), (), True, read_settings(EMBEDDED).max_tokens)
     pooling = {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}
     (encoder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (encoder / "sentence_bert_config.json").write_text('{"max_seq_length": 5, "do_lower_case": true}')
@@ -151,7 +158,7 @@ def test_a_sentence_encoders_own_settings_are_read(encoder: Path, tmp_path: Path
         '{"prompts": {"doc": "text: "}, "default_prompt_name": "doc"}'
     )
     reading = read_settings(str(encoder))
-    assert reading == Reading(("cls", "max"), (), True, 5, True, "text: ")
+    assert reading == PoolingConfig(("cls", "max"), (), True, 5, True, "text: ")
     made = encode(["One", "TWO words"], str(encoder), "auto", 256, toys.context(tmp_path))
     assert made.shape == (2, 768)
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)

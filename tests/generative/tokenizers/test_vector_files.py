@@ -14,7 +14,7 @@ from harness.data.dataset import ItemFile
 from harness.data.readers.vector_files import input_files
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig, given_files
-from harness.generative.tokenizers.embeddings import given
+from harness.generative.tokenizers.embeddings import load_user_vectors
 from harness.generative.tokenizers.text_embeddings import semantic_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
@@ -88,42 +88,42 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_rows_go_to_the_items_that_their_ids_name(name: str, tmp_path: Path, data: TrainingData) -> None:
     path = FORMS[name](tmp_path / name, shuffled(data, "i900", "i901"))
-    made = given(path, data, declared=False)
+    made = load_user_vectors(path, data, declared=False)
     assert np.array_equal(made.values, rows(list(data.items))) and made.values.dtype == np.float32
     assert made.details["extra_rows"] == 2
     again = FORMS[name](tmp_path / name, list(data.items))
-    assert given(again, data, declared=False).key == made.key, "the order of a file's rows decides nothing"
+    assert load_user_vectors(again, data, declared=False).key == made.key, "the order of a file's rows decides nothing"
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_ids_that_do_not_cover_the_items(name: str, tmp_path: Path, data: TrainingData) -> None:
     path = FORMS[name](tmp_path / name, [item for item in shuffled(data) if item not in ("i3", "i5")])
     with pytest.raises(InputError, match=r"2 of 24 items have no vector \(i3, i5\).*harness data items"):
-        given(path, data, declared=False)
+        load_user_vectors(path, data, declared=False)
     path = FORMS[name](tmp_path / name, [*shuffled(data), "i3", "i4"])
     with pytest.raises(InputError, match=r"2 ids stand twice \(i3, i4\)"):
-        given(path, data, declared=False)
+        load_user_vectors(path, data, declared=False)
 
 
 def test_row_numbers_are_no_ids(tmp_path: Path, data: TrainingData) -> None:
     np.savez(tmp_path / "n.npz", ids=np.arange(24), vectors=rows(list(data.items)))
     with pytest.raises(InputError, match=r"24 of 24 items have no vector.*row numbers, which say nothing"):
-        given(tmp_path / "n.npz", data, declared=False)
+        load_user_vectors(tmp_path / "n.npz", data, declared=False)
 
 
 def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: TrainingData) -> None:
     ids = shuffled(data, "i77")
     np.save(tmp_path / "v.npy", rows(ids))
     with pytest.raises(InputError, match=r"rows of a bare \.npy name no items.*ids\.txt.*vectors_rows=item-file"):
-        given(tmp_path / "v.npy", data, declared=False)
+        load_user_vectors(tmp_path / "v.npy", data, declared=False)
     with pytest.raises(InputError, match="no item file whose order is known"):
-        given(tmp_path / "v.npy", data, declared=False, rows="item-file")
+        load_user_vectors(tmp_path / "v.npy", data, declared=False, rows="item-file")
     known = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids)))
-    made = given(tmp_path / "v.npy", known, declared=False, rows="item-file")
+    made = load_user_vectors(tmp_path / "v.npy", known, declared=False, rows="item-file")
     assert np.array_equal(made.values, rows(list(data.items)))
     short = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids[:-1])))
     with pytest.raises(InputError, match=r"25 vectors, and 24 items in items\.csv"):
-        given(tmp_path / "v.npy", short, declared=False, rows="item-file")
+        load_user_vectors(tmp_path / "v.npy", short, declared=False, rows="item-file")
     assert given_files(tmp_path / "v.npy", known, "item-file") == (tmp_path / "v.npy", tmp_path / "items.csv")
 
 
@@ -141,19 +141,19 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
 def test_npz_that_is_none(arrays: dict[str, np.ndarray], what: str, tmp_path: Path, data: TrainingData) -> None:
     np.savez(tmp_path / "x.npz", **arrays)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match=what):
-        given(tmp_path / "x.npz", data, declared=False)
+        load_user_vectors(tmp_path / "x.npz", data, declared=False)
 
 
 def test_vectors_of_unequal_length_and_values_that_are_not_finite(tmp_path: Path, data: TrainingData) -> None:
     table = pa.table({"item": list(data.items), "vector": [[1.0]] + [[1.0, 2.0]] * 23})
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(InputError, match="vectors of unequal length"):
-        given(tmp_path / "x.parquet", data, declared=False)
+        load_user_vectors(tmp_path / "x.parquet", data, declared=False)
     values = rows(list(data.items))
     values[4, 1] = np.nan
     np.savez(tmp_path / "x.npz", ids=np.array(data.items), vectors=values)
     with pytest.raises(InputError, match="1 items hold NaN"):
-        given(tmp_path / "x.npz", data, declared=False)
+        load_user_vectors(tmp_path / "x.npz", data, declared=False)
 
 
 def test_the_default_leaves_stored_configurations_as_they_were(tmp_path: Path, data: TrainingData) -> None:

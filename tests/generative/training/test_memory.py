@@ -7,7 +7,7 @@ import platform
 import psutil
 import pytest
 
-from harness.generative.training.trainer import trim
+from harness.generative.training.trainer import release_free_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps holes, and only it is asked")
@@ -19,5 +19,5 @@ def test_holes_in_the_heap_are_given_back() -> None:
     pins = blocks[::1000]  # these keep the heap from shrinking by itself
     full = resident()
     del blocks
-    trim()
+    release_free_memory()
     assert full - resident() > 200_000_000 and len(pins) == 300

@@ -14,12 +14,19 @@ from torch import nn
 from harness.core import timer
 from harness.errors import InputError
 from harness.generative.training import checkpoint, trainer
-from harness.generative.training.early_stopping import Choice
+from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.step_cost import Cost, Counts
-from harness.generative.training.trainer import Group, Outcome, Plan, rate, reached, tune
+from harness.generative.training.trainer import (
+    ParameterGroup,
+    StageResult,
+    TrainingConfig,
+    lr_factor,
+    schedule_step,
+    train,
+)
 from harness.protocol.context import RunContext, SilentReporter
 
-PLAN = Plan("stage", 60, warmup=0.1, precision="float32")
+PLAN = TrainingConfig("stage", 60, warmup=0.1, precision="float32")
 
 
 class Stop(SilentReporter):
@@ -46,9 +53,9 @@ def problem(seed: int = 0) -> tuple[nn.Module, Any]:
     return model, loss
 
 
-def tuned(context: RunContext, plan: Plan = PLAN) -> list[torch.Tensor]:
+def tuned(context: RunContext, plan: TrainingConfig = PLAN) -> list[torch.Tensor]:
     model, loss = problem()
-    tune([Group(list(model.parameters()), 1e-2, 0.1)], loss, plan, context)
+    train([ParameterGroup(list(model.parameters()), 1e-2, 0.1)], loss, plan, context)
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
@@ -77,7 +84,7 @@ def test_a_complete_stage_is_not_run_again(tmp_path: Path) -> None:
     def never(step: int, part: int) -> torch.Tensor:
         raise AssertionError("asked for a loss")
 
-    outcome = tune([Group(list(model.parameters()), 1e-2)], never, PLAN, context)
+    outcome = train([ParameterGroup(list(model.parameters()), 1e-2)], never, PLAN, context)
     assert outcome.steps == 60
     assert all(torch.equal(one, other) for one, other in zip(first, model.parameters(), strict=True))
 
@@ -124,8 +131,8 @@ def test_accumulated_parts_equal_one_whole_step(tmp_path: Path) -> None:
         def loss(step: int, part: int) -> torch.Tensor:
             return layer(inputs[part * (8 // parts) : (part + 1) * (8 // parts)]).pow(2).mean()
 
-        plan = Plan("stage", 5, accumulate=parts)
-        tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        plan = TrainingConfig("stage", 5, accumulate=parts)
+        train([ParameterGroup(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
         return layer.weight.detach()
 
     torch.testing.assert_close(run(1), run(4), rtol=1e-5, atol=1e-7)
@@ -148,8 +155,8 @@ def test_parts_of_unequal_size_add_up_to_the_whole_step(tmp_path: Path) -> None:
 
             return Cost((len(mine), len(named)), share)
 
-        plan = Plan("stage", 5, accumulate=len(sizes))
-        outcome = tune([Group(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
+        plan = TrainingConfig("stage", 5, accumulate=len(sizes))
+        outcome = train([ParameterGroup(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
         return layer.weight.detach(), outcome.loss
 
     (whole, mean), (parts, other) = run(12), run(1, 8, 3)
@@ -158,10 +165,10 @@ def test_parts_of_unequal_size_add_up_to_the_whole_step(tmp_path: Path) -> None:
 
 
 def test_the_schedule_rises_and_falls() -> None:
-    rates = [rate(step, PLAN) for step in range(60)]
+    rates = [lr_factor(step, PLAN) for step in range(60)]
     assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
     assert rates[6:] == sorted(rates[6:], reverse=True) and rates[-1] < 0.01
-    assert rate(59, replace(PLAN, floor=1.0)) == 1.0
+    assert lr_factor(59, replace(PLAN, floor=1.0)) == 1.0
 
 
 class Clock:
@@ -180,28 +187,28 @@ def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, max_seconds=20.0)
     model, loss = problem()
-    groups = [Group(list(model.parameters()), 1e-2)]
-    whole = tune(groups, loss, plan, RunContext(3, tmp_path))
+    groups = [ParameterGroup(list(model.parameters()), 1e-2)]
+    whole = train(groups, loss, plan, RunContext(3, tmp_path))
     assert 0 < whole.steps < 60 and whole.seconds >= 20
-    unbound = tune(groups, loss, PLAN, RunContext(3, tmp_path))
+    unbound = train(groups, loss, PLAN, RunContext(3, tmp_path))
     assert unbound.steps == 60 and unbound.seconds > 40
 
     kept = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
     longer = replace(plan, max_seconds=40.0)
     with pytest.raises(KeyboardInterrupt):
-        tune(groups, loss, longer, replace(kept, reporter=Stop(20)))
+        train(groups, loss, longer, replace(kept, reporter=Stop(20)))
     state = facts(tmp_path)
     assert state["step"] == 19 and state["seconds"] > 10
-    second = tune(groups, loss, longer, kept)
+    second = train(groups, loss, longer, kept)
     assert 40 <= second.seconds < 45 and second.steps < 60
-    third = tune(groups, loss, longer, kept)
+    third = train(groups, loss, longer, kept)
     assert (third.steps, third.loss) == (second.steps, second.loss), "a complete stage is not run again"
 
 
 def test_the_schedule_of_a_timed_stage_is_whole() -> None:
     plan = replace(PLAN, steps=1000, max_seconds=10.0)
-    rates = [rate(reached(step, step / 10, plan), plan) for step in range(100)]
-    assert reached(100, 10.0, plan) == 1000 and reached(5, 0.0, plan) == 5
+    rates = [lr_factor(schedule_step(step, step / 10, plan), plan) for step in range(100)]
+    assert schedule_step(100, 10.0, plan) == 1000 and schedule_step(5, 0.0, plan) == 5
     assert max(rates) > 0.99 and rates[0] < 0.1 and rates[-1] < 0.01
 
 
@@ -215,8 +222,8 @@ def test_a_loss_that_is_not_finite_is_the_users_error(tmp_path: Path, runs_away:
     layer = nn.Linear(1, 1)
     said = rf"stage stage: training diverged: the loss is -?{runs_away} at step 4 of 60 \(learning rate 0.667\); lower"
     with pytest.raises(InputError, match=said):
-        tune(
-            [Group(list(layer.parameters()), 1.0)],
+        train(
+            [ParameterGroup(list(layer.parameters()), 1.0)],
             lambda step, part: layer.weight.sum() * (runs_away if step == 3 else 1.0),
             PLAN,
             RunContext(1, tmp_path),
@@ -225,12 +232,12 @@ def test_a_loss_that_is_not_finite_is_the_users_error(tmp_path: Path, runs_away:
 
 def choosing(
     context: RunContext, answers: list[float], patience: int = 9
-) -> tuple[Choice, Outcome, list[torch.Tensor]]:
+) -> tuple[EarlyStopping, StageResult, list[torch.Tensor]]:
     """A stage that is looked at every ten steps; `answers` from the first look on."""
     model, loss = problem()
     parameters = list(model.parameters())
-    choice = Choice(lambda: answers[len(choice.seen)], 10, patience)
-    outcome = tune([Group(parameters, 1e-2, 0.1)], loss, PLAN, context, choice)
+    choice = EarlyStopping(lambda: answers[len(choice.history)], 10, patience)
+    outcome = train([ParameterGroup(parameters, 1e-2, 0.1)], loss, PLAN, context, choice)
     return choice, outcome, [parameter.detach().clone() for parameter in parameters]
 
 
@@ -239,7 +246,7 @@ ANSWERS = [0.1, 0.4, 0.3, 0.4, 0.2, 0.1]
 
 def test_a_stage_ends_in_the_state_that_validation_likes_best(tmp_path: Path) -> None:
     choice, outcome, values = choosing(RunContext(3, tmp_path), ANSWERS)
-    assert choice.best == (20, 0.4) and outcome.steps == 60 and len(choice.seen) == 6
+    assert choice.best == (20, 0.4) and outcome.steps == 60 and len(choice.history) == 6
     assert choice.record()["chosen_step"] == 20 and choice.record()["valid"] == 0.4
     _, _, other = choosing(RunContext(3, tmp_path), [0.1, 0.2, 0.9, 0.4, 0.2, 0.1])
     assert not torch.equal(values[0], other[0])
@@ -258,7 +265,7 @@ def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
         choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), ANSWERS)
     for _ in range(2):  # the second finds a complete stage
         choice, outcome, again = choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), ANSWERS)
-        assert choice.seen == whole.seen and outcome.steps == 60
+        assert choice.history == whole.history and outcome.steps == 60
         assert all(torch.equal(one, other) for one, other in zip(values, again, strict=True))
 
 

@@ -15,7 +15,7 @@ from harness.protocol.audit import checks as canary_module
 from harness.protocol.audit.audit import audit
 from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import Protocol
-from harness.protocol.split import Parts, parts
+from harness.protocol.split import SplitParts, parts
 from tests import toys
 
 SHARED = Path(__file__).parents[4] / "shared/data"
@@ -119,20 +119,20 @@ def test_a_planted_leak_in_the_data_is_found(kind: str) -> None:
     assert any(alarm.startswith(f"{name}: ") for alarm in alarms), alarms
 
 
-def validation_in_training(made: Parts, data: Dataset) -> Parts:
-    return replace(made, train=replace(made.train, sequences=data.sequences.trimmed(1)))
+def validation_in_training(made: SplitParts, data: Dataset) -> SplitParts:
+    return replace(made, train=replace(made.train, sequences=data.sequences.drop_last(1)))
 
 
-def everything_in_training(made: Parts, data: Dataset) -> Parts:
+def everything_in_training(made: SplitParts, data: Dataset) -> SplitParts:
     return replace(made, train=replace(made.train, sequences=data.sequences))
 
 
-def answer_in_test_history(made: Parts, data: Dataset) -> Parts:
+def answer_in_test_history(made: SplitParts, data: Dataset) -> SplitParts:
     return replace(made, test=replace(made.test, requests=replace(made.test.requests, histories=data.sequences)))
 
 
-def answer_in_validation_history(made: Parts, data: Dataset) -> Parts:
-    shown = replace(made.valid.requests, histories=data.sequences.trimmed(1))
+def answer_in_validation_history(made: SplitParts, data: Dataset) -> SplitParts:
+    shown = replace(made.valid.requests, histories=data.sequences.drop_last(1))
     return replace(made, valid=replace(made.valid, requests=shown))
 
 
@@ -146,7 +146,7 @@ def answer_in_validation_history(made: Parts, data: Dataset) -> Parts:
     ],
 )
 def test_the_canary_sings_of_a_split_that_leaks(
-    fault: Callable[[Parts, Dataset], Parts], what: str, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[SplitParts, Dataset], SplitParts], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert canary(toys.noise(), LOO) == ""
     monkeypatch.setattr(canary_module, "parts", lambda data, rules: fault(parts(data, rules), data))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.ragged import Ragged
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.audit.provenance import UNKNOWN, Provenance, read_provenance, sidecar, write_provenance
 from tests import toys
@@ -18,7 +18,7 @@ DATA = toys.split().train
 
 def leaky() -> Provenance:
     """Of vectors that were trained on everything but the last item."""
-    return Provenance.of(replace(DATA, sequences=toys.cycle().sequences.trimmed(1)), "behavior/1")
+    return Provenance.of(replace(DATA, sequences=toys.cycle().sequences.drop_last(1)), "behavior/1")
 
 
 def test_what_saw_the_training_rows_or_none_may_be_used() -> None:
@@ -54,7 +54,7 @@ def test_joining_takes_the_widest() -> None:
 def test_the_order_of_users_and_items_does_not_matter_but_any_row_does() -> None:
     users, items = np.arange(DATA.n_users)[::-1], np.arange(DATA.n_items)[::-1]
     rows = DATA.sequences.take(users)
-    renamed = Ragged(np.argsort(items)[rows.values], rows.offsets)
+    renamed = RaggedArray(np.argsort(items)[rows.values], rows.offsets)
     turned = replace(DATA, items=tuple(DATA.items[i] for i in items), sequences=renamed)
     assert turned.fingerprint != DATA.fingerprint
     assert turned.rows_fingerprint == DATA.rows_fingerprint

@@ -14,7 +14,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.protocol.audit import verification as module
 from harness.protocol.audit.verification import verify
-from harness.protocol.split import Fold, Split
+from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from tests import toys
 
@@ -53,22 +53,22 @@ def test_faults_of_the_data() -> None:
 
 
 def leaky_training(split: Split) -> Split:
-    return replace(split, train=replace(split.train, sequences=toys.cycle().sequences.trimmed(1)))
+    return replace(split, train=replace(split.train, sequences=toys.cycle().sequences.drop_last(1)))
 
 
 def answer_in_history(split: Split) -> Split:
     requests = replace(split.test.requests, histories=toys.cycle().sequences)
-    return replace(split, test=Fold(requests, split.test.targets))
+    return replace(split, test=EvaluationSplit(requests, split.test.targets))
 
 
 def wrong_answers(split: Split) -> Split:
-    return replace(split, valid=Fold(split.valid.requests, split.test.targets))
+    return replace(split, valid=EvaluationSplit(split.valid.requests, split.test.targets))
 
 
 def user_left_out(split: Split) -> Split:
     rows = np.arange(1, len(split.test.requests))
     targets = replace(split.test.targets, users=split.test.targets.users[1:], items=split.test.targets.items[1:])
-    return replace(split, test=Fold(split.test.requests.take(rows), targets))
+    return replace(split, test=EvaluationSplit(split.test.requests.take(rows), targets))
 
 
 @pytest.mark.parametrize(
