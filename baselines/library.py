@@ -74,14 +74,14 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         if context.validation is not None:
             validation = session.folder / "valid-requests.npz"
             write_requests(validation, context.validation.requests)
-        kept = None if context.checkpoint is None else context.checkpoint.absolute() / self.worker.key
+        path = None if context.checkpoint is None else context.checkpoint.absolute() / self.worker.key
         order = {
             "seed": context.seed,
             "mark": fingerprint(self.config.model_dump(mode="json"), data.fingerprint, context.seed, self.code_version),
             "max_samples": self.config.max_samples,
             "depth": DEPTH,
             "validation": None if validation is None else str(validation),
-            "checkpoint": None if kept is None else str(kept),
+            "checkpoint": None if path is None else str(path),
             "keep_seconds": timer.KEEP_SECONDS,
             **self._order(context),
         }
@@ -108,10 +108,10 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         session = self._running()
-        asked, lists = session.folder / "requests.npz", session.folder / "lists.npz"
-        write_requests(asked, requests)
+        path, lists = session.folder / "requests.npz", session.folder / "lists.npz"
+        write_requests(path, requests)
         with context.stage(f"{self.config.model} ranks {requests.fold}"):
-            session.request("recommend", requests=str(asked), k=k, lists=str(lists))
+            session.request("recommend", requests=str(path), k=k, lists=str(lists))
         arrays = read_arrays(lists)
         return Predictions(requests.users, arrays["items"], arrays["scores"].astype(np.float64))
 
@@ -174,7 +174,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
 
 
 def _report(message: dict[str, Any], stage: Stage, context: RunContext, learning_rate: float) -> None:
-    told = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
-    shown = {} if told["valid"] is None else {MAIN_METRIC: told["valid"]}
-    stage.advance(0, epoch=told["epoch"], loss=told["loss"], **shown)
-    context.event(stage=message["stage"], **told, learning_rate=learning_rate)
+    fields = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
+    text = {} if fields["valid"] is None else {MAIN_METRIC: fields["valid"]}
+    stage.advance(0, epoch=fields["epoch"], loss=fields["loss"], **text)
+    context.event(stage=message["stage"], **fields, learning_rate=learning_rate)

@@ -46,7 +46,7 @@ def compared(kind: str, folder: Path) -> dict[str, Any]:
     ours, head = CodeLM(backbone, CODES.sizes).eval(), backbone.shape
     text = torch.randint(1, 250, (2, 24), generator=torch.Generator().manual_seed(1))
     wanted, states = theirs(input_ids=text).logits, ours.states(text)
-    export(ours, code_tokenizer(backbone, CODES.tokens), folder / "out" / kind, {}, apart=False)
+    export(ours, code_tokenizer(backbone, CODES.tokens), folder / "out" / kind, {}, is_apart=False)
     plain = AutoModelForCausalLM.from_pretrained(folder / "out" / kind).eval()
     first, codes = len(backbone.tokenizer), len(CODES.tokens)
     whole = ours.vocabulary_logits(states)

@@ -58,7 +58,7 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
     points, wish = np.arange(n), distances.argmin(axis=1)
-    cost, least = distances[points, wish], _CandidateHeap.of(len(sizes))
+    cost, minimum = distances[points, wish], _CandidateHeap.of(len(sizes))
     while True:
         # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
         order = np.lexsort((cost, wish))
@@ -67,10 +67,10 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         refused = order[points - begins[wish[order]] >= sizes[wish[order]]]
         full = np.flatnonzero(counts >= sizes)
         last = order[begins[full] + sizes[full] - 1]
-        least.cost[full], least.point[full] = cost[last], last
+        minimum.cost[full], minimum.point[full] = cost[last], last
         if len(refused) <= FEW * n:
-            return _ask_one_by_one(distances, wish, cost, sizes, refused, least)
-        open_to = least.open_to(distances[refused], refused[:, None])
+            return _ask_one_by_one(distances, wish, cost, sizes, refused, minimum)
+        open_to = minimum.open_to(distances[refused], refused[:, None])
         wish[refused], cost[refused] = open_to.argmin(axis=1), open_to.min(axis=1)
 
 
@@ -97,27 +97,27 @@ def _ask_one_by_one(
     cost: np.ndarray,
     sizes: np.ndarray,
     refused: np.ndarray,
-    least: _CandidateHeap,
+    minimum: _CandidateHeap,
 ) -> np.ndarray:
     """The rest of the asking. A cluster's points stand in a heap whose first is the one that it likes least."""
     inside = np.setdiff1d(np.arange(len(wish)), refused)
     inside = inside[np.lexsort((-inside, -cost[inside], wish[inside]))]  # a sorted list is a heap
     cuts = np.searchsorted(wish[inside], np.arange(len(sizes) + 1)).tolist()
     pairs = list(zip((-cost[inside]).tolist(), (-inside).tolist(), strict=True))
-    held = [pairs[begin:end] for begin, end in pairwise(cuts)]
+    values = [pairs[begin:end] for begin, end in pairwise(cuts)]
     waiting = refused.tolist()
     while waiting:
         point = waiting.pop()
-        open_to = least.open_to(distances[point], point)
+        open_to = minimum.open_to(distances[point], point)
         cluster = int(open_to.argmin())
-        wish[point], heap = cluster, held[cluster]
+        wish[point], heap = cluster, values[cluster]
         asking = (-float(open_to[cluster]), -point)
         if len(heap) < sizes[cluster]:
             heapq.heappush(heap, asking)
         else:
             waiting.append(-heapq.heappushpop(heap, asking)[1])
         if len(heap) == sizes[cluster]:
-            least.cost[cluster], least.point[cluster] = -heap[0][0], -heap[0][1]
+            minimum.cost[cluster], minimum.point[cluster] = -heap[0][0], -heap[0][1]
     return wish
 
 
@@ -142,16 +142,16 @@ def _spread_centres(vectors: np.ndarray, norms: np.ndarray, clusters: int, rng: 
     """k-means++ (Arthur & Vassilvitskii 2007): each next centre with a chance that grows with the squared distance to
     the nearest one before it."""
     chosen = [int(rng.integers(len(vectors)))]
-    nearest = np.full(len(vectors), np.inf, dtype=vectors.dtype)
+    closest = np.full(len(vectors), np.inf, dtype=vectors.dtype)
     while len(chosen) < clusters:
         distances = squared_distances(vectors, vectors[chosen[-1:]], norms)[:, 0].clip(min=0)
-        nearest = np.minimum(nearest, distances)
-        nearest[chosen[-1]] = 0
-        bounds = np.cumsum(nearest, dtype=np.float64)
+        closest = np.minimum(closest, distances)
+        closest[chosen[-1]] = 0
+        bounds = np.cumsum(closest, dtype=np.float64)
         if bounds[-1] == 0:  # fewer distinct points than clusters: the other centres are any points
             others = np.setdiff1d(np.arange(len(vectors)), chosen)
             chosen += rng.permutation(others)[: clusters - len(chosen)].tolist()
         else:
-            drawn = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
-            chosen.append(min(drawn, len(vectors) - 1))
+            sample = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
+            chosen.append(min(sample, len(vectors) - 1))
     return vectors[chosen]

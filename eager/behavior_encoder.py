@@ -73,8 +73,8 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
                 seed = derive_seed(context.seed, "behavior") % (1 << 32)
                 values = graph_vectors(rows, data.n_items, config.dim, config.graph, seed)
             return values, {"encoder": "graph"}, Provenance.of(data, VERSION, validation=leaking)
-        kept = unfinished("behavior", key, context) / "training.safetensors"
-        model, details = train(rows, data.n_items, order, config, context, kept)
+        path = unfinished("behavior", key, context) / "training.safetensors"
+        model, details = train(rows, data.n_items, order, config, context, path)
         values = model.item.weight[: data.n_items].detach().float().cpu().numpy()
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
@@ -94,11 +94,11 @@ def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunC
 def _key(
     data: TrainingData, rows: list[np.ndarray], order: CanonicalOrder, config: BehaviorConfig, context: RunContext
 ) -> Key:
-    seen = [np.concatenate([[len(row)], row]) for row in rows]
+    nd_arrays = [np.concatenate([[len(row)], row]) for row in rows]
     parts = {
         "method": VERSION,
         "settings": config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
-        "rows": fingerprint(np.concatenate(seen)),
+        "rows": fingerprint(np.concatenate(nd_arrays)),
         "validation": _validation_mark(config, order, context),
         "seed": context.seed,
         "device": context.device.partition(":")[0],
@@ -112,7 +112,7 @@ def train(
     order: CanonicalOrder,
     config: BehaviorConfig,
     context: RunContext,
-    kept: Path | None = None,
+    path: Path | None = None,
 ) -> tuple[Encoder, dict[str, Any]]:
     """The encoder fitted on `rows` (ids under `order`), and what was measured on the way. `kept` is the file from which
     an interrupted training goes on."""
@@ -123,14 +123,14 @@ def train(
     per_epoch = max(1, -(-len(model.windows(sequences, generator(context.seed, "behavior", 0))) // config.batch))
     steps = config.epochs * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    whole = max(steps, SHORTEST)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=whole, pct_start=0.05)
-    keeper = LoopCheckpointer(kept, "", model, optimizer, schedule)
+    total = max(steps, SHORTEST)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=0.05)
+    keeper = LoopCheckpointer(path, "", model, optimizer, schedule)
     at, draws = 0, None
-    if (found := keeper.restore()) is not None:
-        at, draws = int(found[0]["at"]), found[0]["draws"]
-        judge.restore(found[0]["judge"], found[1])
-        set_random_state(found[1], context.device)
+    if (pair := keeper.restore()) is not None:
+        at, draws = int(pair[0]["at"]), pair[0]["draws"]
+        judge.restore(pair[0]["judge"], pair[1])
+        set_random_state(pair[1], context.device)
     with context.stage("behaviour vectors", steps) as stage:
         stage.advance(at)
         for epoch in range(at // per_epoch, config.epochs):
@@ -142,9 +142,9 @@ def train(
             loss = torch.zeros(())
             for number in range(at % per_epoch, per_epoch):
                 if keeper.due:
-                    told, tensors = judge.state()
-                    mine = {"at": at, "draws": rng.bit_generator.state, "judge": told}
-                    keeper.save(mine, {**tensors, **random_state(context.device)})
+                    fields, tensors = judge.state()
+                    own = {"at": at, "draws": rng.bit_generator.state, "judge": fields}
+                    keeper.save(own, {**tensors, **random_state(context.device)})
                 at, begin = at + 1, number * config.batch
                 batch = torch.from_numpy(windows[chosen[begin : begin + config.batch]]).to(context.device)
                 if len(batch) < 2:  # a shifted cut may give fewer windows than the first; one has no batch statistics
@@ -183,14 +183,16 @@ class _ValidationTracker:
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """What has been seen so far, for `restore`."""
-        kept = {f"best/{name}": value for name, value in self.kept.items()} if self.at else {}  # else the model itself
-        return {"best": self.best, "at": self.at, "passes": self.passes}, kept
+        entries = (
+            {f"best/{name}": value for name, value in self.kept.items()} if self.at else {}
+        )  # else the model itself
+        return {"best": self.best, "at": self.at, "passes": self.passes}, entries
 
-    def restore(self, told: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    def restore(self, fields: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """Takes `state` back."""
-        self.best, self.at, self.passes = told["best"], told["at"], told["passes"]
-        kept = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-        self.kept = kept or self.kept
+        self.best, self.at, self.passes = fields["best"], fields["at"], fields["passes"]
+        entries = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
+        self.kept = entries or self.kept
 
     @property
     def should_stop(self) -> bool:
@@ -206,16 +208,16 @@ class _ValidationTracker:
     @torch.no_grad()
     def _measure(self) -> float:
         assert self.validation is not None
-        asked = self.validation.requests
-        some = asked.take(evenly_spaced(len(asked), self.config.validation_users))
-        histories, ranks = list(some.histories), self.order.item_ranks
+        requests = self.validation.requests
+        current_requests = requests.take(evenly_spaced(len(requests), self.config.validation_users))
+        histories, ranks = list(current_requests.histories), self.order.item_ranks
         self.model.eval()
         parts = [
             self.model.scores([ranks[history] for history in histories[begin : begin + AT_ONCE]]).float().cpu().numpy()
             for begin in range(0, len(histories), AT_ONCE)
         ]
         scores = np.concatenate(parts)[:, ranks]
-        return self.validation.score(Predictions.best(some.users, scores, DEPTH))[METRIC]
+        return self.validation.score(Predictions.best(current_requests.users, scores, DEPTH))[METRIC]
 
 
 def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:
@@ -233,5 +235,7 @@ def _validation_mark(config: BehaviorConfig, order: CanonicalOrder, context: Run
     """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
     if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
-    asked = context.validation.requests
-    return fingerprint(order.item_ranks[asked.histories.values], asked.histories.offsets, context.validation.digest)
+    requests = context.validation.requests
+    return fingerprint(
+        order.item_ranks[requests.histories.values], requests.histories.offsets, context.validation.digest
+    )

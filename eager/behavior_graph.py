@@ -47,16 +47,16 @@ def item_graph(rows: Sequence[np.ndarray], n_items: int, config: GraphConfig) ->
     weighted, so that the order of users changes nothing."""
     values = np.concatenate(rows) if len(rows) else np.empty(0, np.int64)
     owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    together = sparse.csr_array((n_items, n_items))
+    combined = sparse.csr_array((n_items, n_items))
     transitions = sparse.csr_array((n_items, n_items))
     longest = max((len(row) for row in rows), default=0)
     for distance in range(1, min(config.reach, longest - 1) + 1):
         pairs = _pairs(values, owner, distance, n_items)
-        together = together + pairs
+        combined = combined + pairs
         if distance in DISTANCES:
             transitions = transitions + pairs / distance
     counts = np.bincount(values, minlength=n_items).astype(np.float64)
-    near = sparse.coo_array(together)
+    near = sparse.coo_array(combined)
     i, j = near.coords
     cosine = sparse.csr_array((near.data / (np.sqrt(counts[i] * counts[j]) + config.shrinkage), (i, j)), near.shape)
     strength = np.asarray(transitions.sum(axis=1)).ravel()
@@ -67,8 +67,8 @@ def item_graph(rows: Sequence[np.ndarray], n_items: int, config: GraphConfig) ->
 
 def _pairs(values: np.ndarray, owner: np.ndarray, distance: int, n_items: int) -> sparse.csr_array:
     """How often two different items stand `distance` places apart in a sequence, in either direction."""
-    within = owner[distance:] == owner[:-distance]
-    first, second = values[:-distance][within], values[distance:][within]
+    inside = owner[distance:] == owner[:-distance]
+    first, second = values[:-distance][inside], values[distance:][inside]
     different = first != second
     first, second = first[different], second[different]
     ones = np.ones(len(first))

@@ -89,25 +89,25 @@ class TrainingBench:
 
     def _step(self, losses: list[Callable[[], torch.Tensor]], shares: list[float], precision: Precision) -> Step:
         self.model.zero_grad(set_to_none=True)
-        whole = 0.0
+        total = 0.0
         for loss, share in zip(losses, shares, strict=True):
             with autocast(self.device, precision):
                 value = loss() * share
             value.backward()
-            whole += float(value.detach())
+            total += float(value.detach())
         if self.device.startswith("cuda"):
             torch.cuda.synchronize()
-        named = self.model.named_parameters()
-        return Step(whole, {name: p.grad for name, p in named if p.grad is not None})
+        values = self.model.named_parameters()
+        return Step(total, {name: p.grad for name, p in values if p.grad is not None})
 
     @torch.no_grad()
     def _states(self, sequences: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """The states that predict each response token, both ways, in one order: (tokens, width) each."""
-        made = []
+        results = []
         for losses in (self.shared, self.plain):
             read, targets = losses.read_windows(sequences, 0)
-            made.append(read[targets.places])
-        return made[0], made[1]
+            results.append(read[targets.places])
+        return results[0], results[1]
 
 
 K, HEIGHT = 256, 2  # the paper's
@@ -162,20 +162,20 @@ def _drawn(n_items: int, seed: int, name: str) -> np.ndarray:
 
 def by_turns(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Deferred acceptance as Gale & Shapley (1962) tell it: one point after another asks the next on its list."""
-    wishes, asked = np.argsort(distances, axis=1, kind="stable").tolist(), [0] * len(distances)
-    held: list[list[tuple[float, int]]] = [[] for _ in sizes]
+    wishes, values = np.argsort(distances, axis=1, kind="stable").tolist(), [0] * len(distances)
+    items: list[list[tuple[float, int]]] = [[] for _ in sizes]
     free = list(range(len(distances)))
     while free:
         point = free.pop()
-        cluster = wishes[point][asked[point]]
-        asked[point] += 1
-        insort(held[cluster], (float(distances[point, cluster]), point))
-        if len(held[cluster]) > sizes[cluster]:
-            free.append(held[cluster].pop()[1])
-    found = np.zeros(len(distances), dtype=np.int64)
-    for cluster, points in enumerate(held):
-        found[[point for _, point in points]] = cluster
-    return found
+        cluster = wishes[point][values[point]]
+        values[point] += 1
+        insort(items[cluster], (float(distances[point, cluster]), point))
+        if len(items[cluster]) > sizes[cluster]:
+            free.append(items[cluster].pop()[1])
+    result = np.zeros(len(distances), dtype=np.int64)
+    for cluster, points in enumerate(items):
+        result[[point for _, point in points]] = cluster
+    return result
 
 
 def _repaired(vectors: np.ndarray, seed: int) -> np.ndarray:

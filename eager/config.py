@@ -127,12 +127,12 @@ class EagerConfig(InstructConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
-        given = [
+        paths = [
             *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
             *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
             *([] if self.tasks.intentions is None else [Path(self.tasks.intentions).expanduser()]),
         ]
-        return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(given)
+        return (*paths, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(paths)
 
     def stages(self) -> dict[str, StageConfig]:
         return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})

@@ -34,9 +34,9 @@ class Contrast(nn.Module):
     def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
         super().__init__()
         self.config = config
-        wanted: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
+        expected: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
         weights: dict[Source, float] = {}
-        for source, weight in wanted.items():
+        for source, weight in expected.items():
             if weight and source in vectors:
                 weights[source] = weight
         self.weights = weights
@@ -59,7 +59,7 @@ class Contrast(nn.Module):
         """How many of these responses take part."""
         return len(items) if self.released else int((items != NO_ITEM).sum())
 
-    def forward(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `drawn` (negatives,)
         are items. 0 where nothing takes part."""
         if self.released:
@@ -72,7 +72,7 @@ class Contrast(nn.Module):
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
             chosen = released_info_nce if self.released else info_nce
-            total = total + weight * chosen(projected, vectors, items, drawn, self.config.temperature)
+            total = total + weight * chosen(projected, vectors, items, samples, self.config.temperature)
         return total
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
@@ -81,21 +81,21 @@ class Contrast(nn.Module):
 
 
 def info_nce(
-    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows."""
     positive = (projected * vectors[items]).sum(-1, keepdim=True)
-    negative = projected @ vectors[drawn].T
-    negative = negative.masked_fill(drawn[None] == items[:, None], float("-inf"))
+    negative = projected @ vectors[samples].T
+    negative = negative.masked_fill(samples[None] == items[:, None], float("-inf"))
     logits = torch.cat([positive, negative], dim=-1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
 def released_info_nce(
-    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, temperature: float
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""
     aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
     positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
-    logits = torch.cat([positive, projected @ vectors[drawn].T], dim=-1) / temperature
+    logits = torch.cat([positive, projected @ vectors[samples].T], dim=-1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

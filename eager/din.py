@@ -87,9 +87,11 @@ class DIN(nn.Module):
         """Sampled softmax on windows (n, 19 + 1), the label last: negatives drawn evenly, those equal to the label left
         out, their logits corrected by the log of how often they are expected (Jean et al., ACL 2015)."""
         label = batch[:, -1:]
-        drawn = torch.from_numpy(rng.integers(self.n_items, size=(len(batch), self.config.negatives))).to(batch.device)
-        logits = self(batch[:, :-1], torch.cat([label, drawn], dim=1))
-        hit = drawn == label
+        samples = torch.from_numpy(rng.integers(self.n_items, size=(len(batch), self.config.negatives))).to(
+            batch.device
+        )
+        logits = self(batch[:, :-1], torch.cat([label, samples], dim=1))
+        hit = samples == label
         counted = (~hit).sum(dim=1, keepdim=True).clamp(min=1)
         corrected = logits[:, 1:] - torch.log(counted / max(self.n_items - 1, 1))
         negative = corrected.masked_fill(hit, float("-inf"))
@@ -101,8 +103,8 @@ class DIN(nn.Module):
         rows = torch.from_numpy(padded(histories, HISTORY, self.n_items)).to(device)
         items = torch.arange(self.n_items, device=device)
         parts = [
-            torch.cat([self(some, part.expand(len(some), -1)) for part in items.split(CANDIDATES)], dim=1)
-            for some in rows.split(USERS)
+            torch.cat([self(part_value, part.expand(len(part_value), -1)) for part in items.split(CANDIDATES)], dim=1)
+            for part_value in rows.split(USERS)
         ]
         return torch.cat(parts)
 

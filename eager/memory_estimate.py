@@ -62,33 +62,33 @@ def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dic
     precision = config.backbone.precision
     assert precision != "auto", "resolved"
     sizes, speed = sizes_of(config, data), measured_flops(device, precision)
-    named: dict[str, StageConfig] = {"alignment": config.tuning}
+    by_name: dict[str, StageConfig] = {"alignment": config.tuning}
     if config.annealing.enabled:
-        named["annealing"] = config.annealing
+        by_name["annealing"] = config.annealing
     return {
         "backbone": config.backbone.name,
         "parameters": sizes.backbone + sizes.codes,
         "device": device,
         "precision": precision,
         "flops_per_second": speed,
-        "stages": [_stage(name, stage, config, sizes, data, speed) for name, stage in named.items()],
+        "stages": [_stage(name, stage, config, sizes, data, speed) for name, stage in by_name.items()],
     }
 
 
 def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
     """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue)."""
-    whole = _blank(config)
-    words = whole.get_input_embeddings().weight.numel()  # type: ignore[union-attr]
-    every = sum(p.numel() for p in whole.parameters())
-    tied = whole.get_output_embeddings().weight is whole.get_input_embeddings().weight  # type: ignore[union-attr]
-    index, width = config.index, int(whole.config.hidden_size)
+    total = _blank(config)
+    words = total.get_input_embeddings().weight.numel()  # type: ignore[union-attr]
+    every = sum(p.numel() for p in total.parameters())
+    is_tied = total.get_output_embeddings().weight is total.get_input_embeddings().weight  # type: ignore[union-attr]
+    index, width = config.index, int(total.config.hidden_size)
     k = index.k or (256 if data is None else round(data.n_items ** (1 / index.height) + 0.4999))
     return Sizes(
         backbone=every,
         words=words,
-        vocabulary=words if tied else 2 * words,
+        vocabulary=words if is_tied else 2 * words,
         codes=2 * k * index.height * len(index.sources) * width + 1,
-        blocks=int(whole.config.num_hidden_layers),
+        blocks=int(total.config.num_hidden_layers),
         width=width,
     )
 
@@ -104,22 +104,22 @@ def _stage(
     adapter = sizes.adapter(config, stage) if stage.adapter else 0
     body = adapter or sizes.backbone - sizes.vocabulary
     trained = body + sizes.codes + (sizes.vocabulary if opened else 0)
-    held = BYTES[config.backbone.storage]
+    lock = BYTES[config.backbone.storage]
     part = _tokens_of_step(stage, config) / stage.accumulate
     block = PER_TOKEN * part * sizes.width * BYTES[str(config.backbone.precision)] / 2
-    kept = part * sizes.width * held * sizes.blocks + block if config.backbone.checkpointing else block * sizes.blocks
+    saved = part * sizes.width * lock * sizes.blocks + block if config.backbone.checkpointing else block * sizes.blocks
     memory = {
-        "weights": held * (sizes.backbone + adapter) + 4 * sizes.codes,
-        "gradients": held * trained,
-        "moments": 2 * held * trained,
-        "activations": kept,
+        "weights": lock * (sizes.backbone + adapter) + 4 * sizes.codes,
+        "gradients": lock * trained,
+        "moments": 2 * lock * trained,
+        "activations": saved,
     }
     operations = (4 if stage.adapter else 6) + (2 if config.backbone.checkpointing else 0)
     tokens = None if data is None else _steps(name, stage, config, data) * _tokens_of_step(stage, config)
     return {
         "stage": name,
         "trained": trained,
-        **{f"{what}_gib": value / GIB for what, value in memory.items()},
+        **{f"{message}_gib": value / GIB for message, value in memory.items()},
         "total_gib": sum(memory.values()) / GIB,
         "tokens": tokens,
         "hours": None if tokens is None else operations * sizes.multiplied(stage) * tokens / speed / 3600,
@@ -134,13 +134,15 @@ def _tokens_of_step(stage: StageConfig, config: EagerConfig) -> float:
 
 def _steps(name: str, stage: StageConfig, config: EagerConfig, data: TrainingData) -> int:
     """Steps of the stage; with mixing=samples of its sequential recommendation alone."""
-    alone = name == "annealing"
+    is_alone = name == "annealing"
     rows = (
-        data.sequences if alone else subsample(data.sequences, config.tasks.caps.seqrec, generator(0, "cap", "seqrec"))
+        data.sequences
+        if is_alone
+        else subsample(data.sequences, config.tasks.caps.seqrec, generator(0, "cap", "seqrec"))
     )
     steps = Batches(rows, config.tasks.window, stage, {"seqrec": 1.0}, (0, name)).steps
-    if alone or config.tasks.mixing == "samples":
+    if is_alone or config.tasks.mixing == "samples":
         return steps
     weights = config.tasks.weights()
-    wanted = round(steps * sum(weights.values()) / weights["seqrec"])
-    return min(wanted, stage.max_steps or wanted)
+    expected = round(steps * sum(weights.values()) / weights["seqrec"])
+    return min(expected, stage.max_steps or expected)

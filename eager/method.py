@@ -39,8 +39,8 @@ def annealing(tuned: StageInputs, config: AnnealingConfig, context: RunContext) 
     """LoRA on the projections of attention and MLP, at an annealed rate, on sequential recommendation alone. The
     adapter is merged into the backbone at the end, or with `merge=false` stays on it. Gives what `run_stage` does."""
     tasks = Tasks.sequential(tuned.data.sequences, config, tuned.config.tasks, (context.seed, "annealing"))
-    kept = tuned if config.contrast else replace(tuned, term=None)
-    report = run_stage("annealing", config, tasks, kept, context)
+    stage_inputs = tuned if config.contrast else replace(tuned, term=None)
+    report = run_stage("annealing", config, tasks, stage_inputs, context)
     if config.merge:
         merge(tuned.model.body)
     return report
@@ -60,12 +60,12 @@ class EagerLLM(InstructRecommender[EagerConfig]):
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         config = self.config
-        found = super().artefacts(data, context)
+        cache_entries = super().artefacts(data, context)
         if "semantic" in config.sources():
-            found += semantic_artefacts(data, config.semantic, context)
+            cache_entries += semantic_artefacts(data, config.semantic, context)
         if "behavior" in config.sources():
-            found += behavior_artefacts(data, config.behavior, context)
-        return found
+            cache_entries += behavior_artefacts(data, config.behavior, context)
+        return cache_entries
 
     def _index(self, data: TrainingData, context: RunContext, *, contrast: bool = True) -> tuple[Vectors, SourceIndex]:
         config, declared = self.config, bool(self.config.leaks())
@@ -74,7 +74,7 @@ class EagerLLM(InstructRecommender[EagerConfig]):
         vectors: dict[Source, ItemVectors] = {}
         if "semantic" in used:
             if config.semantic.vectors is None:
-                require_text(data.text, data.items, where=data.dataset)
+                require_text(data.text, data.items, location=data.dataset)
             vectors["semantic"] = semantic_vectors(data, config.semantic, context)
         if "behavior" in used:
             vectors["behavior"] = behavior_vectors(data, config.behavior, context)
@@ -85,7 +85,7 @@ class EagerLLM(InstructRecommender[EagerConfig]):
         if not (config.semantic or config.behavior):
             return None
         torch.manual_seed(derive_seed(context.seed, "projectors"))
-        values: dict[Source, np.ndarray] = {source: made.values for source, made in vectors.items()}
+        values: dict[Source, np.ndarray] = {source: item_vectors.values for source, item_vectors in vectors.items()}
         return Contrast(self.model.code_in.shape[1], values, config).to(context.device)
 
     def _later_stages(self, tuned: StageInputs, exam: Comprehension, context: RunContext) -> dict[str, Any]:

@@ -202,18 +202,18 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
             make = partial(tree_codes, values, k, config.height, order=config.order, seed=seed)
             digits = cached_array(context.checkpoint, f"index {source}", mark, make)
         else:
-            made = rqvae_codes(
+            rq_codes = rqvae_codes(
                 vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"
             )
-            digits = made.digits
-            details.append({"source": source, **made.record()})
+            digits = rq_codes.digits
+            details.append({"source": source, **rq_codes.record()})
         parts.append(digits[order.item_ranks])
-    named = config.kind != "random"
-    seen = [vectors[source].provenance for source in needed_sources(config)]
+    is_named = config.kind != "random"
+    provenances = [vectors[source].provenance for source in needed_sources(config)]
     return SourceIndex(
         table=CodeTable.joined(parts, k),
-        blocks=tuple((source if named else None, config.height) for source in config.sources),
-        provenance=Provenance.joined(VERSION, *seen),
+        blocks=tuple((source if is_named else None, config.height) for source in config.sources),
+        provenance=Provenance.joined(VERSION, *provenances),
         details={"kind": config.kind, **({"rqvae": details} if details else {})},
     )
 

@@ -36,14 +36,14 @@ class InputError(HarnessError):
         super().__init__(" ".join((f"{line}; {hint}" if hint else line).split()))
 
 
-def truncate(text: str, most: int = LONGEST) -> str:
+def truncate(text: str, limit: int = LONGEST) -> str:
     """A text that may quote a file, in a length that a person reads: its middle is left out.
 
     >>> truncate("abcdefghij", 5)
     'ab … ij'
     """
-    half = most // 2
-    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
 
 def escape_control(text: str) -> str:
@@ -52,7 +52,7 @@ def escape_control(text: str) -> str:
     >>> print(escape_control("a title \x1b[2J"))
     a title \x1b[2J
     """
-    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 def quote(value: object) -> str:
@@ -78,7 +78,7 @@ class AbortedByMain(HarnessError):
 
 
 def unknown_name(
-    kind: str, name: str, known: Iterable[str], *, where: str | None = None, otherwise: str | None = None
+    kind: str, name: str, names_value: Iterable[str], *, where: str | None = None, otherwise: str | None = None
 ) -> InputError:
     """The error for a name that is not registered, with the nearest registered ones (and `otherwise`) as the mend;
     with `otherwise` alone where none is.
@@ -86,8 +86,8 @@ def unknown_name(
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
-    names = sorted(known)
+    names = sorted(names_value)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    mend = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
-    said = " ".join(filter(None, (mend, otherwise)))
-    return InputError(f"unknown {kind} {name!r}", where=where, hint=said or None)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
+    message = " ".join(filter(None, (hint, otherwise)))
+    return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None)

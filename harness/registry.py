@@ -57,8 +57,8 @@ class ModelEntry:
         except Exception as error:
             if not self.source:
                 raise
-            what = f"the model {self.name!r} cannot be loaded: {type(error).__name__}: {error}"
-            raise InputError(what, where=self.source, hint="update or remove that package") from error
+            message = f"the model {self.name!r} cannot be loaded: {type(error).__name__}: {error}"
+            raise InputError(message, where=self.source, hint="update or remove that package") from error
 
     def code_version(self) -> int | str:
         """What its code is, for the keys of runs: the class's number, with the content of a file beside it."""
@@ -251,14 +251,14 @@ MODELS = (
 def model_entries() -> dict[str, ModelEntry]:
     """All models by name: this project's, then those that installed packages add. A package may not take a name away,
     and one that is broken is left out; a warning says so."""
-    known = {entry.name: entry for entry in MODELS}
+    known_by_name = {entry.name: entry for entry in MODELS}
     for source, entry in plugins(entry_points(group=GROUP), ModelEntry):
-        if entry.name in known:
-            owner = known[entry.name].source or "this program"
+        if entry.name in known_by_name:
+            owner = known_by_name[entry.name].source or "this program"
             warn(f"{source} is left out: the model name {entry.name!r} is taken by {owner}")
         else:
-            known[entry.name] = replace(entry, source=source)
-    return known
+            known_by_name[entry.name] = replace(entry, source=source)
+    return known_by_name
 
 
 def model_entry(name: str) -> ModelEntry:
@@ -268,15 +268,17 @@ def model_entry(name: str) -> ModelEntry:
     """
     if is_file_target(name):
         return _of_file(name)
-    known = model_entries()
+    known_by_name = model_entries()
     library, _, inside = name.partition(":")
-    if name not in known and library in LIBRARIES:
-        found = ModelEntry(**_load(LIBRARIES[library])(inside))
-        made_of = (found.target, found.preset)
-        return next((entry for entry in known.values() if (entry.target, entry.preset) == made_of), found)
-    if name not in known:
-        raise unknown_name("model", name, known, otherwise="(a class in a file is FILE.py:CLASS)")
-    return known[name]
+    if name not in known_by_name and library in LIBRARIES:
+        current_model_entry = ModelEntry(**_load(LIBRARIES[library])(inside))
+        made_of = (current_model_entry.target, current_model_entry.preset)
+        return next(
+            (entry for entry in known_by_name.values() if (entry.target, entry.preset) == made_of), current_model_entry
+        )
+    if name not in known_by_name:
+        raise unknown_name("model", name, known_by_name, otherwise="(a class in a file is FILE.py:CLASS)")
+    return known_by_name[name]
 
 
 def _of_file(name: str) -> ModelEntry:
@@ -290,9 +292,9 @@ def _of_file(name: str) -> ModelEntry:
         raise InputError(
             f"a file may not be named {path.name}", where=str(path), hint="rename it: the name has a meaning"
         )
-    made = class_in_file(target, Recommender)
-    description = (made.__doc__ or "").strip().partition("\n")[0]
-    needs = tuple(getattr(made, "needs", ()))
+    result = class_in_file(target, Recommender)
+    description = (result.__doc__ or "").strip().partition("\n")[0]
+    needs = tuple(getattr(result, "needs", ()))
     return ModelEntry(model_name(target), "own", target, description, "", stem, needs=needs, source=str(path))
 
 

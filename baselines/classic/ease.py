@@ -49,15 +49,15 @@ class EASE(ArrayRecommender[EASEConfig]):
         super()._prepare(data, context)
         require_memory(data)
         self.places = places(self.ranking)
-        bought = sparse.csr_array(incidence(data)[:, self.ranking])
+        purchases = sparse.csr_array(incidence(data)[:, self.ranking])
         with context.stage("solve"):
-            self.weights = item_weights(bought, self.config.l2)
+            self.weights = item_weights(purchases, self.config.l2)
 
     def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
         super()._load(folder, data, context)
         if not np.array_equal(self.arrays["counts"], data.counts()):
-            what = "the items were bought other numbers of times than when it was fitted"
-            raise InputError(what, where=str(folder), hint="load it with the data set that it was fitted on")
+            message = "the items were bought other numbers of times than when it was fitted"
+            raise InputError(message, where=str(folder), hint="load it with the data set that it was fitted on")
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         histories = requests.histories
@@ -86,15 +86,15 @@ def require_memory(data: TrainingData) -> None:
         )
 
 
-def item_weights(bought: sparse.csr_array, l2: float) -> np.ndarray:
+def item_weights(purchases: sparse.csr_array, l2: float) -> np.ndarray:
     """`B` as above, float32 (n_items, n_items), from the incidence of users by items."""
     from scipy.linalg import get_lapack_funcs
 
-    by_item = sparse.csr_array(bought.T)
+    by_item = sparse.csr_array(purchases.T)
     n_items = len(by_item.indptr) - 1
     gram = np.zeros((n_items, n_items), order="F")
     for start in range(0, n_items, ROWS):
-        block = sparse.csr_array(by_item[np.arange(start, min(start + ROWS, n_items))] @ bought)
+        block = sparse.csr_array(by_item[np.arange(start, min(start + ROWS, n_items))] @ purchases)
         gram[:, start : start + ROWS] = block.toarray().T
     gram[np.diag_indices(n_items)] += l2
     factor, invert = get_lapack_funcs(("potrf", "potri"), (gram,))

@@ -70,17 +70,17 @@ class Graph(ArrayRecommender[GraphConfig]):
     def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
         ranking = by_popularity(data.counts())
         values, rows = places(ranking)[data.sequences.values], data.sequences.rows()
-        within = np.flatnonzero((rows[1:] == rows[:-1]) & (values[1:] != values[:-1]))
+        inside = np.flatnonzero((rows[1:] == rows[:-1]) & (values[1:] != values[:-1]))
         shape = (data.n_items, data.n_items)
-        pairs = (values[within], values[within + 1])
-        counts = sparse.csr_array((np.ones(len(within)), pairs), shape=shape)
+        pairs = (values[inside], values[inside + 1])
+        counts = sparse.csr_array((np.ones(len(inside)), pairs), shape=shape)
         after, times = best_of_rows(counts, min(self.config.neighbours, int(np.diff(counts.indptr).max(initial=0))))
-        kept = after != NO_ITEM
-        before = np.repeat(np.arange(data.n_items), kept.sum(axis=1))
-        learnt = {"before": before, "after": after[kept], "times": times[kept].astype(np.int64)}
+        saved = after != NO_ITEM
+        before = np.repeat(np.arange(data.n_items), saved.sum(axis=1))
+        learnt = {"before": before, "after": after[saved], "times": times[saved].astype(np.int64)}
         fields = ()
         if self.config.use_text and data.text is not None:
-            vectors, fields = tfidf(data.text, self.config.fields, where=data.dataset)
+            vectors, fields = tfidf(data.text, self.config.fields, location=data.dataset)
             text = vectors[ranking]
             learnt |= {"text": text.data, "words": text.indices, "starts": text.indptr}
         context.event(event="graph", edges=len(before), text=list(fields))
@@ -117,10 +117,10 @@ class Graph(ArrayRecommender[GraphConfig]):
         """Lists from the rings round each of `last` (rising)."""
         histories = requests.histories
         barred = histories if self.config.exclude_seen else None
-        asked = np.flatnonzero(histories.lengths > 0)
-        mine = self.places[histories.values[histories.offsets[asked + 1] - 1]]
+        requested = np.flatnonzero(histories.lengths > 0)
+        own_rows = self.places[histories.values[histories.offsets[requested + 1] - 1]]
         around = np.full((len(requests), *rings.shape[1:]), NO_ITEM)
-        around[asked] = rings[np.searchsorted(last, mine)]
+        around[requested] = rings[np.searchsorted(last, own_rows)]
         listed = []
         for ring in range(3):
             near = np.where(around[:, ring] == NO_ITEM, NO_ITEM, self.ranking[around[:, ring]])
@@ -129,28 +129,28 @@ class Graph(ArrayRecommender[GraphConfig]):
 
     def _shared(self, rings: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The lists of the three rings, each of shape (n, k), as one, by the quotas."""
-        taken, whole, at = np.arange(k), sum(self.config.rings), 0
+        selected, negative_int, at = np.arange(k), sum(self.config.rings), 0
         turns = []
         for quota in self.config.rings:
-            turns.append(taken // quota * whole + at + taken % quota if quota else np.full(k, LAST))
+            turns.append(selected // quota * negative_int + at + selected % quota if quota else np.full(k, LAST))
             at += quota
         joined = np.concatenate(rings, axis=1)
         turn = np.where(joined == NO_ITEM, 2 * LAST, np.concatenate(turns))
         order = np.argsort(turn, axis=1, kind="stable")[:, :k]
         items = np.take_along_axis(joined, order, axis=1)
-        return items, np.where(items == NO_ITEM, 0.0, 1 / (1.0 + taken))
+        return items, np.where(items == NO_ITEM, 0.0, 1 / (1.0 + selected))
 
     def _rings(self, last: np.ndarray, depth: int, context: RunContext) -> np.ndarray:
         """The best `depth` of each ring round each of `last`, int32 (n, 3, depth), all as places in the ranking."""
-        found = np.empty((len(last), 3, depth), np.int32)
+        result = np.empty((len(last), 3, depth), np.int32)
         size = max(1, CELLS // len(self.ranking))
         with context.stage("rings", total=len(last)) as stage:
             for start in range(0, len(last), size):
                 block = last[start : start + size]
                 for ring, items in enumerate(self._block(block, depth)):
-                    found[start : start + size, ring] = items
+                    result[start : start + size, ring] = items
                 stage.advance(len(block))
-        return found
+        return result
 
     def _block(self, last: np.ndarray, depth: int) -> list[np.ndarray]:
         near = None if self.text is None else (self.text[last] @ self.words).toarray()
@@ -163,9 +163,9 @@ class Graph(ArrayRecommender[GraphConfig]):
         if near is not None:
             first.data = self.config.edge_weight * first.data + near[rows, first.indices]
         rows = np.repeat(np.arange(len(last)), np.diff(second.indptr))
-        again = visited[rows, second.indices]
+        repeated = visited[rows, second.indices]
         visited[rows, second.indices] = True
-        second.data = np.where(again, -np.inf, second.data if near is None else near[rows, second.indices])
+        second.data = np.where(repeated, -np.inf, second.data if near is None else near[rows, second.indices])
         one, two = best_of_rows(first, depth), best_of_rows(second, depth)
         lists = [one[0], np.where(two[1] > -np.inf, two[0], NO_ITEM)]
         if near is None:

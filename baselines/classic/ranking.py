@@ -20,9 +20,9 @@ def by_popularity(counts: np.ndarray) -> np.ndarray:
 
 def places(ranking: np.ndarray) -> np.ndarray:
     """The place of each item in a ranking of all items."""
-    found = np.empty_like(ranking)
-    found[ranking] = np.arange(len(ranking))
-    return found
+    positions = np.empty_like(ranking)
+    positions[ranking] = np.arange(len(ranking))
+    return positions
 
 
 def incidence(data: TrainingData) -> sparse.csr_array:
@@ -38,8 +38,8 @@ def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np
     """
     starts = np.searchsorted(rows, np.arange(n_rows))
     columns = np.arange(len(rows)) - starts[rows]
-    kept = np.flatnonzero(columns < k)
-    return kept, columns[kept]
+    saved = np.flatnonzero(columns < k)
+    return saved, columns[saved]
 
 
 def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarra
     only the entries that reach it are sorted, so that a tie at the k-th place is cut by column and not by chance.
     """
     values, lengths = np.asarray(table.data, dtype=np.float64), np.diff(table.indptr).astype(np.int64)
-    least = np.full(len(lengths), -np.inf)
+    minimum = np.full(len(lengths), -np.inf)
     order = np.argsort(lengths, kind="stable")
     order = order[np.searchsorted(lengths[order], k, side="right") :]
     for start in range(0, len(order), BLOCK):
@@ -57,10 +57,10 @@ def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarra
         width = int(lengths[rows[-1]])
         block = np.full((len(rows), width), -np.inf)
         block[np.arange(width) < lengths[rows, None]] = table[rows].data
-        least[rows] = kth_greatest(block, k)
-    reached = np.flatnonzero(values >= np.repeat(least, lengths))
-    rows = np.repeat(np.arange(len(lengths)), lengths)[reached]
-    return _sorted_lists(rows, np.asarray(table.indices, dtype=np.int64)[reached], values[reached], (len(lengths), k))
+        minimum[rows] = kth_greatest(block, k)
+    progress = np.flatnonzero(values >= np.repeat(minimum, lengths))
+    rows = np.repeat(np.arange(len(lengths)), lengths)[progress]
+    return _sorted_lists(rows, np.asarray(table.indices, dtype=np.int64)[progress], values[progress], (len(lengths), k))
 
 
 def best_of_table(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +83,8 @@ def _sorted_lists(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Entries as lists of the given shape: greatest first, equal ones by column, no more than fit."""
     order = np.lexsort((columns, -values, rows))
-    kept, places = first_of_each(rows[order], shape[0], shape[1])
-    chosen = order[kept]
+    mask, places = first_of_each(rows[order], shape[0], shape[1])
+    chosen = order[mask]
     items, scores = np.full(shape, NO_ITEM), np.zeros(shape)
     items[rows[chosen], places], scores[rows[chosen], places] = columns[chosen], values[chosen]
     return items, scores
@@ -113,11 +113,11 @@ def fill_up(
         return full_items, full_scores
     items, scores = items[short], scores[short]
     kept_out = RaggedArray.of([]) if barred is None else barred.take(short)
-    more = int(kept_out.lengths.max(initial=0))
-    width = min(k + items.shape[1] + more, len(ranking))  # enough: no more of them can repeat or be barred
+    value = int(kept_out.lengths.max(initial=0))
+    width = min(k + items.shape[1] + value, len(ranking))  # enough: no more of them can repeat or be barred
     spare = np.broadcast_to(ranking[:width], (len(items), width))
     repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
-    if more:
+    if value:
         repeats |= among(spare, kept_out)
     joined = np.concatenate([items, np.where(repeats, NO_ITEM, spare)], axis=1)
     scored = np.concatenate([scores, np.broadcast_to(-np.arange(width, dtype=np.float64), spare.shape)], axis=1)

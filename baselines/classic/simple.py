@@ -62,25 +62,25 @@ class Markov(ArrayRecommender[MarkovConfig]):
 
     def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
         values, rows = data.sequences.values, data.sequences.rows()
-        within = np.flatnonzero(rows[1:] == rows[:-1])
-        pairs, times = np.unique(values[within] * data.n_items + values[within + 1], return_counts=True)
+        inside = np.flatnonzero(rows[1:] == rows[:-1])
+        pairs, times = np.unique(values[inside] * data.n_items + values[inside + 1], return_counts=True)
         last, after = np.divmod(pairs, data.n_items)
         order = np.lexsort((after, -data.counts()[after], -times, last))
         return {"last": last[order], "after": after[order], "times": times[order]}
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         lengths, ends = requests.histories.lengths, requests.histories.offsets[1:]
-        asked = np.full(len(requests), NO_ITEM)
-        asked[lengths > 0] = requests.histories.values[ends[lengths > 0] - 1]
-        starts, stops = (np.searchsorted(self.arrays["last"], asked, side) for side in ("left", "right"))
+        requested = np.full(len(requests), NO_ITEM)
+        requested[lengths > 0] = requests.histories.values[ends[lengths > 0] - 1]
+        starts, stops = (np.searchsorted(self.arrays["last"], requested, side) for side in ("left", "right"))
         places = starts[:, None] + np.arange(k)
-        known = places < stops[:, None]
-        places = np.where(known, places, 0)
+        known_mask = places < stops[:, None]
+        places = np.where(known_mask, places, 0)
         if not len(self.arrays["after"]):
-            items, scores = np.full(known.shape, NO_ITEM), np.zeros(known.shape)
+            items, scores = np.full(known_mask.shape, NO_ITEM), np.zeros(known_mask.shape)
         else:
-            items = np.where(known, self.arrays["after"][places], NO_ITEM)
-            scores = np.where(known, self.arrays["times"][places], 0).astype(np.float64)
+            items = np.where(known_mask, self.arrays["after"][places], NO_ITEM)
+            scores = np.where(known_mask, self.arrays["times"][places], 0).astype(np.float64)
         return fill_up(items, scores, self.ranking, k)
 
 
@@ -95,20 +95,20 @@ class ItemKNN(ArrayRecommender[ItemKNNConfig]):
     config_class = ItemKNNConfig
 
     def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
-        bought = incidence(data)
-        by_item = sparse.csr_array(bought.T)
+        purchases = incidence(data)
+        by_item = sparse.csr_array(purchases.T)
         norms = np.sqrt(np.diff(by_item.indptr).astype(np.float64))
         parts = []
         with context.stage("similarities", total=data.n_items) as stage:
             for start in range(0, data.n_items, ITEMS):
                 block = np.arange(start, min(start + ITEMS, data.n_items))
-                together = sparse.csr_array(by_item[block] @ bought)
-                row = np.repeat(np.arange(len(block)), np.diff(together.indptr))
-                together.data = together.data / (norms[block[row]] * norms[together.indices] + self.config.shrinkage)
-                together.data[block[row] == together.indices] = -np.inf  # no item is its own neighbour
-                near, cosine = best_of_rows(together, self.config.neighbours)
-                kept = (near != NO_ITEM) & (cosine > -np.inf)
-                parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], cosine[kept]))
+                combined = sparse.csr_array(by_item[block] @ purchases)
+                row = np.repeat(np.arange(len(block)), np.diff(combined.indptr))
+                combined.data = combined.data / (norms[block[row]] * norms[combined.indices] + self.config.shrinkage)
+                combined.data[block[row] == combined.indices] = -np.inf  # no item is its own neighbour
+                near, cosine = best_of_rows(combined, self.config.neighbours)
+                saved = (near != NO_ITEM) & (cosine > -np.inf)
+                parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], cosine[saved]))
                 stage.advance(len(block))
         item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
         return {"item": item, "near": near, "similarity": similarity}

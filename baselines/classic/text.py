@@ -20,7 +20,7 @@ COMMON, FEWEST = 0.5, 20
 
 
 def tfidf(
-    text: Sequence[ItemText], fields: Sequence[Field] | None, *, where: str
+    text: Sequence[ItemText], fields: Sequence[Field] | None, *, location: str
 ) -> tuple[sparse.csr_array, tuple[Field, ...]]:
     """One row an item, float64, of length 1 (all zeros where an item says nothing), so that a product of two rows is
     their cosine: `(1 + log count) * (1 + log((1 + items) / (1 + items with the word)))`, words in lower case. Beside
@@ -34,16 +34,18 @@ def tfidf(
     chosen = tuple(fields or (TITLED if any(entry.title for entry in text) else UNTITLED))
     documents = [_document(entry, chosen) for entry in text]
     try:
-        found = TfidfVectorizer(sublinear_tf=True, max_df=max(int(COMMON * len(text)), FEWEST)).fit_transform(documents)
+        result = TfidfVectorizer(sublinear_tf=True, max_df=max(int(COMMON * len(text)), FEWEST)).fit_transform(
+            documents
+        )
     except ValueError as error:  # nothing is left of the vocabulary
-        what = f"no item has a word of its own in {', '.join(chosen)}"
-        raise InputError(what, where=where, hint="choose fields that this data set has") from error
-    vectors = sparse.csr_array(found, dtype=np.float64)
+        message = f"no item has a word of its own in {', '.join(chosen)}"
+        raise InputError(message, where=location, hint="choose fields that this data set has") from error
+    vectors = sparse.csr_array(result, dtype=np.float64)
     vectors.sort_indices()  # products add up in this order
     return vectors, chosen
 
 
 def _document(entry: ItemText, fields: Sequence[Field]) -> str:
-    said = {"title": entry.title, "description": entry.description, "brand": entry.brand}
-    said["categories"] = " ".join(entry.categories)
-    return " ".join(said[field] for field in fields)
+    message = {"title": entry.title, "description": entry.description, "brand": entry.brand}
+    message["categories"] = " ".join(entry.categories)
+    return " ".join(message[field] for field in fields)

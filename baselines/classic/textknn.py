@@ -45,11 +45,11 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
     config_class = TextKNNConfig
 
     def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
-        text = require_text(data.text, data.items, where=data.dataset)
+        text = require_text(data.text, data.items, location=data.dataset)
         ranking = by_popularity(data.counts())
-        found, fields = tfidf(text, self.config.fields, where=data.dataset)
+        result, fields = tfidf(text, self.config.fields, location=data.dataset)
         context.event(event="text", fields=list(fields))
-        vectors = found[ranking]
+        vectors = result[ranking]
         words = sparse.csr_array(vectors.T)
         parts = []
         with context.stage("similarities", total=data.n_items) as stage:
@@ -59,8 +59,8 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
                 rows = np.repeat(block, np.diff(cosine.indptr))
                 cosine.data[rows == cosine.indices] = -np.inf  # no item is its own neighbour
                 near, similarity = best_of_rows(cosine, self.config.neighbours)
-                kept = (near != NO_ITEM) & (similarity > -np.inf)
-                parts.append((np.repeat(block, kept.sum(axis=1)), near[kept], similarity[kept]))
+                saved = (near != NO_ITEM) & (similarity > -np.inf)
+                parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], similarity[saved]))
                 stage.advance(len(block))
         item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
         return {"item": ranking[item], "near": ranking[near], "similarity": similarity}
@@ -74,9 +74,9 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         histories = requests.histories
         barred = histories if self.config.exclude_seen else None
-        more = int(histories.lengths.max(initial=0)) if barred is not None else 0
+        value = int(histories.lengths.max(initial=0)) if barred is not None else 0
         weights = weighed(histories, len(self.ranking), self.config.recency)
-        columns, scores = best_of_rows(weights @ self.similar, k + more)
+        columns, scores = best_of_rows(weights @ self.similar, k + value)
         items = np.where(columns == NO_ITEM, NO_ITEM, self.ranking[columns])
         if barred is not None:
             items, scores = without(items, scores, barred, k)

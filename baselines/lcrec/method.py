@@ -106,8 +106,8 @@ class LCRecConfig(InstructConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """A ready index besides, where one is used."""
-        given = super().files(data)
-        return (*given, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else given
+        paths = super().files(data)
+        return (*paths, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else paths
 
 
 INDEX_VERSION = "lcrec-index/1"
@@ -120,10 +120,10 @@ class LCRec(InstructRecommender[LCRecConfig]):
     code_version: ClassVar[int] = 2
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        found = super().artefacts(data, context)
+        cache_entries = super().artefacts(data, context)
         if self.config.index.kind == "file" and self.config.backbone.codes != "centroid":
-            return found
-        return (*found, *semantic_artefacts(data, self.config.semantic, context))
+            return cache_entries
+        return (*cache_entries, *semantic_artefacts(data, self.config.semantic, context))
 
     def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         config = self.config
@@ -133,15 +133,15 @@ class LCRec(InstructRecommender[LCRecConfig]):
         vectors: Vectors = {}
         if ready is None or config.backbone.codes == "centroid":
             vectors = {"semantic": semantic_vectors(data, config.semantic, context)}
-        made = ready or rqvae_index(data, vectors["semantic"], config.index, context)
-        return vectors, SourceIndex.of(made, "semantic")
+        item_index = ready or rqvae_index(data, vectors["semantic"], config.index, context)
+        return vectors, SourceIndex.of(item_index, "semantic")
 
 
 def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, context: RunContext) -> ItemIndex:
     """RQ-VAE codes of `vectors`. Items are numbered by their raw ids while codes are made, so that equal vectors give
     equal codes in whatever order a source lists its items. Items that share a code in the end are counted."""
     order = CanonicalOrder.of((), data.items)
-    made = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
-    table = CodeTable(made.digits[order.item_ranks], (config.k,) * config.levels)
+    rq_codes = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
+    table = CodeTable(rq_codes.digits[order.item_ranks], (config.k,) * config.levels)
     provenance = Provenance.joined(INDEX_VERSION, vectors.provenance)
-    return ItemIndex(table=table, provenance=provenance, details={"kind": "rqvae", "rqvae": made.record()})
+    return ItemIndex(table=table, provenance=provenance, details={"kind": "rqvae", "rqvae": rq_codes.record()})

@@ -26,20 +26,20 @@ FILE = "training.safetensors"
 
 def store(folder: Path, facts: dict[str, Any], parts: dict[str, Tensors]) -> None:
     """Puts the state in the place of the one before it."""
-    named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
-    write_snapshot(folder / FILE, named, facts)
+    by_name = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+    write_snapshot(folder / FILE, by_name, facts)
 
 
 def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
     """Facts and tensors, or None where there is none of a training with this `mark`."""
-    found = read_snapshot(folder / FILE)
-    if found is None or found[0]["mark"] != mark:
+    pair = read_snapshot(folder / FILE)
+    if pair is None or pair[0]["mark"] != mark:
         return None
     parts: dict[str, Tensors] = {}
-    for name, value in found[1].items():
+    for name, value in pair[1].items():
         part, _, own = name.partition("/")
         parts.setdefault(part, {})[own] = value
-    return found[0], parts
+    return pair[0], parts
 
 
 def rng_state(device: str) -> tuple[dict[str, Any], Tensors]:

@@ -58,28 +58,30 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_table(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        name = given.get("model", cls.model_fields["model"].default)
+    def _fill_from_table(cls, value_value: Any) -> Any:
+        if not isinstance(value_value, dict):
+            return value_value
+        name = value_value.get("model", cls.model_fields["model"].default)
         defaults = recbole_model(str(name)).defaults
-        small = {field: value for field, value in SMALL.items() if field in defaults and given.get("small") is True}
-        return {**defaults, **small, **given}
+        small = {
+            field: value for field, value in SMALL.items() if field in defaults and value_value.get("small") is True
+        }
+        return {**defaults, **small, **value_value}
 
     @field_validator("extra")
     @classmethod
     def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(RESERVED & set(extra)):
-            raise ValueError(f"{', '.join(taken)} cannot be set in extra: the harness settles it")
+        if names := sorted(RESERVED & set(extra)):
+            raise ValueError(f"{', '.join(names)} cannot be set in extra: the harness settles it")
         return extra
 
     @model_validator(mode="after")
     def _fit_structure(self) -> RecBoleConfig:
-        named = recbole_model(self.model).names
+        names = recbole_model(self.model).names
         for name in STRUCTURE:
-            if (getattr(self, name) is None) == (name in named):
-                mend = "" if named else ": give RecBole's own setting in extra"
-                raise ValueError(f"{self.model} {'needs' if name in named else 'has no'} {name!r}{mend}")
+            if (getattr(self, name) is None) == (name in names):
+                hint = "" if names else ": give RecBole's own setting in extra"
+                raise ValueError(f"{self.model} {'needs' if name in names else 'has no'} {name!r}{hint}")
         if self.heads and self.hidden_size and self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} cannot be shared by {self.heads} heads")
         return self

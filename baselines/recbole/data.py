@@ -72,7 +72,7 @@ def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[
     home.mkdir(exist_ok=True)
     with (home / f"{NAME}.inter").open("w", encoding="utf-8") as file:
         file.write(f"{USER}:token\t{ITEM}:token\t{TIME}:float\n")
-        file.writelines(f"{user}\t{item}\t{when}\n" for user, item, when in rows)
+        file.writelines(f"{user}\t{item}\t{timestamp}\n" for user, item, timestamp in rows)
     with (home / f"{NAME}.item").open("w", encoding="utf-8") as file:
         file.write("\t".join([f"{ITEM}:token", *(f"{name}:token_seq" for name in features)]) + "\n")
         for item in range(n_items):
@@ -82,8 +82,8 @@ def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[
 
 def positions(dataset: Any, field: str, count: int) -> np.ndarray:
     """RecBole's id of each of our positions 0 … count-1 in `field`, int64; 0, RecBole's padding, for one it lacks."""
-    known = dataset.field2token_id[field]
-    return np.array([known.get(str(position), 0) for position in range(count)], dtype=np.int64)
+    names = dataset.field2token_id[field]
+    return np.array([names.get(str(position), 0) for position in range(count)], dtype=np.int64)
 
 
 WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
@@ -95,46 +95,46 @@ SHARED, COMMON, MOST = 3, 0.5, 200
 TITLE_WORDS = 6
 
 
-def item_features(text: Sequence[ItemText], shown: np.ndarray, *, where: str) -> dict[str, RaggedArray]:
+def item_features(text: Sequence[ItemText], mask: np.ndarray, *, location: str) -> dict[str, RaggedArray]:
     """Tokens of each item, numbered from 0 within a field: `categories`, `brand`, `words`, and `features`, which is all
     of them with numbers that do not overlap.
 
     `shown`, bool (n_items,): which items have training interactions. Raises `InputError` where no item has a token.
     """
-    named = {
+    by_name = {
         CATEGORIES: [tuple(dict.fromkeys(entry.categories)) for entry in text],
         BRAND: [(entry.brand,) if entry.brand else () for entry in text],
-        WORDS: _title_words([entry.title for entry in text], shown),
+        WORDS: _title_words([entry.title for entry in text], mask),
     }
-    fields = {name: _numbered(named[name], shown) for name in FIELDS}
+    fields = {name: _numbered(by_name[name], mask) for name in FIELDS}
     if not any(len(rows.values) for rows in fields.values()):
-        what = f"no category, brand or title word is shared by {SHARED} items and by at most half of them"
-        mend = "give items categories or titles, or choose a model without item features"
-        raise InputError(f"{what}: there are no item features", where=where, hint=mend)
+        message = f"no category, brand or title word is shared by {SHARED} items and by at most half of them"
+        hint = "give items categories or titles, or choose a model without item features"
+        raise InputError(f"{message}: there are no item features", where=location, hint=hint)
     sizes = [int(rows.values.max(initial=-1)) + 1 for rows in fields.values()]
     starts = np.cumsum([0, *sizes])
-    together = [
+    nd_arrays = [
         np.concatenate([rows[item] + start for rows, start in zip(fields.values(), starts, strict=False)])
         for item in range(len(text))
     ]
-    return {**fields, ALL: RaggedArray.of(together)}
+    return {**fields, ALL: RaggedArray.of(nd_arrays)}
 
 
-def _numbered(rows: Sequence[Sequence[str]], shown: np.ndarray) -> RaggedArray:
-    counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(shown).tolist()))
-    limit = COMMON * int(shown.sum())
+def _numbered(rows: Sequence[Sequence[str]], mask: np.ndarray) -> RaggedArray:
+    counts = Counter(chain.from_iterable(rows[item] for item in np.flatnonzero(mask).tolist()))
+    limit = COMMON * int(mask.sum())
     telling = [(-count, name) for name, count in counts.items() if SHARED <= count <= limit]
     number = {name: place for place, (_, name) in enumerate(sorted(telling)[:MOST])}
     return RaggedArray.of([np.array([number[name] for name in row if name in number], dtype=np.int64) for row in rows])
 
 
-def _title_words(titles: Sequence[str], shown: np.ndarray) -> list[tuple[str, ...]]:
+def _title_words(titles: Sequence[str], mask: np.ndarray) -> list[tuple[str, ...]]:
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(token_pattern=WORD, stop_words="english", min_df=SHARED, max_df=COMMON)
     try:
-        vectorizer.fit([titles[item] for item in np.flatnonzero(shown).tolist()])
+        vectorizer.fit([titles[item] for item in np.flatnonzero(mask).tolist()])
     except ValueError:  # not one word that several titles share
         return [()] * len(titles)
     weights = csr_matrix(vectorizer.transform(titles))
@@ -224,13 +224,13 @@ class PretrainingData:
 
     def _others(self, rows: torch.Tensor) -> torch.Tensor:
         """For each place an item that its row lacks (or any, after a few draws, where a row has nearly all of them)."""
-        drawn = torch.randint(1, self.mask, rows.shape, device=rows.device)
+        samples = torch.randint(1, self.mask, rows.shape, device=rows.device)
         for _ in range(8):
-            bad = (drawn[:, :, None] == rows[:, None, :]).any(2)
+            bad = (samples[:, :, None] == rows[:, None, :]).any(2)
             if not bad.any():
                 break
-            drawn = torch.where(bad, torch.randint(1, self.mask, rows.shape, device=rows.device), drawn)
-        return drawn
+            samples = torch.where(bad, torch.randint(1, self.mask, rows.shape, device=rows.device), samples)
+        return samples
 
     def _segments(
         self, rows: torch.Tensor, real: torch.Tensor, lengths: torch.Tensor
@@ -241,8 +241,8 @@ class PretrainingData:
         starts = _below(lengths - sizes + 1)
         inside = real & (place >= starts[:, None]) & (place < (starts + sizes)[:, None]) & (lengths > 1)[:, None]
         every = rows[real]
-        elsewhere = _below(len(every) - sizes + 1)[:, None] + (place - starts[:, None])
-        others = every[torch.where(inside, elsewhere, 0)]
+        tensor = _below(len(every) - sizes + 1)[:, None] + (place - starts[:, None])
+        others = every[torch.where(inside, tensor, 0)]
         outside = torch.where(real & (lengths > 1)[:, None], self.mask, rows)
         own, other = (torch.where(inside, segment, outside) for segment in (rows, others))
         return rows.masked_fill(inside, self.mask), own, other

@@ -133,9 +133,9 @@ class Engine:
         CPU. RecBole's padding item is left out."""
         rows, lengths = self.padded([histories[first + row] for row in range(len(users))], self.longest)
         lengths = lengths.clamp(min=1)  # an empty history is read as one padding item
-        known = (users >= 0) & (users < self.n_users)
+        known_mask = (users >= 0) & (users < self.n_users)
         batch = Interaction({
-            data.USER: torch.from_numpy(np.where(known, self.users[np.where(known, users, 0)], 0)),
+            data.USER: torch.from_numpy(np.where(known_mask, self.users[np.where(known_mask, users, 0)], 0)),
             data.ITEM: torch.ones_like(lengths),  # some models compute a loss on the way: of any item, no answer
             self.rows: rows,
             self.lengths: lengths,
@@ -188,15 +188,15 @@ class Engine:
         """What `save` wrote, of the same model over a catalogue of the same size."""
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.config["model"], self.n_items):
-            what = f"holds {facts['model']} over {facts['n_items']} items"
-            mend = f"give one of {self.config['model']} over {self.n_items}"
-            raise RemoteError(what=what, where=str(folder), mend=mend)
+            message = f"holds {facts['model']} over {facts['n_items']} items"
+            hint = f"give one of {self.config['model']} over {self.n_items}"
+            raise RemoteError(what=message, where=str(folder), mend=hint)
         self.model.load_state_dict(load_file(folder / WEIGHTS))
 
 
 def _config(model: str, settings: dict[str, Any], extra: list[str]) -> Config:
-    known = Config(model=model, dataset=data.NAME, config_dict={**_loss(settings), **_devices(settings)})
-    names = set(known.final_config_dict) | {name for group in known.parameters.values() for name in group}
+    config = Config(model=model, dataset=data.NAME, config_dict={**_loss(settings), **_devices(settings)})
+    names = set(config.final_config_dict) | {name for group in config.parameters.values() for name in group}
     for name in extra:
         if name not in names:
             raise RemoteError(name=name, known=sorted(names))

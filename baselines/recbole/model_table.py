@@ -143,12 +143,12 @@ REFUSED = {"GRU4RecKG": GRAPH, "KSR": GRAPH, "DIN": PAIRS, "DIEN": PAIRS}
 @cache
 def recbole_models() -> dict[str, str]:
     """Every model of the installed RecBole and its kind: `sequential`, `general`, `context_aware`, …"""
-    found = {}
+    entries = {}
     for path in sorted((_folder() / "model").glob("*_recommender/*.py")):
         for name in CLASS.findall(path.read_text(encoding="utf-8")):
             if name.lower() == path.stem:
-                found[name] = path.parent.name.removesuffix("_recommender")
-    return found
+                entries[name] = path.parent.name.removesuffix("_recommender")
+    return entries
 
 
 def recbole_model(name: str) -> RecBoleModel:
@@ -159,12 +159,12 @@ def recbole_model(name: str) -> RecBoleModel:
     kinds = recbole_models()
     if name not in kinds:
         raise unknown_name("RecBole model", name, _usable())
-    mend = f"choose one of {', '.join(_usable())}"
+    hint = f"choose one of {', '.join(_usable())}"
     if kinds[name] != SEQUENTIAL:
         kind = kinds[name].replace("_", "-")
-        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", hint=mend)
+        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", hint=hint)
     if name in REFUSED:
-        raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=mend)
+        raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=hint)
     own = _defaults(name)
     # FPMC and TransRec know no other loss than a pairwise one; TransRec does not even name it
     loss = CROSS_ENTROPY if own.get("loss_type", "BPR") == "CE" else PAIRWISE
@@ -173,7 +173,7 @@ def recbole_model(name: str) -> RecBoleModel:
 
 def describe(name: str) -> dict[str, Any]:
     """The registry's fields for `recbole:NAME`, upper or lower case. Raises `InputError` as `recbole_model` does."""
-    exact = {known.lower(): known for known in (*recbole_models(), *RECBOLE_MODELS)}.get(name.lower(), name)
+    exact = {names.lower(): names for names in (*recbole_models(), *RECBOLE_MODELS)}.get(name.lower(), name)
     entry = recbole_model(exact)
     return {
         "name": f"recbole:{exact}",

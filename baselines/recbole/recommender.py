@@ -20,9 +20,9 @@ class RecBoleRecommender(LibraryRecommender[RecBoleConfig]):
     worker = RECBOLE
 
     def _features(self, data: TrainingData) -> dict[str, RaggedArray]:
-        wanted = recbole_model(self.config.model).features
-        if not wanted:
+        names = recbole_model(self.config.model).features
+        if not names:
             return {}
-        text = require_text(data.text, data.items, where=data.dataset)
-        known = item_features(text, data.counts() > 0, where=data.dataset)
-        return {name: known[name] for name in wanted if len(known[name].values)}
+        text = require_text(data.text, data.items, location=data.dataset)
+        known_by_name = item_features(text, data.counts() > 0, location=data.dataset)
+        return {name: known_by_name[name] for name in names if len(known_by_name[name].values)}

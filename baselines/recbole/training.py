@@ -51,15 +51,15 @@ class Order:
 def train(engine: Engine, link: Channel, order: dict[str, Any]) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
-    asked = Order(**{**order, **paths})
+    current_order = Order(**{**order, **paths})
     before = {}
     if engine.samples == "pretrained":
-        before = {"pretrain_epochs": _pretrain(engine, link, asked)}
+        before = {"pretrain_epochs": _pretrain(engine, link, current_order)}
     loader = _loader(engine, engine.dataset)
     if engine.samples == "masked":
         loader.transform = MaskedItems(engine.config, engine.rows)
     base = get_trainer(engine.config["MODEL_TYPE"], engine.config["model"])
-    trainer = _run(base, engine, link, asked, loader)
+    trainer = _run(base, engine, link, current_order, loader)
     return {**before, "epochs": trainer.start_epoch, "best_epoch": trainer.best_epoch, "best_valid": trainer.best_valid}
 
 
@@ -68,13 +68,13 @@ def _pretrain(engine: Engine, link: Channel, order: Order) -> int:
     RecBole calls fine-tuning. Returns the number of epochs."""
     rows, lengths = engine.padded([sequence for sequence in engine.sequences if len(sequence)], engine.longest)
     users = torch.from_numpy(engine.users[engine.sequences.lengths > 0])
-    whole = Interaction({data.USER: users, data.ITEM: rows[:, 0], engine.rows: rows, engine.lengths: lengths})
+    interaction = Interaction({data.USER: users, data.ITEM: rows[:, 0], engine.rows: rows, engine.lengths: lengths})
     epochs = 0
     if engine.config["pretrain_epochs"]:
         engine.model.reconstruct_pretrain_data = PretrainingData(engine.feature_table(), engine.model.mask_ratio)
-        kept = order.checkpoint and order.checkpoint / "pretraining"
-        stage = replace(order, validation=None, checkpoint=kept, stage="pretrain")
-        loader = _loader(engine, engine.dataset.copy(whole))
+        path = order.checkpoint and order.checkpoint / "pretraining"
+        stage = replace(order, validation=None, checkpoint=path, stage="pretrain")
+        loader = _loader(engine, engine.dataset.copy(interaction))
         epochs = _run(Trainer, engine, link, stage, loader, engine.config["pretrain_epochs"]).start_epoch
     engine.model.train_stage, engine.model.loss_fct = "finetune", torch.nn.CrossEntropyLoss()
     return epochs
@@ -87,8 +87,8 @@ def _loader(engine: Engine, dataset: Any) -> Any:
 
 def _run(base: type, engine: Engine, link: Channel, order: Order, loader: Any, epochs: int | None = None) -> Any:
     """One stage with one of RecBole's trainers; the best weights are in the engine's model afterwards."""
-    heard: Any = type("HeardTrainer", (HarnessTrainerMixin, base), {})
-    trainer = heard(engine.config, engine.model)
+    received: Any = type("HeardTrainer", (HarnessTrainerMixin, base), {})
+    trainer = received(engine.config, engine.model)
     trainer.epochs = trainer.epochs if epochs is None else epochs
     trainer.prepare(engine, link, order, loader)
     if not trainer.finished:
@@ -131,7 +131,7 @@ class HarnessTrainerMixin:
         seed = derive_seed(self.order.seed, SEED_NAMES[self.order.stage], epoch_idx) % SEEDS
         init_seed(seed, reproducibility=True)
         train_data.generator.manual_seed(seed)
-        begun = said = time.monotonic()
+        start_time = said = time.monotonic()
         steps = 0
         inner = loss_func or self.model.calculate_loss
         self.running: Any = 0.0
@@ -151,7 +151,7 @@ class HarnessTrainerMixin:
         total = super()._train_epoch(batches, epoch_idx, heard_loss, show_progress)  # type: ignore[misc]
         self.loss = (self.summed + float(self.running)) / len(train_data)
         self.batch, self.summed = 0, 0.0
-        self.seconds = time.monotonic() - begun
+        self.seconds = time.monotonic() - start_time
         self.link.note(advance=steps)
         return total
 
@@ -165,8 +165,8 @@ class HarnessTrainerMixin:
         """Between two batches of an epoch."""
         if self.order.checkpoint is not None and self.pace.due:
             facts, tensors = checkpoint.rng_state(str(self.engine.config["device"]))
-            within = {"batch": number, "summed": self.summed + float(self.running), "draws": facts}
-            self._store(self.order.checkpoint, within, tensors)
+            inside = {"batch": number, "summed": self.summed + float(self.running), "draws": facts}
+            self._store(self.order.checkpoint, inside, tensors)
 
     def _valid_epoch(self, valid_data: Path, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         """RecBole's hook for its own evaluation; here the harness scores the lists, and the answers stay with it."""
@@ -187,16 +187,16 @@ class HarnessTrainerMixin:
         self.finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if self.order.checkpoint is not None:
             self._store(self.order.checkpoint, {"batch": 0, "summed": 0.0, "draws": None}, {})
-        told = {"loss": self.loss, "valid": valid, "seconds": self.seconds}
-        self.link.note(stage=self.order.stage, epoch=self.start_epoch, **told)
+        fields = {"loss": self.loss, "valid": valid, "seconds": self.seconds}
+        self.link.note(stage=self.order.stage, epoch=self.start_epoch, **fields)
 
-    def _store(self, folder: Path, within: dict[str, Any], draws: Tensors) -> None:
+    def _store(self, folder: Path, inside: dict[str, Any], draws: Tensors) -> None:
         flat, groups = flat_optimizer(self.optimizer)
         facts = {
             "mark": self.order.mark,
             "finished": self.finished,
             "groups": groups,
-            **within,
+            **inside,
             **{name: getattr(self, name) for name in ("start_epoch", "cur_step", "best_epoch", "best_valid")},
         }
         parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}

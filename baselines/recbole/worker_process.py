@@ -192,8 +192,8 @@ class Session:
 
     def log_tail(self) -> list[str]:
         """The last lines that the library has said, without what libraries draw or colour."""
-        said = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        lines = (COLOUR.sub("", line).strip() for line in said.splitlines())
+        message = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        lines = (COLOUR.sub("", line).strip() for line in message.splitlines())
         return [line for line in lines if line][-LOG_LINES:]
 
     def close(self) -> None:
@@ -206,14 +206,14 @@ class Session:
         lines = self.log_tail()[-LAST_WORDS:]
         code = self._process.poll()
         self.close()
-        said = " | ".join(lines) or "-"
-        return HarnessError(f"{self.worker.library}'s process ended with code {code} during {command!r}: {said}")
+        message = " | ".join(lines) or "-"
+        return HarnessError(f"{self.worker.library}'s process ended with code {code} during {command!r}: {message}")
 
 
 def _refusal(message: dict[str, Any], worker: Worker) -> InputError:
     if "known" in message:
-        kind, where = f"{worker.library} setting", f"{worker.key}.extra"
-        return unknown_name(kind, message["name"], message["known"], where=where)
+        kind, location = f"{worker.library} setting", f"{worker.key}.extra"
+        return unknown_name(kind, message["name"], message["known"], where=location)
     return InputError(message["what"], where=message.get("where"), hint=message.get("mend"))
 
 

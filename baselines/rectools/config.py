@@ -30,8 +30,8 @@ def rectools_models() -> tuple[str, ...]:
     """Names of the transformer models of the installed RecTools, without the `Model` at their end."""
     spec = find_spec("rectools")
     if spec is None or not spec.submodule_search_locations:
-        mend = "install RecTools and what it imports from this project's constraints.txt with pip install --no-deps"
-        raise InputError("RecTools is not installed", hint=mend)
+        hint = "install RecTools and what it imports from this project's constraints.txt with pip install --no-deps"
+        raise InputError("RecTools is not installed", hint=hint)
     folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "nn" / "transformers"
     sources = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     return tuple(sorted(name for source in sources for name in CLASS.findall(source)))
@@ -39,9 +39,9 @@ def rectools_models() -> tuple[str, ...]:
 
 def check_model(name: str) -> str:
     """The name as RecTools spells it, for upper or lower case. Raises `InputError` for a model that it lacks."""
-    for known in rectools_models():
-        if known.lower() == name.lower():
-            return known
+    for names in rectools_models():
+        if names.lower() == name.lower():
+            return names
     raise unknown_name("RecTools model", name, list(rectools_models()))
 
 
@@ -127,18 +127,18 @@ class RecToolsConfig(LibraryConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        name = check_model(str(given.get("model", cls.model_fields["model"].default)))
-        small = SMALL if given.get("small") is True else {}
-        return {**DEFAULTS.get(name, {"layer": "preln"}), **small, **given, "model": name}
+    def _fill_in(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        name = check_model(str(value.get("model", cls.model_fields["model"].default)))
+        small = SMALL if value.get("small") is True else {}
+        return {**DEFAULTS.get(name, {"layer": "preln"}), **small, **value, "model": name}
 
     @field_validator("extra")
     @classmethod
     def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(RESERVED & set(extra)):
-            raise ValueError(f"{', '.join(taken)} cannot be set in extra: the harness settles it")
+        if names := sorted(RESERVED & set(extra)):
+            raise ValueError(f"{', '.join(names)} cannot be set in extra: the harness settles it")
         return extra
 
     @model_validator(mode="after")
@@ -155,11 +155,11 @@ class RecToolsConfig(LibraryConfig):
         """Arguments of RecTools' model class and `filter_viewed`, JSON-able; the engine adds what the class decides."""
         wide = {} if self.ff_multiplier is None else {"ff_factors_multiplier": self.ff_multiplier}
         extra = {name: value for name, value in self.extra.items() if not name.endswith("_kwargs")}
-        given = {name: value for name, value in self.extra.items() if name.endswith("_kwargs")}
+        mapping = {name: value for name, value in self.extra.items() if name.endswith("_kwargs")}
         kwargs = {"transformer_layers_kwargs": wide, "lightning_module_kwargs": {"logits_t": self.temperature}}
         return {
             **extra,
-            **{name: {**kwargs.get(name, {}), **given.get(name, {})} for name in (*kwargs, *given)},
+            **{name: {**kwargs.get(name, {}), **mapping.get(name, {})} for name in (*kwargs, *mapping)},
             "transformer_layers_type": LAYERS[self.layer],
             "n_blocks": self.blocks,
             "n_heads": self.heads,

@@ -115,8 +115,8 @@ class Engine:
         candidates = None
         if self.sampler is not None:
             last = self.preparator.item_id_map.size
-            drawn = self.sampler.get_negatives({"x": target[0, :, None]}, lowest_id=self.offset, highest_id=last)
-            candidates = torch.cat([target[0, :, None], drawn[:, 0].to(self.device)], dim=1)[None]
+            sample = self.sampler.get_negatives({"x": target[0, :, None]}, lowest_id=self.offset, highest_id=last)
+            candidates = torch.cat([target[0, :, None], sample[:, 0].to(self.device)], dim=1)[None]
         scores = self.network.similarity_module(state, table, candidates) / self.module.logits_t
         return self.module.loss_calculator(scores, target, torch.ones_like(target, dtype=scores.dtype))
 
@@ -133,8 +133,8 @@ class Engine:
             for length in np.unique(lengths):  # equal lengths together: no list depends on who is asked with it
                 rows = np.flatnonzero(lengths == length)
                 for part in np.split(rows, np.arange(self.eval_batch_size, len(rows), self.eval_batch_size)):
-                    asked = [histories[row][-longest:] for row in part]
-                    items[part], scores[part] = best(self.scores(asked, table), k)
+                    values = [histories[row][-longest:] for row in part]
+                    items[part], scores[part] = best(self.scores(values, table), k)
         write_arrays(lists, items=items, scores=scores)
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
@@ -175,8 +175,8 @@ class Engine:
         """What `save` wrote, of the same model over a catalogue of the same size."""
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
-            what = f"holds {facts['model']} over {facts['n_items']} items"
-            raise RemoteError(what=what, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
+            message = f"holds {facts['model']} over {facts['n_items']} items"
+            raise RemoteError(what=message, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
         self.network.load_state_dict(load_file(folder / WEIGHTS))
 
 
@@ -193,8 +193,8 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
         model = kind.from_config({**settings, **own})
     except ValidationError as error:
         first = error.errors()[0]
-        what = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise RemoteError(what=what, where="rectools.extra") from error
+        message = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise RemoteError(what=message, where="rectools.extra") from error
     mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
     if mask:
         model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})
@@ -204,8 +204,8 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
 def _module(model: Any, size: int) -> Any:
     """RecTools' network and loss over `size` items, the padding and the mask among them, with RecTools' first weights;
     as RecTools builds them where it loads a model."""
-    some = {"n_hot": size, "id_map": {"size": size, "dtype": "|O"}, "features": None}
-    schema = DatasetSchema.model_validate({"n_interactions": 1, "users": some, "items": some})
+    part = {"n_hot": size, "id_map": {"size": size, "dtype": "|O"}, "features": None}
+    schema = DatasetSchema.model_validate({"n_interactions": 1, "users": part, "items": part})
     network = model._init_torch_model(model._construct_item_net_from_dataset_schema(schema))
     ids = model.data_preparator.item_id_map.external_ids
     model._init_lightning_model(network, schema.model_dump(), ids, model_config={})

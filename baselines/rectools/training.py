@@ -77,9 +77,9 @@ class Training:
         done = self.epoch * self.batches + self.batch
         self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
         while not self.finished:
-            begun = time.monotonic()
+            start_time = time.monotonic()
             loss = self._epoch()
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - start_time
             valid = self._judge()
             if self.order.checkpoint is not None:
                 self._store(self.order.checkpoint, None)
@@ -97,7 +97,7 @@ class Training:
             checkpoint.set_draws(*self.drawn, self.engine.device)
             self.drawn = None
         self.engine.network.train()
-        running, said, told = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
+        running, message, message_value = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
         size = self.engine.batch_size
         for number in range(self.batch, self.batches):
             if self.order.checkpoint is not None and number > self.batch and self.pace.due:
@@ -108,9 +108,9 @@ class Training:
                 loss.backward()
                 self.optimizer.step()
                 running += loss.detach()
-            if time.monotonic() - said > NOTE_SECONDS or number + 1 == self.batches:
-                self.link.note(advance=number + 1 - told)
-                said, told = time.monotonic(), number + 1
+            if time.monotonic() - message > NOTE_SECONDS or number + 1 == self.batches:
+                self.link.note(advance=number + 1 - message_value)
+                message, message_value = time.monotonic(), number + 1
         mean = (self.summed + float(running)) / self.batches
         self.epoch, self.batch, self.summed = self.epoch + 1, 0, 0.0
         return mean
@@ -130,17 +130,17 @@ class Training:
         self.finished = self.epoch >= self.epochs or self.waited > self.order.patience
         return valid
 
-    def _store(self, folder: Path, within: tuple[int, float] | None) -> None:
+    def _store(self, folder: Path, inside: tuple[int, float] | None) -> None:
         """The state between two epochs, or `within` one: batches done and the sum of their losses."""
-        facts, draws = checkpoint.rng_state(self.engine.device) if within else (None, {})
-        batch, summed = within or (0, 0.0)
+        facts, draws = checkpoint.rng_state(self.engine.device) if inside else (None, {})
+        batch, summed = inside or (0, 0.0)
         flat, groups = flat_optimizer(self.optimizer)
         names = ("finished", "waited", "best_epoch", "best_valid")
-        told = {"mark": self.order.mark, "groups": groups, "start_epoch": self.epoch, "draws": facts}
-        told |= {"batch": batch, "summed": summed, **{name: getattr(self, name) for name in names}}
+        fields = {"mark": self.order.mark, "groups": groups, "start_epoch": self.epoch, "draws": facts}
+        fields |= {"batch": batch, "summed": summed, **{name: getattr(self, name) for name in names}}
         parts = {"model": self.engine.state(), "best": self.best, "optimizer": flat, "draws": draws}
         with self.pace.timed():
-            checkpoint.store(folder, told, parts)
+            checkpoint.store(folder, fields, parts)
 
     def _resume(self, facts: dict[str, Any], tensors: dict[str, dict[str, torch.Tensor]]) -> None:
         self.epoch, self.batch, self.summed = facts["start_epoch"], facts["batch"], facts["summed"]

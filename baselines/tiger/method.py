@@ -56,13 +56,13 @@ def item_index(data: TrainingData, config: TigerConfig, context: RunContext) -> 
     if index.kind == "file":
         return ready_index(index_file(index.file, data, FILE), data, declared=False)
     if config.reads_text():
-        require_text(data.text, data.items, where=data.dataset)
+        require_text(data.text, data.items, location=data.dataset)
     vectors = semantic_vectors(data, config.semantic, context)
     order = CanonicalOrder.of(
         (), data.items
     )  # equal vectors give equal codes in whatever order a source lists its items
-    made = rqvae_codes(vectors.values[order.items], index.levels, index.size, index.rqvae, context, "tiger rqvae")
-    digits, sizes = made.digits[order.item_ranks], (index.size,) * index.levels
+    rq_codes = rqvae_codes(vectors.values[order.items], index.levels, index.size, index.rqvae, context, "tiger rqvae")
+    digits, sizes = rq_codes.digits[order.item_ranks], (index.size,) * index.levels
     if index.distinct == "token":
         numbers = places_in_group(digits, data.items)
         digits, sizes = np.column_stack([digits, numbers]), (*sizes, int(numbers.max()) + 1)
@@ -71,8 +71,8 @@ def item_index(data: TrainingData, config: TigerConfig, context: RunContext) -> 
         provenance=Provenance.joined(VERSION, vectors.provenance),
         details={
             "kind": "rqvae",
-            "collisions_before": made.collisions,
-            "rqvae": made.record(),
+            "collisions_before": rq_codes.collisions,
+            "rqvae": rq_codes.record(),
             "vectors": vectors.record(),
         },
     )
@@ -113,7 +113,7 @@ class Tiger(Recommender[TigerConfig]):
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         data.require_next_items()
-        index = made_codes(context, lambda alone: self.item_codes(data, alone))
+        index = made_codes(context, lambda run_context: self.item_codes(data, run_context))
         if context.run_dir is not None:
             index.write(context.run_dir / INDEX_FILE, data)
         self._record = {"index": index.record()}
@@ -126,15 +126,15 @@ class Tiger(Recommender[TigerConfig]):
         return predictions
 
     def _save(self, folder: Path) -> None:
-        tied = {name: value for name, value in self.model.state_dict().items() if name in self._own()}
-        save_file({name: value.cpu().contiguous() for name, value in tied.items()}, folder / MODEL)
+        ties = {name: value for name, value in self.model.state_dict().items() if name in self._own()}
+        save_file({name: value.cpu().contiguous() for name, value in ties.items()}, folder / MODEL)
         index = {"digits": self._table.digits.tolist(), "sizes": self._table.sizes}
         (folder / ABOUT).write_text(json.dumps({"index": index, "record": self._record}))
 
     def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
-        kept = json.loads((folder / ABOUT).read_text())
-        self._build(CodeTable(np.array(kept["index"]["digits"]), tuple(kept["index"]["sizes"])), data, context)
-        self._record = kept["record"]
+        saved = json.loads((folder / ABOUT).read_text())
+        self._build(CodeTable(np.array(saved["index"]["digits"]), tuple(saved["index"]["sizes"])), data, context)
+        self._record = saved["record"]
         state = load_file(folder / MODEL)
         if set(state) != self._own():
             raise ValueError(f"{folder} holds another model: {sorted(set(state) ^ self._own())}")
@@ -191,10 +191,10 @@ class Tiger(Recommender[TigerConfig]):
         def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
             own = shard(context.world, len(items))
-            mine = own if len(own) else np.zeros(1, np.int64)  # a process without samples computes one for nothing
+            own_rows = own if len(own) else np.zeros(1, np.int64)  # a process without samples computes one for nothing
 
             def share(counts: Counts) -> torch.Tensor:
-                mean = self._loss([histories[n] for n in mine], items[mine], context.device)
+                mean = self._loss([histories[n] for n in own_rows], items[own_rows], context.device)
                 return mean * (len(own) / counts[0])
 
             return Cost((len(items),), share)
@@ -212,11 +212,11 @@ class Tiger(Recommender[TigerConfig]):
     def _loss(self, histories: list[np.ndarray], items: np.ndarray, device: str) -> torch.Tensor:
         """Mean negative log-likelihood a token of the targets' codes."""
         prompts = PromptBatch.of([self._pieces.prompt(history) for history in histories], device)
-        whole = self.config.training.normalise == "vocabulary"
-        wanted = target_tokens(self._pieces.codes[items], device, end=whole)
-        states = self.model.states(prompts.ids, prompts.real, wanted)
-        if whole:
-            return functional.cross_entropy(self.model.vocabulary_logits(states).flatten(0, 1), wanted.flatten())
+        is_whole = self.config.training.normalise == "vocabulary"
+        mask = target_tokens(self._pieces.codes[items], device, end=is_whole)
+        states = self.model.states(prompts.ids, prompts.real, mask)
+        if is_whole:
+            return functional.cross_entropy(self.model.vocabulary_logits(states).flatten(0, 1), mask.flatten())
         digits = torch.from_numpy(self._table.digits[items]).to(device)
         levels = range(self._table.levels)
         parts = [functional.cross_entropy(self.model.level_logits(states[:, n], n), digits[:, n]) for n in levels]
@@ -225,9 +225,9 @@ class Tiger(Recommender[TigerConfig]):
     def _valid(self, context: RunContext) -> float:
         """ndcg@10 of the model as it stands, over some of the validation users."""
         assert context.validation is not None
-        asked = context.validation.requests
-        some = asked.take(evenly_spaced(len(asked), self.config.training.validation_users))
-        value = context.validation.score(self._ranked(some, DEPTH, context)[0])[MAIN_METRIC]
+        requests = context.validation.requests
+        current_requests = requests.take(evenly_spaced(len(requests), self.config.training.validation_users))
+        value = context.validation.score(self._ranked(current_requests, DEPTH, context)[0])[MAIN_METRIC]
         self.model.train()
         return float(context.world.broadcast_object(value))
 
@@ -235,9 +235,11 @@ class Tiger(Recommender[TigerConfig]):
         self, requests: Requests, k: int, context: RunContext, *, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
-        asked = with_users(requests, self._users)
-        return distributed_recommend(self.model, self._trie, asked, self._pieces.prompt, k, how, context)
+        decoding = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
+        current_requests = with_users(requests, self._users)
+        return distributed_recommend(
+            self.model, self._trie, current_requests, self._pieces.prompt, k, decoding, context
+        )
 
     def _own(self) -> set[str]:
         """Names of the parameters, each once: tied ones under the first."""

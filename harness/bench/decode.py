@@ -51,20 +51,20 @@ def measure(options: DecodeOptions) -> Outcome:
     reference = _Reference(case, beams, batch, options.rounds)
     case.ours(beams, batch, users=2)
     reference.warm()
-    ours = Side(f"engine, {beams} beams", lambda: case.ours(beams, batch), users)
-    usual = Side(f"generate, {beams} beams", reference.turn, reference.per_turn * batch)
-    timed = paired(ours, usual, rounds=options.rounds, warm=False)
+    side = Side(f"engine, {beams} beams", lambda: case.ours(beams, batch), users)
+    current_side = Side(f"generate, {beams} beams", reference.turn, reference.per_turn * batch)
+    timed = paired(side, current_side, rounds=options.rounds, warm=False)
     items, scores = timed.made[0]
     checks = reference.compared(items, scores)
     parts: dict[str, Any] = {"best": _best(case, beams, batch, timed.reference.per_second)} if options.best else {}
     parts["apart"] = _apart(case, beams, batch, items, timed.reference.per_second)
     if len(settings) > 1:
         parts["lost"] = _lost(case, settings)
-    held = {"users": users, "items": case.table.n_items, "beams": beams, "batch": batch, "model": options.model}
+    lock = {"users": users, "items": case.table.n_items, "beams": beams, "batch": batch, "model": options.model}
     lengths = [len(case.prompt(history)) for history in case.requests.histories]
-    held |= {"prompt": options.prompt, "mean_prompt_tokens": float(np.mean(lengths)), "parameters": case.parameters}
-    held |= {"dataset": options.dataset or "ml-100k", "layers": options.layers, "seed": options.seed}
-    return Outcome("decode", "users", checks["identical"], timed, held, checks, parts)
+    lock |= {"prompt": options.prompt, "mean_prompt_tokens": float(np.mean(lengths)), "parameters": case.parameters}
+    lock |= {"dataset": options.dataset or "ml-100k", "layers": options.layers, "seed": options.seed}
+    return Outcome("decode", "users", checks["identical"], timed, lock, checks, parts)
 
 
 def parse_beams(text: str) -> list[Beams]:
@@ -73,13 +73,13 @@ def parse_beams(text: str) -> list[Beams]:
     >>> parse_beams("20,50,all")
     [20, 50, 'all']
     """
-    found: list[Beams] = []
+    beamses: list[Beams] = []
     for word in text.split(","):
         word = word.strip()
         if word != "all" and not (word.isdigit() and int(word) > 0):
             raise InputError(f"{word!r} is no number of beams", where="--beams", hint="give numbers or all: 20,50,all")
-        found.append("all" if word == "all" else int(word))
-    return found
+        beamses.append("all" if word == "all" else int(word))
+    return beamses
 
 
 def _case(options: DecodeOptions) -> Case:
@@ -102,9 +102,9 @@ class _Reference:
     def __init__(self, case: Case, beams: int, batch: int, rounds: int) -> None:
         self.case, self.beams, self.tree = case, beams, case.tree()
         users = np.arange(len(case.requests))
-        whole = len(users) - len(users) % batch
-        self.batches = [users[begin : begin + batch] for begin in range(0, whole, batch)]
-        if whole < len(users):  # the last batch is filled up with users that are ranked twice
+        total = len(users) - len(users) % batch
+        self.batches = [users[begin : begin + batch] for begin in range(0, total, batch)]
+        if total < len(users):  # the last batch is filled up with users that are ranked twice
             self.batches.append(users[-batch:])
         self.rounds, self.per_turn = rounds, -(-len(self.batches) // rounds)
         self._turn = 0
@@ -117,9 +117,9 @@ class _Reference:
     def turn(self) -> None:
         """The batches of the next round; a round that has one less does one again."""
         turn = self._turn % self.rounds
-        mine = self.batches[turn :: self.rounds]
-        mine += [self.batches[turn % len(self.batches)]] * (self.per_turn - len(mine))
-        for batch in mine:
+        values = self.batches[turn :: self.rounds]
+        values += [self.batches[turn % len(self.batches)]] * (self.per_turn - len(values))
+        for batch in values:
             items, scores = self.case.reference(self.tree, batch.tolist(), self.beams)
             self.found |= {user: (items[row], scores[row]) for row, user in enumerate(batch.tolist())}
         self._turn += 1
@@ -130,35 +130,35 @@ class _Reference:
         theirs = np.stack([self.found[user][0] for user in users])
         same = (theirs == items[users]).all(axis=1)
         listed = theirs >= 0
-        apart = np.abs(np.stack([self.found[user][1] for user in users]) - scores[users])[listed]
-        most = float(apart.max(initial=0.0))
+        separate = np.abs(np.stack([self.found[user][1] for user in users]) - scores[users])[listed]
+        limit = float(separate.max(initial=0.0))
         return {
-            "identical": bool(same.all()) and len(users) == len(items) and most <= TOLERANCE,
+            "identical": bool(same.all()) and len(users) == len(items) and limit <= TOLERANCE,
             "users_compared": len(users),
             "users_identical": int(same.sum()),
-            "largest_score_difference": most,
+            "largest_score_difference": limit,
             "score_tolerance": TOLERANCE,
         }
 
 
-def _best(case: Case, beams: int, batch: int, usual: float) -> dict[str, Any]:
+def _best(case: Case, beams: int, batch: int, value: float) -> dict[str, Any]:
     """Users a second of both sides at the batch that suits each best, of those tried once."""
-    tree, theirs, mine = case.tree(), {batch: usual}, {}
+    tree, theirs, own = case.tree(), {batch: value}, {}
     for size in REFERENCE_BATCHES:
         users = case.some(size).tolist()
         theirs[size] = len(users) / _seconds(lambda users=users: case.reference(tree, users, beams))
     for size in sorted({batch, *OUR_BATCHES}):
-        mine[size] = len(case.requests) / _seconds(lambda size=size: case.ours(beams, size))
-    ours, reference = max(mine, key=lambda size: mine[size]), max(theirs, key=lambda size: theirs[size])
+        own[size] = len(case.requests) / _seconds(lambda size=size: case.ours(beams, size))
+    own_value, reference = max(own, key=lambda size: own[size]), max(theirs, key=lambda size: theirs[size])
     return {
-        "ratio": mine[ours] / theirs[reference],
-        "batch": {"ours": ours, "reference": reference},
-        "per_second": {"ours": mine[ours], "reference": theirs[reference]},
-        "tried": {"ours": mine, "reference": theirs},
+        "ratio": own[own_value] / theirs[reference],
+        "batch": {"ours": own_value, "reference": reference},
+        "per_second": {"ours": own[own_value], "reference": theirs[reference]},
+        "tried": {"ours": own, "reference": theirs},
     }
 
 
-def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, usual: float) -> dict[str, Any]:
+def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, reference: float) -> dict[str, Any]:
     """The modes that do not give the same lists: their speed against the reference, and what of each list stays."""
     modes: tuple[tuple[ScoreNormalization, Precision], ...] = (
         ("level", "float32"),
@@ -166,13 +166,13 @@ def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, usual: float) 
         ("level", "bfloat16"),
     )
     return {
-        f"{normalise} {precision}": _mode(case, (normalise, precision), beams, batch, exact, usual)
+        f"{normalise} {precision}": _mode(case, (normalise, precision), beams, batch, exact, reference)
         for normalise, precision in modes
     }
 
 
 def _mode(
-    case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, usual: float
+    case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, reference: float
 ) -> dict[str, float]:
     items: list[np.ndarray] = []
     rows = case.some(APART_USERS)
@@ -180,7 +180,7 @@ def _mode(
         _seconds(lambda: items.append(case.ours(beams, batch, *mode, users=len(rows))[0])) for _ in range(FEWEST)
     ]
     rate = len(rows) / float(np.median(seconds))
-    return {"per_second": rate, "ratio": rate / usual, "overlap": _overlap(items[-1], exact[rows], LISTED)}
+    return {"per_second": rate, "ratio": rate / reference, "overlap": _overlap(items[-1], exact[rows], LISTED)}
 
 
 def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
@@ -188,13 +188,13 @@ def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
     users = min(LOST_USERS, len(case.requests))
     exact: list[np.ndarray] = []
     seconds = _seconds(lambda: exact.append(case.ours("all", users, users=users)[0]))
-    found: dict[str, Any] = {"users": users, "all": {"per_second": users / seconds}}
+    entries: dict[str, Any] = {"users": users, "all": {"per_second": users / seconds}}
     for beams in settings:
         if beams != "all":
             items, _ = case.ours(beams, users, users=users)
-            lost = missed(items, exact[0])
-            found[str(beams)] = {"missed_of_10_mean": float(lost.mean()), "missed_of_10_most": int(lost.max())}
-    return found
+            dropped = missed(items, exact[0])
+            entries[str(beams)] = {"missed_of_10_mean": float(dropped.mean()), "missed_of_10_most": int(dropped.max())}
+    return entries
 
 
 def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
@@ -203,6 +203,6 @@ def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
 
 
 def _seconds(run: Any) -> float:
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time

@@ -62,10 +62,12 @@ class Case:
         users: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lists (users, 20) and their scores by the engine, of `some` users or all."""
-        asked = self.requests if users is None else self.requests.take(self.some(users))
-        how = Decoding(beams, batch, precision, normalise)
-        found, _ = recommend(self.model, CodeTrie(self.table), asked, self.prompt, LISTED, how, self.context)
-        return found.items, found.scores
+        requests = self.requests if users is None else self.requests.take(self.some(users))
+        decoding = Decoding(beams, batch, precision, normalise)
+        predictions, _ = recommend(
+            self.model, CodeTrie(self.table), requests, self.prompt, LISTED, decoding, self.context
+        )
+        return predictions.items, predictions.scores
 
     def reference(self, tree: PrefixTree, users: Sequence[int], beams: int) -> tuple[np.ndarray, np.ndarray]:
         """The same of one batch of users by `generate`."""
@@ -130,10 +132,10 @@ def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Reque
     """Test histories of users drawn at random, and codes as two trees give them: two tokens of each name an item."""
     data = load_dataset(dataset)
     rng = generator(seed, "bench", "decode")
-    asked = split(data, Protocol()).test.requests
-    drawn = asked.take(rng.choice(len(asked), min(users, len(asked)), replace=False))
-    histories = drawn.histories if items is None else drawn.histories.last(items)
-    requests = Requests(drawn.fold, drawn.users, histories).take(np.argsort(-histories.lengths, kind="stable"))
+    current_requests = split(data, Protocol()).test.requests
+    sample = current_requests.take(rng.choice(len(current_requests), min(users, len(current_requests)), replace=False))
+    histories = sample.histories if items is None else sample.histories.last(items)
+    requests = Requests(sample.fold, sample.users, histories).take(np.argsort(-histories.lengths, kind="stable"))
     size = max(K, int(np.ceil(len(data.items) ** 0.5)))
     trees = [rng.permutation(size * size)[: len(data.items)] for _ in range(2)]
     digits = np.stack([part for tree in trees for part in np.divmod(tree, size)], axis=1)

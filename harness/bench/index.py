@@ -33,22 +33,22 @@ def measure(options: Options) -> Outcome:
         rounds=options.rounds,
         warm=False,
     )
-    ours, usual = timed.made
-    begun = time.perf_counter()
+    own_value, reference = timed.made
+    start_time = time.perf_counter()
     repaired = trees.repaired()
-    seconds = time.perf_counter() - begun
-    inertia = trees.inertia(ours[:, 0])
-    sizes = np.bincount(ours[:, 0])
+    seconds = time.perf_counter() - start_time
+    inertia = trees.inertia(own_value[:, 0])
+    sizes = np.bincount(own_value[:, 0])
     both = {str(n): _both(n, options) for n in ((FEWER, ITEMS) if options.items is None else (items,))}
     return Outcome(
         "index",
         "items",
-        bool((ours == usual).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
+        bool((own_value == reference).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
         timed,
         {"items": items, "seed": options.seed},
         {
-            "codes_that_differ": int((ours != usual).any(axis=1).sum()),
-            "distinct_codes": len(np.unique(ours, axis=0)),
+            "codes_that_differ": int((own_value != reference).any(axis=1).sum()),
+            "distinct_codes": len(np.unique(own_value, axis=0)),
             "largest_and_smallest_cluster": [int(sizes.max()), int(sizes.min())],
         },
         {
@@ -64,11 +64,11 @@ def measure(options: Options) -> Outcome:
 
 def _both(items: int, options: Options) -> dict[str, Any]:
     """The trees of two sources, made anew each round."""
-    seconds, made = [], []
+    seconds, results = [], []
     for _ in range(options.rounds):
-        given = import_module(SUBJECT).trees(items, options.seed)
-        begun = time.perf_counter()
-        made.append(given.both())
-        seconds.append(time.perf_counter() - begun)
-    same = all(np.array_equal(made[0], other) for other in made[1:])
+        value = import_module(SUBJECT).trees(items, options.seed)
+        start_time = time.perf_counter()
+        results.append(value.both())
+        seconds.append(time.perf_counter() - start_time)
+    same = all(np.array_equal(results[0], other) for other in results[1:])
     return {"median_seconds": float(np.median(seconds)), "seconds": seconds, "equal_for_equal_seeds": same}

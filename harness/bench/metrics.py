@@ -55,8 +55,8 @@ def measure(options: Options) -> Outcome:
         Side("ranx, dictionaries", lambda: _dictionaries(predictions, targets, fewer), fewer),
         rounds=options.rounds,
     )
-    ours, usual = timed.made
-    equal = {name: bool((ours[name][:fewer] == usual[name]).all()) for name in METRICS}
+    own_value, reference = timed.made
+    equal = {name: bool((own_value[name][:fewer] == reference[name]).all()) for name in METRICS}
     return Outcome(
         "metrics",
         "users",
@@ -77,8 +77,8 @@ def _dictionaries(predictions: Predictions, targets: Targets, users: int) -> dic
     width = predictions.items.shape[1]
     listed = zip(names, predictions.items[:users].tolist(), strict=True)
     run = Run({name: {f"i{item}": float(width - place) for place, item in enumerate(row)} for name, row in listed})
-    found = evaluate(qrels, run, list(METRICS), return_mean=False)
-    return {name: np.asarray(found[name]) for name in METRICS}  # type: ignore[index]
+    current_dict = evaluate(qrels, run, list(METRICS), return_mean=False)
+    return {name: np.asarray(current_dict[name]) for name in METRICS}  # type: ignore[index]
 
 
 def _first(users: int, items: int, seed: int) -> float:

@@ -40,12 +40,12 @@ def drawn(users: int, items: int, seed: int) -> Dataset:
 def measure(sizes: Sequence[int], items: int = CATALOGUE, seed: int = 1) -> list[dict[str, Any]]:
     """One document a size: users, interactions, seconds by stage and in all, peak memory in MiB, metrics."""
     code = "import sys; from harness.bench.scale import child; child(*map(int, sys.argv[1:]))"
-    found = []
+    results = []
     for users in sizes:
         command = [sys.executable, "-c", code, str(users), str(items), str(seed)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found.append(json.loads(done.stdout))
-    return found
+        results.append(json.loads(done.stdout))
+    return results
 
 
 def child(users: int, items: int, seed: int) -> None:
@@ -63,13 +63,13 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
     from harness.protocol.protocol import Protocol
     from harness.protocol.split import split
 
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     cut = split(dataset, Protocol())
     document: dict[str, Any] = {
         "users": len(dataset.users),
         "items": len(dataset.items),
         "interactions": dataset.interactions,
-        "split_seconds": time.perf_counter() - begun,
+        "split_seconds": time.perf_counter() - start_time,
     }
     for name in MODELS:
         document[name] = _model(name, cut, seed)
@@ -87,10 +87,10 @@ def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
     seconds = {"fit": 0.0, "recommend": 0.0, "audit": 0.0, "measure": 0.0}
 
     def timed(stage: str, work: Any) -> Any:
-        begun = time.perf_counter()
-        made = work()
-        seconds[stage] += time.perf_counter() - begun
-        return made
+        start_time = time.perf_counter()
+        result = work()
+        seconds[stage] += time.perf_counter() - start_time
+        return result
 
     chosen = model_entry(name).load()
     model: Any = chosen(chosen.config_class())

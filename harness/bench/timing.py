@@ -79,7 +79,8 @@ class Paired:
         """How many times more units a second `ours` does: median over the rounds."""
         work = self.ours.units / self.reference.units
         return statistics.median(
-            work * reference / ours for ours, reference in zip(self.ours.seconds, self.reference.seconds, strict=True)
+            work * reference / own_value
+            for own_value, reference in zip(self.ours.seconds, self.reference.seconds, strict=True)
         )
 
 
@@ -113,23 +114,23 @@ class Outcome:
         }
 
 
-def paired(ours: Side, reference: Side, *, rounds: int = FEWEST, warm: bool = True) -> Paired:
+def paired(current_side: Side, reference: Side, *, rounds: int = FEWEST, warm: bool = True) -> Paired:
     """Times both sides in turns; `warm` runs each once before, untimed. Raises ValueError for fewer than 3 rounds."""
     if rounds < FEWEST:
         raise ValueError(f"a median needs at least {FEWEST} rounds, got {rounds}")
-    sides = (ours, reference)
+    sides = (current_side, reference)
     if warm:
         for side in sides:
             side.run()
     seconds: tuple[list[float], list[float]] = ([], [])
-    made: list[Any] = [None, None]
+    results: list[Any] = [None, None]
     for turn in range(rounds):
         for place in (0, 1) if turn % 2 == 0 else (1, 0):
-            begun = time.perf_counter()
-            made[place] = sides[place].run()
-            seconds[place].append(time.perf_counter() - begun)
+            start_time = time.perf_counter()
+            results[place] = sides[place].run()
+            seconds[place].append(time.perf_counter() - start_time)
     timings = [Timing(side.name, side.units, tuple(took)) for side, took in zip(sides, seconds, strict=True)]
-    return Paired(timings[0], timings[1], (made[0], made[1]))
+    return Paired(timings[0], timings[1], (results[0], results[1]))
 
 
 def machine() -> dict[str, Any]:
@@ -158,17 +159,17 @@ def gemm_rate(rows: int = 1024, width: int = 576, out: int = 1536, precision: st
     torch.mm(left, right)
     seconds = []
     for _ in range(5):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         for _ in range(8):
             torch.mm(left, right)
-        seconds.append((time.perf_counter() - begun) / 8)
+        seconds.append((time.perf_counter() - start_time) / 8)
     return 2 * rows * width * out / statistics.median(seconds)
 
 
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     except OSError:
-        named = []
-    return named[0] if named else platform.processor() or platform.machine()
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -45,9 +45,9 @@ def measure(options: Options) -> Outcome:
     keep_freed_memory()  # as the training loop does
     context = RunContext(options.seed, _cache(), device)
     bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, options.width, context)
-    found = {items: _case(bench, rows, options) for items, rows in histories.items()}
-    first = next(iter(found))
-    parts: dict[str, Any] = {f"{items} items": found[items][1] for items in found}
+    entries = {items: _case(bench, rows, options) for items, rows in histories.items()}
+    first = next(iter(entries))
+    parts: dict[str, Any] = {f"{items} items": entries[items][1] for items in entries}
     settings = {
         "items": list(cases),
         "users": [len(rows) for rows in histories.values()],
@@ -60,7 +60,7 @@ def measure(options: Options) -> Outcome:
     }
     same = all(part["identical"] for part in parts.values())
     checks = {name: part.pop("checks") for name, part in parts.items()}
-    return Outcome("train", f"next items of users with {first} items", same, found[first][0], settings, checks, parts)
+    return Outcome("train", f"next items of users with {first} items", same, entries[first][0], settings, checks, parts)
 
 
 def _cache() -> Any:
@@ -98,7 +98,7 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
     same = logits <= LOGITS and gradients["worst_tensor"] <= GRADIENTS
     rate = gemm_rate() if bench.device == "cpu" else None
     operations = 6 * work.weights * work.tokens["shared"]
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "identical": same,
         "ratio": timed.ratio,
         "samples": work.samples,
@@ -114,32 +114,35 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
     if best_precision(bench.device) == "bfloat16":
         half = _timed(bench.training(histories, batch, "bfloat16"), options.rounds)
         differences = _gradient_differences(*(side.gradients for side in half.made))
-        said["bfloat16"] = {
+        fields["bfloat16"] = {
             "ratio": half.ratio,
             "samples_per_second": {"ours": half.ours.per_second, "reference": half.reference.per_second},
             "gradients": differences,
         }
-    return timed, said
+    return timed, fields
 
 
 def _timed(work: Any, rounds: int) -> Paired:
     work.shared()  # the first pass allocates; the usual way has been through its logits
-    ours, usual = Side("one pass a user", work.shared, work.samples), Side("a sample each", work.plain, work.samples)
-    return paired(ours, usual, rounds=rounds, warm=False)
+    side, current_side = (
+        Side("one pass a user", work.shared, work.samples),
+        Side("a sample each", work.plain, work.samples),
+    )
+    return paired(side, current_side, rounds=rounds, warm=False)
 
 
 def _largest_difference(work: Any) -> float:
     """Over all logits of the vocabulary, text and codes, at every response token."""
-    ours, usual = work.states()
-    pieces = zip(ours.split(64), usual.split(64), strict=True)
+    own_value, reference = work.states()
+    pieces = zip(own_value.split(64), reference.split(64), strict=True)
     return max(float((work.logits(one) - work.logits(other)).abs().max()) for one, other in pieces)
 
 
-def _gradient_differences(ours: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, float]:
+def _gradient_differences(own_value: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
     """Norms of differences relative to the usual way's gradients: over everything, and of the worst tensor."""
-    if set(ours) != set(usual):
+    if set(own_value) != set(reference):
         raise AssertionError("the two ways train different parameters")
-    parts = [(float((ours[name] - usual[name]).norm()), float(usual[name].norm())) for name in usual]
+    parts = [(float((own_value[name] - reference[name]).norm()), float(reference[name].norm())) for name in reference]
     off, size = np.array(parts).T
     return {
         "all": float(np.linalg.norm(off) / np.linalg.norm(size)),

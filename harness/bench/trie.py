@@ -49,8 +49,8 @@ def measure(options: Options) -> Outcome:
         rounds=options.rounds,
     )
     checks = {"codes_found": reached(trie, wide), "codes": items}
-    held = {"items": items, "users": users, "layers": options.layers, "seed": options.seed, "beams": LISTED}
-    return Outcome("trie", "users", checks["codes_found"] == items == trie.codes, timed, held, checks, {"trie": built})
+    lock = {"items": items, "users": users, "layers": options.layers, "seed": options.seed, "beams": LISTED}
+    return Outcome("trie", "users", checks["codes_found"] == items == trie.codes, timed, lock, checks, {"trie": built})
 
 
 def codes(items: int, rng: np.random.Generator) -> CodeTable:
@@ -66,18 +66,18 @@ def reached(trie: CodeTrie, table: CodeTable) -> int:
     for level, size in enumerate(table.sizes):
         first, digit = trie.first[level].numpy(), trie.digit[level + 1].numpy()
         edges = np.repeat(np.arange(len(first) - 1), np.diff(first)) * size + digit
-        wanted = node * size + table.digits[:, level]
-        node = np.searchsorted(edges, wanted).clip(max=len(edges) - 1)
-        right &= edges[node] == wanted
+        mask = node * size + table.digits[:, level]
+        node = np.searchsorted(edges, mask).clip(max=len(edges) - 1)
+        right &= edges[node] == mask
     owners = trie.single_items()
     return 0 if owners is None else int((right & (owners[node] == np.arange(table.n_items))).sum())
 
 
 def _build(table: CodeTable) -> tuple[dict[str, float], CodeTrie]:
     """Seconds and memory apart, because counting memory takes time."""
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     trie = CodeTrie(table)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start_time
     tracemalloc.start()
     CodeTrie(table)
     _, peak = tracemalloc.get_traced_memory()
@@ -95,9 +95,9 @@ def _search(table: CodeTable, users: int, options: Options, context: RunContext)
     lead: list[int] = list(backbone.tokenizer(PROMPTS["short"], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     rng = generator(context.seed, "bench", "histories")
     rows = RaggedArray.of([rng.integers(table.n_items, size=HISTORY) for _ in range(users)])
-    requests, how = Requests("bench", np.arange(users), rows), Decoding(LISTED, users, "float32")
+    requests, decoding = Requests("bench", np.arange(users), rows), Decoding(LISTED, users, "float32")
 
     def prompt(history: np.ndarray) -> list[int]:
         return [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()]
 
-    return lambda trie: recommend(model, trie, requests, prompt, LISTED, how, context)[0].items
+    return lambda trie: recommend(model, trie, requests, prompt, LISTED, decoding, context)[0].items

@@ -96,8 +96,8 @@ def ablate(
     if workers is not None and scheduler is not None:
         raise InputError("--workers and --scheduler are two ways to make the runs", hint="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
-    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
-    options = RunOptions(dataset, profile, every, *asked, reading=reading, elsewhere=scheduler is not None)
+    values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, every, *values, reading=reading, elsewhere=scheduler is not None)
     with stdout_kept(), _executor(workers, None if plan else scheduler) as executor:
         under_way = ablation(model, grid, options, Store(results))
         _announce(under_way, fresh=fresh)
@@ -136,17 +136,17 @@ def _check(form: str, metric: str) -> None:
 
 def _announce(under_way: Ablation, *, fresh: bool) -> None:
     """The planned runs, on stderr, with what the store already holds."""
-    told = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
-    grid, counts = under_way.grid, dict.fromkeys(told, 0)
+    fields = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
+    grid, counts = under_way.grid, dict.fromkeys(fields, 0)
     log(f"{grid.name}: {grid.about}" if grid.about else grid.name)
     for cell in grid.cells:
         slots = [slot for slot in under_way.slots if slot.cell == cell.name]
-        states = [f"seed {slot.seed} {'to be made again' if fresh else told[slot.state]}" for slot in slots]
+        states = [f"seed {slot.seed} {'to be made again' if fresh else fields[slot.state]}" for slot in slots]
         for slot in slots:
             counts[slot.state] += 1
         log(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
-    here = 0 if fresh else counts["complete"]
-    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {here} of them there already")
+    current = 0 if fresh else counts["complete"]
+    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {current} of them there already")
 
 
 def _table(under_way: Ablation, metric: str) -> AblationTable:
@@ -167,17 +167,17 @@ def _table(under_way: Ablation, metric: str) -> AblationTable:
     return ablation_table(title, variants, metrics, Measured(under_way.dataset, under_way.split))
 
 
-def _print(made: AblationTable, form: str, output: Path | None) -> None:
+def _print(ablation_table: AblationTable, form: str, output: Path | None) -> None:
     from harness.reports import formats
     from harness.reports.ablation import csv_text, document, sheet
 
     if output is None and form == "table":
-        print_plain(formats.sheets_drawn([sheet(made)], console().width))
+        print_plain(formats.sheets_drawn([sheet(ablation_table)], console().width))
         return
     if form == "json":
-        text = json.dumps(document(made), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(document(ablation_table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        text = csv_text(made) if form == "csv" else formats.SHEETS[form]([sheet(made)])
+        text = csv_text(ablation_table) if form == "csv" else formats.SHEETS[form]([sheet(ablation_table)])
     if output is None:
         sys.stdout.write(text)
     else:

@@ -58,7 +58,7 @@ def codes(
     table = CodeTable.read(index, loaded.items)
     health = inspect(table)
     folds = {"test": split.test, "valid": split.valid}
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "dataset": loaded.name,
         "protocol": split.protocol.name,
         "index": index.name,
@@ -72,13 +72,13 @@ def codes(
         "rankings": None,
     }
     if rankings is not None:
-        found["rankings"], odd = measured_codes(rankings, loaded, split, table.groups)
+        entries["rankings"], odd = measured_codes(rankings, loaded, split, table.groups)
         for line in odd:
             log(f"{rankings.name}: {line}")
     if as_json:
-        print_json(found)
+        print_json(entries)
     else:
-        _show_codes(found)
+        _show_codes(entries)
 
 
 @with_reading
@@ -106,41 +106,41 @@ def card(
         raise unknown_name("metric", metric, METRICS, where="--metric")
     loaded, split = load_split(dataset, order, reading, protocol)
     groups = case_groups(split)
-    found: dict[str, Any] = {"dataset": loaded.name, "protocol": split.protocol.name, **data_card(split, groups)}
-    found["rankings"] = None
+    entries: dict[str, Any] = {"dataset": loaded.name, "protocol": split.protocol.name, **data_card(split, groups)}
+    entries["rankings"] = None
     if rankings is not None:
         lists, odd = settled(rankings, loaded, split)
         for line in odd:
             log(f"{rankings.name}: {line}")
         values = per_user(lists, split.test.targets)[metric]
-        found["rankings"] = {
+        entries["rankings"] = {
             "file": rankings.name,
             "metric": metric,
             "groups": group_metrics(values, groups),
             "lists": list_measures(lists, split.train),
         }
     if as_json:
-        print_json(found)
+        print_json(entries)
     else:
-        _show_card(found)
+        _show_card(entries)
 
 
-def _show_codes(found: Mapping[str, Any]) -> None:
+def _show_codes(entries: Mapping[str, Any]) -> None:
     lines = [
-        ("items", found["items"]),
-        ("codes", found["codes"]),
-        ("items that share their code", f"{found['shared_items']:,} ({found['shared_items_share']:.2%})"),
-        ("shared codes", found["groups"]),
-        ("items of the largest group", found["largest_group"]),
+        ("items", entries["items"]),
+        ("codes", entries["codes"]),
+        ("items that share their code", f"{entries['shared_items']:,} ({entries['shared_items_share']:.2%})"),
+        ("shared codes", entries["groups"]),
+        ("items of the largest group", entries["largest_group"]),
     ]
     for fold, name in (("test", "test"), ("valid", "validation")):
-        part = found[fold]
-        said = f"{part['shared']:,} of {part['targets']:,} ({part['share']:.2%})"
-        lines.append((f"{name} targets that share their code", said))
-    measured = found["rankings"]
+        part = entries[fold]
+        message = f"{part['shared']:,} of {part['targets']:,} ({part['share']:.2%})"
+        lines.append((f"{name} targets that share their code", message))
+    measured = entries["rankings"]
     if measured is not None:
         lines.append(("lists with fewer than 10 codes", measured["cut_lists"]))
-    _pairs(lines, found["index"])
+    _pairs(lines, entries["index"])
     heads = {
         "metric": "metric",
         "first": "added at least, target's code first",
@@ -148,7 +148,7 @@ def _show_codes(found: Mapping[str, Any]) -> None:
     }
     rows = [
         {"metric": name, "first": f"{added['at_first_place']:.5f}", "least": f"{added['least_share']:.3%}"}
-        for name, added in found["least_added"].items()
+        for name, added in entries["least_added"].items()
     ]
     if measured is not None:
         heads |= {"items": "items", "codes": "codes", "added": "codes add"}
@@ -159,29 +159,29 @@ def _show_codes(found: Mapping[str, Any]) -> None:
     print_table(rows, heads)
 
 
-def _show_card(found: Mapping[str, Any]) -> None:
-    measured = found["rankings"]
+def _show_card(entries: Mapping[str, Any]) -> None:
+    measured = entries["rankings"]
     heads = {"group": "test users", "users": "users", "share": "share"}
     rows: list[dict[str, Any]] = [
-        {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in found["groups"]
+        {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in entries["groups"]
     ]
     lines = [
-        ("test users", found["users"]),
-        ("items of the head", found["head_items"]),
-        ("their share of training interactions", f"{found['head_share_of_training']:.1%}"),
+        ("test users", entries["users"]),
+        ("items of the head", entries["head_items"]),
+        ("their share of training interactions", f"{entries['head_share_of_training']:.1%}"),
     ]
     if measured is not None:
         heads |= {"mean": measured["metric"], "bounds": "95% interval"}
         for row, part in zip(rows, measured["groups"], strict=True):
-            some = part["mean"] is not None
-            row["mean"] = f"{part['mean']:.4f}" if some else "-"
-            row["bounds"] = f"{part['low']:.4f} to {part['high']:.4f}" if some else ""
-        told = measured["lists"].items()
-        lines += [(f"{name.replace('_', ' ')}@10", "-" if value is None else f"{value:.4f}") for name, value in told]
-    _pairs(lines, found["dataset"])
+            is_some = part["mean"] is not None
+            row["mean"] = f"{part['mean']:.4f}" if is_some else "-"
+            row["bounds"] = f"{part['low']:.4f} to {part['high']:.4f}" if is_some else ""
+        message = measured["lists"].items()
+        lines += [(f"{name.replace('_', ' ')}@10", "-" if value is None else f"{value:.4f}") for name, value in message]
+    _pairs(lines, entries["dataset"])
     print_table(rows, heads)
 
 
 def _pairs(lines: Sequence[tuple[str, Any]], title: str) -> None:
-    texts = [{"what": what, "value": f"{value:,}" if isinstance(value, int) else value} for what, value in lines]
+    texts = [{"what": message, "value": f"{value:,}" if isinstance(value, int) else value} for message, value in lines]
     print_table(texts, {"what": title, "value": ""})

@@ -57,7 +57,7 @@ def decode(
     with stdout_kept():
         from harness.bench.decode import DecodeOptions
 
-    asked = DecodeOptions(
+    decode_options = DecodeOptions(
         dataset,
         users,
         items,
@@ -71,7 +71,7 @@ def decode(
         prompt=prompt,
         best=best,
     )
-    _measure("decode", asked, as_json)
+    _measure("decode", decode_options, as_json)
 
 
 def train(
@@ -136,9 +136,9 @@ def scale(
     from harness.bench.scale import SIZES, measure
 
     with stdout_kept():
-        found = measure(users or SIZES, items, seed)
+        results = measure(users or SIZES, items, seed)
     if as_json:
-        print_json({"benchmark": "scale", "sizes": found})
+        print_json({"benchmark": "scale", "sizes": results})
         return
     rows = [
         {
@@ -148,7 +148,7 @@ def scale(
             "seconds": f"{size['seconds']:.1f}",
             "peak_memory_mb": f"{size['peak_memory_mb']:.0f}",
         }
-        for size in found
+        for size in results
     ]
     seconds = {"split_seconds": "split s", "mostpop": "mostpop s", "markov": "markov s", "seconds": "in all s"}
     print_table(rows, {"users": "users", "interactions": "interactions", **seconds, "peak_memory_mb": "MiB"})

@@ -52,9 +52,9 @@ def compare(
     from harness.reports.selection import choose
     from harness.store.run_store import Store
 
-    known = [*formats.SHEETS, "json"]
-    if form not in known:
-        raise unknown_name("format", form, known, where="--format")
+    names = [*formats.SHEETS, "json"]
+    if form not in names:
+        raise unknown_name("format", form, names, where="--format")
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
     for name in metrics:
         if name not in METRICS:
@@ -66,9 +66,9 @@ def compare(
     sides = choose(store, runs, dataset)
     document, sheets = {}, []
     if len(sides) > 1:
-        where = dataset if dataset is not None and Path(dataset).is_dir() else None
-        made = comparison.compare(sides, metrics, where)
-        document, sheets = made.document(), comparison_tables.sheets(made)
+        location = dataset if dataset is not None and Path(dataset).is_dir() else None
+        current_comparison = comparison.compare(sides, metrics, location)
+        document, sheets = current_comparison.document(), comparison_tables.sheets(current_comparison)
     if published:
         gaps = published_gap.gaps(store, sides, metrics)
         document = (document or comparison.about_sides(sides, metrics)) | {

@@ -55,15 +55,22 @@ def bring(
     """Register a data set from a folder or a file; from then on `-d NAME` works everywhere."""
     from harness.data.importing import import_folder
 
-    kept, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, again=again)
+    stored_dataset, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
     for line in dataset.notes:
         log(line)
     if as_json:
-        counts = {key: getattr(kept, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
+        counts = {
+            key: getattr(stored_dataset, key) for key in ("name", "fingerprint", "users", "items", "interactions")
+        }
         print_json({**counts, "order": dataset.order, "lost": dict(dataset.lost), "notes": list(dataset.notes)})
     else:
-        size = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
-        print(f"{kept.name}: {size}, fingerprint {kept.fingerprint}; use it as -d {kept.name}")
+        size = (
+            f"{stored_dataset.users:,} users, {stored_dataset.items:,} items, {stored_dataset.interactions:,} "
+            f"interactions"
+        )
+        print(
+            f"{stored_dataset.name}: {size}, fingerprint {stored_dataset.fingerprint}; use it as -d {stored_dataset.name}"
+        )
 
 
 @with_reading
@@ -99,26 +106,28 @@ def send(
     for line in done.dropped:
         log(f"not carried: {line}")
     if as_json:
-        told = {"layout": done.layout, "exact": done.exact, "lost": list(done.dropped), "order": done.order}
-        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **told, "path": str(done.folder)})
+        fields = {"layout": done.layout, "exact": done.exact, "lost": list(done.dropped), "order": done.order}
+        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **fields, "path": str(done.folder)})
     else:
-        how = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
-        print(f"written to {done.folder}; read back it has {how}")
+        config = (
+            f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
+        )
+        print(f"written to {done.folder}; read back it has {config}")
 
 
 def _send_split(
     dataset: str,
     output: Path,
-    how: tuple[str, Reading],
+    names: tuple[str, Reading],
     rules: tuple[str | None, tuple[str, ...]],
     *,
     as_json: bool,
 ) -> None:
     from harness.runs.split_export import PAGE, export_split
 
-    made = export_split(dataset, output, *how, rules)
+    entries = export_split(dataset, output, *names, rules)
     if as_json:
-        print_json(made)
+        print_json(entries)
     else:
         print(f"written to {output}; {output / PAGE} shows how to rank with it")
 
@@ -150,10 +159,10 @@ def prepare(
     raw: Raw = None,
     tie_seed: TieSeed = None,
     text: Text = "clean",
-    since: Annotated[
+    value: Annotated[
         str | None, typer.Option(metavar="DATE", help="Only interactions from then on.", show_default="the release's")
     ] = None,
-    until: Annotated[
+    value_value: Annotated[
         str | None, typer.Option(metavar="DATE", help="Only interactions up to then.", show_default="the release's")
     ] = None,
     bad_lines: BadLines = None,
@@ -165,9 +174,9 @@ def prepare(
     from harness.data.raw.request import Request
 
     share = BAD_LINES if bad_lines is None else bad_lines
-    asked = Request(name, raw, tie_seed, text, since, until, share)
+    request = Request(name, raw, tie_seed, text, value, value_value, share)
     with reporter() as progress:
-        done = build(asked, progress)
+        done = build(request, progress)
     story = done.story
     for warning in story["warnings"]:
         log(f"harness: warning: {warning}")
@@ -185,9 +194,9 @@ def _print(done: Prepared, story: Mapping[str, Any]) -> None:
         print_table([_published_row(line) for line in story["published"]], columns)
     else:
         print_plain("No published figures are known for this data set.")
-    for file, said in story["checksums"].items():
+    for file, message in story["checksums"].items():
         digest = next(raw["sha256"] for raw in story["raw"] if raw["file"].partition(":")[0] == file)
-        print_plain(f"{file}: SHA-256 {digest[:16]}…, {said}")
+        print_plain(f"{file}: SHA-256 {digest[:16]}…, {message}")
     print_plain(story["settings"]["tie_rule"])
     print_plain(f"{story['ties']['test_items']:.1%} of test items have the timestamp of the item before them")
     state = "ready" if done.fresh else "ready already, from the same raw files"
@@ -266,25 +275,30 @@ def verify(
     from harness.errors import InputError
     from harness.runs.dataset_check import inspect
 
-    seen = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
-    for line in seen.dataset.notes:
+    dataset_report = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
+    for line in dataset_report.dataset.notes:
         log(line)
     if as_json:
-        print_json(seen.document())
+        print_json(dataset_report.document())
     else:
-        print_table([asdict(entry) for entry in seen.checks], {"name": "rule", "ok": "kept", "detail": "seen"})
-        if seen.audit is not None:
-            rows = [asdict(entry) for entry in seen.audit.findings]
+        print_table(
+            [asdict(entry) for entry in dataset_report.checks], {"name": "rule", "ok": "kept", "detail": "seen"}
+        )
+        if dataset_report.audit is not None:
+            rows = [asdict(entry) for entry in dataset_report.audit.findings]
             print_table(rows, {"name": "found", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
-            lost = [{"count": count, "what": reason} for reason, count in seen.audit.lost.items()]
-            if lost:
-                print_table(lost, {"count": "count", "what": "lost or not asked"})
-    if seen.broken:
-        what = f"{len(seen.broken)} of {len(seen.checks)} rules are broken ({', '.join(seen.broken)})"
-        raise InputError(what, where=dataset, hint="the table says what was seen")
-    if seen.alarms:
-        leaks = "1 leak" if len(seen.alarms) == 1 else f"{len(seen.alarms)} leaks"
-        raise InputError(f"the audit found {leaks}: {'; '.join(seen.alarms)}", where=dataset)
+            values = [{"count": count, "what": reason} for reason, count in dataset_report.audit.lost.items()]
+            if values:
+                print_table(values, {"count": "count", "what": "lost or not asked"})
+    if dataset_report.broken:
+        message = (
+            f"{len(dataset_report.broken)} of {len(dataset_report.checks)} rules are broken "
+            f"({', '.join(dataset_report.broken)})"
+        )
+        raise InputError(message, where=dataset, hint="the table says what was seen")
+    if dataset_report.alarms:
+        leaks = "1 leak" if len(dataset_report.alarms) == 1 else f"{len(dataset_report.alarms)} leaks"
+        raise InputError(f"the audit found {leaks}: {'; '.join(dataset_report.alarms)}", where=dataset)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

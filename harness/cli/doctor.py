@@ -37,28 +37,28 @@ def doctor(
     from harness.runs.estimate import estimate
 
     needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
-    found = examine()
+    entries = examine()
     if as_json:
-        print_json(found if needed is None else {**found, "estimate": needed})
+        print_json(entries if needed is None else {**entries, "estimate": needed})
         return
-    machine = {**found["machine"], **{f"device {device['name']}": device["detail"] for device in found["devices"]}}
+    machine = {**entries["machine"], **{f"device {device['name']}": device["detail"] for device in entries["devices"]}}
     print_table([{"what": key, "value": value} for key, value in machine.items()], {"what": "machine", "value": ""})
     columns = {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "mend": "mend"}
-    print_table(found["packages"], columns)
+    print_table(entries["packages"], columns)
     for kind in ("datasets", "backbones"):
-        print_table(found[kind], {"name": kind, "ok": "ready", "mend": "mend"})
+        print_table(entries[kind], {"name": kind, "ok": "ready", "mend": "mend"})
     if needed is not None:
         _print_estimate(needed)
 
 
 def _print_estimate(needed: dict[str, Any]) -> None:
     speed = f"{needed['flops_per_second'] / 1e12:.2f} TFLOP/s"
-    said = {
+    fields = {
         "model": f"{needed['model']}, profile {needed['profile']}, {needed['backbone']}",
         "parameters": f"{needed['parameters'] / 1e6:,.0f} million",
         "speed": f"{speed} on {needed['device']}, {needed['precision']}, measured",
     }
-    print_table([{"what": key, "value": value} for key, value in said.items()], {"what": "estimate", "value": ""})
+    print_table([{"what": key, "value": value} for key, value in fields.items()], {"what": "estimate", "value": ""})
     parts = ("weights", "gradients", "moments", "activations", "total")
     rows = [
         {

@@ -42,8 +42,8 @@ def report_error(error: Exception) -> int:
     if switch(DEBUG):
         traceback.print_exception(error)
         return 1
-    what = f"{type(error).__name__}: {_one_line(error)}"
-    log(f"{_speaker()}: a fault of the program: {what}; {_kept(error)}")
+    message = f"{type(error).__name__}: {_one_line(error)}"
+    log(f"{_speaker()}: a fault of the program: {message}; {_kept(error)}")
     return 1
 
 
@@ -65,9 +65,9 @@ def _speaker() -> str:
 
 
 def _usage(error: Exception) -> str:
-    said = _one_line(error.format_message()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
+    message = _one_line(error.format_message()).rstrip(".")  # pyright: ignore[reportAttributeAccessIssue]
     context = getattr(error, "ctx", None)
-    return f"{said}; see {context.command_path if context else 'harness'} --help"
+    return f"{message}; see {context.command_path if context else 'harness'} --help"
 
 
 def _disk_refused(error: BaseException) -> BaseException | None:

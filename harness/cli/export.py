@@ -48,10 +48,10 @@ def export(
         able = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
         raise InputError(f"{name} is no language model to export", where="RUN", hint=f"choose {' or '.join(able)}")
     with stdout_kept():
-        found = restore(side.runs[0])
-        write = getattr(found.recommender, "export")  # noqa: B009  # not every model has it
-        write(output, found.split.train, apart=adapter)
+        restored = restore(side.runs[0])
+        write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it
+        write(output, restored.split.train, apart=adapter)
     if as_json:
-        print_json({"run_id": side.first.run_id, "model": name, "dataset": found.dataset.name, "path": str(output)})
+        print_json({"run_id": side.first.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)})
     else:
-        print(f"{name} on {found.dataset.name}, run {side.first.run_id}: written to {output}")
+        print(f"{name} on {restored.dataset.name}, run {side.first.run_id}: written to {output}")

@@ -55,12 +55,12 @@ def build(
 
     check_writable(out)
     options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order, reading=reading)
-    with stdout_kept(), reporter() as shown:
-        built = build_index(model, options, shown)
+    with stdout_kept(), reporter() as bar_reporter:
+        built = build_index(model, options, bar_reporter)
     built.index.write(out, built.split.train)
     built.written()
-    found = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
-    _show({"dataset": built.dataset.name, "path": str(out), **found}, as_json=as_json)
+    entries = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
+    _show({"dataset": built.dataset.name, "path": str(out), **entries}, as_json=as_json)
 
 
 @with_reading
@@ -81,28 +81,28 @@ def inspect(
     from harness.runs.index_builder import load_split
 
     loaded, split = load_split(dataset, order, reading)
-    found = look(CodeTable.read(file, loaded.items), split.test.targets.items)
-    _show({"dataset": loaded.name, "path": str(file), **found, **read_provenance(file).model_dump()}, as_json=as_json)
+    entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
+    _show({"dataset": loaded.name, "path": str(file), **entries, **read_provenance(file).model_dump()}, as_json=as_json)
 
 
-def _show(found: dict[str, Any], *, as_json: bool) -> None:
+def _show(entries: dict[str, Any], *, as_json: bool) -> None:
     from harness.generative.item_codes import warnings
 
     if as_json:
-        print_json(found)
+        print_json(entries)
     else:
-        shown = {key: value for key, value in found.items() if not isinstance(value, (list, dict)) and value != ""}
-        rows = [{"what": key.replace("_", " "), "value": _text(value)} for key, value in shown.items()]
+        text = {key: value for key, value in entries.items() if not isinstance(value, (list, dict)) and value != ""}
+        rows = [{"what": key.replace("_", " "), "value": _text(value)} for key, value in text.items()]
         print_table(rows, {"what": "index", "value": ""})
         levels = [
             {"level": number, **level, **{f"fanout {key}": value for key, value in level["fanout"].items()}}
-            for number, level in enumerate(found["levels"], start=1)
+            for number, level in enumerate(entries["levels"], start=1)
         ]
         for level in levels:
             level["entropy"], level["fanout mean"] = f"{level['entropy']:.3f}", f"{level['fanout mean']:.1f}"
         names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
         print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
-    for line in warnings(found):
+    for line in warnings(entries):
         log(f"warning: {line}")
 
 

@@ -86,8 +86,8 @@ def leaderboard(
 
     formats.check_format(form)
     check_output(output)
-    asked = selection(models, runs, label or (), metrics, k)
-    metric = metric or next(iter(asked.metrics), MAIN_METRIC)
+    current_selection = selection(models, runs, label or (), metrics, k)
+    metric = metric or next(iter(current_selection.metrics), MAIN_METRIC)
     by = metric if metric in METRICS else MAIN_METRIC  # the others are measured for the chosen rows alone
     check_metric(metric)
     if protocols:
@@ -96,32 +96,32 @@ def leaderboard(
         _protocols(Store(results), dataset, metric, form, output)
         return
     sets = formats.check_columns(columns)
-    wanted = _known(protocol)
+    expected = _known(protocol)
     store = Store(results)
     with gc_disabled():
         every = published_boards(store, dataset, by) if published else select(store, dataset, by)
-    found = [board for board in every if wanted in (None, board.protocol.name) or board.published_only]
-    where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
-    if asked != Selection() or metric != by:
-        found = select_rows(found, asked, metric, where)
+    boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
+    location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    if current_selection != Selection() or metric != by:
+        boards = select_rows(boards, current_selection, metric, location)
     if test or (test is None and dataset is not None):
-        tested = [name for name in formats.shown_metrics(metric, asked.metrics) if name in METRICS]
-        found = [with_leads(board, tested, where) for board in found]
+        tested = [name for name in formats.shown_metrics(metric, current_selection.metrics) if name in METRICS]
+        boards = [with_leads(board, tested, location) for board in boards]
     if "card" in sets:
-        found = [with_card(board, metric, where) for board in found]
+        boards = [with_card(board, metric, location) for board in boards]
     if "command" in sets:
-        found = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in found]
-    if all(board.published_only for board in found):
+        boards = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in boards]
+    if all(board.published_only for board in boards):
         log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
-    if published and not any(row.quoted for board in found for row in board.rows):
+    if published and not any(row.quoted for board in boards for row in board.rows):
         log("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
-        write_output(output, formats.render(found, form, metric, sets, asked.metrics))
+        write_output(output, formats.render(boards, form, metric, sets, current_selection.metrics))
     elif form == "table":
-        if found:
-            print_plain(formats.table(found, metric, console().width, sets, asked.metrics))
+        if boards:
+            print_plain(formats.table(boards, metric, console().width, sets, current_selection.metrics))
     else:
-        sys.stdout.write(formats.render(found, form, metric, sets, asked.metrics))
+        sys.stdout.write(formats.render(boards, form, metric, sets, current_selection.metrics))
 
 
 def _commanded(row: Row) -> Row:
@@ -147,16 +147,16 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
     from harness.reports.selection import stored_name
 
     name = None if dataset is None else stored_name(store, dataset)
-    found = protocols.crossings(store.query(name), metric)
-    if not found:
+    protocol_comparisons = protocols.crossings(store.query(name), metric)
+    if not protocol_comparisons:
         log("no data set with runs under more than one protocol; see harness run --protocol global-time")
     if output is not None:
-        write_output(output, protocols.render(found, form))
+        write_output(output, protocols.render(protocol_comparisons, form))
     elif form == "table":
-        if found:
-            print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in found], console().width))
+        if protocol_comparisons:
+            print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in protocol_comparisons], console().width))
     else:
-        sys.stdout.write(protocols.render(found, form))
+        sys.stdout.write(protocols.render(protocol_comparisons, form))
 
 
 def report_register(app: typer.Typer) -> None:

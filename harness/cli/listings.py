@@ -43,13 +43,13 @@ def models(
 def _describe(entry: ModelEntry, as_json: bool) -> None:
     from harness.runs.describing import describe
 
-    made = describe(entry)
+    entries = describe(entry)
     if as_json:
-        print_json(made)
+        print_json(entries)
         return
-    print("\n".join(filter(None, [f"{made['name']}: {made['description']}", made["paper"]])))
-    for title, rows in ((f"--set {made['section']}", made["settings"]), ("--set protocol", made["protocol"])):
-        shown = [
+    print("\n".join(filter(None, [f"{entries['name']}: {entries['description']}", entries["paper"]])))
+    for title, rows in ((f"--set {entries['section']}", entries["settings"]), ("--set protocol", entries["protocol"])):
+        values = [
             {
                 "name": row["name"].partition(".")[2],
                 "default": _short(row["default"]),
@@ -58,11 +58,11 @@ def _describe(entry: ModelEntry, as_json: bool) -> None:
             }
             for row in rows
         ]
-        if shown:
+        if values:
             heads = {"name": title, "default": "default", "meaning": "meaning", "changes": "profiles, variants"}
-            print_table(shown, heads)
-    if not made["settings"]:
-        print(f"{made['name']} has no settings of its own")
+            print_table(values, heads)
+    if not entries["settings"]:
+        print(f"{entries['name']} has no settings of its own")
 
 
 def _changes(row: Mapping[str, Any]) -> str:

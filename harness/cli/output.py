@@ -59,14 +59,14 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -
     print_plain(table)
 
 
-def print_plain(drawn: Any, *, as_json: bool = False) -> None:
+def print_plain(sample: Any, *, as_json: bool = False) -> None:
     """A drawn thing, without blanks at the ends of lines where it does not go to a terminal."""
     target = console(as_json=as_json)
     if target.is_terminal:
-        target.print(drawn)
+        target.print(sample)
         return
     with target.capture() as captured:
-        target.print(drawn)
+        target.print(sample)
     lines = [line.rstrip() for line in captured.get().splitlines()]
     print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
 
@@ -87,15 +87,15 @@ def write_output(path: Path, text: str) -> None:
 def stdout_kept() -> Iterator[None]:
     """For the block, whatever libraries and child processes print to stdout goes to stderr."""
     sys.stdout.flush()
-    kept_file, kept = sys.stdout, os.dup(1)
+    kept_file, saved = sys.stdout, os.dup(1)
     try:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         yield
     finally:
         sys.stdout = kept_file
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _text(value: Any) -> str:
@@ -119,8 +119,8 @@ def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> N
             log(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
         print_plain(formats.metrics_table(finished.record), as_json=as_json)
     record = done[-1].record
-    found = boards(store.query(record.dataset.name), MAIN_METRIC)
-    board, row = standing(found, record.run_id)
+    selected_boards = boards(store.query(record.dataset.name), MAIN_METRIC)
+    board, row = standing(selected_boards, record.run_id)
     width = console(as_json=as_json).width
     print_plain(formats.table([board], MAIN_METRIC, width), as_json=as_json)
     print_plain(formats.place_text(board, row, MAIN_METRIC), as_json=as_json)

@@ -23,7 +23,7 @@ class PlainReporter:
     def __enter__(self) -> PlainReporter:
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *items: object) -> None:
         pass
 
     def open(self, name: str, total: int | None) -> PlainStage:
@@ -44,24 +44,24 @@ class PlainStage:
         self.steps, self.shown = 0, ""
         self.began = self.told = time.monotonic()
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **text: float | str) -> None:
         self.steps += steps
-        self.shown = values(shown) or self.shown
+        self.shown = values(text) or self.shown
         now = time.monotonic()
         if now - self.told >= EVERY:
             self.told = now
-            gone = now - self.began
-            left = f", {clock(gone * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
-            self._say(f"{clock(gone)} gone{left}")
+            removed = now - self.began
+            left = f", {clock(removed * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
+            self._say(f"{clock(removed)} gone{left}")
 
     def close(self) -> None:
-        gone = time.monotonic() - self.began
-        if gone >= QUIET:
-            self._say(f"done in {clock(gone)}")
+        removed = time.monotonic() - self.began
+        if removed >= QUIET:
+            self._say(f"done in {clock(removed)}")
 
-    def _say(self, how: str) -> None:
+    def _say(self, config: str) -> None:
         of = f"{self.steps}/{self.total}" if self.total else str(self.steps)
-        log("  ".join(part for part in (f"{self.name} {of}", how, self.shown) if part))
+        log("  ".join(part for part in (f"{self.name} {of}", config, self.shown) if part))
 
 
 class BarReporter:
@@ -115,8 +115,8 @@ class BarStage:
         self._began = time.monotonic()
         self.task = progress.add_task(name, total=total, shown="")
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
-        self._shown = values(shown) or self._shown
+    def advance(self, steps: int = 1, **text: float | str) -> None:
+        self._shown = values(text) or self._shown
         self._progress.update(self.task, advance=steps, shown=self._shown)
 
     def close(self) -> float:
@@ -130,14 +130,14 @@ def reporter() -> BarReporter | PlainReporter:
     return BarReporter() if sys.stderr.isatty() else PlainReporter()
 
 
-def values(shown: dict[str, Any]) -> str:
+def values(text: dict[str, Any]) -> str:
     """Loss, metric and the like beside a bar.
 
     >>> values({"loss": 2.34567, "lr": 1e-05, "phase": "warm-up"})
     'loss 2.346 lr 1e-05 phase warm-up'
     """
     return " ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items()
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in text.items()
     )
 
 

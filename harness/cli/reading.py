@@ -78,8 +78,8 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        said = {name: options.pop(name, None) for name in OPTIONS}
-        reading = Reading.of({name: value for name, value in said.items() if value is not None})
+        fields = {name: options.pop(name, None) for name in OPTIONS}
+        reading = Reading.of({name: value for name, value in fields.items() if value is not None})
         command(*args, **options, reading=reading)
 
     del run.__wrapped__  # Typer would look through it

@@ -54,17 +54,17 @@ def recommend(
 
     question = _question(history, user, file)
     stored = _stored(Store(results), run, dataset)
-    where = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     with stdout_kept():
-        lists = ask(restore(stored, device, data=where), question, k, unseen=unseen)
+        lists = ask(restore(stored, device, data=location), question, k, unseen=unseen)
     record = stored.record
     if as_json:
-        said = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
-        print_json({**said, "recommendations": lists})
+        fields = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
+        print_json({**fields, "recommendations": lists})
         return
     log(f"{record.model} on {record.dataset.name}, run {record.run_id}")
-    for number, made in enumerate(lists):
-        _print(made, blank=number > 0)
+    for number, entries in enumerate(lists):
+        _print(entries, blank=number > 0)
 
 
 def _question(history: str | None, user: str | None, file: Path | None) -> Question:
@@ -91,14 +91,14 @@ def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     return next(iter(chosen.runs))
 
 
-def _print(made: dict[str, Any], *, blank: bool) -> None:
+def _print(entries: dict[str, Any], *, blank: bool) -> None:
     if blank:
         print_plain("")
-    names = [entry["title"] or entry["item"] for entry in made["history"]]
-    shown = " · ".join(names[-5:])
-    print_plain(_text(f"{made['user'] or 'history'}: {'… · ' if len(names) > 5 else ''}{shown}"))
-    rows = [{**entry, "score": f"{entry['score']:.4g}"} for entry in made["items"]]
-    titled = any(entry["title"] for entry in made["items"])
+    names = [entry["title"] or entry["item"] for entry in entries["history"]]
+    text = " · ".join(names[-5:])
+    print_plain(_text(f"{entries['user'] or 'history'}: {'… · ' if len(names) > 5 else ''}{text}"))
+    rows = [{**entry, "score": f"{entry['score']:.4g}"} for entry in entries["items"]]
+    titled = any(entry["title"] for entry in entries["items"])
     columns = {"rank": "#", "item": "item", **({"title": "title"} if titled else {}), "score": "score"}
     print_table(rows, columns)
 

@@ -62,8 +62,8 @@ def run(
     from harness.runs.run import execute, run_as_worker
     from harness.store.run_store import Store
 
-    asked = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
-    options = RunOptions(dataset, profile, tuple(seed or ()), *asked, reading=reading)
+    values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
+    options = RunOptions(dataset, profile, tuple(seed or ()), *values, reading=reading)
     store, done = Store(results), []
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
@@ -78,8 +78,8 @@ def run(
             if world.size > 1 and not shares:
                 log(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
             with reporter() as bars:
-                together = world if shares else SINGLE_PROCESS
-                done.append(execute(job, store, fresh=fresh, reporter=bars, note=log, world=together))
+                process_group = world if shares else SINGLE_PROCESS
+                done.append(execute(job, store, fresh=fresh, reporter=bars, note=log, world=process_group))
     if not world.rank:
         print_summary(done, store, as_json=as_json)
 
@@ -90,13 +90,13 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
     with stdout_kept():
         plans = [explain(job, store, fresh=fresh) for job in jobs]
     if as_json:
-        documents = [made.document() for made in plans]
+        documents = [plan.document() for plan in plans]
         print_json(documents if len(documents) > 1 else documents[0])
         return
-    for made in plans:
-        rows = [{"stage": step.stage, "state": step.state, "key": step.key, "why": step.why} for step in made.steps]
-        whole = f"{made.model} on {made.dataset}, seed {made.seed}"
-        print_table(rows, {"stage": whole, "state": "state", "key": "key", "why": "why"})
-        for step in made.steps:
+    for plan in plans:
+        rows = [{"stage": step.stage, "state": step.state, "key": step.key, "why": step.why} for step in plan.steps]
+        text = f"{plan.model} on {plan.dataset}, seed {plan.seed}"
+        print_table(rows, {"stage": text, "state": "state", "key": "key", "why": "why"})
+        for step in plan.steps:
             for each in step.differs:
                 print(f"{step.stage}: {each.part} is {quote(each.asked)}, kept: {quote(each.kept)}")

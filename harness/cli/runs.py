@@ -38,8 +38,8 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
     """List every run: model, data set, seed, state, main metric, size on disk. Unfinished ones too."""
     from harness.protocol.protocol import MAIN_METRIC
 
-    found = _entries(results, dataset)
-    rows = [_document(entry, MAIN_METRIC) for entry in found]
+    entries = _entries(results, dataset)
+    rows = [_document(entry, MAIN_METRIC) for entry in entries]
     if as_json:
         print_json(rows)
         return
@@ -47,7 +47,7 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
         log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
         return
     columns = {"run_id": "run", "model": "model", "dataset": "data set", "seed": "seed", "status": "status"}
-    shown = [
+    values = [
         {
             **row,
             MAIN_METRIC: "" if row[MAIN_METRIC] is None else f"{row[MAIN_METRIC]:.4f}",
@@ -56,8 +56,8 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
         }
         for row in rows
     ]
-    print_table(shown, {**columns, MAIN_METRIC: MAIN_METRIC, "size": "size", "finished": "finished (UTC)"})
-    log(f"{len(rows)} runs, {_size(sum(entry.size for entry in found))}")
+    print_table(values, {**columns, MAIN_METRIC: MAIN_METRIC, "size": "size", "finished": "finished (UTC)"})
+    log(f"{len(rows)} runs, {_size(sum(entry.size for entry in entries))}")
 
 
 def take_away(
@@ -72,23 +72,23 @@ def take_away(
     """Take runs away: records, rankings, models. Asks first; a run that is being made is refused."""
     from harness.store.listing import remove
 
-    found = _chosen(_entries(results, dataset), runs, results)
-    if running := [entry for entry in found if entry.state == "running"]:
-        mend = "wait until it is complete, or end that process first"
-        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), hint=mend)
-    for entry in found:
+    entries = _chosen(_entries(results, dataset), runs, results)
+    if running := [entry for entry in entries if entry.state == "running"]:
+        hint = "wait until it is complete, or end that process first"
+        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), hint=hint)
+    for entry in entries:
         log(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError(f"nobody can be asked whether {len(found)} runs may go", where="RUN", hint="add --yes")
-        typer.confirm(f"take {len(found)} runs away for good?", abort=True, err=True)
-    for entry in found:
+            raise InputError(f"nobody can be asked whether {len(entries)} runs may go", where="RUN", hint="add --yes")
+        typer.confirm(f"take {len(entries)} runs away for good?", abort=True, err=True)
+    for entry in entries:
         remove(entry)
-    size = sum(entry.size for entry in found)
+    size = sum(entry.size for entry in entries)
     if as_json:
-        print_json({"removed": [str(entry.path) for entry in found], "bytes": size})
+        print_json({"removed": [str(entry.path) for entry in entries], "bytes": size})
     else:
-        print(f"{len(found)} runs taken away, {_size(size)} free")
+        print(f"{len(entries)} runs taken away, {_size(size)} free")
 
 
 def _entries(results: Path, dataset: str | None) -> list[Entry]:
@@ -100,22 +100,24 @@ def _entries(results: Path, dataset: str | None) -> list[Entry]:
     return entries(store, None if dataset is None else stored_name(store, dataset))
 
 
-def _chosen(found: Sequence[Entry], asked: Sequence[str], results: Path) -> list[Entry]:
+def _chosen(selected_entries: Sequence[Entry], requested: Sequence[str], results: Path) -> list[Entry]:
     """The runs that are meant, in the order of the list. Raises `InputError` for a name that means none, and for the
     beginning of several ids."""
-    meant: dict[Path, Entry] = {}
-    for text in asked:
-        alike = [entry for entry in found if text in (entry.run_id, entry.model) or Path(text) == entry.path]
-        if not alike:
-            alike = [entry for entry in found if text and entry.run_id.startswith(text)]
-            if len(alike) > 1:
-                what = f"{text!r} begins the ids of {len(alike)} runs"
-                raise InputError(what, where="RUN", hint="give more of it; harness runs list shows them")
-        if not alike:
-            names = {name for entry in found for name in (entry.run_id, entry.model)}
+    target: dict[Path, Entry] = {}
+    for text in requested:
+        entries = [
+            entry for entry in selected_entries if text in (entry.run_id, entry.model) or Path(text) == entry.path
+        ]
+        if not entries:
+            entries = [entry for entry in selected_entries if text and entry.run_id.startswith(text)]
+            if len(entries) > 1:
+                message = f"{text!r} begins the ids of {len(entries)} runs"
+                raise InputError(message, where="RUN", hint="give more of it; harness runs list shows them")
+        if not entries:
+            names = {name for entry in selected_entries for name in (entry.run_id, entry.model)}
             raise unknown_name("run", text, names, where=str(results))
-        meant.update((entry.path, entry) for entry in alike)
-    return [entry for entry in found if entry.path in meant]
+        target.update((entry.path, entry) for entry in entries)
+    return [entry for entry in selected_entries if entry.path in target]
 
 
 def _document(entry: Entry, metric: str) -> dict[str, Any]:

@@ -68,69 +68,71 @@ def tune(
 
     if seeds is not None and not run:
         raise InputError("are for the runs with the best settings", where="--seeds", hint="add --run, or say --seed")
-    wanted = numbers(seeds)
-    asked = () if seed is None else (seed,)
-    options = RunOptions(dataset, profile, asked, tuple(sets or ()), config, device, protocol, order, reading=reading)
+    items = numbers(seeds)
+    values = () if seed is None else (seed,)
+    options = RunOptions(dataset, profile, values, tuple(sets or ()), config, device, protocol, order, reading=reading)
     store = Store(results)
     with stdout_kept():
-        made = study(model, Search(trials, timeout, metric, space), options, store)
-        with alone(made, lambda: log(f"another process works on {made.path}; waiting for it"), fresh=fresh):
-            _announce(made)
-            conduct(made, reporter, log)
-        done = _runs(made, wanted, fresh=fresh) if run else []
-    _conclude(made, done, as_json=as_json)
+        current_study = study(model, Search(trials, timeout, metric, space), options, store)
+        with alone(
+            current_study, lambda: log(f"another process works on {current_study.path}; waiting for it"), fresh=fresh
+        ):
+            _announce(current_study)
+            conduct(current_study, reporter, log)
+        done = _runs(current_study, items, fresh=fresh) if run else []
+    _conclude(current_study, done, as_json=as_json)
 
 
-def _announce(made: Study) -> None:
-    entry, there = made.base.entry, len(made.trials)
-    cases = len(made.split.valid.requests)
-    log(f"{entry.name} on {made.dataset.name}, {made.search.metric} of {cases} validation cases")
-    for key, text in made.space.document().items():
+def _announce(study: Study) -> None:
+    entry, present = study.base.entry, len(study.trials)
+    cases = len(study.split.valid.requests)
+    log(f"{entry.name} on {study.dataset.name}, {study.search.metric} of {cases} validation cases")
+    for key, text in study.space.document().items():
         log(f"  {key}: {text}")
-    log(f"{made.search.trials} trials, {min(there, made.search.trials)} of them there already")
+    log(f"{study.search.trials} trials, {min(present, study.search.trials)} of them there already")
 
 
-def _runs(made: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:
+def _runs(study: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:
     from dataclasses import replace
 
     from harness.cli.progress import reporter
     from harness.runs.run import execute
 
-    best, done = made.best_job(), []
+    best, done = study.best_job(), []
     for seed in seeds or (best.seed,):
-        with reporter() as shown:
-            done.append(execute(replace(best, seed=seed), made.store, fresh=fresh, reporter=shown, note=log))
+        with reporter() as bar_reporter:
+            done.append(execute(replace(best, seed=seed), study.store, fresh=fresh, reporter=bar_reporter, note=log))
     return done
 
 
-def _conclude(made: Study, done: list[Finished], *, as_json: bool) -> None:
+def _conclude(study: Study, done: list[Finished], *, as_json: bool) -> None:
     from harness.cli.output import print_summary
     from harness.experiments.grid import short_names
 
-    document = {**made.document(), "path": str(made.path), "best_config": str(made.best_config)}
+    document = {**study.document(), "path": str(study.path), "best_config": str(study.best_config)}
     if as_json:
         print_json({**document, "runs": [finished.document() for finished in done]})
         return
-    best = made.best
+    best = study.best
     assert best is not None
-    keys = list(made.space.document())
+    keys = list(study.space.document())
     names = short_names(keys)
     rows = [
         {
             "trial": trial.number,
-            "valid": f"{made.value(trial):.4f}" if trial.state == "complete" else trial.state,
+            "valid": f"{study.value(trial):.4f}" if trial.state == "complete" else trial.state,
             "seconds": round(trial.seconds, 1),
             **{name: _short(trial.values.get(key)) for name, key in zip(names, keys, strict=True)},
             "": "best" if trial is best else "",
         }
-        for trial in made.trials
+        for trial in study.trials
     ]
-    print_table(rows, {key: f"valid {made.search.metric}" if key == "valid" else key for key in rows[0]})
-    log(f"{made.effort().trials} trials, {made.seconds:.0f} s; state in {made.state}")
-    where = [] if made.store.root == RESULTS else ["--results", str(made.store.root)]
-    log(shlex.join(["harness", "run", made.base.entry.name, "--config", str(made.best_config), *where]))
+    print_table(rows, {key: f"valid {study.search.metric}" if key == "valid" else key for key in rows[0]})
+    log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.state}")
+    location = [] if study.store.root == RESULTS else ["--results", str(study.store.root)]
+    log(shlex.join(["harness", "run", study.base.entry.name, "--config", str(study.best_config), *location]))
     if done:
-        print_summary(done, made.store, as_json=False)
+        print_summary(done, study.store, as_json=False)
 
 
 def _short(value: object) -> object:

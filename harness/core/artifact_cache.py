@@ -94,17 +94,17 @@ class CacheEntry:
     def closest(self, pattern: str) -> tuple[Difference, ...] | None:
         """How the entry that differs in the fewest parts differs, among those whose manifests fit `pattern` (as for
         `Path.glob`, beside this one); None where there is none."""
-        found = [differences(parts, self.key.parts) for parts in _kept(self.manifest.parent, pattern, self.key.kind)]
-        return min((each for each in found if each), key=len, default=None)
+        results = [differences(parts, self.key.parts) for parts in _kept(self.manifest.parent, pattern, self.key.kind)]
+        return min((each for each in results if each), key=len, default=None)
 
 
-def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Difference, ...]:
+def differences(entries: Mapping[str, Any], requested: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Part by part, nested ones by their dotted names.
 
     >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
     (Difference(part='a.b', kept=1, asked=3),)
     """
-    one, other = _flat(kept), _flat(asked)
+    one, other = _flat(entries), _flat(requested)
     names = [*other, *(name for name in one if name not in other)]
     unlike = [name for name in names if (name in one, one.get(name)) != (name in other, other.get(name))]
     return tuple(Difference(name, one.get(name), other.get(name)) for name in unlike)
@@ -113,9 +113,9 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Diff
 def sha256_of(path: Path) -> str:
     """In hexadecimal digits; of a file that has not changed since, without reading it again. One that has changed just
     now is read: within a tick of its clock it may change again, and show the same time."""
-    about = path.stat()
-    digest = _sha256 if time.time() - about.st_mtime > SETTLED else _sha256.__wrapped__
-    return digest(path, about.st_mtime_ns, about.st_size, about.st_ino)
+    status = path.stat()
+    digest = _sha256 if time.time() - status.st_mtime > SETTLED else _sha256.__wrapped__
+    return digest(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @lru_cache(maxsize=1024)
@@ -126,11 +126,11 @@ def _sha256(path: Path, changed: int, size: int, node: int) -> str:
 
 def _sound(manifest: Path, key: Key) -> dict[str, Any]:
     """The details. Raises `InputError` where the entry is not what its manifest says, or the manifest not of `key`."""
-    where, document = str(manifest), read_json_object(manifest)
+    location, document = str(manifest), read_json_object(manifest)
     if document.pop(SEAL, None) != fingerprint(document) or document.get("schema") != SCHEMA:
-        raise InputError("damaged: it is not what was written", where=where)
+        raise InputError("damaged: it is not what was written", where=location)
     if document["kind"] != key.kind or document["parts"] != json.loads(json.dumps(dict(key.parts))):
-        raise InputError("damaged: it belongs to another key", where=where)
+        raise InputError("damaged: it belongs to another key", where=location)
     for name, digest in document["files"].items():
         path = manifest.parent / name
         try:
@@ -152,8 +152,8 @@ def _kept(folder: Path, pattern: str, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _flat(parts: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in parts.items():
         name = f"{above}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return json.loads(json.dumps(found))
+        entries |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return json.loads(json.dumps(entries))

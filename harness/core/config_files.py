@@ -46,7 +46,7 @@ MOST = 100_000  # values of a document, each alias counted with all that it stan
 LONGEST_NUMBER = 100  # characters; also where YAML has a base in which Python would read more
 
 
-def parse(text: str, where: str) -> Any:
+def parse(text: str, location: str) -> Any:
     """The value that `text` says. Raises `InputError` for text that is not YAML, for a key that stands twice (YAML
     would quietly keep the last), and for aliases that unfold without end.
 
@@ -59,40 +59,40 @@ def parse(text: str, where: str) -> Any:
         if node is None:
             return None
         if _unfolded(node, {}) > MOST:
-            raise InputError(f"more than {MOST:,} values", where=where, hint="write it without aliases")
+            raise InputError(f"more than {MOST:,} values", where=location, hint="write it without aliases")
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{where} line {mark.line + 1}" if mark else where
+        place = f"{location} line {mark.line + 1}" if mark else location
         raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from error
     except RecursionError as error:
-        raise InputError("YAML nested too deeply", where=where) from error
+        raise InputError("YAML nested too deeply", where=location) from error
     except ValueError as error:
-        raise InputError(f"not YAML: {error}", where=where) from error
+        raise InputError(f"not YAML: {error}", where=location) from error
     except (TypeError, AttributeError, LookupError, OverflowError) as error:  # such as `!!timestamp soon`
-        raise InputError("not YAML: a value is not what its tag says", where=where) from error
+        raise InputError("not YAML: a value is not what its tag says", where=location) from error
 
 
-def _unfolded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+def _unfolded(node: yaml.Node, known_by_name: dict[yaml.Node, int]) -> int:
     """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
     `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
-    if node in known:
-        if known[node] < 0:
+    if node in known_by_name:
+        if known_by_name[node] < 0:
             raise ValueError("an alias to what it stands in itself")
-        return known[node]
-    known[node], total = -1, 1
+        return known_by_name[node]
+    known_by_name[node], total = -1, 1
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+            if isinstance(key, yaml.ScalarNode) and key.value in names and key.value != "<<":
                 raise ValueError(f"key {key.value!r} stands twice")
-            seen.add(str(key.value))
-        total += sum(_unfolded(key, known) + _unfolded(value, known) for key, value in node.value)
+            names.add(str(key.value))
+        total += sum(_unfolded(key, known_by_name) + _unfolded(value, known_by_name) for key, value in node.value)
     elif isinstance(node, yaml.SequenceNode):
-        total += sum(_unfolded(value, known) for value in node.value)
+        total += sum(_unfolded(value, known_by_name) for value in node.value)
     elif node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
         raise ValueError("a number of too many digits")
-    known[node] = total
+    known_by_name[node] = total
     return total
 
 
@@ -121,7 +121,7 @@ def write(content: dict[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
-def parse_toml(text: str, where: str) -> dict[str, Any]:
+def parse_toml(text: str, location: str) -> dict[str, Any]:
     """The table that `text` says. Raises `InputError` for text that is not TOML, and for dates and infinite numbers.
 
     >>> parse("a.b = 1", "grid")
@@ -131,13 +131,13 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         table = tomllib.loads(text)
         json.dumps(table, allow_nan=False)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML: {error}", where=where) from error
+        raise InputError(f"not TOML: {error}", where=location) from error
     except RecursionError as error:
-        raise InputError("TOML nested too deeply", where=where) from error
+        raise InputError("TOML nested too deeply", where=location) from error
     except TypeError as error:
-        raise InputError("a date or a time stands in it, and no setting takes one", where=where) from error
+        raise InputError("a date or a time stands in it, and no setting takes one", where=location) from error
     except ValueError as error:  # also where Python reads no whole number of more than 4,300 digits
-        raise InputError("a number in it is infinite, none, or of too many digits", where=where) from error
+        raise InputError("a number in it is infinite, none, or of too many digits", where=location) from error
     return table
 
 

@@ -40,8 +40,8 @@ def switch(name: str) -> bool:
     plain = value.strip().lower()
     if plain in ON or plain in OFF:
         return plain in ON
-    mend = "write 1, true, yes or on, or 0, false, no or off"
-    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", hint=mend)
+    hint = "write 1, true, yes or on, or 0, false, no or off"
+    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", hint=hint)
 
 
 def check_switches() -> None:
@@ -58,9 +58,9 @@ def cache_dir() -> Path:
 
     Raises `InputError` where it cannot be made.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        folder = Path(named).expanduser()
+    name = os.environ.get(VARIABLE)
+    if name:
+        folder = Path(name).expanduser()
     else:
         from platformdirs import user_cache_path
 
@@ -116,8 +116,8 @@ def configure_offline() -> None:
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
     if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
-        what = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
-        raise InputError(what, hint="unset it, or use what is on this machine")
+        message = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
+        raise InputError(message, hint="unset it, or use what is on this machine")
 
 
 def public(address: object) -> bool:
@@ -155,10 +155,10 @@ def weights_only() -> dict[str, Any]:
     return {"use_safetensors": True, **remote_code_options()}
 
 
-def loader_error(why: str) -> str:
+def loader_error(reason: str) -> str:
     """The first line of what a loader said; where it asks for trust or for safetensors, what the user can do."""
-    first = next((line.strip() for line in why.splitlines() if line.strip()), "unknown")
-    if "trust_remote_code" in why:
+    first = next((line.strip() for line in reason.splitlines() if line.strip()), "unknown")
+    if "trust_remote_code" in reason:
         return f"it needs code of its repository; set {REMOTE_CODE_VARIABLE}=1 if you trust it"
     if "safetensors" in first:
         return f"{first} (PyTorch's own .bin files are pickles, and are not read: convert them to safetensors)"

@@ -30,7 +30,7 @@ CACHE_HINT = "free some space, or set HARNESS_HOME to another folder; the same c
 
 
 @contextmanager
-def translate_os_errors(path: Path, mend: str = CACHE_HINT) -> Iterator[None]:
+def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
     """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`, also where a
     library has put it into its own words."""
     try:
@@ -38,21 +38,23 @@ def translate_os_errors(path: Path, mend: str = CACHE_HINT) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        said = next((os.strerror(code) for code in (*NO_ROOM, errno.EACCES) if os.strerror(code) in str(error)), None)
-        if said is None and not isinstance(error, OSError):
+        message = next(
+            (os.strerror(code) for code in (*NO_ROOM, errno.EACCES) if os.strerror(code) in str(error)), None
+        )
+        if message is None and not isinstance(error, OSError):
             raise
-        what = said or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
-        raise InputError(f"cannot write: {what}", where=str(path), hint=mend) from error
+        label = message or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
+        raise InputError(f"cannot write: {label}", where=str(path), hint=hint) from error
 
 
-def write_atomic(path: Path, fill: Callable[[Path], object], mend: str = CACHE_HINT) -> None:
+def write_atomic(path: Path, fill: Callable[[Path], object], hint: str = CACHE_HINT) -> None:
     """`fill` writes a temporary file beside `path`, which then takes its place in one step, for good once this returns.
 
     The folder is made where it is missing. Raises `InputError`; the old file is left as it was then.
     """
     temporary = temporary_name(path)
     try:
-        with translate_os_errors(path, mend):
+        with translate_os_errors(path, hint):
             path.parent.mkdir(parents=True, exist_ok=True)
             fill(temporary)
             sync(temporary)
@@ -69,13 +71,13 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def _without_dead(mine: Path, path: Path) -> None:
+def _without_dead(own: Path, path: Path) -> None:
     """Removes what writers of `path` that were killed have left: older than `mine` by more than `DEAD` seconds of the
     file system's clock, and of a process that is not here. One with this process's number is none of its own: in a
     container every writer may have the same."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
         with suppress(OSError, ValueError):
-            if other != mine and mine.stat().st_mtime - other.stat().st_mtime > DEAD:
+            if other != own and own.stat().st_mtime - other.stat().st_mtime > DEAD:
                 from psutil import pid_exists
 
                 writer = int(other.name.removeprefix(f".{path.name}.").partition("-")[0])
@@ -83,25 +85,25 @@ def _without_dead(mine: Path, path: Path) -> None:
                     other.unlink()
 
 
-def write_text(path: Path, text: str, mend: str = CACHE_HINT) -> None:
+def write_text(path: Path, text: str, hint: str = CACHE_HINT) -> None:
     """`text` as UTF-8, whole or not at all."""
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), mend)
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), hint)
 
 
 def sync(path: Path) -> None:
     """Returns when the content of a file is on the disk."""
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    with path.open("rb") as buffered_reader:
+        os.fsync(buffered_reader.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Returns when the names in a folder are on the disk, where the system can say so."""
     with suppress(OSError):  # Windows and some network file systems open no folder
-        held = os.open(folder, os.O_RDONLY)
+        lock = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(held)
+            os.fsync(lock)
         finally:
-            os.close(held)
+            os.close(lock)
 
 
 def sync_tree(folder: Path) -> None:

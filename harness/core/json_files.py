@@ -26,11 +26,11 @@ MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
 SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
 
 
-def read_text(path: Path, most: int | None = None) -> str:
+def read_text(path: Path, limit_value: int | None = None) -> str:
     """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than `most`
     bytes (None: what memory holds)."""
     try:
-        limit = room() if most is None else most
+        limit = room() if limit_value is None else limit_value
         if path.suffix.lower() == ".gz":
             with _unpacked(path) as file:
                 raw = _piped(file, limit)
@@ -43,8 +43,8 @@ def read_text(path: Path, most: int | None = None) -> str:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"the file cannot be read ({reason})", where=str(path)) from error
     if raw is None:
-        what = "too large for this machine's memory" if most is None else f"more than {most:,} bytes"
-        raise InputError(what, where=str(path), hint="is it the file that you mean?")
+        message = "too large for this machine's memory" if limit_value is None else f"more than {limit_value:,} bytes"
+        raise InputError(message, where=str(path), hint="is it the file that you mean?")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -55,19 +55,19 @@ def read_text(path: Path, most: int | None = None) -> str:
     return text
 
 
-def _whole(file: BinaryIO, most: int) -> bytes | None:
+def _whole(file: BinaryIO, limit: int) -> bytes | None:
     """All that a file or a pipe gives, None where that is more than `most` bytes."""
-    about = os.fstat(file.fileno())
-    if stat.S_ISREG(about.st_mode):
-        return file.read() if about.st_size <= most else None
-    return _piped(file, most)
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return file.read() if status.st_size <= limit else None
+    return _piped(file, limit)
 
 
-def _piped(file: BinaryIO | io.BufferedReader, most: int) -> bytes | None:
+def _piped(file: BinaryIO | io.BufferedReader, limit: int) -> bytes | None:
     parts, size = [], 0
     while part := file.read(1 << 16):
         size += len(part)
-        if size > most:
+        if size > limit:
             return None
         parts.append(part)
     return b"".join(parts)
@@ -123,8 +123,8 @@ class BoundedDecompressor(io.RawIOBase):
         buffer[: len(part)] = part
         self._size += len(part)
         if self._size > MAX_DECOMPRESSED_BYTES and self._size > MAX_RATIO * self._file.tell():
-            what = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
-            raise InputError(what, where=self._name, hint=AGAIN)
+            message = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
+            raise InputError(message, where=self._name, hint=AGAIN)
         return len(part)
 
 
@@ -143,38 +143,40 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, location: str) -> Any:
     """The value that `text` says. Raises `InputError` for what is not JSON, for a key that stands twice, and for what
     Python reads and cannot work with: nesting without end, numbers of thousands of digits, halves of characters."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            seen: set[str] = set()
-            key = next(key for key, _ in pairs if key in seen or seen.add(key))
-            raise InputError(f"key {key!r} stands twice", where=_place(where, text, key), hint="keep one of the two")
-        return found
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
+            names: set[str] = set()
+            key = next(key for key, _ in pairs if key in names or names.add(key))
+            raise InputError(f"key {key!r} stands twice", where=_place(location, text, key), hint="keep one of the two")
+        return entries
 
     try:
         value = json.loads(text, object_pairs_hook=unique)
         if "\\u" in text:  # an escape may be half a character, which no file could hold
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        place = f"{where} line {error.lineno} column {error.colno}"
+        place = f"{location} line {error.lineno} column {error.colno}"
         raise InputError(f"not JSON ({error.msg})", where=place, hint="write the file again") from error
     except RecursionError as error:
-        raise InputError("JSON nested too deeply", where=where) from error
+        raise InputError("JSON nested too deeply", where=location) from error
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
-        raise InputError(f"{half!r} is half a character", where=where, hint="write the file again as UTF-8") from error
+        raise InputError(
+            f"{half!r} is half a character", where=location, hint="write the file again as UTF-8"
+        ) from error
     except ValueError as error:  # Python reads no whole number of more than 4,300 digits
-        raise InputError("a number of too many digits", where=where, hint="write the file again") from error
+        raise InputError("a number of too many digits", where=location, hint="write the file again") from error
     return value
 
 
-def _place(where: str, text: str, key: str) -> str:
+def _place(location: str, text: str, key: str) -> str:
     """`where line N`, with the line of the second place where `key` is written as a key."""
-    written = json.dumps(key, ensure_ascii=False)
-    first = text.find(written)
-    second = text.find(written, first + 1)
-    return f"{where} line {text.count(chr(10), 0, second) + 1}" if second > 0 else where
+    output = json.dumps(key, ensure_ascii=False)
+    first = text.find(output)
+    second = text.find(output, first + 1)
+    return f"{location} line {text.count(chr(10), 0, second) + 1}" if second > 0 else location

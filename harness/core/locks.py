@@ -42,7 +42,7 @@ def _unheard() -> None:
 
 
 @contextmanager
-def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, mend: str = CACHE_HINT) -> Iterator[LockHandle]:
+def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, hint: str = CACHE_HINT) -> Iterator[LockHandle]:
     """Holds the lock `path` (and `path` with `.lease`) for the block; calls `waiting` first where another process does.
 
     Raises `InputError` where the folder cannot be written.
@@ -54,15 +54,18 @@ def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, mend: str =
     def compromised(_: object) -> None:
         hold.lost = True
 
-    with translate_os_errors(path, mend):
+    with translate_os_errors(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
     own = FileLock(path, fallback_to_soft=False)
     lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
-        with translate_os_errors(path, mend):
-            told = _acquired(own, waiting, None, told=False)
+        with translate_os_errors(path, hint):
+            is_reported = _acquired(own, waiting, None, is_reported=False)
             _acquired(
-                lease, waiting, StaleLeaseReaper(Path(lease.lock_file), path if own.is_locked else None), told=told
+                lease,
+                waiting,
+                StaleLeaseReaper(Path(lease.lock_file), path if own.is_locked else None),
+                is_reported=is_reported,
             )
             if own.is_locked:
                 _sign(path, lease.token)
@@ -87,7 +90,7 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None, *, told: bool) -> bool:
+def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None, *, is_reported: bool) -> bool:
     """Waits for one lock; whether `waiting` has been called by now."""
     from filelock import Timeout
 
@@ -95,17 +98,17 @@ def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | 
     while True:
         try:
             lock.acquire(timeout=timeout)
-            return told
+            return is_reported
         except Timeout:
             if watch is not None and watch.dead():
                 watch.remove()
-            elif not told:
+            elif not is_reported:
                 waiting()
-                told = True
+                is_reported = True
             timeout = GRACE
         except OSError as error:
             if error.errno in NO_FLOCK:
-                return told
+                return is_reported
             refused += 1
             if error.errno not in RETRYABLE_ERRNOS or refused > TRIES:
                 raise
@@ -139,36 +142,36 @@ class StaleLeaseReaper:
 
     def remove(self) -> None:
         """Takes the lease away that was found dead, and no other: one that has come meanwhile is put back."""
-        aside = temporary_name(self.lease)
+        path = temporary_name(self.lease)
         with suppress(OSError):
-            os.replace(self.lease, aside)
-            found = aside.stat()
-            if self._seen is not None and (found.st_ino, found.st_mtime_ns) != self._seen[:2]:
-                os.link(aside, self.lease)
-            aside.unlink()
+            os.replace(self.lease, path)
+            status = path.stat()
+            if self._seen is not None and (status.st_ino, status.st_mtime_ns) != self._seen[:2]:
+                os.link(path, self.lease)
+            path.unlink()
 
     def _look(self) -> tuple[int, int, bytes] | None:
         try:
             with self.lease.open("rb") as file:  # opening makes a network file system ask its server
-                found = os.fstat(file.fileno())
-                return found.st_ino, found.st_mtime_ns, file.read(LONGEST)
+                status = os.fstat(file.fileno())
+                return status.st_ino, status.st_mtime_ns, file.read(LONGEST)
         except OSError:
             return None
 
 
-def _sign(held: Path, token: str | None) -> None:
+def _sign(path: Path, token: str | None) -> None:
     """Leaves in the kernel's lock which lease was taken with it, and by which kernel and mount: a later holder there
     knows by it that the lease is a dead one's."""
     with suppress(OSError):
-        if (here := _mount(held)) is not None and token is not None:
-            held.write_text(f"{here}\n{token}\n", encoding="ascii")
+        if (current := _mount(path)) is not None and token is not None:
+            path.write_text(f"{current}\n{token}\n", encoding="ascii")
 
 
-def _signed(held: Path) -> bytes | None:
+def _signed(path: Path) -> bytes | None:
     """The lease that the last holder took by this kernel and mount; None where it was another's, or none says so."""
     try:
-        here, _, token = held.read_text(encoding="ascii").partition("\n")
-        return token.strip().encode() or None if here == _mount(held) else None
+        current, _, token = path.read_text(encoding="ascii").partition("\n")
+        return token.strip().encode() or None if current == _mount(path) else None
     except (OSError, ValueError):
         return None
 

@@ -37,8 +37,8 @@ def plugins(points: Iterable[EntryPoint], kind: type[EntryT]) -> Iterator[tuple[
 
 def _source(point: EntryPoint) -> str:
     package = getattr(getattr(point, "dist", None), "name", None)
-    named = f"plug-in {getattr(point, 'name', '') or getattr(point, 'value', '')!r}"
-    return f"{named} of the package {package}" if package else named
+    name = f"plug-in {getattr(point, 'name', '') or getattr(point, 'value', '')!r}"
+    return f"{name} of the package {package}" if package else name
 
 
 @cache
@@ -80,15 +80,15 @@ def from_file(name: str) -> object:
 def class_in_file(target: str, kind: type) -> type:
     """The class that `PATH.py:CLASS` names, which derives from `kind` and fills all of it. Raises `InputError`."""
     path, attribute = file_parts(target)
-    made = from_file(target)
-    if not (isinstance(made, type) and issubclass(made, kind)):
-        mend = f"derive it from {kind.__module__}.{kind.__name__}"
-        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=mend)
-    if missing := sorted(getattr(made, "__abstractmethods__", ())):
+    result = from_file(target)
+    if not (isinstance(result, type) and issubclass(result, kind)):
+        hint = f"derive it from {kind.__module__}.{kind.__name__}"
+        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=hint)
+    if missing := sorted(getattr(result, "__abstractmethods__", ())):
         raise InputError(
             f"{attribute} lacks {', '.join(missing)}", where=str(path), hint="docs/extending.md shows each"
         )
-    return made
+    return result
 
 
 def model_name(target: str) -> str:
@@ -121,16 +121,16 @@ def _module(path: Path, content: str) -> ModuleType:
     except Exception as error:  # whatever somebody else's file does
         del sys.modules[name]
         line = _line(error, path)
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(what, where=f"{path} line {line}" if line else str(path), hint="mend the file") from error
+        message = f"{type(error).__name__}: {error}"
+        raise InputError(message, where=f"{path} line {line}" if line else str(path), hint="mend the file") from error
     return module
 
 
 def _line(error: Exception, path: Path) -> int | None:
     """The line of the file at which it failed."""
-    found, step = getattr(error, "lineno", None), error.__traceback__
+    result, step = getattr(error, "lineno", None), error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_filename == str(path):
-            found = step.tb_lineno
+            result = step.tb_lineno
         step = step.tb_next
-    return found
+    return result

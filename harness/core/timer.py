@@ -26,7 +26,7 @@ class CheckpointTimer:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Around the making of a snapshot."""
-        begun = time.monotonic()
+        start_time = time.monotonic()
         yield
         self._last = time.monotonic()
-        self._cost = self._last - begun
+        self._cost = self._last - start_time

@@ -85,31 +85,31 @@ DATASETS = (
 def catalogue_entries() -> dict[str, CatalogueEntry]:
     """All data sets by name: this project's, those kept on this machine, then those that installed packages add (which
     may take no name away)."""
-    known = {entry.name: entry for entry in DATASETS}
-    known.update({name: _public(name) for name, data in named_sets().items() if data.listed})
+    known_by_name = {entry.name: entry for entry in DATASETS}
+    known_by_name.update({name: _public(name) for name, data in named_sets().items() if data.listed})
     for name, entry in local_store.list_stored().items():
-        known.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
-        known[name] = _as_kept(known[name], entry) if known[name].kept else known[name]
+        known_by_name.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
+        known_by_name[name] = _as_kept(known_by_name[name], entry) if known_by_name[name].kept else known_by_name[name]
     for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
-        if entry.name in known:
+        if entry.name in known_by_name:
             warn(f"{source} is left out: the data set name {entry.name!r} is taken")
         else:
-            known[entry.name] = entry
-    return known
+            known_by_name[entry.name] = entry
+    return known_by_name
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
     """The entry of one name, or of a category's full name; `InputError` with near names for a miss."""
-    known = catalogue_entries()
-    if name in known:
-        return known[name]
+    known_by_name = catalogue_entries()
+    if name in known_by_name:
+        return known_by_name[name]
     try:
         own = resolve(name).name
     except InputError as error:
         if ":" in name:
             raise
-        raise unknown_name("data set", name, known, otherwise="(a path to a folder works too)") from error
-    return known[own] if own in known else _public(own)
+        raise unknown_name("data set", name, known_by_name, otherwise="(a path to a folder works too)") from error
+    return known_by_name[own] if own in known_by_name else _public(own)
 
 
 def _public(name: str) -> CatalogueEntry:
@@ -130,15 +130,15 @@ def _public(name: str) -> CatalogueEntry:
     )
 
 
-def _as_kept(entry: CatalogueEntry, kept: local_store.StoredDataset) -> CatalogueEntry:
+def _as_kept(entry: CatalogueEntry, stored_dataset: local_store.StoredDataset) -> CatalogueEntry:
     """The entry with what the machine's own copy holds."""
     return replace(
         entry,
-        source=kept.source or entry.source,
-        licence=kept.licence or entry.licence,
-        description=kept.description or entry.description,
-        users=kept.users,
-        items=kept.items,
-        interactions=kept.interactions,
-        fingerprint=kept.fingerprint,
+        source=stored_dataset.source or entry.source,
+        licence=stored_dataset.licence or entry.licence,
+        description=stored_dataset.description or entry.description,
+        users=stored_dataset.users,
+        items=stored_dataset.items,
+        interactions=stored_dataset.interactions,
+        fingerprint=stored_dataset.fingerprint,
     )

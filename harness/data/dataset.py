@@ -63,8 +63,8 @@ class CanonicalOrder:
 
     def sequences(self, rows: RaggedArray) -> RaggedArray:
         """Rows of item ids, one a user, under this naming."""
-        taken = rows.take(self.users)
-        return RaggedArray(self.item_ranks[taken.values], taken.offsets)
+        ragged_array = rows.take(self.users)
+        return RaggedArray(self.item_ranks[ragged_array.values], ragged_array.offsets)
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,16 @@ class Dataset:
 
 
 def require_text(
-    text: Sequence[ItemText] | None, items: Sequence[str], *, where: str, section: str = "SECTION"
+    text: Sequence[ItemText] | None, items: Sequence[str], *, location: str, section: str = "SECTION"
 ) -> Sequence[ItemText]:
     """The texts, or an `InputError` that names the items that have none. `section` is the model's, for the message."""
     if text is None:
-        mend = "add an item file with titles, or choose a model that needs no text"
-        raise InputError("this data set has no item text, and the model needs it", where=where, hint=mend)
+        hint = "add an item file with titles, or choose a model that needs no text"
+        raise InputError("this data set has no item text, and the model needs it", where=location, hint=hint)
     ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
-    mend = f"add titles to its items, {ways}, or choose a model that needs no text"
+    hint = f"add titles to its items, {ways}, or choose a model that needs no text"
     empty = [items[i] for i, entry in enumerate(text) if entry.empty]
     if empty:
-        shown = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        raise InputError(f"{len(empty)} of {len(items)} items have no text ({shown})", where=where, hint=mend)
+        text_value = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        raise InputError(f"{len(empty)} of {len(items)} items have no text ({text_value})", where=location, hint=hint)
     return text

@@ -34,7 +34,7 @@ HTML = (b"<!doctype html", b"<html")
 class Bar(Protocol):
     """One bar of progress."""
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None: ...
+    def advance(self, steps: int = 1, **text: float | str) -> None: ...
 
 
 class Progress(Protocol):
@@ -74,24 +74,26 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     if target.exists():
         return _held(target, file)
     if offline():
-        mend = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), hint=mend)
+        hint = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
+        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     with acquire_lock(folder / f".{file.name}.lock"):
         if target.exists():
             return _held(target, file)
-        said = []
+        values = []
         for url in file.urls:
             try:
                 _from_source(url, file, target, progress, attempts)
                 return target
             except (_Broken, _Wrong) as error:
-                said.append(f"{url}: {error}")
+                values.append(f"{url}: {error}")
     part = _part(target)
-    came = part.stat().st_size if part.exists() else 0
-    again = f"{came:,} bytes are kept, and the same command continues" if came else "try the same command again later"
-    mend = f"{again}; or put the file into {folder} yourself"
-    raise InputError(f"could not be downloaded ({'; '.join(said)})", where=file.name, hint=mend)
+    arrived = part.stat().st_size if part.exists() else 0
+    repeated = (
+        f"{arrived:,} bytes are kept, and the same command continues" if arrived else "try the same command again later"
+    )
+    hint = f"{repeated}; or put the file into {folder} yourself"
+    raise InputError(f"could not be downloaded ({'; '.join(values)})", where=file.name, hint=hint)
 
 
 def sha256_of(path: Path) -> str:
@@ -102,8 +104,8 @@ def sha256_of(path: Path) -> str:
 
 def _held(target: Path, file: RemoteFile) -> Path:
     """The file that is there, if it is the right one. A kill may have left what came before it."""
-    if (what := _mismatch(target, file)) is not None:
-        raise InputError(what, where=str(target), hint="remove it, so that it is downloaded again")
+    if (message := _mismatch(target, file)) is not None:
+        raise InputError(message, where=str(target), hint="remove it, so that it is downloaded again")
     _discard(_part(target))
     return target
 
@@ -124,15 +126,15 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
     part = _part(target)
     with requests.Session() as session:
         for left in reversed(range(attempts)):
-            begun = part.exists()
+            is_begun = part.exists()
             try:
                 _transfer(session, url, file, part, progress)
-                if (what := _mismatch(part, file)) is None:
+                if (message := _mismatch(part, file)) is None:
                     break
                 _discard(part)
-                if not begun:
-                    raise _Wrong(what)
-                raise _Broken(f"{what}; what was kept of an earlier attempt is thrown away")
+                if not is_begun:
+                    raise _Wrong(message)
+                raise _Broken(f"{message}; what was kept of an earlier attempt is thrown away")
             except _Broken:
                 if not left:
                     raise
@@ -162,8 +164,8 @@ def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path,
             _note_state(part, url, answer)
             _write(answer, part, have, total, _Shown(progress, file.name, total, have))
     except requests.RequestException as error:
-        came = part.stat().st_size if part.exists() else 0
-        raise _Broken(f"the connection failed after {came:,} bytes ({type(error).__name__})") from error
+        arrived = part.stat().st_size if part.exists() else 0
+        raise _Broken(f"the connection failed after {arrived:,} bytes ({type(error).__name__})") from error
 
 
 def _accepted(answer: requests.Response, have: int, part: Path) -> int:
@@ -181,8 +183,8 @@ def _accepted(answer: requests.Response, have: int, part: Path) -> int:
     return have if status == 206 else 0
 
 
-def _write(answer: requests.Response, part: Path, have: int, total: int | None, shown: _Shown) -> None:
-    with shown, part.open("r+b" if part.exists() else "wb") as out:
+def _write(answer: requests.Response, part: Path, have: int, total: int | None, text: _Shown) -> None:
+    with text, part.open("r+b" if part.exists() else "wb") as out:
         out.truncate(have)
         out.seek(have)
         for chunk in answer.iter_content(CHUNK):
@@ -190,10 +192,10 @@ def _write(answer: requests.Response, part: Path, have: int, total: int | None, 
                 raise _Wrong("an HTML page came instead of the file (it has moved, or asks for a login)")
             out.write(chunk)
             out.flush()
-            shown.reach(out.tell())
-        came = out.tell()
-    if total is not None and came < total:
-        raise _Broken(f"the connection ended after {came:,} of {total:,} bytes")
+            text.reach(out.tell())
+        arrived = out.tell()
+    if total is not None and arrived < total:
+        raise _Broken(f"the connection ended after {arrived:,} of {total:,} bytes")
 
 
 class _Shown:
@@ -209,7 +211,7 @@ class _Shown:
         self.reach(self._have)
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *items: object) -> None:
         if self._progress:
             self._progress.close(self._bar)
 
@@ -269,5 +271,5 @@ def _total(answer: requests.Response, have: int) -> int | None:
 def _room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        what = f"{needed:,} bytes are to come, and {free:,} are free"
-        raise InputError(what, where=str(part.parent), hint="free some space; the same command continues")
+        message = f"{needed:,} bytes are to come, and {free:,} are free"
+        raise InputError(message, where=str(part.parent), hint="free some space; the same command continues")

@@ -39,15 +39,15 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS, where="--layout")
-    with new_folder(folder) as made:
-        lost = tuple(LAYOUTS[layout](dataset, made))
+    with new_folder(folder) as path:
+        names = tuple(LAYOUTS[layout](dataset, path))
         if dataset.reviews and layout not in WITH_REVIEWS:
-            lost = (*lost, f"reviews: only {' and '.join(WITH_REVIEWS)} have a place for them")
+            names = (*names, f"reviews: only {' and '.join(WITH_REVIEWS)} have a place for them")
         if dataset.index_file is not None and layout != "lcrec":
-            lost = (*lost, "the ready-made item index: only lcrec has a place for it")
+            names = (*names, "the ready-made item index: only lcrec has a place for it")
         order: Order = "time" if layout == "lcrec" else dataset.order
-        again = read_folder(made, order)
-    return Exported(folder, layout, again.fingerprint == dataset.fingerprint, lost, order)
+        current_dataset = read_folder(path, order)
+    return Exported(folder, layout, current_dataset.fingerprint == dataset.fingerprint, names, order)
 
 
 @contextmanager
@@ -58,15 +58,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise InputError("there is something already", where=str(folder), hint="choose a new or empty folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        path = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            yield made
-            made.chmod(0o755)
-            sync_tree(made)
-            made.replace(folder)
+            yield path
+            path.chmod(0o755)
+            sync_tree(path)
+            path.replace(folder)
             sync_folder(folder.parent)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
     except OSError as error:
-        mend = "free some space, or choose another folder"
-        raise InputError(f"cannot write: {error.strerror or error}", where=str(folder), hint=mend) from error
+        hint = "free some space, or choose another folder"
+        raise InputError(f"cannot write: {error.strerror or error}", where=str(folder), hint=hint) from error

@@ -22,12 +22,12 @@ def filtered(dataset: Dataset, reading: Reading) -> Dataset:
     while True:
         users_left = np.bincount(rows[stays], minlength=len(dataset.users)) >= max(reading.min_user, 1)
         items_left = np.bincount(items[stays], minlength=len(dataset.items)) >= max(reading.min_item, 1)
-        less = stays & users_left[rows] & items_left[items]
-        if less.sum() == stays.sum():
+        fewer = stays & users_left[rows] & items_left[items]
+        if fewer.sum() == stays.sum():
             break
-        stays = less
-    asked = f"users of {reading.min_user} and items of {reading.min_item} interactions or more"
-    return _subset(dataset, stays, asked, "give lower --min-user, --min-item or --core")
+        stays = fewer
+    requested = f"users of {reading.min_user} and items of {reading.min_item} interactions or more"
+    return _subset(dataset, stays, requested, "give lower --min-user, --min-item or --core")
 
 
 def with_text(dataset: Dataset) -> Dataset:
@@ -39,11 +39,11 @@ def with_text(dataset: Dataset) -> Dataset:
     return _subset(dataset, ~empty[dataset.sequences.values], "items with text", "choose a model that needs no text")
 
 
-def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Dataset:
+def _subset(dataset: Dataset, stays: np.ndarray, requested: str, hint: str) -> Dataset:
     """The interactions where `stays` (bool, one each), and the users and items that they are of; ids keep their
     order."""
     if not stays.any():
-        raise InputError(f"nothing is left with {asked} alone", where=dataset.name, hint=mend)
+        raise InputError(f"nothing is left with {requested} alone", where=dataset.name, hint=hint)
     rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]
     users, lengths = np.unique(rows, return_counts=True)
     items, values = np.unique(values, return_inverse=True)
@@ -52,12 +52,12 @@ def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Datas
     reviews = dataset.reviews
     if reviews is not None:
         reviews = tuple(one for one in reviews if one.user in known_u and one.item in known_i) or None
-    gone = (
-        (f"users left out ({asked})", len(dataset.users) - len(users)),
-        (f"items left out ({asked})", len(dataset.items) - len(items)),
-        (f"interactions left out ({asked})", int((~stays).sum())),
+    pair = (
+        (f"users left out ({requested})", len(dataset.users) - len(users)),
+        (f"items left out ({requested})", len(dataset.items) - len(items)),
+        (f"interactions left out ({requested})", int((~stays).sum())),
     )
-    counts = ", ".join(f"{count:,} {what.split(' ')[0]}" for what, count in gone)
+    counts = ", ".join(f"{count:,} {message.split(' ')[0]}" for message, count in pair)
     return replace(
         dataset,
         users=names_u,
@@ -66,6 +66,6 @@ def _subset(dataset: Dataset, stays: np.ndarray, asked: str, mend: str) -> Datas
         timestamps=None if dataset.timestamps is None else dataset.timestamps[stays],
         text=None if dataset.text is None else tuple(dataset.text[n] for n in items),
         reviews=reviews,
-        lost=(*dataset.lost, *(entry for entry in gone if entry[1])),
-        notes=(*dataset.notes, f"only {asked}: {counts} left out"),
+        lost=(*dataset.lost, *(entry for entry in pair if entry[1])),
+        notes=(*dataset.notes, f"only {requested}: {counts} left out"),
     )

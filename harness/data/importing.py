@@ -27,7 +27,7 @@ def import_folder(
     reading: Reading | None = None,
     *,
     tie_seed: int | None = None,
-    again: bool = False,
+    repeat: bool = False,
 ) -> tuple[local_store.StoredDataset, Dataset]:
     """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
     gives equal timestamps another order than that of the lines.
@@ -37,21 +37,25 @@ def import_folder(
     readers find wrong.
     """
     if not name.strip() or "/" in name or "\\" in name:
-        mend = "use letters, digits, blanks and . _ + @ -"
-        raise InputError(f"{name!r} is no name for a data set", where="--name", hint=mend)
+        hint = "use letters, digits, blanks and . _ + @ -"
+        raise InputError(f"{name!r} is no name for a data set", where="--name", hint=hint)
     name = safe_name(name)
-    here = local_store.find(name)
-    if here is None and name in catalogue_entries():
+    stored_dataset = local_store.find(name)
+    if stored_dataset is None and name in catalogue_entries():
         raise InputError(f"{name!r} is a registered data set already", where="--name", hint="choose another name")
     place = folder.expanduser()
     if not place.exists():
         raise InputError("no such folder or file", where=str(folder), hint="check the path")
-    found = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
-    found = found if tie_seed is None else reorder_ties(found, tie_seed)
-    dataset = replace(found, name=name, notes=(*found.notes, f"imported from {found.name} ({found.source})"))
-    if here is not None and here.fingerprint != dataset.fingerprint and not again:
+    current_dataset = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
+    current_dataset = current_dataset if tie_seed is None else reorder_ties(current_dataset, tie_seed)
+    dataset = replace(
+        current_dataset,
+        name=name,
+        notes=(*current_dataset.notes, f"imported from {current_dataset.name} ({current_dataset.source})"),
+    )
+    if stored_dataset is not None and stored_dataset.fingerprint != dataset.fingerprint and not repeat:
         raise InputError(
-            f"{name!r} is kept already, with another content ({here.fingerprint}, not {dataset.fingerprint})",
+            f"{name!r} is kept already, with another content ({stored_dataset.fingerprint}, not {dataset.fingerprint})",
             where="--name",
             hint="choose another name, or say --replace",
         )
@@ -59,7 +63,7 @@ def import_folder(
         "made_by": "harness data import",
         "files": sorted(path.name for path in place.iterdir() if path.is_file()) if place.is_dir() else [place.name],
         "reading": (reading or Reading()).document(),
-        "source": found.source,
+        "source": current_dataset.source,
         "order": dataset.order,
         "tie_seed": tie_seed,
         "fingerprint": dataset.fingerprint,
@@ -68,7 +72,7 @@ def import_folder(
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return local_store.save_dataset(
-        dataset, story, licence="as its owner says", description=f"imported, {found.source}"
+        dataset, story, licence="as its owner says", description=f"imported, {current_dataset.source}"
     ), dataset
 
 
@@ -76,8 +80,8 @@ def reorder_ties(dataset: Dataset, seed: int) -> Dataset:
     """The data set with equal timestamps of a user in the order of a hash, by the rule of `harness data prepare`; ids
     stay what they are. Raises `InputError` where there are no timestamps."""
     if dataset.timestamps is None:
-        what = "there are no timestamps, so nothing is tied"
-        raise InputError(what, where="--tie-seed", hint="leave it out, or give data with timestamps")
+        message = "there are no timestamps, so nothing is tied"
+        raise InputError(message, where="--tie-seed", hint="leave it out, or give data with timestamps")
     rows, values = dataset.sequences.rows(), dataset.sequences.values
     keys = tie_keys(dataset.users, dataset.items, seed, rows, values)
     order = np.lexsort((keys, dataset.timestamps, rows))

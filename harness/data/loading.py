@@ -21,15 +21,16 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
     """
     by, reading = check_order(order), reading or Reading()
     path = Path(name_or_path).expanduser()
-    known = catalogue_entries()
+    known_by_name = catalogue_entries()
     if (
-        entry := known.get(name_or_path) or (None if path.exists() else known.get(safe_name(name_or_path)))
+        entry := known_by_name.get(name_or_path)
+        or (None if path.exists() else known_by_name.get(safe_name(name_or_path)))
     ) is not None:
         if by == "file" or reading.of_files:
             option = "--order file" if by == "file" else reading.options()[0]
-            has = "order" if by == "file" else "columns"
-            what = f"{option} is for folders and files: a registered data set has its {has} already"
-            raise InputError(what, where=name_or_path, hint=f"leave {option} out, or give the folder")
+            has_value = "order" if by == "file" else "columns"
+            message = f"{option} is for folders and files: a registered data set has its {has_value} already"
+            raise InputError(message, where=name_or_path, hint=f"leave {option} out, or give the folder")
         return filtered(entry.load(), reading)
     if name_or_path and path.is_dir():  # "" would be the working folder
         return read_folder(path, by, reading)

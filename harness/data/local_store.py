@@ -107,14 +107,14 @@ def save_dataset(
         description=description,
     )
     own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
-    told = {**story, "dataset": own}
+    fields = {**story, "dataset": own}
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
         _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
         if not _whole(entry):
-            _put_folder(entry, dataset, told)
+            _put_folder(entry, dataset, fields)
         remove_stale_temp_files(entry.path)
-        _write(entry.path / PROVENANCE, told)
+        _write(entry.path / PROVENANCE, fields)
         _write(shelf / f"{dataset.name}.json", asdict(entry))
     return entry
 
@@ -148,27 +148,27 @@ def _remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_folder(entry: StoredDataset, dataset: Dataset, told: Mapping[str, Any]) -> None:
+def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:
     """Fills a folder beside its place, reads it back, and moves it there."""
     from harness.data.writers import LAYOUTS
 
-    made = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
+    path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
     try:
-        for _ in LAYOUTS["parquet"](dataset, made):
+        for _ in LAYOUTS["parquet"](dataset, path):
             pass
         if dataset.index_file is not None:
-            copied(dataset.index_file, made, entry.name)
-        _write(made / PROVENANCE, told)
-        if not entry.folder.endswith(_key(_read(made, entry.name))):
-            what = "it cannot be kept as it is: reading it back gives something else"
-            raise InputError(what, where=entry.name, hint="leave out users and items without interactions")
-        made.chmod(0o755)
-        sync_tree(made)
+            copied(dataset.index_file, path, entry.name)
+        _write(path / PROVENANCE, fields)
+        if not entry.folder.endswith(_key(_read(path, entry.name))):
+            message = "it cannot be kept as it is: reading it back gives something else"
+            raise InputError(message, where=entry.name, hint="leave out users and items without interactions")
+        path.chmod(0o755)
+        sync_tree(path)
         shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
-        made.rename(entry.path)
+        path.rename(entry.path)
         sync_folder(entry.path.parent)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _key(dataset: Dataset) -> str:
@@ -198,12 +198,12 @@ def _read(folder: Path, name: str) -> Dataset:
         if order not in ORDERS:
             raise ValueError(order)
         notes = tuple(str(note) for note in own.get("notes", ()))
-        lost = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
+        values = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
         source = str(own.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError("not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN) from error
     dataset = parquet_tables.read_stored(folder, name, order)
-    return replace(dataset, source=source, notes=notes, lost=lost, index_file=beside(folder, name))
+    return replace(dataset, source=source, notes=notes, lost=values, index_file=beside(folder, name))
 
 
 def _story(folder: Path) -> dict[str, Any]:

@@ -61,9 +61,9 @@ class RaggedArray:
     def drop_last(self, dropped: int) -> RaggedArray:
         """Every row without its last `dropped` values (an empty row where it has no more)."""
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        kept = place < np.repeat(self.lengths - dropped, self.lengths)
+        mask = place < np.repeat(self.lengths - dropped, self.lengths)
         lengths = np.maximum(self.lengths - dropped, 0)
-        return RaggedArray(self.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+        return RaggedArray(self.values[mask], np.concatenate([[0], np.cumsum(lengths)]))
 
     def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, shape (rows,); no more than it has.
@@ -71,9 +71,9 @@ class RaggedArray:
         >>> RaggedArray.of([[3, 1], [], [2]]).heads(np.array([1, 1, 1])).values.tolist()
         [3, 2]
         """
-        kept = np.clip(lengths, 0, self.lengths)
+        mask = np.clip(lengths, 0, self.lengths)
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        return RaggedArray(self.values[place < np.repeat(kept, self.lengths)], np.concatenate([[0], np.cumsum(kept)]))
+        return RaggedArray(self.values[place < np.repeat(mask, self.lengths)], np.concatenate([[0], np.cumsum(mask)]))
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""

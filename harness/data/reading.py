@@ -31,20 +31,20 @@ class Reading:
             if getattr(self, name) < 0:
                 raise InputError(f"{getattr(self, name)} is no number of interactions", where=_option(name))
         if not 0 <= self.bad_lines < 1:
-            mend = "give a share between 0 (none) and 1"
-            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=mend)
-        for ours, _ in self.columns:
-            if ours not in ALIASES:
-                raise unknown_name("column", ours, ALIASES, where="--columns")
+            hint = "give a share between 0 (none) and 1"
+            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=hint)
+        for own_value, _ in self.columns:
+            if own_value not in ALIASES:
+                raise unknown_name("column", own_value, ALIASES, where="--columns")
 
     @property
     def of_files(self) -> bool:
         """Whether anything is said that only the reader of a file can do."""
         return bool(self.columns) or self.min_rating is not None or self.bad_lines != BAD_LINES
 
-    def column(self, ours: str) -> str | None:
+    def column(self, own_value: str) -> str | None:
         """The file's name for one of our columns, None where nothing is said of it."""
-        return dict(self.columns).get(ours)
+        return dict(self.columns).get(own_value)
 
     def tolerated(self, lines: int) -> int:
         """How many of a file's lines may be wrong."""
@@ -53,36 +53,36 @@ class Reading:
     def document(self) -> dict[str, Any]:
         """What differs from the defaults, JSON-able; empty where nothing does."""
         plain = Reading()
-        said = {key: value for key, value in asdict(self).items() if value != getattr(plain, key)}
-        return {**said, "columns": dict(self.columns)} if self.columns else said
+        message = {key: value for key, value in asdict(self).items() if value != getattr(plain, key)}
+        return {**message, "columns": dict(self.columns)} if self.columns else message
 
     def options(self) -> list[str]:
         """The same as words of a command line."""
-        said = self.document()
+        message = self.document()
         if self.columns:
-            said["columns"] = ",".join(f"{ours}={theirs}" for ours, theirs in self.columns)
-        return [word for key, value in said.items() for word in (_option(key), str(value))]
+            message["columns"] = ",".join(f"{own_value}={theirs}" for own_value, theirs in self.columns)
+        return [word for key, value in message.items() for word in (_option(key), str(value))]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any] | None, where: str = "data") -> Reading:
+    def of(cls, document: Mapping[str, Any] | None, location: str = "data") -> Reading:
         """From `document`, or what a configuration file says in its place. Raises `InputError`."""
-        said = dict(document or {})
-        known = [field.name for field in fields(cls)] + ["core"]
-        for key in said:
-            if key not in known:
-                raise unknown_name("setting", key, known, where=where)
-        core, columns = said.pop("core", None), said.pop("columns", None)
+        message = dict(document or {})
+        names = [field.name for field in fields(cls)] + ["core"]
+        for key in message:
+            if key not in names:
+                raise unknown_name("setting", key, names, where=location)
+        core, columns = message.pop("core", None), message.pop("columns", None)
         if isinstance(core, int):
-            said = {"min_user": core, "min_item": core, **said}
+            message = {"min_user": core, "min_item": core, **message}
         if isinstance(columns, str):
-            said["columns"] = parse_columns(columns)
+            message["columns"] = parse_columns(columns)
         elif columns:
-            said["columns"] = tuple((str(ours), str(theirs)) for ours, theirs in dict(columns).items())
+            message["columns"] = tuple((str(own_value), str(theirs)) for own_value, theirs in dict(columns).items())
         for key in ("min_rating", "min_user", "min_item", "bad_lines"):
             kind = int if key in ("min_user", "min_item") else (int, float)
-            if said.get(key) is not None and (not isinstance(said[key], kind) or isinstance(said[key], bool)):
-                raise InputError(f"{key} is {said[key]!r}, expected a number", where=where)
-        return cls(**said)
+            if message.get(key) is not None and (not isinstance(message[key], kind) or isinstance(message[key], bool)):
+                raise InputError(f"{key} is {message[key]!r}, expected a number", where=location)
+        return cls(**message)
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
@@ -92,12 +92,12 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     (('user', 'customer'), ('item', 'sku'))
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not pairs or not all(equals and ours.strip() and theirs.strip() for ours, equals, theirs in pairs):
+    if not pairs or not all(equals and own_value.strip() and theirs.strip() for own_value, equals, theirs in pairs):
         raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM)
-    found = tuple((ours.strip(), theirs.strip()) for ours, _, theirs in pairs)
-    if len({ours for ours, _ in found}) < len(found):
+    results = tuple((own_value.strip(), theirs.strip()) for own_value, _, theirs in pairs)
+    if len({own_value for own_value, _ in results}) < len(results):
         raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM)
-    return found
+    return results
 
 
 def _option(name: str) -> str:

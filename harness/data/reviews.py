@@ -39,7 +39,9 @@ def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tupl
     and for what is no text."""
     placed = ((f"{path} key {key!r}", key, fields) for key, fields in read_json_object(path).items())
     return fitting(
-        ((where, Review(*_pair(key, where), _text(fields, where))) for where, key, fields in placed), users, items
+        ((location, Review(*_pair(key, location), _text(fields, location))) for location, key, fields in placed),
+        users,
+        items,
     )
 
 
@@ -49,35 +51,38 @@ def fitting(
     """The reviews that are not empty, in the order of their raw ids, each given with its place in words; None where
     there are none. Raises `InputError` for users and items of another data set."""
     known_users, known_items = set(users), set(items)
-    found = []
-    for where, review in placed:
+    results = []
+    for location, review in placed:
         if review.user not in known_users or review.item not in known_items:
-            what = f"the {'item' if review.user in known_users else 'user'} is not in the interactions"
-            raise InputError(what, where=where, hint="give the reviews of this data set")
+            message = f"the {'item' if review.user in known_users else 'user'} is not in the interactions"
+            raise InputError(message, where=location, hint="give the reviews of this data set")
         if review.text:
-            found.append(review)
-    return tuple(sorted(found)) or None
+            results.append(review)
+    return tuple(sorted(results)) or None
 
 
 def write_reviews(reviews: Iterable[Review]) -> str:
     """The file's content."""
-    written = {str((one.user, one.item)): {"review": one.text, "summary": ""} for one in reviews}
-    return json.dumps(written, ensure_ascii=False, indent=1)
+    output = {str((one.user, one.item)): {"review": one.text, "summary": ""} for one in reviews}
+    return json.dumps(output, ensure_ascii=False, indent=1)
 
 
 def reviews_of(
-    reviews: Iterable[Review], names: tuple[tuple[str, ...], tuple[str, ...]], whole: RaggedArray, part: RaggedArray
+    reviews: Iterable[Review],
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    ragged_array: RaggedArray,
+    part: RaggedArray,
 ) -> tuple[Review, ...]:
     """Those whose interactions all stand in `part`: of a pair that `whole` has more often than `part`, some interaction
     is held out, and which of them a review speaks of cannot be known. `names`: raw ids of users and items."""
     users, items = ({name: place for place, name in enumerate(ids)} for ids in names)
-    in_whole, in_part = (_counts(rows, len(items)) for rows in (whole, part))
-    kept = []
+    in_whole, in_part = (_counts(rows, len(items)) for rows in (ragged_array, part))
+    values = []
     for review in reviews:
         pair = users[review.user] * len(items) + items[review.item]
         if 0 < in_whole.get(pair, 0) == in_part.get(pair, 0):
-            kept.append(review)
-    return tuple(kept)
+            values.append(review)
+    return tuple(values)
 
 
 def _counts(rows: RaggedArray, n_items: int) -> Mapping[int, int]:
@@ -85,7 +90,7 @@ def _counts(rows: RaggedArray, n_items: int) -> Mapping[int, int]:
     return dict(zip(pairs.tolist(), counts.tolist(), strict=True))
 
 
-def _pair(key: str, where: str) -> tuple[str, str]:
+def _pair(key: str, location: str) -> tuple[str, str]:
     pair: Any = None
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         pair = ast.literal_eval(key) if len(key) <= LONGEST_KEY else None
@@ -95,12 +100,12 @@ def _pair(key: str, where: str) -> tuple[str, str]:
         else:
             pair = None
     if pair is None:
-        raise InputError("a pair of user and item is needed", where=where, hint="write \"('user', 'item')\"")
+        raise InputError("a pair of user and item is needed", where=location, hint="write \"('user', 'item')\"")
     return pair
 
 
-def _text(fields: Any, where: str) -> str:
+def _text(fields: Any, location: str) -> str:
     if not isinstance(fields, dict) or not all(isinstance(value, str | None) for value in fields.values()):
-        raise InputError("an object of texts is needed", where=where, hint='write {"review": "…", "summary": "…"}')
+        raise InputError("an object of texts is needed", where=location, hint='write {"review": "…", "summary": "…"}')
     parts = (fields.get("summary") or "", fields.get("review") or "")
     return " ".join(" ".join(parts).split())

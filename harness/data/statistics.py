@@ -39,11 +39,11 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _date(times: np.ndarray | None, which: Callable[[np.ndarray], float]) -> str | None:
+def _date(times: np.ndarray | None, index: Callable[[np.ndarray], float]) -> str | None:
     """The first or last time as a date in UTC, None without times."""
     if times is None or not len(times):
         return None
-    time = float(which(times))
+    time = float(index(times))
     return str(np.datetime64(int(time), "s")) if time < LATEST else f"{time:g} seconds since 1970"
 
 

@@ -71,8 +71,8 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
     order, which RecBole may sort by (`TIME_FIELD: position`) and which is no time."""
     for kind, ids in (("user", dataset.users), ("item", dataset.items)):
         if (bad := next((raw for raw in ids if _broken(raw)), None)) is not None:
-            what = f"{kind} id {bad!r} holds a tab or a line break, which an atomic file cannot hold"
-            raise InputError(what, where="--layout recbole", hint="choose --layout parquet")
+            message = f"{kind} id {bad!r} holds a tab or a line break, which an atomic file cannot hold"
+            raise InputError(message, where="--layout recbole", hint="choose --layout parquet")
     yield from _unused_items(dataset)
     yield from _silent_users(dataset)
     times, field = _times(dataset), TIMESTAMP
@@ -88,12 +88,12 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
             [text.title, text.description, text.brand, "".join(f"{name}," for name in text.categories)]
             for text in dataset.text
         ]
-        parted = sum("," in name for text in dataset.text for name in text.categories)
-        broken = sum(_broken(cell) for row in fields for cell in row)
-        if parted:
-            yield f"{parted} commas within categories: an atomic file parts categories by them"
-        if broken:
-            yield f"tabs and line breaks in {broken} fields of text, which become blanks"
+        pieces = sum("," in name for text in dataset.text for name in text.categories)
+        invalid = sum(_broken(cell) for row in fields for cell in row)
+        if pieces:
+            yield f"{pieces} commas within categories: an atomic file parts categories by them"
+        if invalid:
+            yield f"tabs and line breaks in {invalid} fields of text, which become blanks"
         header = "\t".join([f"{ATOMIC_ITEM}:token", *(f"{name}:token_seq" for name in TEXT_FIELDS)])
         body = (
             "\t".join([item, *(" ".join(cell.split()) if _broken(cell) else cell for cell in row)])
@@ -135,8 +135,8 @@ def _parquet(dataset: Dataset, folder: Path) -> Iterator[str]:
 
     yield from _unused_items(dataset)
     yield from _silent_users(dataset)
-    users, bought = _flat(dataset)
-    columns = {USER: pa.array(users, pa.string()), ITEM: pa.array(bought, pa.string())}
+    users, names = _flat(dataset)
+    columns = {USER: pa.array(users, pa.string()), ITEM: pa.array(names, pa.string())}
     if dataset.timestamps is None:
         yield "timestamps: the data set has none; read it back with --order file"
     else:
@@ -149,8 +149,8 @@ def _parquet(dataset: Dataset, folder: Path) -> Iterator[str]:
         items[CATEGORIES] = pa.array([list(text.categories) for text in dataset.text], pa.list_(pa.string()))
     pq.write_table(pa.table(items), folder / ITEMS_PARQUET, compression="zstd")
     if dataset.reviews:
-        said = zip((USER, ITEM, REVIEW), zip(*dataset.reviews, strict=True), strict=True)
-        reviews = {name: pa.array(column, pa.string()) for name, column in said}
+        message = zip((USER, ITEM, REVIEW), zip(*dataset.reviews, strict=True), strict=True)
+        reviews = {name: pa.array(column, pa.string()) for name, column in message}
         pq.write_table(pa.table(reviews), folder / REVIEWS_PARQUET, compression="zstd")
 
 
@@ -190,8 +190,8 @@ def _broken(text: str) -> bool:
 
 
 def _cell(categories: tuple[str, ...]) -> str:
-    parted = any("," in name for name in categories) or (bool(categories) and categories[0].startswith("["))
-    return json.dumps(list(categories), ensure_ascii=False) if parted else ",".join(categories)
+    is_parted = any("," in name for name in categories) or (bool(categories) and categories[0].startswith("["))
+    return json.dumps(list(categories), ensure_ascii=False) if is_parted else ",".join(categories)
 
 
 def _put(path: Path, text: str) -> None:

@@ -70,36 +70,41 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     listed = (predictions.items != NO_ITEM) & (own | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
     places = np.where(own.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(own)), own.argmax(axis=1)], 0)
-    lists, held = int((lengths > 0).sum()), int((places > 0).sum())
+    lists, lock = int((lengths > 0).sum()), int((places > 0).sum())
     lower = int((places > (lengths + 1) // 2).sum())
-    found = Candidates(lists, held, lower)
-    known = _known(requests, predictions.users, n_items)
-    room = n_items - known.sum(axis=1)
-    if lists < LISTS or held < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
-        return found
+    candidates = Candidates(lists, lock, lower)
+    names = _known(requests, predictions.users, n_items)
+    room = n_items - names.sum(axis=1)
+    if lists < LISTS or lock < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
+        return candidates
     rest = _membership(np.where(listed & ~own, predictions.items, NO_ITEM), n_items)
     rows = np.flatnonzero((places > 0) & (lengths > 1))
     if len(rows) < LISTS:
-        return found
-    asked, others = (rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] for most in (ASKED, OTHERS))
-    has = _hold_neighbours(rest, known, asked, others, answers)
-    own_pair = asked[:, None] == others
-    likeness = _likeness(rest, asked, others, own_pair)
-    drawn = _drawn(rest, asked, others, n_items)
-    random = _likeness(drawn, np.arange(len(asked)), len(asked) + np.arange(len(others)), own_pair)
-    figures = (float(has.mean()), float(likeness.mean()), float(random.mean()))
-    return Candidates(lists, held, lower, *figures, alarm=_alarm(found, has, *figures[1:]))
+        return candidates
+    requested, others = (
+        rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] for limit in (ASKED, OTHERS)
+    )
+    has_value = _hold_neighbours(rest, names, requested, others, answers)
+    own_pair = requested[:, None] == others
+    likeness = _likeness(rest, requested, others, own_pair)
+    sample = _drawn(rest, requested, others, n_items)
+    random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(others)), own_pair)
+    figures = (float(has_value.mean()), float(likeness.mean()), float(random.mean()))
+    return Candidates(lists, lock, lower, *figures, alarm=_alarm(candidates, has_value, *figures[1:]))
 
 
-def _alarm(found: Candidates, has: np.ndarray, likeness: float, random: float) -> str:
+def _alarm(candidates: Candidates, has_value: np.ndarray, likeness: float, random: float) -> str:
     from scipy.stats import binom
 
-    head = f"{found.held:,} of {found.lists:,} lists hold the answer of their user"
+    head = f"{candidates.held:,} of {candidates.lists:,} lists hold the answer of their user"
     tail = "as candidates do that were drawn with the answer among them, not rankings of the catalogue"
-    spread = found.lower >= max(BEYOND * (1 + found.lists - found.held), LOWER * found.lists)
-    if spread and binom.cdf(has.sum(), len(has), NEIGHBOUR) < ALPHA:
-        why = f"{found.lower:,} of them in their lower half, and {has.mean():.0%} that of the most similar list's user"
-        return f"{head}, {why}: {tail}"
+    spread = candidates.lower >= max(BEYOND * (1 + candidates.lists - candidates.held), LOWER * candidates.lists)
+    if spread and binom.cdf(has_value.sum(), len(has_value), NEIGHBOUR) < ALPHA:
+        reason = (
+            f"{candidates.lower:,} of them in their lower half, and {has_value.mean():.0%} that of the most "
+            f"similar list's user"
+        )
+        return f"{head}, {reason}: {tail}"
     if random <= ROOM and likeness <= min(ALIKE * random, random + CLOSER * (1 - random)):
         return f"{head}, and beside it no more items in common than lists drawn at random: {tail}"
     return ""
@@ -127,35 +132,35 @@ def _known(requests: Requests, users: np.ndarray, n_items: int) -> csr_array:
 
 
 def _hold_neighbours(
-    rest: csr_array, known: csr_array, asked: np.ndarray, others: np.ndarray, answers: np.ndarray
+    rest: csr_array, names: csr_array, requested: np.ndarray, others: np.ndarray, answers: np.ndarray
 ) -> np.ndarray:
     """Whether each list of `asked` holds the answer of the most similar one of `others`, bool. The two answers are left
     out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less similar;
     users with the same answer are not compared, nor with those whose answer is in the history."""
-    mine, theirs = rest[asked], rest[others]
-    common = (mine @ theirs.T).toarray()
-    holds, held = mine[:, answers[others]].toarray(), theirs[:, answers[asked]].toarray().T
-    sizes = mine.sum(axis=1)[:, None] - holds + theirs.sum(axis=1) - held
+    own, theirs = rest[requested], rest[others]
+    common = (own @ theirs.T).toarray()
+    holds, lock = own[:, answers[others]].toarray(), theirs[:, answers[requested]].toarray().T
+    sizes = own.sum(axis=1)[:, None] - holds + theirs.sum(axis=1) - lock
     index = common / np.maximum(1, sizes - common)
-    index[(answers[asked][:, None] == answers[others]) | (known[asked][:, answers[others]].toarray() > 0)] = -1
-    return holds[np.arange(len(asked)), index.argmax(axis=1)] > 0
+    index[(answers[requested][:, None] == answers[others]) | (names[requested][:, answers[others]].toarray() > 0)] = -1
+    return holds[np.arange(len(requested)), index.argmax(axis=1)] > 0
 
 
-def _likeness(rest: csr_array, asked: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _likeness(rest: csr_array, requested: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
     """The share of its items that each list of `asked` has in common with the one of `others` that has most of them;
     `own` marks the pairs of a list with itself."""
-    common = (rest[asked] @ rest[others].T).toarray()
+    common = (rest[requested] @ rest[others].T).toarray()
     common[own] = 0
-    return common.max(axis=1) / np.maximum(1, rest[asked].sum(axis=1))
+    return common.max(axis=1) / np.maximum(1, rest[requested].sum(axis=1))
 
 
-def _drawn(rest: csr_array, asked: np.ndarray, others: np.ndarray, n_items: int) -> csr_array:
+def _drawn(rest: csr_array, requested: np.ndarray, others: np.ndarray, n_items: int) -> csr_array:
     """As many lists of the same lengths, their items drawn without replacement by how many lists have them: those of
     `asked` and then those of `others`, where a list that is both is drawn twice."""
     rng = np.random.default_rng(SEED)
     counts = np.asarray(rest.sum(axis=0)).ravel()
     pool = np.flatnonzero(counts)
-    lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([asked, others])].astype(int)
+    lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([requested, others])].astype(int)
     items = np.full((len(lengths), max(1, int(lengths.max()))), NO_ITEM)
     for n, length in enumerate(lengths):  # Gumbel's trick: the largest of log weight + noise
         keys = np.log(counts[pool]) + rng.gumbel(size=len(pool))

@@ -52,13 +52,13 @@ def case_groups(split: Split) -> list[Group]:
     have no training interaction, `rare` fewer than `RARE`. Only test cases are described; nothing may be chosen by it.
     """
     counts, answers = split.train.counts(), split.test.targets.items
-    bought = counts[answers]
+    purchases = counts[answers]
     memorised = _followed(split)
     near = _together(split) & ~memorised
     head = head_items(counts)[answers]
     long = split.cut.test[split.test.requests.users] > LONG
     rows = [memorised, near, ~memorised & ~near]
-    rows += [bought >= RARE, (bought > 0) & (bought < RARE), bought == 0]
+    rows += [purchases >= RARE, (purchases > 0) & (purchases < RARE), purchases == 0]
     rows += [head, ~head, ~long, long]
     names = [(by, name) for by, parts in GROUPS.items() for name in parts]
     return [Group(by, name, inside) for (by, name), inside in zip(names, rows, strict=True)]
@@ -88,15 +88,15 @@ def data_card(split: Split, groups: Sequence[Group]) -> dict[str, Any]:
 def group_metrics(values: np.ndarray, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Mean of a metric in each group with its 95% interval (bootstrap over users, percentiles); `values` is float64,
     shape (users,). A group without users has None."""
-    found = []
+    results = []
     for group in groups:
         inside = values[group.rows]
         figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
         if len(inside):
             low, high = bootstrap_ci(inside, generator(SEED, "card", group.name, 0), resamples=RESAMPLES)
             figures = {"mean": float(inside.mean()), "low": low, "high": high}
-        found.append({"by": group.by, "name": group.name, "users": group.users, **figures})
-    return found
+        results.append({"by": group.by, "name": group.name, "users": group.users, **figures})
+    return results
 
 
 def list_measures(lists: Predictions, train: TrainingData, k: int = K) -> dict[str, float | None]:
@@ -128,11 +128,11 @@ def list_measures(lists: Predictions, train: TrainingData, k: int = K) -> dict[s
 def _followed(split: Split) -> np.ndarray:
     """Whose target followed the last item of the history in training: bool, shape (users,)."""
     rows, n_items = split.train.sequences, split.train.n_items
-    within = rows.rows()[1:] == rows.rows()[:-1]
-    known = np.unique((rows.values[:-1] * n_items + rows.values[1:])[within])
+    inside = rows.rows()[1:] == rows.rows()[:-1]
+    known_mask = np.unique((rows.values[:-1] * n_items + rows.values[1:])[inside])
     histories = split.test.requests.histories
     last = histories.values[histories.offsets[1:] - 1]
-    return np.isin(last * n_items + split.test.targets.items, known)
+    return np.isin(last * n_items + split.test.targets.items, known_mask)
 
 
 def _together(split: Split) -> np.ndarray:
@@ -143,17 +143,17 @@ def _together(split: Split) -> np.ndarray:
     histories, answers = split.test.requests.histories, split.test.targets.items
     pairs = np.unique(rows.rows() * n_items + rows.values)
     ones = np.ones(len(pairs), dtype=np.int32)
-    has = csr_array((ones, (pairs // n_items, pairs % n_items)), shape=(len(rows), n_items))
+    has_value = csr_array((ones, (pairs // n_items, pairs % n_items)), shape=(len(rows), n_items))
     case, item = histories.rows(), histories.values
     other = item != answers[case]
     ones = np.ones(int(other.sum()), dtype=np.int32)
     before = csr_array((ones, (case[other], item[other])), shape=(len(answers), n_items))
-    wanted, at = np.unique(answers, return_inverse=True)
+    mask, at = np.unique(answers, return_inverse=True)
     order = np.argsort(at, kind="stable")
-    owners, found = has.T.tocsr(), np.zeros(len(answers), dtype=bool)
-    for begin in range(0, len(wanted), CHUNK):
+    owners, result = has_value.T.tocsr(), np.zeros(len(answers), dtype=bool)
+    for begin in range(0, len(mask), CHUNK):
         first, last = np.searchsorted(at[order], [begin, begin + CHUNK])
         part = order[first:last]
-        near = owners[wanted[begin : begin + CHUNK]] @ has
-        found[part] = near[at[part] - begin].multiply(before[part]).sum(axis=1) > 0
-    return found
+        near = owners[mask[begin : begin + CHUNK]] @ has_value
+        result[part] = near[at[part] - begin].multiply(before[part]).sum(axis=1) > 0
+    return result

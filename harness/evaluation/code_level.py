@@ -61,10 +61,10 @@ def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
     ranked = np.take_along_axis(codes, order, axis=1)
     repeated = np.zeros_like(codes, dtype=bool)
     np.put_along_axis(repeated, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
-    kept = (codes != NO_ITEM) & ~repeated
-    places = np.argsort(~kept, axis=1, kind="stable")
-    kept, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (kept, codes, predictions.scores))
-    return Predictions(predictions.users, np.where(kept, codes, NO_ITEM), np.where(kept, scores, 0.0))
+    saved = (codes != NO_ITEM) & ~repeated
+    places = np.argsort(~saved, axis=1, kind="stable")
+    saved, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (saved, codes, predictions.scores))
+    return Predictions(predictions.users, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
 
 
 def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
@@ -84,16 +84,16 @@ def least_added(groups: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, 
     are found as often as others.
     """
     sizes, times = np.unique(np.bincount(groups)[groups][targets], return_counts=True)
-    found = {}
+    entries = {}
     for name, values in outcomes(DEPTH).items():
         gained = values[:DEPTH]
         sums = np.concatenate([[0.0], np.cumsum(gained)])
         places = np.flatnonzero(gained > 0)
         last = np.minimum(places[:, None] + sizes, DEPTH)
         expected = ((sums[last] - sums[places][:, None]) / sizes) @ times / len(targets)
-        lost = 1 - expected / gained[places]
-        found[name] = {"at_first_place": _zero(gained[0] - expected[0]), "least_share": _zero(lost.min())}
-    return found
+        dropped = 1 - expected / gained[places]
+        entries[name] = {"at_first_place": _zero(gained[0] - expected[0]), "least_share": _zero(dropped.min())}
+    return entries
 
 
 def _zero(value: float) -> float:

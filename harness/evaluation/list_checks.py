@@ -19,9 +19,9 @@ def without_history(predictions: Predictions, requests: Requests, depth: int) ->
 
     Raises `InvalidPredictions` where a user of the lists was not asked for.
     """
-    kept = (predictions.items != NO_ITEM) & ~seen(predictions, requests)
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :depth]
-    listed = np.take_along_axis(kept, order, axis=1)
+    saved = (predictions.items != NO_ITEM) & ~seen(predictions, requests)
+    order = np.argsort(~saved, axis=1, kind="stable")[:, :depth]
+    listed = np.take_along_axis(saved, order, axis=1)
     items = np.where(listed, np.take_along_axis(predictions.items, order, axis=1), NO_ITEM)
     scores = np.where(listed, np.take_along_axis(predictions.scores, order, axis=1), 0.0)
     return Predictions(predictions.users, items, scores)
@@ -36,14 +36,14 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
         raise InvalidPredictions(f"lists of {len(extra)} users who were not asked for")
     order = np.argsort(requests.users, kind="stable")
     rows = order[np.searchsorted(requests.users[order], predictions.users)]
-    found = np.zeros(predictions.items.shape, dtype=bool)
+    result = np.zeros(predictions.items.shape, dtype=bool)
     for begin in range(0, len(rows), CHUNK):
         part = slice(begin, begin + CHUNK)
         histories, listed = requests.histories.take(rows[part]), predictions.items[part]
         for place in range(int(histories.lengths.max(initial=0))):
-            has = np.flatnonzero(histories.lengths > place)
-            found[part][has] |= listed[has] == histories.values[histories.offsets[has] + place, None]
-    return found & (predictions.items >= 0)
+            has_value = np.flatnonzero(histories.lengths > place)
+            result[part][has_value] |= listed[has_value] == histories.values[histories.offsets[has_value] + place, None]
+    return result & (predictions.items >= 0)
 
 
 def count_list_defects(
@@ -55,17 +55,19 @@ def count_list_defects(
     entries that are no item (a negative id that is not `NOBODY`, and from `n_items` on where it is given); `duplicate`
     entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
     """
-    asked = np.isin(predictions.users, requests.users)
-    shown = Predictions(predictions.users[asked], predictions.items[asked, :depth], predictions.scores[asked, :depth])
-    unknown = shown.items < NO_ITEM
+    requested = np.isin(predictions.users, requests.users)
+    current_predictions = Predictions(
+        predictions.users[requested], predictions.items[requested, :depth], predictions.scores[requested, :depth]
+    )
+    unknown = current_predictions.items < NO_ITEM
     if n_items is not None:
-        unknown |= shown.items >= n_items
-    ordered = np.sort(shown.items, axis=1)
+        unknown |= current_predictions.items >= n_items
+    ordered = np.sort(current_predictions.items, axis=1)
     return {
         "users_expected": len(requests),
-        "users_scored": len(np.unique(shown.users)),
-        "short": int((shown.lengths < depth).sum()),
+        "users_scored": len(np.unique(current_predictions.users)),
+        "short": int((current_predictions.lengths < depth).sum()),
         "invalid": int(unknown.sum()),
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
-        "seen": int(seen(shown, requests).sum()),
+        "seen": int(seen(current_predictions, requests).sum()),
     }

@@ -49,8 +49,8 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
     """
     if not len(targets.users):
         raise InvalidPredictions("there is no user to measure")
-    if found := predictions.problems(targets.users, ANY_ITEM):
-        raise InvalidPredictions(f"these lists cannot be measured: {'; '.join(found)}")
+    if problems := predictions.problems(targets.users, ANY_ITEM):
+        raise InvalidPredictions(f"these lists cannot be measured: {'; '.join(problems)}")
     places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
     by_place = outcomes(predictions.items.shape[1], names)
     return {name: values[places] for name, values in by_place.items()}
@@ -58,8 +58,8 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
 
 def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Where each list has its user's relevant item, from 0; the list's width where it has not."""
-    found = items == answers[:, None]
-    return np.where(found.any(axis=1), found.argmax(axis=1), items.shape[1])
+    result = items == answers[:, None]
+    return np.where(result.any(axis=1), result.argmax(axis=1), items.shape[1])
 
 
 def outcomes(width: int, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
@@ -87,10 +87,10 @@ def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
     assert numba.typed.List  # what those modules name of numba loads now, before it is told not to compile
 
     switches: Any = config
-    found = find_spec("ranx")
-    assert found is not None and found.submodule_search_locations is not None, "ranx is a dependency"
+    spec = find_spec("ranx")
+    assert spec is not None and spec.submodule_search_locations is not None, "ranx is a dependency"
     package = ModuleType(PRIVATE)
-    package.__path__ = [f"{place}/metrics" for place in found.submodule_search_locations]
+    package.__path__ = [f"{place}/metrics" for place in spec.submodule_search_locations]
     sys.modules[PRIVATE] = package
     jit = switches.DISABLE_JIT  # what numba reads from NUMBA_DISABLE_JIT
     switches.DISABLE_JIT = 1
@@ -100,7 +100,7 @@ def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
         switches.DISABLE_JIT = jit
 
 
-def _rows(given: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
     """Where each of `asked` stands in `given`; both hold the same distinct users."""
-    order = np.argsort(given, kind="stable")
-    return order[np.searchsorted(given[order], asked)]
+    order = np.argsort(value, kind="stable")
+    return order[np.searchsorted(value[order], requested)]

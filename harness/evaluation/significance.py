@@ -55,23 +55,23 @@ def paired_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, re
         raise ValueError(f"values of shapes {one.shape} and {two.shape} are not of the same users")
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
         raise ValueError("a value is not finite")
-    apart = np.round(one.mean(axis=0) - two.mean(axis=0), DECIMALS)
-    low, high = bootstrap_ci(apart, rng, resamples=resamples)
-    spread = float(apart.std(ddof=1)) if len(apart) > 1 else 0.0
-    wins, losses = int((apart > 0).sum()), int((apart < 0).sum())
+    separate = np.round(one.mean(axis=0) - two.mean(axis=0), DECIMALS)
+    low, high = bootstrap_ci(separate, rng, resamples=resamples)
+    spread = float(separate.std(ddof=1)) if len(separate) > 1 else 0.0
+    wins, losses = int((separate > 0).sum()), int((separate < 0).sum())
     return Difference(
-        users=len(apart),
+        users=len(separate),
         mean_a=float(one.mean()),
         mean_b=float(two.mean()),
-        difference=float(apart.mean()),
+        difference=float(separate.mean()),
         low=low,
         high=high,
-        p=permutation_test(apart, rng, resamples),
-        effect=float(apart.mean()) / spread if spread > 0 else None,
+        p=permutation_test(separate, rng, resamples),
+        effect=float(separate.mean()) / spread if spread > 0 else None,
         wins=wins,
         losses=losses,
-        ties=len(apart) - wins - losses,
-        least=least_difference(spread, len(apart)),
+        ties=len(separate) - wins - losses,
+        least=least_difference(spread, len(separate)),
     )
 
 
@@ -87,37 +87,37 @@ def least_difference(spread: float, users: int, alpha: float = ALPHA, power: flo
     return (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * spread / users**0.5
 
 
-def permutation_test(apart: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
+def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
     """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
 
     Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
     level (Phipson & Smyth 2010). `apart` is float, shape (users,).
     """
-    moved = apart[apart != 0]
-    if not len(moved):
+    changed = separate[separate != 0]
+    if not len(changed):
         return 1.0
-    sizes, counts = np.unique(np.abs(moved), return_counts=True)
-    far = abs(moved.sum()) * (1 - 1e-12)
-    if len(moved) <= EXACT:
-        signs = 1.0 - 2.0 * ((np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1)
-        return float((np.abs(signs @ moved) >= far).mean())
-    reached = 0
+    sizes, counts = np.unique(np.abs(changed), return_counts=True)
+    far = abs(changed.sum()) * (1 - 1e-12)
+    if len(changed) <= EXACT:
+        signs = 1.0 - 2.0 * ((np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed))) & 1)
+        return float((np.abs(signs @ changed) >= far).mean())
+    progress = 0
     for part in _parts(resamples, len(sizes)):
         positive = rng.binomial(counts, 0.5, size=(part, len(sizes)))
-        reached += int((np.abs((2 * positive - counts) @ sizes) >= far).sum())
-    return (reached + 1) / (resamples + 1)
+        progress += int((np.abs((2 * positive - counts) @ sizes) >= far).sum())
+    return (progress + 1) / (resamples + 1)
 
 
 def bootstrap_ci(
-    apart: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
+    separate: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean, over users: `apart` is float, shape (users,), at least one."""
-    values, counts = np.unique(apart, return_counts=True)
+    values, counts = np.unique(separate, return_counts=True)
     if len(values) == 1:
         return float(values[0]), float(values[0])
-    share = counts / len(apart)
-    drawn = [rng.multinomial(len(apart), share, size=part) @ values for part in _parts(resamples, len(values))]
-    low, high = np.quantile(np.concatenate(drawn) / len(apart), [(1 - level) / 2, (1 + level) / 2])
+    share = counts / len(separate)
+    nd_arrays = [rng.multinomial(len(separate), share, size=part) @ values for part in _parts(resamples, len(values))]
+    low, high = np.quantile(np.concatenate(nd_arrays) / len(separate), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -143,10 +143,10 @@ def seeds_p(a: Sequence[float], b: Sequence[float]) -> float | None:
     n, both = len(a), np.array([*a, *b], dtype=np.float64)
     if min(n, len(b)) < 2 or comb(len(both), n) > RELABELLINGS:
         return None
-    dealt = np.array(list(combinations(range(len(both)), n)))
-    taken = both[dealt].sum(axis=1)
-    apart = taken / n - (both.sum() - taken) / len(b)
-    return float((np.abs(apart) >= abs(apart[0]) - 1e-12).mean())
+    share = np.array(list(combinations(range(len(both)), n)))
+    selected = both[share].sum(axis=1)
+    separate = selected / n - (both.sum() - selected) / len(b)
+    return float((np.abs(separate) >= abs(separate[0]) - 1e-12).mean())
 
 
 def _parts(resamples: int, width: int) -> list[int]:

@@ -82,10 +82,10 @@ class Ablation:
         """The complete run of a slot."""
         if slot.run_id is None:
             return None
-        found = self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
-        if found is not None:
-            found.folder.clear()
-        return found
+        stored_run = self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
+        if stored_run is not None:
+            stored_run.folder.clear()
+        return stored_run
 
     def being_made(self, slot: GridRun) -> bool:
         """Whether another process is making a slot's run at this moment."""
@@ -97,10 +97,10 @@ class Ablation:
         if job is None:
             return replace(slot, run_id=None, state="waits"), None
         key = self.key(job)
-        known = replace(slot, run_id=key.run_id)
+        grid_run = replace(slot, run_id=key.run_id)
         folder = self.store.folder(key)
-        state: State = "complete" if self.stored(known) else "unfinished" if folder.log.exists() else "new"
-        return replace(known, state=state), job
+        state: State = "complete" if self.stored(grid_run) else "unfinished" if folder.log.exists() else "new"
+        return replace(grid_run, state=state), job
 
     def record(self, slot: GridRun) -> None:
         """Takes down what became of a slot; the state file is whole at any time."""
@@ -116,18 +116,22 @@ class Ablation:
 
     def save(self) -> None:
         """Writes the state file. What another command for this grid has settled stays in it until this one knows."""
-        with acquire_lock(self.path.with_name(f".{self.path.name}.lock"), mend=RESULTS_HINT):
+        with acquire_lock(self.path.with_name(f".{self.path.name}.lock"), hint=RESULTS_HINT):
             remove_stale_temp_files(self.path.parent, self.path.name)
-            kept = _kept(self.path)
-            slots = [self._newest(slot, kept.get(slot.name)) for slot in self.slots]
+            entries = _kept(self.path)
+            slots = [self._newest(slot, entries.get(slot.name)) for slot in self.slots]
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
-    def _newest(self, mine: GridRun, kept: GridRun | None) -> GridRun:
+    def _newest(self, current_grid_run: GridRun, grid_run: GridRun | None) -> GridRun:
         """What is to be said of a slot of which the state file says `kept`."""
-        if kept is None or mine.state == "complete" or kept.state not in ("complete", "failed"):
-            return mine
-        stays = self.stored(kept) is not None if kept.state == "complete" else mine.name not in self.settled
-        return kept if stays else mine
+        if grid_run is None or current_grid_run.state == "complete" or grid_run.state not in ("complete", "failed"):
+            return current_grid_run
+        stays = (
+            self.stored(grid_run) is not None
+            if grid_run.state == "complete"
+            else current_grid_run.name not in self.settled
+        )
+        return grid_run if stays else current_grid_run
 
     @property
     def path(self) -> Path:
@@ -140,9 +144,9 @@ class Ablation:
 
     def document(self, slots: Sequence[GridRun]) -> dict[str, Any]:
         """The state file's content."""
-        who = {"schema": 1, "grid": self.grid.name, "about": self.grid.about, "model": self.model}
+        owner = {"schema": 1, "grid": self.grid.name, "about": self.grid.about, "model": self.model}
         return {
-            **who,
+            **owner,
             "dataset": self.dataset.name,
             "split": self.split.fingerprint,
             "rows": self._rows(),
@@ -156,13 +160,13 @@ class Ablation:
 def ablation(model: str, grid: str | None, options: RunOptions, store: Store) -> Ablation:
     """Plans a grid. Raises `InputError` for whatever is wrong with it, before anything is run."""
     entry = model_entry(model)
-    made = read_grid(grid, entry)
-    jobs = {cell.name: _jobs(model, options, made, cell, None, options.seeds) for cell in made.cells}
-    first = jobs[made.cells[0].name][0]
+    current_grid = read_grid(grid, entry)
+    jobs = {cell.name: _jobs(model, options, current_grid, cell, None, options.seeds) for cell in current_grid.cells}
+    first = jobs[current_grid.cells[0].name][0]
     dataset = first.data()
-    under_way = Ablation(made, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
-    seeds = [job.seed for job in jobs[made.cells[0].name]]
-    under_way.slots = [GridRun(cell.name, seed, None, "waits") for cell in made.cells for seed in seeds]
+    under_way = Ablation(current_grid, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
+    seeds = [job.seed for job in jobs[current_grid.cells[0].name]]
+    under_way.slots = [GridRun(cell.name, seed, None, "waits") for cell in current_grid.cells for seed in seeds]
     for number, slot in enumerate(under_way.slots):  # the base comes first, so that what waits for it finds it
         with suppress(
             InputError
@@ -192,11 +196,11 @@ def _jobs(
     try:
         return plan(model, replace(options, sets=sets, seeds=tuple(seeds)))
     except InputError as error:
-        said = (error.where or "").removeprefix("--set ")
-        if said in own:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {said}", hint=error.hint) from error
-        if said in grid.settings and said not in options.sets:
-            raise InputError(error.what, where=f"{grid.where}, settings: {said}", hint=error.hint) from error
+        message = (error.where or "").removeprefix("--set ")
+        if message in own:
+            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint) from error
+        if message in grid.settings and message not in options.sets:
+            raise InputError(error.what, where=f"{grid.where}, settings: {message}", hint=error.hint) from error
         if own and not error.where:
             raise InputError(error.what, where=f"{grid.where}, {cell.name}", hint=error.hint) from error
         raise

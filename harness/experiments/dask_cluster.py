@@ -82,14 +82,14 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
 
     worker = get_worker()
     key = worker.get_current_task()
-    if why := incompatibility(marks, program):
-        return {"unfit": f"{worker.address} {why}"}
+    if reason := incompatibility(marks, program):
+        return {"unfit": f"{worker.address} {reason}"}
     worker.log_event(topic, {"began": key, "worker": worker.address})
     process = RunProcess(packed)
     try:
         while not process.wait(WORKER_POLL):
-            known = worker.state.tasks.get(key)
-            if known is None or known.state == "cancelled" or worker.status.name in LEAVING:
+            task_state = worker.state.tasks.get(key)
+            if task_state is None or task_state.state == "cancelled" or worker.status.name in LEAVING:
                 process.stop()
                 return {"left": True}
         return asdict(process.ending())
@@ -116,10 +116,10 @@ GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --res
 @contextmanager
 def connected(address: str, note: Note) -> Iterator[Cluster]:
     """The cluster whose scheduler has this address, or wrote this file. Raises `InputError` where nothing answers."""
-    where = f"--scheduler {address}"
+    location = f"--scheduler {address}"
     if find_spec("distributed") is None:
         raise InputError(
-            "needs the package distributed", where=where, hint="pip install distributed, or say --workers N"
+            "needs the package distributed", where=location, hint="pip install distributed, or say --workers N"
         )
     from distributed import Client
 
@@ -130,10 +130,10 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
         client = Client(**file, timeout=ANSWER, set_as_default=False)  # pyright: ignore[reportArgumentType]
     except (OSError, ValueError, TypeError, KeyError) as error:
         line = " ".join(str(error).split())
-        mend = "start one with `dask scheduler`, and give the address that it prints"
-        raise InputError(f"no Dask scheduler answers there ({line})", where=where, hint=mend) from error
+        hint = "start one with `dask scheduler`, and give the address that it prints"
+        raise InputError(f"no Dask scheduler answers there ({line})", where=location, hint=hint) from error
     try:
-        yield Cluster(client, where, note)
+        yield Cluster(client, location, note)
     finally:
         with suppress(Exception):
             client.close(timeout=FAREWELL)
@@ -144,8 +144,8 @@ class Cluster:
 
     elsewhere = True
 
-    def __init__(self, client: Client, where: str, note: Note) -> None:
-        self._client, self._where, self._note = client, where, note
+    def __init__(self, client: Client, location: str, note: Note) -> None:
+        self._client, self._where, self._note = client, location, note
         self._topic = f"harness-{uuid4().hex}"
         self._terms: tuple[list[str], str] = ([], PROGRAM)
         self._running: dict[str, tuple[Task, Future]] = {}
@@ -175,8 +175,8 @@ class Cluster:
         key = f"{task.name} {uuid4().hex[:8]}"
         cards = {GPU: 1} if task.job.device.startswith("cuda") else None
         self._taken, self._looked = self._taken + 1, 0.0  # the first come first; who can take it is looked at anew
-        manner: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
-        future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **manner)
+        options: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
+        future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **options)
         self._running[key] = (task, future)
         future.add_done_callback(lambda _: self._heard.put({"over": key}))
 
@@ -184,13 +184,13 @@ class Cluster:
         if time.monotonic() > self._looked + LOOK:
             self._look()
         try:
-            heard = self._heard.get(timeout=POLL)
+            received = self._heard.get(timeout=POLL)
         except Empty:
             return []
-        if key := heard.get("began"):
-            self._began(key, heard["worker"])
-        self._on_workers.discard(heard.get("ended", ""))
-        if (key := heard.get("over")) in self._running:
+        if key := received.get("began"):
+            self._began(key, received["worker"])
+        self._on_workers.discard(received.get("ended", ""))
+        if (key := received.get("over")) in self._running:
             task, future = self._running.pop(key)
             ending = self._ending(task, key, future)
             if isinstance(ending, RunOutcome):
@@ -202,8 +202,8 @@ class Cluster:
     def _began(self, key: str, worker: str) -> None:
         self._on_workers.add(key)
         if key in self._running:
-            what = "its worker was lost, made again" if key in self._begun else "started"
-            self._note(f"{what}: {self._running[key][0].name}, by {worker}")
+            message = "its worker was lost, made again" if key in self._begun else "started"
+            self._note(f"{message}: {self._running[key][0].name}, by {worker}")
         self._begun[key] += 1
 
     def _ending(self, task: Task, key: str, future: Future) -> RunOutcome | str:
@@ -215,7 +215,7 @@ class Cluster:
         if future.status not in ("finished", "error"):
             return "its worker was lost with its answer"
         try:
-            said = future.result(timeout=ANSWER)
+            message = future.result(timeout=ANSWER)
         except KilledWorker as error:
             return self._killed(task, key, error.allowed_failures)
         except OSError as error:
@@ -224,9 +224,9 @@ class Cluster:
             return "its worker was lost with its answer"
         except Exception as error:
             raise self._cannot(f"a worker ({RunOutcome.of(error).reason})") from error
-        if "unfit" in said:
-            raise self._cannot(said["unfit"])
-        return "its worker left" if "left" in said else RunOutcome(**said)
+        if "unfit" in message:
+            raise self._cannot(message["unfit"])
+        return "its worker left" if "left" in message else RunOutcome(**message)
 
     def _killed(self, task: Task, key: str, allowed: int) -> RunOutcome | str:
         """What becomes of a task that the scheduler has given up: more than `allowed` workers died that had it. It is
@@ -243,14 +243,14 @@ class Cluster:
         """Looks at every worker that is there; one that comes later is looked at with its first task."""
         self._look()
         try:
-            found: Any = self._client.run(incompatibility, *self._terms, on_error="return")
+            result: Any = self._client.run(incompatibility, *self._terms, on_error="return")
         except OSError as error:
             raise self._lost() from error
-        for worker, said in sorted(found.items()):
-            if isinstance(said, BaseException):
-                raise self._cannot(f"{worker} ({RunOutcome.of(said).reason})")
-            if said:
-                raise self._cannot(f"{worker} {said}")
+        for worker, message in sorted(result.items()):
+            if isinstance(message, BaseException):
+                raise self._cannot(f"{worker} ({RunOutcome.of(message).reason})")
+            if message:
+                raise self._cannot(f"{worker} {message}")
 
     def _look(self) -> None:
         """Says once when no worker can take what waits, and once when one can."""
@@ -260,14 +260,14 @@ class Cluster:
         try:
             # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
             scheduler: Any = self._client.scheduler
-            told: Any = self._client.sync(scheduler.identity)
-            workers = told["workers"].values()
+            message: Any = self._client.sync(scheduler.identity)
+            workers = message["workers"].values()
         except OSError as error:
             raise self._lost() from error
         cards = any(task.job.device.startswith("cuda") for task, _ in self._running.values())
         fit = [worker for worker in workers if not cards or worker["resources"].get(GPU, 0) >= 1]
-        what = "offers a GPU (dask worker --resources GPU=1)" if workers and cards else "is connected"
-        lacking = "" if fit else f"{self._where}: no worker {what}; waiting for one"
+        label = "offers a GPU (dask worker --resources GPU=1)" if workers and cards else "is connected"
+        lacking = "" if fit else f"{self._where}: no worker {label}; waiting for one"
         if lacking != self._lacking:
             self._note(lacking or f"{self._where}: {len(fit)} workers")
         self._lacking = lacking
@@ -282,15 +282,15 @@ class Cluster:
         deadline = time.monotonic() + PATIENCE
         while self._on_workers and time.monotonic() < deadline:
             with suppress(Empty):
-                heard = self._heard.get(timeout=POLL)
-                self._on_workers.discard(heard.get("ended", ""))
+                received = self._heard.get(timeout=POLL)
+                self._on_workers.discard(received.get("ended", ""))
 
     def _lost(self) -> InputError:
-        mend = "what is complete is kept; start it anew, and the same command goes on"
-        return InputError("the scheduler was lost, or forgot the runs", where=self._where, hint=mend)
+        hint = "what is complete is kept; start it anew, and the same command goes on"
+        return InputError("the scheduler was lost, or forgot the runs", where=self._where, hint=hint)
 
-    def _cannot(self, said: str) -> InputError:
-        return InputError(f"worker {said}", where=self._where)
+    def _cannot(self, message: str) -> InputError:
+        return InputError(f"worker {message}", where=self._where)
 
 
 @contextmanager
@@ -308,7 +308,7 @@ def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
                 try:
                     stack.enter_context(FileLock(mark))
                 except NotImplementedError as error:
-                    what, mend = "its file system has no locks for files", "mount it with them, or choose another"
-                    raise InputError(what, where=str(folder), hint=mend) from error
+                    message, hint = "its file system has no locks for files", "mount it with them, or choose another"
+                    raise InputError(message, where=str(folder), hint=hint) from error
             marks.append(str(mark))
         yield marks

@@ -66,15 +66,15 @@ class SerialExecutor:
     def start(self, task: Task) -> None:
         self._note(f"started: {task.name}")
         try:
-            with self._reporter() as shown:
-                task.make(shown, self._note)
+            with self._reporter() as reporter:
+                task.make(reporter, self._note)
             self._ended.append((task, RunOutcome()))
         except Exception as error:
             self._ended.append((task, RunOutcome.of(error)))
 
     def ended(self) -> Ended:
-        found, self._ended = self._ended, []
-        return found
+        current_ended, self._ended = self._ended, []
+        return current_ended
 
 
 class ProcessExecutor:
@@ -127,10 +127,10 @@ def stop(processes: list[RunProcess]) -> None:
 def _shared_cores(workers: int) -> Iterator[None]:
     """Processes that start in the block share the machine's cores, unless the user has said how many threads to use."""
     share = str(max(1, (os.cpu_count() or 1) // workers))
-    ours = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, share))
+    names = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, share))
     try:
         yield
     finally:
-        for name in ours:
+        for name in names:
             os.environ.pop(name, None)

@@ -32,18 +32,18 @@ from harness.runs.overrides import FromBase, flat, line
 
 
 def check_headings(
-    content: Mapping[str, Any], keys: Mapping[str, type], table: str, entry: ModelEntry, where: str
+    content: Mapping[str, Any], keys: Mapping[str, type], table: str, entry: ModelEntry, location: str
 ) -> None:
     """Raises `InputError` for a key that is not among `keys`, a value of another kind (`table` says what a table of
     these files holds), and a file that is made for another model than `entry`."""
     for key, value in content.items():
         if key not in keys:
-            raise unknown_name("key", key, keys, where=where)
+            raise unknown_name("key", key, keys, where=location)
         if not isinstance(value, keys[key]):
             expected = "text" if keys[key] is str else f"a table of {table}"
-            raise InputError(f"{key} is {value!r}, expected {expected}", where=where)
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=location)
     if content.get("model", entry.name) != entry.name:
-        raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=where)
+        raise InputError(f"made for model {content['model']!r}, not {entry.name!r}", where=location)
 
 
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
@@ -76,10 +76,10 @@ class Variant:
 
     def text(self) -> str:
         """The changes in one line."""
-        shown = [
+        labels = [
             line(key, f"base's {value.path}" if isinstance(value, FromBase) else value) for key, value in self.changes
         ]
-        return ", ".join(shown)
+        return ", ".join(labels)
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,19 @@ class Grid:
     cells: tuple[Variant, ...]
 
 
-def read_grid(asked: str | None, entry: ModelEntry) -> Grid:
+def read_grid(requested: str | None, entry: ModelEntry) -> Grid:
     """A file, or a named grid of the model (its only one where nothing is asked). Raises `InputError`."""
-    named = named_grids(entry)
-    if asked is None and len(named) != 1:
-        what = f"{entry.name} has {'several grids' if named else 'no grid of its own'}"
-        mend = f"choose {', '.join(sorted(named))}, or give a file" if named else "give a .toml or .yaml file"
-        raise InputError(what, where="--grid", hint=mend)
-    name = asked if asked is not None else next(iter(named))
-    if name in named:
-        return _grid(name, f"grid {name}", toml_files.parse_toml(named[name], f"grid {name}"), entry)
+    by_name = named_grids(entry)
+    if requested is None and len(by_name) != 1:
+        message = f"{entry.name} has {'several grids' if by_name else 'no grid of its own'}"
+        hint = f"choose {', '.join(sorted(by_name))}, or give a file" if by_name else "give a .toml or .yaml file"
+        raise InputError(message, where="--grid", hint=hint)
+    name = requested if requested is not None else next(iter(by_name))
+    if name in by_name:
+        return _grid(name, f"grid {name}", toml_files.parse_toml(by_name[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
-        raise unknown_name("grid", name, named, where="--grid", otherwise="(a .toml or .yaml file works too)")
+        raise unknown_name("grid", name, by_name, where="--grid", otherwise="(a .toml or .yaml file works too)")
     content = toml_files.read_toml(path) if path.suffix == ".toml" else config_files.read(path)
     return _grid(path.stem, name, content, entry)
 
@@ -114,51 +114,51 @@ def named_grids(entry: ModelEntry) -> dict[str, str]:
     """The text of each named grid of a model."""
     if not entry.grids:
         return {}
-    found = [file for file in files(entry.grids).iterdir() if file.name.endswith(".toml")]
-    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in found}
+    traversables = [file for file in files(entry.grids).iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in traversables}
 
 
-def _grid(name: str, where: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
-    check_headings(content, KEYS, "names and values", entry, where)
+def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
+    check_headings(content, KEYS, "names and values", entry, location)
     cells = [Variant(content.get("base", "base"))]
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
-            raise InputError(f"changes.{cell} names no setting", where=where, hint="give it SECTION.KEY = VALUE")
+            raise InputError(f"changes.{cell} names no setting", where=location, hint="give it SECTION.KEY = VALUE")
         cells.append(Variant(str(cell), flat(changes)))
-    cells += _product(flat(content.get("product", {})), where)
-    _check(cells, where)
+    cells += _product(flat(content.get("product", {})), location)
+    _check(cells, location)
     settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
-    return Grid(name, where, content.get("about", ""), settings, tuple(cells))
+    return Grid(name, location, content.get("about", ""), settings, tuple(cells))
 
 
-def _check(cells: Sequence[Variant], where: str) -> None:
+def _check(cells: Sequence[Variant], location: str) -> None:
     if len(cells) < 2:
-        raise InputError("changes nothing", where=where, hint="give it changes or a product")
+        raise InputError("changes nothing", where=location, hint="give it changes or a product")
     names = [cell.name for cell in cells]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two rows are called {twice[0]!r}", where=where)
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two rows are called {duplicates[0]!r}", where=location)
     for cell in cells:
-        if ruled := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
-            what = f"{cell.name}: {ruled[0]} would measure this row under other rules"
-            raise InputError(what, where=where, hint="put it into settings, which hold for all rows")
+        if rules := [key for key, _ in cell.changes if key.partition(".")[0] == "protocol"]:
+            message = f"{cell.name}: {rules[0]} would measure this row under other rules"
+            raise InputError(message, where=location, hint="put it into settings, which hold for all rows")
 
 
-def _product(values: Sequence[tuple[str, Any]], where: str) -> list[Variant]:
+def _product(values: Sequence[tuple[str, Any]], location: str) -> list[Variant]:
     if not values:
         return []
     size = 1
     for key, listed in values:
         if not isinstance(listed, list) or not listed:
-            raise InputError(f"product.{key} is {listed!r}, expected a list of values", where=where)
+            raise InputError(f"product.{key} is {listed!r}, expected a list of values", where=location)
         size *= len(listed)
     if size > MOST:
-        raise InputError(f"the product has {size} rows, at most {MOST} can be run", where=where)
+        raise InputError(f"the product has {size} rows, at most {MOST} can be run", where=location)
     keys = [key for key, _ in values]
-    found = []
+    results = []
     for chosen in product(*(listed for _, listed in values)):
         name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
-        found.append(Variant(name, tuple(zip(keys, chosen, strict=True))))
-    return found
+        results.append(Variant(name, tuple(zip(keys, chosen, strict=True))))
+    return results
 
 
 def short_names(keys: Sequence[str]) -> list[str]:

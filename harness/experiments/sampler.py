@@ -31,14 +31,14 @@ def suggest(space: Space, tried: Sequence[Tried], seed: int) -> dict[str, Any]:
         seed=derive_seed(seed, "tune", len(tried)) % SEEDS, n_startup_trials=FIRST, constant_liar=False
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    known = {parameter.key: _distribution(parameter) for parameter in space.parameters}
+    known_by_name = {parameter.key: _distribution(parameter) for parameter in space.parameters}
     for values, score in tried:
-        held = {p.key: _told(p, values[p.key]) for p in space.parameters if p.key in values and p.holds(values[p.key])}
+        lock = {p.key: _told(p, values[p.key]) for p in space.parameters if p.key in values and p.holds(values[p.key])}
         state = optuna.trial.TrialState.FAIL if score is None else optuna.trial.TrialState.COMPLETE
-        kinds = {key: known[key] for key in held}
-        study.add_trial(optuna.trial.create_trial(state=state, params=held, distributions=kinds, value=score))
-    drawn = study.ask(known).params
-    return {p.key: _legible(p, drawn[p.key]) for p in space.parameters}
+        kinds = {key: known_by_name[key] for key in lock}
+        study.add_trial(optuna.trial.create_trial(state=state, params=lock, distributions=kinds, value=score))
+    sample = study.ask(known_by_name).params
+    return {p.key: _legible(p, sample[p.key]) for p in space.parameters}
 
 
 def version() -> str:
@@ -48,15 +48,15 @@ def version() -> str:
     return version("optuna")
 
 
-def _legible(parameter: Parameter, drawn: Any) -> Any:
+def _legible(parameter: Parameter, sample: Any) -> Any:
     """Four digits of a continuous range, the plain decimal of a grid: a person can type the setting again."""
     if parameter.choices:
-        return json.loads(drawn)
+        return json.loads(sample)
     if parameter.whole:
-        return drawn
+        return sample
     if parameter.step is not None:
-        return round(drawn, 10)
-    return min(max(float(f"{drawn:.4g}"), float(parameter.low)), float(parameter.high))
+        return round(sample, 10)
+    return min(max(float(f"{sample:.4g}"), float(parameter.low)), float(parameter.high))
 
 
 def _told(parameter: Parameter, value: Any) -> Any:

@@ -115,8 +115,8 @@ class _GridScheduler:
             return self._fail(slot, f"{under_way.grid.cells[0].name}, seed {slot.seed} is not there")
         key, stored = under_way.key(job), under_way.stored(slot)
         replaces = self.before.setdefault(key.run_id, stored.record.finished if stored else None)
-        wanted = stored is None or (self.fresh and Supersedes(replaces).is_current(stored))
-        if key.run_id in self.made or not wanted:
+        is_requested = stored is None or (self.fresh and Supersedes(replaces).is_current(stored))
+        if key.run_id in self.made or not is_requested:
             if stored is None:
                 slot = replace(slot, state="failed", reason="the same run as a row that failed")
             under_way.record(slot)

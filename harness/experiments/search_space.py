@@ -93,8 +93,8 @@ class Space:
 def read_space(file: Path | None, entry: ModelEntry) -> Space:
     """The user's file, or the model's own space. Raises `InputError`, also for a model that has nothing to set."""
     if not entry.load().config_class.model_fields:
-        what = f"{entry.name} has no settings, so there is nothing to tune"
-        raise InputError(what, hint=f"harness run {entry.name} measures it as it is")
+        message = f"{entry.name} has no settings, so there is nothing to tune"
+        raise InputError(message, hint=f"harness run {entry.name} measures it as it is")
     if file is None:
         name, text = _own(entry)
         return _space(f"space {name}", config_files.parse_toml(text, f"space {name}"), entry)
@@ -105,58 +105,58 @@ def _own(entry: ModelEntry) -> tuple[str, str]:
     """The file of the model's own name, else the one for all models of its module."""
     package = entry.target.partition(":")[0].rpartition(".")[0]
     for name in (entry.name, DEFAULT):
-        found = files(package).joinpath("spaces", f"{name}.toml")
-        if found.is_file():
-            return name, found.read_text(encoding="utf-8")
+        traversable = files(package).joinpath("spaces", f"{name}.toml")
+        if traversable.is_file():
+            return name, traversable.read_text(encoding="utf-8")
     raise InputError(f"{entry.name} has no search space of its own", where="--space", hint="give a .toml file")
 
 
-def _space(where: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
-    check_headings(content, KEYS, "settings", entry, where)
-    found = tuple(_parameters(content.get("space", {}), where))
-    if not found:
-        raise InputError("names no setting", where=where, hint="give it [space] and SECTION.KEY = { … }")
-    for parameter in found:
+def _space(location: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
+    check_headings(content, KEYS, "settings", entry, location)
+    parameters = tuple(_parameters(content.get("space", {}), location))
+    if not parameters:
+        raise InputError("names no setting", where=location, hint="give it [space] and SECTION.KEY = { … }")
+    for parameter in parameters:
         if parameter.key.partition(".")[0] == "protocol":
-            raise InputError(f"{parameter.key} would measure trials under different rules", where=where)
-    return Space(where, content.get("about", ""), found)
+            raise InputError(f"{parameter.key} would measure trials under different rules", where=location)
+    return Space(location, content.get("about", ""), parameters)
 
 
-def _parameters(table: Mapping[str, Any], where: str, above: str = "") -> list[Parameter]:
+def _parameters(table: Mapping[str, Any], location: str, above: str = "") -> list[Parameter]:
     """A table that says one of `SAYS` is a parameter; the others lead to one."""
-    found: list[Parameter] = []
+    parameters: list[Parameter] = []
     for name, value in table.items():
         key = f"{above}.{name}" if above else str(name)
         if not isinstance(value, dict):
-            mend = "write { low = 1, high = 8 } or { choices = [1, 8] }"
-            raise InputError(f"{key} is {value!r}, expected a table", where=where, hint=mend)
+            hint = "write { low = 1, high = 8 } or { choices = [1, 8] }"
+            raise InputError(f"{key} is {value!r}, expected a table", where=location, hint=hint)
         leads = bool(value) and not (set(SAYS) & set(value) and not any(isinstance(v, dict) for v in value.values()))
-        found += _parameters(value, where, key) if leads else [_parameter(key, value, f"{where}: {key}")]
-    return found
+        parameters += _parameters(value, location, key) if leads else [_parameter(key, value, f"{location}: {key}")]
+    return parameters
 
 
-def _parameter(key: str, said: Mapping[str, Any], where: str) -> Parameter:
-    for name in said:
+def _parameter(key: str, fields: Mapping[str, Any], location: str) -> Parameter:
+    for name in fields:
         if name not in SAYS:
-            raise unknown_name("key", name, SAYS, where=where)
+            raise unknown_name("key", name, SAYS, where=location)
     for name in ("log", "where_set"):
-        if not isinstance(said.get(name, False), bool):
-            raise InputError(f"{name} is {said[name]!r}, expected true or false", where=where)
-    where_set = said.get("where_set", False)
-    if "choices" in said:
-        listed = said["choices"]
-        if not isinstance(listed, list) or not listed or set(RANGE) & set(said):
-            raise InputError("choices is a list of values, and stands without low and high", where=where)
+        if not isinstance(fields.get(name, False), bool):
+            raise InputError(f"{name} is {fields[name]!r}, expected true or false", where=location)
+    where_set = fields.get("where_set", False)
+    if "choices" in fields:
+        listed = fields["choices"]
+        if not isinstance(listed, list) or not listed or set(RANGE) & set(fields):
+            raise InputError("choices is a list of values, and stands without low and high", where=location)
         return Parameter(key, choices=tuple(listed), where_set=where_set)
-    numbers = {name: said[name] for name in ("low", "high", "step") if name in said}
+    numbers = {name: fields[name] for name in ("low", "high", "step") if name in fields}
     if not {"low", "high"} <= set(numbers) or not all(_number(value) for value in numbers.values()):
-        raise InputError("a range has numbers low and high", where=where, hint="or give it choices")
-    log = said.get("log", False)
+        raise InputError("a range has numbers low and high", where=location, hint="or give it choices")
+    log = fields.get("log", False)
     if numbers["low"] > numbers["high"] or numbers.get("step", 1) <= 0 or (log and numbers["low"] <= 0):
         rule = "low is at most high, step above 0, and low above 0 where log is true"
-        raise InputError(f"{json.dumps(said)} is no range", where=where, hint=rule)
-    if log and "step" in said:
-        raise InputError("log and step exclude each other", where=where)
+        raise InputError(f"{json.dumps(fields)} is no range", where=location, hint=rule)
+    if log and "step" in fields:
+        raise InputError("log and step exclude each other", where=location)
     return Parameter(key, log=log, where_set=where_set, **numbers)
 
 

@@ -49,8 +49,8 @@ BEGUN, DONE = "trial", "trial end"  # the events between which a trial's clock r
 
 def without_test(split: Split) -> Split:
     """The split without its test cases."""
-    nobody = np.empty(0, dtype=np.int64)
-    return replace(split, test=EvaluationSplit(split.test.requests.take(nobody), Targets(nobody, nobody)))
+    missing = np.empty(0, dtype=np.int64)
+    return replace(split, test=EvaluationSplit(split.test.requests.take(missing), Targets(missing, missing)))
 
 
 def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str, float]:
@@ -145,8 +145,8 @@ class Study:
     @property
     def best(self) -> Trial | None:
         """The first of the trials with the highest metric."""
-        found = [trial for trial in self.trials if trial.state == "complete"]
-        return max(found, key=self.value, default=None)  # max keeps the first of equals
+        trials = [trial for trial in self.trials if trial.state == "complete"]
+        return max(trials, key=self.value, default=None)  # max keeps the first of equals
 
     @property
     def seconds(self) -> float:
@@ -177,10 +177,10 @@ class Study:
         try:
             (job,) = plan(self.base.entry.name, replace(self.options, sets=(*self.options.sets, *own)))
         except InputError as error:
-            said = (error.where or "").removeprefix("--set ")
-            if said not in own:
+            message = (error.where or "").removeprefix("--set ")
+            if message not in own:
                 raise
-            raise InputError(error.what, where=f"{self.space.where}: {said}", hint=error.hint) from error
+            raise InputError(error.what, where=f"{self.space.where}: {message}", hint=error.hint) from error
         return job
 
     def best_job(self) -> Job:
@@ -257,8 +257,8 @@ class Study:
             return replace(same[0], number=number, values=values, seconds=0.0, repeats=same[0].number)
         folder = self._folder(number, mark)
         try:
-            with reporter() as shown:
-                metrics = attempt(job, self.split, folder, shown)
+            with reporter() as current_reporter:
+                metrics = attempt(job, self.split, folder, current_reporter)
         except Exception as error:
             refused = isinstance(error, InputError)
             reason = str(error) if refused else f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -270,10 +270,10 @@ class Study:
 def value_of(job: Job, key: str) -> Any:
     """What a job's configuration holds at a dotted key; None where it holds nothing."""
     section, *names = key.split(".")
-    found: Any = job.settings.model.model_dump(mode="json") if section == job.entry.section else None
+    result: Any = job.settings.model.model_dump(mode="json") if section == job.entry.section else None
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        result = result.get(name) if isinstance(result, dict) else None
+    return result
 
 
 def _stored(path: Path) -> list[Trial]:
@@ -287,6 +287,6 @@ def _stored(path: Path) -> list[Trial]:
         if any(set(trial.metrics) != set(METRICS) for trial in trials if trial.state == "complete"):
             raise ValueError("a trial has other metrics than the protocol's")
     except (ValueError, KeyError, TypeError) as error:
-        said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise InputError(f"no readable study ({said})", where=str(path), hint="begin anew with --fresh") from error
+        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"no readable study ({message})", where=str(path), hint="begin anew with --fresh") from error
     return trials

@@ -120,10 +120,10 @@ class RunProcess:
         self.wait()
         assert self._process.stdout is not None
         with self._process.stdout as out:
-            said = out.read()
+            message = out.read()
         self.terminate()
         with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
-            return RunOutcome(**json.loads(said))
+            return RunOutcome(**json.loads(message))
         return RunOutcome(f"its process ended with code {self._process.returncode}", killed=True)
 
 

@@ -40,22 +40,22 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
     space = replace(
         space, parameters=tuple(p for p in space.parameters if not p.where_set or value_of(base, p.key) is not None)
     )
-    made = Study(base, space, search, options, store, dataset, split_by(dataset, base.settings.protocol))
-    _check(made)
-    return made
+    current_study = Study(base, space, search, options, store, dataset, split_by(dataset, base.settings.protocol))
+    _check(current_study)
+    return current_study
 
 
-def _check(made: Study) -> None:
+def _check(current_study: Study) -> None:
     """Every parameter must be one that the model takes, and that the user does not hold fast."""
-    held = {text.partition("=")[0].strip() for text in made.options.sets}
-    for parameter in made.space.parameters:
-        if parameter.key in held:
-            what = f"{parameter.key} is set, and searched too"
-            raise InputError(what, where=f"--set {parameter.key}", hint="leave it out, or give a --space without it")
+    names = {text.partition("=")[0].strip() for text in current_study.options.sets}
+    for parameter in current_study.space.parameters:
+        if parameter.key in names:
+            message = f"{parameter.key} is set, and searched too"
+            raise InputError(message, where=f"--set {parameter.key}", hint="leave it out, or give a --space without it")
         refusals: list[InputError] = []
         for value in parameter.ends():
             try:
-                made.job({parameter.key: value})
+                current_study.job({parameter.key: value})
             except InputError as error:
                 refusals.append(error)
         if len(refusals) == len(parameter.ends()):
@@ -63,45 +63,47 @@ def _check(made: Study) -> None:
 
 
 @contextmanager
-def alone(made: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
+def alone(current_study: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
     """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
     process does."""
-    with acquire_lock(made.path / ".lock", waiting, RESULTS_HINT):
-        with writing_results(made.path):
-            remove_stale_temp_files(made.path)
+    with acquire_lock(current_study.path / ".lock", waiting, RESULTS_HINT):
+        with writing_results(current_study.path):
+            remove_stale_temp_files(current_study.path)
             if fresh:
-                made.state.unlink(missing_ok=True)  # first: without it there is no study
-                shutil.rmtree(made.path / "trials", ignore_errors=True)
-                made.best_config.unlink(missing_ok=True)
-        made.read()
+                current_study.state.unlink(missing_ok=True)  # first: without it there is no study
+                shutil.rmtree(current_study.path / "trials", ignore_errors=True)
+                current_study.best_config.unlink(missing_ok=True)
+        current_study.read()
         yield
 
 
-def conduct(made: Study, reporter: Callable[[], AbstractContextManager[Reporter]], note: Callable[[str], None]) -> None:
+def conduct(
+    current_study: Study, reporter: Callable[[], AbstractContextManager[Reporter]], note: Callable[[str], None]
+) -> None:
     """Makes trials until the study has as many as were asked for, or its time is spent (a trial under way is ended).
 
     Raises `InputError` where none of them gave a score.
     """
-    limit = made.search.timeout
-    while len(made.trials) < made.search.trials:
-        if limit is not None and made.seconds >= limit:
-            note(f"{made.seconds:.0f} of {limit:g} seconds are spent after {len(made.trials)} trials")
+    limit = current_study.search.timeout
+    while len(current_study.trials) < current_study.search.trials:
+        if limit is not None and current_study.seconds >= limit:
+            note(f"{current_study.seconds:.0f} of {limit:g} seconds are spent after {len(current_study.trials)} trials")
             break
-        trial = made.attempt(reporter)
-        note(told(made, trial))
-    if made.best is not None:  # the bounds that were asked for may have changed
-        write_result_text(made.best_config, made.best_job().config_yaml())
-    made.best_job()
+        trial = current_study.attempt(reporter)
+        note(told(current_study, trial))
+    if current_study.best is not None:  # the bounds that were asked for may have changed
+        write_result_text(current_study.best_config, current_study.best_job().config_yaml())
+    current_study.best_job()
 
 
-def told(made: Study, trial: Trial) -> str:
+def told(current_study: Study, trial: Trial) -> str:
     """One trial in one line."""
     changes = "as it stands" if trial.number == 0 else ", ".join(line(k, v) for k, v in trial.values.items())
-    best = made.best
+    best = current_study.best
     if trial.state == "failed" or best is None:
         outcome = f"failed: {trial.reason}"
     else:
-        outcome = f"valid {made.search.metric} {made.value(trial):.4f}, {trial.seconds:.0f} s"
-        outcome += f" (best {made.value(best):.4f}, trial {best.number})"
+        outcome = f"valid {current_study.search.metric} {current_study.value(trial):.4f}, {trial.seconds:.0f} s"
+        outcome += f" (best {current_study.value(best):.4f}, trial {best.number})"
     same = "" if trial.repeats is None else f", the settings of trial {trial.repeats}"
-    return f"trial {trial.number} of {made.search.trials} ({changes}{same}): {outcome}"
+    return f"trial {trial.number} of {current_study.search.trials} ({changes}{same}): {outcome}"

@@ -22,16 +22,16 @@ LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASC
 PLAIN = re.compile(r"\d+", re.ASCII)
 
 
-def read_codes(codes: Sequence[object], items: Sequence[str], where: str) -> np.ndarray:
+def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> np.ndarray:
     """int64, shape (items, levels), from each item's code as its file has it: a list of tokens, or one text of tokens
     in angle brackets.
 
     Whole numbers that count on from level to level (0 to 255, 256 to 511, …) are numbered from 0 on each. Raises
     `InputError` for anything else, codes of unequal length, and tokens that name another level than their own.
     """
-    rows = [_tokens(code, item, where) for code, item in zip(codes, items, strict=True)]
+    rows = [_tokens(code, item, location) for code, item in zip(codes, items, strict=True)]
     if len({len(row) for row in rows}) != 1:
-        raise InputError("codes of unequal length", where=where, hint="rebuild it")
+        raise InputError("codes of unequal length", where=location, hint="rebuild it")
     plain = [[_plain(token) for token in row] for row in rows]
     if all(isinstance(token, int) for row in plain for token in row):
         return _counted_by_level(np.array(plain, dtype=np.int64))
@@ -40,18 +40,18 @@ def read_codes(codes: Sequence[object], items: Sequence[str], where: str) -> np.
         digits.append([_digit(token, level, first) for level, token in enumerate(row)])
         if -1 in digits[-1]:
             level = digits[-1].index(-1)
-            what = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
-            raise InputError(what, where=where, hint=MEND)
+            message = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
+            raise InputError(message, where=location, hint=MEND)
     return np.array(digits, dtype=np.int64)
 
 
-def _tokens(code: object, item: str, where: str) -> list[object]:
+def _tokens(code: object, item: str, location: str) -> list[object]:
     """The tokens of one code, as they stand there."""
     if isinstance(code, str):
         code = TOKEN.findall(code) if "".join(TOKEN.findall(code)) == "".join(code.split()) else None
     if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
-        mend = f"write [token, …], 1 to {MOST_LEVELS} of them"
-        raise InputError(f"the code of item {item!r} is no list of tokens", where=where, hint=mend)
+        hint = f"write [token, …], 1 to {MOST_LEVELS} of them"
+        raise InputError(f"the code of item {item!r} is no list of tokens", where=location, hint=hint)
     return code
 
 
@@ -69,9 +69,9 @@ def _plain(token: object) -> str | int:
 
 def _first_level(rows: Sequence[Sequence[str | int]]) -> int:
     """What the first level is called where tokens name their levels by numbers: 0 or 1."""
-    found = (LEVELLED.fullmatch(str(row[0])) for row in rows)
-    named = {int(each.group(1)) for each in found if each is not None and len(each.group(1)) < 3}
-    return 1 if named == {1} else 0
+    results = (LEVELLED.fullmatch(str(row[0])) for row in rows)
+    values = {int(each.group(1)) for each in results if each is not None and len(each.group(1)) < 3}
+    return 1 if values == {1} else 0
 
 
 def _digit(token: str | int, level: int, first: int) -> int:
@@ -89,6 +89,6 @@ def _digit(token: str | int, level: int, first: int) -> int:
 
 def _counted_by_level(digits: np.ndarray) -> np.ndarray:
     """Numbers of each level from 0 on where the levels' own numbers follow each other."""
-    least, most = digits.min(axis=0), digits.max(axis=0)
-    flat = digits.shape[1] > 1 and bool((least[1:] > most[:-1]).all())
-    return digits - least if flat else digits
+    minimum, limit = digits.min(axis=0), digits.max(axis=0)
+    flat = digits.shape[1] > 1 and bool((minimum[1:] > limit[:-1]).all())
+    return digits - minimum if flat else digits

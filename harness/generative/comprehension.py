@@ -49,25 +49,25 @@ BEAMS, BATCH = 20, 64
 CheckpointScores = Literal["before", "aligned", "annealed"]
 
 
-def asked_items(items: Sequence[str], of: np.ndarray, most: int) -> np.ndarray:
+def asked_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:
     """At most `most` ids of those where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
 
     >>> asked_items(["a", "b", "c", "d"], np.array([True, True, False, True]), 2).tolist()
     [1, 3]
     """
     hashed = [hashlib.sha256(f"comprehension/{item}".encode()).digest() for item in items]
-    chosen = sorted(np.flatnonzero(of).tolist(), key=hashed.__getitem__)[:most]
+    chosen = sorted(np.flatnonzero(of).tolist(), key=hashed.__getitem__)[:limit]
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def token_f1(said: Sequence[Hashable], meant: Sequence[Hashable]) -> float:
+def token_f1(selected_hashables: Sequence[Hashable], hashables: Sequence[Hashable]) -> float:
     """The harmonic mean of precision and recall of an answer's tokens, repeated ones counted.
 
     >>> token_f1(["a", "toy", "story"], ["toy", "story"])
     0.8
     """
-    shared = sum((Counter(said) & Counter(meant)).values())
-    return 2 * shared / (len(said) + len(meant)) if said or meant else 1.0
+    shared = sum((Counter(selected_hashables) & Counter(hashables)).values())
+    return 2 * shared / (len(selected_hashables) + len(hashables)) if selected_hashables or hashables else 1.0
 
 
 def plain_text() -> str:
@@ -102,30 +102,34 @@ class Comprehension:
         if context.world.rank:
             return
         context = replace(context, world=SINGLE_PROCESS)
-        kept = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
-        if kept is not None and kept.is_file():
-            self.found = json.loads(kept.read_text())
+        path = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
+        if path is not None and path.is_file():
+            self.found = json.loads(path.read_text())
         if moment in self.found or not len(self.asked.known):
             return
         with context.excluded_from_timing("comprehension"):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             self.model.eval()
             figures = self._figures(context)
-            self.found[moment] = {**figures, "seconds": round(time.perf_counter() - begun, 3)}
-            if kept is not None:
-                write_text(kept, json.dumps(self.found), MEND)
+            self.found[moment] = {**figures, "seconds": round(time.perf_counter() - start_time, 3)}
+            if path is not None:
+                write_text(path, json.dumps(self.found), MEND)
 
     def record(self) -> dict[str, Any] | None:
         """All moments, and what they were measured on; None where nothing was."""
         if not self.found:
             return None
         tokens = len(self.prompts.ids(plain_text()))
-        asked = {"items": len(self.asked.known), "held_out_items": len(self.asked.unknown), "plain_text_tokens": tokens}
-        return {**self.found, "measured_on": asked}
+        requested = {
+            "items": len(self.asked.known),
+            "held_out_items": len(self.asked.unknown),
+            "plain_text_tokens": tokens,
+        }
+        return {**self.found, "measured_on": requested}
 
     def _figures(self, context: RunContext) -> dict[str, Any]:
-        told = self.asked.unknown if len(self.asked.unknown) else self.asked.known
-        texts = [self.prompts.ids(describe(self.asked.text[item])) for item in told]
+        gathered = self.asked.unknown if len(self.asked.unknown) else self.asked.known
+        texts = [self.prompts.ids(describe(self.asked.text[item])) for item in gathered]
         reading = (context.device, self.precision, self.prompts.bos)
         plain = perplexity(self.model, [self.prompts.ids(plain_text())], *reading)
         base = self.found["before"]["plain_text_perplexity"] if "before" in self.found else plain
@@ -142,20 +146,22 @@ class Comprehension:
 
     def _codes(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
         titles = {int(item): ItemText(title=name_of(self.asked.text[item])) for item in items}
-        asked = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
+        requested = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
         requests = Requests("comprehension", np.arange(len(items)), RaggedArray.of([[item] for item in items]))
-        how = Decoding(BEAMS, BATCH, self.precision)
-        given, _ = recommend(self.model, self.trie, requests, lambda row: asked[int(row[0])], 1, how, context)
-        said = self.prompts.codes[given.items[:, 0]].tolist()
-        return _marks(said, self.prompts.codes[items].tolist())
+        decoding = Decoding(BEAMS, BATCH, self.precision)
+        predictions, _ = recommend(
+            self.model, self.trie, requests, lambda row: requested[int(row[0])], 1, decoding, context
+        )
+        message = self.prompts.codes[predictions.items[:, 0]].tolist()
+        return _marks(message, self.prompts.codes[items].tolist())
 
     def _titles(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
         samples = [self.prompts.index2item(int(item), self.asked.text[item], 0) for item in items]
-        meant = [[label for label in sample.labels if label != IGNORED][:-1] for sample in samples]
-        limit = max(len(title) for title in meant) + 1  # one more than the longest: a longer answer is seen to be one
+        values = [[label for label in sample.labels if label != IGNORED][:-1] for sample in samples]
+        limit = max(len(title) for title in values) + 1  # one more than the longest: a longer answer is seen to be one
         prompts = [_prompt(sample) for sample in samples]
-        said = continuations(self.model, prompts, limit, context.device, self.precision)
-        return _marks([self._words(ids) for ids in said], [self._words(ids) for ids in meant])
+        message = continuations(self.model, prompts, limit, context.device, self.precision)
+        return _marks([self._words(ids) for ids in message], [self._words(ids) for ids in values])
 
     def _words(self, ids: list[int]) -> list[str]:
         return str(self.tokenizer.decode(ids)).casefold().split()
@@ -166,8 +172,8 @@ def _prompt(sample: Sample) -> list[int]:
     return [token for token, label in zip(sample.ids, sample.labels, strict=True) if label == IGNORED]
 
 
-def _marks(said: list[Any], meant: list[Any]) -> dict[str, float]:
-    pairs = list(zip(said, meant, strict=True))
+def _marks(items: list[Any], values: list[Any]) -> dict[str, float]:
+    pairs = list(zip(items, values, strict=True))
     return {
         "exact": float(np.mean([one == other for one, other in pairs])),
         "token_f1": float(np.mean([token_f1(one, other) for one, other in pairs])),

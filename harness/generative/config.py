@@ -214,7 +214,7 @@ class DecodeConfig(Section):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without `exact_users` where it is 0: runs from before it was there keep their key."""
         dumped = handler(self)
-        return dumped if self.exact_users else {name: kept for name, kept in dumped.items() if name != "exact_users"}
+        return dumped if self.exact_users else {name: saved for name, saved in dumped.items() if name != "exact_users"}
 
     @field_validator("beams", mode="before")
     @classmethod

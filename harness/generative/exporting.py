@@ -55,7 +55,7 @@ APART = "`PeftModel.from_pretrained(model, DIR + '/adapter')` puts the adapter o
 
 
 def export(
-    model: CodeLM, tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Mapping[str, str], *, apart: bool
+    model: CodeLM, tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Mapping[str, str], *, is_apart: bool
 ) -> None:
     """Writes `folder`, whole or not at all, where there is none yet or an empty one; `texts` are more files for it.
     `tokenizer` has the code tokens as its last. An adapter on the body is merged first, for good, or with `apart`
@@ -71,27 +71,27 @@ def export(
             where="the stored run",
             hint="train on a backbone with a row for each token",
         )
-    if not apart:
+    if not is_apart:
         merge(model.body)
     causal = with_grown_vocabulary(model, first, model.embedding.weight.dtype)
     pad = model.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     causal.generation_config = GenerationConfig(eos_token_id=model.eos, pad_token_id=pad)
-    made = folder.with_name(f".{folder.name}.tmp")
+    path = folder.with_name(f".{folder.name}.tmp")
     with translate_os_errors(folder):
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        causal.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        causal.save_pretrained(path)
+        tokenizer.save_pretrained(path)
         if attached(model.body):
-            save_adapter(model.body, made / ADAPTER, str(folder.resolve()))
+            save_adapter(model.body, path / ADAPTER, str(folder.resolve()))
         for name, text in texts.items():
-            (made / name).write_text(text, encoding="utf-8")
-        sync_tree(made)
+            (path / name).write_text(text, encoding="utf-8")
+        sync_tree(path)
         if folder.is_dir():
             folder.rmdir()  # Windows renames onto nothing
-        made.rename(folder)
+        path.rename(folder)
 
 
-def page(name: str, lead: str, levels: int, eos: int, *, apart: bool) -> str:
+def page(name: str, lead: str, levels: int, eos: int, *, is_apart: bool) -> str:
     """What a person who finds the folder must know. `lead` is the text before a history."""
-    return TEXT.format(name=name, lead=lead, levels=levels, eos=eos, items=ITEMS, adapter=APART if apart else "")
+    return TEXT.format(name=name, lead=lead, levels=levels, eos=eos, items=ITEMS, adapter=APART if is_apart else "")

@@ -113,16 +113,16 @@ class CodeTable:
         """
         index = read_json_object(path)
         if missing := [item for item in items if item not in index]:
-            mend = "rebuild it for this data set"
-            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), hint=mend)
+            hint = "rebuild it for this data set"
+            raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), hint=hint)
         if unknown := sorted(index.keys() - set(items)):
-            mend = "this is the index of another catalogue: rebuild it, or take these items out"
-            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), hint=mend)
+            hint = "this is the index of another catalogue: rebuild it, or take these items out"
+            raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), hint=hint)
         digits = read_codes([index[item] for item in items], items, str(path))
         sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
         if sum(sizes) > MOST_TOKENS + digits.size:
-            what = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
-            raise InputError(what, where=str(path), hint="number the tokens of each level from 0 on")
+            message = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
+            raise InputError(message, where=str(path), hint="number the tokens of each level from 0 on")
         return cls(digits, sizes)
 
 
@@ -139,7 +139,7 @@ def inspect(table: CodeTable, targets: np.ndarray | None = None) -> dict[str, An
     cases, adds `affected_targets`: the share of them that a code cannot tell from another item."""
     _, inverse, counts = np.unique(table.digits, axis=0, return_inverse=True, return_counts=True)
     shared = counts[inverse.reshape(-1)] > 1
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "fingerprint": table.fingerprint,
         "items": table.n_items,
         "codes": len(counts),
@@ -149,20 +149,20 @@ def inspect(table: CodeTable, targets: np.ndarray | None = None) -> dict[str, An
         "levels": [_level(table, level) for level in range(table.levels)],
     }
     if targets is not None:
-        found["affected_targets"] = float(shared[targets].mean()) if len(targets) else 0.0
-    return found
+        entries["affected_targets"] = float(shared[targets].mean()) if len(targets) else 0.0
+    return entries
 
 
-def warnings(found: dict[str, Any]) -> list[str]:
+def warnings(entries: dict[str, Any]) -> list[str]:
     """What in an inspection deserves a word, one line each."""
     lines = []
-    if (rate := found["collision_rate"]) > COLLISIONS:
+    if (rate := entries["collision_rate"]) > COLLISIONS:
         lines.append(
-            f"{rate:.1%} of the items share their code with another (the biggest group has {found['biggest_group']}): "
-            "such items can only be listed together"
+            f"{rate:.1%} of the items share their code with another "
+            f"(the biggest group has {entries['biggest_group']}): such items can only be listed together"
         )
-    for number, level in enumerate(found["levels"], start=1):
-        if level["used"] == 1 and found["items"] > 1:
+    for number, level in enumerate(entries["levels"], start=1):
+        if level["used"] == 1 and entries["items"] > 1:
             lines.append(f"level {number} has the same token for all items: it says nothing")
     return lines
 

@@ -73,14 +73,14 @@ class InstructRecommender(Recommender[InstructConfigT]):
 
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         data.require_next_items()
-        text = tuple(require_text(data.text, data.items, where=data.dataset))
+        text = tuple(require_text(data.text, data.items, location=data.dataset))
         texts = task_texts(data, text, self.config.tasks)
         backbone = self._backbone(context)
         code_tokenizer(backbone, PROBES)  # a tokenizer that would split codes is refused before anything is trained
-        vectors, index = made_index(context, lambda alone: self._index(data, alone))
+        vectors, index = made_index(context, lambda run_context: self._index(data, run_context))
         if context.run_dir is not None:
             index.write(context.run_dir / INDEX_FILE, data)
-        self._record = {"vectors": {source: made.record() for source, made in vectors.items()}}
+        self._record = {"vectors": {source: item_vectors.record() for source, item_vectors in vectors.items()}}
         self._build(index.table, backbone, context)
         if self.config.backbone.codes == "centroid":
             self.model.reset_codes(code_directions(index, vectors, self.model.code_in.shape[1], context.seed))
@@ -108,16 +108,20 @@ class InstructRecommender(Recommender[InstructConfigT]):
         assert context.validation is not None
         requests, decode = context.validation.requests, self.config.decode
         sample = requests.take(evenly_spaced(len(requests), users))
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
-        lists, _ = distributed_recommend(self.model, self._trie, sample, self._prompts.history, DEPTH, how, context)
+        decoding = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        lists, _ = distributed_recommend(
+            self.model, self._trie, sample, self._prompts.history, DEPTH, decoding, context
+        )
         self.model.train()
         return float(context.world.broadcast_object(context.validation.score(lists)[MAIN_METRIC]))
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
-        how = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True)
+        decoding = Decoding(
+            decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True
+        )
         predictions, report = distributed_recommend(
-            self.model, self._trie, requests, self._prompts.history, k, how, context
+            self.model, self._trie, requests, self._prompts.history, k, decoding, context
         )
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
@@ -130,10 +134,10 @@ class InstructRecommender(Recommender[InstructConfigT]):
         (folder / "model.json").write_text(json.dumps({"index": index, "record": self._record}))
 
     def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
-        kept = json.loads((folder / "model.json").read_text())
-        table = CodeTable(np.array(kept["index"]["digits"]), tuple(kept["index"]["sizes"]))
+        saved = json.loads((folder / "model.json").read_text())
+        table = CodeTable(np.array(saved["index"]["digits"]), tuple(saved["index"]["sizes"]))
         self._build(table, self._backbone(context), context)
-        self._record = kept["record"]
+        self._record = saved["record"]
         missing, unexpected = self.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         if unexpected or any(not re.search(r"embed|\bwte\b|^text_head$", name) for name in missing):
             raise ValueError(f"{folder} holds another model: {unexpected or missing}")
@@ -155,13 +159,21 @@ class InstructRecommender(Recommender[InstructConfigT]):
         """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
         return self._index(data, context)[1]
 
-    def export(self, folder: Path, data: TrainingData, *, apart: bool = False) -> None:
+    def export(self, folder: Path, data: TrainingData, *, is_apart: bool = False) -> None:
         """The fitted or loaded model as a plain Hugging Face folder (`exporting.export`), with the items' codes and a
         page on how to ask it. A merged adapter stays merged."""
-        apart = apart and attached(self.model.body)
+        is_apart = is_apart and attached(self.model.body)
         lead = self._prompts.templates["seqrec"][0]
-        about = page(f"{type(self).__name__} on {data.dataset}", lead, self._table.levels, self.model.eos, apart=apart)
-        export(self.model, self._tokenizer, folder, {ITEMS: self._table.text(data.items), PAGE: about}, apart=apart)
+        description = page(
+            f"{type(self).__name__} on {data.dataset}", lead, self._table.levels, self.model.eos, is_apart=is_apart
+        )
+        export(
+            self.model,
+            self._tokenizer,
+            folder,
+            {ITEMS: self._table.text(data.items), PAGE: description},
+            is_apart=is_apart,
+        )
 
     def code_groups(self) -> np.ndarray:
         return self._table.groups
@@ -187,14 +199,16 @@ class InstructRecommender(Recommender[InstructConfigT]):
 
     def _comprehension(self, data: TrainingData, text: tuple[ItemText, ...], backbone: Backbone) -> Comprehension:
         """Asks for some items of the text tasks, and some of those held out from them."""
-        most, held = self.config.comprehension.items, held_out_items(data.items, self.config.tasks.held_out)
-        known, unknown = (asked_items(data.items, which, most) for which in (~held, held))
-        asked = ComprehensionItems(text, known, unknown)
-        return Comprehension(self.model, self._trie, self._prompts, backbone.tokenizer, asked, self._precision)
+        limit, lock = self.config.comprehension.items, held_out_items(data.items, self.config.tasks.held_out)
+        known_mask, unknown = (asked_items(data.items, index, limit) for index in (~lock, lock))
+        comprehension_items = ComprehensionItems(text, known_mask, unknown)
+        return Comprehension(
+            self.model, self._trie, self._prompts, backbone.tokenizer, comprehension_items, self._precision
+        )
 
     def _state(self) -> dict[str, torch.Tensor]:
         """All that training moved, under the names that it has without an adapter; a frozen vocabulary stays where the
         backbone comes from."""
         frozen = [] if self.config.backbone.vocabulary == "trained" else [self.model.embedding.weight]
-        named = ((plain_name(name), p) for name, p in self.model.named_parameters() if all(p is not f for f in frozen))
-        return {name: p.detach().cpu().contiguous() for name, p in named if name is not None}
+        values = ((plain_name(name), p) for name, p in self.model.named_parameters() if all(p is not f for f in frozen))
+        return {name: p.detach().cpu().contiguous() for name, p in values if name is not None}

@@ -34,13 +34,13 @@ def perplexity(
     total, head = 0.0, _cast(model.text_head, device, precision)
     for begin in range(0, len(spans), SPANS):
         batch = spans[begin : begin + SPANS]
-        said = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
+        payload = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
         with autocast(device, precision):
             read = read_padded(model, [np.concatenate([bos, span]).astype(np.int64) for span in batch])
             before = [start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
             states = read[np.concatenate(before)]
             normaliser = text_logsumexp(states, head, model.head)
-        chosen = model.head.finish((states.to(head.dtype).float() * head[said].float()).sum(dim=-1), said)
+        chosen = model.head.finish((states.to(head.dtype).float() * head[payload].float()).sum(dim=-1), payload)
         total += float(to_float64(normaliser - chosen).sum())
     scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
@@ -64,8 +64,8 @@ def continuations(
             batch = rows[begin : begin + BATCH]
             ids = torch.tensor([list(prompts[row]) for row in batch], device=device)
             with autocast(device, precision):
-                said = _greedy(model, head, ids, limit)
-            for row, tokens in zip(batch, said.tolist(), strict=True):
+                payload = _greedy(model, head, ids, limit)
+            for row, tokens in zip(batch, payload.tolist(), strict=True):
                 answers[row] = tokens[: tokens.index(model.eos)] if model.eos in tokens else tokens
     return answers
 
@@ -78,15 +78,15 @@ def _cast(head: torch.Tensor, device: str, precision: Precision) -> torch.Tensor
 def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) -> torch.Tensor:
     """Token ids, (batch, up to `limit`); what stands behind a row's end-of-sequence token means nothing."""
     cache: Any = DynamicCache(config=model.body.config)
-    said: list[torch.Tensor] = []
+    values: list[torch.Tensor] = []
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     step = ids
     for _ in range(limit):
         states = model.states(step, past_key_values=cache, use_cache=True)[:, -1]
         products = functional.linear(states.to(head.dtype), head)
-        said.append((products if model.head.plain else model.head.finish(products.float())).argmax(dim=-1))
-        ended |= said[-1] == model.eos
+        values.append((products if model.head.plain else model.head.finish(products.float())).argmax(dim=-1))
+        ended |= values[-1] == model.eos
         if bool(ended.all()):
             break
-        step = said[-1][:, None]
-    return torch.stack(said, dim=1)
+        step = values[-1][:, None]
+    return torch.stack(values, dim=1)

@@ -77,12 +77,12 @@ class CodeTrie:
 
     def on(self, device: str | torch.device) -> CodeTrie:
         """This trie with the arrays of the search on `device`."""
-        moved = object.__new__(CodeTrie)
-        moved.__dict__ |= self.__dict__
-        moved.first = [array.to(device) for array in self.first]
-        moved.digit = [array.to(device) for array in self.digit]
-        moved.prefixes = self.prefixes.to(device)
-        return moved
+        code_trie = object.__new__(CodeTrie)
+        code_trie.__dict__ |= self.__dict__
+        code_trie.first = [array.to(device) for array in self.first]
+        code_trie.digit = [array.to(device) for array in self.digit]
+        code_trie.prefixes = self.prefixes.to(device)
+        return code_trie
 
     def fan(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
         """Number of children of nodes of any shape."""
@@ -98,11 +98,11 @@ class CodeTrie:
         owner = torch.repeat_interleave(torch.arange(batch * width, device=nodes.device), flat, output_size=total)
         nth = torch.arange(total, device=nodes.device) - (flat.cumsum(0) - flat)[owner]
         row, column = owner // width, (ends - fan).reshape(-1)[owner] + nth
-        most = int(ends[:, -1].max())
-        node, beam = (torch.zeros(batch, most, dtype=torch.int64, device=nodes.device) for _ in range(2))
+        limit = int(ends[:, -1].max())
+        node, beam = (torch.zeros(batch, limit, dtype=torch.int64, device=nodes.device) for _ in range(2))
         node[row, column] = self.first[depth][nodes.reshape(-1)][owner] + nth
         beam[row, column] = owner % width
-        return Children(node, beam, torch.arange(most, device=nodes.device) < ends[:, -1:])
+        return Children(node, beam, torch.arange(limit, device=nodes.device) < ends[:, -1:])
 
     def spans(self, leaves: range) -> list[range]:
         """The nodes of each depth, 0 to the last, that lead to these leaves."""

@@ -21,7 +21,7 @@ ASIDE, BACK = "aside", "back"  # the events between which the training clock sta
 class Stage(Protocol):
     """One bar of progress."""
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **text: float | str) -> None:
         """`steps` more are done; `shown` stands beside the bar (loss, metric)."""
 
 
@@ -45,7 +45,7 @@ class SilentReporter:
     def close(self, stage: Stage) -> None:
         pass
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **text: float | str) -> None:
         pass
 
     def event(self, **fields: Any) -> None:
@@ -95,13 +95,13 @@ class RunContext:
             self.reporter.close(stage)
 
     @contextmanager
-    def excluded_from_timing(self, what: str) -> Iterator[None]:
+    def excluded_from_timing(self, message: str) -> Iterator[None]:
         """Measuring while `fit` runs: the seconds of the block are not counted as training."""
-        self.event(event=ASIDE, what=what)
+        self.event(event=ASIDE, what=message)
         try:
             yield
         finally:
-            self.event(event=BACK, what=what)
+            self.event(event=BACK, what=message)
 
     def event(self, **fields: Any) -> None:
         """One line of the run's log."""

@@ -97,33 +97,33 @@ def shard(world: ProcessGroup, total: int) -> np.ndarray:
 
 def run_on_all(world: ProcessGroup, work: Callable[[], T]) -> T:
     """What `work` gives. Where it is refused in any process, all end: the first with the reason, the others without."""
-    made: list[T] = []
+    ts: list[T] = []
     refused: InputError | None = None
     try:
-        made.append(work())
+        ts.append(work())
     except InputError as error:
         refused = error
-    said = gather_texts(world, "" if refused is None else str(refused))
+    messages = gather_texts(world, "" if refused is None else str(refused))
     if refused is not None and world.rank == 0:
         raise refused
-    if not any(said):
-        return made[0]
+    if not any(messages):
+        return ts[0]
     if world.rank:
-        raise AbortedByMain(said[0])
-    rank = next(number for number, line in enumerate(said) if line)
-    raise InputError(said[rank], where=f"process {rank} of {world.size}")
+        raise AbortedByMain(messages[0])
+    rank = next(number for number, line in enumerate(messages) if line)
+    raise InputError(messages[rank], where=f"process {rank} of {world.size}")
 
 
 def assert_equal_on_all(world: ProcessGroup, mark: str) -> None:
     """Raises `InputError` (in the first; the others withdraw) where processes have another `mark` than the first."""
-    told = gather_texts(world, mark)
-    other = next((rank for rank, mine in enumerate(told) if mine != told[0]), None)
+    lines = gather_texts(world, mark)
+    other = next((rank for rank, own in enumerate(lines) if own != lines[0]), None)
     if other is None:
         return
     if world.rank:
-        raise AbortedByMain(f"{mark} is not {told[0]}")
+        raise AbortedByMain(f"{mark} is not {lines[0]}")
     raise InputError(
-        f"it would make the run {told[other]}, the first makes {mark}",
+        f"it would make the run {lines[other]}, the first makes {mark}",
         where=f"process {other} of {world.size}",
         hint="give all the same data, files, version of the program and kind of processor",
     )
@@ -131,8 +131,8 @@ def assert_equal_on_all(world: ProcessGroup, mark: str) -> None:
 
 def gather_texts(world: ProcessGroup, text: str) -> list[str]:
     """Everybody's text, by rank."""
-    told = world.all_gather(np.frombuffer(text.encode(), dtype=np.uint8))
-    return [part.tobytes().decode() for part in told]
+    payload = world.all_gather(np.frombuffer(text.encode(), dtype=np.uint8))
+    return [part.tobytes().decode() for part in payload]
 
 
 def compute_on_main(
@@ -145,18 +145,18 @@ def compute_on_main(
     if world.size == 1:
         return make()
     if world.rank:
-        told = world.broadcast_object()
-        if told is None:
+        message = world.broadcast_object()
+        if message is None:
             raise AbortedByMain("the first process cannot go on")
-        return unpack(told["document"], [world.broadcast_array() for _ in range(told["arrays"])])
+        return unpack(message["document"], [world.broadcast_array() for _ in range(message["arrays"])])
     try:
-        made = make()
+        result = make()
     except BaseException:
         with suppress(PeerLost):
             world.broadcast_object(None)
         raise
-    document, arrays = pack(made)
+    document, arrays = pack(result)
     world.broadcast_object({"document": document, "arrays": len(arrays)})
     for array in arrays:
         world.broadcast_array(array)
-    return made
+    return result

@@ -39,28 +39,30 @@ class Predictions:
     def problems(self, users: np.ndarray, n_items: int) -> list[str]:
         """What breaks the contract, one line each: users asked but missing (or not asked), duplicate and unknown items,
         gaps, scores that are not finite or that rise. Empty where all is well."""
-        found = []
+        results = []
         listed = self.items != NO_ITEM
         missing, extra = np.setdiff1d(users, self.users), np.setdiff1d(self.users, users)
         if len(missing) or len(extra) or len(np.unique(self.users)) != len(self.users):
-            found.append(f"{len(missing)} users missing, {len(extra)} not asked for, of {len(users)}")
+            results.append(f"{len(missing)} users missing, {len(extra)} not asked for, of {len(users)}")
         if (unknown := int(((self.items < NO_ITEM) | (self.items >= n_items)).sum())) > 0:
-            found.append(f"{unknown} items outside the catalogue of {n_items}")
+            results.append(f"{unknown} items outside the catalogue of {n_items}")
         ordered = np.sort(self.items, axis=1)
-        if (twice := int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any(axis=1).sum())) > 0:
-            found.append(f"duplicate items in the lists of {twice} users")
+        if (
+            duplicates := int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).any(axis=1).sum())
+        ) > 0:
+            results.append(f"duplicate items in the lists of {duplicates} users")
         if (listed[:, 1:] & ~listed[:, :-1]).any():
-            found.append("an item behind the end of a list")
+            results.append("an item behind the end of a list")
         if not np.isfinite(self.scores[listed]).all():
-            found.append("a score that is not finite")
+            results.append("a score that is not finite")
         elif (self.scores[:, 1:] > self.scores[:, :-1])[listed[:, 1:]].any():
-            found.append("scores that rise along a list")
-        return found
+            results.append("scores that rise along a list")
+        return results
 
     @classmethod
     def best(cls, users: np.ndarray, scores: np.ndarray, k: int) -> Predictions:
         """The `k` best of dense scores, shape (n, n_items); equal scores by item id. -inf is never listed."""
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        kept = np.take_along_axis(scores, order, axis=1).astype(np.float64)
-        listed = kept > -np.inf
-        return cls(users, np.where(listed, order, NO_ITEM), np.where(listed, kept, 0.0))
+        mask = np.take_along_axis(scores, order, axis=1).astype(np.float64)
+        listed = mask > -np.inf
+        return cls(users, np.where(listed, order, NO_ITEM), np.where(listed, mask, 0.0))

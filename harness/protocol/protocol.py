@@ -84,23 +84,23 @@ class Protocol(BaseModel):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        for known in NAMES:
-            if name in (known, known.partition("/")[0]):
-                return known
+        for names in NAMES:
+            if name in (names, names.partition("/")[0]):
+                return names
         raise ValueError(str(unknown_name("protocol", name, NAMES)))
 
     @model_validator(mode="before")
     @classmethod
-    def _with_cut(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        cut = given.get("cut")
+    def _with_cut(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        cut = value.get("cut")
         if isinstance(cut, (list, tuple)):
             cut = [_in_seconds(mark) for mark in cut]
-            given = {**given, "cut": cut}
-        if cut is None and str(given.get("name", "")).partition("/")[0] == "global-time":
-            return {**given, "cut": SHARES}
-        return {**given, "cut": tuple(cut)} if isinstance(cut, list) else given  # strict checks know no list as a tuple
+            value = {**value, "cut": cut}
+        if cut is None and str(value.get("name", "")).partition("/")[0] == "global-time":
+            return {**value, "cut": SHARES}
+        return {**value, "cut": tuple(cut)} if isinstance(cut, list) else value  # strict checks know no list as a tuple
 
     @model_validator(mode="after")
     def _cut_fits(self) -> Self:
@@ -189,32 +189,32 @@ def _leave_one_out(dataset: Dataset, protocol: Protocol) -> SplitPoint:
 
 def _global_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
     if dataset.timestamps is None:
-        what = f"{protocol.name} needs timestamps, and this data set has an order only"
-        mend = "give data with timestamps, or measure under leave-one-out/1"
-        raise InputError(what, where=dataset.name, hint=mend)
+        message = f"{protocol.name} needs timestamps, and this data set has an order only"
+        hint = "give data with timestamps, or measure under leave-one-out/1"
+        raise InputError(message, where=dataset.name, hint=hint)
     begin_valid, begin_test = times = cut_times(dataset.timestamps, protocol)
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
-    trained, known = (
+    trained, known_mask = (
         np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
     )
-    made = SplitPoint(
+    split_point = SplitPoint(
         train=trained,
-        valid=np.where((trained > 0) & (known > trained), trained, NOT_ASKED),
-        test=np.where((known > 0) & (lengths > known), known, NOT_ASKED),
+        valid=np.where((trained > 0) & (known_mask > trained), trained, NOT_ASKED),
+        test=np.where((known_mask > 0) & (lengths > known_mask), known_mask, NOT_ASKED),
         times=times,
     )
     for part, empty in (
         ("training", not trained.any()),
-        ("validation", not (made.valid >= 0).any()),
-        ("test", not (made.test >= 0).any()),
+        ("validation", not (split_point.valid >= 0).any()),
+        ("test", not (split_point.test >= 0).any()),
     ):
         if empty:
-            what = f"the cut at {_shown(begin_valid)} and {_shown(begin_test)} leaves nothing for {part}"
+            message = f"the cut at {_shown(begin_valid)} and {_shown(begin_test)} leaves nothing for {part}"
             span = f"{_shown(dataset.timestamps.min())} to {_shown(dataset.timestamps.max())}"
-            what += f": the data reach from {span} (UTC)"
-            mend = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
-            raise InputError(what, where=dataset.name, hint=mend)
-    return made
+            message += f": the data reach from {span} (UTC)"
+            hint = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
+            raise InputError(message, where=dataset.name, hint=hint)
+    return split_point
 
 
 def cut_times(timestamps: np.ndarray, protocol: Protocol) -> tuple[float, float]:

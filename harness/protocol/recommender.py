@@ -97,8 +97,8 @@ class Recommender(ABC, Generic[ConfigT]):
         if not self.n_items:
             raise InvalidPredictions(f"{type(self).__name__} was asked before it was fitted or loaded")
         predictions = self._recommend(requests, k, context)
-        if found := predictions.problems(requests.users, self.n_items):
-            raise InvalidPredictions(f"{type(self).__name__} gave {'; '.join(found)}")
+        if problems := predictions.problems(requests.users, self.n_items):
+            raise InvalidPredictions(f"{type(self).__name__} gave {'; '.join(problems)}")
         return predictions
 
     def save(self, folder: Path) -> None:

@@ -58,8 +58,8 @@ class TrainingData:
         """The same rows under their raw item ids, free of the order of users and items: what an artefact's provenance
         names, so that it holds for the same data read from another layout."""
         order = CanonicalOrder.of((), self.items)
-        named = RaggedArray(order.item_ranks[self.sequences.values], self.sequences.offsets)
-        rows = sorted(row.tobytes() for row in named if len(row))
+        ragged_array = RaggedArray(order.item_ranks[self.sequences.values], self.sequences.offsets)
+        rows = sorted(row.tobytes() for row in ragged_array if len(row))
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         values = np.frombuffer(b"".join(rows), dtype=np.int64)
         return fingerprint([self.items[item] for item in order.items], values, lengths)
@@ -67,8 +67,8 @@ class TrainingData:
     def require_next_items(self) -> None:
         """Raises `InputError` where nothing follows anything: no user has two training items."""
         if not (self.sequences.lengths > 1).any():
-            mend = "a model of sequences needs users with two training items or more"
-            raise InputError("no training sequence has two items", where=self.dataset, hint=mend)
+            hint = "a model of sequences needs users with two training items or more"
+            raise InputError("no training sequence has two items", where=self.dataset, hint=hint)
 
     def counts(self) -> np.ndarray:
         """Training interactions an item, int64, shape (n_items,)."""
@@ -107,15 +107,15 @@ def split(dataset: Dataset, protocol: Protocol) -> Split:
     Raises `InputError` where the protocol cannot be applied: a user too short for leave-one-out, no timestamps or an
     empty part for global time.
     """
-    made = parts(dataset, protocol)
-    mark = _mark(dataset, protocol, made)
-    return Split(made.cut, made.train, made.valid, made.test, protocol, mark)
+    split_parts = parts(dataset, protocol)
+    mark = _mark(dataset, protocol, split_parts)
+    return Split(split_parts.cut, split_parts.train, split_parts.valid, split_parts.test, protocol, mark)
 
 
 def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:
     """The parts alone, without their fingerprint."""
-    where, rows = cut(dataset, protocol), dataset.sequences
-    train = rows.first(where.train)
+    split_point, rows = cut(dataset, protocol), dataset.sequences
+    train = rows.first(split_point.train)
     data = TrainingData(
         dataset.name,
         dataset.items,
@@ -129,8 +129,8 @@ def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:
         else dataset.reviews,
         dataset.item_file,
     )
-    valid = _fold("valid", rows, where.valid, protocol.max_history)
-    return SplitParts(where, data, valid, _fold("test", rows, where.test, protocol.max_history))
+    valid = _fold("valid", rows, split_point.valid, protocol.max_history)
+    return SplitParts(split_point, data, valid, _fold("test", rows, split_point.test, protocol.max_history))
 
 
 def _fold(name: str, sequences: RaggedArray, places: np.ndarray, max_history: int) -> EvaluationSplit:
@@ -140,20 +140,20 @@ def _fold(name: str, sequences: RaggedArray, places: np.ndarray, max_history: in
     return EvaluationSplit(Requests(name, users, histories), Targets(users, answers))
 
 
-def _mark(dataset: Dataset, protocol: Protocol, made: SplitParts) -> str:
+def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
     """Hash of what every model is given, free of the order in which the source lists users and items (the raw ids are
     in the data set's own fingerprint)."""
     order = dataset.canonical
-    named = order.sequences(made.train.sequences)
-    given, answers = [named.values, named.offsets], []
-    for fold in (made.valid, made.test):
+    ragged_array = order.sequences(split_parts.train.sequences)
+    values, answers = [ragged_array.values, ragged_array.offsets], []
+    for fold in (split_parts.valid, split_parts.test):
         row_of = np.full(len(dataset.users), -1)
         row_of[fold.requests.users] = np.arange(len(fold.requests))
         rows = row_of[order.users]
-        asked = np.flatnonzero(rows >= 0)
-        histories = fold.requests.histories.take(rows[asked])
-        given += [order.item_ranks[histories.values], histories.offsets]
-        answers.append(order.item_ranks[fold.targets.items[rows[asked]]])
-        if len(asked) < len(rows):
-            answers.append(asked)
-    return fingerprint(protocol.rules(), dataset.fingerprint, *given, *answers)
+        requested = np.flatnonzero(rows >= 0)
+        histories = fold.requests.histories.take(rows[requested])
+        values += [order.item_ranks[histories.values], histories.offsets]
+        answers.append(order.item_ranks[fold.targets.items[rows[requested]]])
+        if len(requested) < len(rows):
+            answers.append(requested)
+    return fingerprint(protocol.rules(), dataset.fingerprint, *values, *answers)

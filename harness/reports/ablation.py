@@ -48,9 +48,9 @@ class Variant:
 
     def seconds(self) -> float | None:
         """Mean seconds of training."""
-        known = [run.record.cost.train_seconds for run in self.runs]
-        found = [seconds for seconds in known if seconds is not None]
-        return statistics.fmean(found) if found else None
+        values = [run.record.cost.train_seconds for run in self.runs]
+        results = [seconds for seconds in values if seconds is not None]
+        return statistics.fmean(results) if results else None
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[st
         raise InputError(f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}")
     first = variants[0]
     others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
-    found = None
+    result = None
     if first.runs and others:
         sides = [RunGroup(variant.name, variant.runs) for variant in (first, *others)]
-        found = against(sides, (metrics[0],), base)
-    return AblationTable(title, tuple(variants), tuple(metrics), found)
+        result = against(sides, (metrics[0],), base)
+    return AblationTable(title, tuple(variants), tuple(metrics), result)
 
 
 def sheet(table: AblationTable) -> ReportTable:
@@ -157,8 +157,8 @@ def _found(pair: Pair | None) -> dict[str, Any]:
             "ties",
         )
         return dict.fromkeys(names)
-    whole = pair.document()
-    return {name: whole[name] for name in _found(None)}
+    merged = pair.document()
+    return {name: merged[name] for name in _found(None)}
 
 
 def _line(table: AblationTable, variant: Variant) -> TableRow:
@@ -174,12 +174,12 @@ def _line(table: AblationTable, variant: Variant) -> TableRow:
     )
     means = [_mean(variant.values(name)) for name in table.metrics]
     seconds = variant.seconds()
-    shown = f"{variant.name} {LEAK}" if variant.leaks else variant.name
+    text = f"{variant.name} {LEAK}" if variant.leaks else variant.name
     count = (
         str(len(variant.runs)) if len(variant.runs) == variant.planned else f"{len(variant.runs)} of {variant.planned}"
     )
     cost = "" if seconds is None else f"{seconds:,.1f}"
-    return TableRow((shown, count, means[0], *tested, *means[1:], cost, _note(table, variant)), apart=not variant.runs)
+    return TableRow((text, count, means[0], *tested, *means[1:], cost, _note(table, variant)), apart=not variant.runs)
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -30,8 +30,8 @@ def leaderboard(
     if published:
         from harness.reports.published import published_boards
 
-        found = published_boards(Store(Path(results)), dataset, metric)
+        boards = published_boards(Store(Path(results)), dataset, metric)
     else:
-        found = select(Store(Path(results)), dataset, metric)
-    rows = [{**place(board), **cells(row)} for board in found for row in board.rows]
+        boards = select(Store(Path(results)), dataset, metric)
+    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
     return pd.DataFrame(rows, columns=None if rows else list({**_NO_PLACE, **cells(_NO_ROW)}))

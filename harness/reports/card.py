@@ -47,18 +47,18 @@ LISTS = (
 )
 
 
-def with_card(board: Board, metric: str, where: str | None = None) -> Board:
+def with_card(board: Board, metric: str, location: str | None = None) -> Board:
     """The board with the card of its data and of every row that was measured here. `where` is the data set's name or
     folder, where the runs' own configuration does not say it. Where data or lists are not at hand, the card says so."""
     runs = [run for row in board.rows for run in row.runs]
     if not runs:
         return board
     try:
-        base = measured(runs, where)
+        base = measured(runs, location)
     except InputError as error:
         return replace(board, card={"missing": [f"no report card: {error}"]})
-    made, missing = on_data(board, metric, base)
-    return replace(made, card={**made.card, "missing": missing})
+    current_board, missing = on_data(board, metric, base)
+    return replace(current_board, card={**current_board.card, "missing": missing})
 
 
 def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
@@ -78,8 +78,8 @@ def texts(row: Row) -> dict[str, str]:
     """A row's card as columns; empty texts where it has none."""
     if not row.card:
         return dict.fromkeys([*(name for names in GROUPS.values() for name in names), *MEASURES.values()], "")
-    found = {part["name"]: _number(part["mean"]) for part in row.card["groups"]}
-    return found | _measures(row)
+    entries = {part["name"]: _number(part["mean"]) for part in row.card["groups"]}
+    return entries | _measures(row)
 
 
 def notes(board: Board) -> list[str]:
@@ -101,13 +101,13 @@ def sheets(board: Board, metric: str) -> list[ReportTable]:
         for n, part in enumerate(board.card["groups"])
     ]
     heads = (Column("test users", left=True), Column("users"), Column("share"), *(Column(row.model) for row in rows))
-    said = (f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests.",)
-    found = [ReportTable(f"{metric} by groups of test users", heads, tuple(lines), said)]
+    messages = (f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests.",)
+    report_tables = [ReportTable(f"{metric} by groups of test users", heads, tuple(lines), messages)]
     if rows:
         measures = [TableRow((row.model, *_measures(row).values())) for row in rows]
         columns = (Column("model", left=True), *map(Column, MEASURES.values()))
-        found.append(ReportTable(f"What the lists hold, first {K} items", columns, tuple(measures), (LISTS,)))
-    return found
+        report_tables.append(ReportTable(f"What the lists hold, first {K} items", columns, tuple(measures), (LISTS,)))
+    return report_tables
 
 
 def _of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
@@ -121,12 +121,12 @@ def _of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+    items = [value for value in values if value is not None]
+    return statistics.fmean(items) if items else None
 
 
 def _measures(row: Row) -> dict[str, str]:
-    return {shown: _number(row.card["lists"][name]) for name, shown in MEASURES.items()}
+    return {text: _number(row.card["lists"][name]) for name, text in MEASURES.items()}
 
 
 def _sizes(card: Mapping[str, Any]) -> str:

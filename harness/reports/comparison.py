@@ -54,11 +54,11 @@ class Pair:
 
     def document(self) -> dict[str, Any]:
         """As plain values, unrounded."""
-        found = asdict(self.found)
-        who = {"a": self.a, "b": self.b, "metric": self.metric}
+        entries = asdict(self.found)
+        owner = {"a": self.a, "b": self.b, "metric": self.metric}
         return {
-            **who,
-            **found,
+            **owner,
+            **entries,
             "p_corrected": self.p_corrected,
             "significant": self.significant,
             "p_seeds": self.p_seeds,
@@ -100,27 +100,27 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
-        about = about_sides(self.sides, self.metrics)
+        metadata = about_sides(self.sides, self.metrics)
         return {
-            "dataset": about["dataset"],
-            "protocol": about["protocol"],
+            "dataset": metadata["dataset"],
+            "protocol": metadata["protocol"],
             "users": self.users,
             "family": len(self.pairs),
             "alpha": ALPHA,
             "level": LEVEL,
             "resamples": RESAMPLES,
             "effort": self.effort,
-            "runs": about["runs"],
+            "runs": metadata["runs"],
             "comparisons": [pair.document() for pair in self.pairs],
             "breakdown": [asdict(part) for part in self.parts],
         }
 
 
-def compare(sides: Sequence[RunGroup], metrics: Sequence[str], where: str | None = None) -> Comparison:
+def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | None = None) -> Comparison:
     """All pairs of `sides`, the earlier one against the later one. `where` is the data set's name or folder, where the
     runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
     check_comparable(sides)
-    base = measured([run for side in sides for run in side.runs], where)
+    base = measured([run for side in sides for run in side.runs], location)
     values = [base.values(side.runs) for side in sides]
     both = list(combinations(range(len(sides)), 2))
     pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics])
@@ -148,9 +148,9 @@ def tested(
     pairs = []
     for one, two, metric in tests:
         a, b = values[one][metric], values[two][metric]
-        found = paired_difference(a, b, generator(SEED, "compare", metric))
+        difference = paired_difference(a, b, generator(SEED, "compare", metric))
         over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
-        pairs.append(Pair(sides[one].label, sides[two].label, metric, found, 1.0, over_seeds))
+        pairs.append(Pair(sides[one].label, sides[two].label, metric, difference, 1.0, over_seeds))
     corrected = holm([pair.found.p for pair in pairs])
     return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
 
@@ -159,16 +159,16 @@ def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values
     """Where two sides differ: by the length of a user's history before the target, and by how often the target was
     bought in training."""
     a, b = (side[metric].mean(axis=0) for side in values)
-    found = []
+    results = []
     for by, sizes in ways(split).items():
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
-            apart = a[rows] - b[rows]
-            bounds = bootstrap_ci(apart, generator(SEED, "breakdown", by, low))
+            separate = a[rows] - b[rows]
+            bounds = bootstrap_ci(separate, generator(SEED, "breakdown", by, low))
             means = float(a[rows].mean()), float(b[rows].mean())
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
-            found.append(Part(*ends, *means, float(apart.mean()), bounds))
-    return found
+            results.append(Part(*ends, *means, float(separate.mean()), bounds))
+    return results
 
 
 def ways(split: Split) -> dict[str, np.ndarray]:
@@ -185,14 +185,14 @@ def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
     >>> groups(np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8]))
     [(0, 0), (1, 2), (3, 4), (5, 6), (7, 8)]
     """
-    some = np.sort(sizes[sizes > 0])
-    found = [(0, 0)] if len(some) < len(sizes) else []
-    ends = dict.fromkeys(int(some[len(some) * n // parts - 1]) for n in range(1, parts + 1) if len(some) * n // parts)
-    low = int(some[0]) if len(some) else 0
+    part = np.sort(sizes[sizes > 0])
+    results = [(0, 0)] if len(part) < len(sizes) else []
+    ends = dict.fromkeys(int(part[len(part) * n // parts - 1]) for n in range(1, parts + 1) if len(part) * n // parts)
+    low = int(part[0]) if len(part) else 0
     for end in ends:
-        found.append((low, end))
+        results.append((low, end))
         low = end + 1
-    return found
+    return results
 
 
 def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
 STAR = "*"
 
 
-def sheets(made: Comparison) -> list[ReportTable]:
+def sheets(comparison: Comparison) -> list[ReportTable]:
     """What was compared, the differences, and where they come from."""
-    return [_sides(made), _pairs(made), *([_parts(made.parts)] if made.parts else [])]
+    return [_sides(comparison), _pairs(comparison), *([_parts(comparison.parts)] if comparison.parts else [])]
 
 
 def signed(value: float) -> str:
@@ -24,8 +24,8 @@ def signed(value: float) -> str:
     >>> signed(0.01234), signed(-0.0), signed(-0.5)
     ('+0.0123', '0.0000', '-0.5000')
     """
-    shown = f"{value:+.{DIGITS}f}"
-    return shown[1:] if float(shown) == 0 else shown
+    text = f"{value:+.{DIGITS}f}"
+    return text[1:] if float(text) == 0 else text
 
 
 def bounds(low: float, high: float) -> str:
@@ -49,41 +49,41 @@ def difference_text(pair: Pair) -> str:
 
 def family_note(count: int, users: int) -> str:
     """What the statistics of a table are."""
-    many = f"{count} comparisons" if count != 1 else "1 comparison"
+    number = f"{count} comparisons" if count != 1 else "1 comparison"
     return (
         f"Paired over {users:,} users, each the mean over a row's seeds; {LEVEL:.0%} interval by bootstrap over users; "
-        f"p by the randomisation test, corrected by Holm for {many}; {STAR} corrected p ≤ {ALPHA}. The spread over "
+        f"p by the randomisation test, corrected by Holm for {number}; {STAR} corrected p ≤ {ALPHA}. The spread over "
         "seeds (±) is not in them."
     )
 
 
-def _sides(made: Comparison) -> ReportTable:
+def _sides(comparison: Comparison) -> ReportTable:
     lines = []
-    for side in made.sides:
+    for side in comparison.sides:
         records = [run.record for run in side.runs]
         cells = []
-        for metric in made.metrics:
+        for metric in comparison.metrics:
             values = [record.metrics.test[metric] for record in records]
             cells.append(metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
         label = f"{side.label} {LEAK}" if any(record.leaks for record in records) else side.label
         ids = ", ".join(record.run_id for record in records)
         lines.append(TableRow((label, str(len(records)), *cells, ids)))
-    first = made.sides[0].first
+    first = comparison.sides[0].first
     title = f"{first.dataset.name} · {first.protocol.name}, history {first.protocol.max_history}"
     heads = (
         Column("run", left=True, wraps=True),
         Column("n"),
-        *map(Column, made.metrics),
+        *map(Column, comparison.metrics),
         Column("run ids", left=True, wraps=True, drop=0),
     )
-    leaks = (text for side in made.sides for run in side.runs for text in run.record.leaks)
+    leaks = (text for side in comparison.sides for run in side.runs for text in run.record.leaks)
     notes = leak_notes(leaks, "leaks: sees held-out rows")
-    if single := [side.label for side in made.sides if len(side.runs) == 1]:
+    if single := [side.label for side in comparison.sides if len(side.runs) == 1]:
         notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
-    return ReportTable(title, heads, tuple(lines), (*notes, *filter(None, [made.effort])))
+    return ReportTable(title, heads, tuple(lines), (*notes, *filter(None, [comparison.effort])))
 
 
-def _pairs(made: Comparison) -> ReportTable:
+def _pairs(comparison: Comparison) -> ReportTable:
     lines = [
         TableRow(
             (
@@ -101,7 +101,7 @@ def _pairs(made: Comparison) -> ReportTable:
                 f"{pair.found.ties:,}",
             )
         )
-        for pair in made.pairs
+        for pair in comparison.pairs
     ]
     heads = (
         Column("a", left=True, wraps=True),
@@ -117,7 +117,7 @@ def _pairs(made: Comparison) -> ReportTable:
         Column("losses", drop=1),
         Column("ties", drop=1),
     )
-    note = family_note(len(made.pairs), made.users)
+    note = family_note(len(comparison.pairs), comparison.users)
     return ReportTable("Differences", heads, tuple(lines), (note,))
 
 

@@ -18,18 +18,18 @@ BEFORE = "before"
 
 def flattened(record: Record) -> dict[str, float]:
     """`stage.figure[.part]` to its number; whatever is no finite number is left out."""
-    found: dict[str, float] = {}
-    _numbers("", record.comprehension or {}, found)
-    return found
+    entries: dict[str, float] = {}
+    _numbers("", record.comprehension or {}, entries)
+    return entries
 
 
 def over_seeds(records: Sequence[Record]) -> dict[str, list[float]]:
     """Each figure's values, one for every record that has it."""
-    found: dict[str, list[float]] = {}
+    entries: dict[str, list[float]] = {}
     for record in records:
         for name, value in flattened(record).items():
-            found.setdefault(name, []).append(value)
-    return found
+            entries.setdefault(name, []).append(value)
+    return entries
 
 
 def texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
@@ -48,8 +48,8 @@ def texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 def _last(values: Mapping[str, Sequence[float]], figure: str, stages: Sequence[str] = STAGES) -> str:
     for stage in stages:
-        if found := values.get(f"{stage}.{figure}"):
-            return _short(math.fsum(found) / len(found))
+        if results := values.get(f"{stage}.{figure}"):
+            return _short(math.fsum(results) / len(results))
     return ""
 
 
@@ -67,10 +67,10 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _numbers(prefix: str, part: Any, found: dict[str, float]) -> None:
+def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
     """Adds what is below `part`; thousands of records are read for one leaderboard."""
     if isinstance(part, dict):
         for key, value in part.items():
-            _numbers(f"{prefix}.{key}" if prefix else str(key), value, found)
+            _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)
     elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
-        found[prefix] = float(part)
+        entries[prefix] = float(part)

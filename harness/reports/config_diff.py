@@ -20,16 +20,16 @@ def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     models: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         models.setdefault(group[0].record.model, []).append(number)
-    said = [""] * len(groups)
+    messages = [""] * len(groups)
     for rivals in models.values():
         if len(rivals) == 1:
             continue
-        found = settings([groups[number][0] for number in rivals])
-        keys = dict.fromkeys(key for one in found for key in one)
-        usual = {key: _usual([one.get(key) for one in found]) for key in keys}
-        for number, mine in zip(rivals, found, strict=True):
-            said[number] = _note({key: value for key, value in mine.items() if value != usual[key]})
-    return said
+        results = settings([groups[number][0] for number in rivals])
+        keys = dict.fromkeys(key for one in results for key in one)
+        reference = {key: _usual([one.get(key) for one in results]) for key in keys}
+        for number, own in zip(rivals, results, strict=True):
+            messages[number] = _note({key: value for key, value in own.items() if value != reference[key]})
+    return messages
 
 
 def _usual(values: Sequence[str | None]) -> str | None:
@@ -39,27 +39,27 @@ def _usual(values: Sequence[str | None]) -> str | None:
 
 
 def _note(telling: dict[str, str]) -> str:
-    shown = [f"{key.partition('.')[2] or key}={value}" for key, value in list(telling.items())[:SHOWN]]
-    return ", ".join([*shown, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else shown)
+    labels = [f"{key.partition('.')[2] or key}={value}" for key, value in list(telling.items())[:SHOWN]]
+    return ", ".join([*labels, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else labels)
 
 
 def settings(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
     """The flattened configuration of each run, as text; what cannot be read is left out."""
     pattern: _Pattern | None = None
-    found = []
+    results = []
     for run in runs:
         flat = {"profile": run.record.profile, "code_version": run.record.env.code_version}
         try:
             text = run.folder.config.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            found.append(flat)
+            results.append(flat)
             continue
-        known = None if pattern is None else pattern.read(text)
-        if known is None:
+        known_by_name = None if pattern is None else pattern.read(text)
+        if known_by_name is None:
             pattern = _Pattern(text)
-            known = pattern.flat
-        found.append(flat | known)
-    return found
+            known_by_name = pattern.flat
+        results.append(flat | known_by_name)
+    return results
 
 
 class _Pattern:
@@ -77,11 +77,11 @@ class _Pattern:
         if len(lines) != len(self.lines):
             return None
         changed = {}
-        for number, (mine, other) in enumerate(zip(self.lines, lines, strict=True)):
-            if mine == other:
+        for number, (own_value, other) in enumerate(zip(self.lines, lines, strict=True)):
+            if own_value == other:
                 continue
-            (key, _, _), (its, _, value) = mine.partition(": "), other.partition(": ")
-            if key != its or number not in self.names or not value.strip():
+            (key, _, _), (own, _, value) = own_value.partition(": "), other.partition(": ")
+            if key != own or number not in self.names or not value.strip():
                 return None
             changed[self.names[number]] = value.strip().strip("'")
         return self.flat | {name: value for name, value in changed.items() if name in self.flat}

@@ -177,7 +177,7 @@ def row_texts(
     columns: Sequence[str] = (),
     metrics: Sequence[str] = (),
     *,
-    less: bool = False,
+    is_less: bool = False,
     free: bool = False,
 ) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
@@ -207,7 +207,7 @@ def row_texts(
     sets["by"] = {metric: sets["quality"][metric]}
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *_marks(row, less=less, free=free)]),
+        "model": " ".join([row.model, *_marks(row, is_less=is_less, free=free)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -220,9 +220,9 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     fewer = under_tuned(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
     free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
-    less = [row.model in fewer and row.rank is not None for row in board.rows]
-    told = zip(board.rows, less, free, strict=True)
-    texts = [row_texts(row, metric, columns, metrics, less=less, free=free) for row, less, free in told]
+    items = [row.model in fewer and row.rank is not None for row in board.rows]
+    message = zip(board.rows, items, free, strict=True)
+    texts = [row_texts(row, metric, columns, metrics, is_less=items, free=free) for row, items, free in message]
     names = list(texts[0])
     fair = [row.rank is not None and not row.leaks for row in board.rows]
     marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
@@ -250,7 +250,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
     if any(row.quoted.get(INCONSISTENT) for row in board.rows):
         quoted.append(INCONSISTENT_NOTE)
-    said = (
+    messages = (
         board.incomparable_because,
         shortcut,
         *lead_notes(board),
@@ -259,16 +259,16 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         *quoted,
         *card.notes(board),
     )
-    below = tuple(filter(None, said))
+    below = tuple(filter(None, messages))
     return ReportTable(title(board, metric), tuple(heads), tuple(lines), below)
 
 
 def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
     """What the mark behind a model's name means, by the sentences of the rows that have it: first those that their
     models declare, then what the lists alone suggest."""
-    said = list(dict.fromkeys(leaks))
-    declared = "; ".join(sentence for sentence in said if not sentence.startswith(SUSPECTED))
-    suspected = [sentence for sentence in said if sentence.startswith(SUSPECTED)]
+    messages = list(dict.fromkeys(leaks))
+    declared = "; ".join(sentence for sentence in messages if not sentence.startswith(SUSPECTED))
+    suspected = [sentence for sentence in messages if sentence.startswith(SUSPECTED)]
     return [f"{LEAK} {text}" for text in [*([f"{head}: {declared}"] if declared else []), *suspected]]
 
 
@@ -286,9 +286,9 @@ def title(board: Board, metric: str) -> str:
     if board.published_only:
         split = f" ({rules.name})" if rules.name else ""
         return f"{data.name}{split} · published rows alone, no such run is stored here · by {metric}"
-    taken = ", history taken out of the lists" if rules.exclude_history else ""
+    selected = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
-    return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{taken} · by {metric}"
+    return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{selected} · by {metric}"
 
 
 def table(
@@ -304,10 +304,10 @@ def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
     from rich.text import Text
 
     parts: list[Any] = []
-    for made in sheets:
-        long = len(made.lines) >= MANY
-        shown = Text(plain(made, width), overflow="fold") if long else to_rich(made, width)
-        parts += [shown, *(Text(note, style="yellow") for note in made.notes)]
+    for report_table in sheets:
+        long = len(report_table.lines) >= MANY
+        text = Text(plain(report_table, width), overflow="fold") if long else to_rich(report_table, width)
+        parts += [text, *(Text(note, style="yellow") for note in report_table.notes)]
     return Group(*parts)
 
 
@@ -315,7 +315,7 @@ def metrics_table(record: Record) -> Table:
     """The metrics of one run, test and validation."""
     seed = "" if record.seed is None else f", seed {record.seed}"
     folds = (("test", record.metrics.test), ("valid", record.metrics.valid))
-    lines = [TableRow((fold, *(metric_text(found[name]) for name in METRICS))) for fold, found in folds if found]
+    lines = [TableRow((fold, *(metric_text(entries[name]) for name in METRICS))) for fold, entries in folds if entries]
     heads = (Column("", left=True), *(Column(name) for name in METRICS))
     return to_rich(ReportTable(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
 
@@ -324,17 +324,17 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DIGITS)
 
 
-def _marks(row: Row, *, less: bool, free: bool) -> list[str]:
+def _marks(row: Row, *, is_less: bool, free: bool) -> list[str]:
     """What stands behind the model's name."""
     inconsistent = row.quoted.get(INCONSISTENT)
-    shown = ((LEAK, row.leaks), (LESS, less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
-    return [mark for mark, wanted in shown if wanted]
+    values = ((LEAK, row.leaks), (LESS, is_less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
+    return [mark for mark, names in values if names]
 
 
 def _integrity(row: Row) -> str:
-    broken = [f"{name} {row.integrity[name]}" for name in ("invalid", "duplicate") if row.integrity.get(name)]
+    names = [f"{name} {row.integrity[name]}" for name in ("invalid", "duplicate") if row.integrity.get(name)]
     short = row.integrity.get("short")
-    return ", ".join([*([str(short)] if short is not None else []), *broken])
+    return ", ".join([*([str(short)] if short is not None else []), *names])
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -62,20 +62,20 @@ def sort_key(text: str) -> float | None:
     >>> sort_key("-"), sort_key("2 models"), sort_key("+0.0100*")
     (None, None, 0.01)
     """
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"([-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?)([kMB]?)[%*†]?(?:(?: ±|,| of ).*)?", text.rpartition("→ ")[2]
     )
-    if found is None:
+    if match is None:
         return None
-    return float(found.group(1).replace(",", "")) * UNITS[found.group(2)]
+    return float(match.group(1).replace(",", "")) * UNITS[match.group(2)]
 
 
 def _head(column: Column, place: int, *, sorts: bool) -> str:
-    name, kept = escape(column.name), _classes("left" if column.left else "")
+    name, text = escape(column.name), _classes("left" if column.left else "")
     if not sorts:
-        return f'<th scope="col"{kept}>{name}</th>'
+        return f'<th scope="col"{text}>{name}</th>'
     now = ' aria-sort="ascending"' if place == 0 else ""
-    return f'<th scope="col"{kept}{now}><button type="button">{name}</button></th>'
+    return f'<th scope="col"{text}{now}><button type="button">{name}</button></th>'
 
 
 def _row(sheet: ReportTable, line: TableRow, *, sorts: bool) -> str:
@@ -83,11 +83,11 @@ def _row(sheet: ReportTable, line: TableRow, *, sorts: bool) -> str:
     for place, (column, text) in enumerate(zip(sheet.columns, line.texts, strict=True)):
         names = ("left" if column.left else "", "wraps" if column.wraps else "", line.mark(place))
         key = sort_key(text) if sorts else None
-        kept = "" if key is None else f' data-key="{key:.10g}"'
-        cells.append(f"<td{_classes(*names)}{kept}>{escape(text)}</td>")
+        saved = "" if key is None else f' data-key="{key:.10g}"'
+        cells.append(f"<td{_classes(*names)}{saved}>{escape(text)}</td>")
     return f"<tr{_classes('apart' if line.apart else '')}>{''.join(cells)}</tr>"
 
 
 def _classes(*names: str) -> str:
-    kept = " ".join(filter(None, names))
-    return f' class="{kept}"' if kept else ""
+    text = " ".join(filter(None, names))
+    return f' class="{text}"' if text else ""

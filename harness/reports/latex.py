@@ -51,8 +51,8 @@ def escaped(text: str) -> str:
     >>> print(escaped("a_b & 5% ± 1"), escaped("run --seed 1"))
     a\_b \& 5\% $\pm$ 1 run -{}-seed 1
     """
-    apart = re.sub("-(?=-)", "-\u2060", " ".join(text.split()))  # two hyphens in a row would print as a dash
-    return "".join(SPECIAL.get(character) or _letter(character) for character in apart)
+    separate = re.sub("-(?=-)", "-\u2060", " ".join(text.split()))  # two hyphens in a row would print as a dash
+    return "".join(SPECIAL.get(character) or _letter(character) for character in separate)
 
 
 def latex(sheets: Sequence[ReportTable]) -> str:
@@ -105,13 +105,13 @@ def _breaking(text: str) -> str:
     return text
 
 
-def _cell(text: str, mark: Mark, apart: bool) -> str:
-    shown = escaped(text)
-    if not shown:
+def _cell(text: str, mark: Mark, is_apart: bool) -> str:
+    text_value = escaped(text)
+    if not text_value:
         return ""
-    if apart:
-        return rf"\textit{{{shown}}}"
-    return {"best": rf"\textbf{{{shown}}}", "second": rf"\underline{{{shown}}}"}.get(mark, shown)
+    if is_apart:
+        return rf"\textit{{{text_value}}}"
+    return {"best": rf"\textbf{{{text_value}}}", "second": rf"\underline{{{text_value}}}"}.get(mark, text_value)
 
 
 def _letter(character: str) -> str:

@@ -22,7 +22,7 @@ from harness.reports.tables import DIGITS
 DAGGER = "†"
 
 
-def with_leads(board: Board, metrics: Sequence[str], where: str | None = None) -> Board:
+def with_leads(board: Board, metrics: Sequence[str], location: str | None = None) -> Board:
     """The board with its best row tested against its second in each of `metrics`, corrected together. Rows that leak
     or were not measured here take no part, nor does a metric whose best is shared. `where` is the data set's name or
     folder, where the runs' own configuration does not say it. Where the data or the lists are not at hand, the board
@@ -32,7 +32,7 @@ def with_leads(board: Board, metrics: Sequence[str], where: str | None = None) -
         return board
     sides = [RunGroup(row.model, row.runs) for row in board.rows]
     try:
-        base = measured(sides[tests[0][0]].runs, where)
+        base = measured(sides[tests[0][0]].runs, location)
         values: dict[int, Mapping[str, np.ndarray]] = {}
         for number in sorted({number for *two, _ in tests for number in two}):
             values[number] = base.values(sides[number].runs)
@@ -47,22 +47,22 @@ def lead_notes(board: Board) -> list[str]:
 
 
 def _least(board: Board) -> list[str]:
-    found = [f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads]
-    if not found:
+    problems = [f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads]
+    if not problems:
         return []
     users = board.leads[0].found.users
     return [
         f"Least difference that {users:,} users tell apart, two rows as unlike as the first two "
-        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {', '.join(found)}."
+        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {', '.join(problems)}."
     ]
 
 
 def _daggers(board: Board) -> list[str]:
     if board.leads and any(pair.significant for pair in board.leads):
         users, count = board.leads[0].found.users, len(board.leads)
-        many = f", corrected by Holm for {count} metrics" if count > 1 else ""
+        number = f", corrected by Holm for {count} metrics" if count > 1 else ""
         return [
-            f"{DAGGER} the best is better than the second: randomisation test, paired over {users:,} users{many}, "
+            f"{DAGGER} the best is better than the second: randomisation test, paired over {users:,} users{number}, "
             f"p ≤ {ALPHA}."
         ]
     if board.leads:
@@ -72,8 +72,8 @@ def _daggers(board: Board) -> list[str]:
 
 def _two_best(rows: Sequence[Row], metric: str) -> tuple[int, int] | None:
     """Numbers of the best row and of the second, where their figures differ as shown."""
-    shown = {number: row.mean(metric) for number, row in enumerate(rows) if row.rank is not None and not row.leaks}
-    found = sorted(((-value, number) for number, value in shown.items() if value is not None))[:2]
-    if len(found) < 2 or round(found[0][0], DIGITS) == round(found[1][0], DIGITS):
+    text = {number: row.mean(metric) for number, row in enumerate(rows) if row.rank is not None and not row.leaks}
+    results = sorted(((-value, number) for number, value in text.items() if value is not None))[:2]
+    if len(results) < 2 or round(results[0][0], DIGITS) == round(results[1][0], DIGITS):
         return None
-    return found[0][1], found[1][1]
+    return results[0][1], results[1][1]

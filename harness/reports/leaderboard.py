@@ -116,20 +116,22 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     """One board for each data set under each protocol, by data set name; the board with most runs of a name first."""
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
-    found: dict[tuple[str, str, str], list[StoredRun]] = {}
+    entries: dict[tuple[str, str, str], list[StoredRun]] = {}
     for run in runs:
         record = run.record
         key = (record.dataset.name, record.dataset.fingerprint, record.protocol.fingerprint)
-        found.setdefault(key, []).append(run)
-    ordered = sorted(found.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
-    made = [_board(group, metric) for _, group in ordered]
-    told = []
-    for _, same in groupby(made, key=lambda board: board.dataset.name):
-        alike = list(same)
-        told += (
-            alike if len(alike) == 1 else [replace(board, incomparable_because=_apart(board, alike)) for board in alike]
+        entries.setdefault(key, []).append(run)
+    ordered = sorted(entries.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
+    result = [_board(group, metric) for _, group in ordered]
+    payload = []
+    for _, same in groupby(result, key=lambda board: board.dataset.name):
+        selected_boards = list(same)
+        payload += (
+            selected_boards
+            if len(selected_boards) == 1
+            else [replace(board, incomparable_because=_apart(board, selected_boards)) for board in selected_boards]
         )
-    return told
+    return payload
 
 
 def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC) -> list[Board]:
@@ -151,13 +153,13 @@ def cells(row: Row) -> dict[str, Any]:
         numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
     counts = {name: row.integrity.get(name) for name in INTEGRITY} | {name: row.codes.get(name) for name in CODES}
     costs = {name: row.cost.get(name) for name in COST}
-    who = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
+    owner = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
     understood = {
         f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
     }
     search = {"trials": row.effort.trials, "search_s": row.effort.seconds}
     return {
-        **who,
+        **owner,
         **numbers,
         **counts,
         **costs,
@@ -180,8 +182,8 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
     for run in runs:
         configuration = run.record.details.get("configuration", run.record.run_id)
         groups.setdefault((run.record.model, configuration), []).append(run)
-    said = config_differences(list(groups.values()))
-    rows = [_row(group, note) for group, note in zip(groups.values(), said, strict=True)]
+    messages = config_differences(list(groups.values()))
+    rows = [_row(group, note) for group, note in zip(groups.values(), messages, strict=True)]
     rows.sort(key=lambda row: (-(row.mean(metric) or 0.0), row.model, row.run_ids))
     ranked = tuple(replace(row, rank=number) for number, row in enumerate(rows, start=1))
     return Board(runs[0].record.dataset, runs[0].record.protocol, ranked)
@@ -214,30 +216,30 @@ def _row(runs: list[StoredRun], note: str) -> Row:
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:
     """Means over seeds of what the records say of codes; empty where one of them says nothing."""
-    found = {}
+    entries = {}
     for name, (key, *path) in CODES.items():
         values = [(record.codes or {}).get(key) for record in records]
         numbers = [value.get(path[0]) if path and isinstance(value, dict) else value for value in values]
-        told = [number for number in numbers if isinstance(number, float)]
-        if len(told) == len(numbers):
-            found[name] = statistics.fmean(told)
-    return found
+        payload = [number for number in numbers if isinstance(number, float)]
+        if len(payload) == len(numbers):
+            entries[name] = statistics.fmean(payload)
+    return entries
 
 
-def _apart(board: Board, alike: Sequence[Board]) -> str:
+def _apart(board: Board, selected_boards: Sequence[Board]) -> str:
     """Which fields tell this board from the others of the same name."""
-    told = []
+    payload = []
     for part in ("dataset", "protocol"):
-        mine = getattr(board, part)
-        for name in type(mine).model_fields:
-            if len({getattr(getattr(other, part), name) for other in alike}) > 1:
-                told.append(f"{part}.{name}={getattr(mine, name)}")
-    return "not comparable with the other boards of this data set: " + ", ".join(told)
+        own = getattr(board, part)
+        for name in type(own).model_fields:
+            if len({getattr(getattr(other, part), name) for other in selected_boards}) > 1:
+                payload.append(f"{part}.{name}={getattr(own, name)}")
+    return "not comparable with the other boards of this data set: " + ", ".join(payload)
 
 
-def standing(found: Sequence[Board], run_id: str) -> tuple[Board, Row]:
+def standing(selected_boards: Sequence[Board], run_id: str) -> tuple[Board, Row]:
     """The board and the row that a run stands in. Raises `InputError` where it is in none."""
-    for board in found:
+    for board in selected_boards:
         for row in board.rows:
             if run_id in row.run_ids:
                 return board, row

@@ -39,44 +39,44 @@ def inconsistencies(printed: Mapping[str, str]) -> list[str]:
     for metric, text in printed.items():
         family, _, cut = metric.partition("@")
         families.setdefault(family, {0: ZERO})[int(cut)] = text
-    found: list[tuple[int, int, str]] = []
+    results: list[tuple[int, int, str]] = []
     for slow, fast in combinations([name for name in GAINS if name in families], 2):
         cuts = sorted(families[slow].keys() & families[fast].keys())
-        found += [(a, b, text) for a, b in combinations(cuts, 2) if (text := _ratio(slow, fast, a, b, families))]
-        found += _across(slow, fast, families)
+        results += [(a, b, text) for a, b in combinations(cuts, 2) if (text := _ratio(slow, fast, a, b, families))]
+        results += _across(slow, fast, families)
     for family, values in families.items():
-        found += [(a, b, text) for a, b in combinations(sorted(values), 2) if (text := _falls(family, a, b, values))]
-    first = {(a, b): text for a, b, text in reversed(found)}
+        results += [(a, b, text) for a, b in combinations(sorted(values), 2) if (text := _falls(family, a, b, values))]
+    first = {(a, b): text for a, b, text in reversed(results)}
     narrow = [pair for pair in first if not any(_inside(other, pair) for other in first)]
     return [first[pair] for pair in sorted(narrow)]
 
 
 def _ratio(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[int, str]]) -> str:
     """Whether `fast` rises from cut-off `a` to `b` as the rise of `slow` allows; empty where it does."""
-    (less, more), (low, high) = (_rise(families[name][a], families[name][b]) for name in (slow, fast))
-    least, most = (GAINS[fast](rank) / GAINS[slow](rank) for rank in (b, a + 1))
-    floor, ceiling = max(less, 0.0) * least, max(more, 0.0) * most
+    (fewer, value), (low, high) = (_rise(families[name][a], families[name][b]) for name in (slow, fast))
+    minimum, limit = (GAINS[fast](rank) / GAINS[slow](rank) for rank in (b, a + 1))
+    floor, ceiling = max(fewer, 0.0) * minimum, max(value, 0.0) * limit
     if floor <= high + SLACK and low <= ceiling + SLACK:
         return ""
     digits = max(_digits(families[name][cut]) for name in (slow, fast) for cut in (a, b))
     rise = f"{fast}@{b} - {fast}@{a}" if a else f"{fast}@{b}"
-    said = f"{rise} = {(low + high) / 2:.{digits}f}"
+    message = f"{rise} = {(low + high) / 2:.{digits}f}"
     allowed = f"at least {floor:.{digits}f}" if floor > high else f"at most {ceiling:.{digits}f}"
-    return f"{said}, {slow} allows {allowed}"
+    return f"{message}, {slow} allows {allowed}"
 
 
 def _across(slow: str, fast: str, families: Mapping[str, Mapping[int, str]]) -> list[tuple[int, int, str]]:
     """Where `fast` at one cut-off contradicts `slow` at another: it holds what the smaller cut-off gives at least, and
     cannot be above what the larger one holds."""
-    found = []
+    results = []
     for a, b in product(families[slow], families[fast]):
-        (less, more), (low, high) = _rise(ZERO, families[slow][a]), _rise(ZERO, families[fast][b])
-        floor = less * GAINS[fast](a) / GAINS[slow](a) if 0 < a < b else 0.0
-        if floor > high + SLACK or (0 < b < a and low > more + SLACK):
-            found.append(
+        (fewer, value), (low, high) = _rise(ZERO, families[slow][a]), _rise(ZERO, families[fast][b])
+        floor = fewer * GAINS[fast](a) / GAINS[slow](a) if 0 < a < b else 0.0
+        if floor > high + SLACK or (0 < b < a and low > value + SLACK):
+            results.append(
                 (min(a, b), max(a, b), f"{fast}@{b} = {families[fast][b]} beside {slow}@{a} = {families[slow][a]}")
             )
-    return found
+    return results
 
 
 def _falls(family: str, a: int, b: int, values: Mapping[int, str]) -> str:

@@ -37,8 +37,8 @@ class Measured:
 
     def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
         """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
-        found = [self._of(run, names) for run in runs]
-        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+        results = [self._of(run, names) for run in runs]
+        return {name: np.stack([one[name] for one in results]) for name in results[0]}
 
     def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
         return per_user(self.lists(run), self.split.test.targets, names)
@@ -54,31 +54,31 @@ class Measured:
         return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
 
 
-def measured(runs: Sequence[StoredRun], where: str | None = None) -> Measured:
+def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured:
     """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
     configuration says. Raises `InputError` where that is not what they were measured on."""
     record = runs[0].record
-    said = configuration(runs[0])
-    named, told = said.get("dataset"), said.get("order")
-    place = where or (named if isinstance(named, str) and named else record.dataset.name)
-    order = told if isinstance(told, str) and told and Path(place).exists() else "time"
+    fields = configuration(runs[0])
+    name, message = fields.get("dataset"), fields.get("order")
+    place = location or (name if isinstance(name, str) and name else record.dataset.name)
+    order = message if isinstance(message, str) and message and Path(place).exists() else "time"
     try:
-        dataset = load_dataset(place, order, Reading.of(said.get("data")))
+        dataset = load_dataset(place, order, Reading.of(fields.get("data")))
     except InputError as error:
-        mend = f"give the folder of {record.dataset.name} with -d" if where is None else error.hint
-        raise InputError(error.what, where=error.where or place, hint=mend) from error
-    made = split(dataset, protocol_of(record))
-    for kind, theirs, ours in (
+        hint = f"give the folder of {record.dataset.name} with -d" if location is None else error.hint
+        raise InputError(error.what, where=error.where or place, hint=hint) from error
+    current_split = split(dataset, protocol_of(record))
+    for kind, theirs, own_value in (
         ("data", record.dataset.fingerprint, dataset.fingerprint),
-        ("split", record.protocol.fingerprint, made.fingerprint),
+        ("split", record.protocol.fingerprint, current_split.fingerprint),
     ):
-        if theirs != ours:
+        if theirs != own_value:
             raise InputError(
-                f"the {kind} here ({ours}) is not what {record.run_id} was measured on ({theirs})",
+                f"the {kind} here ({own_value}) is not what {record.run_id} was measured on ({theirs})",
                 where=place,
                 hint="give the right folder with -d, or make the runs again",
             )
-    return Measured(dataset, made)
+    return Measured(dataset, current_split)
 
 
 def protocol_of(record: Record) -> Protocol:

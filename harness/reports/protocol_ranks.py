@@ -58,11 +58,11 @@ def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison
     grouped: dict[tuple[str, str], list[Board]] = {}
     for board in boards(runs, metric):
         grouped.setdefault((board.dataset.name, board.dataset.fingerprint), []).append(board)
-    found = []
+    results = []
     for same in grouped.values():
         if len({board.protocol.name for board in same}) > 1:
-            found.append(_crossing(sorted(same, key=_place), metric, settings))
-    return found
+            results.append(_crossing(sorted(same, key=_place), metric, settings))
+    return results
 
 
 def sheet(crossing: ProtocolComparison) -> ReportTable:
@@ -78,24 +78,26 @@ def sheet(crossing: ProtocolComparison) -> ReportTable:
     )
 
 
-def render(found: Sequence[ProtocolComparison], form: str) -> str:
+def render(protocol_comparisons: Sequence[ProtocolComparison], form: str) -> str:
     """The crossings as text that ends with a line break. Raises `InputError` for an unknown format."""
     check_format(form)
     if form in SHEETS:
-        return SHEETS[form]([sheet(crossing) for crossing in found])
+        return SHEETS[form]([sheet(crossing) for crossing in protocol_comparisons])
     if form == "json":
-        return json.dumps([_document(crossing) for crossing in found], indent=2, ensure_ascii=False) + "\n"
+        return (
+            json.dumps([_document(crossing) for crossing in protocol_comparisons], indent=2, ensure_ascii=False) + "\n"
+        )
     out = io.StringIO()
     writer = csv.DictWriter(
         out, ["dataset", "model", "note", "protocol", "rank", "metric", "value"], lineterminator="\n"
     )
     writer.writeheader()
-    for crossing in found:
+    for crossing in protocol_comparisons:
         for row in _document(crossing)["rows"]:
             for place, label in enumerate(crossing.labels):
-                told = {"protocol": label, "rank": row["ranks"][place], "metric": crossing.metric}
-                who = {"dataset": crossing.dataset, "model": row["model"], "note": row["note"]}
-                writer.writerow({**who, **told, "value": row["values"][place]})
+                fields = {"protocol": label, "rank": row["ranks"][place], "metric": crossing.metric}
+                owner = {"dataset": crossing.dataset, "model": row["model"], "note": row["note"]}
+                writer.writerow({**owner, **fields, "value": row["values"][place]})
     return out.getvalue()
 
 
@@ -146,12 +148,12 @@ def _labels(marks: Sequence[ProtocolInfo]) -> tuple[str, ...]:
     """The protocol's name, and what tells it from another of the same name."""
     labels = []
     for mark in marks:
-        told = [mark.name]
-        alike = [other for other in marks if other.name == mark.name]
+        lines = [mark.name]
+        protocol_infos = [other for other in marks if other.name == mark.name]
         for field in ("cut", "max_history", "exclude_history"):
-            if len({getattr(other, field) for other in alike}) > 1:
-                told.append(f"{field}={getattr(mark, field)}")
-        labels.append(" ".join(told))
+            if len({getattr(other, field) for other in protocol_infos}) > 1:
+                lines.append(f"{field}={getattr(mark, field)}")
+        labels.append(" ".join(lines))
     return tuple(labels)
 
 
@@ -160,26 +162,26 @@ def _line(standing: RankRow, metric: str) -> TableRow:
     for number, (rank, row) in enumerate(zip(standing.ranks, standing.rows, strict=True)):
         texts += ["" if rank is None else str(rank), metric_text(row and row.mean(metric), row and row.std(metric))]
         if number:
-            moved = standing.moved[number - 1]
-            texts.append("" if moved is None else f"{moved:+d}" if moved else "=")
+            changed = standing.moved[number - 1]
+            texts.append("" if changed is None else f"{changed:+d}" if changed else "=")
     return TableRow((*texts, standing.note), apart=None in standing.ranks)
 
 
 def _notes(crossing: ProtocolComparison) -> tuple[str, ...]:
-    told = []
+    payload = []
     for label, tau, number in zip(crossing.labels[1:], crossing.tau, range(len(crossing.tau)), strict=True):
         if tau is None:
-            told.append(
+            payload.append(
                 f"{label}: fewer than two configurations in common with {crossing.labels[0]}, no order to compare"
             )
             continue
-        moved = sum(bool(standing.moved[number]) for standing in crossing.standings)
+        changed = sum(bool(standing.moved[number]) for standing in crossing.standings)
         ranked = sum(rank.ranks[0] is not None for rank in crossing.standings)
-        told.append(
-            f"{label}: {moved} of {ranked} configurations change their place against {crossing.labels[0]}, "
+        payload.append(
+            f"{label}: {changed} of {ranked} configurations change their place against {crossing.labels[0]}, "
             f"Kendall's tau {tau:.2f}"
         )
-    return tuple(told)
+    return tuple(payload)
 
 
 def _document(crossing: ProtocolComparison) -> dict[str, Any]:

@@ -90,12 +90,12 @@ class PublishedRow:
 
     def row(self) -> Row:
         """As a row of a board, without a rank."""
-        about = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
+        metadata = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
         doubt = self.inconsistent
-        about |= {"note": self.note, INCONSISTENT: doubt}
+        metadata |= {"note": self.note, INCONSISTENT: doubt}
         numbers = {name: [value] for name, value in self.metrics.items()}
-        told = f"{self.told}; {INCONSISTENT}: {doubt}" if doubt else self.told
-        return Row(self.method, FAMILY, (), numbers, {}, {}, note=told, quoted=about)
+        message = f"{self.told}; {INCONSISTENT}: {doubt}" if doubt else self.told
+        return Row(self.method, FAMILY, (), numbers, {}, {}, note=message, quoted=metadata)
 
 
 def published_boards(store: Store, dataset: str | None, metric: str) -> list[Board]:
@@ -105,16 +105,16 @@ def published_boards(store: Store, dataset: str | None, metric: str) -> list[Boa
     quoted = read_published(store.root)
     names = {row.dataset for row in quoted}
     stored = dataset not in names or any(store.runs.glob(f"*/{escape(str(dataset))}"))
-    found = select(store, dataset, metric) if stored else []
-    there = {board.dataset.name for board in found if board.protocol.name.startswith(RULES)}
-    wanted = names if dataset is None else names & {dataset}
-    return [*_joined(found, quoted), *(board for name in sorted(wanted) for board in _alone(quoted, name, there))]
+    boards = select(store, dataset, metric) if stored else []
+    present = {board.dataset.name for board in boards if board.protocol.name.startswith(RULES)}
+    expected = names if dataset is None else names & {dataset}
+    return [*_joined(boards, quoted), *(board for name in sorted(expected) for board in _alone(quoted, name, present))]
 
 
-def with_published(found: Sequence[Board], results: Path) -> list[Board]:
+def with_published(boards: Sequence[Board], results: Path) -> list[Board]:
     """The boards under the papers' kind of protocol, each with the published rows of its data set below its own; the
     others as they are. Raises `InputError` for a bad file."""
-    return _joined(found, read_published(results))
+    return _joined(boards, read_published(results))
 
 
 def read_published(results: Path) -> list[PublishedRow]:
@@ -141,12 +141,12 @@ def _installed() -> list[Path]:
     return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
 
 
-def _joined(found: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
+def _joined(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
     return [
         replace(board, rows=(*board.rows, *_rows(quoted, board.dataset.name)))
         if board.protocol.name.startswith(RULES)
         else board
-        for board in found
+        for board in boards
     ]
 
 
@@ -154,33 +154,35 @@ def _rows(quoted: Sequence[PublishedRow], dataset: str) -> list[Row]:
     return [row.row() for row in quoted if row.dataset == dataset and row.beside]
 
 
-def _alone(quoted: Sequence[PublishedRow], name: str, there: Collection[str]) -> Iterator[Board]:
+def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) -> Iterator[Board]:
     """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `there`: data sets
     with a board of ours, which the rows of our split stand on."""
     dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
-    here = [row for row in quoted if row.dataset == name]
-    for split in dict.fromkeys("" if row.beside else row.known["split"] for row in here):
-        if not split and name in there:
+    published_rows = [row for row in quoted if row.dataset == name]
+    for split in dict.fromkeys("" if row.beside else row.known["split"] for row in published_rows):
+        if not split and name in names:
             continue
         rules = ProtocolInfo(name=split, fingerprint="", max_history=0, exclude_history=False)
-        rows = tuple(row.row() for row in here if split == ("" if row.beside else row.known["split"]))
+        rows = tuple(row.row() for row in published_rows if split == ("" if row.beside else row.known["split"]))
         yield Board(dataset, rules, rows)
 
 
 def _read(path: Path) -> Iterator[PublishedRow]:
     """One file; lines that agree in all but metric and value are one row."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for where, cells in _lines(path):
+    for location, cells in _lines(path):
         printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
         if cells["metric"] in printed:
-            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=where, hint="leave one of them")
-        _check_value(cells["value"], where)
+            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=location, hint="leave one of them")
+        _check_value(cells["value"], location)
         printed[cells["metric"]] = cells["value"]
     for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
-        known = {name: cells[name] for name in PROTOCOL if cells[name]}
+        known_by_name = {name: cells[name] for name in PROTOCOL if cells[name]}
         metrics = {name: float(text) for name, text in printed.items()}
-        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=known, metrics=metrics, printed=printed)
+        yield PublishedRow(
+            **{name: cells[name] for name in ABOUT}, known=known_by_name, metrics=metrics, printed=printed
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -190,36 +192,38 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             reader = csv.DictReader(file, strict=True)
             _check_columns(reader.fieldnames or (), f"{path} line 1")
             for line in reader:
-                where = f"{path} line {reader.line_num}"
+                location = f"{path} line {reader.line_num}"
                 if None in line or None in line.values():
-                    what = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
-                    raise InputError(what, where=where, hint="put a text with commas between double quotes")
+                    message = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
+                    raise InputError(message, where=location, hint="put a text with commas between double quotes")
                 cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
                 for name in NEEDED:
                     if not cells[name]:
-                        raise InputError(f"{name} is empty", where=where, hint=MENDS.get(name, f"fill in the {name}"))
+                        raise InputError(
+                            f"{name} is empty", where=location, hint=MENDS.get(name, f"fill in the {name}")
+                        )
                 if not METRIC.fullmatch(cells["metric"]):
-                    raise unknown_name("metric", cells["metric"], METRICS, where=where)
+                    raise unknown_name("metric", cells["metric"], METRICS, where=location)
                 if cells["hand"] not in HANDS:
-                    raise unknown_name("hand", cells["hand"], HANDS, where=where)
-                yield where, cells
+                    raise unknown_name("hand", cells["hand"], HANDS, where=location)
+                yield location, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"not a readable CSV file ({error})", where=str(path), hint="save it as UTF-8 CSV") from error
 
 
-def _check_columns(given: Sequence[str], where: str) -> None:
-    if missing := [name for name in NEEDED if name not in given]:
-        raise InputError(f"no column {missing[0]!r}", where=where, hint=f"needs {', '.join(NEEDED)}")
-    for name in given:
+def _check_columns(names: Sequence[str], location: str) -> None:
+    if missing := [name for name in NEEDED if name not in names]:
+        raise InputError(f"no column {missing[0]!r}", where=location, hint=f"needs {', '.join(NEEDED)}")
+    for name in names:
         if name not in COLUMNS:
-            raise unknown_name("column", name, COLUMNS, where=where)
+            raise unknown_name("column", name, COLUMNS, where=location)
 
 
-def _check_value(text: str, where: str) -> None:
+def _check_value(text: str, location: str) -> None:
     """Raises `InputError` for what is no share."""
     try:
         value = float(text)
     except ValueError as error:
-        raise InputError(f"{text!r} is not a number", where=where, hint="write a share such as 0.0459") from error
+        raise InputError(f"{text!r} is not a number", where=location, hint="write a share such as 0.0459") from error
     if not 0 <= value <= 1:
-        raise InputError(f"{text} is not between 0 and 1", where=where, hint="write a share, not a percentage")
+        raise InputError(f"{text} is not between 0 and 1", where=location, hint="write a share, not a percentage")

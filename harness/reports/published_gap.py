@@ -76,8 +76,8 @@ class PublishedGap:
             "note": quoted.note,
             INCONSISTENT: quoted.inconsistent,
             "metrics": {
-                name: {"ours": ours, "published": theirs, "difference": ours - theirs}
-                for name, (ours, theirs) in self.numbers.items()
+                name: {"ours": own_value, "published": theirs, "difference": own_value - theirs}
+                for name, (own_value, theirs) in self.numbers.items()
             },
             "protocol": [asdict(field) for field in self.fields],
         }
@@ -87,24 +87,24 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
     """Each side against every published row of its data set, the rows of its own method first. Raises `InputError`
     where there is none, or none that prints one of `metrics`."""
     quoted = read_published(store.root)
-    found = []
+    results = []
     for side in sides:
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
             raise InputError(f"the published rows are not of {rules}", where=side.label, hint=f"take a run of {RULES}1")
-        here = [row for row in quoted if row.dataset == name and row.beside]
-        if not here:
-            known = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
-            raise InputError(f"no published rows on {name!r}", where="--published", hint=f"there are some on {known}")
-        told = [row for row in here if set(row.metrics) & set(metrics)]
-        if not told:
-            printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in here))
-            what = f"no published row on {name!r} has {' or '.join(metrics)}"
-            raise InputError(what, where="--metric", hint=f"they have {printed}")
-        ours = conditions(side)
-        made = [_gap(side, row, metrics, ours) for row in told]
-        found += sorted(made, key=lambda gap: not gap.same_method)
-    return found
+        published_rows = [row for row in quoted if row.dataset == name and row.beside]
+        if not published_rows:
+            names = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
+            raise InputError(f"no published rows on {name!r}", where="--published", hint=f"there are some on {names}")
+        selected_published_rows = [row for row in published_rows if set(row.metrics) & set(metrics)]
+        if not selected_published_rows:
+            printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in published_rows))
+            message = f"no published row on {name!r} has {' or '.join(metrics)}"
+            raise InputError(message, where="--metric", hint=f"they have {printed}")
+        own_value = conditions(side)
+        published_gaps = [_gap(side, row, metrics, own_value) for row in selected_published_rows]
+        results += sorted(published_gaps, key=lambda gap: not gap.same_method)
+    return results
 
 
 def conditions(side: RunGroup) -> dict[str, str]:
@@ -112,7 +112,7 @@ def conditions(side: RunGroup) -> dict[str, str]:
     record = side.first
     data, rules = record.dataset, record.protocol
     public = named_sets().get(data.name) if _is_public(data) else None
-    known = {
+    known_by_name = {
         "release": "" if public is None else public.release.title.replace("Reviews ", ""),
         "split": rules.name.partition("/")[0],
         "hits": "items",
@@ -127,15 +127,15 @@ def conditions(side: RunGroup) -> dict[str, str]:
     try:
         settings = flattened(side.runs[0].folder.config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        return known
+        return known_by_name
     for name, end in SETTINGS.items():
-        said = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
-        known[name] = said[0].strip("[]") if said else ""
-    if known["beams"]:
-        known["constraint"] = "trie"  # the only way in which anything here decodes
+        messages = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
+        known_by_name[name] = messages[0].strip("[]") if messages else ""
+    if known_by_name["beams"]:
+        known_by_name["constraint"] = "trie"  # the only way in which anything here decodes
     if any(key.endswith(".tasks.templates") for key in settings):
-        known["prompts"] = "1"  # test cases are asked by the first template alone
-    return known
+        known_by_name["prompts"] = "1"  # test cases are asked by the first template alone
+    return known_by_name
 
 
 def _is_public(data: DatasetInfo) -> bool:
@@ -148,7 +148,7 @@ def _is_public(data: DatasetInfo) -> bool:
     return (entry.users, entry.items) == (data.users, data.items)
 
 
-def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], ours: Mapping[str, str]) -> PublishedGap:
+def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], own_value: Mapping[str, str]) -> PublishedGap:
     records = [run.record for run in side.runs]
     numbers = {
         name: (statistics.fmean(record.metrics.test[name] for record in records), row.metrics[name])
@@ -157,24 +157,24 @@ def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], ours: Mappin
     }
     theirs = {"release": "" if row.release == UNSTATED else row.release, **row.known}
     fields = tuple(
-        Field(name, mine, said, _verdict(mine, said))
+        Field(name, own, message, _verdict(own, message))
         for name in ("release", *PROTOCOL)
-        for mine, said in [(ours.get(name, ""), theirs.get(name, ""))]
-        if mine or said
+        for own, message in [(own_value.get(name, ""), theirs.get(name, ""))]
+        if own or message
     )
-    alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
-    return PublishedGap(side.label, len(records), row, alike, numbers, fields)
+    is_alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
+    return PublishedGap(side.label, len(records), row, is_alike, numbers, fields)
 
 
-def _verdict(ours: str, theirs: str) -> Verdict:
+def _verdict(own_value: str, theirs: str) -> Verdict:
     """Lists compare without order, everything without case.
 
     >>> _verdict("20", "20"), _verdict("title, brand", "Brand, title"), _verdict("full", ""), _verdict("20", "50")
     ('same', 'same', 'unknown', 'differs')
     """
-    if not ours or not theirs:
+    if not own_value or not theirs:
         return "unknown"
-    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (ours, theirs))
+    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (own_value, theirs))
     return "same" if one == other else "differs"
 
 
@@ -203,24 +203,26 @@ def hand_text(quoted: PublishedRow) -> str:
 SHORTER = "what is not known of one of the two is unknown, never the same"
 
 
-def sheets(sides: Sequence[RunGroup], found: Sequence[PublishedGap], metrics: Sequence[str]) -> list[ReportTable]:
+def sheets(
+    sides: Sequence[RunGroup], published_gaps: Sequence[PublishedGap], metrics: Sequence[str]
+) -> list[ReportTable]:
     """Two sheets a side."""
-    made = []
-    for side, (_, own) in zip(sides, groupby(found, key=lambda gap: gap.label), strict=True):
+    results = []
+    for side, (_, own) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
         gaps = list(own)
-        made += [_numbers(side, gaps, metrics), _protocols(gaps)]
-    return made
+        results += [_numbers(side, gaps, metrics), _protocols(gaps)]
+    return results
 
 
 def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
     records = [run.record for run in side.runs]
     leaks = list(dict.fromkeys(text for record in records for text in record.leaks))
-    mine = []
+    items = []
     for metric in metrics:
         values = [record.metrics.test[metric] for record in records]
-        mine += [metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None), ""]
-    told = f"measured here, {len(records)} {'seed' if len(records) == 1 else 'seeds'}"
-    lines = [TableRow((f"{side.label} {LEAK}" if leaks else side.label, *mine, told))]
+        items += [metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None), ""]
+    message = f"measured here, {len(records)} {'seed' if len(records) == 1 else 'seeds'}"
+    lines = [TableRow((f"{side.label} {LEAK}" if leaks else side.label, *items, message))]
     for gap in gaps:
         cells = []
         for metric in metrics:

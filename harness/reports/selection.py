@@ -35,7 +35,7 @@ class RunGroup:
         return self.runs[0].record
 
 
-def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> list[RunGroup]:
+def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> list[RunGroup]:
     """One `RunGroup` for each of `asked`. Raises `InputError` for what is not stored (with near names), for the
     beginning of an id that several runs share, for a model of several configurations or data sets, and for one side
     twice."""
@@ -49,8 +49,8 @@ def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> li
         paths = [path for path in paths if path.parent.name == name]
         if not paths:
             raise InputError(f"no runs on {dataset!r} are stored here", where=str(store.root))
-    sides = [_side(text, paths) for text in asked]
-    for text, runs in zip(asked, sides, strict=True):
+    sides = [_side(text, paths) for text in names]
+    for text, runs in zip(names, sides, strict=True):
         if sum({run.folder.path for run in runs} == {run.folder.path for run in other} for other in sides) > 1:
             raise InputError(f"{text!r} is given twice", where="RUN", hint="a run does not differ from itself")
     return [RunGroup(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
@@ -58,22 +58,22 @@ def choose(store: Store, asked: Sequence[str], dataset: str | None = None) -> li
 
 def check_comparable(chosen: Sequence[RunGroup]) -> None:
     """Raises `InputError` where the runs were not measured on the same data under the same rules."""
-    told = _apart([run.record for side in chosen for run in side.runs])
-    if told:
+    message = _apart([run.record for side in chosen for run in side.runs])
+    if message:
         raise InputError(
-            f"these runs cannot be compared: {told}", hint="compare runs of one data set under one protocol"
+            f"these runs cannot be compared: {message}", hint="compare runs of one data set under one protocol"
         )
 
 
 def _apart(records: Sequence[Record]) -> str:
     """Which fields differ between runs that were not measured on the same data under the same rules; else nothing."""
-    told = []
+    payload = []
     for part in ("dataset", "protocol"):
         for name in type(getattr(records[0], part)).model_fields:
             values = list(dict.fromkeys(str(getattr(getattr(record, part), name)) for record in records))
             if len(values) > 1:
-                told.append(f"{part}.{name} is {' or '.join(values)}")
-    return "; ".join(told) if any("fingerprint" in line for line in told) else ""
+                payload.append(f"{part}.{name} is {' or '.join(values)}")
+    return "; ".join(payload) if any("fingerprint" in line for line in payload) else ""
 
 
 def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
@@ -92,9 +92,9 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     if len({record.dataset.name for record in records}) > 1:
         names = ", ".join(sorted({record.dataset.name for record in records}))
         raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d")
-    if told := _apart(records):
-        what = f"{text!r} has runs that were not measured alike: {told}"
-        raise InputError(what, where="RUN", hint="give the ids of those that were, joined by commas")
+    if message := _apart(records):
+        label = f"{text!r} has runs that were not measured alike: {message}"
+        raise InputError(label, where="RUN", hint="give the ids of those that were, joined by commas")
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{text!r} has a seed twice", where="RUN", hint="give each run once")
@@ -105,27 +105,29 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     """The runs that one name stands for."""
     if Path(text, "result.json").is_file():
         return [_read(Path(text))]
-    named = [path for path in paths if path.name == text]
-    if named:
-        return [_read(path) for path in named]
-    if named := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
-        return _readable(named)
-    begun = [path for path in paths if path.name.startswith(text)]
-    if len(begun) > 1:
-        shown = ", ".join(path.name for path in begun[:KNOWN]) + (", …" if len(begun) > KNOWN else "")
-        raise InputError(f"{text!r} begins the ids of {len(begun)} runs ({shown})", where="RUN", hint="give more of it")
-    if not begun:
+    name = [path for path in paths if path.name == text]
+    if name:
+        return [_read(path) for path in name]
+    if name := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
+        return _readable(name)
+    start_time = [path for path in paths if path.name.startswith(text)]
+    if len(start_time) > 1:
+        text_value = ", ".join(path.name for path in start_time[:KNOWN]) + (", …" if len(start_time) > KNOWN else "")
+        raise InputError(
+            f"{text!r} begins the ids of {len(start_time)} runs ({text_value})", where="RUN", hint="give more of it"
+        )
+    if not start_time:
         raise _unknown(text, paths)
-    return [_read(begun[0])]
+    return [_read(start_time[0])]
 
 
 def _unknown(text: str, paths: Sequence[Path]) -> InputError:
     models = sorted({path.parent.parent.name.replace("@", ":") for path in paths})
     names = [*models, *dict.fromkeys(path.name for path in paths)]
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-    shown = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
-    mend = f"did you mean {' or '.join(near)}?" if near else f"stored models: {shown}; a run id works too"
-    return InputError(f"unknown run {text!r}", where="RUN", hint=mend)
+    text_value = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"stored models: {text_value}; a run id works too"
+    return InputError(f"unknown run {text!r}", where="RUN", hint=hint)
 
 
 def _read(path: Path) -> StoredRun:
@@ -137,40 +139,41 @@ def _read(path: Path) -> StoredRun:
 
 def _readable(paths: Sequence[Path]) -> list[StoredRun]:
     """The runs of one model; those whose records cannot be used are skipped, each with a warning, while any is left."""
-    found, skipped = [], []
+    results, skipped = [], []
     for path in paths:
         try:
-            found.append(_read(path))
+            results.append(_read(path))
         except InputError as error:
             skipped.append(error)
-    if not found:
+    if not results:
         raise skipped[0]
     for error in skipped:
         warn(f"skipped {error.what}")
-    return found
+    return results
 
 
 def _listed(runs: Sequence[StoredRun]) -> str:
     groups: dict[str, list[StoredRun]] = {}
     for run in runs:
         groups.setdefault(run.record.details.get("configuration", run.record.run_id), []).append(run)
-    said = [
+    messages = [
         f"{','.join(run.record.run_id for run in group)} ({note})"
         for group, note in zip(groups.values(), config_differences(list(groups.values())), strict=True)
     ]
-    return "; ".join(said[:KNOWN]) + ("; …" if len(said) > KNOWN else "")
+    return "; ".join(messages[:KNOWN]) + ("; …" if len(messages) > KNOWN else "")
 
 
 def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
     """A model's name where that tells the sides apart, else with what differs, else with run ids."""
     names = [runs[0].record.model for runs in sides]
-    said = config_differences(sides)
-    told = [
-        f"{name} ({note})" if names.count(name) > 1 and note else name for name, note in zip(names, said, strict=True)
+    messages = config_differences(sides)
+    lines = [
+        f"{name} ({note})" if names.count(name) > 1 and note else name
+        for name, note in zip(names, messages, strict=True)
     ]
     return [
-        f"{name} {'+'.join(run.record.run_id for run in runs)}" if told.count(label) > 1 else label
-        for name, label, runs in zip(names, told, sides, strict=True)
+        f"{name} {'+'.join(run.record.run_id for run in runs)}" if lines.count(label) > 1 else label
+        for name, label, runs in zip(names, lines, sides, strict=True)
     ]
 
 

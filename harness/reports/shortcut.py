@@ -29,19 +29,19 @@ def shortcut_note(rows: Sequence[Row], metric: str) -> str:
     (free, free_name), (trained, trained_name) = two
     score, free_text, trained_text = free / max(free, trained), f"{free:.{DIGITS}f}", f"{trained:.{DIGITS}f}"
     if free >= trained:
-        told = f"{free_name} ({free_text}) is the best row, {trained_name} ({trained_text}) the best trained one"
+        message = f"{free_name} ({free_text}) is the best row, {trained_name} ({trained_text}) the best trained one"
     else:
-        told = f"{free_name} ({free_text}), the best of these, divided by {trained_name} ({trained_text})"
-    return f"{FREE} training-free. Shortcut score {score:.2f} by {metric}: {told}"
+        message = f"{free_name} ({free_text}), the best of these, divided by {trained_name} ({trained_text})"
+    return f"{FREE} training-free. Shortcut score {score:.2f} by {metric}: {message}"
 
 
 def _best(rows: Sequence[Row], metric: str) -> list[tuple[float, str]] | None:
     """Value and model of the best training-free row, then of the best trained one."""
-    found = []
+    results = []
     for free in (True, False):
         side = [row for row in rows if row.rank is not None and not row.leaks and (row.family == TRAINING_FREE) == free]
         values = [(value, row.model) for row in side if (value := row.mean(metric)) is not None]
         if not values:
             return None
-        found.append(max(values, key=lambda pair: pair[0]))
-    return found if max(found)[0] > 0 else None
+        results.append(max(values, key=lambda pair: pair[0]))
+    return results if max(results)[0] > 0 else None

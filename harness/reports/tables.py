@@ -57,15 +57,15 @@ class ReportTable:
     notes: tuple[str, ...] = ()
 
 
-def ranking(shown: Sequence[float | None]) -> list[Mark]:
+def ranking(values: Sequence[float | None]) -> list[Mark]:
     """Marks the highest and the second highest of the values as they are shown; equal values share a mark.
 
     >>> ranking([0.1, None, 0.3, 0.3, 0.2])
     ['', '', 'best', 'best', 'second']
     """
-    order = sorted({value for value in shown if value is not None}, reverse=True)[:2]
+    order = sorted({value for value in values if value is not None}, reverse=True)[:2]
     names: dict[float, Mark] = dict(zip(order, ("best", "second"), strict=False))
-    return [names.get(value, "") if value is not None else "" for value in shown]
+    return [names.get(value, "") if value is not None else "" for value in values]
 
 
 def to_rich(sheet: ReportTable, width: int) -> Table:
@@ -76,8 +76,8 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
     from rich.text import Text
 
     table = Table(title=escape(escape_control(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    kept = fitting(sheet, width)
-    for place in kept:
+    values = fitting(sheet, width)
+    for place in values:
         column = sheet.columns[place]
         table.add_column(
             escape(escape_control(column.name)),
@@ -87,7 +87,9 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
             overflow="fold",
         )
     for line in sheet.lines:
-        table.add_row(*(Text(escape_control(line.texts[place])) for place in kept), style="dim" if line.apart else None)
+        table.add_row(
+            *(Text(escape_control(line.texts[place])) for place in values), style="dim" if line.apart else None
+        )
     return table
 
 
@@ -99,12 +101,12 @@ def fitting(sheet: ReportTable, width: int) -> list[int]:
         size = max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
         return min(size, NOTE_WIDTH) if column.wraps else size
 
-    kept = list(range(len(sheet.columns)))
-    for place in sorted(kept, key=lambda place: (sheet.columns[place].drop is None, sheet.columns[place].drop or 0)):
-        if sum(map(needed, kept)) + 3 * len(kept) <= width or sheet.columns[place].drop is None:
+    values = list(range(len(sheet.columns)))
+    for place in sorted(values, key=lambda place: (sheet.columns[place].drop is None, sheet.columns[place].drop or 0)):
+        if sum(map(needed, values)) + 3 * len(values) <= width or sheet.columns[place].drop is None:
             break
-        kept.remove(place)
-    return kept
+        values.remove(place)
+    return values
 
 
 def table_text(sheets: Sequence[ReportTable]) -> str:
@@ -114,9 +116,9 @@ def table_text(sheets: Sequence[ReportTable]) -> str:
 
 def plain(sheet: ReportTable, width: int) -> str:
     """The sheet in columns of text, without its notes; a column that wraps when it is drawn stays on its line."""
-    kept = fitting(sheet, width)
-    heads = [sheet.columns[place] for place in kept]
-    rows = [[head.name for head in heads], *([line.texts[place] for place in kept] for line in sheet.lines)]
+    values = fitting(sheet, width)
+    heads = [sheet.columns[place] for place in values]
+    rows = [[head.name for head in heads], *([line.texts[place] for place in values] for line in sheet.lines)]
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
     def laid(row: Sequence[str]) -> str:
@@ -150,13 +152,13 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\|*_`<\[&~$])", r"\\\1", escape_control(" ".join(text.split())))
 
 
-def _markdown_cell(text: str, mark: Mark, apart: bool) -> str:
-    shown = markdown_text(text)
-    if not shown:
+def _markdown_cell(text: str, mark: Mark, is_apart: bool) -> str:
+    text_value = markdown_text(text)
+    if not text_value:
         return ""
-    if apart:
-        return f"*{shown}*"
-    return f"**{shown}**" if mark == "best" else shown
+    if is_apart:
+        return f"*{text_value}*"
+    return f"**{text_value}**" if mark == "best" else text_value
 
 
 def _marked(line: TableRow, write: Callable[[str, Mark, bool], str]) -> list[str]:

@@ -24,8 +24,8 @@ UNKNOWN = Budget()
 
 def spent(records: Iterable[Record]) -> Budget:
     """The most that any of the runs says."""
-    told = [Budget(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
-    return max(told, key=lambda one: (one.trials or 0, one.seconds or 0.0), default=UNKNOWN)
+    budgets = [Budget(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
+    return max(budgets, key=lambda one: (one.trials or 0, one.seconds or 0.0), default=UNKNOWN)
 
 
 def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
@@ -34,11 +34,11 @@ def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
     >>> by_model([("a", Budget(1)), ("a", Budget(4, 9.0)), ("fixed", Budget(0)), ("b", Budget())])
     {'a': Spent(trials=4, seconds=9.0), 'b': Spent(trials=None, seconds=None)}
     """
-    most: dict[str, Budget] = {}
+    limit: dict[str, Budget] = {}
     for name, one in sides:
-        if one.trials != 0 and _weight(one) >= _weight(most.get(name, UNKNOWN)):
-            most[name] = one
-    return most
+        if one.trials != 0 and _weight(one) >= _weight(limit.get(name, UNKNOWN)):
+            limit[name] = one
+    return limit
 
 
 def under_tuned(models: Mapping[str, Budget]) -> set[str]:
@@ -58,9 +58,9 @@ def unequal(models: Mapping[str, Budget]) -> str:
     if not under_tuned(models):
         return ""
     ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
-    (name, most), *others = ordered
-    said = ", ".join([f"{name} had {_text(most, ' trials')}", *(f"{name} {_text(one)}" for name, one in others)])
-    return f"{LESS} unequal effort: {said}; part of a lead over {LESS} may be the search's"
+    (name, budget), *others = ordered
+    message = ", ".join([f"{name} had {_text(budget, ' trials')}", *(f"{name} {_text(one)}" for name, one in others)])
+    return f"{LESS} unequal effort: {message}; part of a lead over {LESS} may be the search's"
 
 
 def _weight(one: Budget) -> int:

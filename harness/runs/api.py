@@ -46,31 +46,31 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
     `.metrics` its test metrics, `.path` the run's folder, `.reused` whether it was there already. Raises `InputError`
     for wrong input.
     """
-    known = [field.name for field in fields(_Options)]
+    names = [field.name for field in fields(_Options)]
     for name in options:
-        if name not in known:
-            raise unknown_name("option", name, known, where="harness.run")
-    given = _Options(**options)
-    several = isinstance(given.seed, Iterable) and not isinstance(given.seed, str)
-    listed = given.seed if several else () if given.seed is None else (given.seed,)
+        if name not in names:
+            raise unknown_name("option", name, names, where="harness.run")
+    value = _Options(**options)
+    several = isinstance(value.seed, Iterable) and not isinstance(value.seed, str)
+    listed = value.seed if several else () if value.seed is None else (value.seed,)
     seeds = tuple(map(_seed, listed))  # pyright: ignore[reportArgumentType]
     if dataset is not None and not isinstance(dataset, (str, Path)):
-        mend = "run reads the data itself, so that its record can name them"
-        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=mend)
-    asked = RunOptions(
+        hint = "run reads the data itself, so that its record can name them"
+        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=hint)
+    run_options = RunOptions(
         dataset=None if dataset is None else str(dataset),
-        profile=given.profile,
+        profile=value.profile,
         seeds=seeds,
-        sets=_lines(given.set),
-        config=None if given.config is None else Path(given.config),
-        device=given.device,
-        protocol=given.protocol,
-        order=given.order,
-        reading=Reading.of(given.data),
-        track=(given.track,) if isinstance(given.track, str) else tuple(given.track),
+        sets=_lines(value.set),
+        config=None if value.config is None else Path(value.config),
+        device=value.device,
+        protocol=value.protocol,
+        order=value.order,
+        reading=Reading.of(value.data),
+        track=(value.track,) if isinstance(value.track, str) else tuple(value.track),
     )
-    store = Store(Path(given.results))
-    done = [execute(job, store, fresh=given.fresh, reporter=given.reporter) for job in plan(model, asked)]
+    store = Store(Path(value.results))
+    done = [execute(job, store, fresh=value.fresh, reporter=value.reporter) for job in plan(model, run_options)]
     return done if several else done[0]
 
 

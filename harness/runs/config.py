@@ -33,26 +33,28 @@ def explain(error: ValidationError, section: str, model: type[BaseModel], layers
     first = error.errors(include_url=False)[0]
     location = first["loc"]
     names = [section, *map(str, location)]
-    where = _source(names, layers)
+    location_value = _source(names, layers)
     if first["type"] == "extra_forbidden":
-        known = _fields(model, location[:-1])
+        names_value = _fields(model, location[:-1])
         # near names are sought among the bare names, because what is before the last dot makes all of them near
-        mend = unknown_name("setting", names[-1], known).hint if known else "there is nothing to set here"
-        return InputError(f"unknown setting {'.'.join(names)!r}", where=where, hint=mend)
+        hint = unknown_name("setting", names[-1], names_value).hint if names_value else "there is nothing to set here"
+        return InputError(f"unknown setting {'.'.join(names)!r}", where=location_value, hint=hint)
     if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
-        return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=where)
-    return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=where)
+        return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=location_value)
+    return InputError(
+        f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=location_value
+    )
 
 
-def _expected(found: Mapping[str, Any], model: type[BaseModel]) -> str:
+def _expected(entries: Mapping[str, Any], model: type[BaseModel]) -> str:
     """In the user's words, where pydantic speaks of JSON."""
-    if found["type"] in ("tuple_type", "list_type"):
-        return f"a list, such as [{found['input']}]"
-    if found["type"] == "too_short":
-        return f"a list of at least {found['ctx']['min_length']}"
-    if found["type"] in ("model_type", "model_attributes_type"):
-        return f"settings below it: {', '.join(_fields(model, found['loc']))}"
-    return found["msg"].removeprefix("Input should be ")
+    if entries["type"] in ("tuple_type", "list_type"):
+        return f"a list, such as [{entries['input']}]"
+    if entries["type"] == "too_short":
+        return f"a list of at least {entries['ctx']['min_length']}"
+    if entries["type"] in ("model_type", "model_attributes_type"):
+        return f"settings below it: {', '.join(_fields(model, entries['loc']))}"
+    return entries["msg"].removeprefix("Input should be ")
 
 
 def _source(names: Sequence[str], layers: Sequence[Layer]) -> str | None:
@@ -137,10 +139,10 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     made_for = content.get("model")
     if isinstance(made_for, str) and made_for != entry.name:
         raise InputError(f"made for model {made_for!r}, not {entry.name!r}", where=str(path))
-    known = (*TOP_KEYS, *_sections(entry))
+    literals = (*TOP_KEYS, *_sections(entry))
     for key in content:
-        if key not in known:
-            raise unknown_name("section", key, known, where=str(path))
+        if key not in literals:
+            raise unknown_name("section", key, literals, where=str(path))
     top = {key: content.pop(key) for key in TOP_KEYS if key in content}
     kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
     for key, value in top.items():
@@ -153,15 +155,15 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     return ConfigFile(path, top, content, effort)
 
 
-def _effort(told: Any, where: str) -> TuningEffort | None:
-    if told is None:
+def _effort(message_value: Any, location: str) -> TuningEffort | None:
+    if message_value is None:
         return None
     try:
-        return TuningEffort.model_validate(told)
+        return TuningEffort.model_validate(message_value)
     except ValidationError as error:
         first = error.errors()[0]
-        said = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise InputError(said, where=where, hint="leave this section as harness tune wrote it") from error
+        message = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(message, where=location, hint="leave this section as harness tune wrote it") from error
 
 
 def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:
@@ -219,8 +221,8 @@ def _finite(values: Any, section: str) -> str:
     try:
         return json.dumps(values, default=str, allow_nan=False)
     except ValueError as error:
-        what = f"a setting of {section} is infinite or not a number"
-        raise InputError(what, hint="give a finite number") from error
+        message = f"a setting of {section} is infinite or not a number"
+        raise InputError(message, hint="give a finite number") from error
     except TypeError as error:
         raise InputError(f"a key in {section} is no text", hint="write SECTION.KEY: VALUE") from error
 
@@ -238,7 +240,7 @@ def protocol_sets(name: str | None) -> tuple[str, ...]:
     """`--protocol NAME` as what it is short for. Raises `InputError` for an unknown name."""
     if name is None:
         return ()
-    if name not in (*NAMES, *(known.partition("/")[0] for known in NAMES)):
+    if name not in (*NAMES, *(names.partition("/")[0] for names in NAMES)):
         raise unknown_name("protocol", name, NAMES, where="--protocol")
     return (f"protocol.name={name}",)
 
@@ -262,10 +264,10 @@ def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -
         raise unknown_name("profile", profile, PROFILES, where="--profile")
     if profile == "auto":
         return "gpu" if cuda_available() else "cpu"
-    known = {"cpu", "gpu", *config_class.profiles}
-    if config_class.profiles and profile not in known:
+    names = {"cpu", "gpu", *config_class.profiles}
+    if config_class.profiles and profile not in names:
         raise InputError(
-            f"{model} has no profile {profile!r}", where="--profile", hint=f"choose {', '.join(sorted(known))}"
+            f"{model} has no profile {profile!r}", where="--profile", hint=f"choose {', '.join(sorted(names))}"
         )
     return profile
 
@@ -289,10 +291,10 @@ def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
 
 def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
     """All layers as one, later ones above earlier ones."""
-    whole: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for _, layer in layers:
-        whole = _merge(whole, layer)
-    return whole
+        merged = _merge(merged, layer)
+    return merged
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

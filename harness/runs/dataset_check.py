@@ -66,9 +66,9 @@ def inspect(
     checks = verify(dataset, rules, registered=name in catalogue_entries())
     if not all(check.ok for check in checks if check.name == "split"):
         return DatasetReport(dataset, rules, tuple(checks), None)
-    made = parts(dataset, rules)
+    split_parts = parts(dataset, rules)
     checks += [_artefact(path, dataset, rules) for path in files]
-    return DatasetReport(dataset, rules, tuple(checks), audit(dataset, rules, made))
+    return DatasetReport(dataset, rules, tuple(checks), audit(dataset, rules, split_parts))
 
 
 def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
@@ -77,10 +77,10 @@ def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
     if not path.is_file():
         raise InputError("no such file", where=str(path), hint="check --artefact")
     try:
-        known = read_provenance(path)
+        provenance = read_provenance(path)
     except InputError as error:
         return Check(name, False, str(error))
-    if known == UNKNOWN:
+    if provenance == UNKNOWN:
         return Check(name, True, "of unknown origin: nothing to hold it to")
-    fault = known.fault(parts(dataset, rules).train)
-    return Check(name, fault is None, fault or f"made by {known.made_by} from {known.rows} rows")
+    fault = provenance.fault(parts(dataset, rules).train)
+    return Check(name, fault is None, fault or f"made by {provenance.made_by} from {provenance.rows} rows")

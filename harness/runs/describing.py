@@ -76,9 +76,9 @@ def describe(entry: ModelEntry) -> dict[str, Any]:
     for path, field, value in _fields(standing):
         changed = {kind: _changes(bundles, path) for kind, bundles in layers.items()}
         rows.append({**_row(entry.section, path, field, value), **changed})
-    about = {key: getattr(entry, key) for key in ("name", "family", "description", "paper", "section")}
+    metadata = {key: getattr(entry, key) for key in ("name", "family", "description", "paper", "section")}
     return {
-        **about,
+        **metadata,
         "needs": list(entry.needs),
         **{kind: list(bundles) for kind, bundles in layers.items()},
         "settings": rows,
@@ -114,7 +114,7 @@ def _choices(kind: Any) -> list[Any]:
 
 def _changes(bundles: Mapping[str, Mapping[str, Any]], path: tuple[str, ...]) -> dict[str, Any]:
     """What each bundle sets the setting to, where it does."""
-    found = {}
+    entries = {}
     for name, bundle in bundles.items():
         value: Any = bundle
         for key in path:
@@ -122,5 +122,5 @@ def _changes(bundles: Mapping[str, Mapping[str, Any]], path: tuple[str, ...]) ->
                 break
             value = value[key]
         else:
-            found[name] = to_jsonable_python(value)
-    return found
+            entries[name] = to_jsonable_python(value)
+    return entries

@@ -24,7 +24,7 @@ def cuda_available() -> bool:
     return torch.cuda.is_available()
 
 
-def resolve_device(device: str | None, profile: str, *, elsewhere: bool = False) -> str:
+def resolve_device(device: str | None, profile: str, *, is_elsewhere: bool = False) -> str:
     """The user's device, checked; without one, `cuda` for the profiles `gpu` and `paper`, `cpu` for every other.
     `elsewhere`: it is another machine's, and need not be here."""
     name = device or ("cuda" if profile in ("gpu", "paper") else "cpu")
@@ -32,9 +32,11 @@ def resolve_device(device: str | None, profile: str, *, elsewhere: bool = False)
         return name
     if not re.fullmatch(r"cuda(:\d+)?|mps", name):
         raise InputError(f"unknown device {name!r}", where="--device", hint="choose cpu, cuda, cuda:N or mps")
-    if not elsewhere and not _present(name):
-        where = "--device" if device else f"--profile {profile}"
-        raise InputError(f"no device {name!r} here", where=where, hint="choose --device cpu; harness doctor lists them")
+    if not is_elsewhere and not _present(name):
+        location = "--device" if device else f"--profile {profile}"
+        raise InputError(
+            f"no device {name!r} here", where=location, hint="choose --device cpu; harness doctor lists them"
+        )
     return name
 
 

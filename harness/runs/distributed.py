@@ -67,10 +67,10 @@ def check_address() -> None:
 
 
 def _number(name: str, otherwise: int) -> int:
-    told = os.environ.get(name, str(otherwise))
-    if not told.isdecimal():
-        raise InputError(f"{name}={told!r} is no number", where="the environment", hint=_MEND)
-    return int(told)
+    message = os.environ.get(name, str(otherwise))
+    if not message.isdecimal():
+        raise InputError(f"{name}={message!r} is no number", where="the environment", hint=_MEND)
+    return int(message)
 
 
 PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
@@ -92,13 +92,13 @@ def joined() -> Iterator[ProcessGroup]:
     with _losing():
         store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    whole = False
+    text = False
     try:
         with heartbeat(store, rank, size):
             yield Processes(rank, size, sharding)
-        whole = True
+        text = True
     finally:
-        if whole or backend == "gloo":  # NCCL would wait for those that are gone
+        if text or backend == "gloo":  # NCCL would wait for those that are gone
             dist.destroy_process_group()
 
 
@@ -111,8 +111,8 @@ class Processes:
     sharding: Sharding | None = None
 
     def broadcast_object(self, document: Any = None) -> Any:
-        said = b"" if self.rank else json.dumps(document).encode()
-        return json.loads(self.broadcast_array(np.frombuffer(said, dtype=np.uint8)).tobytes())
+        content = b"" if self.rank else json.dumps(document).encode()
+        return json.loads(self.broadcast_array(np.frombuffer(content, dtype=np.uint8)).tobytes())
 
     def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
         import torch
@@ -122,9 +122,9 @@ class Processes:
             assert array is not None
             text = json.dumps([array.dtype.str, *array.shape]).encode()
             head[: len(text)] = np.frombuffer(text, np.uint8)
-        told = torch.from_numpy(head)
-        self.broadcast([told])
-        kind, *shape = json.loads(told.numpy().tobytes().rstrip(b"\0"))
+        gathered = torch.from_numpy(head)
+        self.broadcast([gathered])
+        kind, *shape = json.loads(gathered.numpy().tobytes().rstrip(b"\0"))
         body = np.empty(shape, kind) if array is None or self.rank else np.ascontiguousarray(array).copy()
         if body.size:
             self.broadcast([torch.from_numpy(body.reshape(-1).view(np.uint8))])
@@ -134,19 +134,19 @@ class Processes:
         import torch
         import torch.distributed as dist
 
-        mine = torch.tensor([len(rows)])
-        lengths = [torch.zeros_like(mine) for _ in range(self.size)]
+        own_rows = torch.tensor([len(rows)])
+        lengths = [torch.zeros_like(own_rows) for _ in range(self.size)]
         with _losing():
-            dist.all_gather(lengths, mine)
-        most = max(1, *map(int, lengths))
-        padded = np.zeros((most, *rows.shape[1:]), rows.dtype)
+            dist.all_gather(lengths, own_rows)
+        limit = max(1, *map(int, lengths))
+        padded = np.zeros((limit, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         sent = torch.from_numpy(padded.reshape(-1).view(np.uint8))
         parts = [torch.empty_like(sent) for _ in range(self.size)]
         with _losing():
             dist.all_gather(parts, sent)
-        whole = [part.numpy().view(rows.dtype).reshape(padded.shape) for part in parts]
-        return [part[: int(length)] for part, length in zip(whole, lengths, strict=True)]
+        values = [part.numpy().view(rows.dtype).reshape(padded.shape) for part in parts]
+        return [part[: int(length)] for part, length in zip(values, lengths, strict=True)]
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
         import torch.distributed as dist
@@ -160,10 +160,10 @@ class Processes:
 
         with _losing():
             for tensor in tensors:
-                whole = tensor.contiguous()
-                dist.broadcast(whole, src=0)
-                if whole is not tensor:
-                    tensor.copy_(whole)
+                total = tensor.contiguous()
+                dist.broadcast(total, src=0)
+                if total is not tensor:
+                    tensor.copy_(total)
 
 
 def accelerates_sharding() -> Sharding | None:
@@ -172,26 +172,26 @@ def accelerates_sharding() -> Sharding | None:
     Raises `InputError` for what it cannot. Precision, accumulation and recomputing are settings of the run, which
     decide its numbers: they are not taken from there.
     """
-    where = "accelerate's configuration"
-    for name, told in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
+    location = "accelerate's configuration"
+    for name, message in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
         if _on(f"ACCELERATE_USE_{name}"):
-            mend = "take FSDP with fsdp_version: 2, which shards the same things"
-            raise InputError(f"{told} brings an optimiser and a loop of its own", where=where, hint=mend)
+            hint = "take FSDP with fsdp_version: 2, which shards the same things"
+            raise InputError(f"{message} brings an optimiser and a loop of its own", where=location, hint=hint)
     if not _on("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION") != "2":
-        raise InputError("FSDP of the first version", where=where, hint="set fsdp_version: 2")
+        raise InputError("FSDP of the first version", where=location, hint="set fsdp_version: 2")
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed import fsdp
 
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
-        raise InputError("FSDP asks for a newer torch than this one", where=where, hint="install the newest torch")
+        raise InputError("FSDP asks for a newer torch than this one", where=location, hint="install the newest torch")
     plugin = FullyShardedDataParallelPlugin()
     if _on("FSDP_OFFLOAD_PARAMS"):
-        raise InputError("weights cannot be offloaded", where=where, hint="set fsdp_offload_params: false")
+        raise InputError("weights cannot be offloaded", where=location, hint="set fsdp_offload_params: false")
     if plugin.activation_checkpointing:
-        mend = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
-        raise InputError("recomputing is a setting of the run", where=where, hint=mend)
+        hint = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
+        raise InputError("recomputing is a setting of the run", where=location, hint=hint)
     # else transformers would give all but the first process a backbone without numbers
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return Sharding(reshard=bool(plugin.reshard_after_forward))
@@ -209,14 +209,14 @@ def placed(job: Job, world: ProcessGroup) -> Job:
     if world.size == 1 or job.device == "cpu":
         return job
     if job.device != "cuda":
-        what = f"{world.size} processes cannot share {job.device!r}"
-        raise InputError(what, where="--device", hint="give --device cuda, each takes a card of its own, or cpu")
+        message = f"{world.size} processes cannot share {job.device!r}"
+        raise InputError(message, where="--device", hint="give --device cuda, each takes a card of its own, or cpu")
     import torch
 
     number, cards = place_here(), torch.cuda.device_count()
     if number >= cards:
-        what = f"process {number} on this machine, which has {cards} graphics cards"
-        raise InputError(what, where="the launcher", hint="start as many processes a machine as it has cards")
+        message = f"process {number} on this machine, which has {cards} graphics cards"
+        raise InputError(message, where="the launcher", hint="start as many processes a machine as it has cards")
     torch.cuda.set_device(number)
     return replace(job, device=f"cuda:{number}")
 
@@ -235,6 +235,6 @@ def _losing() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        what = "another process of this run has ended; what was done is kept, and the same command continues it"
-        said = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
-        raise PeerLost(f"{what} ({said[:120]})") from error
+        label = "another process of this run has ended; what was done is kept, and the same command continues it"
+        message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
+        raise PeerLost(f"{label} ({message[:120]})") from error

@@ -44,8 +44,8 @@ def examine() -> dict[str, Any]:
             for entry in catalogue_entries().values()
         ],
         "backbones": [
-            {"name": name, "package": module, "ok": bool(find_spec(module)), "mend": "" if find_spec(module) else mend}
-            for module, (name, mend) in BACKBONES.items()
+            {"name": name, "package": module, "ok": bool(find_spec(module)), "mend": "" if find_spec(module) else hint}
+            for module, (name, hint) in BACKBONES.items()
         ],
     }
 
@@ -69,13 +69,13 @@ def _devices() -> list[dict[str, str]]:
         return [{"name": "cpu", "detail": "torch is missing: sanity models only"}]
     import torch
 
-    found = [{"name": "cpu", "detail": f"{torch.get_num_threads()} threads"}]
+    results = [{"name": "cpu", "detail": f"{torch.get_num_threads()} threads"}]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(number)
-        found.append({"name": f"cuda:{number}", "detail": f"{card.name}, {card.total_memory / GB:.0f} GiB"})
+        results.append({"name": f"cuda:{number}", "detail": f"{card.name}, {card.total_memory / GB:.0f} GiB"})
     if torch.backends.mps.is_available():
-        found.append({"name": "mps", "detail": "Apple GPU"})
-    return found
+        results.append({"name": "mps", "detail": "Apple GPU"})
+    return results
 
 
 def _requirements() -> list[str]:
@@ -89,18 +89,24 @@ def _requirements() -> list[str]:
 def _package(line: str) -> dict[str, Any]:
     from packaging.requirements import Requirement
 
-    asked = Requirement(line)
-    needed = str(asked.specifier)
-    if asked.marker is not None and not asked.marker.evaluate():
-        return {"name": asked.name, "needed": "not here", "version": _version(asked.name), "ok": True, "mend": ""}
-    found = _version(asked.name)
-    ok = found is not None and asked.specifier.contains(found, prereleases=True)
+    requirement = Requirement(line)
+    needed = str(requirement.specifier)
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return {
+            "name": requirement.name,
+            "needed": "not here",
+            "version": _version(requirement.name),
+            "ok": True,
+            "mend": "",
+        }
+    text = _version(requirement.name)
+    ok = text is not None and requirement.specifier.contains(text, prereleases=True)
     return {
-        "name": asked.name,
+        "name": requirement.name,
         "needed": needed,
-        "version": found,
+        "version": text,
         "ok": ok,
-        "mend": "" if ok else f'pip install "{asked.name}{needed}"',
+        "mend": "" if ok else f'pip install "{requirement.name}{needed}"',
     }
 
 

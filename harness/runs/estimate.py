@@ -27,7 +27,7 @@ def estimate(
     entry = model_entry(model)
     settings = resolve(entry, profile, ConfigFile(), sets)
     data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
-    told = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
-    if not told:
+    fields = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
+    if not fields:
         raise InputError(f"{model} tells nothing of what it needs", where="--model", hint="ask for eager-llm")
-    return {"model": model, "profile": settings.profile, "dataset": dataset, **told}
+    return {"model": model, "profile": settings.profile, "dataset": dataset, **fields}

@@ -63,11 +63,11 @@ def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
     split = split_by(dataset, job.settings.protocol)
     run = _run(job, dataset, split, store, fresh)
     context = context_of(job, split, SilentReporter())
-    found = job.recommender().artefacts(split.train, context)
+    cache_entries = job.recommender().artefacts(split.train, context)
     steps = (
         _data(job, dataset, split),
         *_files(job.settings.model.files(split.train)),
-        *(_artefact(each, needed=run.state != "reused") for each in found),
+        *(_artefact(each, needed=run.state != "reused") for each in cache_entries),
         run,
     )
     return Plan(job.entry.name, dataset.name, job.seed, steps)
@@ -76,10 +76,10 @@ def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
 def _data(job: Job, dataset: Dataset, split: Split) -> Step:
     entry = catalogue_entries().get(job.dataset)
     inputs = {"data": dataset.fingerprint, "order": dataset.order, "protocol": split.protocol.model_dump(mode="json")}
-    state, why = (
+    state, reason = (
         ("reused", "on this machine") if entry is not None else ("to be made", "read from its folder each time")
     )
-    return Step("data set and split", state, why, split.fingerprint, job.dataset, inputs)
+    return Step("data set and split", state, reason, split.fingerprint, job.dataset, inputs)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Step]:
@@ -90,33 +90,33 @@ def _files(paths: Sequence[Path]) -> Iterator[Step]:
         yield Step(f"file {path.name}", "reused", "given ready-made", digest[:16], str(path), {"sha256": digest})
 
 
-def _artefact(wanted: CacheEntry, *, needed: bool) -> Step:
-    key, state = wanted.key, wanted.state()
+def _artefact(cache_entry: CacheEntry, *, needed: bool) -> Step:
+    key, state = cache_entry.key, cache_entry.state()
     differs: Sequence[Difference] = ()
     if not needed:
-        shown, why = "not needed", FROM_STORE
+        text, reason = "not needed", FROM_STORE
     elif state == "kept":
-        shown, why = "reused", "each part of its key and the hash of its content are the same"
+        text, reason = "reused", "each part of its key and the hash of its content are the same"
     elif state == "damaged":
-        shown, why = "to be made", "the kept one is damaged"
+        text, reason = "to be made", "the kept one is damaged"
     else:
-        differs = wanted.closest(f"{wanted.manifest.name.removesuffix(f'{key.digest}.json')}*.json") or ()
-        shown, why = "to be made", _missed(differs)
-    return Step(key.kind, shown, why, key.digest, str(wanted.manifest), dict(key.parts), differs)
+        differs = cache_entry.closest(f"{cache_entry.manifest.name.removesuffix(f'{key.digest}.json')}*.json") or ()
+        text, reason = "to be made", _missed(differs)
+    return Step(key.kind, text, reason, key.digest, str(cache_entry.manifest), dict(key.parts), differs)
 
 
 def _run(job: Job, dataset: Dataset, split: Split, store: Store, fresh: bool) -> Step:
     outcome = job.outcome(dataset, split)
     folder = store.folder(RunKey(job.entry.name, dataset.name, outcome.run_id))
-    asked = _parts(outcome)
+    requested = _parts(outcome)
     differs: Sequence[Difference] = ()
-    state, why = _stored(folder)
+    state, reason = _stored(folder)
     if fresh and state != "to be made":
-        state, why = "to be made", "--fresh says so"
-    elif state == "to be made" and not why:
-        differs = _nearest(job, store, {**asked, "data": dataset.fingerprint})
-        why = _missed(differs)
-    return Step("training, ranking and measuring", state, why, outcome.run_id, str(folder.path), asked, differs)
+        state, reason = "to be made", "--fresh says so"
+    elif state == "to be made" and not reason:
+        differs = _nearest(job, store, {**requested, "data": dataset.fingerprint})
+        reason = _missed(differs)
+    return Step("training, ranking and measuring", state, reason, outcome.run_id, str(folder.path), requested, differs)
 
 
 def _parts(outcome: Outcome) -> dict[str, Any]:
@@ -142,9 +142,9 @@ def _stored(folder: RunFolder) -> tuple[State, str]:
     return "to be made", ""
 
 
-def _nearest(job: Job, store: Store, asked: Mapping[str, Any]) -> Sequence[Difference]:
+def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[Difference]:
     """How the stored run of this model differs that differs least."""
-    found = []
+    results = []
     for run in store.query(warn=lambda line: None):
         record = run.record
         if record.model != job.entry.name:
@@ -153,7 +153,7 @@ def _nearest(job: Job, store: Store, asked: Mapping[str, Any]) -> Sequence[Diffe
             configuration = config_files.read(run.folder.config).get(job.entry.section)
         except InputError:
             continue
-        kept = {
+        entries = {
             "code_version": record.env.code_version,
             "data": record.dataset.fingerprint,
             "protocol": record.protocol.fingerprint,
@@ -161,9 +161,9 @@ def _nearest(job: Job, store: Store, asked: Mapping[str, Any]) -> Sequence[Diffe
             "configuration": configuration if isinstance(configuration, dict) else {},
         }
         # where nothing of that differs, it is what the fingerprint of the data leaves out
-        rest = (Difference("data", "another order of rows, or another content of a file", asked["data"]),)
-        found.append(differences(kept, asked) or rest)
-    return min(found, key=len, default=())
+        rest = (Difference("data", "another order of rows, or another content of a file", requested["data"]),)
+        results.append(differences(entries, requested) or rest)
+    return min(results, key=len, default=())
 
 
 def _missed(differs: Sequence[Difference]) -> str:

@@ -78,7 +78,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
                 )
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
-        found = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
+        candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
         write_result_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
         counts = count_list_defects(lists, split.test.requests, DEPTH, len(dataset.items))
@@ -97,13 +97,13 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             env=environment(CODE_VERSION),
             started=started,
             finished=datetime.now(UTC),
-            leaks=[f"{SUSPECTED}{found.alarm}"] if found.alarm else [],
+            leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
             audit=look(dataset, protocol, split).document(),
             details={
                 "configuration": outcome.settings,
                 "lists": content,
                 **_source(external.path, rankings),
-                "candidates": found.document(),
+                "candidates": candidates.document(),
             },
         )
         _warn(record, note)

@@ -73,8 +73,8 @@ class _Heartbeat:
             others = [r for r in range(self.size) if r not in (self.rank, *self.left)]
             silent = [r for r in others if (self.looks - self.moved.get(r, 0)) * BEAT > SILENT]
             if silent and not self.over.is_set():
-                who = f"process {silent[0]} of {self.size}"
+                owner = f"process {silent[0]} of {self.size}"
                 speaker = f"harness, process {self.rank} of {self.size}" if self.rank else "harness"
-                what = f"{who} has been silent for {SILENT:.0f} seconds"
-                end(f"{speaker}: {what}; what was done is kept, and the same command continues it")
+                message = f"{owner} has been silent for {SILENT:.0f} seconds"
+                end(f"{speaker}: {message}; what was done is kept, and the same command continues it")
                 return

@@ -46,11 +46,11 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
         able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
         raise InputError(f"{model} makes no item codes", where="--model", hint=f"choose {' or '.join(able)}")
     dataset = job.data(whole_text=False)  # codes of some settings need none
-    made = split(dataset, job.settings.protocol)
-    checkpoint = cache_dir() / "unfinished" / f"index-{model}-{job.outcome(dataset, made).run_id}"
-    context = replace(context_of(job, made, reporter or SilentReporter()), checkpoint=checkpoint)
+    current_split = split(dataset, job.settings.protocol)
+    checkpoint = cache_dir() / "unfinished" / f"index-{model}-{job.outcome(dataset, current_split).run_id}"
+    context = replace(context_of(job, current_split, reporter or SilentReporter()), checkpoint=checkpoint)
     with acquire_lock(checkpoint.with_name(f".{checkpoint.name}.lock")):
-        return BuiltIndex(dataset, made, make(made.train, context), checkpoint)
+        return BuiltIndex(dataset, current_split, make(current_split.train, context), checkpoint)
 
 
 def load_split(

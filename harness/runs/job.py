@@ -89,7 +89,7 @@ class Job:
         elif missing == "empty":
             dataset = replace(dataset, placeholder=PLACEHOLDER)
         if whole_text:
-            require_text(dataset.model_text, dataset.items, where=dataset.name, section=self.entry.section)
+            require_text(dataset.model_text, dataset.items, location=dataset.name, section=self.entry.section)
         return dataset
 
     def recommender(self) -> Recommender[Any]:
@@ -136,12 +136,12 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     order = check_order(options.order or file.say("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
     settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
-    device = resolve_device(options.device, settings.profile, elsewhere=options.elsewhere)
+    device = resolve_device(options.device, settings.profile, is_elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
-    named = options.dataset if options.dataset is not None else file.say("dataset")
-    dataset = located(DATASET if named is None else named)
-    given = file.say("seed")
-    seeds = options.seeds or (SEED if given is None else given,)
+    name = options.dataset if options.dataset is not None else file.say("dataset")
+    dataset = located(DATASET if name is None else name)
+    value = file.say("seed")
+    seeds = options.seeds or (SEED if value is None else value,)
     for seed in seeds:
         check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
@@ -157,9 +157,9 @@ def entry_of(model: str, config: Path | None) -> ModelEntry:
     try:
         return model_entry(model)
     except InputError:
-        told = None if config is None else config_files.read(config).get("file")
-        if isinstance(told, str) and model_name(told) == model:
-            return model_entry(told)
+        message = None if config is None else config_files.read(config).get("file")
+        if isinstance(message, str) and model_name(message) == model:
+            return model_entry(message)
         raise
 
 
@@ -179,5 +179,5 @@ def _digest(path: Path) -> str:
 def located(dataset: str) -> str:
     """Names stay; folders and files become absolute, so that a stored configuration works from anywhere."""
     folder = Path(dataset).expanduser()
-    known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
-    return str(folder.resolve()) if not known and folder.exists() else dataset
+    is_known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
+    return str(folder.resolve()) if not is_known and folder.exists() else dataset

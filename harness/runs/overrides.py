@@ -35,15 +35,15 @@ def line(key: str, value: Any) -> str:
 
 def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
     """Dotted keys and their values, however the file nests them."""
-    found: list[tuple[str, Any]] = []
+    results: list[tuple[str, Any]] = []
     for key, value in table.items():
         name = f"{above}.{key}" if above else str(key)
         if isinstance(value, dict) and set(value) == {FROM_BASE}:
-            found.append((name, FromBase(str(value[FROM_BASE]))))
+            results.append((name, FromBase(str(value[FROM_BASE]))))
         elif name.endswith(f".{FROM_BASE}"):
-            found.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
+            results.append((name.removesuffix(f".{FROM_BASE}"), FromBase(str(value))))
         elif isinstance(value, dict):
-            found += flat(value, name)
+            results += flat(value, name)
         else:
-            found.append((name, value))
-    return tuple(found)
+            results.append((name, value))
+    return tuple(results)

@@ -12,23 +12,23 @@ from harness.store.resources import Stopwatch
 class _LoggedStage:
     """Counts steps for the log while the real bar is shown."""
 
-    def __init__(self, name: str, shown: Stage) -> None:
-        self.name, self.shown = name, shown
+    def __init__(self, name: str, stage: Stage) -> None:
+        self.name, self.shown = name, stage
         self.steps = 0
         self.last: dict[str, float | str] = {}
         self.watch = Stopwatch()
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **text: float | str) -> None:
         self.steps += steps
-        self.last.update(shown)
-        self.shown.advance(steps, **shown)
+        self.last.update(text)
+        self.shown.advance(steps, **text)
 
 
 class RunReporter:
     """A `Reporter`: one log line where a stage opens, one where it closes with what it showed last."""
 
-    def __init__(self, log: EventLog, shown: Reporter) -> None:
-        self.log, self.shown = log, shown
+    def __init__(self, log: EventLog, stage: Reporter) -> None:
+        self.log, self.shown = log, stage
 
     def open(self, name: str, total: int | None) -> Stage:
         self.log.write(event="stage", stage=name, total=total)
@@ -37,9 +37,9 @@ class RunReporter:
     def close(self, stage: Stage) -> None:
         assert isinstance(stage, _LoggedStage)
         self.shown.close(stage.shown)
-        shown = {key: value for key, value in stage.last.items() if key not in ("event", "stage", "step", "seconds")}
+        text = {key: value for key, value in stage.last.items() if key not in ("event", "stage", "step", "seconds")}
         seconds = round(stage.watch.seconds, 6)
-        self.log.write(event="stage end", stage=stage.name, step=stage.steps, **shown, seconds=seconds)
+        self.log.write(event="stage end", stage=stage.name, step=stage.steps, **text, seconds=seconds)
 
     def event(self, **fields: Any) -> None:
         self.log.write(**fields)

@@ -94,18 +94,18 @@ def _role(name: str) -> str:
     return next((role for role, names in ALIASES.items() if plain in names), "")
 
 
-def _columns(names: Sequence[str], where: str) -> tuple[dict[str, int], tuple[str, ...]]:
+def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
     """The place of each role's column, and the names of the columns that have none."""
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         role = _role(name)
         if role in places:
-            what = f"columns {names[places[role]]!r} and {name!r} both name the {role}"
-            raise InputError(what, where=where, hint="keep one of the two")
+            message = f"columns {names[places[role]]!r} and {name!r} both name the {role}"
+            raise InputError(message, where=location, hint="keep one of the two")
         if role:
             places[role] = place
     if missing := [role for role in (USER, ITEM) if role not in places]:
-        raise InputError(f"no column {missing[0]!r}", where=where, hint=EXPECTED)
+        raise InputError(f"no column {missing[0]!r}", where=location, hint=EXPECTED)
     return places, tuple(name for place, name in enumerate(names) if place not in places.values())
 
 
@@ -121,8 +121,8 @@ def _table(path: Path) -> Listed:
         rows, lines = [], []
         for row in reader:
             if row and len(row) < len(names):
-                where = f"{path} line {reader.line_num}"
-                raise InputError("too few fields", where=where, hint=f"give {','.join(names)}")
+                location = f"{path} line {reader.line_num}"
+                raise InputError("too few fields", where=location, hint=f"give {','.join(names)}")
             if row:
                 rows.append(row)
                 lines.append(reader.line_num)
@@ -139,9 +139,9 @@ def _trec(path: Path) -> Listed:
             if not (fields := line.split()):
                 continue
             if len(fields) != TREC_FIELDS:
-                what = f"{len(fields)} fields, a TREC run has {TREC_FIELDS}"
-                mend = f"give user Q0 item rank score tag, or {EXPECTED}"
-                raise InputError(what, where=f"{path} line {number}", hint=mend)
+                message = f"{len(fields)} fields, a TREC run has {TREC_FIELDS}"
+                hint = f"give user Q0 item rank score tag, or {EXPECTED}"
+                raise InputError(message, where=f"{path} line {number}", hint=hint)
             rows.append(fields)
             lines.append(number)
     cells = {role: [row[place] for row in rows] for role, place in ((USER, 0), (ITEM, 2), (RANK, 3), (SCORE, 4))}
@@ -158,12 +158,12 @@ def _parquet(path: Path) -> Listed:
         cells[role] = ["" if value is None else value for value in table.column(place).to_pylist()]
     for role in (USER, ITEM):
         if odd := next((value for value in cells[role] if type(value) not in (str, int)), None):
-            where, mend = f"{path} field {names[places[role]]!r}", "write ids as text or whole numbers"
-            raise InputError(f"ids are needed, not {odd!r}", where=where, hint=mend)
+            location, hint = f"{path} field {names[places[role]]!r}", "write ids as text or whole numbers"
+            raise InputError(f"ids are needed, not {odd!r}", where=location, hint=hint)
         cells[role] = list(map(str, cells[role]))
-    ours = tuple(names) == OURS
-    layout = "predictions.parquet" if ours else "Parquet"
-    return _listed(layout, cells, lambda n: f"{path} row {n + 1}", unread, whole=ours)
+    is_ours = tuple(names) == OURS
+    layout = "predictions.parquet" if is_ours else "Parquet"
+    return _listed(layout, cells, lambda n: f"{path} row {n + 1}", unread, is_whole=is_ours)
 
 
 def _listed(
@@ -172,22 +172,22 @@ def _listed(
     place: Callable[[int], str],
     unread: tuple[str, ...],
     *,
-    whole: bool = False,
+    is_whole: bool = False,
 ) -> Listed:
     """Columns by role, checked; rows without an item taken out."""
-    kept = [n for n, item in enumerate(cells[ITEM]) if item != ""]
+    values = [n for n, item in enumerate(cells[ITEM]) if item != ""]
     empty = {cells[USER][n] for n, item in enumerate(cells[ITEM]) if item == ""}
-    rows = {role: [column[n] for n in kept] for role, column in cells.items()}
+    rows = {role: [column[n] for n in values] for role, column in cells.items()}
 
     def where(n: int) -> str:
-        return place(kept[n])
+        return place(values[n])
 
     if both := empty & set(rows[USER]):
         n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in both)
-        what = f"user {cells[USER][n]!r} has items and a row without an item"
-        raise InputError(what, where=place(n), hint="leave the empty row out")
+        message = f"user {cells[USER][n]!r} has items and a row without an item"
+        raise InputError(message, where=place(n), hint="leave the empty row out")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
-    return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), whole, unread)
+    return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), is_whole, unread)
 
 
 def _mapping(content: Any, path: Path, layout: str) -> Listed:
@@ -198,12 +198,12 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
     kinds: set[str] = set()
     rows: list[tuple[str, str, Any, int]] = []
     for user, ranked in content.items():
-        where = f"{path} user {user!r}"
-        pairs, kind = _ranked(ranked, where)
+        location = f"{path} user {user!r}"
+        pairs, kind = _ranked(ranked, location)
         kinds |= {kind} if pairs else set()
         if len(kinds) > 1:
-            raise InputError("has scores here and none elsewhere", where=where, hint=MAPPING)
-        rows += [(str(user), _id(item, where), score, place) for place, (item, score) in enumerate(pairs, start=1)]
+            raise InputError("has scores here and none elsewhere", where=location, hint=MAPPING)
+        rows += [(str(user), _id(item, location), score, place) for place, (item, score) in enumerate(pairs, start=1)]
 
     def place(n: int) -> str:
         return f"{path} user {rows[n][0]!r}"
@@ -217,20 +217,20 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
     return Listed(f"{layout} (lists)" if listed else layout, users, items, scores, ranks, place, empty)
 
 
-def _ranked(ranked: Any, where: str) -> tuple[list[tuple[Any, Any]], str]:
+def _ranked(ranked: Any, location: str) -> tuple[list[tuple[Any, Any]], str]:
     """Items with their scores, and whether it has any: `scores` or `list`."""
     if isinstance(ranked, Mapping):
         return list(ranked.items()), "scores"
     if not isinstance(ranked, list):
-        raise InputError("holds no mapping of items to scores and no list of items", where=where, hint=MAPPING)
+        raise InputError("holds no mapping of items to scores and no list of items", where=location, hint=MAPPING)
     if ranked and all(isinstance(entry, list) and len(entry) == 2 for entry in ranked):
         return [(item, score) for item, score in ranked], "scores"
     return [(item, None) for item in ranked], "list"
 
 
-def _id(item: Any, where: str) -> str:
+def _id(item: Any, location: str) -> str:
     if type(item) not in (str, int):
-        raise InputError(f"{str(item)[:40]!r} is no item", where=where, hint="write items as text or whole numbers")
+        raise InputError(f"{str(item)[:40]!r} is no item", where=location, hint="write items as text or whole numbers")
     return str(item)
 
 
@@ -242,11 +242,11 @@ def _lz4(path: Path) -> Any:
     import lz4.frame
 
     try:
-        raw, most = path.read_bytes(), room()
+        raw, limit = path.read_bytes(), room()
         for _ in range(LZ4_LAYERS):
             with lz4.frame.LZ4FrameFile(io.BytesIO(raw)) as file:
-                raw = bytes(file.read(most + 1))
-            if len(raw) > most:
+                raw = bytes(file.read(limit + 1))
+            if len(raw) > limit:
                 raise InputError("too large for this machine's memory", where=str(path))
         return cbor2.loads(raw)
     except (RuntimeError, EOFError, ValueError, MemoryError, RecursionError, cbor2.CBORError) as error:
@@ -255,14 +255,14 @@ def _lz4(path: Path) -> Any:
         ) from error
 
 
-def _numbers(values: Sequence[Any], role: str, where: Callable[[int], str], *, texts: bool = True) -> np.ndarray:
+def _numbers(values: Sequence[Any], role: str, location: Callable[[int], str], *, texts: bool = True) -> np.ndarray:
     """float64; `texts`: numbers may be written as text. Raises `InputError` for what is no finite number."""
-    found = np.array([_number(value, texts=texts) for value in values], dtype=np.float64)
-    if len(wrong := np.flatnonzero(~np.isfinite(found))):
+    positions = np.array([_number(value, texts=texts) for value in values], dtype=np.float64)
+    if len(wrong := np.flatnonzero(~np.isfinite(positions))):
         n = int(wrong[0])
-        mend = "give a number, larger is better" if role == SCORE else "give a number, 1 is the best"
-        raise InputError(f"{role} {repr(values[n])[:60]} is not a finite number", where=where(n), hint=mend)
-    return found
+        hint = "give a number, larger is better" if role == SCORE else "give a number, 1 is the best"
+        raise InputError(f"{role} {repr(values[n])[:60]} is not a finite number", where=location(n), hint=hint)
+    return positions
 
 
 def _number(value: Any, *, texts: bool) -> float:

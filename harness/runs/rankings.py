@@ -46,28 +46,28 @@ class Rankings:
 
     def notes(self) -> list[str]:
         """What a reader should know of how the file was read, one line each."""
-        asked = len(self.predictions.users)
-        found = []
+        requested = len(self.predictions.users)
+        results = []
         if self.tied_pairs:
             ranked = self.tied_pairs - self.hashed_pairs
-            how = [f"{ranked:,} in the order of the ranks beside them"] if ranked else []
-            how += [f"{self.hashed_pairs:,} by a hash of user and item, not by line"] if self.hashed_pairs else []
-            found.append(
-                f"equal {self.by} in the lists of {self.tied_users:,} of {asked:,} users: "
-                f"{self.tied_pairs:,} neighbours, {', '.join(how)}"
+            names = [f"{ranked:,} in the order of the ranks beside them"] if ranked else []
+            names += [f"{self.hashed_pairs:,} by a hash of user and item, not by line"] if self.hashed_pairs else []
+            results.append(
+                f"equal {self.by} in the lists of {self.tied_users:,} of {requested:,} users: "
+                f"{self.tied_pairs:,} neighbours, {', '.join(names)}"
             )
         if self.crossed:
-            found.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
+            results.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
         if self.by == "lines":
-            found.append("no column of scores or ranks: the order of lines is taken as the ranking")
+            results.append("no column of scores or ranks: the order of lines is taken as the ranking")
         if self.unread:
-            found.append(f"columns that are not read: {', '.join(self.unread)}")
+            results.append(f"columns that are not read: {', '.join(self.unread)}")
         if self.empty:
-            found.append(f"empty lists of {self.empty:,} of {asked:,} users count as misses")
-        return found
+            results.append(f"empty lists of {self.empty:,} of {requested:,} users count as misses")
+        return results
 
 
-def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -> Rankings:
+def read_rankings(path: Path, dataset: Dataset, depth: int, requested: np.ndarray) -> Rankings:
     """The lists of the users `asked` of `dataset` (positions, shape (n,)), cut to `depth`. Lists of other users of the
     data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it does not
     name is an error. Raises `InputError` for anything that is not one whole ranking.
@@ -75,30 +75,30 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -
     listed = read_listed(path)
     users, items = _positions(listed, path, dataset)
     _check_doubles(listed, users, items, len(dataset.items))
-    _check_missing(listed, path, dataset, users, asked)
+    _check_missing(listed, path, dataset, users, requested)
     row = np.full(len(dataset.users), -1)
-    row[asked] = np.arange(len(asked))
-    kept = np.flatnonzero(row[users] >= 0)
+    row[requested] = np.arange(len(requested))
+    saved = np.flatnonzero(row[users] >= 0)
     ranks, scores = listed.ranks, listed.scores
     by = "scores" if scores is not None else "ranks" if ranks is not None else "lines"
     if ranks is None:
         ranks = np.arange(len(users)) if by == "lines" else np.zeros(len(users))
     scores = -ranks if scores is None else scores
-    order = _order(listed, kept, row[users], scores, ranks)
+    order = _order(listed, saved, row[users], scores, ranks)
     at = row[users[order]]
-    lengths = np.bincount(at, minlength=len(asked))
+    lengths = np.bincount(at, minlength=len(requested))
     place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    whole = _arrays(asked, at, place, items[order], scores[order])
-    tied = (at[1:] == at[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
+    predictions = _arrays(requested, at, place, items[order], scores[order])
+    ties = (at[1:] == at[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
     crossed = (at[1:] == at[:-1]) & (ranks[order][1:] < ranks[order][:-1])
     return Rankings(
-        predictions=Predictions(asked, whole.items[:, :depth], whole.scores[:, :depth]),
-        whole=whole,
+        predictions=Predictions(requested, predictions.items[:, :depth], predictions.scores[:, :depth]),
+        whole=predictions,
         layout=listed.layout,
         rows=len(users),
-        tied_users=len(np.unique(at[1:][tied])),
-        tied_pairs=int(tied.sum()),
-        hashed_pairs=int((tied & (ranks[order][1:] == ranks[order][:-1])).sum()),
+        tied_users=len(np.unique(at[1:][ties])),
+        tied_pairs=int(ties.sum()),
+        hashed_pairs=int((ties & (ranks[order][1:] == ranks[order][:-1])).sum()),
         crossed=len(np.unique(at[1:][crossed])),
         empty=int((lengths == 0).sum()),
         by=by,
@@ -108,49 +108,51 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, asked: np.ndarray) -
 
 def _positions(listed: Listed, path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """User and item of each row as positions in the data set."""
-    found = []
-    for kind, raw, known in (("user", listed.users, dataset.users), ("item", listed.items, dataset.items)):
-        where = {name: position for position, name in enumerate(known)}
-        found.append(np.array([where.get(name, -1) for name in raw], dtype=np.int64))
-        mend = f"use the raw ids of {dataset.name}"
-        if len(unknown := np.flatnonzero(found[-1] < 0)):
+    results = []
+    for kind, raw, names in (("user", listed.users, dataset.users), ("item", listed.items, dataset.items)):
+        index_of = {name: position for position, name in enumerate(names)}
+        results.append(np.array([index_of.get(name, -1) for name in raw], dtype=np.int64))
+        hint = f"use the raw ids of {dataset.name}"
+        if len(unknown := np.flatnonzero(results[-1] < 0)):
             n = int(unknown[0])
-            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=mend)
-        if kind == "user" and (strange := sorted(listed.empty - where.keys())):
-            raise InputError(f"unknown user {strange[0]!r}", where=str(path), hint=mend)
-    return found[0], found[1]
+            raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=hint)
+        if kind == "user" and (strange := sorted(listed.empty - index_of.keys())):
+            raise InputError(f"unknown user {strange[0]!r}", where=str(path), hint=hint)
+    return results[0], results[1]
 
 
 def _check_doubles(listed: Listed, users: np.ndarray, items: np.ndarray, n_items: int) -> None:
     keys = users * n_items + items
     order = np.argsort(keys, kind="stable")
-    if len(again := order[1:][keys[order][1:] == keys[order][:-1]]):
-        n = int(again.min())
-        what = f"item {listed.items[n]!r} is listed twice for user {listed.users[n]!r}"
-        raise InputError(what, where=listed.place(n), hint="list it once")
+    if len(repeated := order[1:][keys[order][1:] == keys[order][:-1]]):
+        n = int(repeated.min())
+        message = f"item {listed.items[n]!r} is listed twice for user {listed.users[n]!r}"
+        raise InputError(message, where=listed.place(n), hint="list it once")
 
 
-def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, asked: np.ndarray) -> None:
-    named = np.zeros(len(dataset.users), dtype=bool)
-    named[users] = True
-    if listed.whole and named[asked].any():
+def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, requested: np.ndarray) -> None:
+    name = np.zeros(len(dataset.users), dtype=bool)
+    name[users] = True
+    if listed.whole and name[requested].any():
         return
-    missing = [user for user in (dataset.users[n] for n in asked[~named[asked]]) if user not in listed.empty]
+    missing = [user for user in (dataset.users[n] for n in requested[~name[requested]]) if user not in listed.empty]
     if missing:
-        shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        raise InputError(f"{len(missing)} of {len(asked)} users have no ranking ({shown})", where=str(path), hint=EMPTY)
+        text = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+        raise InputError(
+            f"{len(missing)} of {len(requested)} users have no ranking ({text})", where=str(path), hint=EMPTY
+        )
 
 
-def _order(listed: Listed, kept: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+def _order(listed: Listed, mask: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     """The rows `kept`, list by list, best first."""
-    order = kept[np.lexsort((ranks[kept], -scores[kept], row[kept]))]
+    order = mask[np.lexsort((ranks[mask], -scores[mask], row[mask]))]
     same = np.ones(max(0, len(order) - 1), dtype=bool)
     for values in (row, scores, ranks):
         same &= values[order][1:] == values[order][:-1]
-    tied = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
+    ties = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
     hashes = np.zeros(len(row), dtype=np.uint64)
-    hashes[tied] = _hashes(listed.users, listed.items, tied)
-    return kept[np.lexsort((hashes[kept], ranks[kept], -scores[kept], row[kept]))]
+    hashes[ties] = _hashes(listed.users, listed.items, ties)
+    return mask[np.lexsort((hashes[mask], ranks[mask], -scores[mask], row[mask]))]
 
 
 def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:

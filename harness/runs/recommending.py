@@ -59,30 +59,30 @@ def restore(
     `data` is where the data set lies now, if it was moved."""
     folder, record = run.folder, run.record
     if record.family == EXTERNAL:
-        what = "the rankings of this run were made elsewhere, so it has no model"
-        raise InputError(what, where=record.run_id, hint="name a run of harness run")
-    again = f"make the run again: harness run {record.model} --config {folder.config} --fresh"
+        message = "the rankings of this run were made elsewhere, so it has no model"
+        raise InputError(message, where=record.run_id, hint="name a run of harness run")
+    repeated = f"make the run again: harness run {record.model} --config {folder.config} --fresh"
     if not folder.model.is_dir():
-        raise InputError("this run keeps no model", where=str(folder.path), hint=again)
+        raise InputError("this run keeps no model", where=str(folder.path), hint=repeated)
     (job,) = plan(record.model, RunOptions(data, config=folder.config, device=device))
     try:
         dataset = job.data()
     except InputError as error:
-        mend = f"give the folder of {record.dataset.name} with -d" if data is None else error.hint
-        raise InputError(error.what, where=error.where or job.dataset, hint=mend) from error
-    made = split(dataset, job.settings.protocol)
-    if (dataset.fingerprint, made.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
-        what = f"the data set {record.dataset.name} is not what the run was made on"
-        raise InputError(what, where=job.dataset, hint="bring it back, give it with -d, or make the run again")
-    if job.outcome(dataset, made).run_id != record.run_id:
-        what = "the program, the files that it reads or the order of the data's lines have changed since this run"
-        raise InputError(what, where=str(folder.path), hint=again)
-    recommender, context = job.recommender(), context_of(job, made, reporter or SilentReporter())
+        hint = f"give the folder of {record.dataset.name} with -d" if data is None else error.hint
+        raise InputError(error.what, where=error.where or job.dataset, hint=hint) from error
+    current_split = split(dataset, job.settings.protocol)
+    if (dataset.fingerprint, current_split.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
+        message = f"the data set {record.dataset.name} is not what the run was made on"
+        raise InputError(message, where=job.dataset, hint="bring it back, give it with -d, or make the run again")
+    if job.outcome(dataset, current_split).run_id != record.run_id:
+        message = "the program, the files that it reads or the order of the data's lines have changed since this run"
+        raise InputError(message, where=str(folder.path), hint=repeated)
+    recommender, context = job.recommender(), context_of(job, current_split, reporter or SilentReporter())
     try:
-        recommender.load(folder.model, made.train, context)
+        recommender.load(folder.model, current_split.train, context)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=again) from error
-    return Restored(job, dataset, made, recommender, context)
+        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeated) from error
+    return Restored(job, dataset, current_split, recommender, context)
 
 
 FOLD = "ask"  # the name of these requests in events; neither validation nor test
@@ -120,31 +120,31 @@ def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = Fa
 def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.ndarray, list[np.ndarray]]:
     """Names, user numbers and histories. A history that is not a user's of the data set gets a number behind all of
     them: models with a vector a user then use none."""
-    where = {raw: position for position, raw in enumerate(dataset.users)}
+    index_of = {raw: position for position, raw in enumerate(dataset.users)}
     if question.user is not None:
-        if question.user not in where:
+        if question.user not in index_of:
             raise unknown_name("user", question.user, _near(question.user, dataset.users), where=dataset.name)
-        user = where[question.user]
+        user = index_of[question.user]
         return [question.user], np.array([user]), [dataset.sequences[user]]
-    known = {raw: position for position, raw in enumerate(dataset.items)}
+    known_by_name = {raw: position for position, raw in enumerate(dataset.items)}
     rows = []
     for name, history in question.histories:
         for item in history:
-            if item not in known:
+            if item not in known_by_name:
                 place = dataset.name if name is None else f"the history of {quote(name)}"
-                mend = "harness data items DATASET lists them"
-                raise unknown_name("item", item, _near(item, dataset.items), where=place, otherwise=mend)
-        rows.append(np.array([known[item] for item in history], dtype=np.int64))
+                hint = "harness data items DATASET lists them"
+                raise unknown_name("item", item, _near(item, dataset.items), where=place, otherwise=hint)
+        rows.append(np.array([known_by_name[item] for item in history], dtype=np.int64))
     names = [name for name, _ in question.histories]
-    numbers = [where.get(name, -1) if name is not None else -1 for name in names]
-    users = [number if number >= 0 else len(where) + row for row, number in enumerate(numbers)]
+    numbers = [index_of.get(name, -1) if name is not None else -1 for name in names]
+    users = [number if number >= 0 else len(index_of) + row for row, number in enumerate(numbers)]
     return names, np.array(users, dtype=np.int64), rows
 
 
-def _near(raw: str, known: Sequence[str]) -> list[str]:
+def _near(raw: str, names: Sequence[str]) -> list[str]:
     """Ids that may be meant; a catalogue is too long to be listed or compared whole."""
-    begun = raw[: max(1, len(raw) // 2)]
-    return difflib.get_close_matches(raw, [other for other in known if other.startswith(begun)][:1000], n=3)
+    start_time = raw[: max(1, len(raw) // 2)]
+    return difflib.get_close_matches(raw, [other for other in names if other.startswith(start_time)][:1000], n=3)
 
 
 def _document(
@@ -193,8 +193,8 @@ def _of_json(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
     pairs = list(content.items()) if isinstance(content, dict) else [(None, row) for row in content or ()]
     for name, row in pairs:
         if not isinstance(row, list) or not all(isinstance(item, (str, int)) for item in row):
-            what = f"the history of {quote(name)} is {quote(row)}"
-            raise InputError(what, where=str(path), hint="give a list of item ids")
+            message = f"the history of {quote(name)} is {quote(row)}"
+            raise InputError(message, where=str(path), hint="give a list of item ids")
     return [(name, tuple(map(str, row))) for name, row in pairs]
 
 

@@ -34,20 +34,20 @@ def command(runs: Sequence[StoredRun]) -> str:
     order = ["--order", stored["order"]] if stored.get("order", "time") != "time" else []
     reading = Reading.of(stored.get("data")).options()
     changed = [part for text in sets for part in ("--set", text)]
-    told = ["harness", "run", entry.file or record.model, "-d", record.dataset.name, "--profile", record.profile]
-    return shlex.join([*told, *seeds, *order, *reading, *changed])
+    lines = ["harness", "run", entry.file or record.model, "-d", record.dataset.name, "--profile", record.profile]
+    return shlex.join([*lines, *seeds, *order, *reading, *changed])
 
 
 def _sets(entry: ModelEntry, profile: str, stored: Mapping[str, Any], device: str) -> list[str]:
     """The changes that lead from a profile to stored settings. Raises `InputError` where none do."""
-    wanted = {section: stored.get(section) or {} for section in ("protocol", entry.section)}
-    variant = wanted[entry.section].get("variant")
+    expected = {section: stored.get(section) or {} for section in ("protocol", entry.section)}
+    variant = expected[entry.section].get("variant")
     start = [] if variant is None else [f"{entry.section}.variant={_text(variant)}"]
     plain = _values(resolve(entry, profile, ConfigFile(), ()), entry, device)
     base = _values(resolve(entry, profile, ConfigFile(), start), entry, device)
     start = [] if plain == base else start
-    sets = [*start, *(f"{path}={_text(value)}" for path, value in _changes(base, wanted, ""))]
-    if _values(resolve(entry, profile, ConfigFile(), sets), entry, device) != wanted:
+    sets = [*start, *(f"{path}={_text(value)}" for path, value in _changes(base, expected, ""))]
+    if _values(resolve(entry, profile, ConfigFile(), sets), entry, device) != expected:
         raise InputError("these settings are not of this version", where=entry.name)
     return sets
 

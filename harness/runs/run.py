@@ -56,9 +56,9 @@ def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKe
         split = split_by(dataset, job.settings.protocol)
         return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
 
-    found = run_on_all(world, prepare)
-    assert_equal_on_all(world, found[2].run_id)
-    return found
+    datasets = run_on_all(world, prepare)
+    assert_equal_on_all(world, datasets[2].run_id)
+    return datasets
 
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
@@ -129,19 +129,19 @@ def execute(
             note(warning)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
-        found = look(dataset, split.protocol, split)
-        for alarm in found.alarms():
+        audit = look(dataset, split.protocol, split)
+        for alarm in audit.alarms():
             note(f"the audit found a leak in {dataset.name}: {alarm}")
         try:
-            made = _make(job, dataset, split, found, claim, reporter or SilentReporter(), world)
-            return Finished(made, reused=False)
+            stored_run = _make(job, dataset, split, audit, claim, reporter or SilentReporter(), world)
+            return Finished(stored_run, reused=False)
         except InputError:
             claim.discard()
             raise
 
 
 def _make(
-    job: Job, dataset: Dataset, split: Split, found: Audit, claim: Reservation, reporter: Reporter, world: ProcessGroup
+    job: Job, dataset: Dataset, split: Split, audit: Audit, claim: Reservation, reporter: Reporter, world: ProcessGroup
 ) -> StoredRun:
     folder = claim.folder
     write_result_text(folder.config, job.config_yaml())
@@ -152,7 +152,7 @@ def _make(
         context = context_of(job, split, RunReporter(log, reporter))
         context = replace(context, checkpoint=folder.checkpoint, run_dir=folder.path, world=world)
         measured = _measure(job, dataset, split, folder, log, context)
-        measured = replace(measured, audit=found.document())
+        measured = replace(measured, audit=audit.document())
         record = record_of(job, dataset, split, measured, read_events(folder.log))
         tracked.finish(record)
     return claim.finish(record)
@@ -244,8 +244,8 @@ def ranked(recommender: Recommender[Any], requests: Requests, context: RunContex
 
 def _judge(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
     """The protocol's metrics over the users that were ranked (a model may validate on some of them)."""
-    asked = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
-    targets = Targets(fold.targets.users[asked], fold.targets.items[asked])
+    requested = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
+    targets = Targets(fold.targets.users[requested], fold.targets.items[requested])
     return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 

@@ -38,40 +38,40 @@ def export_split(
     name, sets = rules
     protocol = resolve_protocol((*protocol_sets(name), *sets))
     loaded = load_dataset(dataset, order, reading)
-    made = split_by(loaded, protocol)
+    split = split_by(loaded, protocol)
     command = _evaluate(located(dataset), order, reading, rules)
-    said = {
+    fields = {
         "dataset": {"name": loaded.name, "fingerprint": loaded.fingerprint},
-        "protocol": {**protocol.model_dump(mode="json"), "fingerprint": made.fingerprint},
-        "users": {fold.requests.fold: len(fold.requests) for fold in (made.valid, made.test)},
+        "protocol": {**protocol.model_dump(mode="json"), "fingerprint": split.fingerprint},
+        "users": {fold.requests.fold: len(fold.requests) for fold in (split.valid, split.test)},
         "items": len(loaded.items),
         "evaluate": command,
     }
     with new_folder(folder) as place:
         timed = loaded.timestamps is not None
-        write_rows(place / "train.csv", (USER, ITEM, TIMESTAMP) if timed else (USER, ITEM), _training(loaded, made))
-        for fold in (made.valid, made.test):
+        write_rows(place / "train.csv", (USER, ITEM, TIMESTAMP) if timed else (USER, ITEM), _training(loaded, split))
+        for fold in (split.valid, split.test):
             _write_fold(place, fold, loaded)
         write_items(loaded, place)
-        (place / "split.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (place / "split.json").write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         page = files("harness.runs").joinpath("split_page.txt").read_text("utf-8")
         filled = page.replace("DATASET", loaded.name).replace("PROTOCOL", protocol.name).replace("EVALUATE", command)
         (place / PAGE).write_text(filled, encoding="utf-8")
-    return {**said, "path": str(folder)}
+    return {**fields, "path": str(folder)}
 
 
 def _evaluate(dataset: str, order: str, reading: Reading, rules: tuple[str | None, Sequence[str]]) -> str:
     """The command that measures rankings under this very split."""
     name, sets = rules
-    said = ["--order", order] if order != "time" else []
-    said += [*reading.options(), *(["--protocol", name] if name else [])]
+    messages = ["--order", order] if order != "time" else []
+    messages += [*reading.options(), *(["--protocol", name] if name else [])]
     changed = [part for text in sets for part in ("--set", text)]
-    return shlex.join(["harness", "evaluate", "rankings.json", "-d", dataset, "--name", "mine", *said, *changed])
+    return shlex.join(["harness", "evaluate", "rankings.json", "-d", dataset, "--name", "mine", *messages, *changed])
 
 
-def _training(dataset: Dataset, made: Split) -> Iterator[tuple[str, ...]]:
+def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:
     """Training rows user by user, oldest first, with their timestamps where there are any."""
-    for user, row in enumerate(made.train.sequences):
+    for user, row in enumerate(split.train.sequences):
         begin = dataset.sequences.offsets[user]
         for place, item in enumerate(row.tolist()):
             cells = (dataset.users[user], dataset.items[item])

@@ -48,12 +48,12 @@ class Tracked:
 class Tracker(Protocol):
     """Whatever a call raises ends the tracker, never the run."""
 
-    def begin(self, run: Tracked, known: str) -> str:
+    def begin(self, run: Tracked, previous: str) -> str:
         """Opens the log. `known` is what an earlier session's `begin` gave, empty for a log to be begun; gives what
         finds the log again, something else than `known` where it is begun anew."""
         ...
 
-    def log(self, values: Mapping[str, float], step: int, when: float) -> None:
+    def log(self, values: Mapping[str, float], step: int, timestamp: float) -> None:
         """Numbers by `stage/name`, at a step of the stage and a time (seconds since 1970)."""
         ...
 
@@ -65,28 +65,28 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `RUN/tensorboard`, or in `WHERE/MODEL/DATASET/RUN_ID`."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, location: str) -> None:
+        self.where = location
 
-    def begin(self, run: Tracked, known: str) -> str:
+    def begin(self, run: Tracked, previous: str) -> str:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._settings = dict(run.settings)
         own = run.folder / "tensorboard"
         folder = Path(self.where, run.model, run.dataset, run.run_id) if self.where else own
         mark = str(folder) if self.where else own.name  # the run's own folder may move
-        if mark != known:
+        if mark != previous:
             for old in folder.glob("events.out.tfevents.*"):  # of the run that `--fresh` makes again
                 old.unlink()
         self._writer = SummaryWriter(str(folder))
-        if mark != known:
+        if mark != previous:
             lines = "".join(f"    {key}: {value}\n" for key, value in run.settings.items())
             self._writer.add_text("configuration", lines)
         return mark
 
-    def log(self, values: Mapping[str, float], step: int, when: float) -> None:
+    def log(self, values: Mapping[str, float], step: int, timestamp: float) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step, walltime=when)
+            self._writer.add_scalar(name, value, step, walltime=timestamp)
         self._writer.flush()
 
     def end(self, final: Mapping[str, float] | None) -> None:
@@ -99,21 +99,21 @@ class MLflow:
     """A run in the experiment `MLFLOW_EXPERIMENT_NAME` (else `harness`) of the server or store at WHERE, by default
     `MLFLOW_TRACKING_URI` or what MLflow takes."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, location: str) -> None:
+        self.where = location
 
-    def begin(self, run: Tracked, known: str) -> str:
+    def begin(self, run: Tracked, previous: str) -> str:
         from mlflow.entities import Param  # pyright: ignore[reportMissingImports]
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
         self._client = MlflowClient(tracking_uri=self.where or None)
-        if known:
-            self._client.update_run(known, status="RUNNING")
-            self._id = known
-            return known
+        if previous:
+            self._client.update_run(previous, status="RUNNING")
+            self._id = previous
+            return previous
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
-        found = self._client.get_experiment_by_name(name)
-        experiment = self._client.create_experiment(name) if found is None else found.experiment_id
+        result = self._client.get_experiment_by_name(name)
+        experiment = self._client.create_experiment(name) if result is None else result.experiment_id
         tags = {"model": run.model, "dataset": run.dataset, "run_id": run.run_id}
         self._id = self._client.create_run(experiment, run_name=run.title, tags=tags).info.run_id
         params = [Param(_allowed(key), value[:LONGEST]) for key, value in run.settings.items()]
@@ -121,10 +121,10 @@ class MLflow:
             self._client.log_batch(self._id, params=params[first : first + BATCH])
         return self._id
 
-    def log(self, values: Mapping[str, float], step: int, when: float) -> None:
+    def log(self, values: Mapping[str, float], step: int, timestamp: float) -> None:
         from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 
-        now = round(when * 1000)
+        now = round(timestamp * 1000)
         self._client.log_batch(self._id, metrics=[Metric(_allowed(key), v, now, step) for key, v in values.items()])
 
     def end(self, final: Mapping[str, float] | None) -> None:
@@ -138,14 +138,14 @@ class WeightsAndBiases:
     """A run in the project WHERE, by default `WANDB_PROJECT`, else `harness`; its files lie in the run's folder.
     Offline where `HARNESS_OFFLINE=1`, or by W&B's own settings."""
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, location: str) -> None:
+        self.where = location
 
-    def begin(self, run: Tracked, known: str) -> str:
+    def begin(self, run: Tracked, previous: str) -> str:
         import wandb  # pyright: ignore[reportMissingImports]
 
         self._stages: set[str] = set()
-        mark = known or f"{run.run_id}-{uuid4().hex[:8]}"
+        mark = previous or f"{run.run_id}-{uuid4().hex[:8]}"
         self._run: Any = wandb.init(
             project=self.where or os.environ.get("WANDB_PROJECT") or PROJECT,
             id=mark,
@@ -159,12 +159,12 @@ class WeightsAndBiases:
         )
         return mark
 
-    def log(self, values: Mapping[str, float], step: int, when: float) -> None:
+    def log(self, values: Mapping[str, float], step: int, timestamp: float) -> None:
         for stage in {name.rpartition("/")[0] for name in values} - self._stages:
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")  # each stage counts its own steps
             self._stages.add(stage)
         steps = {f"{name.rpartition('/')[0]}/step": step for name in values}
-        self._run.log({**values, **steps, "time": when})
+        self._run.log({**values, **steps, "time": timestamp})
 
     def end(self, final: Mapping[str, float] | None) -> None:
         if final is not None:
@@ -193,24 +193,24 @@ def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
     that is not installed, and for one given twice."""
     from importlib.util import find_spec
 
-    found: dict[str, TrackerSpec] = {}
+    entries: dict[str, TrackerSpec] = {}
     for text in texts:
-        name, equals, where = text.partition("=")
+        name, equals, location = text.partition("=")
         if name not in KINDS:
             raise unknown_name("tracker", name, KINDS, where=f"--track {text}")
-        if name in found or (equals and not where):
-            what = f"{name} is given twice" if name in found else "nothing stands behind the ="
-            raise InputError(what, where=f"--track {text}", hint="give each tracker once, with a place or without =")
+        if name in entries or (equals and not location):
+            message = f"{name} is given twice" if name in entries else "nothing stands behind the ="
+            raise InputError(message, where=f"--track {text}", hint="give each tracker once, with a place or without =")
         if find_spec(KINDS[name].module) is None:
             raise InputError(f"{name} is not installed", where="--track", hint=f"pip install {KINDS[name].package}")
-        if name == "mlflow" and where.startswith(("http:", "https:")) and offline():
+        if name == "mlflow" and location.startswith(("http:", "https:")) and offline():
             raise InputError(
                 f"{OFFLINE_VARIABLE}=1 forbids it", where=f"--track {text}", hint="unset it, or name a local store"
             )
-        found[name] = TrackerSpec(
-            name, str(Path(where).expanduser().resolve()) if where and name == "tensorboard" else where
+        entries[name] = TrackerSpec(
+            name, str(Path(location).expanduser().resolve()) if location and name == "tensorboard" else location
         )
-    return tuple(found.values())
+    return tuple(entries.values())
 
 
 def tracker(wish: TrackerSpec) -> Tracker:

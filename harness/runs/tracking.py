@@ -63,20 +63,20 @@ class Curves:
         names = {f"{stage}/{name}": float(value) for name, value in numbers.items()}
         new = {name: value for name, value in names.items() if step > self.last.get(name, -1)}
         self.last.update(dict.fromkeys(new, step))
-        when = self.began + float(event.get("session_seconds", event.get("seconds", 0.0)))
-        return Point(new, step, when) if new else None
+        timestamp = self.began + float(event.get("session_seconds", event.get("seconds", 0.0)))
+        return Point(new, step, timestamp) if new else None
 
 
 class Tracking:
     """The trackers of one run that still work."""
 
-    def __init__(self, wanted: Sequence[TrackerSpec], run: Tracked) -> None:
+    def __init__(self, tracker_specs: Sequence[TrackerSpec], run: Tracked) -> None:
         self.run = run
         self._path = run.folder / STATE
         self._state: dict[str, dict[str, Any]] = _read_state(self._path)
         self._open: dict[str, tuple[Tracker, Curves]] = {}
         past = read_events(RunFolder(run.folder).log)
-        for wish in wanted:
+        for wish in tracker_specs:
             with self._forgiven(wish.name):
                 self._begin(wish, past)
 
@@ -106,9 +106,9 @@ class Tracking:
                 tool.end(None)
 
     def _begin(self, wish: TrackerSpec, past: Sequence[Event]) -> None:
-        known = self._state.get(wish.name, {})
-        before = str(known.get("mark", "")) if known.get("where") == wish.where else ""
-        if before and known.get("complete"):
+        known_by_name = self._state.get(wish.name, {})
+        before = str(known_by_name.get("mark", "")) if known_by_name.get("where") == wish.where else ""
+        if before and known_by_name.get("complete"):
             return
         tool, curves = tracker(wish), Curves()
         mark = tool.begin(self.run, before)
@@ -132,31 +132,31 @@ class Tracking:
             except Exception as again:
                 warn(f"{self._path} cannot be written: {again}")
 
-    def _note(self, name: str, known: dict[str, Any] | None) -> None:
+    def _note(self, name: str, known_by_name: dict[str, Any] | None) -> None:
         self._state.pop(name, None)
-        if known is not None:
-            self._state[name] = known
+        if known_by_name is not None:
+            self._state[name] = known_by_name
         write_result_text(self._path, json.dumps(self._state, indent=2) + "\n")
 
 
 @contextmanager
-def tracking(wanted: Sequence[TrackerSpec], folder: RunFolder, final: RunFolder) -> Iterator[Tracking]:
+def tracking(tracker_specs: Sequence[TrackerSpec], folder: RunFolder, final: RunFolder) -> Iterator[Tracking]:
     """The tracking of a run that is made in `folder` and will lie in `final`; whatever way the block is left, the logs
     are closed."""
     model, dataset, run_id = final.path.parts[-3:]
-    settings = _settings(folder.config) if wanted else {}
-    made = Tracking(wanted, Tracked(run_id, model, dataset, folder.path, settings))
+    settings = _settings(folder.config) if tracker_specs else {}
+    current_tracking = Tracking(tracker_specs, Tracked(run_id, model, dataset, folder.path, settings))
     try:
-        yield made
+        yield current_tracking
     finally:
-        made.close()
+        current_tracking.close()
 
 
-def track_stored(wanted: Sequence[TrackerSpec], run: StoredRun) -> None:
+def track_stored(tracker_specs: Sequence[TrackerSpec], run: StoredRun) -> None:
     """Tells trackers of a complete run what they have not been told."""
-    if wanted:
-        with tracking(wanted, run.folder, run.folder) as made:
-            made.finish(run.record)
+    if tracker_specs:
+        with tracking(tracker_specs, run.folder, run.folder) as current_tracking:
+            current_tracking.finish(run.record)
 
 
 def _say(tool: Tracker, point: Point | None) -> None:
@@ -186,7 +186,9 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _read_state(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: known for name, known in found.items() if isinstance(known, dict)} if isinstance(found, dict) else {}
+    return (
+        {name: names for name, names in result.items() if isinstance(names, dict)} if isinstance(result, dict) else {}
+    )

@@ -22,12 +22,12 @@ def chosen(model: str, config: ModelConfig) -> str:
     return fingerprint(model, config.model_dump(mode="json"))
 
 
-def effort_of(model: str, config: ModelConfig, told: TuningEffort | None) -> TuningEffort:
+def effort_of(model: str, config: ModelConfig, tuning_effort: TuningEffort | None) -> TuningEffort:
     """The effort behind a run: what the configuration file tells of its study, else one trial, the settings as they
     stand (none where the model has nothing to set)."""
-    if told is None:
+    if tuning_effort is None:
         return TuningEffort(trials=1 if type(config).model_fields else 0)
-    return told.model_copy(update={"changed": told.configuration != chosen(model, config)})
+    return tuning_effort.model_copy(update={"changed": tuning_effort.configuration != chosen(model, config)})
 
 
 def block(effort: TuningEffort | None) -> dict[str, Any]:
@@ -45,10 +45,12 @@ def update_effort(claim: Reservation, effort: TuningEffort, note: Callable[[str]
     """
     stored = claim.stored
     assert stored is not None
-    known = stored.record.effort
-    if effort.study is None or effort.changed or (known is not None and known.trials >= effort.trials):
+    tuning_effort = stored.record.effort
+    if effort.study is None or effort.changed or (tuning_effort is not None and tuning_effort.trials >= effort.trials):
         return stored
-    EventLog(stored.folder.log).write(event="effort", before=None if known is None else known.trials, **block(effort))
+    EventLog(stored.folder.log).write(
+        event="effort", before=None if tuning_effort is None else tuning_effort.trials, **block(effort)
+    )
     content = config_files.read(stored.folder.config) if stored.folder.config.exists() else None
     if content is not None:
         write_result_text(stored.folder.config, config_files.write({**content, **block(effort)}))

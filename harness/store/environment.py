@@ -21,13 +21,13 @@ ROOMS = ("harness", "baselines", "eager")
 
 def packages() -> dict[str, str]:
     """Versions of the packages that can move a number, this project first; those that are missing are left out."""
-    found = {"harness": package_version()}
+    entries = {"harness": package_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            entries[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return entries
 
 
 def revision() -> str | None:

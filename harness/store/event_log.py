@@ -20,8 +20,8 @@ class EventLog:
     """Appends events to one file. `seconds` in a line counts from the start of its session. `heard` is called with each
     line that was written, as plain values."""
 
-    def __init__(self, path: Path, heard: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
-        self.path, self.heard = path, heard
+    def __init__(self, path: Path, received: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
+        self.path, self.heard = path, received
         self._began = time.monotonic()
         with writing_results(path):
             _cut_torn_line(path)
@@ -43,8 +43,8 @@ def _cut_torn_line(path: Path) -> None:
     if not path.exists():
         return
     with path.open("r+b") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
+        total = file.read().rfind(b"\n") + 1
+        file.truncate(total)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -65,15 +65,15 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float:
     """Wall seconds between the events `begin` and `end`, over all sessions; where a session was cut short, up to its
     last line."""
-    spent, began, last = 0.0, None, 0.0
+    seconds, began, last = 0.0, None, 0.0
     for event in events:
-        told = event.get("session_seconds", event.get("seconds", 0.0))
-        now = float(told) if isinstance(told, int | float) and abs(told) < 1e12 else last
+        message = event.get("session_seconds", event.get("seconds", 0.0))
+        now = float(message) if isinstance(message, int | float) and abs(message) < 1e12 else last
         if event.get("event") == "session" and began is not None:
-            spent, began = spent + last - began, None
+            seconds, began = seconds + last - began, None
         if event.get("event") == begin:
             began = now
         elif event.get("event") == end and began is not None:
-            spent, began = spent + now - began, None
+            seconds, began = seconds + now - began, None
         last = now
-    return spent if began is None else spent + last - began
+    return seconds if began is None else seconds + last - began

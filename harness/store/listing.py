@@ -37,14 +37,14 @@ class Entry:
     @property
     def seed(self) -> int | None:
         """As in the run id; None for rankings made elsewhere without one."""
-        begun = self.run_id.partition("-")[0].removeprefix("seed")
-        return int(begun) if begun.isdigit() else None
+        start_time = self.run_id.partition("-")[0].removeprefix("seed")
+        return int(start_time) if start_time.isdigit() else None
 
 
 def entries(store: Store, dataset: str | None = None) -> list[Entry]:
     """All runs (of one data set), by model, data set and id."""
-    found = sorted(path for path in store.runs.glob("*/*/*") if path.is_dir() and not path.name.startswith("."))
-    return [_entry(path) for path in found if dataset in (None, path.parent.name)]
+    paths = sorted(path for path in store.runs.glob("*/*/*") if path.is_dir() and not path.name.startswith("."))
+    return [_entry(path) for path in paths if dataset in (None, path.parent.name)]
 
 
 def _entry(path: Path) -> Entry:
@@ -82,15 +82,15 @@ def remove(entry: Entry) -> None:
     """
     with acquire_lock(beside(entry.path, "lock"), _refuse(entry), RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)
-        away = beside(entry.path, "fresh")
-        shutil.rmtree(away, ignore_errors=True)
-        os.rename(entry.path, away)
-        shutil.rmtree(away)
+        path = beside(entry.path, "fresh")
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(entry.path, path)
+        shutil.rmtree(path)
 
 
 def _refuse(entry: Entry) -> Callable[[], NoReturn]:
     def refuse() -> NoReturn:
-        mend = "wait until it is complete, or end that process first"
-        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=mend)
+        hint = "wait until it is complete, or end that process first"
+        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=hint)
 
     return refuse

@@ -60,8 +60,8 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
 
     table = read_parquet(path, list(COLUMNS))
     kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
-    for column, fits in zip(COLUMNS, kinds, strict=True):
-        if column not in table.column_names or not fits(table[column].type) or table[column].null_count:
+    for column, is_valid in zip(COLUMNS, kinds, strict=True):
+        if column not in table.column_names or not is_valid(table[column].type) or table[column].null_count:
             raise InputError(f"no whole column {column!r} of predictions", where=str(path), hint=AGAIN)
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
@@ -77,9 +77,9 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     return Predictions(np.arange(len(users)), lists, scores)
 
 
-def _positions(path: Path, kind: str, raw: list[str], known: Sequence[str]) -> np.ndarray:
-    where = {name: position for position, name in enumerate(known)}
+def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> np.ndarray:
+    index_of = {name: position for position, name in enumerate(names)}
     try:
-        return np.array([where[name] for name in raw], dtype=np.int64)
+        return np.array([index_of[name] for name in raw], dtype=np.int64)
     except KeyError as error:
         raise InputError(f"unknown {kind} {error.args[0]!r}", where=str(path)) from error

@@ -78,7 +78,7 @@ def _high_water() -> tuple[int, int]:
     except ImportError:  # Windows
         return (0, 0)
     unit = 1 if sys.platform == "darwin" else 1024
-    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (resource.getrusage(owner).ru_maxrss for owner in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own * unit, children * unit
 
 

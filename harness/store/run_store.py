@@ -46,8 +46,8 @@ FILES = ("predictions.parquet",)  # what is read again; a configuration may be t
 
 def add_checksums(record: Record, folder: Path) -> Record:
     """The record with the hashes of what lies in the run's folder, and of itself. Raises `OSError`."""
-    found = {name: _of_file(folder / name) for name in FILES if (folder / name).is_file()}
-    return record.model_copy(update={"seal": {**found, RECORD: _of_document(record.document())}})
+    entries = {name: _of_file(folder / name) for name in FILES if (folder / name).is_file()}
+    return record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
 
 
 def is_corrupt(document: dict[str, Any]) -> bool:
@@ -204,8 +204,8 @@ class Reservation:
 
     def discard(self) -> None:
         """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
-        kept = self.folder.checkpoint
-        if not self.folder.result.exists() and not (kept.exists() and any(kept.iterdir())):
+        path = self.folder.checkpoint
+        if not self.folder.result.exists() and not (path.exists() and any(path.iterdir())):
             shutil.rmtree(self.folder.path, ignore_errors=True)
 
 
@@ -249,16 +249,16 @@ class Store:
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
         """All complete runs (of one data set), by path. Records that cannot be used are skipped, each with a warning
         that names it."""
-        found = []
+        results = []
         with gc_disabled():
             for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
                 if path.parent.name.startswith(".") and not _standing_in(path.parent):
                     continue
                 try:
-                    found.append(StoredRun(read_record(path), RunFolder(path.parent)))
+                    results.append(StoredRun(read_record(path), RunFolder(path.parent)))
                 except Unreadable as error:
                     warn(f"skipped {error}")
-        return found
+        return results
 
 
 @contextmanager
@@ -288,12 +288,12 @@ def _standing_in(folder: Path) -> bool:
     return folder.name.endswith(".old") and not folder.with_name(folder.name[1 : -len(".old")]).exists()
 
 
-def _replace(made: Path, final: Path) -> None:
+def _replace(path: Path, final: Path) -> None:
     """Puts a fresh run in the place of the old one. Killed between any two of these steps, `_mend` goes on."""
     with writing_results(final):
         old = beside(final, "old")
         os.rename(final, old)
-        os.rename(made, final)
+        os.rename(path, final)
         sync_folder(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -301,13 +301,13 @@ def _replace(made: Path, final: Path) -> None:
 def _mend(final: RunFolder) -> None:
     """Clears up behind a process that died while it replaced a run, or before it took away what a complete run has no
     use for. A fresh run that was complete takes its place; one that was not is of no account."""
-    old, made = beside(final.path, "old"), RunFolder(beside(final.path, "fresh"))
+    old, run_folder = beside(final.path, "old"), RunFolder(beside(final.path, "fresh"))
     if old.exists() and not final.path.exists():
         os.rename(old, final.path)
     shutil.rmtree(old, ignore_errors=True)
-    if made.result.exists() and final.path.exists():
-        _replace(made.path, final.path)
-    shutil.rmtree(made.path, ignore_errors=True)
+    if run_folder.result.exists() and final.path.exists():
+        _replace(run_folder.path, final.path)
+    shutil.rmtree(run_folder.path, ignore_errors=True)
     if final.result.exists():
         final.clear()
     if final.path.exists():

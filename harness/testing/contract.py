@@ -79,10 +79,10 @@ class RecommenderContract:
     def test_lists_are_full_and_distinct(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
         for k in (1, self.k):
-            given = model.recommend(split.test.requests, k, toys.context(folder))
-            assert given.problems(split.test.requests.users, split.train.n_items) == []
-            assert given.items.shape[1] == k
-            assert (given.lengths == k).all()
+            predictions = model.recommend(split.test.requests, k, toys.context(folder))
+            assert predictions.problems(split.test.requests.users, split.train.n_items) == []
+            assert predictions.items.shape[1] == k
+            assert (predictions.lengths == k).all()
 
     def test_learns_the_planted_pattern(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
@@ -92,19 +92,19 @@ class RecommenderContract:
     def test_order_and_batch_of_users_do_not_matter(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
         requests = split.test.requests
-        whole = self.lists(model, requests, folder)
+        current_predictions = self.lists(model, requests, folder)
         rows = np.random.default_rng(3).permutation(len(requests))[:7]
-        some = self.lists(model, requests.take(rows), folder)
-        assert sorted(some.users.tolist()) == sorted(requests.users[rows].tolist())
-        where = {int(user): row for row, user in enumerate(whole.users)}
-        for user, items in zip(some.users, some.items, strict=True):
-            assert items.tolist() == whole.items[where[int(user)]].tolist()
+        predictions = self.lists(model, requests.take(rows), folder)
+        assert sorted(predictions.users.tolist()) == sorted(requests.users[rows].tolist())
+        index_of = {int(user): row for row, user in enumerate(current_predictions.users)}
+        for user, items in zip(predictions.users, predictions.items, strict=True):
+            assert items.tolist() == current_predictions.items[index_of[int(user)]].tolist()
 
     def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
         histories = RaggedArray.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
-        given = self.lists(model, Requests("test", np.arange(4), histories), folder)
-        assert (given.lengths == self.k).all()
+        predictions = self.lists(model, Requests("test", np.arange(4), histories), folder)
+        assert (predictions.lengths == self.k).all()
 
     def test_training_parts_of_one_item_each(self, tmp_path: Path) -> None:
         """Nothing follows anything: that is wrong input, unless the model has no need of it."""
@@ -114,47 +114,47 @@ class RecommenderContract:
         except InputError as error:
             assert "no training sequence has two items" in str(error)
         else:
-            given = self.lists(model, split.test.requests, tmp_path)
-            assert given.problems(split.test.requests.users, split.train.n_items) == []
+            predictions = self.lists(model, split.test.requests, tmp_path)
+            assert predictions.problems(split.test.requests.users, split.train.n_items) == []
 
     def test_an_item_that_was_never_trained(self, tmp_path: Path) -> None:
         split, model = toys.split(toys.cold()), self.make()
         assert split.train.counts()[24] == 0
         model.fit(split.train, toys.context(tmp_path, split.valid))
-        given = self.lists(model, Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]])), tmp_path)
-        assert (given.lengths == self.k).all()
+        predictions = self.lists(model, Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]])), tmp_path)
+        assert (predictions.lengths == self.k).all()
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
         """Under global time some users come after the cut: they teach nothing, and are asked all the same."""
         split, model = toys.split(self.toy()), self.make()
         cold = np.arange(split.train.n_users) % 3 == 0
-        kept = np.where(cold, 0, split.train.sequences.lengths)
-        train = replace(split.train, sequences=split.train.sequences.first(kept))
+        mask = np.where(cold, 0, split.train.sequences.lengths)
+        train = replace(split.train, sequences=split.train.sequences.first(mask))
         model.fit(train, toys.context(tmp_path, split.valid))
-        given = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
-        assert (given.lengths == self.k).all()
+        predictions = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
+        assert (predictions.lengths == self.k).all()
 
     def test_save_and_load(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
         model, split, folder = fitted
         model.save(tmp_path / "saved")
         kinds = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
         assert kinds and kinds <= {".json", ".safetensors"}
-        again = self.make()
-        again.load(tmp_path / "saved", split.train, toys.context(tmp_path))
-        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+        recommender = self.make()
+        recommender.load(tmp_path / "saved", split.train, toys.context(tmp_path))
+        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
     def test_equal_seeds_give_equal_lists(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
         model, split, folder = fitted
-        again, _ = self.fit(tmp_path)
-        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+        recommender, _ = self.fit(tmp_path)
+        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
     def test_refit_forgets_the_first_fit(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
         model, split, folder = fitted
-        again = self.make()
+        recommender = self.make()
         other = toys.split(toys.noise())
-        again.fit(other.train, toys.context(tmp_path / "other", other.valid))
-        again.fit(split.train, toys.context(tmp_path, split.valid))
-        same(self.lists(model, split.test.requests, folder), self.lists(again, split.test.requests, tmp_path))
+        recommender.fit(other.train, toys.context(tmp_path / "other", other.valid))
+        recommender.fit(split.train, toys.context(tmp_path, split.valid))
+        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
     def test_asking_before_fitting_is_a_fault(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidPredictions):
@@ -177,14 +177,19 @@ class RecommenderContract:
         if not self.resumable:
             pytest.skip("this model keeps no checkpoint: it starts anew")
         counted = InterruptingReporter()
-        whole, split = self.fit(tmp_path / "whole", checkpoint=made(tmp_path / "whole/checkpoint"), reporter=counted)
-        kept = made(tmp_path / "kept")
+        current_recommender, split = self.fit(
+            tmp_path / "whole", checkpoint=made(tmp_path / "whole/checkpoint"), reporter=counted
+        )
+        path = made(tmp_path / "kept")
         with pytest.raises(KeyboardInterrupt):
-            self.fit(tmp_path / "cut", checkpoint=kept, reporter=InterruptingReporter(self.interrupt_at))
+            self.fit(tmp_path / "cut", checkpoint=path, reporter=InterruptingReporter(self.interrupt_at))
         resumed = InterruptingReporter()
-        again, _ = self.fit(tmp_path / "cut", checkpoint=kept, reporter=resumed)
+        recommender, _ = self.fit(tmp_path / "cut", checkpoint=path, reporter=resumed)
         assert resumed.events < counted.events, "it started anew"
-        same(self.lists(whole, split.test.requests, tmp_path), self.lists(again, split.test.requests, tmp_path))
+        same(
+            self.lists(current_recommender, split.test.requests, tmp_path),
+            self.lists(recommender, split.test.requests, tmp_path),
+        )
 
 
 def made(folder: Path) -> Path:

@@ -42,8 +42,8 @@ def noise(users: int = 40, items: int = 30, seed: int = 5) -> Dataset:
 
 def cold() -> Dataset:
     """The cycle with item 24 ("only a last item") put at the end of each tenth user: no training part has it."""
-    whole = cycle()
-    rows = [np.append(row[:-1], 24) if user % 10 == 0 else row for user, row in enumerate(whole.sequences)]
+    current_dataset = cycle()
+    rows = [np.append(row[:-1], 24) if user % 10 == 0 else row for user, row in enumerate(current_dataset.sequences)]
     return dataset(rows, 25, text=titles(25), name="toy-cold")
 
 
@@ -91,8 +91,8 @@ def context(
 
         def judge(predictions: Predictions) -> dict[str, float]:
             """Over the users that were ranked, as a run's own judge."""
-            asked = np.isin(fold.targets.users, predictions.users)
-            return compute_metrics(predictions, Targets(fold.targets.users[asked], fold.targets.items[asked]))
+            requested = np.isin(fold.targets.users, predictions.users)
+            return compute_metrics(predictions, Targets(fold.targets.users[requested], fold.targets.items[requested]))
 
         validation = Validation(fold.requests, judge, fingerprint(fold.targets.items))
     cache = folder / "cache"

@@ -128,7 +128,7 @@ def test_graph_agrees_with_a_loop(tmp_path: Path, text: bool, seen: bool, k: int
         most = max((times[item, b] for b in near), default=1)
         after[item] = {b: np.log1p(times[item, b]) / np.log1p(most) for b in near}
     assert split.train.text is not None
-    vectors = tfidf(split.train.text, None, where="toy")[0].toarray()
+    vectors = tfidf(split.train.text, None, location="toy")[0].toarray()
     cosine = vectors @ vectors.T
     for history, items in zip(split.test.requests.histories, found, strict=True):
         last, barred = int(history[-1]), set(history.tolist()) if seen else set()
@@ -172,7 +172,7 @@ def test_text_knn_agrees_with_dense_arithmetic(tmp_path: Path) -> None:
     found = asked(TextKNN(TextKNNConfig(neighbours=29, recency=0.5)), split, 12, tmp_path)
     order = popular(split)
     assert split.train.text is not None
-    vectors = tfidf(split.train.text, None, where="toy")[0].toarray()
+    vectors = tfidf(split.train.text, None, location="toy")[0].toarray()
     np.testing.assert_allclose((vectors**2).sum(axis=1), 1.0)
     cosine = vectors @ vectors.T
     np.fill_diagonal(cosine, 0.0)
@@ -226,9 +226,9 @@ def test_text_knn_refuses_items_without_text(tmp_path: Path) -> None:
 
 def test_categories_stand_in_where_no_item_has_a_title() -> None:
     text = [ItemText(brand="Acme", categories=("Toys", "Cars")), ItemText(categories=("Toys", "Trains"))]
-    assert tfidf(text, None, where="toy")[1] == ("brand", "categories", "description")
+    assert tfidf(text, None, location="toy")[1] == ("brand", "categories", "description")
     titled = [ItemText(title="a car", categories=("Toys",)), ItemText(categories=("Toys",))]
-    vectors, fields = tfidf(titled, None, where="toy")
+    vectors, fields = tfidf(titled, None, location="toy")
     assert fields == ("title", "brand", "description") and not vectors[[1]].toarray().any()
 
 

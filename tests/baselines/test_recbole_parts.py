@@ -76,7 +76,7 @@ def items(count: int = 12) -> list[ItemText]:
 
 
 def test_features_are_what_some_share_and_not_all() -> None:
-    found = item_features(items(), np.ones(12, bool), where="toy")
+    found = item_features(items(), np.ones(12, bool), location="toy")
     assert [found[CATEGORIES][i].tolist() for i in (0, 1)] == [[0], [1]]  # neither "Office" nor "Rare"
     assert [found[BRAND][i].tolist() for i in (0, 2, 3)] == [[0], [0], []]
     assert set(found[WORDS].values.tolist()) == {0, 1}  # "blue" and "red"; "pen" and "box" are everywhere
@@ -88,10 +88,10 @@ def test_features_are_what_some_share_and_not_all() -> None:
 
 def test_items_without_training_interactions_change_nothing_for_the_others() -> None:
     shown = np.arange(12) < 10
-    known = item_features(items(), shown, where="toy")
+    known = item_features(items(), shown, location="toy")
     other = items()
     other[10:] = [ItemText(title="red red red gadget", brand="Inky", categories=("Ink", "Gadgets"))] * 2
-    changed = item_features(other, shown, where="toy")
+    changed = item_features(other, shown, location="toy")
     for name in known:
         assert [row.tolist() for row in known[name]][:10] == [row.tolist() for row in changed[name]][:10]
     assert len(changed[CATEGORIES][10]) == len(changed[BRAND][10]) == 1  # known tokens reach them all the same
@@ -100,14 +100,14 @@ def test_items_without_training_interactions_change_nothing_for_the_others() -> 
 def test_features_are_bounded() -> None:
     words = [f"{'abcdefghij'[i // 10 % 10]}{'klmnopqrst'[i % 10]}{'uvwxyzabcd'[i // 100]}" for i in range(400)]
     text = [ItemText(title=" ".join(words[j % 400] for j in range(i, i + 12))) for i in range(400)]
-    found = item_features(text, np.ones(400, bool), where="toy")
+    found = item_features(text, np.ones(400, bool), location="toy")
     assert found[WORDS].values.max() == MOST - 1 and found[WORDS].lengths.max() <= TITLE_WORDS
 
 
 def test_no_shared_token_at_all_gives_one_clear_line() -> None:
     text = [ItemText(title=word, brand=word) for word in ("alpha", "beta", "gamma", "delta")]
     with pytest.raises(InputError, match="toy: no category, brand or title word is shared by 3 items"):
-        item_features(text, np.ones(4, bool), where="toy")
+        item_features(text, np.ones(4, bool), location="toy")
 
 
 def test_pretraining_draws_what_it_says() -> None:

@@ -48,7 +48,7 @@ def test_transformers_computes_the_same_logits(kind: str, apart: bool, tmp_path:
     prompts = Prompts(backbone, CODES)
     ids = prompts.history(np.array([3, 5, 7]))
     ours = model.vocabulary_logits(model.states(torch.tensor([ids])))[0]
-    export(model, code_tokenizer(backbone, CODES.tokens), tmp_path / "out", {"note": "x"}, apart=apart)
+    export(model, code_tokenizer(backbone, CODES.tokens), tmp_path / "out", {"note": "x"}, is_apart=apart)
     causal: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     if apart:
         before = causal(torch.tensor([[1, 2, 3]])).logits
@@ -91,4 +91,4 @@ def test_a_tokenizer_of_more_tokens_than_rows_is_refused(tmp_path: Path) -> None
     model, backbone = tuned("llama", tmp_path)
     backbone.tokenizer.add_tokens([f"more{number}" for number in range(9)])
     with pytest.raises(InputError, match="265 rows for the 266 tokens"):
-        export(model, code_tokenizer(backbone, CODES.tokens), tmp_path / "out", {}, apart=False)
+        export(model, code_tokenizer(backbone, CODES.tokens), tmp_path / "out", {}, is_apart=False)

@@ -62,16 +62,16 @@ class FilteredRows:
         return self.note(step)
 
 
-def first_of_each(log: RawLog, kept: np.ndarray) -> np.ndarray:
+def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
     """Bool, one a kept row: the earliest interaction of its user with its item (of equal times, the earliest line).
 
     Exact duplicates of a line are a special case: one of them stays.
     """
-    pairs = log.user_codes[kept] * np.int64(max(len(log.items), 1)) + log.item_codes[kept]
-    order = np.lexsort((log.times[kept], pairs))  # stable: equal times stay in the order of lines
+    pairs = log.user_codes[mask] * np.int64(max(len(log.items), 1)) + log.item_codes[mask]
+    order = np.lexsort((log.times[mask], pairs))  # stable: equal times stay in the order of lines
     first = np.ones(len(order), bool)
     first[1:] = pairs[order][1:] != pairs[order][:-1]
-    stays = np.zeros(len(kept), bool)
+    stays = np.zeros(len(mask), bool)
     stays[order[first]] = True
     return stays
 
@@ -104,15 +104,15 @@ def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
     `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
     the time of their first interaction, then by raw id: no line's place counts.
     """
-    log, kept = rows.log, rows.kept
+    log, mask = rows.log, rows.kept
     user_codes, user_rows = np.unique(rows.users, return_inverse=True)
     item_codes, item_rows = np.unique(rows.items, return_inverse=True)
     raw_users, raw_items = [log.users[u] for u in user_codes], [log.items[i] for i in item_codes]
-    times = log.times[kept]
+    times = log.times[mask]
     if tie_seed is None:
-        ties = kept
+        ties = mask
         started = np.full(len(user_codes), len(log), np.int64)
-        np.minimum.at(started, user_rows, kept)
+        np.minimum.at(started, user_rows, mask)
         place = _places(started)
     else:
         ties = tie_keys(raw_users, raw_items, tie_seed, user_rows, item_rows)

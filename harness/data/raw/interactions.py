@@ -51,10 +51,10 @@ class RawLog:
 
 
 def read_log(
-    found: RawFileHandle,
+    file_handle: RawFileHandle,
     release: Release,
     progress: Progress | None = None,
-    kept: Path | None = None,
+    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> RawLog:
     """Every row of the file; what is read line by line is kept in the folder `kept` meanwhile, and goes on from there.
@@ -62,12 +62,12 @@ def read_log(
     Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
     `reading` tolerates, and for a file of another release.
     """
-    rules = Rules(found, release)
-    if found.spec.format == "csv" and (log := _read_fast(found, rules)) is not None:
+    rules = Rules(file_handle, release)
+    if file_handle.spec.format == "csv" and (log := _read_fast(file_handle, rules)) is not None:
         return log
-    log = _read_slow(found, rules, progress, kept, reading)
+    log = _read_slow(file_handle, rules, progress, path, reading)
     if not len(log):
-        raise InputError("the file holds no interactions", where=found.name, hint=AGAIN)
+        raise InputError("the file holds no interactions", where=file_handle.name, hint=AGAIN)
     return log
 
 
@@ -87,8 +87,8 @@ class Rules:
     def identifier(self, value: object, line: int, kind: str) -> str:
         if isinstance(value, str) and value.strip():
             return value
-        what = "it is missing" if value is None else f"{quote(value)} is no id"
-        raise self.wrong(what, line, kind, "every line needs a user and an item")
+        message = "it is missing" if value is None else f"{quote(value)} is no id"
+        raise self.wrong(message, line, kind, "every line needs a user and an item")
 
     def rating(self, value: object, line: int) -> float:
         try:
@@ -102,14 +102,14 @@ class Rules:
         """A whole number in the release's unit, or a date in its text form, as seconds since 1970."""
         seconds = self._seconds(value)
         if seconds is None:
-            what = "it is missing" if value is None else f"timestamp {quote(value)} is no time"
-            raise self.wrong(what, line, "time", "give seconds since 1970 as the release does")
+            message = "it is missing" if value is None else f"timestamp {quote(value)} is no time"
+            raise self.wrong(message, line, "time", "give seconds since 1970 as the release does")
         first, last = self.bounds
         if first <= seconds <= last:
             return seconds
         span = " to ".join(self.release.between)
-        what = f"timestamp {quote(value)} lies outside the time of {self.release.title} ({span})"
-        raise self.wrong(what, line, "time", "the file is damaged, or of another release")
+        message = f"timestamp {quote(value)} lies outside the time of {self.release.title} ({span})"
+        raise self.wrong(message, line, "time", "the file is damaged, or of another release")
 
     def _seconds(self, value: object) -> float | None:
         if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NUMBER):
@@ -123,9 +123,9 @@ class Rules:
                 return None
         return float(value) if isinstance(value, float) and value.is_integer() else None
 
-    def wrong(self, what: str, line: int, kind: str, mend: str) -> WrongLine:
+    def wrong(self, message: str, line: int, kind: str, hint: str) -> WrongLine:
         field = self.found.spec.fields.get(kind, kind)
-        return WrongLine(what, where=self.found.at(line, field), hint=mend)
+        return WrongLine(message, where=self.found.at(line, field), hint=hint)
 
 
 def instant(text: str) -> float:
@@ -137,16 +137,16 @@ def instant(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def _read_fast(found: RawFileHandle, rules: Rules) -> RawLog | None:
+def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
     """The whole CSV file in one go by Arrow; None where anything in it is amiss, for the slow way to say what."""
     import pyarrow as pa
     from pyarrow import csv
 
-    spec = found.spec
+    spec = file_handle.spec
     text = pa.dictionary(pa.int32(), pa.string())
     types = {"user": text, "item": text, "rating": pa.float64(), "time": pa.int64()}
     try:
-        with found.opened() as (content, _):
+        with file_handle.opened() as (content, _):
             header = content.readline()
             content.seek(0)
             table = csv.read_csv(
@@ -175,7 +175,7 @@ def _read_fast(found: RawFileHandle, rules: Rules) -> RawLog | None:
 
 
 def _read_slow(
-    found: RawFileHandle, rules: Rules, progress: Progress | None, kept: Path | None, reading: Reading
+    file_handle: RawFileHandle, rules: Rules, progress: Progress | None, path: Path | None, reading: Reading
 ) -> RawLog:
     """Line by line, with every check. A wrong line is a row without a user, whose item is what is wrong: so it is
     counted as well where the rows come from parts that were kept."""
@@ -184,23 +184,23 @@ def _read_slow(
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
-    values = _values(found, rules)
+    values = _values(file_handle, rules)
 
     def checked(line: int, content: bytes, first: bool) -> tuple[str | None, str, float, float] | None:
         try:
             if (row := values(line, content, first)) is None:
                 return None
             user, item, rating, time = row
-            named = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
-            return *named, rules.rating(rating, line), rules.time(time, line)
+            names = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
+            return *names, rules.rating(rating, line), rules.time(time, line)
         except WrongLine as error:
             if not reading.bad_lines:
                 raise
             return None, packed(error), 0.0, 0.0
 
-    bad = BadLines(found.path.name, reading)
-    parts = ResumableRows(kept, (pa.string(), pa.string(), pa.float64(), pa.float64()))
-    for user, item, rating, time in parts.rows(found, checked, progress):
+    bad = BadLines(file_handle.path.name, reading)
+    parts = ResumableRows(path, (pa.string(), pa.string(), pa.float64(), pa.float64()))
+    for user, item, rating, time in parts.rows(file_handle, checked, progress):
         if user is None:
             bad.add(unpacked(item), len(times) + bad.count + 1)
             continue
@@ -217,16 +217,16 @@ def _read_slow(
 Row = tuple[object, object, object, object]
 
 
-def _values(found: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
+def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
     """How a line becomes (user, item, rating, time), not yet checked; None for a header."""
-    spec = found.spec
+    spec = file_handle.spec
     if spec.format == "json":
         names = [spec.fields[kind] for kind in KINDS]
 
         def from_json(line: int, content: bytes, first: bool) -> Row:
-            record = parsed(found, line, content, orjson.loads)
+            record = parsed(file_handle, line, content, orjson.loads)
             if first:
-                foreign(found, rules.release, record)
+                foreign(file_handle, rules.release, record)
             user, item, rating, time = map(record.get, names)
             return user, item, rating, time
 
@@ -236,33 +236,35 @@ def _values(found: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], 
     header = [spec.fields[kind] for kind in spec.columns] if spec.header else None
 
     def from_columns(line: int, content: bytes, first: bool) -> Row | None:
-        parts = decoded(found, line, content).split(separator)
+        parts = decoded(file_handle, line, content).split(separator)
         if first:
             if parts == header:
                 return None
-            check_header(found, rules.release, parts, header)
+            check_header(file_handle, rules.release, parts, header)
         if len(parts) != len(spec.columns):
-            what = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
-            raise WrongLine(what, where=found.at(line), hint="the file is damaged, or of another release")
+            message = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
+            raise WrongLine(message, where=file_handle.at(line), hint="the file is damaged, or of another release")
         user, item, rating, time = (parts[place] for place in places)
         return user, item, rating, time
 
     return from_columns
 
 
-def decoded(found: RawFileHandle, line: int, content: bytes) -> str:
+def decoded(file_handle: RawFileHandle, line: int, content: bytes) -> str:
     """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
-    for encoding in dict.fromkeys(("utf-8", found.spec.encoding)):
+    for encoding in dict.fromkeys(("utf-8", file_handle.spec.encoding)):
         with suppress(UnicodeDecodeError):
             return content.decode(encoding).rstrip("\r\n")
-    raise WrongLine(f"not {found.spec.encoding.upper()} text", where=found.at(line), hint=AGAIN)
+    raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=AGAIN)
 
 
-def check_header(found: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
+def check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
     """The first line of a CSV file: the release's header, or data where it has none."""
     if header is not None:
-        mend = f"give the file of {release.title}"
-        raise InputError(f"the header is not {','.join(header)}", where=found.at(1), hint=mend)
+        hint = f"give the file of {release.title}"
+        raise InputError(f"the header is not {','.join(header)}", where=file_handle.at(1), hint=hint)
     if not any(any(sign.isdigit() for sign in part) for part in parts):
-        what = f"a header ({','.join(parts)}), where {release.title} has none"
-        raise InputError(what, where=found.at(1), hint="is it a file of another release? give that of this one")
+        message = f"a header ({','.join(parts)}), where {release.title} has none"
+        raise InputError(
+            message, where=file_handle.at(1), hint="is it a file of another release? give that of this one"
+        )

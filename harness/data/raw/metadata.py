@@ -56,11 +56,11 @@ class Wanted:
 
 
 def read_metadata(
-    found: RawFileHandle,
+    file_handle: RawFileHandle,
     release: Release,
-    wanted: Wanted,
+    current_wanted: Wanted,
     progress: Progress | None = None,
-    kept: Path | None = None,
+    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> Metadata:
     """What the file says of the wanted items; what is read is kept in the folder `kept`, as by `read_log`.
@@ -71,14 +71,17 @@ def read_metadata(
     """
     import pyarrow as pa
 
-    place = {raw: code for code, raw in enumerate(wanted.items)}
-    known = np.zeros(len(place), bool)
+    place = {raw: code for code, raw in enumerate(current_wanted.items)}
+    names = np.zeros(len(place), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
-    twice: set[str] = set()
+    duplicates: set[str] = set()
     types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
-    bad, records = BadLines(found.path.name, reading), _Records(found, release, place, wanted, reading)
-    for raw, *text in ResumableRows(kept, types).rows(found, records.checked, progress):
+    bad, records = (
+        BadLines(file_handle.path.name, reading),
+        _Records(file_handle, release, place, current_wanted, reading),
+    )
+    for raw, *text in ResumableRows(path, types).rows(file_handle, records.checked, progress):
         if raw is None:
             bad.add(unpacked(text[0]), lines + bad.count + 1)
             continue
@@ -86,18 +89,20 @@ def read_metadata(
         if (code := place.get(raw)) is None:
             unrated += 1
             continue
-        known[code] = True
+        names[code] = True
         if text[0] is None:
             continue
-        said = ItemText(*text[:3], categories=tuple(text[3]))
-        if (before := texts.get(raw)) is not None and before != said:
-            twice.add(raw)
-            said = said if wanted.mode == "released" else fuller(before, said)
-        texts[raw] = said
+        current_item_text = ItemText(*text[:3], categories=tuple(text[3]))
+        if (before := texts.get(raw)) is not None and before != current_item_text:
+            duplicates.add(raw)
+            current_item_text = (
+                current_item_text if current_wanted.mode == "released" else fuller(before, current_item_text)
+            )
+        texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:
-        raise InputError("the file describes no item", where=found.name, hint=AGAIN)
-    return Metadata(known, texts, lines, unrated, len(twice), left_out)
+        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN)
+    return Metadata(names, texts, lines, unrated, len(duplicates), left_out)
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,8 @@ class _Records:
         if spec.format == "colons":
             parts = decoded(self.found, line, content).split("::")
             if len(parts) != len(spec.columns):
-                what = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
-                raise WrongLine(what, where=self.found.at(line), hint=AGAIN)
+                message = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
+                raise WrongLine(message, where=self.found.at(line), hint=AGAIN)
             record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
         else:
             record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
@@ -154,14 +159,14 @@ class _Records:
         raw = record.get(name)
         if isinstance(raw, str) and raw.strip():
             return raw
-        what = "it is missing" if raw is None else f"{quote(raw)} is no id"
-        raise WrongLine(what, where=self.found.at(line, name), hint="every line needs an item")
+        message = "it is missing" if raw is None else f"{quote(raw)} is no id"
+        raise WrongLine(message, where=self.found.at(line, name), hint="every line needs an item")
 
     def _skipped(self, line: int, content: bytes) -> str | None:
         """The id of an item whose text nobody needs, where the line begins with it and ends as it should."""
-        found = FIRST_ID.match(content)
-        if found is None or not content.rstrip().endswith(b"}"):
+        match = FIRST_ID.match(content)
+        if match is None or not content.rstrip().endswith(b"}"):
             return None
-        raw = decoded(self.found, line, found.group(1))
+        raw = decoded(self.found, line, match.group(1))
         code = self.place.get(raw)
         return raw if code is None or not self.wanted.text[code] else None

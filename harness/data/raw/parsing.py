@@ -29,18 +29,18 @@ def packed(error: InputError) -> str:
 
 def unpacked(text: str) -> InputError:
     """What `packed` has made of an error."""
-    what, where, mend = json.loads(text)
-    return WrongLine(what, where=where, hint=mend)
+    label, location, hint = json.loads(text)
+    return WrongLine(label, where=location, hint=hint)
 
 
-def parsed(found: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
+def parsed(file_handle: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
     """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
     try:
         record = parse(content)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise _unreadable(found, line, content, error) from error
+        raise _unreadable(file_handle, line, content, error) from error
     if not isinstance(record, Mapping):
-        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=found.at(line), hint=AGAIN)
+        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=file_handle.at(line), hint=AGAIN)
     return record
 
 
@@ -67,39 +67,39 @@ def _paired(value: Any) -> Any:
     return [_paired(below) for below in value] if isinstance(value, (list, tuple, set)) else value
 
 
-def foreign(found: RawFileHandle, release: Release, record: Mapping[str, Any]) -> None:
+def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, Any]) -> None:
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
-    if not found.spec.marks or any(mark in record for mark in found.spec.marks):
+    if not file_handle.spec.marks or any(mark in record for mark in file_handle.spec.marks):
         return
     others = [
         (sum(mark in record for mark in spec.marks), other, spec)
         for other in releases().values()
         for spec in (*other.interactions, *other.metadata)
-        if other.key != release.key or spec not in _alike(release, found.spec)
+        if other.key != release.key or spec not in _alike(release, file_handle.spec)
     ]
     count, other, spec = max(others, key=lambda entry: entry[0])
     if count:
-        seen = ", ".join(mark for mark in spec.marks if mark in record)
-        theirs, ours = (file.file.format(category="CATEGORY") for file in (spec, found.spec))
-        what = f"it has {seen}, as {theirs} of {other.title} has, and nothing that {ours} has"
-        raise InputError(what, where=found.at(1), hint=f"give the file of {release.title}")
+        history = ", ".join(mark for mark in spec.marks if mark in record)
+        theirs, own_value = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
+        message = f"it has {history}, as {theirs} of {other.title} has, and nothing that {own_value} has"
+        raise InputError(message, where=file_handle.at(1), hint=f"give the file of {release.title}")
 
 
 def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
     return release.interactions if spec in release.interactions else release.metadata
 
 
-def _unreadable(found: RawFileHandle, line: int, content: bytes, error: BaseException) -> InputError:
-    where = found.at(line)
+def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: BaseException) -> InputError:
+    location = file_handle.at(line)
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return WrongLine("not UTF-8 text", where=where, hint=AGAIN)
-    if found.spec.format == "json":
+        return WrongLine("not UTF-8 text", where=location, hint=AGAIN)
+    if file_handle.spec.format == "json":
         if text.startswith("{'"):
-            what = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
-            return InputError(what, where=where, hint="give the file of the release that you prepare")
-        said = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
-        return WrongLine(f"not JSON ({said})", where=where, hint=AGAIN)
-    said = getattr(error, "msg", None) or error
-    return WrongLine(f"not a Python literal ({said})", where=where, hint=AGAIN)
+            label = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
+            return InputError(label, where=location, hint="give the file of the release that you prepare")
+        message = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
+        return WrongLine(f"not JSON ({message})", where=location, hint=AGAIN)
+    message = getattr(error, "msg", None) or error
+    return WrongLine(f"not a Python literal ({message})", where=location, hint=AGAIN)

@@ -38,24 +38,24 @@ MEAN_DIGITS = 2  # of a published mean length
 def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str, Any]]:
     """One line a published figure: `what`, `published`, `here`, `difference` (here - published; 0 where the figure was
     rounded and ours rounds to it) and whose figure it is."""
-    here = {"users": len(dataset.users), "items": len(dataset.items), "interactions": dataset.interactions}
+    current = {"users": len(dataset.users), "items": len(dataset.items), "interactions": dataset.interactions}
     mean = dataset.interactions / max(len(dataset.users), 1)
     lines = []
     for entry in published:
-        for what, ours in here.items():
-            if (theirs := getattr(entry, what)) is not None:
-                unit = entry.rounded.get(what, 1)
-                rounds = abs(ours - theirs) <= unit / 2 if unit > 1 else ours == theirs
-                lines.append(_line(what, theirs, ours, 0 if rounds else ours - theirs, entry.source))
+        for message, own_value in current.items():
+            if (theirs := getattr(entry, message)) is not None:
+                unit = entry.rounded.get(message, 1)
+                rounds = abs(own_value - theirs) <= unit / 2 if unit > 1 else own_value == theirs
+                lines.append(_line(message, theirs, own_value, 0 if rounds else own_value - theirs, entry.source))
         if entry.mean_length is not None:
-            ours = round(mean, MEAN_DIGITS)
-            difference = round(ours - entry.mean_length, MEAN_DIGITS)
-            lines.append(_line("mean length", entry.mean_length, ours, difference, entry.source))
+            own_value = round(mean, MEAN_DIGITS)
+            difference = round(own_value - entry.mean_length, MEAN_DIGITS)
+            lines.append(_line("mean length", entry.mean_length, own_value, difference, entry.source))
     return lines
 
 
-def _line(what: str, published: float, here: float, difference: float, source: str) -> dict[str, Any]:
-    return {"what": what, "published": published, "here": here, "difference": difference, "source": source}
+def _line(message: str, published: float, current: float, difference: float, source: str) -> dict[str, Any]:
+    return {"what": message, "published": published, "here": current, "difference": difference, "source": source}
 
 
 def ties(dataset: Dataset) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def ties(dataset: Dataset) -> dict[str, Any]:
     same[offsets[:-1]] = False
     ends = offsets[1:][dataset.sequences.lengths >= 3]
     counted = {"interactions": same, "test_items": same[ends - 1], "validation_items": same[ends - 2]}
-    return {name: round(float(found.mean()), 6) if len(found) else 0.0 for name, found in counted.items()}
+    return {name: round(float(result.mean()), 6) if len(result) else 0.0 for name, result in counted.items()}
 
 
 SCHEMA = 1  # of provenance.json
@@ -115,8 +115,8 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     data = resolve(request.name)
     settings = settings_of(data, request)
     name = name_of(data, request)
-    found = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
-    raw = [file.record() for file in found.values()]
+    entries = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
+    raw = [file.record() for file in entries.values()]
     made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
     if not unfinished(name) and (before := _before(name, made_of)) is not None:
         return before
@@ -124,28 +124,34 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
         if (before := _before(name, made_of)) is not None:
             return before
         work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
-        dataset, told = build(data, found, settings, work)
+        dataset, fields = build(data, entries, settings, work)
         dataset = replace(dataset, name=name)
-        story = {"schema": SCHEMA, "name": name, **made_of, **told, "warnings": [*_others(made_of), *told["warnings"]]}
-        kept = save_dataset(dataset, story, licence=data.release.licence, description=data.title)
-    return Prepared(kept, story, fresh=True)
+        story = {
+            "schema": SCHEMA,
+            "name": name,
+            **made_of,
+            **fields,
+            "warnings": [*_others(made_of), *fields["warnings"]],
+        }
+        stored_dataset = save_dataset(dataset, story, licence=data.release.licence, description=data.title)
+    return Prepared(stored_dataset, story, fresh=True)
 
 
 def build(
     data: RawSet,
-    found: Mapping[str, RawFileHandle],
+    entries: Mapping[str, RawFileHandle],
     settings: Mapping[str, Any],
     work: Work | None = None,
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set from its two raw files, and what was done."""
     work = work or Work()
-    log = read_log(found["interactions"], data.release, work.progress, work.part("interactions"), work.reading)
+    log = read_log(entries["interactions"], data.release, work.progress, work.part("interactions"), work.reading)
     rows = _published_start(FilteredRows.of(log), data, settings["window"])
-    metadata = _metadata(found, data, rows, settings["text"], work)
+    metadata = _metadata(entries, data, rows, settings["text"], work)
     rows = _published_end(rows, data, metadata)
-    _not_empty(rows, data, found["interactions"])
+    _not_empty(rows, data, entries["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
-    _in_time(ordered, found["interactions"])
+    _in_time(ordered, entries["interactions"])
     dataset = _dataset(data, ordered, metadata, rows.history)
     dataset = replace(dataset, notes=(settings["tie_rule"],))
     return dataset, _story(data, rows, metadata, dataset)
@@ -153,33 +159,35 @@ def build(
 
 def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Of each raw file, in words, whether it is the published one. Another one is no error: it may be a newer one."""
-    found = {}
+    entries = {}
     for entry in raw:
         file, _, _ = str(entry["file"]).partition(":")
-        known = data.release.known.get(file)
-        if known is None:
-            found[file] = "held to nothing: none is known"
+        checksum = data.release.known.get(file)
+        if checksum is None:
+            entries[file] = "held to nothing: none is known"
         else:
-            same = entry["sha256"] == known.sha256
-            found[file] = "the published one" if same else f"{OTHER} {known.sha256[:16]}…, that of the published file"
-    return found
+            same = entry["sha256"] == checksum.sha256
+            entries[file] = (
+                "the published one" if same else f"{OTHER} {checksum.sha256[:16]}…, that of the published file"
+            )
+    return entries
 
 
 def _others(made_of: Mapping[str, Any]) -> list[str]:
     checksums: Mapping[str, str] = made_of["checksums"]
-    return [f"{file}: its SHA-256 is {said}" for file, said in checksums.items() if said.startswith(OTHER)]
+    return [f"{file}: its SHA-256 is {message}" for file, message in checksums.items() if message.startswith(OTHER)]
 
 
 def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
     """What the same raw files and settings gave before, if it is still whole."""
     try:
-        entry, told = find(name), provenance(name)
-        if entry is None or told is None or any(told.get(key) != value for key, value in made_of.items()):
+        entry, fields = find(name), provenance(name)
+        if entry is None or fields is None or any(fields.get(key) != value for key, value in made_of.items()):
             return None
         load(name)
     except InputError:
         return None
-    return Prepared(entry, told, fresh=False)
+    return Prepared(entry, fields, fresh=False)
 
 
 def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> RawFileHandle:
@@ -201,7 +209,7 @@ def _published_start(rows: FilteredRows, data: RawSet, window: Sequence[str] | N
 
 
 def _metadata(
-    found: Mapping[str, RawFileHandle],
+    entries: Mapping[str, RawFileHandle],
     data: RawSet,
     rows: FilteredRows,
     text: TextMode,
@@ -209,20 +217,20 @@ def _metadata(
 ) -> Metadata:
     """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
     log: RawLog = rows.log
-    wanted = rows.counts()[1] >= data.release.core
-    sought = Wanted(log.items, wanted, text)
+    mask = rows.counts()[1] >= data.release.core
+    current_wanted = Wanted(log.items, mask, text)
     metadata = read_metadata(
-        found["metadata"], data.release, sought, work.progress, work.part("metadata"), work.reading
+        entries["metadata"], data.release, current_wanted, work.progress, work.part("metadata"), work.reading
     )
     if not metadata.known.any():
-        said = found["interactions"].name
+        message = entries["interactions"].name
         swapped = " (its columns of users and items may have changed places, as in the release of 2014)"
-        what = f"it describes none of the {len(log.items):,} items of {said}"
+        label = f"it describes none of the {len(log.items):,} items of {message}"
         users = Wanted(log.users, np.zeros(len(log.users), bool))
-        swap = read_metadata(found["metadata"], data.release, users, reading=work.reading)
-        what += swapped if swap.known.any() else ""
-        mend = "give two files of the same release and category"
-        raise InputError(what, where=found["metadata"].name, hint=mend)
+        swap = read_metadata(entries["metadata"], data.release, users, reading=work.reading)
+        label += swapped if swap.known.any() else ""
+        hint = "give two files of the same release and category"
+        raise InputError(label, where=entries["metadata"].name, hint=hint)
     return metadata
 
 
@@ -232,38 +240,40 @@ def _published_end(rows: FilteredRows, data: RawSet, metadata: Metadata) -> Filt
     return k_core(rows, data.release.core)
 
 
-def _not_empty(rows: FilteredRows, data: RawSet, found: RawFileHandle) -> None:
+def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> None:
     if not len(rows.kept):
         left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
-        what = f"nothing is left after the steps of {data.title} (interactions: {left})"
-        mend = "give the whole public file"
+        message = f"nothing is left after the steps of {data.title} (interactions: {left})"
+        hint = "give the whole public file"
         if any("outside the window" in str(entry["step"]) for entry in rows.history):
             reach = f"from {day(rows.log.times.min())} to {day(rows.log.times.max())}"
-            mend += f", or another window with --since and --until (the file reaches {reach})"
-        raise InputError(what, where=found.name, hint=mend)
+            hint += f", or another window with --since and --until (the file reaches {reach})"
+        raise InputError(message, where=file_handle.name, hint=hint)
 
 
-def _in_time(ordered: Ordered, found: RawFileHandle) -> None:
+def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
     """Refuses timestamps that never differ within a user: no tie rule makes an order in time of them."""
     users = ordered.sequences.rows()
     if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
-        what = "the timestamps never differ within any user: they state no order in time"
-        mend = "give the file with the true times, as it was published"
-        raise InputError(what, where=f"{found.name} field {found.spec.fields.get('time', 'time')!r}", hint=mend)
+        message = "the timestamps never differ within any user: they state no order in time"
+        hint = "give the file with the true times, as it was published"
+        raise InputError(
+            message, where=f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}", hint=hint
+        )
 
 
 def _warnings(rows: FilteredRows) -> list[str]:
     counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
     steps = list(counts)
     for before, step in pairwise(steps):
-        lost = 1 - counts[step] / max(counts[before], 1)
-        if step.endswith(NOT_IN_METADATA) and lost > SUSPICIOUS:
-            return [f"{lost:.0%} of the interactions are with items without metadata: do the files belong together?"]
+        dropped = 1 - counts[step] / max(counts[before], 1)
+        if step.endswith(NOT_IN_METADATA) and dropped > SUSPICIOUS:
+            return [f"{dropped:.0%} of the interactions are with items without metadata: do the files belong together?"]
     return []
 
 
 def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]]) -> Dataset:
-    lost = [
+    values = [
         (f"{kind} of the raw file that the steps took away (see provenance.json)", history[0][kind] - history[-1][kind])
         for kind in ("users", "items")
     ]
@@ -275,7 +285,7 @@ def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequen
         timestamps=ordered.times,
         text=tuple(metadata.texts.get(item, ItemText()) for item in ordered.items),
         source=f"{data.title}, prepared from its raw files",
-        lost=tuple((reason, count) for reason, count in lost if count),
+        lost=tuple((reason, count) for reason, count in values if count),
     )
 
 

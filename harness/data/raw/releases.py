@@ -115,11 +115,11 @@ def releases() -> dict[str, Release]:
 @cache
 def named_sets() -> dict[str, RawSet]:
     """The data sets that have a name of their own (every other category goes by `RELEASE:CATEGORY`)."""
-    found = {}
+    entries = {}
     for name, entry in _table("sets.toml").items():
         published = tuple(Published(**row) for row in entry.pop("published", ()))
-        found[name] = RawSet(name, releases()[entry.pop("release")], published=published, **entry)
-    return found
+        entries[name] = RawSet(name, releases()[entry.pop("release")], published=published, **entry)
+    return entries
 
 
 def resolve(name: str) -> RawSet:
@@ -132,21 +132,21 @@ def resolve(name: str) -> RawSet:
     """
     if name in named_sets():
         return named_sets()[name]
-    key, parted, category = name.partition(":" if ":" in name else "-")
+    key, pieces, category = name.partition(":" if ":" in name else "-")
     if key not in releases():
-        key, parted, category = PLAIN, "", name
+        key, pieces, category = PLAIN, "", name
     release = releases()[key]
     if category in release.categories:
-        for known in named_sets().values():
-            if (known.release.key, known.category) == (key, category):
-                return known
+        for raw_set in named_sets().values():
+            if (raw_set.release.key, raw_set.category) == (key, category):
+                return raw_set
         return RawSet(f"{key}-{category}", release, category)
-    if parted:
+    if pieces:
         raise unknown_name(f"category of {release.title}", category, release.categories)
-    known = [*named_sets(), *releases()[PLAIN].categories]
-    known += [f"{other.key}:{listed}" for other in releases().values() for listed in other.categories]
+    raw_set = [*named_sets(), *releases()[PLAIN].categories]
+    raw_set += [f"{other.key}:{listed}" for other in releases().values() for listed in other.categories]
     otherwise = "(or RELEASE:CATEGORY, with the category's full name, as in amazon2023:Video_Games)"
-    raise unknown_name("public data set", name, known, otherwise=otherwise)
+    raise unknown_name("public data set", name, raw_set, otherwise=otherwise)
 
 
 def _release(key: str, entry: dict[str, Any]) -> Release:

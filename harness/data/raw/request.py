@@ -77,8 +77,8 @@ def _window(release: Release, request: Request) -> list[str] | None:
 def name_of(data: RawSet, request: Request) -> str:
     """Another tie order or another text is another data set, with a name that says so."""
     own = 0 if data.release.ties == "hash" else None
-    tied = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
+    ties = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
     window = "".join(
         f"-{word}-{UNFIT.sub('', date)}" for word, date in (("from", request.since), ("to", request.until)) if date
     )
-    return f"{data.name}{window}{tied}{'' if request.text == 'clean' else f'-{request.text}'}"
+    return f"{data.name}{window}{ties}{'' if request.text == 'clean' else f'-{request.text}'}"

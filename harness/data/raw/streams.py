@@ -54,7 +54,7 @@ class Silent:
     def close(self, stage: Any) -> None:
         pass
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **text: float | str) -> None:
         pass
 
 
@@ -114,26 +114,26 @@ class _Line(Protocol):
 
 
 @contextmanager
-def _translated(found: RawFileHandle, line: _Line) -> Iterator[None]:
+def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        what = "the gzip file is cut off here or soon after"
-        raise InputError(what, where=found.at(line() + 1), hint=AGAIN) from error
+        message = "the gzip file is cut off here or soon after"
+        raise InputError(message, where=file_handle.at(line() + 1), hint=AGAIN) from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        where = found.at(line()) if line() else found.name
-        raise InputError(f"the compressed file is broken ({error})", where=where, hint=AGAIN) from error
+        location = file_handle.at(line()) if line() else file_handle.name
+        raise InputError(f"the compressed file is broken ({error})", where=location, hint=AGAIN) from error
     except KeyError as error:  # a zip archive without the member
-        raise InputError(f"the archive has no {found.member}", where=str(found.path), hint=AGAIN) from error
+        raise InputError(f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=AGAIN) from error
     except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror or error})", where=found.name) from error
+        raise InputError(f"the file cannot be read ({error.strerror or error})", where=file_handle.name) from error
 
 
 @contextmanager
-def _shown(found: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
+def _shown(file_handle: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
     """Hands out a function that takes the position in the file and moves the bar."""
-    shown = progress or Silent()
-    stage = shown.open(f"read {found.path.name} (MiB)", -(-found.path.stat().st_size >> 20))
+    current_progress = progress or Silent()
+    stage = current_progress.open(f"read {file_handle.path.name} (MiB)", -(-file_handle.path.stat().st_size >> 20))
     done = 0
 
     def reach(position: int) -> None:
@@ -144,9 +144,9 @@ def _shown(found: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
 
     try:
         yield reach
-        reach(found.path.stat().st_size)
+        reach(file_handle.path.stat().st_size)
     finally:
-        shown.close(stage)
+        current_progress.close(stage)
 
 
 def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
@@ -180,13 +180,13 @@ def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandl
         if spec.urls:
             urls = tuple(url.format(category=data.category) for url in spec.urls)
             name = spec.archive or spec.file.format(category=data.category)
-            known = data.release.known.get(name)
-            stated = (None, None) if known is None else (known.bytes, known.sha256)
+            checksum = data.release.known.get(name)
+            stated = (None, None) if checksum is None else (checksum.bytes, checksum.sha256)
             path = fetch(RemoteFile(name, urls, *stated), folder, progress)
             inside = f"{Path(name).stem}/{spec.file.format(category=data.category)}" if spec.archive else ""
             return RawFileHandle(spec, path, inside)
-    what = "its files can be had only after accepting terms, so they are not downloaded"
-    raise InputError(what, where=data.name, hint=data.how_to_get)
+    message = "its files can be had only after accepting terms, so they are not downloaded"
+    raise InputError(message, where=data.name, hint=data.how_to_get)
 
 
 def _source(data: RawSet, spec: RawFile) -> str:
@@ -223,37 +223,37 @@ class ResumableRows:
     _number: int = 0
     _pace: CheckpointTimer = field(default_factory=CheckpointTimer)
 
-    def rows(self, found: RawFileHandle, read: Read, progress: Progress | None = None) -> Iterator[Row]:
+    def rows(self, file_handle: RawFileHandle, read: Read, progress: Progress | None = None) -> Iterator[Row]:
         """Raises `InputError` for the first wrong line, after which nothing is kept, and where the disk refuses, after
         which what is there stays."""
-        reached, whole = 0, False
+        progress_value, text = 0, False
         for path in self._paths():
             if (part := self._part(path)) is None:
                 break
-            table, reached, whole = part
+            table, progress_value, text = part
             self._number += 1
             yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
         for path in self._paths()[self._number :]:
             path.unlink()  # damaged, or behind one that is
-        if whole:
+        if text:
             return
-        line = reached
-        for line, row in self._rest(found, read, reached, progress):
+        line = progress_value
+        for line, row in self._rest(file_handle, read, progress_value, progress):
             yield row
             if self.folder is not None:
                 self._waiting.append(row)
                 if len(self._waiting) >= MOST or self._pace.due:
-                    self._write(line, whole=False)
+                    self._write(line, is_whole=False)
         if self._number:
-            self._write(line, whole=True)
+            self._write(line, is_whole=True)
 
     def _rest(
-        self, found: RawFileHandle, read: Read, reached: int, progress: Progress | None
+        self, file_handle: RawFileHandle, read: Read, number: int, progress: Progress | None
     ) -> Iterator[tuple[int, Row]]:
-        first = not reached
+        first = not number
         try:
-            for line, content in found.lines(progress):
-                if line > reached:
+            for line, content in file_handle.lines(progress):
+                if line > number:
                     row, first = read(line, content, first), False
                     if row is not None:
                         yield line, row
@@ -269,21 +269,21 @@ class ResumableRows:
         """Rows, the line up to which they go, and whether that is the last; None where it is not what was written."""
         try:
             table = read_parquet(path)
-            about = table.schema.metadata or {}
-            fits = table.schema.types == list(self.types) and path.stem == f"{self._number:06d}"
-            return (table, int(about[LINE]), about[WHOLE] == b"1") if fits else None
+            description = table.schema.metadata or {}
+            is_valid = table.schema.types == list(self.types) and path.stem == f"{self._number:06d}"
+            return (table, int(description[LINE]), description[WHOLE] == b"1") if is_valid else None
         except (InputError, KeyError, ValueError):
             return None
 
-    def _write(self, line: int, *, whole: bool) -> None:
+    def _write(self, line: int, *, is_whole: bool) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         assert self.folder is not None
         columns = list(zip(*self._waiting, strict=True)) or [()] * len(self.types)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, self.types, strict=True)]
-        about = {LINE: str(line).encode(), WHOLE: b"1" if whole else b"0"}
-        table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(about)
+        metadata = {LINE: str(line).encode(), WHOLE: b"1" if is_whole else b"0"}
+        table = pa.table(arrays, [f"{n}" for n in range(len(arrays))]).replace_schema_metadata(metadata)
         path = self.folder / f"{self._number:06d}.parquet"
         options = {"compression": "zstd", "write_page_checksum": True}
         with self._pace.timed():

@@ -34,13 +34,13 @@ def item_text(
 ) -> ItemText:
     """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. What the
     fields `extra` say follows the description, but not in `released` text, whose scripts know none."""
-    raw = {ours: record.get(theirs) for ours, theirs in fields.items()}
+    raw = {own_value: record.get(theirs) for own_value, theirs in fields.items()}
     if mode == "released":
         return _released(raw, fields)
-    more = [part for field in extra for part in _pairs(record.get(field), field)]
-    if more:
+    names = [part for field in extra for part in _pairs(record.get(field), field)]
+    if names:
         described = fields.get("description", "description")
-        raw["description"] = [*_strings(raw.get("description"), described), *more]
+        raw["description"] = [*_strings(raw.get("description"), described), *names]
     return _clean(raw, fields)
 
 
@@ -57,9 +57,11 @@ def _pairs(value: Any, field: str) -> list[str]:
             return [value]
     if isinstance(value, Mapping):
         plain = {
-            name: said for name, said in value.items() if isinstance(said, str | int | float) and str(said).strip()
+            name: message
+            for name, message in value.items()
+            if isinstance(message, str | int | float) and str(message).strip()
         }
-        return [f"{name}: {said}." for name, said in plain.items()]
+        return [f"{name}: {message}." for name, message in plain.items()]
     return _strings(value, field)
 
 
@@ -108,12 +110,12 @@ def _categories(raw: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
         value = value[0]
     if isinstance(value, str):
         value = [part for part in re.split(r"[,|]", value)]
-    kept: list[str] = []
+    names: list[str] = []
     for part in _strings(value, fields.get("categories", "categories")):
         if "</span>" in part:
             break
-        kept.append(part)
-    return kept
+        names.append(part)
+    return names
 
 
 def _strings(value: Any, field: str) -> list[str]:
@@ -152,8 +154,8 @@ def _released_text(value: Any) -> str:
     if isinstance(value, list):
         text = " ".join(_released_part(str(part)).strip() for part in value)
     else:
-        whole = str(value)[1:-1] if isinstance(value, dict) else str(value)
-        text = _released_part(whole.strip())
+        total = str(value)[1:-1] if isinstance(value, dict) else str(value)
+        text = _released_part(total.strip())
     text = text[:1] + text[1:].rstrip(".") + "."  # dots at the end become one, but the first character always stays
     return "" if len(text) >= LONGEST else text
 

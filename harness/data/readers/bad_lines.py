@@ -49,19 +49,19 @@ class BadLines:
         first = self._first[0]
         if self.count > self.reading.tolerated(lines):
             raise InputError(self._what(lines), where=first.where, hint=self._mend(lines))
-        shown = "; ".join(f"{error.where}: {error.what}" for error in self._first)
-        more = ", …" if self.count > len(self._first) else ""
-        return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({shown}{more})",)
+        text = "; ".join(f"{error.where}: {error.what}" for error in self._first)
+        value = ", …" if self.count > len(self._first) else ""
+        return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({text}{value})",)
 
     def _what(self, lines: int) -> str:
-        what = self._first[0].what
+        message = self._first[0].what
         if self.count == 1 and not self.reading.bad_lines:
-            return what
-        return f"{what} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
+            return message
+        return f"{message} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
 
     def _mend(self, lines: int) -> str | None:
-        mend = self._first[0].hint
+        hint = self._first[0].hint
         if self.count == lines or not lines or not self.reading.bad_lines:
-            return mend
+            return hint
         share = min(0.99, -(-100 * self.count // lines) / 100)
-        return f"{mend + '; ' if mend else ''}or leave such lines out with --bad-lines {share:g}"
+        return f"{hint + '; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"

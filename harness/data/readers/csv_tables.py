@@ -43,7 +43,7 @@ def read_file(path: Path, name: str, order: Order = "time", reading: Reading | N
     needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
     columns = columns_of(file, (*needed, RATING), needed, reading)
     described = named(path.parent, ITEMS)
-    texts, told, item_file = (None, (), None) if described is None else read_items(described, reading)
+    texts, payload, item_file = (None, (), None) if described is None else read_items(described, reading)
     log = Log(
         path=path,
         users=file.column(columns.places[USER]),
@@ -55,7 +55,7 @@ def read_file(path: Path, name: str, order: Order = "time", reading: Reading | N
         ratings=file.column(columns.places[RATING]) if RATING in columns.places else None,
         reading=reading,
         bad=file.bad,
-        notes=(*columns.notes(path.name), *told),
+        notes=(*columns.notes(path.name), *payload),
         item_file=item_file,
     )
     kind = "JSON lines" if ".json" in path.name or ".ndjson" in path.name else "CSV"
@@ -67,15 +67,15 @@ def named(folder: Path, name: str) -> Path | None:
     return next((path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
 
 
-def columns_of(file: TableFile, wanted: tuple[str, ...], needed: tuple[str, ...], reading: Reading) -> Matched:
+def columns_of(file: TableFile, names: tuple[str, ...], needed: tuple[str, ...], reading: Reading) -> Matched:
     """Which columns are which; `InputError` where a needed one is missing."""
-    where = f"{file.path} line 1"
-    columns = matched(file.columns, wanted, reading, where)
+    location = f"{file.path} line 1"
+    columns = matched(file.columns, names, reading, location)
     if missing := [column for column in needed if column not in columns.places]:
-        mend = f"begin the file with a header {','.join(needed)} (it has {','.join(file.columns)})"
-        mend += f", or name its columns with --columns: {FORM}"
-        mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"the header lacks {', '.join(missing)}", where=where, hint=mend)
+        hint = f"begin the file with a header {','.join(needed)} (it has {','.join(file.columns)})"
+        hint += f", or name its columns with --columns: {FORM}"
+        hint += WITHOUT_TIME if missing == [TIMESTAMP] else ""
+        raise InputError(f"the header lacks {', '.join(missing)}", where=location, hint=hint)
     return columns
 
 
@@ -86,13 +86,13 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     """
     file = read_table(path, reading)
     of_items = Reading(columns=tuple(pair for pair in reading.columns if pair[1] in file.columns))
-    wanted = (ITEM, *TEXT_FIELDS)
-    columns = matched(file.columns, wanted, of_items, f"{path} line 1")
+    literals = (ITEM, *TEXT_FIELDS)
+    columns = matched(file.columns, literals, of_items, f"{path} line 1")
     if ITEM not in columns.places or len(columns.places) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in columns.places]
-        mend = f"begin the file with a header item,title (it has {','.join(file.columns)})"
-        raise InputError(f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=mend)
-    cells = zip(*(file.column(columns.places.get(name)) for name in wanted), strict=True)
+        hint = f"begin the file with a header item,title (it has {','.join(file.columns)})"
+        raise InputError(f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint)
+    cells = zip(*(file.column(columns.places.get(name)) for name in literals), strict=True)
     bars = plain(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
     order: list[str] = []
@@ -105,11 +105,11 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     return texts, notes, ItemFile(path, tuple(order))
 
 
-def _add(texts: dict[str, ItemText], item: str, text: ItemText, bad: BadLines, where: str) -> None:
+def _add(texts: dict[str, ItemText], item: str, text: ItemText, bad: BadLines, location: str) -> None:
     if not item.strip():
-        bad.add(InputError("empty item id", where=where, hint="give every row one"))
+        bad.add(InputError("empty item id", where=location, hint="give every row one"))
     elif texts.setdefault(item, text) != text:
-        bad.add(InputError(f"item {item!r} stands twice", where=where, hint="keep one row an item"))
+        bad.add(InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item"))
 
 
 def prose(cell: str) -> str:

@@ -42,9 +42,9 @@ def _ending(ending: str) -> Callable[[Path], list[str]]:
     """Names of a layout whose interactions file is NAME and an ending."""
 
     def names(folder: Path) -> list[str]:
-        found = sorted(path.name.removesuffix(ending) for path in folder.glob(f"?*{ending}") if path.is_file())
+        problems = sorted(path.name.removesuffix(ending) for path in folder.glob(f"?*{ending}") if path.is_file())
         splits = {f"{name}{part}" for name in recbole_splits.names(folder) for part in recbole_splits.PARTS}
-        return [name for name in found if name not in splits]
+        return [name for name in problems if name not in splits]
 
     return names
 
@@ -60,8 +60,8 @@ def _lone_table(folder: Path) -> list[str]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.name.endswith(table_files.ENDINGS) and path.is_file())
-    return [path for path in found if table_files.stem(path) not in (csv_tables.ITEMS, csv_tables.INTERACTIONS)]
+    paths = sorted(path for path in folder.iterdir() if path.name.endswith(table_files.ENDINGS) and path.is_file())
+    return [path for path in paths if table_files.stem(path) not in (csv_tables.ITEMS, csv_tables.INTERACTIONS)]
 
 
 def _read_lone_table(folder: Path, name: str, order: Order, reading: Reading | None) -> Dataset:
@@ -85,16 +85,16 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
 
 def check_order(order: str) -> Order:
     """`time` or `file`; `InputError` for anything else."""
-    for known in ORDERS:
-        if order == known:
-            return known
+    for current_order in ORDERS:
+        if order == current_order:
+            return current_order
     raise unknown_name("order", order, ORDERS, where="--order")
 
 
 def read_folder(folder: Path, order: Order = "time", reading: Reading | None = None) -> Dataset:
     """The data set in a folder; which layout it has is seen from its files."""
-    found, name = _contents(folder)
-    layout, *others = found
+    layouts, name = _contents(folder)
+    layout, *others = layouts
     dataset = layout.read(folder, name, order, reading)
     others = [other for other in others if other.name not in ("table", "sequences")]
     if others:
@@ -160,17 +160,17 @@ def _named(dataset: Dataset) -> Dataset:
 
 def _contents(folder: Path) -> tuple[list[Layout], str]:
     """The layouts that a folder holds, the one that counts first, and the name of the data set in it."""
-    found = [(layout, names) for layout in LAYOUTS if (names := layout.names(folder))]
-    if not found:
-        what, tabled = "no interactions file of a known layout", _tables(folder)
+    results = [(layout, names) for layout in LAYOUTS if (names := layout.names(folder))]
+    if not results:
+        message, tabled = "no interactions file of a known layout", _tables(folder)
         if len(tabled) > 1:
-            what += f" ({', '.join(path.name for path in tabled[:4])}: give one of them in place of the folder)"
-        raise InputError(what, where=str(folder), hint=f"it needs {KNOWN}")
-    names = found[0][1]
+            message += f" ({', '.join(path.name for path in tabled[:4])}: give one of them in place of the folder)"
+        raise InputError(message, where=str(folder), hint=f"it needs {KNOWN}")
+    names = results[0][1]
     own = folder.resolve().name
     if len(names) > 1 and own not in names:
         listed = ", ".join(names)
-        mend = "keep one, give its file, or name the folder after the one that counts"
-        what = f"{len(names)} interactions files ({listed})"
-        raise InputError(what, where=str(folder), hint=mend)
-    return [layout for layout, _ in found], own if own in names else names[0]
+        hint = "keep one, give its file, or name the folder after the one that counts"
+        message = f"{len(names)} interactions files ({listed})"
+        raise InputError(message, where=str(folder), hint=hint)
+    return [layout for layout, _ in results], own if own in names else names[0]

@@ -57,18 +57,23 @@ class Log:
         that `reading` tolerates; rows that are rated too low are left out without a limit."""
         bad = self.bad or BadLines(self.path.name, self.reading)
         lines = len(self.users) + bad.count
-        taken, times, notes = self._sound(bad)
+        mask, times, notes = self._sound(bad)
         left_out = bad.settle(lines)
-        low = self._rated_low(taken)
-        taken = taken[~low]
-        if not len(taken):
-            what = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
-            raise InputError(what, where=str(self.path), hint="give a lower --min-rating" if low.any() else None)
-        made = self._made(name, text, source, (taken, None if times is None else times[taken]))
-        lost = ((LEFT_OUT, bad.count),) if bad.count else ()
-        lost += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
-        told = (*notes, *left_out, *self._ratings_note(), *self.notes)
-        return replace(made, notes=(*made.notes, *told), lost=(*lost, *made.lost), warnings=left_out)
+        low = self._rated_low(mask)
+        mask = mask[~low]
+        if not len(mask):
+            label = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
+            raise InputError(label, where=str(self.path), hint="give a lower --min-rating" if low.any() else None)
+        current_dataset = self._made(name, text, source, (mask, None if times is None else times[mask]))
+        pair = ((LEFT_OUT, bad.count),) if bad.count else ()
+        pair += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
+        message = (*notes, *left_out, *self._ratings_note(), *self.notes)
+        return replace(
+            current_dataset,
+            notes=(*current_dataset.notes, *message),
+            lost=(*pair, *current_dataset.lost),
+            warnings=left_out,
+        )
 
     def _made(
         self,
@@ -78,12 +83,12 @@ class Log:
         rows: tuple[np.ndarray, np.ndarray | None],
     ) -> Dataset:
         """The data set of the rows that count, with their times."""
-        taken, times = rows
-        places: list[int] = taken.tolist()
+        mask, times = rows
+        places: list[int] = mask.tolist()
         given_users, given_items = [self.users[row] for row in places], [self.items[row] for row in places]
         users, user_rows = numbered(given_users)
-        bought = set(given_items)
-        listed = [item for item in self.catalogue if item in bought]
+        names = set(given_items)
+        listed = [item for item in self.catalogue if item in names]
         items, item_rows = numbered([*listed, *given_items])
         item_rows = item_rows[len(listed) :]
         order = np.argsort(user_rows, kind="stable") if times is None else np.lexsort((times, user_rows))
@@ -91,7 +96,7 @@ class Log:
             self._check_order(times[order], user_rows[order])
         offsets = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))])
         sequences = RaggedArray(item_rows[order], offsets)
-        texts, notes, lost = texts_of(items, text)
+        texts, notes, values = texts_of(items, text)
         return Dataset(
             name=name,
             users=users,
@@ -101,7 +106,7 @@ class Log:
             text=texts,
             source=source,
             notes=(FILE_RULE if times is None else TIE_RULE, *repeat_notes(sequences, len(items)), *notes),
-            lost=lost,
+            lost=values,
             item_file=self.item_file,
         )
 
@@ -124,10 +129,10 @@ class Log:
         return np.flatnonzero(~wrong), read.seconds, read.notes()
 
     def _no_time(self, row: int, unit: str) -> InputError:
-        said = "" if unit == SECONDS else f", which most of the column has ({unit})"
-        what = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{said}"
-        mend = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
-        return InputError(what, where=self._at(row, "timestamp"), hint=mend)
+        message = "" if unit == SECONDS else f", which most of the column has ({unit})"
+        label = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{message}"
+        hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
+        return InputError(label, where=self._at(row, "timestamp"), hint=hint)
 
     def _check_constant(self, times: np.ndarray) -> None:
         if len(times) > 1 and (times == times[0]).all():
@@ -139,34 +144,34 @@ class Log:
 
     def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
         """Times that differ between users but never within one state no order either; both arrays are sorted."""
-        within = users[1:] == users[:-1]
-        if within.any() and not (times[1:] != times[:-1])[within].any():
-            what = "no user has two different timestamps: they state no order in time"
-            raise InputError(what, where=f"{self.path} field {self._field('timestamp')!r}", hint=MEND)
+        inside = users[1:] == users[:-1]
+        if inside.any() and not (times[1:] != times[:-1])[inside].any():
+            message = "no user has two different timestamps: they state no order in time"
+            raise InputError(message, where=f"{self.path} field {self._field('timestamp')!r}", hint=MEND)
 
     def _rated_low(self, rows: np.ndarray) -> np.ndarray:
         """Bool, one a row of `rows`: rated lower than `--min-rating`, or without a rating where there is one."""
-        least = self.reading.min_rating
-        if least is None:
+        minimum = self.reading.min_rating
+        if minimum is None:
             return np.zeros(len(rows), bool)
         if self.ratings is None:
-            mend = "leave --min-rating out, or name the column with --columns rating=NAME"
-            raise InputError("there is no column of ratings", where=str(self.path), hint=mend)
+            hint = "leave --min-rating out, or name the column with --columns rating=NAME"
+            raise InputError("there is no column of ratings", where=str(self.path), hint=hint)
         if isinstance(self.ratings, np.ndarray):
             ratings = self.ratings[rows]
         else:
-            given: Sequence[str] = self.ratings
+            names: Sequence[str] = self.ratings
             places: list[int] = rows.tolist()
-            ratings = np.array([number(given[row]) for row in places], np.float64)
-        return ~(ratings >= least)
+            ratings = np.array([number(names[row]) for row in places], np.float64)
+        return ~(ratings >= minimum)
 
     def _ratings_note(self) -> tuple[str, ...]:
         if self.ratings is None or self.reading.min_rating is not None:
             return ()
         return ("ratings are not used: every interaction counts alike (--min-rating leaves out lower ones)",)
 
-    def _field(self, ours: str) -> str:
-        return self.fields.get(ours, ours)
+    def _field(self, own_value: str) -> str:
+        return self.fields.get(own_value, own_value)
 
     def _at(self, row: int, kind: str) -> str:
         return f"{self.path} {self.unit} {self.lines[row]} field {self._field(kind)!r}"
@@ -185,8 +190,8 @@ def texts_of(
     """The text of each item of the catalogue, notes on what was left over on either side, and what was lost."""
     if text is None:
         return None, (), ()
-    nothing = ItemText()
-    texts = tuple(text.get(item, nothing) for item in items)
+    item_text = ItemText()
+    texts = tuple(text.get(item, item_text) for item in items)
     unused = len(text) - sum(item in text for item in items)
     notes = []
     if unused:

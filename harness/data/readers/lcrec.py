@@ -37,8 +37,8 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
         path = plain
     if reading is not None and (reading.columns or reading.min_rating is not None):
         option = "--columns" if reading.columns else "--min-rating"
-        mend = f"leave {option} out"
-        raise InputError("this layout has no columns and no ratings", where=str(path), hint=mend)
+        hint = f"leave {option} out"
+        raise InputError("this layout has no columns and no ratings", where=str(path), hint=hint)
     listed = read_json_object(path)
     raw = [item for user, row in listed.items() for item in _row(path, user, row)]
     items, flat = numbered(raw)
@@ -48,7 +48,7 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     sequences = RaggedArray(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
     text = _texts(described) if described.exists() else None
-    texts, notes, lost = texts_of(items, text)
+    texts, notes, values = texts_of(items, text)
     return Dataset(
         name=name,
         users=tuple(listed),
@@ -58,22 +58,22 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
         source=f"LC-Rec layout, {path.name}",
         index_file=beside(folder, name),
         notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
-        lost=lost,
+        lost=values,
         item_file=None if text is None else ItemFile(described, tuple(text)),
-        reviews=read_reviews(written, listed, items) if (written := folder / f"{name}{REVIEWS}").exists() else None,
+        reviews=read_reviews(output, listed, items) if (output := folder / f"{name}{REVIEWS}").exists() else None,
     )
 
 
 def _row(path: Path, user: str, row: Any) -> list[str]:
-    where = f"{path} user {user!r}"
+    location = f"{path} user {user!r}"
     if not user.strip():
-        raise InputError("empty user id", where=where, hint="give every user one")
+        raise InputError("empty user id", where=location, hint="give every user one")
     if not isinstance(row, list):
-        raise InputError("a list of items is needed", where=where, hint='write {"user": ["item", …]}')
+        raise InputError("a list of items is needed", where=location, hint='write {"user": ["item", …]}')
     for place, item in enumerate(row):
         if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
-            mend = "write item ids as strings or whole numbers"
-            raise InputError(f"item {item!r} at place {place + 1} is no id", where=where, hint=mend)
+            hint = "write item ids as strings or whole numbers"
+            raise InputError(f"item {item!r} at place {place + 1} is no id", where=location, hint=hint)
     return [str(item) for item in row]
 
 
@@ -83,8 +83,8 @@ def _texts(path: Path) -> dict[str, ItemText]:
 
 def _text(path: Path, item: str, fields: Any) -> ItemText:
     if not isinstance(fields, dict):
-        mend = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
-        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=mend)
+        hint = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
+        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=hint)
     listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     categories = fields.get(CATEGORIES)
     if isinstance(categories, str):
@@ -105,6 +105,6 @@ def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
         return [value]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
-    where = f"{path} item {item!r} field {field!r}"
-    what = f"text is needed, not {type(value).__name__}"
-    raise InputError(what, where=where, hint="write a string or a list of strings")
+    location = f"{path} item {item!r} field {field!r}"
+    message = f"text is needed, not {type(value).__name__}"
+    raise InputError(message, where=location, hint="write a string or a list of strings")

@@ -22,7 +22,7 @@ class Matched:
 
     def notes(self, file: str) -> tuple[str, ...]:
         """Which columns are taken under another name than ours, and which are not used: one line each, at most."""
-        other = [f"{ours}={theirs}" for ours, theirs in self.places.items() if ours != theirs]
+        other = [f"{own_value}={theirs}" for own_value, theirs in self.places.items() if own_value != theirs]
         notes = (f"{file}: columns read as {', '.join(other)}",) if other else ()
         return (*notes, f"{file}: columns not used: {', '.join(self.unused)}") if self.unused else notes
 
@@ -36,28 +36,31 @@ def plain(name: str) -> str:
     return NOT_LETTERS.sub("", name.lower())
 
 
-def matched(columns: Sequence[str], wanted: Sequence[str], reading: Reading, where: str) -> Matched:
+def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
     """Finds those of our columns `wanted` that are there. Raises `InputError` for a name that `--columns` gives and the
     file does not have."""
-    found: dict[str, str] = {}
-    for ours in wanted:
-        if (said := reading.column(ours)) is not None:
-            if said not in columns:
-                what = f"there is no column {said!r}, which --columns gives for {ours}"
-                raise InputError(what, where=where, hint=f"it has {', '.join(columns)}")
-            found[ours] = said
-    for ours in wanted:
-        free = [name for name in columns if name not in found.values()]
-        if ours in found or not free:
+    entries: dict[str, str] = {}
+    for own_value in expected:
+        if (message := reading.column(own_value)) is not None:
+            if message not in columns:
+                label = f"there is no column {message!r}, which --columns gives for {own_value}"
+                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}")
+            entries[own_value] = message
+    for own_value in expected:
+        free = [name for name in columns if name not in entries.values()]
+        if own_value in entries or not free:
             continue
-        if ours in free:
-            found[ours] = ours
+        if own_value in free:
+            entries[own_value] = own_value
             continue
         by_plain: dict[str, str] = {}
         for name in free:
             by_plain.setdefault(plain(name), name)
-        alias = next((by_plain[key] for key in map(plain, ALIASES[ours]) if key in by_plain), None)
+        alias = next((by_plain[key] for key in map(plain, ALIASES[own_value]) if key in by_plain), None)
         if alias is not None:
-            found[ours] = alias
-    taken = set(found.values())
-    return Matched({ours: found[ours] for ours in wanted if ours in found}, tuple(c for c in columns if c not in taken))
+            entries[own_value] = alias
+    names = set(entries.values())
+    return Matched(
+        {own_value: entries[own_value] for own_value in expected if own_value in entries},
+        tuple(c for c in columns if c not in names),
+    )

@@ -53,9 +53,9 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
                     for field, part in zip(FIELDS, parts, strict=True):
                         columns[field].append(part)
                 elif line.strip():
-                    what = f"{len(parts)} fields where 4 are needed"
-                    mend = "give the file as it is published"
-                    bad.add(InputError(what, where=f"{path} line {number}", hint=mend), number)
+                    message = f"{len(parts)} fields where 4 are needed"
+                    hint = "give the file as it is published"
+                    bad.add(InputError(message, where=f"{path} line {number}", hint=hint), number)
     texts, item_file = _films(folder / movies, separator, reading)
     log = Log(
         path,
@@ -100,8 +100,8 @@ def _plain_films(path: Path, separator: str) -> Iterator[tuple[str, str, tuple[s
         if not line.strip():
             continue
         if len(parts) < 2 or not parts[0].strip():
-            what, mend = "no id and title of a film", "give the file as it is published"
-            raise InputError(what, where=f"{path} line {number}", hint=mend)
+            message, hint = "no id and title of a film", "give the file as it is published"
+            raise InputError(message, where=f"{path} line {number}", hint=hint)
         if separator == "::":
             yield parts[0], parts[1], tuple(part for part in parts[-1].split("|") if part) if len(parts) > 2 else ()
         else:

@@ -66,7 +66,7 @@ def read_file(
     reading = reading or Reading()
     table, columns = _table(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), (RATING,), reading)
     places = columns.places
-    catalogue, texts, told = _items(path.parent / ITEMS_PARQUET, reading)
+    catalogue, texts, lines = _items(path.parent / ITEMS_PARQUET, reading)
     log = Log(
         path=path,
         users=_ids(path, table, places[USER]),
@@ -80,7 +80,7 @@ def read_file(
         ratings=_numbers(path, table, places[RATING]) if RATING in places else None,
         reading=reading,
         in_seconds=in_seconds,
-        notes=(*columns.notes(path.name), *told),
+        notes=(*columns.notes(path.name), *lines),
         item_file=ItemFile(path.parent / ITEMS_PARQUET, tuple(catalogue)) if catalogue else None,
     )
     dataset = log.dataset(name, texts, f"Parquet, {path.name}")
@@ -99,34 +99,34 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
             table = file.read(columns, use_threads=False)
         table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
-        what = f"cannot be read as Parquet ({error})"
-        raise InputError(what, where=str(path), hint=WRITE_AGAIN) from error
+        message = f"cannot be read as Parquet ({error})"
+        raise InputError(message, where=str(path), hint=WRITE_AGAIN) from error
     names = table.column_names
-    if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise InputError(f"column {twice!r} stands twice", where=str(path), hint="keep one of the two")
+    if duplicates := next((name for place, name in enumerate(names) if name in names[:place]), None):
+        raise InputError(f"column {duplicates!r} stands twice", where=str(path), hint="keep one of the two")
     return table
 
 
-def _bounded(path: Path, about: Any) -> None:
+def _bounded(path: Path, description: Any) -> None:
     size = path.stat().st_size
-    unfolded = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-    if about.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
-        what = f"{size:,} bytes claim to hold {about.num_rows:,} rows of {unfolded:,} bytes"
-        raise InputError(what, where=str(path), hint=WRITE_AGAIN)
+    unfolded = sum(description.row_group(place).total_byte_size for place in range(description.num_row_groups))
+    if description.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
+        message = f"{size:,} bytes claim to hold {description.num_rows:,} rows of {unfolded:,} bytes"
+        raise InputError(message, where=str(path), hint=WRITE_AGAIN)
 
 
 def _table(
-    path: Path, needed: tuple[str, ...], also: tuple[str, ...] = (), reading: Reading | None = None
+    path: Path, needed: tuple[str, ...], value: tuple[str, ...] = (), reading: Reading | None = None
 ) -> tuple[pa.Table, Matched]:
     table, reading = read_parquet(path), reading or Reading()
     names = table.column_names
     of_file = replace(reading, columns=tuple(pair for pair in reading.columns if pair[1] in names))
-    columns = matched(names, (*needed, *also), of_file, str(path))
+    columns = matched(names, (*needed, *value), of_file, str(path))
     missing = [column for column in needed if column not in columns.places]
     if missing:
-        mend = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
-        mend += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=mend)
+        hint = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
+        hint += WITHOUT_TIME if missing == [TIMESTAMP] else ""
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint)
     if not len(table):
         raise InputError("no rows", where=str(path), hint="write the data to it again")
     return table, columns
@@ -139,8 +139,8 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     column = table.column(field)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-        where, mend = f"{path} field {field!r}", "write ids as text or whole numbers"
-        raise InputError(f"ids are needed, not {column.type}", where=where, hint=mend)
+        location, hint = f"{path} field {field!r}", "write ids as text or whole numbers"
+        raise InputError(f"ids are needed, not {column.type}", where=location, hint=hint)
     return ["" if raw is None else str(raw) for raw in column.to_pylist()]
 
 
@@ -163,9 +163,11 @@ def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
 
     column = table.column(field).combine_chunks()
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        where = f"{path} field {field!r}"
-        what = f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
-        raise InputError(what, where=where, hint="write numbers, or Parquet timestamps")
+        location = f"{path} field {field!r}"
+        message = (
+            f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
+        )
+        raise InputError(message, where=location, hint="write numbers, or Parquet timestamps")
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
@@ -179,8 +181,8 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
     items = _ids(path, table, places[ITEM])
     for row, item in enumerate(items, start=1):
         if not item.strip():
-            where = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError("empty item id", where=where, hint="give every row one")
+            location = f"{path} row {row} field {places[ITEM]!r}"
+            raise InputError("empty item id", where=location, hint="give every row one")
     if not any(field in places for field in TEXT_FIELDS):
         return list(dict.fromkeys(items)), None, columns.notes(path.name)
     texts: list[dict[str, str]] = [{} for _ in items]
@@ -191,10 +193,10 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
     categories = _categories(path, table, places[CATEGORIES]) if CATEGORIES in places else [()] * len(items)
     described: dict[str, ItemText] = {}
     for row, (item, text, listed) in enumerate(zip(items, texts, categories, strict=True), start=1):
-        said = ItemText(**text, categories=listed)
-        if described.setdefault(item, said) != said:
-            where = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError(f"item {item!r} stands twice, with two texts", where=where, hint="keep one row an item")
+        item_text = ItemText(**text, categories=listed)
+        if described.setdefault(item, item_text) != item_text:
+            location = f"{path} row {row} field {places[ITEM]!r}"
+            raise InputError(f"item {item!r} stands twice, with two texts", where=location, hint="keep one row an item")
     return list(described), described, columns.notes(path.name)
 
 
@@ -204,13 +206,13 @@ def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
         return None
     table = read_parquet(path)
     if missing := [column for column in (USER, ITEM, REVIEW) if column not in table.column_names]:
-        mend = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=mend)
+        hint = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint)
     if not len(table):
         raise InputError("no rows", where=str(path), hint="write the data to it again")
     rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
-    said = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
-    placed = ((f"{path} row {row}", review) for row, review in enumerate(said, start=1))
+    reviews = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
+    placed = ((f"{path} row {row}", review) for row, review in enumerate(reviews, start=1))
     return fitting(placed, dataset.users, dataset.items)
 
 
@@ -232,6 +234,6 @@ def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]
         if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
             rows = column.to_pylist()
             return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
-        where = f"{path} field {field!r}"
-        raise InputError(f"lists of text are needed, not {column.type}", where=where, hint=WRITE_AGAIN)
+        location = f"{path} field {field!r}"
+        raise InputError(f"lists of text are needed, not {column.type}", where=location, hint=WRITE_AGAIN)
     return [listed_categories(cell or "") for cell in _strings(path, table, field)]

@@ -61,7 +61,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         path = packed
     timed = {TIMESTAMP: "float"} if order == "time" else {}
     file = read_atomic(path, {USER: "token", ITEM: "token", **timed}, reading, (RATING,))
-    texts, told, item_file = read_items(folder / f"{name}{ITEMS}", reading)
+    texts, lines, item_file = read_items(folder / f"{name}{ITEMS}", reading)
     places = file.columns.places
     log = Log(
         path,
@@ -73,13 +73,13 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         ratings=file.column(places[RATING]) if RATING in places else None,
         reading=reading,
         bad=file.bad,
-        notes=(*file.columns.notes(path.name), *told),
+        notes=(*file.columns.notes(path.name), *lines),
         item_file=item_file,
     )
     return log.dataset(name, texts, f"RecBole atomic files, {path.name}")
 
 
-def read_atomic(path: Path, needed: dict[str, str], reading: Reading, also: tuple[str, ...] = ()) -> AtomicFile:
+def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tuple[str, ...] = ()) -> AtomicFile:
     """One atomic file that must have our columns `needed`, each of its type; `also` may be there."""
     rows, lines, bad = [], [], BadLines(path.name, reading)
     with open_text(path, "\n") as file:  # parted by "\n" alone: a title may hold other line separators
@@ -87,7 +87,7 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, also: tupl
         if not header.strip():
             read_text(path)  # which says so where the file is empty
         types = _types(path, header.rstrip("\r\n"))
-        columns = matched(tuple(types), (*needed, *also), _of_file(reading, types), f"{path} line 1")
+        columns = matched(tuple(types), (*needed, *names), _of_file(reading, types), f"{path} line 1")
         for column, kind in needed.items():
             _check_field(path, types, columns, column, kind)
         for number, line in enumerate(file, start=2):
@@ -96,9 +96,9 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, also: tupl
                 continue
             row = line.split("\t")
             if len(row) != len(types):
-                what = f"{len(row)} fields where the header has {len(types)}"
-                where = f"{path} line {number}"
-                bad.add(InputError(what, where=where, hint="part fields by one tab each"), number)
+                message = f"{len(row)} fields where the header has {len(types)}"
+                location = f"{path} line {number}"
+                bad.add(InputError(message, where=location, hint="part fields by one tab each"), number)
                 continue
             rows.append(row)
             lines.append(number)
@@ -115,10 +115,10 @@ def _of_file(reading: Reading, types: Mapping[str, str]) -> Reading:
 def _check_field(path: Path, types: Mapping[str, str], columns: Matched, column: str, kind: str) -> None:
     name = columns.places.get(column)
     if name is None or types[name] != kind:
-        usual = name or USUAL.get(column, column)
-        has = ", ".join(f"{name}:{of}" for name, of in types.items())
-        mend = f"add a field {usual}:{kind} (it has {has})" + (WITHOUT_TIME if column == TIMESTAMP else "")
-        raise InputError(f"the header lacks {usual}:{kind}", where=f"{path} line 1", hint=mend)
+        reference = name or USUAL.get(column, column)
+        has_value = ", ".join(f"{name}:{of}" for name, of in types.items())
+        hint = f"add a field {reference}:{kind} (it has {has_value})" + (WITHOUT_TIME if column == TIMESTAMP else "")
+        raise InputError(f"the header lacks {reference}:{kind}", where=f"{path} line 1", hint=hint)
 
 
 def header(path: Path) -> dict[str, str]:
@@ -135,8 +135,8 @@ def _types(path: Path, header: str) -> dict[str, str]:
     for part in header.split("\t"):
         name, _, kind = part.partition(":")
         if not name or kind not in ATOMIC_TYPES:
-            mend = f"write name:type, parted by tabs, type one of {', '.join(ATOMIC_TYPES)}"
-            raise InputError(f"header field {part!r} has no known type", where=f"{path} line 1", hint=mend)
+            hint = f"write name:type, parted by tabs, type one of {', '.join(ATOMIC_TYPES)}"
+            raise InputError(f"header field {part!r} has no known type", where=f"{path} line 1", hint=hint)
         if name in types:
             raise InputError(f"field {name!r} stands twice", where=f"{path} line 1", hint="keep one of the two")
         types[name] = kind
@@ -150,17 +150,17 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
         return None, (), None
     file = read_atomic(path, {ITEM: "token"}, reading)
     items = file.column(file.columns.places[ITEM])
-    found = {text: name for text in ATOMIC_TEXT if (name := _named(text, file.types, reading)) is not None}
-    cells = {text: file.column(name) for text, name in found.items()}
+    entries = {text: name for text in ATOMIC_TEXT if (name := _named(text, file.types, reading)) is not None}
+    cells = {text: file.column(name) for text, name in entries.items()}
     years = file.column(ATOMIC_YEAR) if ATOMIC_YEAR in file.types else [""] * len(file.rows)
     texts: dict[str, ItemText] = {}
     for row, item in enumerate(items):
-        where = f"{path} line {file.lines[row]} field {file.columns.places[ITEM]!r}"
+        location = f"{path} line {file.lines[row]} field {file.columns.places[ITEM]!r}"
         if not item.strip():
-            file.bad.add(InputError("empty item id", where=where, hint="give every row one"))
+            file.bad.add(InputError("empty item id", where=location, hint="give every row one"))
         elif texts.setdefault(item, text := _text(cells, row, years[row].strip())) != text:
-            file.bad.add(InputError(f"item {item!r} stands twice", where=where, hint="keep one row an item"))
-    used = (*found.values(), file.columns.places[ITEM], ATOMIC_YEAR)
+            file.bad.add(InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item"))
+    used = (*entries.values(), file.columns.places[ITEM], ATOMIC_YEAR)
     columns = Matched(file.columns.places, tuple(name for name in file.types if name not in used))
     notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))
     return texts, notes, ItemFile(path, tuple(items))
@@ -168,8 +168,8 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
 
 def _named(text: str, types: Mapping[str, str], reading: Reading) -> str | None:
     """The field that holds one of our text fields."""
-    said = reading.column(text)
-    return next((name for name in ((said,) if said in types else ATOMIC_TEXT[text]) if name in types), None)
+    message = reading.column(text)
+    return next((name for name in ((message,) if message in types else ATOMIC_TEXT[text]) if name in types), None)
 
 
 def _text(cells: Mapping[str, list[str]], row: int, year: str) -> ItemText:

@@ -26,8 +26,8 @@ RULE = "order within a user: the train, valid and test file one after the other,
 def names(folder: Path) -> list[str]:
     """What `NAME` may be in this folder: all three files must be there."""
     firsts = folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}")
-    found = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
-    return sorted(name for name in found if all(path.is_file() for path in _paths(folder, name)))
+    problems = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
+    return sorted(name for name in problems if all(path.is_file() for path in _paths(folder, name)))
 
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
@@ -40,7 +40,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     timed = order == "time" and listed is None and TIMESTAMP in header
     needed = {USER: "token", ITEM: "token", **({TIMESTAMP: "float"} if timed else {})}
     files = [recbole_atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
-    texts, told, item_file = recbole_atomic.read_items(folder / f"{name}{recbole_atomic.ITEMS}", reading)
+    texts, message, item_file = recbole_atomic.read_items(folder / f"{name}{recbole_atomic.ITEMS}", reading)
     columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
     users = list(chain.from_iterable(part.users for part in columns))
     items = list(chain.from_iterable(part.items for part in columns))
@@ -61,7 +61,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         ratings=list(ratings) if rated else None,
         reading=reading,
         bad=bad,
-        notes=(*files[0].columns.notes(paths[0].name), *told, JOINED),
+        notes=(*files[0].columns.notes(paths[0].name), *message, JOINED),
         item_file=item_file,
     )
     dataset = log.dataset(name, texts, f"RecBole's split files, {name}")

@@ -24,8 +24,8 @@ RULE = "order within a user: as the file lists it"
 def files(folder: Path) -> list[str]:
     """The names, without endings, of the files that may be of this kind: a known name, else the folder's only text."""
     texts = [path.name for ending in ENDINGS for path in folder.glob(f"*{ending}") if path.is_file()]
-    known = [name for name in texts if name.partition(".")[0] in NAMES]
-    candidates = known or [name for name in texts if _of_numbers_or_ids(folder / name)]
+    names = [name for name in texts if name.partition(".")[0] in NAMES]
+    candidates = names or [name for name in texts if _of_numbers_or_ids(folder / name)]
     return sorted({name.partition(".txt")[0] for name in candidates})
 
 
@@ -51,18 +51,20 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
             if len(words := line.split()) > 1:
                 rows.append((number, words))
             elif words:
-                what = "a user without items, where a line has a user and items, parted by blanks"
-                bad.add(InputError(what, where=f"{path} line {number}", hint="write USER ITEM ITEM …"), number)
+                message = "a user without items, where a line has a user and items, parted by blanks"
+                bad.add(InputError(message, where=f"{path} line {number}", hint="write USER ITEM ITEM …"), number)
     if not rows and not bad.count:
         read_text(path)  # which says so where the file is empty
     pairs = all(len(words) == 2 for _, words in rows)
-    seen: dict[str, int] = {}
+    history: dict[str, int] = {}
     users, items, lines = [], [], []
     for number, (user, *listed) in rows:
-        if not pairs and user in seen:
-            what = f"user {user!r} has a line already (line {seen[user]})"
-            raise InputError(what, where=f"{path} line {number}", hint="give a user one line, or pairs USER ITEM alone")
-        seen[user] = number
+        if not pairs and user in history:
+            message = f"user {user!r} has a line already (line {history[user]})"
+            raise InputError(
+                message, where=f"{path} line {number}", hint="give a user one line, or pairs USER ITEM alone"
+            )
+        history[user] = number
         users += [user] * len(listed)
         items += listed
         lines += [number] * len(listed)

@@ -111,8 +111,8 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
                 rows.append(row)
                 lines.append(reader.line_num)
         except csv.Error as error:
-            where = f"{path} line {reader.line_num}"
-            raise InputError(f"not CSV ({error})", where=where, hint="mend the quotes") from error
+            location = f"{path} line {reader.line_num}"
+            raise InputError(f"not CSV ({error})", where=location, hint="mend the quotes") from error
     return TableFile(path, columns, rows, lines, bad)
 
 
@@ -122,10 +122,10 @@ def _again(first: str, file: Any) -> Any:
 
 
 def _uneven(path: Path, line: int, count: int, needed: int, separator: str) -> InputError:
-    named = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
-    what = f"{count} fields where the header has {needed}"
+    name = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
+    message = f"{count} fields where the header has {needed}"
     return InputError(
-        what, where=f"{path} line {line}", hint=f"part fields by {named}, and quote a field that holds one"
+        message, where=f"{path} line {line}", hint=f"part fields by {name}, and quote a field that holds one"
     )
 
 
@@ -147,11 +147,11 @@ def _json_lines(path: Path, bad: BadLines) -> TableFile:
             try:
                 record = parse_json(line, f"{path} line {number}")
                 if not isinstance(record, dict):
-                    what = f"an object is needed, not {type(record).__name__}"
-                    raise InputError(what, where=f"{path} line {number}", hint='write {"user": …, "item": …} a line')
+                    message = f"an object is needed, not {type(record).__name__}"
+                    raise InputError(message, where=f"{path} line {number}", hint='write {"user": …, "item": …} a line')
             except InputError as error:
-                where = f"{path} line {number}"
-                bad.add(InputError(error.what, where=where, hint=error.hint), number)
+                location = f"{path} line {number}"
+                bad.add(InputError(error.what, where=location, hint=error.hint), number)
                 continue
             records.append({key: _cell(value) for key, value in record.items()})
             lines.append(number)

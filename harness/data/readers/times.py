@@ -68,9 +68,9 @@ def read_times(values: Sequence[str] | np.ndarray, *, in_seconds: bool = False) 
         distinct = {raw: number(raw) for raw in set(values)}
         numbers = np.array([distinct[raw] for raw in values])
     dates = {raw: _date(raw) for raw, value in distinct.items() if value != value}
-    found = np.array([dates.get(raw, np.nan) for raw in values])
-    if np.isfinite(found).sum() > np.isfinite(numbers).sum():
-        return Times(_within(found), ISO)
+    positions = np.array([dates.get(raw, np.nan) for raw in values])
+    if np.isfinite(positions).sum() > np.isfinite(numbers).sum():
+        return Times(_within(positions), ISO)
     return _of_numbers(numbers)
 
 
@@ -155,9 +155,9 @@ def _date(raw: str) -> float:
     text = raw.strip()
     if not 8 <= len(text) <= LONGEST_NUMBER:
         return np.nan
-    if found := _SLASHES.match(text):
-        year, month, date = found.groups()
-        text = f"{year}-{month:0>2}-{date:0>2}{text[found.end() :]}"
+    if match := _SLASHES.match(text):
+        year, month, date = match.groups()
+        text = f"{year}-{month:0>2}-{date:0>2}{text[match.end() :]}"
     try:
         moment = datetime.fromisoformat(text.removesuffix(" UTC"))
     except ValueError:

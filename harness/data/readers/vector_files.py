@@ -57,18 +57,22 @@ def read_vectors(path: Path) -> VectorTable:
         elif kind == ".npz":
             table = _from_npz(path)
         else:
-            values, beside = read_npy(path), ids_file(path)
-            ids = None if beside is None else tuple(line.strip() for line in read_text(beside).rstrip().splitlines())
-            table = VectorTable(values, ids, "" if beside is None else beside.name)
+            values, neighbours = read_npy(path), ids_file(path)
+            ids = (
+                None
+                if neighbours is None
+                else tuple(line.strip() for line in read_text(neighbours).rstrip().splitlines())
+            )
+            table = VectorTable(values, ids, "" if neighbours is None else neighbours.name)
     except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
-        what = f"no vectors can be read from it ({truncate(str(error))})"
-        raise InputError(what, where=str(path), hint=FORMATS) from error
+        message = f"no vectors can be read from it ({truncate(str(error))})"
+        raise InputError(message, where=str(path), hint=FORMATS) from error
     values = table.values
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
         raise InputError("not a table of numbers", where=str(path), hint=FORMATS)
     if table.ids is not None and len(table.ids) != len(values):
-        what = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
-        raise InputError(what, where=str(path), hint="give one id a vector, in the order of the vectors")
+        message = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
+        raise InputError(message, where=str(path), hint="give one id a vector, in the order of the vectors")
     return table
 
 
@@ -79,18 +83,18 @@ def ids_file(path: Path) -> Path | None:
     if path.suffix.lower() != ".npy":
         return None
     for name in (f"{path.stem}{IDS_ENDING}", f"{path.name}{IDS_ENDING}"):
-        if (beside := path.with_name(name)).is_file():
-            return beside
+        if (neighbours := path.with_name(name)).is_file():
+            return neighbours
     return None
 
 
 def input_files(path: Path) -> tuple[Path, ...]:
     """Every file whose content decides what `read_vectors` gives."""
-    beside = ids_file(path)
-    return (path,) if beside is None else (path, beside)
+    neighbours = ids_file(path)
+    return (path,) if neighbours is None else (path, neighbours)
 
 
-def matched(table: VectorTable, items: Sequence[str], where: str) -> tuple[np.ndarray, int]:
+def matched(table: VectorTable, items: Sequence[str], location: str) -> tuple[np.ndarray, int]:
     """One row an item, in the order of `items`, float32; and how many rows belong to no item of the catalogue.
 
     Raises `InputError` for ids that stand twice and for items without a vector, with their number and examples.
@@ -98,13 +102,15 @@ def matched(table: VectorTable, items: Sequence[str], where: str) -> tuple[np.nd
     assert table.ids is not None
     places = {raw: row for row, raw in enumerate(table.ids)}
     if len(places) < len(table.ids):
-        twice = [raw for raw, times in Counter(table.ids).items() if times > 1]
-        raise InputError(f"{len(twice):,} ids stand twice ({_some(twice)})", where=where, hint="keep one row an item")
+        names = [raw for raw, times in Counter(table.ids).items() if times > 1]
+        raise InputError(
+            f"{len(names):,} ids stand twice ({_some(names)})", where=location, hint="keep one row an item"
+        )
     missing = [raw for raw in items if raw not in places]
     if missing:
-        what = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
-        what += f"; its ids are {_some(table.ids)}" if table.ids else ""
-        raise InputError(what, where=where, hint=_mend_missing(table.ids, items, len(missing)))
+        message = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
+        message += f"; its ids are {_some(table.ids)}" if table.ids else ""
+        raise InputError(message, where=location, hint=_mend_missing(table.ids, items, len(missing)))
     rows = np.fromiter((places[raw] for raw in items), dtype=np.int64, count=len(items))
     return table.values[rows].astype(np.float32), len(places) - len(items)
 
@@ -130,8 +136,8 @@ def _from_parquet(path: Path) -> VectorTable:
         column = table.column(chosen).combine_chunks()
         lengths = {None if row is None else len(row) for row in column}
         if len(lengths) != 1 or column.null_count:
-            shown = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
-            raise ValueError(f"vectors of unequal length in column {chosen!r}: {shown}")
+            text = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
+            raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
         numbers = [column for column in others if _is_number(table.column(column).type)]
@@ -171,13 +177,13 @@ def _from_npz(path: Path) -> VectorTable:
     return VectorTable(arrays[chosen], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
 
 
-def _named(path: Path, there: Sequence[str] | dict[str, Any], known: Sequence[str], what: str) -> str:
+def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[str], message: str) -> str:
     """The name among `there` that is a known one, by the order of `known`."""
-    for name in known:
-        if name in there:
+    for name in names:
+        if name in present:
             return name
-    has = ", ".join(there)
-    raise InputError(f"no {what} (it has {has})", where=str(path), hint=f"call it {known[0]}; {FORMATS}")
+    has_value = ", ".join(present)
+    raise InputError(f"no {message} (it has {has_value})", where=str(path), hint=f"call it {names[0]}; {FORMATS}")
 
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
@@ -209,8 +215,8 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
         raise ValueError(
             "it holds Python objects, which are never unpickled: save ids as text, np.array(ids, dtype=str)"
         )
-    claimed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if claimed != there or len(shape) > 32:
-        raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {there:,} are there")
+    claimed, present = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed != present or len(shape) > 32:
+        raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {present:,} are there")
     flat = np.frombuffer(bytearray(file.read()), dtype=dtype) if dtype.itemsize else np.empty(math.prod(shape), dtype)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

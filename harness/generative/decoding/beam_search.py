@@ -121,15 +121,15 @@ def _extend(search: Search, live: _Beams, states: torch.Tensor, level: int, beam
     widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
     users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
     parts = [
-        _extend_some(search, _Beams(nodes, scores, token), some, level, beams)
-        for nodes, scores, token, some in zip(
+        _extend_some(search, _Beams(nodes, scores, token), tensor, level, beams)
+        for nodes, scores, token, tensor in zip(
             live.nodes.split(users), live.scores.split(users), live.token.split(users), states.split(users), strict=True
         )
     ]
-    kept = max(part.nodes.shape[1] for part in parts)
+    saved = max(part.nodes.shape[1] for part in parts)
     for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0)):
         columns = [getattr(part, name) for part in parts]
-        padded = [torch.nn.functional.pad(c, (0, kept - c.shape[1]), value=filler) for c in columns]
+        padded = [torch.nn.functional.pad(c, (0, saved - c.shape[1]), value=filler) for c in columns]
         setattr(live, name, torch.cat(padded))
 
 
@@ -143,24 +143,24 @@ def _extend_some(search: Search, live: _Beams, states: torch.Tensor, level: int,
 
 def _best(scores: torch.Tensor, beams: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest of each row, best first, equal ones by place: what a stable sort gives, without sorting it all."""
-    kept = min(beams, scores.shape[1])
-    if 4 * kept < scores.shape[1]:
-        values, places = scores.topk(kept, dim=1)
-        if bool(((scores >= values[:, -1:]).sum(dim=1) == kept).all()):  # nothing equal to the last one is left out
+    saved = min(beams, scores.shape[1])
+    if 4 * saved < scores.shape[1]:
+        values, places = scores.topk(saved, dim=1)
+        if bool(((scores >= values[:, -1:]).sum(dim=1) == saved).all()):  # nothing equal to the last one is left out
             places = places.sort(dim=1).values
             order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
             return order.values, places.gather(1, order.indices)
     order = scores.sort(dim=1, descending=True, stable=True)
-    return order.values[:, :kept], order.indices[:, :kept]
+    return order.values[:, :saved], order.indices[:, :saved]
 
 
 def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> torch.Tensor:
     """log Σ exp over each beam's own children, (batch, beams)."""
     logits = chosen.masked_fill(~children.real, MINUS)
-    most = logits.new_full((len(logits), beams), MINUS).scatter_reduce(1, children.beam, logits, "amax")
-    most = most.clamp(min=torch.finfo(logits.dtype).min)
-    parts = (logits - most.gather(1, children.beam)).exp()
-    return most + torch.zeros_like(most).scatter_add(1, children.beam, parts).log()
+    limit = logits.new_full((len(logits), beams), MINUS).scatter_reduce(1, children.beam, logits, "amax")
+    limit = limit.clamp(min=torch.finfo(logits.dtype).min)
+    parts = (logits - limit.gather(1, children.beam)).exp()
+    return limit + torch.zeros_like(limit).scatter_add(1, children.beam, parts).log()
 
 
 def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,15 +168,17 @@ def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int)
     values = to_float64(scores).cpu().numpy()
     nodes = leaves.cpu().numpy()
     items = np.full((len(values), k), NO_ITEM)
-    kept = np.zeros((len(values), k))
+    saved = np.zeros((len(values), k))
     single = trie.single_items()
-    for row, (found, value) in enumerate(zip(nodes, values, strict=True)):
+    for row, (result, value) in enumerate(zip(nodes, values, strict=True)):
         real = value > MINUS
-        owners = [trie.items_of(int(leaf)) for leaf in found[real]] if single is None else single[found[real]][:, None]
+        owners = (
+            [trie.items_of(int(leaf)) for leaf in result[real]] if single is None else single[result[real]][:, None]
+        )
         listed = np.concatenate([*owners])[:k] if len(owners) else np.empty(0, np.int64)
         items[row, : len(listed)] = listed
-        kept[row, : len(listed)] = np.repeat(value[real], [len(owner) for owner in owners])[: len(listed)]
-    return items, kept
+        saved[row, : len(listed)] = np.repeat(value[real], [len(owner) for owner in owners])[: len(listed)]
+    return items, saved
 
 
 TOKENS = 1024  # about how many tokens of all users are computed in one pass
@@ -189,21 +191,21 @@ FEWEST, MOST = 64, 128  # codes of a piece: fewer would read many prefixes twice
 def score_all(search: Search, prompts: PromptBatch, piece: int | None = None) -> torch.Tensor:
     """The score of every code in the order of the trie, (batch, codes), as the search scores it. `piece`: codes that
     are walked together; None: by the size of the batch."""
-    begun = search.reader.prefill(prompts)
-    size = piece or min(max(FEWEST, TOKENS // len(begun)), MOST)
+    start_time = search.reader.prefill(prompts)
+    size = piece or min(max(FEWEST, TOKENS // len(start_time)), MOST)
     codes = search.trie.codes
     parts = []
     for begin in range(0, codes, size):
         search.reader.reset()
-        parts.append(_score_piece(search, begun, range(begin, min(begin + size, codes))))
+        parts.append(_score_piece(search, start_time, range(begin, min(begin + size, codes))))
     return torch.cat(parts, dim=1)
 
 
-def _score_piece(search: Search, begun: torch.Tensor, leaves: range) -> torch.Tensor:
+def _score_piece(search: Search, start_time: torch.Tensor, leaves: range) -> torch.Tensor:
     """Scores of neighbouring codes, (batch, leaves), level by level."""
-    batch, device = len(begun), begun.device
+    batch, device = len(start_time), start_time.device
     spans = search.trie.spans(leaves)
-    states, scores = begun, torch.zeros(batch, 1, device=device)
+    states, scores = start_time, torch.zeros(batch, 1, device=device)
     token = torch.full((1,), -1, device=device)
     grown = 0
     for level in range(search.trie.levels):

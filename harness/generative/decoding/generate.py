@@ -106,7 +106,7 @@ def recommend(
     requests: Requests,
     prompt: Prompt,
     k: int,
-    how: Decoding,
+    decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
     """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt.
@@ -114,9 +114,9 @@ def recommend(
     Raises `InputError` where the model's context holds no prompt at all, `InvalidPredictions` where a list is not what
     the trie and the beams promise.
     """
-    beams = how.beams if how.beams == "all" else max(how.beams, k)
-    report = DecodeReport(beams, how.normalise, how.precision, how.batch, how.batch)
-    depth = trie.levels + (how.normalise == "vocabulary")
+    beams = decoding.beams if decoding.beams == "all" else max(decoding.beams, k)
+    report = DecodeReport(beams, decoding.normalise, decoding.precision, decoding.batch, decoding.batch)
+    depth = trie.levels + (decoding.normalise == "vocabulary")
     model.eval()
     prompts = truncate_prompts(requests, prompt, model.limit - depth, report)
     lead = shared_lead(prompts)
@@ -125,77 +125,82 @@ def recommend(
     longest = max(map(len, prompts), default=0) + depth
     with (
         torch.inference_mode(),
-        autocast(context.device, how.precision),
+        autocast(context.device, decoding.precision),
         context.stage(f"generating ({requests.fold})", len(requests)) as bar,
     ):
         reader = model.reader(lead, longest, depth * (MOST if beams == "all" else beams))
         report.reader = type(reader).__name__
-        search = Search(model, trie.on(context.device), reader, how.normalise)
+        search = Search(model, trie.on(context.device), reader, decoding.normalise)
 
         def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             batch = PromptBatch.of([own[row] for row in rows], context.device)
             return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
 
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
-        shards = _shards(search, requests, prompts, k, how, context)
+        shards = _shards(search, requests, prompts, k, decoding, context)
         missing = np.ones(len(requests), dtype=bool)
         if (done := shards.done()) is not None:
             rows, (items[rows], scores[rows]) = done
             missing[rows] = False
             report.users_scored = len(rows)
             bar.advance(len(rows))
-        for rows, found in _in_batches(ranked, [len(ids) for ids in own], np.flatnonzero(missing), report):
-            items[rows], scores[rows] = found
-            shards.add(rows, *found)
+        for rows, pair in _in_batches(ranked, [len(ids) for ids in own], np.flatnonzero(missing), report):
+            items[rows], scores[rows] = pair
+            shards.add(rows, *pair)
             bar.advance(len(rows))
         shards.flush()
     predictions = Predictions(requests.users, items, scores)
     _check(predictions, trie, report)
-    if how.exact_users and beams != "all":
-        rows = evenly_spaced(len(requests), how.exact_users)
-        every = replace(how, beams="all", exact_users=0)
+    if decoding.exact_users and beams != "all":
+        rows = evenly_spaced(len(requests), decoding.exact_users)
+        every = replace(decoding, beams="all", exact_users=0)
         exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
         report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
 def _shards(
-    search: Search, requests: Requests, prompts: Sequence[Sequence[int]], k: int, how: Decoding, context: RunContext
+    search: Search,
+    requests: Requests,
+    prompts: Sequence[Sequence[int]],
+    k: int,
+    decoding: Decoding,
+    context: RunContext,
 ) -> PartialResults:
     """Where the lists are kept while they come, under a hash of all that decides them, the items' numbers too."""
-    if not how.resume or context.checkpoint is None:
+    if not decoding.resume or context.checkpoint is None:
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
-    asked = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
+    pair = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
     made_by = (state_digest(cast(nn.Module, search.model)), search.trie.fingerprint)
-    mark = fingerprint(*asked, k, how.beams, how.normalise, how.precision, *made_by)
+    mark = fingerprint(*pair, k, decoding.beams, decoding.normalise, decoding.precision, *made_by)
     return PartialResults(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
 
-def evenly_spaced(total: int, wanted: int) -> np.ndarray:
+def evenly_spaced(total: int, expected: int) -> np.ndarray:
     """At most `wanted` of `total` positions, evenly spread.
 
     >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
     ([0, 4, 8], [0, 1])
     """
-    return np.unique(np.linspace(0, total - 1, min(total, wanted)).astype(np.int64))
+    return np.unique(np.linspace(0, total - 1, min(total, expected)).astype(np.int64))
 
 
 def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """How many of each true best (`BEST`, or as many as `exact` has) are not among a list's best, int64 (users,)."""
     pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
-    return np.array([len({item for item in best if item != NO_ITEM} - set(given)) for given, best in pairs], np.int64)
+    return np.array([len({item for item in best if item != NO_ITEM} - set(value)) for value, best in pairs], np.int64)
 
 
 def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
-    found = missed(items, exact)
-    if not len(found):
+    positions = missed(items, exact)
+    if not len(positions):
         return {"users": 0}
     return {
-        "users": len(found),
-        f"missed_of_{BEST}_mean": float(found.mean()),
-        f"missed_of_{BEST}_most": int(found.max()),
+        "users": len(positions),
+        f"missed_of_{BEST}_mean": float(positions.mean()),
+        f"missed_of_{BEST}_most": int(positions.max()),
     }
 
 
@@ -249,7 +254,7 @@ def _in_batches(
         near = [lengths[rows[0]] - lengths[row] <= slack for row in rows[: report.batch]]
         batch = rows[: sum(near)]
         try:
-            found = ranked(batch)
+            pair = ranked(batch)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if len(batch) == 1 or not _is_out_of_memory(error):
                 raise
@@ -259,7 +264,7 @@ def _in_batches(
             continue
         report.users_scored += len(batch)
         rows = rows[len(batch) :]
-        yield batch, found
+        yield batch, pair
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -293,47 +298,53 @@ SMALLEST = ("batch", "shared_tokens")
 
 
 def distributed_recommend(
-    model: Decodable, trie: CodeTrie, requests: Requests, prompt: Prompt, k: int, how: Decoding, context: RunContext
+    model: Decodable,
+    trie: CodeTrie,
+    requests: Requests,
+    prompt: Prompt,
+    k: int,
+    decoding: Decoding,
+    context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
     """`decoding.recommend`, each process ranking every `size`-th user: none is left out, none ranked twice."""
     world = context.world
     if world.size == 1:
-        return recommend(model, trie, requests, prompt, k, how, context)
-    mine = requests.take(shard(world, len(requests)))
-    alone = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, how))
-    own, report = recommend(model, trie, mine, prompt, k, replace(how, exact_users=0), alone)
+        return recommend(model, trie, requests, prompt, k, decoding, context)
+    current_requests = requests.take(shard(world, len(requests)))
+    run_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
+    own, report = recommend(model, trie, current_requests, prompt, k, replace(decoding, exact_users=0), run_context)
     items = _in_order(world, own.items, len(requests))
     predictions = Predictions(requests.users, items, _in_order(world, own.scores, len(requests)))
     report = _joined(world, report)
-    if how.exact_users and report.beams != "all":
-        rows = evenly_spaced(len(requests), how.exact_users)
-        every = replace(how, beams="all", exact_users=0)
+    if decoding.exact_users and report.beams != "all":
+        rows = evenly_spaced(len(requests), decoding.exact_users)
+        every = replace(decoding, beams="all", exact_users=0)
         exact, _ = distributed_recommend(model, trie, requests.take(rows), prompt, k, every, context)
         report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
-def _folder(context: RunContext, how: Decoding) -> Path | None:
+def _folder(context: RunContext, decoding: Decoding) -> Path | None:
     """Where this process keeps its lists while they come: in the first's folder, where this machine has it too."""
-    told = context.world.broadcast_object(
-        None if context.checkpoint is None or not how.resume else str(context.checkpoint)
+    message = context.world.broadcast_object(
+        None if context.checkpoint is None or not decoding.resume else str(context.checkpoint)
     )
-    return Path(told) if told is not None and Path(told).is_dir() else None
+    return Path(message) if message is not None and Path(message).is_dir() else None
 
 
 def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:
     """Everybody's rows, each where it was dealt from."""
-    whole = np.empty((total, *rows.shape[1:]), rows.dtype)
+    combined = np.empty((total, *rows.shape[1:]), rows.dtype)
     for rank, part in enumerate(world.all_gather(rows)):
-        whole[rank :: world.size] = part
-    return whole
+        combined[rank :: world.size] = part
+    return combined
 
 
 def _joined(world: ProcessGroup, report: DecodeReport) -> DecodeReport:
     """One report of what all have done."""
     counts = np.array([[getattr(report, name) for name in (*SUMMED, *SMALLEST)]], np.int64)
-    told = np.concatenate(world.all_gather(counts))
-    summed = dict(zip(SUMMED, told.sum(axis=0).tolist(), strict=False))
-    ranked = told[told[:, 0] > 0] if (told[:, 0] > 0).any() else told  # who had no user shared nothing
+    gathered = np.concatenate(world.all_gather(counts))
+    summed = dict(zip(SUMMED, gathered.sum(axis=0).tolist(), strict=False))
+    ranked = gathered[gathered[:, 0] > 0] if (gathered[:, 0] > 0).any() else gathered  # who had no user shared nothing
     smallest = dict(zip(SMALLEST, ranked[:, len(SUMMED) :].min(axis=0).tolist(), strict=True))
     return replace(report, **summed, **smallest)

@@ -34,10 +34,10 @@ def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.
         at = len(text) if first is None else first
         return torch.cat([text[:at], codes.to(text.dtype), text[at:]]).detach()
 
-    named = {plain_name(name): value for name, value in model.body.state_dict().items()}
+    by_name = {plain_name(name): value for name, value in model.body.state_dict().items()}
     embedding = grown(model.embedding.weight, model.code_in)
-    named[_embedding_name(model)] = embedding
-    causal.base_model.load_state_dict({name: value for name, value in named.items() if name is not None})
+    by_name[_embedding_name(model)] = embedding
+    causal.base_model.load_state_dict({name: value for name, value in by_name.items() if name is not None})
     head = causal.get_output_embeddings()
     rows = grown(model.text_head, model.code_out * (model.scale / model.head.scale))
     head.weight.data = rows.to(head.weight.dtype)
@@ -98,10 +98,10 @@ def generate(
         output_scores=True,
     )
     causal.generation_config = GenerationConfig()
-    made = causal.generate(
+    result = causal.generate(
         input_ids=ids, attention_mask=batch.real.long(), generation_config=settings, prefix_allowed_tokens_fn=allowed
     )
-    codes = made.sequences[:, begin : begin + levels].tolist()
+    codes = result.sequences[:, begin : begin + levels].tolist()
     items = np.array([tree.item.get(tuple(code), NO_ITEM) for code in codes]).reshape(len(prompts), beams)
-    scores = made.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
+    scores = result.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
     return items, np.where(items == NO_ITEM, 0.0, scores)

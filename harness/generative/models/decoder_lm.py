@@ -105,12 +105,12 @@ class CodeLM(nn.Module):
         them, and about `room` such tokens each."""
         return reader_for(self, lead, longest, room)
 
-    def states(self, ids: torch.Tensor, **where: Any) -> torch.Tensor:
+    def states(self, ids: torch.Tensor, **index_of: Any) -> torch.Tensor:
         """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
         position_ids, past_key_values, use_cache, as transformers takes them."""
-        where.setdefault("use_cache", False)
+        index_of.setdefault("use_cache", False)
         inputs = dropout(self.embed(ids), self.dropout, self.training)
-        states = self.body(inputs_embeds=inputs, **where).last_hidden_state
+        states = self.body(inputs_embeds=inputs, **index_of).last_hidden_state
         return dropout(states, self.dropout, self.training)
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
@@ -161,27 +161,27 @@ def code_tokenizer(backbone: Backbone, names: Sequence[str]) -> PreTrainedTokeni
     from tokenizers import AddedToken
 
     tokenizer = copy.deepcopy(backbone.tokenizer)
-    known = tokenizer.get_vocab()
-    if taken := [name for name in names if name in known]:
-        raise _refused(backbone, f"has {len(taken)} of the code tokens already ({taken[0]})")
+    known_by_name = tokenizer.get_vocab()
+    if selected := [name for name in names if name in known_by_name]:
+        raise _refused(backbone, f"has {len(selected)} of the code tokens already ({selected[0]})")
     first = len(tokenizer)
     added: list[str | AddedToken] = [AddedToken(name, normalized=False, special=False) for name in names]
     tokenizer.add_tokens(added)  # type: ignore[arg-type]
-    alone = cast(list[list[int]], tokenizer(list(names), add_special_tokens=False)["input_ids"])
-    for number, (name, ids) in enumerate(zip(names, alone, strict=True)):
+    values = cast(list[list[int]], tokenizer(list(names), add_special_tokens=False)["input_ids"])
+    for number, (name, ids) in enumerate(zip(names, values, strict=True)):
         if ids != [first + number]:
             raise _refused(
                 backbone, f"makes {len(ids)} other tokens ({tokenizer.convert_ids_to_tokens(ids)}) of {name}"
             )
-    together = cast(list[int], tokenizer("".join(names), add_special_tokens=False)["input_ids"])
-    if together != list(range(first, first + len(names))):
+    items = cast(list[int], tokenizer("".join(names), add_special_tokens=False)["input_ids"])
+    if items != list(range(first, first + len(names))):
         raise _refused(backbone, "does not keep code tokens apart that follow each other")
     return tokenizer
 
 
-def _refused(backbone: Backbone, why: str) -> InputError:
+def _refused(backbone: Backbone, reason: str) -> InputError:
     return InputError(
-        f"the tokenizer of the backbone {backbone.name!r} {why}",
+        f"the tokenizer of the backbone {backbone.name!r} {reason}",
         where="backbone.name",
         hint="each code must be exactly one token: choose another backbone",
     )

@@ -19,9 +19,9 @@ def measured_flops(device: str, precision: Precision) -> float:
     one = torch.randn(side, side, device=device).to(dtype)
     best = float("inf")
     for _ in range(6):  # the first warms up; it can only lose
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         torch.mm(one, one)
         if kind == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, time.perf_counter() - start_time)
     return 2 * side**3 / best

@@ -24,9 +24,9 @@ def dropout(values: torch.Tensor, probability: float, training: bool = True) -> 
         return functional.dropout(values, probability, training)
     bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64)
     bits.random_(-(1 << 63), (1 << 63) - 1)
-    drawn = bits.view(torch.int16)[: values.numel()].view(values.shape)
+    samples = bits.view(torch.int16)[: values.numel()].view(values.shape)
     cut = round(probability * STEPS)
-    mask = (drawn >= cut - STEPS // 2).to(values.dtype).mul_(STEPS / (STEPS - cut))
+    mask = (samples >= cut - STEPS // 2).to(values.dtype).mul_(STEPS / (STEPS - cut))
     return values * mask
 
 

@@ -70,10 +70,10 @@ class CodeT5(nn.Module):
         training scores. (batch, tokens, width)"""
         shifted = functional.pad(response[:, :-1], (1, 0), value=PAD)
         encoded = self.encode(ids, real)
-        found = cast(Any, self.t5.decoder)(
+        result = cast(Any, self.t5.decoder)(
             input_ids=shifted, encoder_hidden_states=encoded, encoder_attention_mask=real.long(), use_cache=False
         )
-        return found.last_hidden_state
+        return result.last_hidden_state
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
         """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""

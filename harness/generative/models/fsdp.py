@@ -61,9 +61,9 @@ class ShardedBlocks:
         for parent, name, block in list(_blocks(body)):
             world.broadcast([parameter.detach() for parameter in block.parameters()])  # pieces of one model
             self._cut.append((parent, name, _bare(block)))
-            made: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
-            made.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients add up
-            made.set_force_sum_reduction_for_comms(True)
+            result: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
+            result.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients add up
+            result.set_force_sum_reduction_for_comms(True)
 
     def unshard(self) -> None:
         """Puts whole blocks into the body again, in all processes."""
@@ -79,17 +79,17 @@ class ShardedBlocks:
         self._cut = []
 
 
-def clip_sharded(parameters: Sequence[nn.Parameter], most: float, world: ProcessGroup) -> None:
+def clip_sharded(parameters: Sequence[nn.Parameter], limit: float, world: ProcessGroup) -> None:
     """`clip_grad_norm_` where some gradients lie in pieces: the norm is over all of them."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     local: list[torch.Tensor] = [g.to_local() if is_sharded(g) else g for g in gradients]  # pyright: ignore
     squares = [torch.zeros((), dtype=torch.float64, device=local[0].device) for _ in range(2)]
-    for gradient, mine in zip(gradients, local, strict=True):
-        squares[is_sharded(gradient)] += mine.double().pow(2).sum().to(squares[0].device)
+    for gradient, own_rows in zip(gradients, local, strict=True):
+        squares[is_sharded(gradient)] += own_rows.double().pow(2).sum().to(squares[0].device)
     world.all_reduce([squares[True]])
     norm = (squares[False] + squares[True]).sqrt()
-    for mine in local:
-        mine.mul_((most / (norm + 1e-6)).clamp(max=1.0).to(mine))
+    for own_rows in local:
+        own_rows.mul_((limit / (norm + 1e-6)).clamp(max=1.0).to(own_rows))
 
 
 def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:

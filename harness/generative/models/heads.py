@@ -81,7 +81,7 @@ def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
     model.eval()
     try:
         ids = torch.arange(2, 2 + TOKENS)[None] * 7 % len(rows.weight)
-        head, found = _checked(model, ids, output)
+        head, count = _checked(model, ids, output)
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError, NotImplementedError) as error:
@@ -89,7 +89,7 @@ def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
     finally:
         model.train(training)
     if head is None:
-        raise _refused(name, f"our logits differ from its own by {found:.2g} of the largest")
+        raise _refused(name, f"our logits differ from its own by {count:.2g} of the largest")
     return output.weight.detach().clone(), head
 
 
@@ -110,8 +110,8 @@ def final_norm_size(body: nn.Module) -> float:
             assert isinstance(norm, nn.Module)
             unit = torch.ones_like(weight)
             unit[1::2] = -1
-            made = norm(unit) * unit
-            shifted = (made - weight - 1).norm() < (made - weight).norm()
+            result = norm(unit) * unit
+            shifted = (result - weight - 1).norm() < (result - weight).norm()
             size = (weight + 1 if shifted else weight).float().pow(2).mean().sqrt().item()
             return size or 1.0
     return 1.0
@@ -123,14 +123,14 @@ def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | N
     embedded = functional.embedding(ids, rows.weight) * embedding_scale(rows)
     states = model.base_model(inputs_embeds=embedded.to(rows.weight.dtype), use_cache=False).last_hidden_state
     largest = float(functional.linear(states, output.weight).abs().max().float().clamp(min=1e-6))
-    looks = [(states * factor, _own(model, ids, factor)) for factor in (1.0, RANGE / largest)]
-    allowed, nearest = TOLERANCE.get(states.dtype, COARSE), float("inf")
+    values = [(states * factor, _own(model, ids, factor)) for factor in (1.0, RANGE / largest)]
+    allowed, closest = TOLERANCE.get(states.dtype, COARSE), float("inf")
     for head in _possible(model.config, output.bias):
-        off = max(_distance(head.logits(at, output.weight), logits) for at, logits in looks)
+        off = max(_distance(head.logits(at, output.weight), logits) for at, logits in values)
         if off <= allowed:
             return head, off
-        nearest = min(nearest, off)
-    return None, nearest
+        closest = min(closest, off)
+    return None, closest
 
 
 def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
@@ -148,20 +148,20 @@ def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
 
 def _possible(config: Any, bias: torch.Tensor | None) -> Iterator[Head]:
     """What the configuration may mean, the plain head last."""
-    said = [float(value) for name in SCALES if (value := getattr(config, name, None))]
-    scales = [*said, *(1 / value for value in said), 1.0]
+    values = [float(value) for name in SCALES if (value := getattr(config, name, None))]
+    scales = [*values, *(1 / value for value in values), 1.0]
     caps = [float(value) for name in CAPS if (value := getattr(config, name, None))]
     for cap in (*caps, None):
         for scale in scales:
             yield Head(scale, cap, None if bias is None else bias.detach().float().clone())
 
 
-def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+def _distance(own_value: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((own_value - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
 
 
-def _refused(name: str, why: str) -> InputError:
+def _refused(name: str, reason: str) -> InputError:
     return InputError(
-        f"the backbone {name!r} is of a kind that is not supported: {why}",
+        f"the backbone {name!r} is of a kind that is not supported: {reason}",
         hint="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
     )

@@ -72,8 +72,8 @@ def save_adapter(body: nn.Module, folder: Path, base: str | None = None) -> None
     from peft import TaskType, get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = get_peft_model_state_dict(body, save_embedding_layers=False)  # "auto" would ask the hub
-    weights = {f"{PREFIX}{_within(body)}{name}": value.detach().cpu().contiguous() for name, value in found.items()}
+    entries = get_peft_model_state_dict(body, save_embedding_layers=False)  # "auto" would ask the hub
+    weights = {f"{PREFIX}{_within(body)}{name}": value.detach().cpu().contiguous() for name, value in entries.items()}
     save_file(weights, folder / WEIGHTS)
     config = copy.copy(cast("LoraConfig", cast(Any, body).peft_config["default"]))
     config.base_model_name_or_path, config.task_type = base, TaskType.CAUSAL_LM

@@ -96,12 +96,12 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     cells = np.repeat(layout.row * layout.width + layout.column, lengths) + place
     ids.flat[cells], positions.flat[cells] = flat, place + shared
     owner.flat[cells] = np.repeat(np.arange(len(sequences)), lengths)
-    where: dict[str, Any] = {"position_ids": torch.from_numpy(positions).to(device)}
+    index_of: dict[str, Any] = {"position_ids": torch.from_numpy(positions).to(device)}
     if shared:
-        where |= {"past_key_values": _shared(model, lead, layout.rows), "use_cache": True}
+        index_of |= {"past_key_values": _shared(model, lead, layout.rows), "use_cache": True}
     if shared or len(sequences) > layout.rows:
-        where["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
-    states = model.states(torch.from_numpy(ids).to(device), **where)
+        index_of["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
+    states = model.states(torch.from_numpy(ids).to(device), **index_of)
     return PackedStates(states, begins[:-1], cells)
 
 
@@ -131,10 +131,10 @@ def _behind_its_own(
     read: Callable[[CodeLM, list[np.ndarray]], PackedStates],
 ) -> PackedStates:
     """The same states with the lead computed anew for each sequence."""
-    whole = read(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
-    begins = whole.begins - len(lead) * np.arange(len(sequences))
+    packed_states = read(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
+    begins = packed_states.begins - len(lead) * np.arange(len(sequences))
     shift = len(lead) * np.repeat(np.arange(1, len(sequences) + 1), [len(sequence) for sequence in sequences])
-    return PackedStates(whole.states, begins, whole._cells[np.arange(len(shift)) + shift])
+    return PackedStates(packed_states.states, begins, packed_states._cells[np.arange(len(shift)) + shift])
 
 
 def _can_share(model: CodeLM) -> bool:
@@ -163,12 +163,12 @@ def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> Any:
     kind = getattr(model.body.config, "_attn_implementation", "sdpa")
     if kind == "flex_attention":
         return _block_mask(owner, shared)
-    seen = (owner[:, :, None] == owner[:, None, :]).tril()
-    seen = torch.cat([seen.new_ones(rows, width, shared), seen], dim=-1)[:, None]
+    seen_mask = (owner[:, :, None] == owner[:, None, :]).tril()
+    seen_mask = torch.cat([seen_mask.new_ones(rows, width, shared), seen_mask], dim=-1)[:, None]
     if kind != "eager":
-        return seen
-    hidden = torch.finfo(model.code_in.dtype).min
-    return torch.zeros_like(seen, dtype=model.code_in.dtype).masked_fill(~seen, hidden)
+        return seen_mask
+    value = torch.finfo(model.code_in.dtype).min
+    return torch.zeros_like(seen_mask, dtype=model.code_in.dtype).masked_fill(~seen_mask, value)
 
 
 def _block_mask(owner: torch.Tensor, shared: int) -> Any:

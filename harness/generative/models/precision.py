@@ -24,8 +24,8 @@ def best_precision(device: str) -> Precision:
     nobody has looked at."""
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
-            what = "precision auto depends on the card, and this machine has none"
-            raise InputError(what, where=f"--device {device}", hint="--set its precision to bfloat16 or float32")
+            message = "precision auto depends on the card, and this machine has none"
+            raise InputError(message, where=f"--device {device}", hint="--set its precision to bfloat16 or float32")
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bfloat16" if any(getattr(torch.cpu, flag, bool)() for flag in flags) else "float32"

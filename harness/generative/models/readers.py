@@ -50,7 +50,7 @@ class CausalModel(Protocol):
     code_in: Any
     vocabulary: int
 
-    def states(self, ids: torch.Tensor, **where: Any) -> torch.Tensor: ...
+    def states(self, ids: torch.Tensor, **index_of: Any) -> torch.Tensor: ...
 
 
 class Reader(Protocol):
@@ -196,26 +196,28 @@ def can_share(model: CausalModel) -> bool:
     tokens = torch.tensor([[3, 1, 2], [2, 4, 1]], device=device) % model.vocabulary
     parents = torch.tensor([[2, 0, 0], [1, 1, 2]], device=device)
     lead = [1, 2]
-    found = []
+    results = []
     try:
         # In the model's own precision: what mixed precision rounds away in a deep model is no sign of a wrong mask.
         with torch.autocast(device.type, enabled=False):
             for reader in (SharedReader(model, lead), PlainReader(model, lead)):
-                begun = reader.prefill(PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device))
+                start_time = reader.prefill(
+                    PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device)
+                )
                 first = reader.extend(tokens, torch.full_like(parents, -1))
-                found.append(torch.cat([begun, first, reader.extend(tokens.flip(1), parents)], dim=1).float())
+                results.append(torch.cat([start_time, first, reader.extend(tokens.flip(1), parents)], dim=1).float())
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, NotImplementedError):
         return False
     tolerance = PROBE_TOLERANCE.get(model.code_in.dtype, 5e-2)
-    return bool((found[0] - found[1]).norm() <= tolerance * found[1].norm())
+    return bool((results[0] - results[1]).norm() <= tolerance * results[1].norm())
 
 
 def attention_window(config: Any) -> int:
     """How many tokens back every layer of a model looks at least."""
-    said = [getattr(config, name, None) for name in WINDOWS]
-    return min((int(window) for window in said if isinstance(window, int) and window > 0), default=1 << 62)
+    values = [getattr(config, name, None) for name in WINDOWS]
+    return min((int(window) for window in values if isinstance(window, int) and window > 0), default=1 << 62)
 
 
 def reader_for(model: CausalModel, lead: Sequence[int], longest: int, room: int) -> Reader:

@@ -44,7 +44,7 @@ class _Normaliser(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        wanted = context.needs_input_grad[0]
+        expected = context.needs_input_grad[0]
         sums, means = [], []
         with torch.autocast(states.device.type, enabled=False):
             for part in states.to(head.dtype).split(CHUNK):
@@ -53,9 +53,9 @@ class _Normaliser(torch.autograd.Function):
                 logits.sub_(top).exp_()
                 total = logits.sum(dim=-1, keepdim=True)
                 sums.append((total.log() + top)[:, 0])
-                if wanted:
+                if expected:
                     means.append(logits.to(head.dtype) @ head / total)
-        if wanted:
+        if expected:
             context.save_for_backward(torch.cat(means).to(states.dtype))
         return torch.cat(sums) if sums else states.new_zeros(0, dtype=torch.float32)
 

@@ -48,8 +48,8 @@ class Batches:
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
         self.steps_a_pass = self._ends[0] / self._parts / chances[self._names.index("seqrec")]
-        wanted = stage.epochs * self.steps_a_pass
-        self.steps = min(max(1, round(wanted)), stage.max_steps or round(wanted) + 1)
+        expected = stage.epochs * self.steps_a_pass
+        self.steps = min(max(1, round(expected)), stage.max_steps or round(expected) + 1)
         self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)
         self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])
 
@@ -128,8 +128,8 @@ class Pass:
     def __getitem__(self, number: int) -> list[np.ndarray]:
         """The windows of a batch, item ids, oldest first."""
         batch = self.order[number]
-        mine = slice(self.starts[batch], self.starts[batch + 1])
-        pairs = zip(self.begins[mine].tolist(), self.ends[mine].tolist(), strict=True)
+        own = slice(self.starts[batch], self.starts[batch + 1])
+        pairs = zip(self.begins[own].tolist(), self.ends[own].tolist(), strict=True)
         return [self.values[begin:end] for begin, end in pairs]
 
 
@@ -182,13 +182,13 @@ def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Genera
     """
     if targets is None:
         return sequences
-    kept = []
+    values = []
     for user in rng.permutation(np.flatnonzero(sequences.lengths > 1)):
         if targets <= 0:
             break
-        kept.append(sequences[int(user)][-(targets + 1) :])
-        targets -= len(kept[-1]) - 1
-    return RaggedArray.of(kept)
+        values.append(sequences[int(user)][-(targets + 1) :])
+        targets -= len(values[-1]) - 1
+    return RaggedArray.of(values)
 
 
 class Tasks:
@@ -214,9 +214,11 @@ class Tasks:
         stream: tuple[int, str],
     ) -> Tasks:
         """Stage 1: sequential recommendation within its cap, and every text task that has samples."""
-        kept = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
-        weights = pools.weights(stage, int((kept.lengths - 1).clip(min=0).sum()))
-        return cls(Batches(kept, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream)
+        ragged_array = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
+        weights = pools.weights(stage, int((ragged_array.lengths - 1).clip(min=0).sum()))
+        return cls(
+            Batches(ragged_array, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream
+        )
 
     @classmethod
     def sequential(

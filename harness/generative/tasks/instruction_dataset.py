@@ -37,8 +37,8 @@ class TemplateGroup:
         responses = self.response.take(numbers)
         items = [None] * len(numbers) if self.items is None else self.items[numbers].tolist()
         return [
-            sample(prompts.fill(self.name, template, {slot: rows[place] for slot, rows in slots.items()}), said, item)
-            for place, (template, said, item) in enumerate(zip(templates.tolist(), responses, items, strict=True))
+            sample(prompts.fill(self.name, template, {slot: rows[place] for slot, rows in slots.items()}), values, item)
+            for place, (template, values, item) in enumerate(zip(templates.tolist(), responses, items, strict=True))
         ]
 
     def tokens(self) -> int:
@@ -71,7 +71,7 @@ class InstructionDataset:
     @property
     def sizes(self) -> Mapping[Task, int]:
         """How many samples a task has, within its cap; tasks without any are left out."""
-        return {task: len(drawn) for task, drawn in self._drawn.items() if len(drawn)}
+        return {task: len(samples) for task, samples in self._drawn.items() if len(samples)}
 
     def weights(self, stage: StageConfig, targets: int) -> Mapping[Task, float]:
         """Weights of the tasks that have samples. With `mixing="samples"` times the steps that one pass over a task
@@ -92,12 +92,12 @@ class InstructionDataset:
         groups = self._groups[task]
         begins = np.cumsum([0, *map(len, groups)])
         rows = self._drawn[task][numbers]
-        which = np.searchsorted(begins, rows, side="right") - 1
-        written: list[Sample] = []
+        index = np.searchsorted(begins, rows, side="right") - 1
+        selected_samples: list[Sample] = []
         for number, group in enumerate(groups):
-            mine = which == number
-            written += group.write(self._prompts, rows[mine] - begins[number], templates[mine])
-        return written
+            own = index == number
+            selected_samples += group.write(self._prompts, rows[own] - begins[number], templates[own])
+        return selected_samples
 
     def record(self) -> dict[str, Any]:
         """Samples of each task, before the cap too, tokens a sample on average, texts and histories that were cut."""
@@ -124,12 +124,12 @@ class InstructionDataset:
     def _item2index(self) -> list[TemplateGroup]:
         """Its title in, and once more all that is known of it, where that is more; its code out."""
         texts, items = self._texts.items, np.flatnonzero(self._texts.shown)
-        known = [(item, describe(texts[item])) for item in items.tolist()]
-        known += [(item, texts[item].title) for item, whole in known.copy() if texts[item].title not in ("", whole)]
-        named = np.array([item for item, _ in known])
+        values = [(item, describe(texts[item])) for item in items.tolist()]
+        values += [(item, texts[item].title) for item, total in values.copy() if texts[item].title not in ("", total)]
+        name = np.array([item for item, _ in values])
         room = self._prompts.room("item2index", self._config.templates, self._levels)
-        rows = self._tokens("item2index", [text for _, text in known], room)
-        return [TemplateGroup("item2index", {"text": single_span(rows)}, single_span(self._codes, named), named)]
+        rows = self._tokens("item2index", [text for _, text in values], room)
+        return [TemplateGroup("item2index", {"text": single_span(rows)}, single_span(self._codes, name), name)]
 
     def _index2item(self) -> list[TemplateGroup]:
         """Its code in, its title out."""
@@ -156,10 +156,10 @@ class InstructionDataset:
     def _itemsearch(self) -> list[TemplateGroup]:
         """The intention behind the next item and the recent codes in, its code out."""
         values, begins, ends = self._targets()
-        known = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
-        begins, ends = begins[known[values[ends]]], ends[known[values[ends]]]
+        known_mask = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
+        begins, ends = begins[known_mask[values[ends]]], ends[known_mask[values[ends]]]
         room = self._prompts.room("itemsearch", self._config.templates, 2 * self._levels)
-        wishes = self._tokens("itemsearch", self._texts.intentions, room, known)
+        wishes = self._tokens("itemsearch", self._texts.intentions, room, known_mask)
         recent = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.recent), ends)
         targets = values[ends]
         slots = {"history": recent, "intention": single_span(wishes, targets)}
@@ -171,10 +171,12 @@ class InstructionDataset:
         for span in SPANS:
             name = f"preferenceobtain.{span}"
             past = self._texts.histories(span, self._config.window - 1, self._config.recent)
-            told = np.array([bool(text) for text in self._texts.preferences[span]], bool) & (past.lengths > 0)
-            users = np.flatnonzero(told)
+            gathered = np.array([bool(text) for text in self._texts.preferences[span]], bool) & (past.lengths > 0)
+            users = np.flatnonzero(gathered)
             room = self._prompts.room(name, self._config.templates, self._levels + 1)
-            words = append_to_all(self._tokens(name, self._texts.preferences[span], room, told), [self._prompts.eos])
+            words = append_to_all(
+                self._tokens(name, self._texts.preferences[span], room, gathered), [self._prompts.eos]
+            )
             codes = TokenSpans(self._codes, past.values, past.offsets[:-1][users], past.offsets[1:][users])
             groups.append(self._fit(name, {"history": codes}, single_span(words, users)))
         return groups
@@ -204,9 +206,9 @@ class InstructionDataset:
     def _names(self, name: str, cut: int) -> RaggedArray:
         return self._tokens(name, [name_of(text) for text in self._texts.items], cut, self._texts.shown)
 
-    def _tokens(self, name: str, texts: Sequence[str], cut: int, told: np.ndarray | None = None) -> RaggedArray:
+    def _tokens(self, name: str, texts: Sequence[str], cut: int, gathered: np.ndarray | None = None) -> RaggedArray:
         """The texts, empty where not `told`, cut to `cut` tokens; the cuts are counted under the group's name."""
-        told = np.ones(len(texts), bool) if told is None else told
-        rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, told, strict=True)], cut + 1)
-        self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & told).sum())
+        gathered = np.ones(len(texts), bool) if gathered is None else gathered
+        rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, gathered, strict=True)], cut + 1)
+        self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & gathered).sum())
         return rows.first(np.full(len(rows), cut))

@@ -41,19 +41,19 @@ class Traits:
     title_words: frozenset[str] = field(default_factory=frozenset)
 
 
-def traits(text: Sequence[ItemText], shown: np.ndarray, reviews: Sequence[str] | None = None) -> list[Traits]:
+def traits(text: Sequence[ItemText], mask: np.ndarray, reviews: Sequence[str] | None = None) -> list[Traits]:
     """Traits of every item that is `shown` (bool (n_items,)), empty ones for the others, whose text is not looked at.
 
     `reviews[i]` holds what training interactions say of item `i`, or "".
     """
-    items: list[int] = np.flatnonzero(shown).tolist()
+    items: list[int] = np.flatnonzero(mask).tolist()
     words, title_words = _words(text, items, reviews)
     counts = Counter(category for i in items for category in set(text[i].categories))
-    found = [Traits()] * len(text)
+    traitses = [Traits()] * len(text)
     for row, i in enumerate(items):
         telling = tuple(c for c in dict.fromkeys(text[i].categories) if counts[c] <= COMMON * len(items))
-        found[i] = Traits(telling, text[i].brand, words[row], title_words[row])
-    return found
+        traitses[i] = Traits(telling, text[i].brand, words[row], title_words[row])
+    return traitses
 
 
 def intention(item: Traits) -> str:
@@ -88,7 +88,7 @@ def preferences(items: Sequence[Traits], histories: RaggedArray, span: Span) -> 
     return [_preference([items[i] for i in history], NAMED[span]) for history in histories]
 
 
-def _preference(history: Sequence[Traits], named: tuple[int, int, int]) -> str:
+def _preference(history: Sequence[Traits], pair: tuple[int, int, int]) -> str:
     categories: Counter[str] = Counter()
     brands: Counter[str] = Counter()
     words: dict[str, float] = {}
@@ -99,7 +99,7 @@ def _preference(history: Sequence[Traits], named: tuple[int, int, int]) -> str:
             words[word] = words.get(word, 0.0) + weight
     kinds, makers, themes = (
         [name for name, _ in counter.most_common(n)]
-        for counter, n in zip((categories, brands, Counter(words)), named, strict=True)
+        for counter, n in zip((categories, brands, Counter(words)), pair, strict=True)
     )
     return _line(kinds, f"by {' and '.join(makers)}" if makers else "", themes)
 
@@ -119,7 +119,7 @@ def _words(
     )
     split = vectorizer.build_analyzer()
     title_words = [frozenset(split(text[i].title)) for i in items]
-    named = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # said anyway
+    name = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # said anyway
     documents = [" ".join((text[i].title, text[i].description, reviews[i] if reviews else "")) for i in items]
     try:
         weights = csr_matrix(vectorizer.fit_transform(documents))
@@ -127,8 +127,8 @@ def _words(
         return [()] * len(items), title_words
     names = vectorizer.get_feature_names_out()
     rows = []
-    for begin, end, known in zip(weights.indptr[:-1], weights.indptr[1:], named, strict=True):
+    for begin, end, names_value in zip(weights.indptr[:-1], weights.indptr[1:], name, strict=True):
         columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
         ranked = ((str(names[columns[j]]), float(values[j])) for j in np.lexsort((columns, -values)))
-        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in known), KEPT)))
+        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in names_value), KEPT)))
     return rows, title_words

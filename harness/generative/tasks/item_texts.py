@@ -71,34 +71,34 @@ def read_texts(path: Path, data: TrainingData) -> tuple[list[str] | None, Mappin
     return items, users
 
 
-def _complete(given: Mapping[str, Any], ids: Sequence[str], kind: str, path: Path) -> list[Any]:
+def _complete(value: Mapping[str, Any], ids: Sequence[str], kind: str, path: Path) -> list[Any]:
     """The values in the order of `ids`, which must be the very keys."""
-    known = set(ids)
-    missing, extra = [name for name in ids if name not in given], [name for name in given if name not in known]
+    names = set(ids)
+    missing, extra = [name for name in ids if name not in value], [name for name in value if name not in names]
     if missing or extra:
         words = []
         if missing:
             words.append(f"{len(missing)} of {len(ids)} {kind}s are missing ({missing[0]!r}, …)")
         if extra:
             words.append(f"{len(extra)} are not in this data set ({extra[0]!r}, …)")
-        mend = "give the file that was generated for this data set"
-        raise InputError(" and ".join(words), where=f"{path} {kind}s", hint=mend)
-    return [given[name] for name in ids]
+        hint = "give the file that was generated for this data set"
+        raise InputError(" and ".join(words), where=f"{path} {kind}s", hint=hint)
+    return [value[name] for name in ids]
 
 
 def _of_span(span: Span, listed: Sequence[Any], users: Sequence[str], path: Path) -> list[str]:
     texts = []
     for user, value in zip(users, listed, strict=True):
         if not isinstance(value, dict) or set(value) != set(SPANS):
-            mend = 'write {"long": "…", "short": "…"}'
-            raise InputError("an object of two texts is needed", where=f"{path} user {user!r}", hint=mend)
+            hint = 'write {"long": "…", "short": "…"}'
+            raise InputError("an object of two texts is needed", where=f"{path} user {user!r}", hint=hint)
         texts.append(_text(value[span], f"user {user!r} {span}", path))
     return texts
 
 
-def _text(value: Any, whose: str, path: Path) -> str:
+def _text(value: Any, owner: str, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InputError("a text is needed", where=f"{path} {whose}", hint="write a string that is not empty")
+        raise InputError("a text is needed", where=f"{path} {owner}", hint="write a string that is not empty")
     return " ".join(value.split())
 
 
@@ -124,17 +124,17 @@ class TaskTexts:
 def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig) -> TaskTexts:
     """Everything from training interactions and item text alone. Raises `InputError` where the file of generated texts
     does not fit this data set, and where no item is left to speak of."""
-    shown = ~held_out_items(data.items, config.held_out)
-    if not shown.any():
-        mend = "lower tasks.held_out"
-        raise InputError("every item is held out of the text tasks", where=data.dataset, hint=mend)
-    made = None if config.intentions is None else read_texts(Path(config.intentions).expanduser(), data)
-    items, users = made or (None, None)
+    mask = ~held_out_items(data.items, config.held_out)
+    if not mask.any():
+        hint = "lower tasks.held_out"
+        raise InputError("every item is held out of the text tasks", where=data.dataset, hint=hint)
+    pair = None if config.intentions is None else read_texts(Path(config.intentions).expanduser(), data)
+    items, users = pair or (None, None)
     none: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
-    sequences = _only(data.sequences, shown)
+    sequences = _only(data.sequences, mask)
     texts = TaskTexts(
         text,
-        shown,
+        mask,
         sequences,
         items or [""] * data.n_items,
         none if users is None else users,
@@ -146,31 +146,31 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
 def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str], reviews: Sequence[str] | None) -> TaskTexts:
     """With the texts that no file gives, where a task reads them."""
     intentions = texts.intentions
-    wanted: Mapping[Span, Sequence[str]] = texts.preferences
+    expected: Mapping[Span, Sequence[str]] = texts.preferences
     ask = texts.written["intentions"] == "rule" and "itemsearch" in tasks
     tell = texts.written["preferences"] == "rule" and "preferenceobtain" in tasks
     if not ask and not tell:
         return texts
-    known = traits(texts.items, texts.shown, reviews)
+    traitses = traits(texts.items, texts.shown, reviews)
     if ask:
-        intentions = [intention(item) for item in known]
+        intentions = [intention(item) for item in traitses]
     if tell:
         past = {span: texts.histories(span, config.window - 1, config.recent) for span in SPANS}
-        wanted = {span: preferences(known, past[span], span) for span in SPANS}
-    return TaskTexts(texts.items, texts.shown, texts.sequences, intentions, wanted, texts.written)
+        expected = {span: preferences(traitses, past[span], span) for span in SPANS}
+    return TaskTexts(texts.items, texts.shown, texts.sequences, intentions, expected, texts.written)
 
 
 def _reviews(data: TrainingData) -> list[str] | None:
     """What training interactions say of each item, None where the data set has no reviews."""
     if not data.reviews:
         return None
-    said: dict[str, list[str]] = {}
+    fields: dict[str, list[str]] = {}
     for review in data.reviews:
-        said.setdefault(review.item, []).append(review.text)
-    return [" ".join(said.get(item, ())) for item in data.items]
+        fields.setdefault(review.item, []).append(review.text)
+    return [" ".join(fields.get(item, ())) for item in data.items]
 
 
-def _only(sequences: RaggedArray, shown: np.ndarray) -> RaggedArray:
-    kept = shown[sequences.values]
-    lengths = np.bincount(sequences.rows()[kept], minlength=len(sequences))
-    return RaggedArray(sequences.values[kept], np.concatenate([[0], np.cumsum(lengths)]))
+def _only(sequences: RaggedArray, text: np.ndarray) -> RaggedArray:
+    mask = text[sequences.values]
+    lengths = np.bincount(sequences.rows()[mask], minlength=len(sequences))
+    return RaggedArray(sequences.values[mask], np.concatenate([[0], np.cumsum(lengths)]))

@@ -101,8 +101,8 @@ class Samples:
         values, pairs = self.sequences.values, zip(self.begins[rows].tolist(), self.targets[rows].tolist(), strict=True)
         histories = [values[begin:end] for begin, end in pairs]
         if self.pieces is not None:
-            named = self.pieces[self._users[rows]]
-            histories = [np.append(piece, history) for piece, history in zip(named, histories, strict=True)]
+            name = self.pieces[self._users[rows]]
+            histories = [np.append(piece, history) for piece, history in zip(name, histories, strict=True)]
         return histories, values[self.targets[rows]]
 
     @cached_property

@@ -29,34 +29,34 @@ def made_codes(context: RunContext, make: Callable[[RunContext], ItemIndex]) -> 
         context.world,
         lambda: make(replace(context, world=SINGLE_PROCESS)),
         lambda index: (_told(index), [index.table.digits]),
-        lambda told, arrays: ItemIndex(**_parts(told, arrays[0])),
+        lambda message, arrays: ItemIndex(**_parts(message, arrays[0])),
     )
 
 
-def _pack(made: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
-    vectors, index = made
+def _pack(vectorses: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
+    vectors, index = vectorses
     sources = {
         source: {"key": one.key, "provenance": one.provenance.model_dump(), "details": one.details}
         for source, one in vectors.items()
     }
-    told = {"vectors": sources, "index": _told(index), "blocks": index.blocks}
-    return told, [index.table.digits, *(one.values for one in vectors.values())]
+    fields = {"vectors": sources, "index": _told(index), "blocks": index.blocks}
+    return fields, [index.table.digits, *(one.values for one in vectors.values())]
 
 
-def _unpack(told: Any, arrays: list[np.ndarray]) -> tuple[Vectors, SourceIndex]:
+def _unpack(message: Any, arrays: list[np.ndarray]) -> tuple[Vectors, SourceIndex]:
     vectors = {
         source: ItemVectors(values, one["key"], Provenance(**one["provenance"]), one["details"])
-        for (source, one), values in zip(told["vectors"].items(), arrays[1:], strict=True)
+        for (source, one), values in zip(message["vectors"].items(), arrays[1:], strict=True)
     }
-    blocks = tuple((source, levels) for source, levels in told["blocks"])
-    return vectors, SourceIndex(**_parts(told["index"], arrays[0]), blocks=blocks)
+    blocks = tuple((source, levels) for source, levels in message["blocks"])
+    return vectors, SourceIndex(**_parts(message["index"], arrays[0]), blocks=blocks)
 
 
 def _told(index: ItemIndex) -> dict[str, Any]:
     return {"sizes": index.table.sizes, "provenance": index.provenance.model_dump(), "details": index.details}
 
 
-def _parts(told: dict[str, Any], digits: np.ndarray) -> dict[str, Any]:
+def _parts(fields: dict[str, Any], digits: np.ndarray) -> dict[str, Any]:
     """What an `ItemIndex` is made of."""
-    table = CodeTable(digits, tuple(told["sizes"]))
-    return {"table": table, "provenance": Provenance(**told["provenance"]), "details": told["details"]}
+    table = CodeTable(digits, tuple(fields["sizes"]))
+    return {"table": table, "provenance": Provenance(**fields["provenance"]), "details": fields["details"]}

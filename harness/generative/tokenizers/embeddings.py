@@ -82,19 +82,19 @@ def _cached(
     name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
 ) -> ItemVectors:
     """As they are stored."""
-    kept = artefact(name, key, context)
-    if (found := _found(kept)) is not None:
+    cache_entry = artefact(name, key, context)
+    if (item_vectors := _found(cache_entry)) is not None:
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
-        return found
-    path = kept.manifest.with_suffix(".npy")
+        return item_vectors
+    path = cache_entry.manifest.with_suffix(".npy")
     with acquire_lock(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
-        if kept.state() == "kept" and (found := _found(kept)) is not None:
-            return found
+        if cache_entry.state() == "kept" and (item_vectors := _found(cache_entry)) is not None:
+            return item_vectors
         values, details, provenance = make()
         remove_stale_temp_files(path.parent, f"{path.stem}.*")
         write_atomic(path, lambda temporary: _put(temporary, values))
         write_provenance(path, provenance)
-        kept.write([path, sidecar(path)], details)
+        cache_entry.write([path, sidecar(path)], details)
         shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
     return ItemVectors(values, key.digest, provenance, details)
 
@@ -104,11 +104,11 @@ def unfinished(name: str, key: Key, context: RunContext) -> Path:
     return context.cache / "vectors" / "unfinished" / f"{name}-{key.digest}"
 
 
-def _found(kept: CacheEntry) -> ItemVectors | None:
-    details, path = kept.read(), kept.manifest.with_suffix(".npy")
+def _found(cache_entry: CacheEntry) -> ItemVectors | None:
+    details, path = cache_entry.read(), cache_entry.manifest.with_suffix(".npy")
     if details is None:
         return None
-    return ItemVectors(np.load(path, allow_pickle=False), kept.key.digest, read_provenance(path), details)
+    return ItemVectors(np.load(path, allow_pickle=False), cache_entry.key.digest, read_provenance(path), details)
 
 
 def load_user_vectors(
@@ -126,7 +126,7 @@ def load_user_vectors(
     values, extra = matched(table, data.items, str(path))
     check_finite(values, str(path))
     provenance = read_provenance(path)
-    provenance.check(data, where=str(path), declared=declared)
+    provenance.check(data, location=str(path), declared=declared)
     details = {"file": path.name, "ids": table.named_by, "extra_rows": extra}
     return ItemVectors(values, fingerprint("given", values), provenance, details)
 
@@ -134,25 +134,25 @@ def load_user_vectors(
 def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, setting: str) -> tuple[str, ...]:
     """The ids of a bare `.npy`'s rows, which only the order of the data set's item file can give."""
     if rows != "item-file":
-        what = "the rows of a bare .npy name no items"
-        mend = f"{FORMATS}; or say --set {setting}=item-file where the rows are in the order of the item file"
-        raise InputError(what, where=str(path), hint=mend)
+        message = "the rows of a bare .npy name no items"
+        hint = f"{FORMATS}; or say --set {setting}=item-file where the rows are in the order of the item file"
+        raise InputError(message, where=str(path), hint=hint)
     if data.item_file is None:
-        what = f"{setting}=item-file, and {data.dataset} has no item file whose order is known"
-        raise InputError(what, where=str(path), hint=FORMATS)
+        message = f"{setting}=item-file, and {data.dataset} has no item file whose order is known"
+        raise InputError(message, where=str(path), hint=FORMATS)
     if len(data.item_file.items) != count:
-        there = data.item_file.path.name
-        what = f"{count:,} vectors, and {len(data.item_file.items):,} items in {there}"
-        raise InputError(what, where=str(path), hint=f"give one row an item of {there}, or {FORMATS}")
+        present = data.item_file.path.name
+        message = f"{count:,} vectors, and {len(data.item_file.items):,} items in {present}"
+        raise InputError(message, where=str(path), hint=f"give one row an item of {present}, or {FORMATS}")
     return data.item_file.items
 
 
-def check_finite(values: np.ndarray, where: str) -> None:
+def check_finite(values: np.ndarray, location: str) -> None:
     """Raises `InputError` where vectors hold anything but finite numbers."""
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(broken):
-        what = f"the vectors of {len(broken)} items hold NaN or infinite values (row {broken[0]} first)"
-        raise InputError(what, where=where, hint="make them again")
+    invalid = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(invalid):
+        message = f"the vectors of {len(invalid)} items hold NaN or infinite values (row {invalid[0]} first)"
+        raise InputError(message, where=location, hint="make them again")
 
 
 def _put(path: Path, array: np.ndarray) -> None:

@@ -41,11 +41,11 @@ class ItemIndex:
         return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
 
 
-def index_file(named: Path | None, data: TrainingData, setting: str) -> Path:
+def index_file(path: Path | None, data: TrainingData, setting: str) -> Path:
     """The file that `setting` names, or the one that the data set comes with. Raises `InputError` where there is
     neither."""
-    if named is not None:
-        return named
+    if path is not None:
+        return path
     if data.index_file is None:
         raise InputError(
             "this data set comes without an index file", where=data.dataset, hint=f"name one with {setting}"
@@ -57,7 +57,7 @@ def ready_index(path: Path, data: TrainingData, *, declared: bool) -> ItemIndex:
     """Codes from an index file. Raises `InputError` for one that is wrong or does not cover the catalogue, and for one
     that saw held-out rows (unless that leak is `declared`)."""
     table, provenance = CodeTable.read(path, data.items), read_provenance(path)
-    provenance.check(data, where=str(path), declared=declared)
+    provenance.check(data, location=str(path), declared=declared)
     return ItemIndex(table=table, provenance=provenance, details={"kind": "file", "file": path.name})
 
 
@@ -78,8 +78,8 @@ class SourceIndex(ItemIndex):
 
 def centred(vectors: np.ndarray) -> np.ndarray:
     """Directions around the mean, unit length: the common part of all items says nothing about one."""
-    moved = vectors - vectors.mean(axis=0)
-    return (moved / np.linalg.norm(moved, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
+    changed = vectors - vectors.mean(axis=0)
+    return (changed / np.linalg.norm(changed, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
 
 
 def code_directions(index: SourceIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
@@ -90,15 +90,15 @@ def code_directions(index: SourceIndex, vectors: Vectors, width: int, seed: int)
     generator = torch.Generator().manual_seed(derive_seed(seed, "code rows"))
     table, blocks, first = index.table, [], 0
     for source, levels in index.blocks:
-        held = vectors.get(source) if source else None
-        left = centred(held.values) if held else np.zeros((table.n_items, 1), dtype=np.float32)
+        item_vectors = vectors.get(source) if source else None
+        left = centred(item_vectors.values) if item_vectors else np.zeros((table.n_items, 1), dtype=np.float32)
         projection = torch.randn(left.shape[1], width, generator=generator)
         parents = np.zeros(len(left), dtype=np.int64)
         for level in range(first, first + levels):
             digit, size = table.digits[:, level], table.sizes[level]
             rows = torch.from_numpy(_means(left, digit, size)).float() @ projection
             noise = torch.randn(size, width, generator=generator)
-            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if held else noise)
+            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if item_vectors else noise)
             _, parents = np.unique(parents * size + digit, return_inverse=True)
             left = left - _means(left, parents, int(parents.max()) + 1)[parents]
         first += levels

@@ -88,7 +88,7 @@ class RQVAE(nn.Module):
     def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch (n, dim), and its digits (n, levels)."""
         latent = self.encoder(vectors)
-        left, digits, taken, penalty = latent, [], torch.zeros_like(latent), latent.new_zeros(())
+        left, digits, mask, penalty = latent, [], torch.zeros_like(latent), latent.new_zeros(())
         last = len(self.books) - 1
         for level, book in enumerate(self.books):
             distances = torch.cdist(left.detach(), book.detach()).square()
@@ -97,9 +97,9 @@ class RQVAE(nn.Module):
             code = book[digit]
             penalty = penalty + functional.mse_loss(code, left.detach())
             penalty = penalty + self.config.commitment * functional.mse_loss(left, code.detach())
-            left, taken = left - code.detach(), taken + code
+            left, mask = left - code.detach(), mask + code
             digits.append(digit)
-        decoded = self.decoder(latent + (taken - latent).detach())
+        decoded = self.decoder(latent + (mask - latent).detach())
         return functional.mse_loss(decoded, vectors) + penalty / len(self.books), torch.stack(digits, dim=1)
 
     @torch.no_grad()
@@ -135,16 +135,16 @@ class RQVAE(nn.Module):
     @torch.no_grad()
     def reset_dead_codes(self, used: torch.Tensor, batch: torch.Tensor, generator: torch.Generator) -> int:
         """Codes that `used` (levels, size) counts as unused take the place of random residuals; how many."""
-        left, moved = self.encoder(batch), 0
+        left, changed = self.encoder(batch), 0
         for book, counts in zip(self.books, used, strict=True):
             dead = torch.nonzero(counts == 0)[:, 0]
-            nearest = torch.cdist(left, book).argmin(dim=1)
+            closest = torch.cdist(left, book).argmin(dim=1)
             if len(dead):
-                drawn = torch.randint(len(left), (len(dead),), generator=generator)
-                book[dead] = left[drawn.to(left.device)]
-                moved += len(dead)
-            left = left - book[nearest]
-        return moved
+                samples = torch.randint(len(left), (len(dead),), generator=generator)
+                book[dead] = left[samples.to(left.device)]
+                changed += len(dead)
+            left = left - book[closest]
+        return changed
 
 
 def rqvae_codes(
@@ -164,7 +164,7 @@ def rqvae_codes(
     loss = _train(model, points, generator, context, _Kept(path, mark))
     digits, left = model.nearest(points)
     first = _shared(digits)
-    rounds = {"none": lambda *given: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
+    rounds = {"none": lambda *values: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
         model, digits, left
     )
     return RQCodes(
@@ -180,7 +180,7 @@ class _Kept:
     mark: str
 
 
-def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, kept: _Kept) -> float:
+def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, saved: _Kept) -> float:
     config = model.config
     batches = -(-len(points) // config.batch)
     steps = config.epochs * batches
@@ -189,21 +189,21 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
-    keeper = LoopCheckpointer(kept.path, kept.mark, model, optimizer, schedule)
+    keeper = LoopCheckpointer(saved.path, saved.mark, model, optimizer, schedule)
     at, total, used = 0, 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
-    if (found := keeper.restore()) is not None:
-        at, total, used = found[0]["step"], found[0]["total"], found[1]["used"]
-        generator.set_state(found[1]["draws"])
+    if (pair := keeper.restore()) is not None:
+        at, total, used = pair[0]["step"], pair[0]["total"], pair[1]["used"]
+        generator.set_state(pair[1]["draws"])
     with context.stage("RQ-VAE", steps) as stage:
         stage.advance(at)
         for epoch in range(at // batches, config.epochs):
-            drawn = generator.get_state()  # of the pass: its order is drawn again where it is continued
+            samples = generator.get_state()  # of the pass: its order is drawn again where it is continued
             order, batch = torch.randperm(len(points), generator=generator).to(points.device), points
             if not at % batches:
                 used, total = torch.zeros_like(used), 0.0
             for part in order.split(config.batch)[at % batches :]:
                 if keeper.due:
-                    keeper.save({"step": at, "total": total}, {"used": used, "draws": drawn})
+                    keeper.save({"step": at, "total": total}, {"used": used, "draws": samples})
                 batch = points[part]
                 loss, digits = model(batch)
                 optimizer.zero_grad()
@@ -215,10 +215,10 @@ def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, conte
                 total += float(loss.detach()) * len(part) / len(points)
                 stage.advance(1, loss=float(loss.detach()))
                 at += 1
-            moved = 0
+            changed = 0
             if config.revive and len(points) > used.shape[1] and epoch < 0.75 * config.epochs:
-                moved = model.reset_dead_codes(used, batch, generator)
-            context.event(stage="rqvae", step=epoch + 1, loss=total, revived=moved)
+                changed = model.reset_dead_codes(used, batch, generator)
+            context.event(stage="rqvae", step=epoch + 1, loss=total, revived=changed)
         keeper.save({"step": steps, "total": total}, {"used": used, "draws": generator.get_state()})
     return total
 
@@ -243,14 +243,14 @@ def _assign(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
         return 0
     for members in _groups(digits[:, :-1]):
         distances = torch.cdist(left[members], model.books[-1]).square().detach().double().cpu().numpy()
-        held = digits[members, -1].cpu().numpy()
-        nearest = np.lexsort((distances[np.arange(len(held)), held], held))
-        keeps = nearest[np.unique(held[nearest], return_index=True)[1]]
-        movers = np.setdiff1d(np.arange(len(held)), keeps)
-        free = np.setdiff1d(np.arange(distances.shape[1]), held)
+        lock = digits[members, -1].cpu().numpy()
+        closest = np.lexsort((distances[np.arange(len(lock)), lock], lock))
+        keeps = closest[np.unique(lock[closest], return_index=True)[1]]
+        movers = np.setdiff1d(np.arange(len(lock)), keeps)
+        free = np.setdiff1d(np.arange(distances.shape[1]), lock)
         if len(movers) and len(free):
-            who, what = linear_sum_assignment(distances[np.ix_(movers, free)])
-            digits[members[movers[who]], -1] = torch.from_numpy(free[what]).to(digits.device)
+            owner, label = linear_sum_assignment(distances[np.ix_(movers, free)])
+            digits[members[movers[owner]], -1] = torch.from_numpy(free[label]).to(digits.device)
     return 1
 
 
@@ -281,12 +281,12 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 def _kmeans(points: torch.Tensor, clusters: int, generator: torch.Generator) -> torch.Tensor:
     """Centres (clusters, dim) by Lloyd's passes from random points; points are used again where they are too few."""
-    drawn = torch.randperm(len(points), generator=generator)
-    drawn = drawn.repeat(-(-clusters // len(points)))[:clusters].to(points.device)
-    centres = points[drawn].clone()
+    samples = torch.randperm(len(points), generator=generator)
+    samples = samples.repeat(-(-clusters // len(points)))[:clusters].to(points.device)
+    centres = points[samples].clone()
     for _ in range(KMEANS_PASSES):
-        nearest = torch.cdist(points, centres).argmin(dim=1)
-        counts = torch.bincount(nearest, minlength=clusters)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+        closest = torch.cdist(points, centres).argmin(dim=1)
+        counts = torch.bincount(closest, minlength=clusters)
+        sums = torch.zeros_like(centres).index_add_(0, closest, points)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
     return centres

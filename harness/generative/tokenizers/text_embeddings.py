@@ -74,7 +74,7 @@ def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunC
     """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
     if config.vectors is not None or data.text is None:
         return ()
-    key = _key(*_canonical_texts(data, config), data, config, context, here=True)
+    key = _key(*_canonical_texts(data, config), data, config, context, is_here=True)
     return (artefact(SOURCE, key, context),)
 
 
@@ -88,8 +88,8 @@ def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -
     missing = np.setdiff1d(np.arange(data.n_items), rows)
     if len(missing):
         first = sorted(data.items)[missing[0]]
-        what = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
-        raise InputError(what, where=data.dataset, hint="add other fields (semantic.fields)")
+        message = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
+        raise InputError(message, where=data.dataset, hint="add other fields (semantic.fields)")
 
 
 def _key(
@@ -99,12 +99,12 @@ def _key(
     config: SemanticConfig,
     context: RunContext,
     *,
-    here: bool = False,
+    is_here: bool = False,
 ) -> Key:
     """Fields and the way of cleaning act through the texts."""
     parts = {
         "method": VERSION,
-        "encoder": identity(config.encoder, here=here),
+        "encoder": identity(config.encoder, is_here=is_here),
         "settings": config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"}),
         "precision": "stored" if context.device.startswith("cuda") else "float32",
         "texts": fingerprint(strings, rows),

@@ -64,17 +64,17 @@ def encoder_folder(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def identity(name: str, *, here: bool = False) -> str:
+def identity(name: str, *, is_here: bool = False) -> str:
     """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model.
     `here`: nothing is downloaded to find out, and a model that is not on this machine is told by its name."""
     folder = Path(encoder_folder(name))
     if not folder.is_dir():
-        found = _file(name, "config.json", here=here)
-        if found is None and here:
+        result = _file(name, "config.json", is_here=is_here)
+        if result is None and is_here:
             return f"{name}, not downloaded yet"
-        if found is None:
+        if result is None:
             raise _absent(name, "there is no config.json, here or on the hub")
-        return f"{name}@{found.parent.name}"
+        return f"{name}@{result.parent.name}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHTS)
     parts = [f"{path.relative_to(folder)}:{sha256_of(path)}" for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -88,8 +88,8 @@ def read_settings(name: str) -> PoolingConfig:
     try:
         return _settings(name)
     except (AttributeError, TypeError, KeyError, ValueError, OSError) as error:
-        what = f"its settings are not what sentence-transformers writes ({type(error).__name__}: {error})"
-        raise InputError(what, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
+        message = f"its settings are not what sentence-transformers writes ({type(error).__name__}: {error})"
+        raise InputError(message, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
 
 
 def _settings(name: str) -> PoolingConfig:
@@ -138,60 +138,62 @@ def encode(
     layers = [_dense(name, path).to(context.device) for path in reading.dense]
     length = min(max_tokens, reading.max_tokens or max_tokens)
     texts = [reading.prompt + (text.lower() if reading.lower else text) for text in strings]
-    kept = None if shards is None else shards.done()
-    whole = kept is not None and (kept[0] == np.arange(len(kept[0]))).all()  # a damaged piece leaves a gap
-    begun = len(kept[0]) if kept is not None and whole else 0
-    made = None if kept is None or not begun else _filled(kept[1][0], len(texts))
+    pair = None if shards is None else shards.done()
+    total = pair is not None and (pair[0] == np.arange(len(pair[0]))).all()  # a damaged piece leaves a gap
+    start_time = len(pair[0]) if pair is not None and total else 0
+    values = None if pair is None or not start_time else _filled(pair[1][0], len(texts))
     with context.stage("item text → vectors", len(texts)) as stage, torch.inference_mode():
-        stage.advance(begun)
-        for begin in range(begun, len(texts), BATCH):
+        stage.advance(start_time)
+        for begin in range(start_time, len(texts), BATCH):
             batch = tokenizer(
                 texts[begin : begin + BATCH], padding=True, truncation=True, max_length=length, return_tensors="pt"
             ).to(context.device)
             states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-            vectors = torch.cat([pool(states.float(), batch["attention_mask"], how) for how in poolings], dim=-1)
+            vectors = torch.cat([pool(states.float(), batch["attention_mask"], config) for config in poolings], dim=-1)
             for layer in layers:
                 vectors = layer(vectors)
             vectors = functional.normalize(vectors, dim=-1) if reading.normalise else vectors
             part = vectors.cpu().numpy()
-            made = _filled(part, len(texts)) if made is None else made
-            made[begin : begin + len(part)] = part
+            values = _filled(part, len(texts)) if values is None else values
+            values[begin : begin + len(part)] = part
             if shards is not None:
                 shards.add(np.arange(begin, begin + len(part)), part)
             stage.advance(len(part))
-    assert made is not None, "the caller has texts"
-    return made
+    assert values is not None, "the caller has texts"
+    return values
 
 
 def _filled(first: np.ndarray, n: int) -> np.ndarray:
     """Room for `n` rows that begin with `first`."""
-    made = np.empty((n, first.shape[1]), np.float32)
-    made[: len(first)] = first
-    return made
+    result = np.empty((n, first.shape[1]), np.float32)
+    result[: len(first)] = first
+    return result
 
 
-def pool(states: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
+def pool(states: torch.Tensor, mask: torch.Tensor, config: str) -> torch.Tensor:
     """One vector a text, (n, dim), of states (n, length, dim); `mask` (n, length) is 1 at tokens."""
     import torch
 
     weights = mask[..., None].to(states.dtype)
-    if how in ("cls", "last"):
+    if config in ("cls", "last"):
         first, last = mask.argmax(dim=1), mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-        return states[torch.arange(len(states)), first if how == "cls" else last]
-    if how == "max":
+        return states[torch.arange(len(states)), first if config == "cls" else last]
+    if config == "max":
         return states.masked_fill(weights == 0, float("-inf")).amax(dim=1)
-    if how == "weightedmean":
+    if config == "weightedmean":
         weights = weights * mask.cumsum(dim=1)[..., None]
     total = weights.sum(dim=1).clamp(min=1e-9)
-    return (states * weights).sum(dim=1) / (total.sqrt() if how == "mean_sqrt_len" else total)
+    return (states * weights).sum(dim=1) / (total.sqrt() if config == "mean_sqrt_len" else total)
 
 
 def _poolings(config: dict[str, Any], name: str) -> tuple[str, ...]:
     """From `pooling_mode_…: true` for each, or the newer `pooling_mode: …`."""
     mode = config.get("pooling_mode")
-    found = [mode] if isinstance(mode, str) else list(mode or ())
-    found += [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    names = [_ALIASES.get(plain := entry.removesuffix("_tokens"), plain) for entry in found]
+    problems = [mode] if isinstance(mode, str) else list(mode or ())
+    problems += [
+        key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on
+    ]
+    names = [_ALIASES.get(plain := entry.removesuffix("_tokens"), plain) for entry in problems]
     if unknown := [entry for entry in names if entry not in KNOWN]:
         raise InputError(f"its pooling {unknown[0]!r} is not supported", where=f"the text encoder {name!r}")
     return tuple(names) or ("mean",)
@@ -227,26 +229,26 @@ def _dense(name: str, folder: str) -> torch.nn.Module:
     weights = _file(name, f"{folder}/model.safetensors")
     kind = str(config.get("activation_function", "")).rpartition(".")[2]
     if weights is None or not hasattr(torch.nn, kind or "?"):
-        what = f"its dense layer {folder!r} has no safetensors weights or an unknown activation"
-        raise InputError(what, where=f"the text encoder {name!r}")
+        message = f"its dense layer {folder!r} has no safetensors weights or an unknown activation"
+        raise InputError(message, where=f"the text encoder {name!r}")
     try:
         tensors = {key.removeprefix("linear."): value.float() for key, value in load_file(weights).items()}
         linear = torch.nn.Linear(tensors["weight"].shape[1], tensors["weight"].shape[0], bias="bias" in tensors)
         linear.load_state_dict(tensors)
         return torch.nn.Sequential(linear, getattr(torch.nn, kind)())
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        what = f"its dense layer {folder!r} cannot be read ({error})"
-        raise InputError(what, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
+        message = f"its dense layer {folder!r} cannot be read ({error})"
+        raise InputError(message, where=f"the text encoder {name!r}", hint="fetch the encoder again") from error
 
 
 def _json(name: str, file: str, otherwise: Any) -> Any:
-    found = _file(name, file)
-    if found is None:
+    path = _file(name, file)
+    if path is None:
         return otherwise
-    return read_json(found)
+    return read_json(path)
 
 
-def _file(name: str, file: str, *, here: bool = False) -> Path | None:
+def _file(name: str, file: str, *, is_here: bool = False) -> Path | None:
     """One file of an encoder, from its folder or the hub's cache; None where it has none."""
     folder, inside = Path(encoder_folder(name)), PurePosixPath(file)
     if inside.is_absolute() or ".." in inside.parts:
@@ -256,16 +258,16 @@ def _file(name: str, file: str, *, here: bool = False) -> Path | None:
     from transformers.utils.hub import cached_file
 
     try:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, local_files_only=here)
+        text = cached_file(name, file, _raise_exceptions_for_missing_entries=False, local_files_only=is_here)
     except (OSError, ValueError) as error:
-        if here:
+        if is_here:
             return None
         raise _absent(name, str(error)) from error
-    return None if found is None else Path(found)
+    return None if text is None else Path(text)
 
 
-def _absent(name: str, why: str) -> InputError:
+def _absent(name: str, reason: str) -> InputError:
     return InputError(
-        f"the text encoder {name!r} cannot be loaded: {loader_error(why)}",
+        f"the text encoder {name!r} cannot be loaded: {loader_error(reason)}",
         hint=f"{offline_hint()}give a folder, a hub name or {EMBEDDED}",
     )

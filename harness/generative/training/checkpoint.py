@@ -35,8 +35,8 @@ Tensors = dict[str, torch.Tensor]
 def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
     """Writes both, whole or not at all. Raises `InputError` where the disk refuses."""
     plain = {name: value.detach().contiguous() for name, value in tensors.items()}
-    about = {FACTS: json.dumps(facts)}
-    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=about), MEND)
+    metadata = {FACTS: json.dumps(facts)}
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=metadata), MEND)
 
 
 def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
@@ -55,13 +55,13 @@ def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
 def cached_array(folder: Path | None, name: str, mark: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """What `make` makes, kept as `name` under `folder` for a resumed run; `mark` stands for all that it depends on."""
     path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
-    found = read_snapshot(path)
-    if found is not None and found[0] == {"mark": mark}:
-        return found[1]["values"].numpy()
-    made = make()
+    pair = read_snapshot(path)
+    if pair is not None and pair[0] == {"mark": mark}:
+        return pair[1]["values"].numpy()
+    values = make()
     if path is not None:
-        write_snapshot(path, {"values": torch.from_numpy(made)}, {"mark": mark})
-    return made
+        write_snapshot(path, {"values": torch.from_numpy(values)}, {"mark": mark})
+    return values
 
 
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[Any]]:
@@ -82,8 +82,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups
 
 def random_state(device: str) -> Tensors:
     """Where torch's own generators stand, on the CPU and on a CUDA device."""
-    there = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
-    return {"random/cpu": torch.get_rng_state(), **there}
+    present = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
+    return {"random/cpu": torch.get_rng_state(), **present}
 
 
 def set_random_state(tensors: Mapping[str, torch.Tensor], device: str) -> None:
@@ -123,19 +123,21 @@ class LoopCheckpointer:
             return
         flat, groups = flat_optimizer(self.optimizer)
         parts = {"model": self.model.state_dict(), "optimizer": flat, "own": tensors}
-        named = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+        by_name = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
         schedule = {"last_epoch": self.schedule.last_epoch, "rates": self.schedule.get_last_lr()}
         with self.pace.timed():
-            write_snapshot(self.path, named, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts})
+            write_snapshot(
+                self.path, by_name, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts}
+            )
 
     def restore(self) -> tuple[dict[str, Any], Tensors] | None:
         """Sets model, optimiser and schedule to what is kept; gives the caller's own part; None where there is none."""
-        found = read_snapshot(self.path)
-        if found is None or found[0]["mark"] != self.mark:
+        pair = read_snapshot(self.path)
+        if pair is None or pair[0]["mark"] != self.mark:
             return None
-        facts, named = found
+        facts, tensors = pair
         parts: dict[str, Tensors] = {"model": {}, "optimizer": {}, "own": {}}
-        for name, value in named.items():
+        for name, value in tensors.items():
             part, _, own = name.partition("/")
             parts[part][own] = value
         self.model.load_state_dict(parts["model"])
@@ -167,9 +169,9 @@ class Checkpointer:
         tensors: dict[str, torch.Tensor] = {}
         for number, parameter in enumerate(self.parameters):
             for name, value in {"value": parameter.detach(), **self.optimizer.state[parameter]}.items():
-                found = full_tensor(value).cpu() if is_sharded(value) else value
+                positions = full_tensor(value).cpu() if is_sharded(value) else value
                 if self.path is not None:
-                    tensors[f"{number}.{name}"] = found
+                    tensors[f"{number}.{name}"] = positions
         if self.path is None:
             return
         facts: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
@@ -180,27 +182,27 @@ class Checkpointer:
 
     def read(self) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]] | None:
         """Facts, and for each parameter what is kept of it by name; None where nothing is kept."""
-        found = read_snapshot(self.path)
-        if found is None:
+        pair = read_snapshot(self.path)
+        if pair is None:
             return None
         own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters]
-        for name, value in found[1].items():
+        for name, value in pair[1].items():
             number, _, field = name.partition(".")
             own[int(number)][field] = value
-        return found[0], own
+        return pair[0], own
 
     def restore(self) -> tuple[int, list[float], float]:
         """Steps done, their last losses and the seconds they took; (0, [], 0) where nothing is kept. Changes
         parameters, optimiser and choice."""
-        found = self.read()
-        if found is None:
+        pair = self.read()
+        if pair is None:
             return 0, [], 0.0
-        facts, own = found
+        facts, own = pair
         with torch.no_grad():
-            for parameter, kept in zip(self.parameters, own, strict=True):
-                parameter.copy_(kept.pop("value"))
-                best = kept.pop("best", None)
-                self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in kept.items()}
+            for parameter, entries in zip(self.parameters, own, strict=True):
+                parameter.copy_(entries.pop("value"))
+                best = entries.pop("best", None)
+                self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
                 if self.choice is not None and best is not None:
                     self.choice.values.append(best.to(parameter.device))
         if self.choice is not None:

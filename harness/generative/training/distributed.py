@@ -37,10 +37,10 @@ class GradientSynchronizer:
         """All take the first's weights, and what it has kept of the stage: (steps, losses, seconds)."""
         if self.world.size > 1 and any(map(is_sharded, self.parameters)):
             return self._begin_in_pieces(keeper)
-        kept = keeper.restore()
+        pair = keeper.restore()
         if self.world.size == 1:
-            return kept
-        step, losses, seconds = self.world.broadcast_object(kept)
+            return pair
+        step, losses, seconds = self.world.broadcast_object(pair)
         self.world.broadcast([parameter.detach() for parameter in self.parameters])
         self._share_moments()
         if keeper.choice is not None:
@@ -51,24 +51,24 @@ class GradientSynchronizer:
         """The first's seconds, and whether it is time to keep: what ends a stage must end it everywhere."""
         if self.world.size == 1:
             return seconds, due
-        told = self.world.broadcast_object([seconds, due])
-        return float(told[0]), bool(told[1])
+        message = self.world.broadcast_object([seconds, due])
+        return float(message[0]), bool(message[1])
 
-    def clip(self, most: float) -> None:
+    def clip(self, limit: float) -> None:
         """Scales all gradients down where their norm is above `most`."""
         if any(map(is_sharded, self.parameters)):
-            clip_sharded(self.parameters, most, self.world)
+            clip_sharded(self.parameters, limit, self.world)
         else:
-            nn.utils.clip_grad_norm_(self.parameters, most)
+            nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def sum_gradients(self, loss: float) -> float:
         """Sums the gradients and the loss over all processes. A parameter that had no part in the step anywhere keeps
         no gradient, as it would in one process."""
         if self.world.size == 1:
             return loss
-        told = torch.tensor([loss, *(p.grad is not None for p in self.parameters)], dtype=torch.float64)
-        self.world.all_reduce([told])
-        counts = zip(self.parameters, told[1:].tolist(), strict=True)
+        gathered = torch.tensor([loss, *(p.grad is not None for p in self.parameters)], dtype=torch.float64)
+        self.world.all_reduce([gathered])
+        counts = zip(self.parameters, gathered[1:].tolist(), strict=True)
         used = [
             parameter for parameter, count in counts if count and not is_sharded(parameter)
         ]  # the others are summed
@@ -80,13 +80,13 @@ class GradientSynchronizer:
             self.world.all_reduce([flat])
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
-        return float(told[0])
+        return float(gathered[0])
 
     def _begin_in_pieces(self, keeper: Checkpointer) -> StageState:
         """Tensor by tensor, so that no process holds the whole stage: each takes its piece of what the first reads."""
-        found = keeper.read()
-        facts = self.world.broadcast_object(None if found is None else found[0])
-        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters] if found is None else found[1]
+        pair = keeper.read()
+        facts = self.world.broadcast_object(None if pair is None else pair[0])
+        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters] if pair is None else pair[1]
         shapes = self.world.broadcast_object(
             [{name: [list(v.shape), str(v.dtype)] for name, v in s.items()} for s in own]
         )
@@ -118,10 +118,10 @@ class GradientSynchronizer:
                 self.world.broadcast([state[name]])
 
     def _share_choice(self, choice: EarlyStopping) -> None:
-        told: dict[str, Any] = self.world.broadcast_object({"seen": choice.history, "values": len(choice.values)})
-        choice.history = [(int(step), float(value)) for step, value in told["seen"]]
+        fields: dict[str, Any] = self.world.broadcast_object({"seen": choice.history, "values": len(choice.values)})
+        choice.history = [(int(step), float(value)) for step, value in fields["seen"]]
         if self.world.rank:
-            choice.values = [torch.empty_like(parameter) for parameter in self.parameters[: told["values"]]]
+            choice.values = [torch.empty_like(parameter) for parameter in self.parameters[: fields["values"]]]
         self.world.broadcast(choice.values)
 
 
@@ -135,8 +135,8 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[torch.Tensor]]
     bucket: list[torch.Tensor] = []
     for gradient in (parameter.grad for parameter in parameters):
         assert gradient is not None
-        alike = bucket and (bucket[0].dtype, bucket[0].device) == (gradient.dtype, gradient.device)
-        if bucket and (not alike or sum(g.numel() for g in bucket) + gradient.numel() > BUCKET):
+        values = bucket and (bucket[0].dtype, bucket[0].device) == (gradient.dtype, gradient.device)
+        if bucket and (not values or sum(g.numel() for g in bucket) + gradient.numel() > BUCKET):
             yield bucket
             bucket = []
         bucket.append(gradient)

@@ -99,7 +99,7 @@ class AuxiliaryLoss(Protocol):
         """How many of the responses naming `items` (n,), or `NO_ITEM`, the loss is a mean over."""
         ...
 
-    def __call__(self, states: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    def __call__(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss (a scalar) of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`."""
         ...
 
@@ -141,28 +141,28 @@ class Losses:
     world: ProcessGroup = SINGLE_PROCESS
     trie: CodeTrie | None = None  # for `children`, on the model's device
 
-    def windows(self, windows: Sequence[np.ndarray], template: int, drawn: np.ndarray) -> Cost:
+    def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
         over response tokens, plus the term with the items `drawn`."""
         counted = self._windows_counted(windows)
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_windows(self._own(windows), template)
-            return self._cost(read, targets, drawn, counted.within(step))
+            return self._cost(read, targets, samples, counted.within(step))
 
         return Cost(counted.counts, share)
 
-    def rows(self, samples: Sequence[Sample], drawn: np.ndarray) -> Cost:
+    def rows(self, samples: Sequence[Sample], sample: np.ndarray) -> Cost:
         """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
         name an item as of those that do not (`Term.sequential_only`: none of them does)."""
-        whole = self._targets(samples, np.zeros(len(samples), np.int64))
+        current_targets = self._targets(samples, np.zeros(len(samples), np.int64))
         nameless = self.term is not None and self.term.sequential_only
-        whole = whole.naming_none() if nameless else whole
-        counted = self._counted(len(whole.labels), whole.items, len(samples))
+        current_targets = current_targets.naming_none() if nameless else current_targets
+        counted = self._counted(len(current_targets.labels), current_targets.items, len(samples))
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_rows(self._own(samples))
-            return self._cost(read, targets.naming_none() if nameless else targets, drawn, counted.within(step))
+            return self._cost(read, targets.naming_none() if nameless else targets, sample, counted.within(step))
 
         return Cost(counted.counts, share)
 
@@ -177,9 +177,11 @@ class Losses:
         starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
         before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
-        said = slice(0, levels + (self.normalise == "vocabulary"))
-        owners = np.repeat(items, labels[:, said].shape[1])
-        return read, Targets(before[:, said].reshape(-1), labels[:, said].reshape(-1), owners, before[:, -1], items)
+        message = slice(0, levels + (self.normalise == "vocabulary"))
+        owners = np.repeat(items, labels[:, message].shape[1])
+        return read, Targets(
+            before[:, message].reshape(-1), labels[:, message].reshape(-1), owners, before[:, -1], items
+        )
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[PackedStates, Targets]:
         """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
@@ -203,18 +205,20 @@ class Losses:
         places, labels, owners, ends = [], [], [], []
         for sample, begin in zip(samples, begins, strict=True):
             own = np.asarray(sample.labels)
-            said = np.flatnonzero(own != IGNORED)
-            places.append(begin + said - 1)
-            labels.append(own[said])
+            message = np.flatnonzero(own != IGNORED)
+            places.append(begin + message - 1)
+            labels.append(own[message])
             item = NO_ITEM if sample.item is None else sample.item
-            owners.append(np.where(own[said] >= self.model.vocabulary, item, NO_ITEM))
+            owners.append(np.where(own[message] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
-                said = said[own[said] >= self.model.vocabulary]  # the response ends with its code, were there more
+                message = message[
+                    own[message] >= self.model.vocabulary
+                ]  # the response ends with its code, were there more
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
-                    places.append(begin + said[-1:])
+                    places.append(begin + message[-1:])
                     labels.append(np.array([self.model.eos]))
                     owners.append(np.array([NO_ITEM]))
-            ends.append(begin + said[-1])
+            ends.append(begin + message[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
         joined = [np.concatenate(part) for part in (places, labels, owners)]
         return Targets(joined[0], joined[1], joined[2], np.array(ends), np.array(items))
@@ -234,30 +238,30 @@ class Losses:
         aimed = 0 if self.term is None else self.term.denominator(items)
         return _Whole(labels, aimed, idle=self.world.rank >= samples)
 
-    def _cost(self, read: PackedStates, targets: Targets, drawn: np.ndarray, whole: _Whole) -> torch.Tensor:
+    def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Whole) -> torch.Tensor:
         if self.normalise == "vocabulary":
             states = read[targets.places]
             loss = (self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
-        loss = loss * whole.share(len(targets.labels), whole.labels)
+        loss = loss * total.share(len(targets.labels), total.labels)
         if self.term is None:
             return loss
-        term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(drawn))
-        return loss + term * whole.share(self.term.denominator(targets.items), whole.aimed)
+        term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(samples))
+        return loss + term * total.share(self.term.denominator(targets.items), total.aimed)
 
     def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label among its kind: text first, then level by level."""
         flat = targets.labels - self.model.vocabulary
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
         for kind in np.unique(level):
-            mine = level == kind
-            states, labels = read[targets.places[mine]], targets.labels[mine]
+            own = level == kind
+            states, labels = read[targets.places[own]], targets.labels[own]
             if kind < 0:
                 yield text_logsumexp(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
-                digits = self._tensor(flat[mine] - self.model.offsets[kind])
-                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[mine]), digits)
+                digits = self._tensor(flat[own] - self.model.offsets[kind])
+                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[own]), digits)
 
     def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
         """-log p of one token of a level a state, (n,)."""
@@ -295,9 +299,9 @@ class _Whole:
         """The same part in a step of several."""
         return replace(self, labels=step[0], aimed=step[1])
 
-    def share(self, here: int, everywhere: int) -> float:
+    def share(self, current: int, everywhere: int) -> float:
         """What a mean over some counts for in the mean over all."""
-        return 0.0 if self.idle or not everywhere else here / everywhere
+        return 0.0 if self.idle or not everywhere else current / everywhere
 
 
 def _common(samples: Sequence[Sample]) -> list[int]:

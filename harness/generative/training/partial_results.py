@@ -37,11 +37,11 @@ class PartialResults:
         """The rows that are there, and their arrays one after the other; None where there are none."""
         paths = [] if self.folder is None else sorted(self.folder.glob("[0-9]*.safetensors"))
         self._pieces = max((int(path.stem) + 1 for path in paths), default=0)
-        found = [tensors for path in paths if (snapshot := read_snapshot(path)) for tensors in [snapshot[1]]]
-        if not found:
+        tensorses = [tensors for path in paths if (snapshot := read_snapshot(path)) for tensors in [snapshot[1]]]
+        if not tensorses:
             return None
-        arrays = [torch.cat([piece[f"{n}"] for piece in found]).numpy() for n in range(len(found[0]) - 1)]
-        return torch.cat([piece["rows"] for piece in found]).numpy(), arrays
+        arrays = [torch.cat([piece[f"{n}"] for piece in tensorses]).numpy() for n in range(len(tensorses[0]) - 1)]
+        return torch.cat([piece["rows"] for piece in tensorses]).numpy(), arrays
 
     def add(self, rows: np.ndarray, *arrays: np.ndarray) -> None:
         """Takes the results of some rows, each array with one entry a row."""
@@ -79,9 +79,9 @@ def state_digest(model: nn.Module) -> str:
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):
         flat = value.detach().flatten().contiguous()
-        some = _bytes(flat[:: max(1, len(flat) // SAMPLE)].contiguous()).cpu().numpy()
+        part = _bytes(flat[:: max(1, len(flat) // SAMPLE)].contiguous()).cpu().numpy()
         words, rest = _words(_bytes(flat))
-        parts += [name, str(value.dtype), list(value.shape), int(words.sum()), some, rest.cpu().numpy()]
+        parts += [name, str(value.dtype), list(value.shape), int(words.sum()), part, rest.cpu().numpy()]
     return fingerprint(*parts)
 
 
@@ -91,7 +91,7 @@ def _bytes(flat: torch.Tensor) -> torch.Tensor:
 
 def _words(content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Bytes as whole numbers of eight, without a copy where they lie as those must; and those that are left over."""
-    whole = content[: len(content) // WORD * WORD]
-    if whole.data_ptr() % WORD or whole.storage_offset() % WORD:
-        whole = whole.clone()
-    return whole.view(torch.int64), content[len(whole) :]
+    combined = content[: len(content) // WORD * WORD]
+    if combined.data_ptr() % WORD or combined.storage_offset() % WORD:
+        combined = combined.clone()
+    return combined.view(torch.int64), content[len(combined) :]

@@ -63,9 +63,9 @@ def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
 def unfreeze_vocabulary(model: CodeLM) -> None:
     """Makes the text head a parameter: the embedding itself where the two are tied, else one of its own."""
     head, rows = model.text_head, model.embedding.weight
-    tied = head.shape == rows.shape and torch.equal(head, rows)
+    is_tied = head.shape == rows.shape and torch.equal(head, rows)
     del model.text_head
-    model.text_head = rows if tied else nn.Parameter(head)
+    model.text_head = rows if is_tied else nn.Parameter(head)
 
 
 @contextmanager
@@ -151,12 +151,12 @@ def _run(
 
     def loss(step: int, part: int) -> Cost:
         rng = generator(context.seed, name, "step", step, part)
-        drawn = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
+        samples = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
         task = batches.task(step)
         if task == "seqrec":
-            return losses.windows(batches.windows(step, part), template, drawn)
-        return losses.rows(tasks.samples(task, step, part), drawn)
+            return losses.windows(batches.windows(step, part), template, samples)
+        return losses.rows(tasks.samples(task, step, part), samples)
 
     plan = TrainingConfig(
         stage=name,

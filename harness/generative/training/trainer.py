@@ -159,7 +159,7 @@ def train(
     keeper = Checkpointer(context.checkpoint, plan.stage, parameters, optimizer, choice)
     team = GradientSynchronizer(context.world, parameters, optimizer)
     step, losses, before = team.begin(keeper)
-    begun, pace = time.monotonic(), CheckpointTimer()
+    start_time, pace = time.monotonic(), CheckpointTimer()
     at = schedule_step(step, before, plan)
     with context.stage(plan.stage, plan.steps) as bar:
         if step:
@@ -171,7 +171,7 @@ def train(
                 group["lr"] = group["peak"] * share
             losses.append(_one_step(team, loss, step, plan, context.device))
             step += 1
-            seconds, due = team.clock(before + time.monotonic() - begun, pace.due)
+            seconds, due = team.clock(before + time.monotonic() - start_time, pace.due)
             at = schedule_step(step, seconds, plan)
             del losses[:-50]
             mean, over = sum(losses) / len(losses), at >= plan.steps
@@ -180,29 +180,29 @@ def train(
             valid = {"valid": choice.evaluate(step, parameters)} if choice is not None and looked else {}
             if step % 20 == 0 or over or looked:
                 now = groups[0].learning_rate * share
-                told = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
-                context.event(stage=plan.stage, step=step, **told)
+                fields = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
+                context.event(stage=plan.stage, step=step, **fields)
                 release_free_memory()
             if over or looked or due:
                 with pace.timed():
                     keeper.save(step, losses, seconds)
     if choice is not None:
         choice.restore_best(parameters)
-    return StageResult(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - begun)
+    return StageResult(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - start_time)
 
 
 def _optimizer(groups: Sequence[ParameterGroup], plan: TrainingConfig) -> torch.optim.Optimizer:
     """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
     2018)."""
-    given = [
+    values = [
         {"params": part, "lr": g.learning_rate, "peak": g.learning_rate, "weight_decay": g.weight_decay}
         for g in groups
         for part in split_by_sharding(g.parameters)
     ]
     if plan.optimiser == "adafactor":
-        return torch.optim.Adafactor(given)
+        return torch.optim.Adafactor(values)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
-    return kind(given, betas=(0.9, plan.beta2), fused=True)
+    return kind(values, betas=(0.9, plan.beta2), fused=True)
 
 
 def _one_step(team: GradientSynchronizer, loss: Loss, step: int, plan: TrainingConfig, device: str) -> float:
@@ -224,15 +224,15 @@ def _shares(loss: Loss, step: int, plan: TrainingConfig, device: str) -> Iterato
     costs: list[Cost] = []
     for part in range(plan.accumulate):
         with autocast(device, plan.precision):
-            made = loss(step, part)
-        if isinstance(made, Cost):
-            costs.append(made)
+            current_cost = loss(step, part)
+        if isinstance(current_cost, Cost):
+            costs.append(current_cost)
         else:
-            yield made / plan.accumulate
-    whole = together(costs)
+            yield current_cost / plan.accumulate
+    counts = together(costs)
     for cost in costs:
         with autocast(device, plan.precision):
-            value = cost.share(whole)
+            value = cost.share(counts)
         yield value
 
 

@@ -35,12 +35,12 @@ class Audit:
 
     def alarms(self) -> list[str]:
         """One line for each trace of held-out rows; empty for a clean data set."""
-        found = [
+        problems = [
             f"{finding.name}: {finding.count} of {finding.total} {finding.detail}"
             for finding in self.findings
             if finding.alarm
         ]
-        return [*found, *([f"canary: {self.canary}"] if self.canary else [])]
+        return [*problems, *([f"canary: {self.canary}"] if self.canary else [])]
 
     def document(self) -> dict[str, Any]:
         """What a record keeps: `findings` maps a name to [count, total]."""
@@ -54,51 +54,56 @@ class Audit:
         }
 
 
-def audit(dataset: Dataset, protocol: Protocol, made: SplitParts | None = None) -> Audit:
+def audit(dataset: Dataset, protocol: Protocol, split_parts: SplitParts | None = None) -> Audit:
     """Looks at both folds, the text, and what was lost; `made` are the parts where they are known already.
 
     Raises `InputError` as `split` does.
     """
-    made = parts(dataset, protocol) if made is None else made
-    folds = [FoldView(dataset, made, fold, name) for name, fold in (("test", made.test), ("validation", made.valid))]
+    split_parts = parts(dataset, protocol) if split_parts is None else split_parts
+    folds = [
+        FoldView(dataset, split_parts, fold, name)
+        for name, fold in (("test", split_parts.test), ("validation", split_parts.valid))
+    ]
     return Audit(
         dataset=dataset.name,
         order=dataset.order,
         findings=(*(finding for view in folds for finding in on_fold(view)), *on_text(dataset)),
-        lost={**dict(dataset.lost), **_not_asked(dataset, made)},
-        times=_times(made),
+        lost={**dict(dataset.lost), **_not_asked(dataset, split_parts)},
+        times=_times(split_parts),
         canary=canary(dataset, protocol),
     )
 
 
-def _not_asked(dataset: Dataset, made: SplitParts) -> dict[str, int]:
+def _not_asked(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
     """Users who take no part, by reason; only a cut in time has any."""
-    if made.cut.times is None:
+    if split_parts.cut.times is None:
         return {}
     assert dataset.timestamps is not None
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
-    begin_valid, begin_test = made.cut.times
+    begin_valid, begin_test = split_parts.cut.times
     before_valid, before_test = (
         np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
     )
-    within, after = before_test > before_valid, lengths > before_test
+    inside, after = before_test > before_valid, lengths > before_test
     counted = {
         "users without an interaction in the test period": ~after,
         "users whose first interaction lies in the test period (no history, not asked)": after & (before_test == 0),
-        "users without an interaction in the validation period": ~within,
-        "users whose first interaction lies in the validation period (no history, not asked for validation)": within
+        "users without an interaction in the validation period": ~inside,
+        "users whose first interaction lies in the validation period (no history, not asked for validation)": inside
         & (before_valid == 0),
-        "users without a training part": made.cut.train == 0,
+        "users without a training part": split_parts.cut.train == 0,
     }
-    items = int((made.train.counts() == 0).sum())
-    found = {reason: int(users.sum()) for reason, users in counted.items()} | {"items that no training part has": items}
-    return {reason: count for reason, count in found.items() if count}
+    items = int((split_parts.train.counts() == 0).sum())
+    entries = {reason: int(users.sum()) for reason, users in counted.items()} | {
+        "items that no training part has": items
+    }
+    return {reason: count for reason, count in entries.items() if count}
 
 
-def _times(made: SplitParts) -> tuple[str, str] | None:
-    if made.cut.times is None:
+def _times(split_parts: SplitParts) -> tuple[str, str] | None:
+    if split_parts.cut.times is None:
         return None
-    first, second = (_moment(time) for time in made.cut.times)
+    first, second = (_moment(time) for time in split_parts.cut.times)
     return first, second
 
 

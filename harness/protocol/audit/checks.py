@@ -110,13 +110,13 @@ def on_text(dataset: Dataset) -> Iterator[Finding]:
     same = sum(count for count in times.values() if count > 1)
     yield Finding("duplicate_texts", same, total, "items whose whole text another has too: text cannot tell them apart")
     ids = {raw for raw in (*dataset.items, *dataset.users) if len(raw) >= LONG_ID and any(map(str.isdigit, raw))}
-    named = sum(
+    name = sum(
         bool(ids.intersection(_WORD.findall(_all(text))) - {item})
         for item, text in zip(dataset.items, dataset.text, strict=True)
         if ids
     )
     detail = "items whose text holds the id of a user or of another item, such as a list of what was bought with it"
-    yield Finding("ids_in_text", named, total, detail, alarm=named > ID_SHARE * total)
+    yield Finding("ids_in_text", name, total, detail, alarm=name > ID_SHARE * total)
 
 
 def exceeds_expected(count: int, total: int, natural: int, of: int) -> bool:
@@ -182,29 +182,29 @@ def _copied(view: FoldView) -> Finding:
     hits = np.zeros(len(view.users), dtype=bool)
     for length in np.unique(lengths[lengths >= SHORTEST_RUN]).tolist():
         chosen = np.flatnonzero(lengths == length)
-        asked = _hashes(rows.values[view.places[chosen, None] + np.arange(1 - length, 1)])
-        hits[chosen] = _elsewhere(asked, view.users[chosen], train, length)
+        requested = _hashes(rows.values[view.places[chosen, None] + np.arange(1 - length, 1)])
+        hits[chosen] = _elsewhere(requested, view.users[chosen], train, length)
     alarm = exceeds_expected(int(hits.sum()), int((lengths >= SHORTEST_RUN).sum()), 1, COPIES_BY_CHANCE)
     detail = f"items that end a sequence of {SHORTEST_RUN} or more which another user's training part holds whole"
     return view.finding("copied", hits, detail, alarm)
 
 
-def _elsewhere(asked: np.ndarray, users: np.ndarray, train: RaggedArray, length: int) -> np.ndarray:
+def _elsewhere(requested: np.ndarray, users: np.ndarray, train: RaggedArray, length: int) -> np.ndarray:
     """Which of the runs `asked`, by hash, stand in the training part of a user other than their own; bool, (n,)."""
     owner = train.rows()
     if len(owner) < length:
-        return np.zeros(len(asked), dtype=bool)
-    whole = owner[: len(owner) - length + 1] == owner[length - 1 :]
-    known = _hashes(np.lib.stride_tricks.sliding_window_view(train.values, length)[whole])
-    owners = owner[: len(owner) - length + 1][whole]
-    shared = np.isin(known, asked)  # few: only these are looked at with their owners
-    pairs, first = np.unique(_own(known[shared], owners[shared]), return_index=True)
-    runs, owned_by = np.unique(known[shared][first], return_counts=True)
+        return np.zeros(len(requested), dtype=bool)
+    total = owner[: len(owner) - length + 1] == owner[length - 1 :]
+    known_mask = _hashes(np.lib.stride_tricks.sliding_window_view(train.values, length)[total])
+    owners = owner[: len(owner) - length + 1][total]
+    shared = np.isin(known_mask, requested)  # few: only these are looked at with their owners
+    pairs, first = np.unique(_own(known_mask[shared], owners[shared]), return_index=True)
+    runs, owned_by = np.unique(known_mask[shared][first], return_counts=True)
     if not len(runs):
-        return np.zeros(len(asked), dtype=bool)
-    place = np.minimum(np.searchsorted(runs, asked), len(runs) - 1)
-    times = np.where(runs[place] == asked, owned_by[place], 0)
-    return times > np.isin(_own(asked, users), pairs)
+        return np.zeros(len(requested), dtype=bool)
+    place = np.minimum(np.searchsorted(runs, requested), len(runs) - 1)
+    times = np.where(runs[place] == requested, owned_by[place], 0)
+    return times > np.isin(_own(requested, users), pairs)
 
 
 def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
@@ -223,10 +223,10 @@ def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
 
     last = dataset.sequences.values[view.places - 1].tolist()
     hits = np.array([names(*pair) for pair in zip(last, view.fold.targets.items.tolist(), strict=True)], dtype=bool)
-    within = np.flatnonzero(train.rows()[1:] == train.rows()[:-1])
-    pairs = zip(train.values[within].tolist(), train.values[within + 1].tolist(), strict=True)
+    inside = np.flatnonzero(train.rows()[1:] == train.rows()[:-1])
+    pairs = zip(train.values[inside].tolist(), train.values[inside + 1].tolist(), strict=True)
     natural = sum(names(*pair) for pair in pairs)
-    alarm = exceeds_expected(int(hits.sum()), len(hits), natural, len(within))
+    alarm = exceeds_expected(int(hits.sum()), len(hits), natural, len(inside))
     return view.finding("named", hits, "items that the text of the item before names: the text holds the answer", alarm)
 
 
@@ -267,15 +267,17 @@ def canary(dataset: Dataset, protocol: Protocol) -> str:
     """
     if len(dataset.items) < 2:
         return ""
-    made = parts(dataset, protocol)
-    test, valid = made.cut.test, made.cut.valid
+    split_parts = parts(dataset, protocol)
+    test, valid = split_parts.cut.test, split_parts.cut.valid
     changed = parts(_planted(dataset, test), protocol)
-    found = _given(made, changed)
-    if _histories(made.test) != _histories(changed.test):
-        found.append("the test histories")
+    problems = _given(split_parts, changed)
+    if _histories(split_parts.test) != _histories(changed.test):
+        problems.append("the test histories")
     earliest = np.where(valid >= 0, valid, test)
-    found += [f"{what} (validation)" for what in _given(made, parts(_planted(dataset, earliest), protocol))]
-    return f"answers reached {', '.join(found)}" if found else ""
+    problems += [
+        f"{message} (validation)" for message in _given(split_parts, parts(_planted(dataset, earliest), protocol))
+    ]
+    return f"answers reached {', '.join(problems)}" if problems else ""
 
 
 def _planted(dataset: Dataset, places: np.ndarray) -> Dataset:
@@ -288,12 +290,12 @@ def _planted(dataset: Dataset, places: np.ndarray) -> Dataset:
 
 
 def _given(one: SplitParts, other: SplitParts) -> list[str]:
-    found = []
+    results = []
     if one.train.fingerprint != other.train.fingerprint:
-        found.append("the training part")
+        results.append("the training part")
     if _histories(one.valid) != _histories(other.valid):
-        found.append("the validation histories")
-    return found
+        results.append("the validation histories")
+    return results
 
 
 def _histories(fold: EvaluationSplit) -> tuple[bytes, bytes, bytes]:

@@ -81,10 +81,10 @@ class Provenance(BaseModel):
             return "made from validation rows as well as training rows"
         return None
 
-    def check(self, data: TrainingData, *, where: str, declared: bool = False) -> None:
+    def check(self, data: TrainingData, *, location: str, declared: bool = False) -> None:
         """Raises `InputError` for an artefact that saw held-out rows."""
-        if (what := self.fault(data, declared=declared)) is not None:
-            raise InputError(what, where=where, hint="make it again from this data set's training part")
+        if (message := self.fault(data, declared=declared)) is not None:
+            raise InputError(message, where=location, hint="make it again from this data set's training part")
 
 
 UNKNOWN = Provenance(rows="unknown")
@@ -110,26 +110,26 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises `InputError` where what is kept cannot be read, or belongs to another content of the file.
     """
-    beside = sidecar(path)
-    if not beside.exists():
+    neighbours = sidecar(path)
+    if not neighbours.exists():
         return UNKNOWN
-    mend = "make the artefact again, or remove this file to use it as one of unknown origin"
+    hint = "make the artefact again, or remove this file to use it as one of unknown origin"
     try:
-        document = _document(beside)
+        document = _document(neighbours)
         if document.pop("schema") != SCHEMA:
-            raise InputError("of another version of this program", where=str(beside), hint=mend)
+            raise InputError("of another version of this program", where=str(neighbours), hint=hint)
         digest = document.pop("sha256")
         provenance = Provenance.model_validate(document)
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError("not a readable provenance", where=str(beside), hint=mend) from error
+        raise InputError("not a readable provenance", where=str(neighbours), hint=hint) from error
     if digest != _sha256(path):
-        raise InputError(f"belongs to another content of {path.name}", where=str(beside), hint=mend)
+        raise InputError(f"belongs to another content of {path.name}", where=str(neighbours), hint=hint)
     return provenance
 
 
-def _document(beside: Path) -> dict[str, Any]:
+def _document(path: Path) -> dict[str, Any]:
     try:
-        return read_json_object(beside)
+        return read_json_object(path)
     except InputError as error:
         raise ValueError(error.what) from error
 

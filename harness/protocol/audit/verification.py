@@ -36,10 +36,10 @@ def verify(dataset: Dataset, protocol: Protocol, *, registered: bool = True) -> 
     entry = catalogue_entries().get(dataset.name) if registered else None
     checks = [*_catalogue(dataset, entry), *_data(dataset)]
     try:
-        made = split(dataset, protocol)
+        current_split = split(dataset, protocol)
     except InputError as error:
         return [*checks, Check("split", False, str(error))]
-    return [*checks, *_split(dataset, protocol, made)]
+    return [*checks, *_split(dataset, protocol, current_split)]
 
 
 def _catalogue(dataset: Dataset, entry: CatalogueEntry | None) -> Iterator[Check]:
@@ -49,13 +49,13 @@ def _catalogue(dataset: Dataset, entry: CatalogueEntry | None) -> Iterator[Check
     if entry.fingerprint is not None:
         detail = f"{dataset.fingerprint}, the catalogue says {entry.fingerprint}"
         yield Check("fingerprint", dataset.fingerprint == entry.fingerprint, detail)
-    for name, stated, seen in (
+    for name, stated, history in (
         ("users", entry.users, len(dataset.users)),
         ("items", entry.items, len(dataset.items)),
         ("interactions", entry.interactions, dataset.interactions),
     ):
         if stated is not None:
-            yield Check(name, seen == stated, f"{seen}, the catalogue says {stated}")
+            yield Check(name, history == stated, f"{history}, the catalogue says {stated}")
 
 
 def _data(dataset: Dataset) -> Iterator[Check]:
@@ -67,28 +67,28 @@ def _data(dataset: Dataset) -> Iterator[Check]:
     rows = _times(dataset)
     back = sum(any(later < earlier for earlier, later in pairwise(row)) for row in rows)
     yield Check("time order", back == 0, f"{back} users whose timestamps go back")
-    many = [row for row in rows if len(row) > 1]
-    constant = bool(many) and all(len(set(row)) == 1 for row in many)
+    values = [row for row in rows if len(row) > 1]
+    constant = bool(values) and all(len(set(row)) == 1 for row in values)
     yield Check("timestamps differ", not constant, "within no user" if constant else "they do")
 
 
-def _split(dataset: Dataset, protocol: Protocol, made: Split) -> Iterator[Check]:
+def _split(dataset: Dataset, protocol: Protocol, current_split: Split) -> Iterator[Check]:
     rows = [row.tolist() for row in dataset.sequences]
     plain = _global_time(rows, dataset, protocol) if protocol.name == GLOBAL_TIME else _leave_one_out(rows)
-    train = [row.tolist() for row in made.train.sequences]
-    wrong = sum(given != part for given, (part, _, _) in zip(train, plain, strict=True))
+    train = [row.tolist() for row in current_split.train.sequences]
+    wrong = sum(value != part for value, (part, _, _) in zip(train, plain, strict=True))
     yield Check("training part", wrong == 0, f"{wrong} of {len(rows)} users whose part is not what the protocol says")
     for name, fold, places in (
-        ("validation", made.valid, [valid for _, valid, _ in plain]),
-        ("test", made.test, [test for _, _, test in plain]),
+        ("validation", current_split.valid, [valid for _, valid, _ in plain]),
+        ("test", current_split.test, [test for _, _, test in plain]),
     ):
         yield from _fold(name, fold, rows, places, protocol.max_history)
     yield _leakage(dataset, train, plain)
-    broken = canary(dataset, protocol)
-    yield Check("canary", not broken, broken or "other answers in the data change nothing that a model is given")
-    again = split(_turned(dataset), protocol).fingerprint
-    same = again == made.fingerprint
-    yield Check("split fingerprint", same, f"{made.fingerprint}, {again} with the users in another order")
+    invalid = canary(dataset, protocol)
+    yield Check("canary", not invalid, invalid or "other answers in the data change nothing that a model is given")
+    repeated = split(_turned(dataset), protocol).fingerprint
+    same = repeated == current_split.fingerprint
+    yield Check("split fingerprint", same, f"{current_split.fingerprint}, {repeated} with the users in another order")
 
 
 def _leave_one_out(rows: list[list[int]]) -> Plain:
@@ -112,22 +112,22 @@ def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) ->
 
 
 def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
-    kept = sum(map(len, train))
-    gone, expected = dataset.interactions - kept, dataset.interactions - sum(len(part) for part, _, _ in plain)
-    asked = sum(place is not None for _, *places in plain for place in places)
-    detail = f"{gone} interactions kept from training, {asked} of them answers"
-    return Check("leakage", gone == expected >= asked, detail)
+    saved = sum(map(len, train))
+    removed, expected = dataset.interactions - saved, dataset.interactions - sum(len(part) for part, _, _ in plain)
+    requested = sum(place is not None for _, *places in plain for place in places)
+    detail = f"{removed} interactions kept from training, {requested} of them answers"
+    return Check("leakage", removed == expected >= requested, detail)
 
 
 def _fold(
     name: str, fold: EvaluationSplit, rows: list[list[int]], places: list[int | None], longest: int
 ) -> Iterator[Check]:
-    asked, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
+    requested, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
     expected = [user for user, place in enumerate(places) if place is not None]
-    everyone = sorted(asked) == expected and fold.targets.users.tolist() == asked
-    yield Check(f"{name} users", everyone, f"{len(set(asked))} of {len(rows)} users asked, each once")
+    everyone = sorted(requested) == expected and fold.targets.users.tolist() == requested
+    yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users asked, each once")
     late = leaking = 0
-    for user, answer, history in zip(asked, answers, fold.requests.histories, strict=True):
+    for user, answer, history in zip(requested, answers, fold.requests.histories, strict=True):
         place = places[user]
         before = rows[user][:place]
         late += place is None or answer != rows[user][place]

@@ -38,23 +38,23 @@ class Grid:
 
 def grids(store: Store, dataset: str, split: str) -> tuple[list[Grid], list[str]]:
     """The grids on a data set under one split, by path; and which files could not be used, in words."""
-    found, notes = [], []
+    results, notes = [], []
     for path in sorted((store.root / "ablations").glob(f"*/{dataset}/*.json")):
         try:
             document = json.loads(path.read_bytes())
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']!r} is not {SCHEMA}")
             if document["split"] == split:
-                found.append(_grid(store, path, document))
+                results.append(_grid(store, path, document))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             notes.append(f"skipped {path}: not a readable ablation ({type(error).__name__}: {error})")
-    return found, notes
+    return results, notes
 
 
-def figures(found: Sequence[Grid], metrics: Sequence[str], base: Measured) -> tuple[list[Figure], list[str]]:
+def figures(selected_grids: Sequence[Grid], metrics: Sequence[str], base: Measured) -> tuple[list[Figure], list[str]]:
     """One figure a grid whose base and another row are complete, a view a metric; what is left out, in words."""
-    made, notes = [], []
-    for number, grid in enumerate(found):
+    results, notes = [], []
+    for number, grid in enumerate(selected_grids):
         try:
             tables = {
                 metric: ablation_table(
@@ -71,15 +71,15 @@ def figures(found: Sequence[Grid], metrics: Sequence[str], base: Measured) -> tu
         views = [_view(table, metric) for metric, table in tables.items() if table.found is not None]
         if views:
             title = f"Ablation of {grid.model}: {grid.name}"
-            what = f"{grid.about.rstrip('.')}. " if grid.about else ""
-            about = (
-                f"{what}Bars are differences to {grid.variants[0].name}, with {LEVEL:.0%} bootstrap intervals over "
+            message = f"{grid.about.rstrip('.')}. " if grid.about else ""
+            description = (
+                f"{message}Bars are differences to {grid.variants[0].name}, with {LEVEL:.0%} bootstrap intervals over "
                 "users; filled where significant after Holm's correction within the grid, open where not."
             )
-            made.append(Figure(f"ablation-{number + 1}", title, about, "in", tuple(views)))
+            results.append(Figure(f"ablation-{number + 1}", title, description, "in", tuple(views)))
         else:
             notes.append(f"The grid {grid.name} ({grid.path.name}) has no complete row beside its base yet.")
-    return made, notes
+    return results, notes
 
 
 def _others(metric: str, metrics: Sequence[str]) -> list[str]:
@@ -93,8 +93,8 @@ def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
         slots = [slot for slot in document["runs"] if slot["cell"] == row["name"]]
         runs = [_run(store, RunKey(model, dataset, slot["run_id"])) for slot in slots if slot["state"] == "complete"]
         reasons = tuple(slot["reason"] for slot in slots if slot["state"] == "failed")
-        kept = tuple(run for run in runs if run is not None)
-        variants.append(Variant(row["name"], row["changes"], kept, len(slots), reasons))
+        stored_runs = tuple(run for run in runs if run is not None)
+        variants.append(Variant(row["name"], row["changes"], stored_runs, len(slots), reasons))
     if not variants:
         raise ValueError("it has no rows")
     return Grid(document["grid"], document["about"], model, path, tuple(variants))
@@ -113,26 +113,26 @@ def _view(table: AblationTable, metric: str) -> View:
     pairs = [(variant, pair) for variant in table.variants if (pair := table.pair(variant)) is not None]
     worse = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference < 0]
     better = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference > 0]
-    said = (
+    message = (
         f"Bar chart of differences in {metric} to {table.variants[0].name}, {len(pairs)} variants. "
         f"Significantly lower: {', '.join(worse) or 'none'}. Significantly higher: {', '.join(better) or 'none'}."
     )
-    return View(metric, _plot(pairs, metric, table.variants[0].name), said, sheet(table))
+    return View(metric, _plot(pairs, metric, table.variants[0].name), message, sheet(table))
 
 
 def _plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot:
     import plotly.graph_objects as go
 
-    found = [pair.found for _, pair in pairs]
-    colours = [COLOURS[1] if one.difference < 0 else COLOURS[0] for one in found]
+    differences = [pair.found for _, pair in pairs]
+    colours = [COLOURS[1] if one.difference < 0 else COLOURS[0] for one in differences]
     bars = go.Bar(
         orientation="h",
         y=list(range(len(pairs))),
-        x=[one.difference for one in found],
+        x=[one.difference for one in differences],
         error_x={
             "type": "data",
-            "array": [one.high - one.difference for one in found],
-            "arrayminus": [one.difference - one.low for one in found],
+            "array": [one.high - one.difference for one in differences],
+            "arrayminus": [one.difference - one.low for one in differences],
             "width": 4,
             "thickness": 1.4,
         },

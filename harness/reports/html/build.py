@@ -32,9 +32,9 @@ MOST = 14  # models in one figure
 
 def valid(row: Row, metric: str) -> float | None:
     """The mean validation metric over seeds; None where a run has none."""
-    found = [run.record.metrics.valid.get(metric) for run in row.runs]
-    values = [value for value in found if value is not None]
-    return statistics.fmean(values) if values and len(values) == len(found) else None
+    results = [run.record.metrics.valid.get(metric) for run in row.runs]
+    values = [value for value in results if value is not None]
+    return statistics.fmean(values) if values and len(values) == len(results) else None
 
 
 def chosen(board: Board, metric: str) -> list[Row]:
@@ -43,25 +43,25 @@ def chosen(board: Board, metric: str) -> list[Row]:
     for row in board.rows:
         if row.rank is None:
             continue
-        known = best.get(row.model)
-        if known is None or _weight(row, metric) > _weight(known, metric):
+        current_row = best.get(row.model)
+        if current_row is None or _weight(row, metric) > _weight(current_row, metric):
             best[row.model] = row
     return sorted(best.values(), key=lambda row: row.rank or 0)[:MOST]
 
 
-def left_out(board: Board, drawn: list[Row]) -> str:
+def left_out(board: Board, rows: list[Row]) -> str:
     """What the figures do not show, in words; empty where they show every row."""
     ranked = [row for row in board.rows if row.rank is not None]
-    if len(ranked) == len(drawn):
+    if len(ranked) == len(rows):
         return ""
     models = len({row.model for row in ranked})
-    most = f", and of {models} models the first {len(drawn)}" if models > len(drawn) else ""
-    return f"Of each model the configuration that was best on validation cases is drawn{most}."
+    limit = f", and of {models} models the first {len(rows)}" if models > len(rows) else ""
+    return f"Of each model the configuration that was best on validation cases is drawn{limit}."
 
 
 def _weight(row: Row, metric: str) -> float:
-    found = valid(row, metric)
-    return -1.0 if found is None else found
+    count = valid(row, metric)
+    return -1.0 if count is None else count
 
 
 COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
@@ -76,55 +76,63 @@ class Wanted:
     published: bool = False
 
 
-def report(store: Store, wanted: Wanted, told: Callable[[str], None] = lambda _: None) -> str:
+def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] = lambda _: None) -> str:
     """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
     data set, and where no run on it is stored. `told` hears of the stages of work."""
-    name = stored_name(store, wanted.dataset)
+    name = stored_name(store, current_wanted.dataset)
     skipped: list[str] = []
 
     def skip(line: str) -> None:
         warn(line)
         skipped.append(line)
 
-    found = store.query(name, skip)
-    made = boards(found, wanted.metric)
-    if not made:
+    stored_runs = store.query(name, skip)
+    selected_boards = boards(stored_runs, current_wanted.metric)
+    if not selected_boards:
         raise InputError(
             f"no runs on {name!r} are stored here",
             where=str(store.root),
             hint="harness run makes some, or say --results",
         )
-    looks = styles(run.record.model for run in found)
-    where = wanted.dataset if Path(wanted.dataset).is_dir() else None
+    evaluations = styles(run.record.model for run in stored_runs)
+    location = current_wanted.dataset if Path(current_wanted.dataset).is_dir() else None
     sections = []
-    for board in made:
-        told(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
-        sections.append(_section(store, board, wanted, where, looks))
-    last = max(run.record.finished for run in found)
-    several = f" They fall into {len(made)} sections that may not be compared with each other." if len(made) > 1 else ""
-    about = (
-        f"All {len(found):,} stored runs on {name}, the latest of {last:%Y-%m-%d %H:%M} UTC, by harness "
+    for board in selected_boards:
+        message(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
+        sections.append(_section(store, board, current_wanted, location, evaluations))
+    last = max(run.record.finished for run in stored_runs)
+    several = (
+        f" They fall into {len(selected_boards)} sections that may not be compared with each other."
+        if len(selected_boards) > 1
+        else ""
+    )
+    description = (
+        f"All {len(stored_runs):,} stored runs on {name}, the latest of {last:%Y-%m-%d %H:%M} UTC, by harness "
         f"{harness.__version__}.{several}"
     )
-    return document(f"{name}: report", about, sections, skipped)
+    return document(f"{name}: report", description, sections, skipped)
 
 
-def _section(store: Store, board: Board, wanted: Wanted, where: str | None, looks: Mapping[str, Style]) -> Section:
-    metric = wanted.metric
+def _section(
+    store: Store, board: Board, current_wanted: Wanted, location: str | None, evaluations: Mapping[str, Style]
+) -> Section:
+    metric = current_wanted.metric
     metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
-    drawn = chosen(board, metric)
-    base, missing = _measured(drawn, where)
-    spared = left_out(board, drawn)
+    rows = chosen(board, metric)
+    base, missing = _measured(rows, location)
+    spared = left_out(board, rows)
     parts = [
-        _leaderboard(store, board, wanted, where),
+        _leaderboard(store, board, current_wanted, location),
         Part(
-            "cost", "Quality against cost", figures=[one for one in [cost.figure(board, metric, drawn, looks)] if one]
+            "cost",
+            "Quality against cost",
+            figures=[one for one in [cost.figure(board, metric, rows, evaluations)] if one],
         ),
-        _curves(drawn, looks, spared),
-        _groups(base, drawn, metrics, looks, [spared, missing]),
-        _card(board, base, drawn, metric, spared),
+        _curves(rows, evaluations, spared),
+        _groups(base, rows, metrics, evaluations, [spared, missing]),
+        _card(board, base, rows, metric, spared),
         _ablations(store, board, metrics, base, missing),
-        _tree(drawn, base, spared),
+        _tree(rows, base, spared),
         Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
         Part(
             "commands",
@@ -142,75 +150,81 @@ def _section(store: Store, board: Board, wanted: Wanted, where: str | None, look
     )
 
 
-def _measured(drawn: Sequence[Row], where: str | None) -> tuple[Measured | None, str]:
+def _measured(rows: Sequence[Row], location: str | None) -> tuple[Measured | None, str]:
     """The data behind a board; None with the reason where they are not at hand."""
     try:
-        return measured([run for row in drawn for run in row.runs], where), ""
+        return measured([run for row in rows for run in row.runs], location), ""
     except InputError as error:
         return None, f"The data set is not at hand, so nothing is shown user by user: {error}"
 
 
-def _leaderboard(store: Store, board: Board, wanted: Wanted, where: str | None) -> Part:
-    tested = with_leads(board, formats.shown_metrics(wanted.metric), where)
-    shown = with_published([tested], store.root)[0] if wanted.published else tested
-    made = _without_empty(formats.sheet(shown, wanted.metric, COLUMNS), f"Rows by {wanted.metric}")
-    about = (
+def _leaderboard(store: Store, board: Board, current_wanted: Wanted, location: str | None) -> Part:
+    tested = with_leads(board, formats.shown_metrics(current_wanted.metric), location)
+    current_board = with_published([tested], store.root)[0] if current_wanted.published else tested
+    report_table = _without_empty(
+        formats.sheet(current_board, current_wanted.metric, COLUMNS), f"Rows by {current_wanted.metric}"
+    )
+    description = (
         "Mean ± standard deviation over n seeds; best bold, second underlined. A click on a column's head sorts by it."
     )
-    return Part("leaderboard", "Leaderboard", about, [made], sorts=True)
+    return Part("leaderboard", "Leaderboard", description, [report_table], sorts=True)
 
 
 def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     """The sheet less the columns that no row fills, under another title: the board's is the section's."""
-    kept = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
+    values = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
     lines = [
         type(line)(
-            tuple(line.texts[place] for place in kept), tuple(line.mark(place) for place in kept), apart=line.apart
+            tuple(line.texts[place] for place in values), tuple(line.mark(place) for place in values), apart=line.apart
         )
         for line in sheet.lines
     ]
-    return ReportTable(title, tuple(sheet.columns[place] for place in kept), tuple(lines), sheet.notes)
+    return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
 
 
-def _curves(drawn: Sequence[Row], looks: Mapping[str, Style], spared: str) -> Part:
-    figures, notes = learning_curves.figures(drawn, looks)
+def _curves(rows: Sequence[Row], evaluations: Mapping[str, Style], spared: str) -> Part:
+    figures, notes = learning_curves.figures(rows, evaluations)
     return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
 
 
 def _groups(
-    base: Measured | None, drawn: Sequence[Row], metrics: Sequence[str], looks: Mapping[str, Style], said: list[str]
+    base: Measured | None,
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    evaluations: Mapping[str, Style],
+    messages: list[str],
 ) -> Part:
-    spared, missing = said
+    spared, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
-        values, part.notes = user_groups.read(base, drawn, metrics)
-        part.figures = user_groups.figures(base, drawn, values, looks)
+        values, part.notes = user_groups.read(base, rows, metrics)
+        part.figures = user_groups.figures(base, rows, values, evaluations)
         part.about = spared if part.figures else ""
     return part
 
 
-def _card(board: Board, base: Measured | None, drawn: Sequence[Row], metric: str, spared: str) -> Part:
+def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, spared: str) -> Part:
     part = Part("card", "Report card")
     if base is not None:
-        carded, part.notes = card.on_data(replace(board, rows=tuple(drawn)), metric, base)
+        carded, part.notes = card.on_data(replace(board, rows=tuple(rows)), metric, base)
         part.sheets = card.sheets(carded, metric)
         part.about = " ".join(filter(None, [card.ABOUT, spared]))
     return part
 
 
 def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measured | None, missing: str) -> Part:
-    found, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
+    grids, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
     part = Part("ablations", "Ablations", notes=notes)
-    if found and base is None:
+    if grids and base is None:
         part.notes.append(missing)
     elif base is not None:
-        part.figures, said = ablations.figures(found, metrics, base)
-        part.notes += said
+        part.figures, messages = ablations.figures(grids, metrics, base)
+        part.notes += messages
     return part
 
 
-def _tree(drawn: Sequence[Row], base: Measured | None, spared: str) -> Part:
-    known = (None, None) if base is None else (base.dataset, base.split.train.counts())
-    figure, notes = code_tree.figure(drawn, *known)
+def _tree(rows: Sequence[Row], base: Measured | None, spared: str) -> Part:
+    pair = (None, None) if base is None else (base.dataset, base.split.train.counts())
+    figure, notes = code_tree.figure(rows, *pair)
     figures = [] if figure is None else [figure]
     return Part("tree", "Code tree", spared if figures else "", figures=figures, notes=notes)

@@ -55,12 +55,12 @@ def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | No
         views.append(_view(row.model, codes, dataset, counts))
     if not views:
         return None, notes
-    about = (
+    description = (
         f"Tokens of the first level of the item codes, the {FIRST} biggest: area is the number of items, colour their "
         "mean training interactions, and the titles are those bought most. Items of one token should be alike. A click "
         f"on a token shows the second level below it, its {SECOND} biggest tokens apart."
     )
-    return Figure("tree", "Code tree", about, "of", tuple(views)), notes
+    return Figure("tree", "Code tree", description, "of", tuple(views)), notes
 
 
 def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
@@ -71,28 +71,28 @@ def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
     [('first tokens', 3), ('a1', 2), ('b1', 1), ('b2', 1), ('a2', 1), ('b1', 1)]
     """
     firsts, _ = _grouped(codes, range(len(codes)), 0, FIRST, ROOT)
-    made = [Node(ROOT, ROOT, "", tuple(item for node in firsts for item in node.items))]
+    result = [Node(ROOT, ROOT, "", tuple(item for node in firsts for item in node.items))]
     for first in firsts:
-        made.append(first)
+        result.append(first)
         if len(codes[0]) > 1:
-            kept, rest = _grouped(codes, first.items, 1, SECOND, first.key)
-            made += kept
+            selected_nodes, rest = _grouped(codes, first.items, 1, SECOND, first.key)
+            result += selected_nodes
             if rest:
-                made.append(Node(f"{first.key}/…", "other tokens", first.key, tuple(rest)))
-    return made
+                result.append(Node(f"{first.key}/…", "other tokens", first.key, tuple(rest)))
+    return result
 
 
 def _grouped(
-    codes: Sequence[tuple[str, ...]], items: Sequence[int], level: int, most: int, parent: str
+    codes: Sequence[tuple[str, ...]], items: Sequence[int], level: int, limit: int, parent: str
 ) -> tuple[list[Node], list[int]]:
     """The biggest tokens of a level among items, and the items of all others."""
     below: dict[str, list[int]] = {}
     for item in items:
         below.setdefault(codes[item][level], []).append(item)
     order = sorted(below, key=lambda token: (-len(below[token]), len(token), token))
-    kept, rest = order[:most], order[most:]
-    made = [Node(f"{parent}/{token}", token, parent, tuple(below[token])) for token in kept]
-    return made, [item for token in rest for item in below[token]]
+    names, rest = order[:limit], order[limit:]
+    selected_nodes = [Node(f"{parent}/{token}", token, parent, tuple(below[token])) for token in names]
+    return selected_nodes, [item for token in rest for item in below[token]]
 
 
 def _kept(row: Row) -> Path | None:
@@ -136,20 +136,20 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     heads = (Column("first token", left=True), Column("items"), Column("mean training interactions"))
     sheet = ReportTable(f"Codes of {model}", (*heads, Column("for example", left=True, wraps=True)), tuple(lines))
     tokens = len({code[0] for code in codes})
-    said = (
+    message = (
         f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "
         f"{len(tree[firsts[0]].items):,} items. First tokens with example titles are in the table below."
     )
-    return View(model, _plot(tree, examples, means), said, sheet)
+    return View(model, _plot(tree, examples, means), message, sheet)
 
 
 def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> Plot:
     import plotly.graph_objects as go
 
-    known = [None if mean is None else round(float(np.log10(mean + 1)), 4) for mean in means]
+    values = [None if mean is None else round(float(np.log10(mean + 1)), 4) for mean in means]
     marks = sorted({0, 1, 3, 10, 30, 100, 300, 1000, 10000} & set(range(int(max((m or 0) for m in means)) + 2)))
     marker = {}
-    if any(value is not None for value in known):
+    if any(value is not None for value in values):
         bar = {
             "title": {"text": "mean training interactions", "side": "bottom"},
             "tickvals": [float(np.log10(mark + 1)) for mark in marks],
@@ -159,7 +159,7 @@ def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequen
             "y": -0.02,
             "yanchor": "top",
         }
-        marker = {"colors": known, "colorscale": "Cividis", "showscale": True, "colorbar": bar}
+        marker = {"colors": values, "colorscale": "Cividis", "showscale": True, "colorbar": bar}
     trace = go.Treemap(
         ids=[node.key for node in tree],
         labels=[shown(node.label) for node in tree],
@@ -196,5 +196,5 @@ def _examples(node: Node, dataset: Dataset | None, counts: np.ndarray | None) ->
         return []
     order = sorted(node.items, key=lambda item: (0 if counts is None else -int(counts[item]), item))
     titles = [" ".join(dataset.text[item].title.split()) for item in order[: 4 * EXAMPLES]]
-    kept = list(dict.fromkeys(title for title in titles if title))[:EXAMPLES]
-    return [title if len(title) <= TITLE else f"{title[: TITLE - 1].rstrip()}…" for title in kept]
+    names = list(dict.fromkeys(title for title in titles if title))[:EXAMPLES]
+    return [title if len(title) <= TITLE else f"{title[: TITLE - 1].rstrip()}…" for title in names]

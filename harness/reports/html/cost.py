@@ -48,7 +48,7 @@ PRICES = (
 )
 
 
-def pareto_front(points: Sequence[tuple[float, float]], *, less: bool = True) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True) -> list[int]:
     """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `less` says that less
     cost is better.
 
@@ -57,70 +57,76 @@ def pareto_front(points: Sequence[tuple[float, float]], *, less: bool = True) ->
     >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2)], less=False)
     [2, 1]
     """
-    order = sorted(range(len(points)), key=lambda n: (points[n][0] if less else -points[n][0], -points[n][1]))
-    found: list[int] = []
+    order = sorted(range(len(points)), key=lambda n: (points[n][0] if is_less else -points[n][0], -points[n][1]))
+    results: list[int] = []
     for number in order:
-        if not found or points[number][1] > points[found[-1]][1]:
-            found.append(number)
-    return found
+        if not results or points[number][1] > points[results[-1]][1]:
+            results.append(number)
+    return results
 
 
-def figure(board: Board, metric: str, drawn: Sequence[Row], looks: Mapping[str, Style]) -> Figure | None:
+def figure(board: Board, metric: str, selected_rows: Sequence[Row], evaluations: Mapping[str, Style]) -> Figure | None:
     """None where no row says what it costs."""
     views, notes = [], []
     for price in PRICES:
         rows = [row for row in board.rows if row.rank is not None and (row.cost.get(price.key) or 0) > 0]
         if not rows:
             continue
-        views.append(_view(rows, metric, price, drawn, looks))
+        views.append(_view(rows, metric, price, selected_rows, evaluations))
         missing = [row.model for row in board.rows if row.rank is not None and not (row.cost.get(price.key) or 0) > 0]
         if missing:
             notes.append(f"Without a measured {price.label}: {', '.join(dict.fromkeys(missing))}.")
     if not views:
         return None
-    about = (
+    description = (
         f"Higher is better. The line is the Pareto front: no row on it is beaten in both. Bars are ± one standard "
         f"deviation of {metric} over seeds. Small marks are further configurations of a model."
     )
     if any(row.leaks for row in board.rows):
-        about += f" Open marks ({LEAK}) leak and take no part in the front."
-    return Figure("cost", "Quality against cost", about, "against", tuple(views), tuple(notes))
+        description += f" Open marks ({LEAK}) leak and take no part in the front."
+    return Figure("cost", "Quality against cost", description, "against", tuple(views), tuple(notes))
 
 
-def _view(rows: list[Row], metric: str, price: CostAxis, drawn: Sequence[Row], looks: Mapping[str, Style]) -> View:
+def _view(
+    rows: list[Row], metric: str, price: CostAxis, selected_rows: Sequence[Row], evaluations: Mapping[str, Style]
+) -> View:
     fair = [row for row in rows if not row.leaks]
-    found = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], less=price.less)]
+    result = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], is_less=price.less)]
     lines = []
     for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0)):
         name = f"{row.model} {LEAK}" if row.leaks else row.model
         quality = metric_text(row.mean(metric), row.std(metric))
         cost = f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}"
-        lines.append(TableRow((name, cost, quality, "yes" if _among(row, found) else "", row.note)))
+        lines.append(TableRow((name, cost, quality, "yes" if _among(row, result) else "", row.note)))
     unit = "train s" if price.less else "users/s"
     heads = (Column("model", left=True), Column(unit), Column(metric), Column("on the front", left=True))
     sheet = ReportTable(
         f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines)
     )
-    said = (
+    message = (
         f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
-        f"{', '.join(row.model for row in found)}. The numbers are in the table below."
+        f"{', '.join(row.model for row in result)}. The numbers are in the table below."
     )
-    return View(price.label, _plot(rows, found, metric, price, (drawn, looks)), said, sheet)
+    return View(price.label, _plot(rows, result, metric, price, (selected_rows, evaluations)), message, sheet)
 
 
 def _plot(
-    rows: list[Row], found: list[Row], metric: str, price: CostAxis, look: tuple[Sequence[Row], Mapping[str, Style]]
+    rows: list[Row],
+    result: list[Row],
+    metric: str,
+    price: CostAxis,
+    sequences: tuple[Sequence[Row], Mapping[str, Style]],
 ) -> Plot:
     import plotly.graph_objects as go
 
-    drawn, looks = look
+    selected_rows, evaluations = sequences
     points = {id(row): _point(row, metric, price) for row in rows}
     every = list(points.values())
     ends, heights = _ends([x for x, _ in every]), _heights(rows, metric)
-    named = [row for row in rows if _among(row, drawn)]
-    steps = [points[id(row)] for row in found]
+    name = [row for row in rows if _among(row, selected_rows)]
+    steps = [points[id(row)] for row in result]
     corners = [_share(point, ends, heights) for point in steps]
-    places = placed([(row.model, *_share(points[id(row)], ends, heights)) for row in named], corners)
+    places = placed([(row.model, *_share(points[id(row)], ends, heights)) for row in name], corners)
     traces: list[go.Scatter] = [
         go.Scatter(
             x=[x for x, _ in steps],
@@ -133,13 +139,13 @@ def _plot(
     ]
     groups: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
-        if not _among(row, named):
+        if not _among(row, name):
             groups.setdefault((row.model, bool(row.leaks)), []).append(row)
-    faint = [_marks(group, metric, price, looks[model]) for (model, _), group in groups.items()]
+    faint = [_marks(group, metric, price, evaluations[model]) for (model, _), group in groups.items()]
     traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
-    for row in named:
+    for row in name:
         spread = row.std(metric)
-        one = _marks([row], metric, price, looks[row.model])
+        one = _marks([row], metric, price, evaluations[row.model])
         one.update(mode="markers+text", text=[one.name], textposition=places[row.model], marker={"size": 11})
         traces.append(one.update(error_y=None if spread is None else {"type": "data", "array": [spread], "width": 3}))
     x_axis = log_axis(*ends, price.axis) | {"range": [math.log10(end) for end in ends]}
@@ -153,7 +159,7 @@ def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> S
     leaks = bool(rows[0].leaks)
     name = shown(f"{rows[0].model} {LEAK}" if leaks else rows[0].model)
     points = [_point(row, metric, price) for row in rows]
-    told = [
+    lines = [
         f"{name}<br>{metric} {metric_text(y, row.std(metric))}<br>{price.label} {x:,.3g}<br>{shown(row.note)}"
         for row, (x, y) in zip(rows, points, strict=True)
     ]
@@ -163,7 +169,7 @@ def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> S
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol + ("-open" if leaks else "")},
         name=name,
-        hovertext=told,
+        hovertext=lines,
         hoverinfo="text",
     )
 
@@ -180,32 +186,32 @@ def placed(names: Sequence[tuple[str, float, float]], corners: Sequence[tuple[fl
     >>> placed([("a", 0.5, 0.5), ("b", 0.5, 0.52)])
     {'a': 'bottom center', 'b': 'top center'}
     """
-    taken = [(x - 0.01, y - 0.018, x + 0.01, y + 0.018) for _, x, y in names]
+    values = [(x - 0.01, y - 0.018, x + 0.01, y + 0.018) for _, x, y in names]
     for (x, y), (far, high) in pairwise(corners):
-        taken.append((min(x, far), y - 0.006, max(x, far), y + 0.006))
-        taken.append((far - 0.003, min(y, high), far + 0.003, max(y, high)))
-    found = {}
+        values.append((min(x, far), y - 0.006, max(x, far), y + 0.006))
+        values.append((far - 0.003, min(y, high), far + 0.003, max(y, high)))
+    entries = {}
     for name, x, y in sorted(names, key=lambda one: (one[1], one[2], one[0])):
         wide = LETTER * len(name)
 
         def box(place: str, x: float = x, y: float = y, wide: float = wide) -> tuple[float, float, float, float]:
             right, up = PLACES[place]
-            beside = 0.012 * (right > 0) - 0.012 * (right < 0)
-            middle, centre = x + right * wide + beside, y + up * LINE
+            neighbours = 0.012 * (right > 0) - 0.012 * (right < 0)
+            middle, centre = x + right * wide + neighbours, y + up * LINE
             return (middle - wide / 2, centre - LINE / 2, middle + wide / 2, centre + LINE / 2)
 
-        best = min(PLACES, key=lambda place: _covered(box(place), taken))
-        taken.append(box(best))
-        found[name] = best
-    return found
+        best = min(PLACES, key=lambda place: _covered(box(place), values))
+        values.append(box(best))
+        entries[name] = best
+    return entries
 
 
-def _covered(box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> float:
+def _covered(box: tuple[float, float, float, float], values: Sequence[tuple[float, float, float, float]]) -> float:
     """The area that a box shares with others, and what of it lies outside the plot."""
     left, low, right, high = box
     shared = sum(
         max(0.0, min(right, other[2]) - max(left, other[0])) * max(0.0, min(high, other[3]) - max(low, other[1]))
-        for other in taken
+        for other in values
     )
     outside = max(0.0, -left) + max(0.0, right - 1) + max(0.0, -low) + max(0.0, high - 1)
     return shared + outside

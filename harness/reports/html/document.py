@@ -47,7 +47,7 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def document(title: str, about: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
+def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """The whole page, as text that UTF-8 can write."""
     from plotly.offline import get_plotlyjs
 
@@ -60,7 +60,7 @@ def document(title: str, about: str, sections: Sequence[Section], notes: Sequenc
     text = Template(_file("page.html")).substitute(
         policy=_policy(library, script),
         title=escape(title),
-        about=escape(about),
+        about=escape(description),
         notes="".join(f'<p class="note">{escape(note)}</p>\n' for note in notes),
         contents="".join(links),
         body="".join(body),
@@ -99,7 +99,7 @@ def _section(number: int, section: Section) -> str:
 
 
 def _part(number: int, part: Part) -> str:
-    about = f"<p>{escape(part.about)}</p>\n" if part.about else ""
+    description = f"<p>{escape(part.about)}</p>\n" if part.about else ""
     figures = "".join(
         _figure(f"b{number}-plot-{figure.name}", figure, f"b{number}-{part.name}", part.title)
         for figure in part.figures
@@ -109,14 +109,14 @@ def _part(number: int, part: Part) -> str:
     commands = f'<pre class="wide" tabindex="0" role="region" aria-label="Commands">{lines}</pre>\n' if lines else ""
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in part.notes)
     head = f'<h3 id="b{number}-{part.name}">{escape(part.title)}</h3>\n'
-    return f"{head}{about}{sheets}{commands}{figures}{notes}"
+    return f"{head}{description}{sheets}{commands}{figures}{notes}"
 
 
 def _figure(name: str, figure: Figure, above: str, heading: str) -> str:
     """The plot's place, its data, a choice where there are several views, and all of its numbers as tables. It has no
     heading of its own where that would repeat the one above it, whose id is `above`."""
     title = "" if figure.title == heading else f'<h4 id="{name}-title">{escape(figure.title)}</h4>\n'
-    named = f"{name}-title" if title else above
+    name_value = f"{name}-title" if title else above
     content = [
         {"label": view.label, "said": view.said, **json.loads(str(view.plot.to_json(engine="json")))}
         for view in figure.views
@@ -132,7 +132,7 @@ def _figure(name: str, figure: Figure, above: str, heading: str) -> str:
     notes = "".join(f"<p>{escape(note)}</p>" for note in figure.notes)
     height = max(view.plot.layout.height for view in figure.views)
     return (
-        f'<figure aria-labelledby="{named}">\n{title}{choice}'
+        f'<figure aria-labelledby="{name_value}">\n{title}{choice}'
         f'<div class="plot" id="{name}" role="img" aria-label="{escape(figure.views[0].said)}" '
         f'style="min-height:{height}px"></div>\n'
         f"<figcaption>{escape(figure.about)}{notes}</figcaption>\n"
@@ -144,7 +144,7 @@ def _figure(name: str, figure: Figure, above: str, heading: str) -> str:
 def _policy(*scripts: str) -> str:
     """A content security policy: these scripts, styles of the page, pictures that it makes itself, and nothing else."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    sources = " ".join(f"'sha256-{found}'" for found in hashes)
+    sources = " ".join(f"'sha256-{text}'" for text in hashes)
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
 
 

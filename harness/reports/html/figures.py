@@ -124,12 +124,12 @@ def broken(text: str, width: int = WIDTH) -> str:
     return "<br>".join(escape(line.strip(), quote=False) for line in lines)
 
 
-def thinned(count: int, most: int) -> list[int]:
+def thinned(count: int, limit: int) -> list[int]:
     """Positions of at most `most` of `count` points, evenly spread, the first and the last among them.
 
     >>> thinned(3, 5), thinned(9, 3)
     ([0, 1, 2], [0, 4, 8])
     """
-    if count <= most:
+    if count <= limit:
         return list(range(count))
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+    return [round(place * (count - 1) / (limit - 1)) for place in range(limit)]

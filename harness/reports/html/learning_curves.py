@@ -33,15 +33,15 @@ class Curve:
     loss: list[float | None] = field(default_factory=list)
     valid: list[float | None] = field(default_factory=list)
 
-    def known(self, what: str) -> list[int]:
+    def known(self, message: str) -> list[int]:
         """Positions of at most `MOST` points that have a `loss` or a `valid`."""
-        places = [place for place, value in enumerate(getattr(self, what)) if value is not None]
+        places = [place for place, value in enumerate(getattr(self, message)) if value is not None]
         return [places[n] for n in thinned(len(places), MOST)]
 
 
 def curves(run: StoredRun) -> list[Curve]:
     """The curves of one run, in the order of its stages; empty where its log is missing or tells none."""
-    found: dict[str, Curve] = {}
+    entries: dict[str, Curve] = {}
     before = last = 0.0
     for event in read_events(run.folder.log):
         if event.get("event") == "session":
@@ -51,34 +51,34 @@ def curves(run: StoredRun) -> list[Curve]:
         loss, valid = _number(event.get("loss")), _number(event.get("valid", event.get(MAIN_METRIC)))
         if "event" in event or not isinstance(stage, str) or step is None or (loss is None and valid is None):
             continue
-        curve = found.setdefault(stage, Curve(run.record.model, run.record.seed, stage))
+        curve = entries.setdefault(stage, Curve(run.record.model, run.record.seed, stage))
         curve.unit = "step" if "step" in event else "epoch"
         curve.seconds.append(before + last)
         curve.steps.append(step)
         curve.loss.append(loss)
         curve.valid.append(valid)
-    return list(found.values())
+    return list(entries.values())
 
 
-def figures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[list[Figure], list[str]]:
+def figures(rows: Sequence[Row], evaluations: Mapping[str, Style]) -> tuple[list[Figure], list[str]]:
     """The validation metric of all models in one plot, the loss of each stage in one of its own; and what is missing,
     in words."""
-    found = [curve for row in rows for run in row.runs for curve in curves(run)]
-    silent = [row.model for row in rows if not any(curve.model == row.model for curve in found)]
+    selected_curves = [curve for row in rows for run in row.runs for curve in curves(run)]
+    silent = [row.model for row in rows if not any(curve.model == row.model for curve in selected_curves)]
     notes = [f"No curve in the log of {', '.join(silent)}."] if silent else []
-    made = [_validation(found, looks), _loss(found, looks)]
-    return [one for one in made if one is not None], notes
+    results = [_validation(selected_curves, evaluations), _loss(selected_curves, evaluations)]
+    return [one for one in results if one is not None], notes
 
 
-def _validation(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | None:
-    told = [curve for curve in found if curve.known("valid")]
-    if not told:
+def _validation(selected_curves: Sequence[Curve], evaluations: Mapping[str, Style]) -> Figure | None:
+    curves = [curve for curve in selected_curves if curve.known("valid")]
+    if not curves:
         return None
-    names = _names(told)
-    sheet = _sheet(f"{MAIN_METRIC} on validation cases", told, "valid", names)
-    said = (
-        f"Line plot of {MAIN_METRIC} on validation cases while training, {len(told)} curves: "
-        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in told))}. Last and best values are in the table below."
+    names = _names(curves)
+    sheet = _sheet(f"{MAIN_METRIC} on validation cases", curves, "valid", names)
+    message = (
+        f"Line plot of {MAIN_METRIC} on validation cases while training, {len(curves)} curves: "
+        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in curves))}. Last and best values are in the table below."
     )
     ways = (
         ("seconds", "seconds since the run began (log scale)"),
@@ -86,45 +86,51 @@ def _validation(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | 
     )
     views = []
     for name, title in ways:
-        points = [getattr(curve, name)[place] for curve in told for place in curve.known("valid")]
+        points = [getattr(curve, name)[place] for curve in curves for place in curve.known("valid")]
         above = [point for point in points if point > 0] or [1.0]
         axis = log_axis(min(above), max(above), title)
-        views.append(View(name, _lines(told, "valid", names, looks, axis), said, sheet))
-    about = (
+        views.append(View(name, _lines(curves, "valid", names, evaluations, axis), message, sheet))
+    description = (
         f"{MAIN_METRIC} as the run itself measured it to choose its state: on all or on some validation cases, so "
         "levels of different models are only roughly comparable. One line a seed."
     )
-    return Figure("validation", "Validation metric while training", about, "by", tuple(views))
+    return Figure("validation", "Validation metric while training", description, "by", tuple(views))
 
 
-def _loss(found: Sequence[Curve], looks: Mapping[str, Style]) -> Figure | None:
-    told = [curve for curve in found if curve.known("loss")]
-    names = _names(told)
+def _loss(selected_curves: Sequence[Curve], evaluations: Mapping[str, Style]) -> Figure | None:
+    curves = [curve for curve in selected_curves if curve.known("loss")]
+    names = _names(curves)
     views = []
-    for name in dict.fromkeys(names[id(curve)] for curve in told):
-        group = [curve for curve in told if names[id(curve)] == name]
+    for name in dict.fromkeys(names[id(curve)] for curve in curves):
+        group = [curve for curve in curves if names[id(curve)] == name]
         sheet = _sheet(f"Loss of {name}", group, "loss", names)
         first, last = (group[0].loss[group[0].known("loss")[end]] or 0.0 for end in (0, -1))
-        said = f"Line plot of the training loss of {name}: from {first:.4g} to {last:.4g}, {len(group)} runs."
+        message = f"Line plot of the training loss of {name}: from {first:.4g} to {last:.4g}, {len(group)} runs."
         axis = {"title": {"text": {"step": "optimiser step or pass", "epoch": "epoch"}[group[0].unit]}}
-        views.append(View(name, _lines(group, "loss", names, looks, axis), said, sheet))
+        views.append(View(name, _lines(group, "loss", names, evaluations, axis), message, sheet))
     if not views:
         return None
-    about = "Each stage has a loss of its own kind, so only lines within one plot may be compared. One line a seed."
-    return Figure("loss", "Training loss", about, "of", tuple(views))
+    description = (
+        "Each stage has a loss of its own kind, so only lines within one plot may be compared. One line a seed."
+    )
+    return Figure("loss", "Training loss", description, "of", tuple(views))
 
 
 def _lines(
-    group: Sequence[Curve], what: str, names: Mapping[int, str], looks: Mapping[str, Style], axis: dict[str, Any]
+    group: Sequence[Curve],
+    message: str,
+    names: Mapping[int, str],
+    evaluations: Mapping[str, Style],
+    axis: dict[str, Any],
 ) -> Plot:
     import plotly.graph_objects as go
 
     by_time = "seconds" in axis["title"]["text"]
-    traces, seen = [], set()
+    traces, items = [], set()
     for curve in group:
-        places, style, name = curve.known(what), looks[curve.model], names[id(curve)]
+        places, style, name = curve.known(message), evaluations[curve.model], names[id(curve)]
         x = curve.seconds if by_time else curve.steps
-        values: list[Any] = getattr(curve, what)
+        values: list[Any] = getattr(curve, message)
         few = len(places) <= 40
         traces.append(
             go.Scatter(
@@ -135,40 +141,41 @@ def _lines(
                 marker={"symbol": style.symbol, "size": 6},
                 name=shown(name),
                 legendgroup=name,
-                showlegend=name not in seen,
+                showlegend=name not in items,
                 hovertemplate=f"{shown(name)}, seed {curve.seed}<br>%{{x:,.0f}}: %{{y:.4f}}<extra></extra>",
             )
         )
-        seen.add(name)
-    text = f"{MAIN_METRIC} on validation cases" if what == "valid" else "training loss"
-    return plot(traces, axis, {"title": {"text": text}}, showlegend=len(seen) > 1)
+        items.add(name)
+    text = f"{MAIN_METRIC} on validation cases" if message == "valid" else "training loss"
+    return plot(traces, axis, {"title": {"text": text}}, showlegend=len(items) > 1)
 
 
-def _names(found: Sequence[Curve]) -> dict[int, str]:
+def _names(selected_curves: Sequence[Curve]) -> dict[int, str]:
     """A model's name, with the stage where it tells of several."""
     stages: dict[str, set[str]] = {}
-    for curve in found:
+    for curve in selected_curves:
         stages.setdefault(curve.model, set()).add(curve.stage)
     return {
-        id(curve): f"{curve.model}, {curve.stage}" if len(stages[curve.model]) > 1 else curve.model for curve in found
+        id(curve): f"{curve.model}, {curve.stage}" if len(stages[curve.model]) > 1 else curve.model
+        for curve in selected_curves
     }
 
 
-def _sheet(title: str, group: Sequence[Curve], what: str, names: Mapping[int, str]) -> ReportTable:
-    best: Callable[..., int] = min if what == "loss" else max
+def _sheet(title: str, group: Sequence[Curve], message: str, names: Mapping[int, str]) -> ReportTable:
+    best: Callable[..., int] = min if message == "loss" else max
     lines = []
     for curve in group:
-        values: list[Any] = getattr(curve, what)
-        told = [place for place, value in enumerate(values) if value is not None]
-        at = best(told, key=lambda place: values[place])
+        values: list[Any] = getattr(curve, message)
+        payload = [place for place, value in enumerate(values) if value is not None]
+        at = best(payload, key=lambda place: values[place])
         lines.append(
             TableRow(
                 (
                     names[id(curve)],
                     "" if curve.seed is None else str(curve.seed),
-                    f"{len(told):,}",
-                    f"{values[told[0]]:.4f}",
-                    f"{values[told[-1]]:.4f}",
+                    f"{len(payload):,}",
+                    f"{values[payload[0]]:.4f}",
+                    f"{values[payload[-1]]:.4f}",
                     f"{values[at]:.4f}",
                     f"{curve.unit} {curve.steps[at]:,.0f}",
                     f"{curve.seconds[at]:,.0f}",

@@ -21,7 +21,7 @@ COMMIT = 10  # letters of a git commit that are shown
 def facts(board: Board) -> dict[str, str]:
     """What every run of a board shares, as name and text."""
     data, rules = board.dataset, board.protocol
-    said = {
+    fields = {
         "data set": f"{data.name}: {data.users:,} users, {data.items:,} items, {data.interactions:,} interactions",
         "data fingerprint": data.fingerprint,
         "protocol": f"{rules.name}, history of at most {rules.max_history} items, "
@@ -29,9 +29,9 @@ def facts(board: Board) -> dict[str, str]:
         "split fingerprint": rules.fingerprint,
     }
     if rules.cut is not None:
-        said["cut"] = " and ".join(map(str, rules.cut))
+        fields["cut"] = " and ".join(map(str, rules.cut))
     count = sum(len(row.runs) for row in board.rows)
-    return said | {"runs": f"{count:,} of {len({row.model for row in board.rows if row.runs}):,} models"}
+    return fields | {"runs": f"{count:,} of {len({row.model for row in board.rows if row.runs}):,} models"}
 
 
 def sheets(board: Board) -> list[ReportTable]:
@@ -78,17 +78,17 @@ def commands(board: Board, results: Path) -> list[str]:
 
 def command(run: StoredRun, results: Path) -> str:
     """What makes a run again, for a shell. Lists that were made elsewhere are measured again from their file."""
-    record, said = run.record, configuration(run)
-    data = str(said.get("dataset") or record.dataset.name)
-    where = [] if results == Path("results") else ["--results", str(results)]
+    record, fields = run.record, configuration(run)
+    data = str(fields.get("dataset") or record.dataset.name)
+    names = [] if results == Path("results") else ["--results", str(results)]
     seed = [] if record.seed is None else ["--seed", str(record.seed)]
     if record.family == EXTERNAL:
         file, rules = str(record.details.get("file", "FILE")), record.protocol
         changed = ["--set", "protocol.exclude_history=true"] if rules.exclude_history else []
         sets = ["--protocol", rules.name.partition("/")[0], *changed]
-        return shlex.join(["harness", "evaluate", file, "-d", data, "--name", record.model, *seed, *sets, *where])
+        return shlex.join(["harness", "evaluate", file, "-d", data, "--name", record.model, *seed, *sets, *names])
     words = ["harness", "run", record.model, "-d", data, "--config", str(run.folder.config)]
-    return shlex.join([*words, *seed, *where])
+    return shlex.join([*words, *seed, *names])
 
 
 def _runs(board: Board) -> list[tuple[Row, StoredRun]]:

@@ -55,28 +55,31 @@ def read(
 ) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
     """Each row's (by its place) values a metric, means over its seeds, float64 (users,); and which rows have no lists
     to make them from, in words."""
-    found, notes = {}, []
+    entries, notes = {}, []
     for number, row in enumerate(rows):
         try:
             values = base.values(row.runs)
         except InputError as error:
             notes.append(f"{row.model} is not in the figures by history length and item popularity: {error}")
             continue
-        found[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
-    return found, notes
+        entries[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
+    return entries, notes
 
 
 def figures(
-    base: Measured, rows: Sequence[Row], values: Mapping[int, Mapping[str, np.ndarray]], looks: Mapping[str, Style]
+    base: Measured,
+    rows: Sequence[Row],
+    values: Mapping[int, Mapping[str, np.ndarray]],
+    evaluations: Mapping[str, Style],
 ) -> list[Figure]:
     """One figure a way to group users, a view a metric; none without values."""
     if not values:
         return []
     metrics = list(next(iter(values.values())))
-    made = []
+    results = []
     for by, sizes in ways(base.split).items():
         ranges = groups(sizes)
-        name, title, axis, about = TOLD[by]
+        name, title, axis, description = TOLD[by]
         views = []
         for metric in metrics:
             cells = {
@@ -87,12 +90,16 @@ def figures(
             labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
             sheet = _sheet(f"{metric} by {by}", rows, cells, (labels, counts))
             ticks = [f"{label}<br>{count:,} users" for label, count in zip(labels, counts, strict=True)]
-            drawn = _plot(rows, cells, ticks, looks, (metric, axis))
-            said = f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
-            views.append(View(metric, drawn, said, sheet))
-        whole = f"{about} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
-        made.append(Figure(name, title, whole, "of", tuple(views)))
-    return made
+            figure = _plot(rows, cells, ticks, evaluations, (metric, axis))
+            message = (
+                f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
+            )
+            views.append(View(metric, figure, message, sheet))
+        text = (
+            f"{description} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
+        )
+        results.append(Figure(name, title, text, "of", tuple(views)))
+    return results
 
 
 def _cell(values: np.ndarray, by: str, low: int) -> Cell:
@@ -104,25 +111,25 @@ def _plot(
     rows: Sequence[Row],
     cells: Mapping[int, Sequence[Cell]],
     ticks: Sequence[str],
-    looks: Mapping[str, Style],
+    evaluations: Mapping[str, Style],
     words: tuple[str, str],
 ) -> Plot:
     import plotly.graph_objects as go
 
     metric, axis = words
     traces = []
-    for place, (number, found) in enumerate(cells.items()):
+    for place, (number, selected_cells) in enumerate(cells.items()):
         row = rows[number]
-        style, name = looks[row.model], shown(f"{row.model} {LEAK}" if row.leaks else row.model)
+        style, name = evaluations[row.model], shown(f"{row.model} {LEAK}" if row.leaks else row.model)
         shift = ((place + 0.5) / len(cells) - 0.5) * SPREAD
         traces.append(
             go.Scatter(
-                x=[round(group + shift, 4) for group in range(len(found))],
-                y=[cell.mean for cell in found],
+                x=[round(group + shift, 4) for group in range(len(selected_cells))],
+                y=[cell.mean for cell in selected_cells],
                 error_y={
                     "type": "data",
-                    "array": [cell.high - cell.mean for cell in found],
-                    "arrayminus": [cell.mean - cell.low for cell in found],
+                    "array": [cell.high - cell.mean for cell in selected_cells],
+                    "arrayminus": [cell.mean - cell.low for cell in selected_cells],
                     "width": 0,
                     "thickness": 1.2,
                 },
@@ -160,14 +167,17 @@ def _sheet(
     title: str,
     rows: Sequence[Row],
     cells: Mapping[int, Sequence[Cell]],
-    made: tuple[Sequence[str], Sequence[int]],
+    sequences: tuple[Sequence[str], Sequence[int]],
 ) -> ReportTable:
-    labels, counts = made
+    labels, counts = sequences
     heads = [Column(f"{label} ({count:,} users)") for label, count in zip(labels, counts, strict=True)]
     lines = [
         TableRow(
-            (rows[number].model, *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in found))
+            (
+                rows[number].model,
+                *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in selected_cells),
+            )
         )
-        for number, found in cells.items()
+        for number, selected_cells in cells.items()
     ]
     return ReportTable(title, (Column("model", left=True), *heads), tuple(lines))

@@ -23,21 +23,21 @@ def leaky() -> Provenance:
 
 def test_what_saw_the_training_rows_or_none_may_be_used() -> None:
     for provenance in (Provenance.of(DATA, "behavior/1"), Provenance.of_text("semantic/1"), UNKNOWN):
-        provenance.check(DATA, where="x")
+        provenance.check(DATA, location="x")
 
 
 def test_vectors_of_held_out_rows_are_refused_and_so_is_an_index_of_them() -> None:
     index = Provenance.joined("index/1", Provenance.of_text("semantic/1"), leaky())
     for provenance in (leaky(), index):
         with pytest.raises(InputError, match=rf"vectors.npy: made from the rows of split {leaky().split}, .*held out"):
-            provenance.check(DATA, where="vectors.npy")
+            provenance.check(DATA, location="vectors.npy")
 
 
 def test_validation_rows_must_be_declared() -> None:
     provenance = Provenance.of(DATA, "behavior/1", validation=True)
     with pytest.raises(InputError, match="validation rows"):
-        provenance.check(DATA, where="x")
-    provenance.check(DATA, where="x", declared=True)
+        provenance.check(DATA, location="x")
+    provenance.check(DATA, location="x", declared=True)
 
 
 def test_joining_takes_the_widest() -> None:
