@@ -69,7 +69,8 @@ def bring(
             f"interactions"
         )
         print(
-            f"{stored_dataset.name}: {size}, fingerprint {stored_dataset.fingerprint}; use it as -d {stored_dataset.name}"
+            f"{stored_dataset.name}: {size}, fingerprint {stored_dataset.fingerprint}; "
+            f"use it as -d {stored_dataset.name}"
         )
 
 

@@ -78,7 +78,8 @@ def _validation(selected_curves: Sequence[Curve], evaluations: Mapping[str, Styl
     sheet = _sheet(f"{MAIN_METRIC} on validation cases", curves, "valid", names)
     message = (
         f"Line plot of {MAIN_METRIC} on validation cases while training, {len(curves)} curves: "
-        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in curves))}. Last and best values are in the table below."
+        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in curves))}. "
+        "Last and best values are in the table below."
     )
     ways = (
         ("seconds", "seconds since the run began (log scale)"),
