@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.generative.models.backbone import blank_backbone, byte_tokenizer, init_random, load_backbone, tiny_shape
-from harness.generative.tokenizers.text_encoder import encode, read_settings
+from harness.generative.tokenizers.text_encoder import encode, load_encoder
 from tests import toys
 
 ROOT = Path(__file__).parents[2]
@@ -93,10 +93,20 @@ def test_code_of_a_repository_runs_only_where_the_user_says_so(tmp_path: Path) -
 
 @pytest.mark.parametrize("path", ["../..", "/etc", "a/../../b"])
 def test_an_encoder_names_no_file_outside_its_folder(path: str, tmp_path: Path) -> None:
-    modules = [{"path": path, "type": "sentence_transformers.models.Pooling"}]
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(InputError, match="outside its folder"):
-        read_settings(str(tmp_path))
+    folder = model(tmp_path / "model")
+    modules = [{"path": path, "name": "0", "idx": 0, "type": "sentence_transformers.models.Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(InputError, match=r"cannot be loaded: .*path"):
+        load_encoder(str(folder), "auto", 8, "cpu")
+
+
+def test_an_encoders_own_module_is_not_imported(tmp_path: Path) -> None:
+    folder, mark = model(tmp_path / "model"), tmp_path / "mark"
+    (folder / "own.py").write_text(f"open({str(mark)!r}, 'w')\nclass Own: pass\n")
+    (folder / "modules.json").write_text(json.dumps([{"path": "", "name": "0", "idx": 0, "type": "own.Own"}]))
+    with pytest.raises(InputError, match="set HARNESS_TRUST_REMOTE_CODE=1 if you trust it"):
+        load_encoder(str(folder), "auto", 8, "cpu")
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("change", [{"num_hidden_layers": 10**9}, {"num_hidden_layers": "x"}, {"hidden_size": -1}, {}])

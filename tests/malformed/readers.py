@@ -7,12 +7,16 @@ import gzip
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.core.artifact_cache import CacheEntry, Key
 from harness.data.raw.interactions import read_log
@@ -24,9 +28,10 @@ from harness.experiments.grid import read_grid
 from harness.experiments.search_space import read_space
 from harness.experiments.study import _stored
 from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import byte_tokenizer, init_random, tiny_shape
 from harness.generative.tasks.item_texts import read_texts
 from harness.generative.tokenizers.embeddings import load_user_vectors
-from harness.generative.tokenizers.text_encoder import read_settings
+from harness.generative.tokenizers.text_encoder import load_encoder
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.predictions import Predictions
@@ -70,6 +75,20 @@ def _put(**files: str | bytes) -> Callable[[Path], None]:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return lay
+
+
+@cache
+def _language_model() -> Path:
+    """A folder with a language model of one small layer."""
+    folder, tokenizer = Path(tempfile.mkdtemp()), byte_tokenizer()
+    tokenizer.save_pretrained(folder)
+    init_random(tiny_shape(1, len(tokenizer)), 1, torch.float32).save_pretrained(folder)
+    return folder
+
+
+def _text_encoder(folder: Path) -> None:
+    shutil.copytree(_language_model(), folder, dirs_exist_ok=True)
+    _put(modules__json=valid.MODULES, **{"1_Pooling___config__json": valid.POOLING})(folder)
 
 
 def _config(folder: Path) -> Any:
@@ -279,15 +298,15 @@ READERS = (
         "encoder modules",
         "modules.json",
         JSONS,
-        _put(modules__json=valid.MODULES, **{"1_Pooling___config__json": valid.POOLING}),
-        lambda f: read_settings(str(f)),
+        _text_encoder,
+        lambda f: load_encoder(str(f), "auto", 8, "cpu"),
     ),
     Reader(
         "encoder pooling",
         "1_Pooling/config.json",
         JSONS,
-        _put(modules__json=valid.MODULES, **{"1_Pooling___config__json": valid.POOLING}),
-        lambda f: read_settings(str(f)),
+        _text_encoder,
+        lambda f: load_encoder(str(f), "auto", 8, "cpu"),
     ),
     Reader("published rows", f"{FAMILY}/x.csv", CSV, _put(**{f"{FAMILY}___x__csv": valid.PUBLISHED}), read_published),
 )

@@ -17,14 +17,7 @@ from harness.errors import InputError
 from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.tokenizers import text_embeddings
 from harness.generative.tokenizers.text_embeddings import average, released_text, semantic_vectors
-from harness.generative.tokenizers.text_encoder import (
-    PoolingConfig,
-    encode,
-    encoder_folder,
-    identity,
-    pool,
-    read_settings,
-)
+from harness.generative.tokenizers.text_encoder import encode, encoder_folder, identity, load_encoder
 from harness.protocol.split import TrainingData
 from tests import toys
 
@@ -134,46 +127,61 @@ def test_an_encoder_that_is_not_there_is_one_clear_line(tmp_path: Path, monkeypa
         vectors(TITLES.model_copy(update={"encoder": str(tmp_path / "empty")}), tmp_path)
 
 
-def test_poolings_by_hand_with_padding_on_either_side() -> None:
-    states = torch.tensor([[[1.0], [2.0], [9.0]], [[9.0], [3.0], [4.0]]])
-    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
+def test_vectors_are_those_of_transformers_pooled_by_hand(tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["a box", "a text that is a good deal longer than the other one"]
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder(EMBEDDED))
+    model = AutoModel.from_pretrained(encoder_folder(EMBEDDED)).eval()
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    mean = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    lengths = batch["attention_mask"].sum(1)
     expected = {
-        "mean": [1.5, 3.5],
-        "cls": [1, 3],
-        "last": [2, 4],
-        "max": [2, 4],
-        "mean_sqrt_len": [3 / 2**0.5, 7 / 2**0.5],
-        "weightedmean": [(1 + 4) / 3, (3 + 8) / 3],
+        "auto": mean,
+        "cls": torch.nn.functional.normalize(states[:, 0], dim=-1),
+        "last": torch.nn.functional.normalize(states[torch.arange(2), lengths - 1], dim=-1),
     }
-    for how, values in expected.items():
-        torch.testing.assert_close(pool(states, mask, how)[:, 0], torch.tensor(values, dtype=torch.float32))
+    for pooling, vectors_by_hand in expected.items():
+        made = encode(texts, EMBEDDED, pooling, 256, toys.context(tmp_path))  # pyright: ignore[reportArgumentType]
+        np.testing.assert_allclose(made, vectors_by_hand, atol=1e-6)
 
 
 def test_a_sentence_encoders_own_settings_are_read(encoder: Path, tmp_path: Path) -> None:
-    assert read_settings(EMBEDDED) == PoolingConfig(("mean",), (), True, read_settings(EMBEDDED).max_tokens)
-    pooling = {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}
+    context = toys.context(tmp_path)
+    plain = encode(["text: one", "text: two wo"], str(encoder), "cls", 256, context)
+    pooling = {
+        "word_embedding_dimension": 384,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_max_tokens": True,
+        "pooling_mode_mean_tokens": False,
+    }
     (encoder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    (encoder / "sentence_bert_config.json").write_text('{"max_seq_length": 5, "do_lower_case": true}')
+    (encoder / "sentence_bert_config.json").write_text('{"max_seq_length": 7, "do_lower_case": true}')
     (encoder / "config_sentence_transformers.json").write_text(
         '{"prompts": {"doc": "text: "}, "default_prompt_name": "doc"}'
     )
-    reading = read_settings(str(encoder))
-    assert reading == PoolingConfig(("cls", "max"), (), True, 5, True, "text: ")
-    made = encode(["One", "TWO words"], str(encoder), "auto", 256, toys.context(tmp_path))
+    made = encode(["One", "TWO wo and much that is cut"], str(encoder), "auto", 256, context)
     assert made.shape == (2, 768)
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
-    (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
-    assert read_settings(str(encoder)).poolings == ("last",)
-    (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode_colbert": true}')
-    with pytest.raises(InputError, match="pooling 'colbert' is not supported"):
-        read_settings(str(encoder))
+    first = made[:, :384] / np.linalg.norm(made[:, :384], axis=1, keepdims=True)
+    np.testing.assert_allclose(first[0], plain[0], atol=1e-5)
+    assert not np.allclose(first[1], plain[1], atol=1e-3)
+    again = encode(["TWO wo and more"], str(encoder), "auto", 256, context)
+    assert load_encoder(str(encoder), "auto", 256, "cpu").max_seq_length == 7
+    np.testing.assert_allclose(made[1], again[0], atol=1e-5)  # equal as far as seven tokens go
+    (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "colbert", "embedding_dimension": 384}')
+    with pytest.raises(InputError, match=r"cannot be loaded: .*colbert"):
+        encode(["one"], str(encoder), "auto", 256, context)
 
 
 def test_a_dense_layer_is_applied(encoder: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     modules = json.loads((encoder / "modules.json").read_text())
-    dense = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     (encoder / "modules.json").write_text(json.dumps([*modules[:2], dense]))
     (encoder / "2_Dense").mkdir()
     weight = torch.zeros(2, 384)

@@ -194,7 +194,7 @@ class Counter(Callback):
 
     def on_step_end(self, step: int) -> dict[str, Any]:
         self.seen += 1
-        self.buffers[0] += step
+        self.buffers[0].add_(step)
         return {"seen": self.seen} if step % 10 == 0 else {}
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
