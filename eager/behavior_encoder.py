@@ -114,7 +114,7 @@ def train(
     context: RunContext,
     path: Path | None = None,
 ) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way. `kept` is the file from which
+    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way. `path` is the file from which
     an interrupted training goes on."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)

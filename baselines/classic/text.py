@@ -27,7 +27,7 @@ def tfidf(
     it the fields that were read.
 
     Without `fields`: title, brand and description; where no item has a title, categories in its place. Raises
-    `InputError`, which names the data set `where`, if no word is left.
+    `InputError`, which names the data set `location`, if no word is left.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -28,11 +28,10 @@ from harness.cli import (
     runs,
     tune,
 )
-from harness.cli import leaderboard as report
 from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
 from harness.core.environment import check_switches
-from harness.runs.distributed import place
+from harness.runs.launcher import place
 
 app = typer.Typer(
     name="harness",
@@ -48,7 +47,6 @@ COMMANDS = (
     runs,
     leaderboard,
     compare,
-    report,
     ablate,
     tune,
     listings,

@@ -24,8 +24,9 @@ FORMATS = "table, markdown, latex, csv, json or html."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds `leaderboard` and `report`."""
     app.command()(leaderboard)
+    app.command()(report)
 
 
 def leaderboard(
@@ -157,11 +158,6 @@ def _protocols(store: Store, dataset: str | None, metric: str, form: str, output
             print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in protocol_comparisons], console().width))
     else:
         sys.stdout.write(protocols.render(protocol_comparisons, form))
-
-
-def report_register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(report)
 
 
 def report(

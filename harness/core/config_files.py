@@ -124,7 +124,7 @@ def write(content: dict[str, Any]) -> str:
 def parse_toml(text: str, location: str) -> dict[str, Any]:
     """The table that `text` says. Raises `InputError` for text that is not TOML, and for dates and infinite numbers.
 
-    >>> parse("a.b = 1", "grid")
+    >>> parse_toml("a.b = 1", "grid")
     {'a': {'b': 1}}
     """
     try:

@@ -72,7 +72,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def _without_dead(own: Path, path: Path) -> None:
-    """Removes what writers of `path` that were killed have left: older than `mine` by more than `DEAD` seconds of the
+    """Removes what writers of `path` that were killed have left: older than `own` by more than `DEAD` seconds of the
     file system's clock, and of a process that is not here. One with this process's number is none of its own: in a
     container every writer may have the same."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):

@@ -27,8 +27,8 @@ SMALL = 1 << 20  # bytes of a file that a person could have written: a configura
 
 
 def read_text(path: Path, limit_value: int | None = None) -> str:
-    """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than `most`
-    bytes (None: what memory holds)."""
+    """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than
+    `limit_value` bytes (None: what memory holds)."""
     try:
         limit = room() if limit_value is None else limit_value
         if path.suffix.lower() == ".gz":
@@ -56,7 +56,7 @@ def read_text(path: Path, limit_value: int | None = None) -> str:
 
 
 def _whole(file: BinaryIO, limit: int) -> bytes | None:
-    """All that a file or a pipe gives, None where that is more than `most` bytes."""
+    """All that a file or a pipe gives, None where that is more than `limit` bytes."""
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode):
         return file.read() if status.st_size <= limit else None

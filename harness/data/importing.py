@@ -33,7 +33,7 @@ def import_folder(
     gives equal timestamps another order than that of the lines.
 
     A name that cannot be a folder of results is made one (`safe_name`). The same content under the same name is taken
-    as it is; other content only with `again`. Raises `InputError` for a name that is taken or unfit, and whatever the
+    as it is; other content only with `repeat`. Raises `InputError` for a name that is taken or unfit, and whatever the
     readers find wrong.
     """
     if not name.strip() or "/" in name or "\\" in name:

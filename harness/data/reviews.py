@@ -73,8 +73,9 @@ def reviews_of(
     ragged_array: RaggedArray,
     part: RaggedArray,
 ) -> tuple[Review, ...]:
-    """Those whose interactions all stand in `part`: of a pair that `whole` has more often than `part`, some interaction
-    is held out, and which of them a review speaks of cannot be known. `names`: raw ids of users and items."""
+    """Those whose interactions all stand in `part`: of a pair that `ragged_array` has more often than `part`, some
+    interaction is held out, and which of them a review speaks of cannot be known. `names`: raw ids of users and
+    items."""
     users, items = ({name: place for place, name in enumerate(ids)} for ids in names)
     in_whole, in_part = (_counts(rows, len(items)) for rows in (ragged_array, part))
     values = []

@@ -123,7 +123,7 @@ class Ablation:
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
     def _newest(self, current_grid_run: GridRun, grid_run: GridRun | None) -> GridRun:
-        """What is to be said of a slot of which the state file says `kept`."""
+        """What is to be said of a slot of which the state file says `grid_run`."""
         if grid_run is None or current_grid_run.state == "complete" or grid_run.state not in ("complete", "failed"):
             return current_grid_run
         stays = (

@@ -181,7 +181,7 @@ def row_texts(
     free: bool = False,
 ) -> dict[str, str]:
     """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost. `less`: other models had more trials. `free`: it is marked as training-free."""
+    column of integrity, and cost. `is_less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
         "broken": {"short": _integrity(row)},

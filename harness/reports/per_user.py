@@ -55,7 +55,7 @@ class Measured:
 
 
 def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured:
-    """The data and split of runs that share them. `where` is a name or folder; without it, what the runs' own
+    """The data and split of runs that share them. `location` is a name or folder; without it, what the runs' own
     configuration says. Raises `InputError` where that is not what they were measured on."""
     record = runs[0].record
     fields = configuration(runs[0])

@@ -155,7 +155,7 @@ def _rows(quoted: Sequence[PublishedRow], dataset: str) -> list[Row]:
 
 
 def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) -> Iterator[Board]:
-    """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `there`: data sets
+    """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `names`: data sets
     with a board of ours, which the rows of our split stand on."""
     dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
     published_rows = [row for row in quoted if row.dataset == name]

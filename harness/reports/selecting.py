@@ -80,8 +80,8 @@ def select_rows(
     boards: Sequence[Board], current_selection: Selection, metric: str = MAIN_METRIC, location: str | None = None
 ) -> list[Board]:
     """The boards with the chosen rows, ranked anew by `metric`, with every metric that is asked for. Boards without a
-    chosen row are left out. `where` is where the data lie, as for `measured`. Raises `InputError` for a model, a run or
-    a label that no row has."""
+    chosen row are left out. `location` is where the data lie, as for `measured`. Raises `InputError` for a model, a run
+    or a label that no row has."""
     every = [row for board in boards for row in board.rows]
     _check(current_selection, every)
     results = []

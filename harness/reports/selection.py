@@ -36,7 +36,7 @@ class RunGroup:
 
 
 def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> list[RunGroup]:
-    """One `RunGroup` for each of `asked`. Raises `InputError` for what is not stored (with near names), for the
+    """One `RunGroup` for each of `names`. Raises `InputError` for what is not stored (with near names), for the
     beginning of an id that several runs share, for a model of several configurations or data sets, and for one side
     twice."""
     paths = sorted(path.parent for path in store.runs.glob("*/*/*/result.json") if not path.parent.name.startswith("."))

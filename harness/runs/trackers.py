@@ -49,8 +49,8 @@ class Tracker(Protocol):
     """Whatever a call raises ends the tracker, never the run."""
 
     def begin(self, run: Tracked, previous: str) -> str:
-        """Opens the log. `known` is what an earlier session's `begin` gave, empty for a log to be begun; gives what
-        finds the log again, something else than `known` where it is begun anew."""
+        """Opens the log. `previous` is what an earlier session's `begin` gave, empty for a log to be begun; gives what
+        finds the log again, something else than `previous` where it is begun anew."""
         ...
 
     def log(self, values: Mapping[str, float], step: int, timestamp: float) -> None:

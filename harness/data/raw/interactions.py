@@ -57,7 +57,7 @@ def read_log(
     path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> RawLog:
-    """Every row of the file; what is read line by line is kept in the folder `kept` meanwhile, and goes on from there.
+    """Every row of the file; what is read line by line is kept in the folder `path` meanwhile, and goes on from there.
 
     Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
     `reading` tolerates, and for a file of another release.

@@ -37,8 +37,8 @@ def plain(name: str) -> str:
 
 
 def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
-    """Finds those of our columns `wanted` that are there. Raises `InputError` for a name that `--columns` gives and the
-    file does not have."""
+    """Finds those of our columns `expected` that are there. Raises `InputError` for a name that `--columns` gives and
+    the file does not have."""
     entries: dict[str, str] = {}
     for own_value in expected:
         if (message := reading.column(own_value)) is not None:

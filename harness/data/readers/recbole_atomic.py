@@ -80,7 +80,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
 
 
 def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tuple[str, ...] = ()) -> AtomicFile:
-    """One atomic file that must have our columns `needed`, each of its type; `also` may be there."""
+    """One atomic file that must have our columns `needed`, each of its type; `names` may be there."""
     rows, lines, bad = [], [], BadLines(path.name, reading)
     with open_text(path, "\n") as file:  # parted by "\n" alone: a title may hold other line separators
         header = file.readline()

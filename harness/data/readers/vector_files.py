@@ -178,7 +178,7 @@ def _from_npz(path: Path) -> VectorTable:
 
 
 def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[str], message: str) -> str:
-    """The name among `there` that is a known one, by the order of `known`."""
+    """The name among `present` that is a known one, by the order of `names`."""
     for name in names:
         if name in present:
             return name

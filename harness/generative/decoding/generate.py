@@ -178,7 +178,7 @@ def _shards(
 
 
 def evenly_spaced(total: int, expected: int) -> np.ndarray:
-    """At most `wanted` of `total` positions, evenly spread.
+    """At most `expected` of `total` positions, evenly spread.
 
     >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
     ([0, 4, 8], [0, 1])

@@ -66,7 +66,7 @@ def encoder_folder(name: str) -> str:
 
 def identity(name: str, *, is_here: bool = False) -> str:
     """What the encoder is, for a cache key: a hash of a folder's weights and settings, or the commit of a hub model.
-    `here`: nothing is downloaded to find out, and a model that is not on this machine is told by its name."""
+    `is_here`: nothing is downloaded to find out, and a model that is not on this machine is told by its name."""
     folder = Path(encoder_folder(name))
     if not folder.is_dir():
         result = _file(name, "config.json", is_here=is_here)

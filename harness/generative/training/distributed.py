@@ -55,7 +55,7 @@ class GradientSynchronizer:
         return float(message[0]), bool(message[1])
 
     def clip(self, limit: float) -> None:
-        """Scales all gradients down where their norm is above `most`."""
+        """Scales all gradients down where their norm is above `limit`."""
         if any(map(is_sharded, self.parameters)):
             clip_sharded(self.parameters, limit, self.world)
         else:
