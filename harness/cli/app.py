@@ -15,6 +15,7 @@ from harness.cli import (
     ablate,
     audit,
     bench,
+    certify,
     compare,
     data,
     doctor,
@@ -56,6 +57,7 @@ COMMANDS = (
     export,
     doctor,
     bench,
+    certify,
 )
 for group in COMMANDS:
     group.register(app)
