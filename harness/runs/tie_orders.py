@@ -32,7 +32,7 @@ def tie_report(
 
     `orders`: one entry an order, the source's first, with the data set's and the split's fingerprint, and the share of
     test and validation cases whose target differs from the source's order. `models`: for each model and metric the
-    value under the source's order, and mean, standard deviation (n - 1), least and greatest value over the other orders.
+    value under the source's order, and mean, standard deviation (n - 1), least and greatest over the other orders.
     Raises `InputError` for data without timestamps, and for fewer than 2 seeds.
     """
     if seeds < 2:
