@@ -23,7 +23,7 @@ from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
 from harness.runs.config import Settings, file_overrides, protocol_sets, read_config, resolve
 from harness.runs.devices import resolve_device
-from harness.runs.trackers import TrackerSpec, parse_trackers
+from harness.runs.tracking import TrackerSpec, parse_trackers
 from harness.runs.tuning_effort import block, effort_of
 from harness.store.record import TuningEffort
 from harness.store.run_key import Outcome
