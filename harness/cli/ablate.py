@@ -94,7 +94,11 @@ def ablate(
     _check(form, metric)
     check_output(output)
     if workers is not None and scheduler is not None:
-        raise InputError("--workers and --scheduler are two ways to make the runs", hint="leave one of them out")
+        raise InputError(
+            "--workers and --scheduler are two ways to make the runs",
+            hint="leave one of them out",
+            code="conflicting-options",
+        )
     every = (*numbers(seeds), *(seed or ()))
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, every, *values, reading=reading, elsewhere=scheduler is not None)

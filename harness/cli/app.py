@@ -1,6 +1,6 @@
 """The `harness` command: puts the groups together, and turns every way to fail into its exit code.
 
-0 done, 2 the user's input is wrong, 130 interrupted, 1 a fault of the program.
+0 done, 2 the user's input is wrong, 130 interrupted, 1 internal error.
 """
 
 from __future__ import annotations

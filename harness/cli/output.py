@@ -74,7 +74,9 @@ def print_plain(sample: Any, *, as_json: bool = False) -> None:
 def check_output(path: Path | None) -> None:
     """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
     if path is not None and path.is_dir():
-        raise InputError("a folder, where a file is to be written", where=str(path), hint="name a file in it")
+        raise InputError(
+            "a folder, where a file is to be written", where=str(path), hint="name a file in it", code="cannot-write"
+        )
 
 
 def write_output(path: Path, text: str) -> None:

@@ -67,7 +67,12 @@ def tune(
     from harness.store.run_store import Store
 
     if seeds is not None and not run:
-        raise InputError("are for the runs with the best settings", where="--seeds", hint="add --run, or say --seed")
+        raise InputError(
+            "are for the runs with the best settings",
+            where="--seeds",
+            hint="add --run, or say --seed",
+            code="conflicting-options",
+        )
     items = numbers(seeds)
     values = () if seed is None else (seed,)
     options = RunOptions(dataset, profile, values, tuple(sets or ()), config, device, protocol, order, reading=reading)

@@ -20,5 +20,7 @@ def read() -> Dataset:
     """
     folder = packaged_folder(FILES)
     if folder is None:
-        raise InputError("its files come with the package recbole", where=NAME, hint="pip install recbole")
+        raise InputError(
+            "its files come with the package recbole", where=NAME, hint="pip install recbole", code="missing-package"
+        )
     return replace(recbole_atomic.read(folder, NAME), source="GroupLens MovieLens 100K, from the recbole package")
