@@ -30,6 +30,7 @@ from harness.cli import (
 )
 from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
+from harness.cli.output import replace_unencodable
 from harness.core.environment import check_switches
 from harness.runs.launcher import place
 
@@ -81,6 +82,7 @@ def start(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; the exit code."""
+    replace_unencodable()
     try:
         check_switches()
         code = app(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)

@@ -91,9 +91,9 @@ def write_text(path: Path, text: str, hint: str = CACHE_HINT) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when the content of a file is on the disk."""
-    with path.open("rb") as buffered_reader:
-        os.fsync(buffered_reader.fileno())
+    """Flushes the content of a file to the disk. Writable handle: Windows refuses to flush a read-only one."""
+    with path.open("r+b" if os.access(path, os.W_OK) else "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

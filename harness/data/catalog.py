@@ -80,6 +80,7 @@ DATASETS = (
         items=1682,
         interactions=100_000,
         fingerprint="fb776602fb660507",
+        obtain="pip install --no-deps recbole==1.2.1",
     ),
 )
 
