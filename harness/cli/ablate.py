@@ -48,7 +48,7 @@ def ablate(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: Dataset,
     grid: Annotated[
-        str | None, typer.Option(help="A named grid of the model, or a .toml or .yaml file.", show_default="its own")
+        str | None, typer.Option(help="A named grid of the model, or a .yaml file.", show_default="its own")
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="The seeds of every row.", show_default="1")

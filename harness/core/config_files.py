@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, model_validator
 
 from harness.core.json_files import SMALL, read_text
+from harness.core.plugins import warn
 from harness.errors import InputError
 
 
@@ -113,13 +114,25 @@ def small_text(path: Path, kind: str) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file that holds a mapping."""
-    content = parse(small_text(path, "YAML"), str(path))
+    """The mapping in a YAML file; {} for an empty file. A `.toml` file is read too, with a deprecation notice.
+
+    Raises `InputError`.
+    """
+    is_toml = path.suffix == ".toml"
+    text = small_text(path, "TOML" if is_toml else "YAML")
+    if is_toml:
+        warn(f"{path}: TOML is read for one more version; write YAML (docs/tuning.md)")
+    return (parse_toml if is_toml else parse_mapping)(text, str(path))
+
+
+def parse_mapping(text: str, location: str) -> dict[str, Any]:
+    """The mapping in a YAML text; {} for an empty one. Raises `InputError`."""
+    content = parse(text, location)
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(
-            "holds no mapping of names to values", where=str(path), hint="begin with `section:`", code="bad-file"
+            "not a mapping of names to values", where=location, hint="begin with `section:`", code="bad-file"
         )
     return content
 
@@ -151,11 +164,6 @@ def parse_toml(text: str, location: str) -> dict[str, Any]:
             "a number in it is infinite, none, or of too many digits", where=location, code="bad-file"
         ) from error
     return table
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A file. Raises `InputError`."""
-    return parse_toml(small_text(path, "TOML"), str(path))
 
 
 # A built-in name, a hub name, or a folder, which alone begins with ~.

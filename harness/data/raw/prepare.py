@@ -2,7 +2,7 @@
 
 Read the interactions, drop repeats of a user's item, drop items without metadata, 5-core by joint passes, order in time
 by a written tie rule, ids by first appearance; then the text of the items that stay. What each release wants is in
-`releases.toml`.
+`releases.yaml`.
 
 What others counted beside what came out, line by line; and how much of the order in time is a matter of ties.
 """
