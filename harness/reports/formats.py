@@ -144,7 +144,9 @@ def check_columns(text: str | None) -> tuple[str, ...]:
         if name not in SETS:
             raise unknown_name("column set", name, SETS, where="--columns")
     if not names:
-        raise InputError("names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}")
+        raise InputError(
+            "names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}", code="unknown-name"
+        )
     return tuple(dict.fromkeys(names))
 
 

@@ -245,4 +245,4 @@ def standing(selected_boards: Sequence[Board], run_id: str) -> tuple[Board, Row]
         for row in board.rows:
             if run_id in row.run_ids:
                 return board, row
-    raise InputError(f"no stored run {run_id}")
+    raise InputError(f"no stored run {run_id}", code="no-runs")
