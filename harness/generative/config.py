@@ -210,11 +210,16 @@ class DecodeConfig(Section):
         default=0, ge=0, description="users whose every item is scored too: the record then says what beams lost"
     )
 
+    filter_viewed: bool | Literal["auto"] = Field(
+        default=False,
+        description="no list names an item of its history; auto: where no training sequence repeats an item",
+    )
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `exact_users` where it is 0: runs from before it was there keep their key."""
-        dumped = handler(self)
-        return dumped if self.exact_users else {name: saved for name, saved in dumped.items() if name != "exact_users"}
+        """Without the later settings where they are off: runs from before they were there keep their key."""
+        later = ("exact_users", "filter_viewed")
+        return {name: value for name, value in handler(self).items() if value or name not in later}
 
     @field_validator("beams", mode="before")
     @classmethod
@@ -355,6 +360,7 @@ CPU: dict[str, Any] = {
         "warmup": 0.05,
         "floor": 0.1,
     },
+    "decode": {"filter_viewed": "auto"},
     "comprehension": {"items": 100},
 }
 
