@@ -14,7 +14,7 @@ what is theirs alone. A profile is settings by section; a method adds its own se
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,10 +30,6 @@ from harness.core.config_files import UserFile, UserName
 from harness.data.readers.vector_files import input_files
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
-
-if TYPE_CHECKING:
-    pass
-
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 
@@ -148,6 +144,12 @@ class StageConfig(Section):
 
     epochs: float = Field(default=3, gt=0, description="passes over all sequence targets")
     max_steps: int | None = Field(default=None, ge=1, description="an upper bound on optimiser steps; null: none")
+    item_targets: float | None = Field(
+        default=None,
+        gt=0,
+        exclude_if=lambda value: value is None,  # keys of runs from before it was there stay
+        description="an upper bound on how often an item is a next-item target, on average; null: none",
+    )
     targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (about)")
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="parts that a step is computed in")
