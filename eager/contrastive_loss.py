@@ -60,8 +60,8 @@ class Contrast(nn.Module):
         return len(items) if self.released else int((items != NO_ITEM).sum())
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-        """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `drawn` (negatives,)
-        are items. 0 where nothing takes part."""
+        """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
+        (negatives,) are items. 0 where nothing takes part."""
         if self.released:
             states = functional.normalize(states.float(), dim=-1)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from baselines.library import LibraryRecommender
 from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.data import item_features
+from baselines.recbole.features import item_features
 from baselines.recbole.model_table import recbole_model
 from baselines.recbole.worker_process import RECBOLE
 from harness.data.dataset import require_text

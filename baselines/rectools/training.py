@@ -131,7 +131,7 @@ class Training:
         return valid
 
     def _store(self, folder: Path, inside: tuple[int, float] | None) -> None:
-        """The state between two epochs, or `within` one: batches done and the sum of their losses."""
+        """The state between two epochs, or `inside` one: batches done and the sum of their losses."""
         facts, draws = checkpoint.rng_state(self.engine.device) if inside else (None, {})
         batch, summed = inside or (0, 0.0)
         flat, groups = flat_optimizer(self.optimizer)

@@ -14,7 +14,7 @@ from harness.cli.output import log
 from harness.core.environment import switch
 from harness.core.files import NO_ROOM
 from harness.errors import AbortedByMain, InputError, PeerLost
-from harness.runs.distributed import first_here, place
+from harness.runs.launcher import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130
@@ -43,7 +43,7 @@ def report_error(error: Exception) -> int:
         traceback.print_exception(error)
         return 1
     message = f"{type(error).__name__}: {_one_line(error)}"
-    log(f"{_speaker()}: a fault of the program: {message}; {_kept(error)}")
+    log(f"{_speaker()}: internal error: {message}; {_kept(error)}")
     return 1
 
 

@@ -134,9 +134,9 @@ def _known(requests: Requests, users: np.ndarray, n_items: int) -> csr_array:
 def _hold_neighbours(
     rest: csr_array, names: csr_array, requested: np.ndarray, others: np.ndarray, answers: np.ndarray
 ) -> np.ndarray:
-    """Whether each list of `asked` holds the answer of the most similar one of `others`, bool. The two answers are left
-    out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less similar;
-    users with the same answer are not compared, nor with those whose answer is in the history."""
+    """Whether each list of `requested` holds the answer of the most similar one of `others`, bool. The two answers are
+    left out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less
+    similar; users with the same answer are not compared, nor with those whose answer is in the history."""
     own, theirs = rest[requested], rest[others]
     common = (own @ theirs.T).toarray()
     holds, lock = own[:, answers[others]].toarray(), theirs[:, answers[requested]].toarray().T
@@ -147,8 +147,8 @@ def _hold_neighbours(
 
 
 def _likeness(rest: csr_array, requested: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The share of its items that each list of `asked` has in common with the one of `others` that has most of them;
-    `own` marks the pairs of a list with itself."""
+    """The share of its items that each list of `requested` has in common with the one of `others` that has most of
+    them; `own` marks the pairs of a list with itself."""
     common = (rest[requested] @ rest[others].T).toarray()
     common[own] = 0
     return common.max(axis=1) / np.maximum(1, rest[requested].sum(axis=1))
@@ -156,7 +156,7 @@ def _likeness(rest: csr_array, requested: np.ndarray, others: np.ndarray, own: n
 
 def _drawn(rest: csr_array, requested: np.ndarray, others: np.ndarray, n_items: int) -> csr_array:
     """As many lists of the same lengths, their items drawn without replacement by how many lists have them: those of
-    `asked` and then those of `others`, where a list that is both is drawn twice."""
+    `requested` and then those of `others`, where a list that is both is drawn twice."""
     rng = np.random.default_rng(SEED)
     counts = np.asarray(rest.sum(axis=0)).ravel()
     pool = np.flatnonzero(counts)

@@ -101,6 +101,6 @@ def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
 
 
 def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
-    """Where each of `asked` stands in `given`; both hold the same distinct users."""
+    """Where each of `requested` stands in `value`; both hold the same distinct users."""
     order = np.argsort(value, kind="stable")
     return order[np.searchsorted(value[order], requested)]

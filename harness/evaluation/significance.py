@@ -91,7 +91,7 @@ def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: 
     """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
 
     Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
-    level (Phipson & Smyth 2010). `apart` is float, shape (users,).
+    level (Phipson & Smyth 2010). `separate` is float, shape (users,).
     """
     changed = separate[separate != 0]
     if not len(changed):
@@ -111,7 +111,7 @@ def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: 
 def bootstrap_ci(
     separate: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, over users: `apart` is float, shape (users,), at least one."""
+    """Percentile bootstrap interval of the mean, over users: `separate` is float, shape (users,), at least one."""
     values, counts = np.unique(separate, return_counts=True)
     if len(values) == 1:
         return float(values[0]), float(values[0])

@@ -123,7 +123,7 @@ class Ablation:
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
     def _newest(self, current_grid_run: GridRun, grid_run: GridRun | None) -> GridRun:
-        """What is to be said of a slot of which the state file says `kept`."""
+        """What is to be said of a slot of which the state file says `grid_run`."""
         if grid_run is None or current_grid_run.state == "complete" or grid_run.state not in ("complete", "failed"):
             return current_grid_run
         stays = (
@@ -198,9 +198,15 @@ def _jobs(
     except InputError as error:
         message = (error.where or "").removeprefix("--set ")
         if message in own:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint, code=error.code
+            ) from error
         if message in grid.settings and message not in options.sets:
-            raise InputError(error.what, where=f"{grid.where}, settings: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, settings: {message}", hint=error.hint, code=error.code
+            ) from error
         if own and not error.where:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, {cell.name}", hint=error.hint, code=error.code
+            ) from error
         raise

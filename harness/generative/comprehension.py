@@ -50,7 +50,7 @@ CheckpointScores = Literal["before", "aligned", "annealed"]
 
 
 def asked_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:
-    """At most `most` ids of those where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
+    """At most `limit` ids of those where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
 
     >>> asked_items(["a", "b", "c", "d"], np.array([True, True, False, True]), 2).tolist()
     [1, 3]

@@ -58,7 +58,7 @@ def export(
     model: CodeLM, tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Mapping[str, str], *, is_apart: bool
 ) -> None:
     """Writes `folder`, whole or not at all, where there is none yet or an empty one; `texts` are more files for it.
-    `tokenizer` has the code tokens as its last. An adapter on the body is merged first, for good, or with `apart`
+    `tokenizer` has the code tokens as its last. An adapter on the body is merged first, for good, or with `is_apart`
     written beside the model, in `folder/adapter`.
 
     Raises `InputError` where the tokenizer has more tokens than the backbone has rows: no model of one family then has

@@ -48,7 +48,7 @@ LISTS = (
 
 
 def with_card(board: Board, metric: str, location: str | None = None) -> Board:
-    """The board with the card of its data and of every row that was measured here. `where` is the data set's name or
+    """The board with the card of its data and of every row that was measured here. `location` is the data set's name or
     folder, where the runs' own configuration does not say it. Where data or lists are not at hand, the card says so."""
     runs = [run for row in board.rows for run in row.runs]
     if not runs:

@@ -117,8 +117,8 @@ class Comparison:
 
 
 def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | None = None) -> Comparison:
-    """All pairs of `sides`, the earlier one against the later one. `where` is the data set's name or folder, where the
-    runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
+    """All pairs of `sides`, the earlier one against the later one. `location` is the data set's name or folder, where
+    the runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
     check_comparable(sides)
     base = measured([run for side in sides for run in side.runs], location)
     values = [base.values(side.runs) for side in sides]

@@ -24,7 +24,7 @@ DAGGER = "†"
 
 def with_leads(board: Board, metrics: Sequence[str], location: str | None = None) -> Board:
     """The board with its best row tested against its second in each of `metrics`, corrected together. Rows that leak
-    or were not measured here take no part, nor does a metric whose best is shared. `where` is the data set's name or
+    or were not measured here take no part, nor does a metric whose best is shared. `location` is the data set's name or
     folder, where the runs' own configuration does not say it. Where the data or the lists are not at hand, the board
     says why nothing was tested."""
     tests = [(*two, metric) for metric in metrics if (two := _two_best(board.rows, metric)) is not None]

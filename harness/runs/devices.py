@@ -26,7 +26,7 @@ def cuda_available() -> bool:
 
 def resolve_device(device: str | None, profile: str, *, is_elsewhere: bool = False) -> str:
     """The user's device, checked; without one, `cuda` for the profiles `gpu` and `paper`, `cpu` for every other.
-    `elsewhere`: it is another machine's, and need not be here."""
+    `is_elsewhere`: it is another machine's, and need not be here."""
     name = device or ("cuda" if profile in ("gpu", "paper") else "cpu")
     if name == "cpu":
         return name

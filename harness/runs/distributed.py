@@ -1,10 +1,8 @@
 """One run made by many processes, as `torchrun` and `accelerate launch` start them: how they join and talk, and which
 device each computes on.
 
-The launcher says in the environment who is who (`harness.runs.distributed`); torch carries the numbers, over gloo
+The launcher says in the environment who is who (`harness.runs.launcher`); torch carries the numbers, over gloo
 between processors, over NCCL between graphics cards. What is said is plain numbers and JSON: nothing is pickled.
-
-What a launcher of many processes (`torchrun`, `accelerate launch`) says in the environment. Loads nothing.
 """
 
 from __future__ import annotations
@@ -25,53 +23,7 @@ from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
 from harness.runs.devices import cuda_available
 from harness.runs.heartbeat import heartbeat
 from harness.runs.job import Job
-
-RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
-
-
-ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
-
-
-_MEND = "start it with torchrun or accelerate launch"
-
-
-def place() -> tuple[int, int]:
-    """This process's rank, and how many there are; (0, 1) without a launcher.
-
-    Raises `InputError` where the environment contradicts itself.
-    """
-    size = _number(SIZE, 1)
-    if size < 2 or RANK not in os.environ:
-        return 0, 1
-    rank = _number(RANK, 0)
-    if rank >= size:
-        raise InputError(f"{RANK}={rank} of {SIZE}={size}", where="the environment", hint=_MEND)
-    return rank, size
-
-
-def place_here() -> int:
-    """This process's number among those on its machine."""
-    return _number(LOCAL, 0)
-
-
-def first_here() -> bool:
-    """Whether this process is the first, or the only one, on its machine."""
-    return os.environ.get(SIZE, "1") == "1" or os.environ.get(LOCAL, "0") == "0"
-
-
-def check_address() -> None:
-    """Raises `InputError` where the processes cannot find each other."""
-    for name in ADDRESS:
-        if name not in os.environ:
-            raise InputError(f"{SIZE} without {name}", where="the environment", hint=_MEND)
-
-
-def _number(name: str, otherwise: int) -> int:
-    message = os.environ.get(name, str(otherwise))
-    if not message.isdecimal():
-        raise InputError(f"{name}={message!r} is no number", where="the environment", hint=_MEND)
-    return int(message)
-
+from harness.runs.launcher import check_address, place, place_here
 
 PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
 

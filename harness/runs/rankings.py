@@ -68,9 +68,9 @@ class Rankings:
 
 
 def read_rankings(path: Path, dataset: Dataset, depth: int, requested: np.ndarray) -> Rankings:
-    """The lists of the users `asked` of `dataset` (positions, shape (n,)), cut to `depth`. Lists of other users of the
-    data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it does not
-    name is an error. Raises `InputError` for anything that is not one whole ranking.
+    """The lists of the users `requested` of `dataset` (positions, shape (n,)), cut to `depth`. Lists of other users of
+    the data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it does
+    not name is an error. Raises `InputError` for anything that is not one whole ranking.
     """
     listed = read_listed(path)
     users, items = _positions(listed, path, dataset)
@@ -144,7 +144,7 @@ def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarr
 
 
 def _order(listed: Listed, mask: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The rows `kept`, list by list, best first."""
+    """The rows `mask`, list by list, best first."""
     order = mask[np.lexsort((ranks[mask], -scores[mask], row[mask]))]
     same = np.ones(max(0, len(order) - 1), dtype=bool)
     for values in (row, scores, ranks):

@@ -16,6 +16,7 @@ PACKAGES = (
     "recbole", "ranx", "pydantic",
 )  # fmt: skip
 
+ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("harness", "baselines", "eager")
 
 
@@ -32,19 +33,17 @@ def packages() -> dict[str, str]:
 
 def revision() -> str | None:
     """The git commit of this project's checkout, `+` behind it where files differ; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
-    commit = _git(root, "rev-parse", "HEAD")
-    return commit and commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    commit = _git(ROOT, "rev-parse", "HEAD")
+    return commit and commit + ("+" if _git(ROOT, "status", "--porcelain", "--untracked-files=no") else "")
 
 
 def source_mark() -> str:
     """The program's version and a hash of its own Python files: equal where two machines run the same program."""
-    root = Path(__file__).resolve().parents[2]
     mark = hashlib.sha256()
-    for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
-        mark.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        mark.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return f"{package_version()}-{mark.hexdigest()[:16]}"
 
 

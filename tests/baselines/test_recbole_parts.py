@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.recbole.data import MOST, TITLE_WORDS, item_features
+from baselines.recbole.features import MOST, TITLE_WORDS, item_features
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS, recbole_model, recbole_models
 from harness.data.dataset import ItemText
 from harness.errors import InputError

@@ -30,7 +30,7 @@ def commands(group: typer.Typer) -> list:
 
 def test_no_command_goes_round_it() -> None:
     for command in commands(app):
-        assert command.callback.__code__.co_filename.endswith("paths.py"), command.callback.__name__
+        assert command.callback.__code__.co_filename.endswith("options.py"), command.callback.__name__
     home = Path.home()
     assert expanded([Path("~/a"), "~/b"]) == [home / "a", "~/b"] and expanded(None) is None
 

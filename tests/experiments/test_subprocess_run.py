@@ -98,7 +98,7 @@ def test_the_mark_of_the_program_is_its_source(tmp_path: Path, monkeypatch: pyte
     for name in ("harness", "eager"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("")
-    monkeypatch.setattr("harness.store.environment.harness.__file__", str(tmp_path / "harness/__init__.py"))
+    monkeypatch.setattr("harness.store.environment.ROOT", tmp_path)
     first = source_mark()
     (tmp_path / "eager/notes.txt").write_text("no code")
     assert source_mark() == first

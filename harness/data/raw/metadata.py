@@ -63,7 +63,7 @@ def read_metadata(
     path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> Metadata:
-    """What the file says of the wanted items; what is read is kept in the folder `kept`, as by `read_log`.
+    """What the file says of the wanted items; what is read is kept in the folder `path`, as by `read_log`.
 
     An item that stands there twice: the last line counts with `released`, as published; the fuller text otherwise, so
     that the order of lines does not matter. Raises `InputError` with file, line and field for the first wrong
@@ -101,7 +101,7 @@ def read_metadata(
         texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:
-        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN)
+        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN, code="empty-data")
     return Metadata(names, texts, lines, unrated, len(duplicates), left_out)
 
 

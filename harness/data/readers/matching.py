@@ -37,14 +37,14 @@ def plain(name: str) -> str:
 
 
 def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
-    """Finds those of our columns `wanted` that are there. Raises `InputError` for a name that `--columns` gives and the
-    file does not have."""
+    """Finds those of our columns `expected` that are there. Raises `InputError` for a name that `--columns` gives and
+    the file does not have."""
     entries: dict[str, str] = {}
     for own_value in expected:
         if (message := reading.column(own_value)) is not None:
             if message not in columns:
                 label = f"there is no column {message!r}, which --columns gives for {own_value}"
-                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}")
+                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}", code="missing-column")
             entries[own_value] = message
     for own_value in expected:
         free = [name for name in columns if name not in entries.values()]

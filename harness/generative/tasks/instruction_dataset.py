@@ -207,7 +207,7 @@ class InstructionDataset:
         return self._tokens(name, [name_of(text) for text in self._texts.items], cut, self._texts.shown)
 
     def _tokens(self, name: str, texts: Sequence[str], cut: int, gathered: np.ndarray | None = None) -> RaggedArray:
-        """The texts, empty where not `told`, cut to `cut` tokens; the cuts are counted under the group's name."""
+        """The texts, empty where not `gathered`, cut to `cut` tokens; the cuts are counted under the group's name."""
         gathered = np.ones(len(texts), bool) if gathered is None else gathered
         rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, gathered, strict=True)], cut + 1)
         self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & gathered).sum())

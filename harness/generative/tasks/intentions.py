@@ -42,7 +42,7 @@ class Traits:
 
 
 def traits(text: Sequence[ItemText], mask: np.ndarray, reviews: Sequence[str] | None = None) -> list[Traits]:
-    """Traits of every item that is `shown` (bool (n_items,)), empty ones for the others, whose text is not looked at.
+    """Traits of every item that is `mask` (bool (n_items,)), empty ones for the others, whose text is not looked at.
 
     `reviews[i]` holds what training interactions say of item `i`, or "".
     """

@@ -143,7 +143,7 @@ class Losses:
 
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
         """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
-        over response tokens, plus the term with the items `drawn`."""
+        over response tokens, plus the term with the items `samples`."""
         counted = self._windows_counted(windows)
 
         def share(step: Counts) -> torch.Tensor:

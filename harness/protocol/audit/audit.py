@@ -55,7 +55,7 @@ class Audit:
 
 
 def audit(dataset: Dataset, protocol: Protocol, split_parts: SplitParts | None = None) -> Audit:
-    """Looks at both folds, the text, and what was lost; `made` are the parts where they are known already.
+    """Looks at both folds, the text, and what was lost; `split_parts` are the parts where they are known already.
 
     Raises `InputError` as `split` does.
     """

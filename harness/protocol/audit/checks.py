@@ -190,7 +190,7 @@ def _copied(view: FoldView) -> Finding:
 
 
 def _elsewhere(requested: np.ndarray, users: np.ndarray, train: RaggedArray, length: int) -> np.ndarray:
-    """Which of the runs `asked`, by hash, stand in the training part of a user other than their own; bool, (n,)."""
+    """Which of the runs `requested`, by hash, stand in the training part of a user other than their own; bool, (n,)."""
     owner = train.rows()
     if len(owner) < length:
         return np.zeros(len(requested), dtype=bool)

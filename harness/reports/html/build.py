@@ -78,7 +78,7 @@ class Wanted:
 
 def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] = lambda _: None) -> str:
     """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
-    data set, and where no run on it is stored. `told` hears of the stages of work."""
+    data set, and where no run on it is stored. `message` hears of the stages of work."""
     name = stored_name(store, current_wanted.dataset)
     skipped: list[str] = []
 
@@ -93,6 +93,7 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
             f"no runs on {name!r} are stored here",
             where=str(store.root),
             hint="harness run makes some, or say --results",
+            code="no-runs",
         )
     evaluations = styles(run.record.model for run in stored_runs)
     location = current_wanted.dataset if Path(current_wanted.dataset).is_dir() else None

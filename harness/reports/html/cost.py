@@ -49,7 +49,7 @@ PRICES = (
 
 
 def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True) -> list[int]:
-    """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `less` says that less
+    """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `is_less` says that less
     cost is better.
 
     >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])

@@ -125,7 +125,7 @@ def broken(text: str, width: int = WIDTH) -> str:
 
 
 def thinned(count: int, limit: int) -> list[int]:
-    """Positions of at most `most` of `count` points, evenly spread, the first and the last among them.
+    """Positions of at most `limit` of `count` points, evenly spread, the first and the last among them.
 
     >>> thinned(3, 5), thinned(9, 3)
     ([0, 1, 2], [0, 4, 8])

@@ -1,0 +1,49 @@
+"""What a launcher of many processes (`torchrun`, `accelerate launch`) says in the environment. Loads nothing."""
+
+from __future__ import annotations
+
+import os
+
+from harness.errors import InputError
+
+RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+_HINT = "start it with torchrun or accelerate launch"
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many there are; (0, 1) without a launcher.
+
+    Raises `InputError` where the environment contradicts itself.
+    """
+    size = _number(SIZE, 1)
+    if size < 2 or RANK not in os.environ:
+        return 0, 1
+    rank = _number(RANK, 0)
+    if rank >= size:
+        raise InputError(f"{RANK}={rank} of {SIZE}={size}", where="the environment", hint=_HINT)
+    return rank, size
+
+
+def place_here() -> int:
+    """This process's number among those on its machine."""
+    return _number(LOCAL, 0)
+
+
+def first_here() -> bool:
+    """Whether this process is the first, or the only one, on its machine."""
+    return os.environ.get(SIZE, "1") == "1" or os.environ.get(LOCAL, "0") == "0"
+
+
+def check_address() -> None:
+    """Raises `InputError` where the processes cannot find each other."""
+    for name in ADDRESS:
+        if name not in os.environ:
+            raise InputError(f"{SIZE} without {name}", where="the environment", hint=_HINT)
+
+
+def _number(name: str, otherwise: int) -> int:
+    value = os.environ.get(name, str(otherwise))
+    if not value.isdecimal():
+        raise InputError(f"{name}={value!r} is no number", where="the environment", hint=_HINT)
+    return int(value)
