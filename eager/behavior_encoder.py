@@ -1,11 +1,11 @@
-"""The behaviour source: item vectors that a small sequential recommender learns from training interactions alone.
+"""Behaviour vectors: the item embeddings of a small sequential recommender trained on training interactions only.
 
 The encoder is a DIN, as in the paper, or a SASRec. The released code cuts its training windows from rows that end with
-the validation item, which for most users is the only label, and picks a checkpoint by hand on test items; here nothing
-held out is trained on, and validation chooses the pass (`choose`). `windows="released"` shows what that leak is worth.
+the validation item, which for most users is the only label, and picks a checkpoint by hand on test items. Here no
+held-out item is trained on, and validation chooses the epoch (`choose`); `windows="released"` measures that leak.
 
-Items are numbered by their raw ids and rows sorted while training, so that equal training rows give equal vectors bit
-for bit in whatever order a source lists users, items and what is held out.
+During training items are numbered by their raw ids and rows are sorted, so that equal training rows give bit-identical
+vectors in whatever order a data set lists users and items.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ Encoder = DIN | SASRec
 def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunContext) -> ItemVectors:
     """Item embedding table of the trained encoder, float32 (n_items, dim); cached in `context.cache`.
 
-    With `choose="validation"` the key covers the validation questions; where the caller offers none, the last pass is
-    taken. Raises `InputError` for released windows where the caller shows no validation items.
+    With `choose="validation"` the key covers the validation requests; without validation the last epoch is taken.
+    Raises `InputError` for released windows without validation items.
     """
     leaking = config.windows == "released"
     if config.vectors is not None:
@@ -62,7 +62,7 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
             config.vectors, data, declared=leaking, rows=config.vectors_rows, setting="eager.behavior.vectors_rows"
         )
     if leaking and context.validation_items is None:
-        raise InputError("released windows need validation items, and none are shown", where="eager.behavior.windows")
+        raise InputError("released windows need validation items, and the run has none", where="eager.behavior.windows")
     order = CanonicalOrder.of((), data.items)
     rows = _rows(data, order, context.validation_items if leaking else None)
     key = _key(data, rows, order, config, context)
@@ -83,7 +83,7 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
 
 
 def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[CacheEntry, ...]:
-    """Where `behavior_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
+    """The cache entries of `behavior_vectors`, none for vectors from a file. Nothing is computed."""
     if config.vectors is not None:
         return ()
     order = CanonicalOrder.of((), data.items)
@@ -198,7 +198,7 @@ def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None
 
 
 def _validation_mark(config: BehaviorConfig, order: CanonicalOrder, context: RunContext) -> str | None:
-    """What the choice of a pass depends on; the mark stands for the answers, which nobody here knows."""
+    """A hash of what the choice of an epoch depends on; `digest` stands for the held-out items."""
     if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
     requests = context.validation.requests

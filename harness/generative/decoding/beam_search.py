@@ -1,12 +1,11 @@
-"""Trie-constrained search over item codes: emits real items only, by beams or by all items.
+"""Trie-constrained search over item codes, by beams or over all items; it returns existing items only.
 
-Owns what a score is and which prefixes stay alive; how a model reads is `reading.py`'s business. The constraint's state
-is a node of the trie, its depth the number of generated tokens, never a text match. No generation settings are read.
+The module defines the score and which prefixes stay alive; `harness/generative/models/readers.py` computes the states.
+The state of the constraint is a node of the trie, its depth the number of generated tokens. A model's generation
+settings are not read.
 
-Every item of a catalogue scored exactly: no beam, nothing lost.
-
-The trie is walked in pieces of neighbouring codes; within a piece each prefix is computed once for all codes that begin
-with it, and a prefix that two pieces share once in each. Memory grows with a piece, and with one score a code and user.
+Exhaustive search scores every item exactly: the trie is walked in blocks of neighbouring codes, and within a block each
+prefix is computed once for all codes that begin with it. Memory grows with a block, and with one score a code and user.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""From `Requests` to ranked lists: what all prompts share is read once, users are batched by length and searched.
+"""From `Requests` to ranked lists: users are batched by prompt length, the common prefix of all prompts is computed
+once.
 
-Neighbours in a batch never change a list. Out of memory halves the batch and nothing else: beams and precision stay.
-A prompt that the model's context cannot hold loses the oldest items of its history, and is counted.
+The composition of a batch never changes a list. Out of memory halves the batch; beams and precision stay. A prompt that
+exceeds the model's context loses the oldest items of its history, and is counted.
 
-What processes that make one run share besides the steps of training: the users to rank, and artefacts made once.
-
-Each user is ranked by one process, with the model that all have, and all get all lists. Vectors and codes are made by
-the first process and handed over: made by each, they could differ where machines do.
+With several processes each user is ranked by one of them, with the same model, and all processes get all lists.
 """
 
 from __future__ import annotations

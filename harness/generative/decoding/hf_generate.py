@@ -1,8 +1,8 @@
-"""The usual way to decode: transformers' own `generate` with beams and a constraint in Python.
+"""The reference decoder: transformers' `generate` with beams and a constraint in Python.
 
-What the engine is measured and tested against, so everything that can be is done right here: the constraint is the trie
-of real codes and not a set a position, a batch is padded on the left with its mask, the cache is on, nothing of a
-model's own generation settings is taken over, and scores are sums (no length penalty).
+The engine is tested and measured against it, so it is set up well: the constraint is the trie of item codes, batches
+are padded on the left with their mask, the cache is on, the model's own generation settings are ignored, and scores are
+sums (no length penalty).
 """
 
 from __future__ import annotations

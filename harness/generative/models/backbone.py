@@ -1,10 +1,10 @@
-"""Loading a backbone: any decoder-only causal LM of transformers, by name, by folder, or drawn at random.
+"""Loading a backbone: any decoder-only causal LM of transformers, by name or folder, or with random weights.
 
-Owns where weights come from. Nothing here asks what a tokenizer or a folder is called, no model's own generation
-settings are read, and no code of a model repository runs.
+Nothing depends on the name of a tokenizer or folder, a model's generation settings are not read, and no code of a model
+repository is run.
 
-Backbones that are drawn, not read: a minute Llama over bytes for tests and smoke runs, and small Llamas of any width
-and depth for the question whether pretraining helps.
+Random backbones: a byte-level Llama of minimal size for tests and smoke runs, and small Llamas of any width and depth,
+to measure what pretraining adds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: what an estimate of training time is measured against."""
+"""Speed of matrix products on a device: the basis of estimates of training time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dropout: a cheap mask on the CPU, and dropout on the residual branches of any transformer body."""
+"""Dropout: a fast mask on the CPU, and dropout on the residual branches of any transformer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`CodeT5`: an encoder-decoder over item codes (T5, Raffel et al., JMLR 2020), drawn from scratch, as TIGER uses one.
+"""`CodeT5`: an encoder-decoder over item codes (T5, Raffel et al., JMLR 2020) with random weights, as in TIGER.
 
-The encoder reads a user's history, once; the decoder writes a code. Ids: 0 pads, 1 ends a sequence, the method's own
-tokens (of users, say) follow up to vocabulary - 1, then vocabulary + flat code number. One table reads and writes.
+The encoder reads a user's history once; the decoder generates a code. Ids: 0 is padding, 1 ends a sequence, the
+method's own tokens (of users) follow up to vocabulary - 1, then vocabulary + flat code number. Input and output
+embeddings are tied.
 """
 
 from __future__ import annotations

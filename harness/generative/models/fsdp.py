@@ -1,9 +1,9 @@
-"""A backbone whose blocks lie in pieces on all processes while a stage is tuned: fully sharded data parallel (Zhao et
-al., VLDB 2023), for backbones that one card does not hold with their gradients and moments.
+"""Fully sharded data parallel training (Zhao et al., VLDB 2023) of backbones that do not fit one device together with
+their gradients and moments.
 
-Each block's weights are gathered when it is read and their gradients are summed into the pieces; embeddings, norms
-outside the blocks, code rows and heads stay whole. Behind the stage all processes have the whole model again, so that
-adapters are merged, users ranked and checkpoints read as ever.
+Each transformer block is sharded over the processes: its weights are gathered for its forward and backward pass, its
+gradients are reduced to the shards. Embeddings, norms outside the blocks, code embeddings and heads are replicated.
+After the stage every process has the complete model again.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from harness.protocol.distributed import ProcessGroup
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this process holds a piece of the tensor only."""
+    """Whether this process holds only a shard of the tensor."""
     return hasattr(tensor, "full_tensor")
 
 
 def split_by_sharding(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Those that are whole, and those in pieces: no optimiser updates both together. A kind without any is left out."""
+    """Replicated and sharded parameters apart, as no optimizer updates both together; empty groups are left out."""
     kinds = [[p for p in parameters if is_sharded(p) == cut] for cut in (False, True)]
     return [kind for kind in kinds if kind]
 
 
 def any_sharded(module: nn.Module) -> bool:
-    """Whether some block of it lies in pieces."""
+    """Whether some parameter of the module is sharded."""
     return any(is_sharded(parameter) for parameter in module.parameters())
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole tensor; where it lies in pieces all processes ask for it together."""
+    """The complete tensor; for a sharded one a collective operation."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The whole `tensor` of this process, cut as `like` is."""
+    """The complete `tensor` of this process, sharded as `like` is."""
     from torch.distributed.tensor import distribute_tensor
 
     cut: Any = like
@@ -48,7 +48,7 @@ def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class ShardedBlocks:
-    """The blocks of a body, cut up until `join`. Does nothing where the world wants none in pieces."""
+    """The blocks of a backbone, sharded until `unshard`. Does nothing if `world` asks for no sharding."""
 
     def __init__(self, body: nn.Module, world: ProcessGroup, device: str) -> None:
         self._cut: list[tuple[nn.Module, str, nn.Module]] = []
@@ -59,14 +59,14 @@ class ShardedBlocks:
 
         mesh = init_device_mesh(torch.device(device).type, (world.size,))
         for parent, name, block in list(_blocks(body)):
-            world.broadcast([parameter.detach() for parameter in block.parameters()])  # pieces of one model
+            world.broadcast([parameter.detach() for parameter in block.parameters()])  # all shards are of one model
             self._cut.append((parent, name, _bare(block)))
             result: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
             result.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients add up
             result.set_force_sum_reduction_for_comms(True)
 
     def unshard(self) -> None:
-        """Puts whole blocks into the body again, in all processes."""
+        """Puts complete blocks back into the backbone, in all processes."""
         for parent, name, bare in self._cut:
             block = getattr(parent, name)
             state = {key: full_tensor(value).detach() for key, value in block.state_dict().items()}
@@ -80,7 +80,7 @@ class ShardedBlocks:
 
 
 def clip_sharded(parameters: Sequence[nn.Parameter], limit: float, world: ProcessGroup) -> None:
-    """`clip_grad_norm_` where some gradients lie in pieces: the norm is over all of them."""
+    """`clip_grad_norm_` if some gradients are sharded: the norm is over all shards."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     local: list[torch.Tensor] = [g.to_local() if is_sharded(g) else g for g in gradients]  # pyright: ignore
     squares = [torch.zeros((), dtype=torch.float64, device=local[0].device) for _ in range(2)]
@@ -93,7 +93,7 @@ def clip_sharded(parameters: Sequence[nn.Parameter], limit: float, world: Proces
 
 
 def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Parent, name and module of each block, as the model's library names what must not be split."""
+    """Parent, name and module of each transformer block, by the model's `_no_split_modules`."""
     kinds = set(getattr(body, "_no_split_modules", None) or ())
     for parent in body.modules():
         for name, child in parent.named_children():
@@ -102,5 +102,5 @@ def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 
 def _bare(block: nn.Module) -> nn.Module:
-    """A copy of a block without its numbers."""
+    """A copy of a block without data."""
     return copy.deepcopy(block).to("meta")

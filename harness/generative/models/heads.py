@@ -1,7 +1,8 @@
-"""What a causal LM makes logits of its last states with: one matrix, in some families a bias, a factor, a soft cap.
+"""The head of a causal LM: from its last states to logits, by one matrix and in some families a bias, a factor, a soft
+cap.
 
-The settings are read from the model, and then checked: our logits must be those of the model's own forward pass, on a
-few tokens and over the whole range of logits. A model whose head does anything else is refused, never computed wrongly.
+The settings are read from the model and then verified: on a few tokens and over the range of logits, the logits must
+equal those of the model's own forward pass. A model with any other head is refused.
 """
 
 from __future__ import annotations

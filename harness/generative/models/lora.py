@@ -1,8 +1,8 @@
-"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) on a backbone: put on in place, merged, or kept as files of their own.
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) on a backbone, by peft: attached in place, merged, saved and loaded.
 
-Owns what peft is asked for. An adapter sits on every linear projection of attention and MLP, found by what a module is
-(`nn.Linear`, or the `Conv1D` of GPT-2), never by its name, so that any family of backbones gets the same treatment:
-W' = W + (alpha / rank) · B A, with A (rank, in) drawn and B (out, rank) zero at first.
+An adapter is on every linear projection of attention and MLP, selected by module type (`nn.Linear`, or the `Conv1D` of
+GPT-2) and not by name, so that all families of backbones are treated alike: W' = W + (alpha / rank) · B A, with A
+(rank, in) random and B (out, rank) zero at first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """Rank, scale numerator and the dropout on what the adapter reads."""
+    """Rank, numerator of the scale, dropout on the adapter's input."""
 
     rank: int
     alpha: float
@@ -35,7 +35,7 @@ class AdapterShape:
 
 
 def attach(body: nn.Module, shape: AdapterShape, seed: int) -> list[nn.Parameter]:
-    """Puts a fresh adapter on `body` and freezes the rest of it; gives the adapter's parameters, float32."""
+    """Attaches a new adapter to `body` and freezes the rest of it. The adapter's parameters, float32."""
     from peft import LoraConfig
 
     torch.manual_seed(seed)
@@ -44,7 +44,7 @@ def attach(body: nn.Module, shape: AdapterShape, seed: int) -> list[nn.Parameter
 
 
 def merge(body: nn.Module) -> None:
-    """Adds the adapter's product to the weights that it sits on and takes it off; nothing where there is none."""
+    """Adds the adapter's product to the base weights and removes the adapter; does nothing without one."""
     for name, layer in list(_layers(body)):
         layer.merge()
         parent, _, child = name.rpartition(".")
@@ -52,7 +52,7 @@ def merge(body: nn.Module) -> None:
 
 
 def attached(body: nn.Module) -> bool:
-    """Whether an adapter sits on `body`."""
+    """Whether `body` has an adapter."""
     return any(True for _ in _layers(body))
 
 
@@ -66,9 +66,9 @@ def plain_name(name: str) -> str | None:
 
 
 def save_adapter(body: nn.Module, folder: Path, base: str | None = None) -> None:
-    """Writes the adapter alone, in peft's own layout, as one of the causal LM that `body` is the body of, which is
-    called `base`: `PeftModel.from_pretrained` puts it on what `AutoModelForCausalLM` loads. It fits the weights that
-    the body has beneath it, which are those of `base` only where nothing else of them was trained."""
+    """Writes the adapter in peft's layout, for the causal LM named `base` whose backbone is `body`:
+    `PeftModel.from_pretrained` attaches it to the model that `AutoModelForCausalLM` loads. It fits the base weights of
+    `body`, which are those of `base` only if no other weights were trained."""
     from peft import TaskType, get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def save_adapter(body: nn.Module, folder: Path, base: str | None = None) -> None
 
 
 def load_adapter(body: nn.Module, folder: Path) -> None:
-    """Puts a saved adapter on `body`. Raises `ValueError` where it does not fit."""
+    """Attaches a saved adapter to `body`. Raises `ValueError` if it does not fit."""
     from peft import LoraConfig, set_peft_model_state_dict
 
     read = load_file(folder / WEIGHTS).items()
@@ -97,7 +97,7 @@ def load_adapter(body: nn.Module, folder: Path) -> None:
 
 
 def _within(body: nn.Module) -> str:
-    """How the names of the body's parameters begin in its causal LM: `model.`, in GPT-2 `transformer.`."""
+    """Prefix of the backbone's parameter names in its causal LM: `model.`, in GPT-2 `transformer.`."""
     return f"{prefix}." if (prefix := getattr(body, "base_model_prefix", "")) else ""
 
 

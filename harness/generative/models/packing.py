@@ -1,12 +1,10 @@
-"""Many token sequences in one pass of a causal LM, each as if it were alone: what the training engine computes with.
+"""Sequence packing: many token sequences in one pass of a causal LM, each with the states that it has alone.
 
-Sequences are laid into rows of one width, several to a row, so that next to nothing is padded; a mask keeps them apart
-and positions start anew in each. What all sequences begin with is computed once: its keys and values are read by every
-row, and gradients reach it through them. Attention is the only place where sequences in a row could meet, and dropout
-the only thing that differs: the states are those of each sequence alone.
+Sequences share rows of one width, so that there is almost no padding; a block mask separates them and positions restart
+in each. Their common prefix is computed once: its keys and values are read by every row, and gradients flow to it.
 
-Rows are as short as the longest sequence wants them: attention over a row is dense, and at these widths it is a few
-hundredths of the work (`docs/performance.md`).
+Rows are as short as the longest sequence allows: attention over a row is dense, and at these widths it is a few percent
+of the work (`docs/performance.md`).
 """
 
 from __future__ import annotations
@@ -37,13 +35,13 @@ class PackedStates:
     _cells: np.ndarray  # the cell of `states.flatten(0, 1)` that each flat place lies in
 
     def __getitem__(self, places: np.ndarray) -> torch.Tensor:
-        """States at flat places of any shape, (*places.shape, model width)."""
+        """States at flat positions of any shape, (*places.shape, model width)."""
         return self.states.flatten(0, 1)[torch.from_numpy(self._cells[places]).to(self.states.device)]
 
 
 @dataclass(frozen=True, eq=False)
 class PackLayout:
-    """Where sequences lie in a rectangle: row and first column of each."""
+    """Row and first column of each sequence in the packed batch."""
 
     row: np.ndarray
     column: np.ndarray

@@ -1,4 +1,4 @@
-"""float64 where a device has it, and on the CPU where it has none."""
+"""Numerical precision: float64 on any device, and mixed precision."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 
 from harness.errors import InputError
 
-WITHOUT = ("mps",)  # kinds of devices that refuse float64: Apple's
+NO_FLOAT64 = ("mps",)  # device types
 
 
 def to_float64(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers in float64, on the CPU where the tensor's device has none."""
-    return (tensor.cpu() if tensor.device.type in WITHOUT else tensor).double()
+    """The tensor in float64, on the CPU if its device does not support it."""
+    return (tensor.cpu() if tensor.device.type in NO_FLOAT64 else tensor).double()
 
 
 Precision = Literal["float32", "bfloat16"]
 
 
 def best_precision(device: str) -> Precision:
-    """bfloat16 where the machine computes in it, else float32. Raises `InputError` for a card that is not here, which
-    nobody has looked at."""
+    """bfloat16 if the device computes in it, else float32. Raises `InputError` if the requested CUDA device is
+    unavailable."""
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
-            message = "precision auto depends on the card, and this machine has none"
+            message = "precision auto depends on the CUDA device, and this machine has none"
             raise InputError(message, where=f"--device {device}", hint="--set its precision to bfloat16 or float32")
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     flags = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

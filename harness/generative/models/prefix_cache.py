@@ -1,7 +1,6 @@
-"""Keys and values in one slab a layer: allocated once, written in place, cut back instead of copied.
+"""Key-value cache with one preallocated tensor a layer: written in place and truncated instead of copied.
 
-What all users share (the lead of their prompts) is written once and stays where it is from batch to batch; a batch only
-writes what is its own behind it.
+The common prefix of all prompts is written once and stays from batch to batch; a batch writes only its own tokens.
 """
 
 from __future__ import annotations

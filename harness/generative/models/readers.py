@@ -1,10 +1,10 @@
-"""How a causal LM reads prompts and the code tokens of a search: a tree of tokens behind each prompt.
+"""Prefix decoders: how a causal LM reads prompts and the code tokens that a search appends.
 
-`SharedReader` computes what all prompts begin with once, a user's own prompt once, and lets all beams stand as tokens
-of one sequence behind it: a mask lets each see the prompt and its own ancestors, its position is the prompt's length
-plus its depth, so that keys and values are shared and never copied or re-ordered. `PlainReader` computes every beam's
-whole sequence anew: for models whose cache or mask cannot do that, and as the reference. Which one a model gets is
-found out by trying, not by its name.
+`SharedReader` computes the common prefix of all prompts once and a user's own prompt once. All beams are tokens of one
+sequence after it: a mask lets each attend to the prompt and its own ancestors, and its position is the prompt's length
+plus its depth, so that keys and values are shared and never copied or reordered. `PlainReader` computes every beam's
+complete sequence: the reference, and the fallback for models whose cache or mask does not allow that, which is found by
+a test on a few tokens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ import torch
 
 from harness.generative.models.prefix_cache import PreallocatedKVCache
 
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")  # of configurations: tokens that a layer sees
+WINDOWS = (
+    "sliding_window",
+    "attention_chunk_size",
+    "window_size",
+)  # settings of a configuration: tokens that a layer attends to
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Token ids (batch, longest) of the users' own parts of their prompts, and which of them are `real`."""
+    """Token ids (batch, longest) of prompts without their common prefix; `real` is False at padding."""
 
     ids: torch.Tensor
     real: torch.Tensor
@@ -33,7 +37,7 @@ class PromptBatch:
     def of(
         cls, prompts: Sequence[Sequence[int]], device: str | torch.device, side: Literal["left", "right"] = "right"
     ) -> PromptBatch:
-        """Padded on one side; what is computed for a prompt does not depend on which, nor on how far."""
+        """Pads prompts on one side; the states do not depend on the side or the amount of padding."""
         longest = max(len(prompt) for prompt in prompts)
         ids = np.zeros((len(prompts), longest), dtype=np.int64)
         real = np.zeros((len(prompts), longest), dtype=bool)
@@ -44,7 +48,7 @@ class PromptBatch:
 
 
 class CausalModel(Protocol):
-    """What readers need of a model: its transformer, its code embeddings, the states of token ids."""
+    """What readers use of a model: its transformer, its code embeddings, the states of token ids."""
 
     body: Any
     code_in: Any
@@ -54,31 +58,31 @@ class CausalModel(Protocol):
 
 
 class Reader(Protocol):
-    """A batch of prompts, and the tokens that a search puts behind them."""
+    """A batch of prompts, and the tokens that a search appends."""
 
     def prefill(self, prompts: PromptBatch) -> torch.Tensor:
-        """Reads prompts; the state at the end of each, (batch, 1, width)."""
+        """The state at the end of each prompt, (batch, 1, width)."""
         ...
 
     def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Puts tokens (batch, n) behind their `parents`: numbers in the order of all tokens grown so far, -1 for the
-        prompt. Their states, (batch, n, width)."""
+        """Appends tokens (batch, n) to their `parents` (indices into all appended tokens, -1 for the prompt). Their
+        states, (batch, n, width)."""
         ...
 
     def reset(self) -> None:
-        """Forgets all grown tokens."""
+        """Removes all appended tokens."""
         ...
 
 
 class BeamTree:
-    """Which grown tokens each grown token sees, itself included: (batch, tokens, tokens); and how deep each is."""
+    """Ancestors of each appended token, itself included, (batch, tokens, tokens), and its depth."""
 
     def __init__(self, batch: int, device: torch.device) -> None:
         self.sees = torch.zeros(batch, 0, 0, dtype=torch.bool, device=device)
         self.depth = torch.zeros(batch, 0, dtype=torch.int64, device=device)
 
     def grow(self, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows and depths of new tokens: what their parents see, and themselves."""
+        """Adds tokens: their rows of the mask (those of their parents, and themselves) and depths."""
         batch, n = parents.shape
         before = self.sees.shape[1]
         root = torch.zeros(batch, 1, before, dtype=torch.bool, device=parents.device)
@@ -93,8 +97,8 @@ class BeamTree:
 
 
 class SharedReader:
-    """Needs a model that takes a four-dimensional mask, positions and a cache. `lead`: what every prompt begins with,
-    which the batches then leave out. `room`: about how many tokens a search grows, to be had in one piece."""
+    """For models with a four-dimensional mask, positions and a cache. `lead`: common prefix of all prompts, not part of
+    the batches. `room`: expected number of tokens that a search appends, for preallocation."""
 
     def __init__(self, model: CausalModel, lead: Sequence[int] = (), room: int = 0) -> None:
         self._model, self._lead, self._room = model, len(lead), room
@@ -130,13 +134,13 @@ class SharedReader:
         self._tree = BeamTree(len(self._real), self._real.device)
 
     def _prompt_mask(self, real: torch.Tensor) -> torch.Tensor | None:
-        """None where plain causal attention does: pads on the right are behind all that looks back."""
+        """None if plain causal attention suffices: padding on the right is never attended to."""
         width = real.shape[1]
         right = not bool((real[:, 1:] & ~real[:, :-1]).any())
         if right and not self._lead:
             return None
         causal = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()[None]
-        if not right:  # a pad sees itself, so that its row is not empty
+        if not right:  # padding attends to itself, so that no row is empty
             causal = (causal & real[:, None]) | torch.eye(width, dtype=torch.bool, device=real.device)
         lead = causal.new_ones(len(causal), width, self._lead)
         return torch.cat([lead, causal], dim=-1)[:, None]
@@ -151,8 +155,7 @@ class SharedReader:
 
 
 class PlainReader:
-    """Needs nothing but a causal model: each beam is a row of its own, computed from its first token. `rows`: how many
-    at once."""
+    """For any causal model: each beam is a row, computed from its first token. `rows`: maximal batch size."""
 
     def __init__(self, model: CausalModel, lead: Sequence[int] = (), rows: int = 256) -> None:
         self._model, self._lead, self._rows = model, list(lead), rows
@@ -177,7 +180,7 @@ class PlainReader:
         self._paths: list[list[list[int]]] = [[] for _ in self._prompts]
 
     def _ends(self, sequences: list[list[int]]) -> torch.Tensor:
-        """The state at the last token of each sequence, (sequences, width); pads stand on the right, out of sight."""
+        """The state at the last token of each sequence, (sequences, width); padding is on the right."""
         parts = []
         for begin in range(0, len(sequences), self._rows):
             part = sequences[begin : begin + self._rows]
@@ -189,8 +192,8 @@ class PlainReader:
 
 @torch.no_grad()
 def can_share(model: CausalModel) -> bool:
-    """Whether a tree of tokens behind a padded prompt gives the states of its paths read one by one: tried on a few
-    tokens. False for models without a cache of keys and values, and for those that ignore the mask or the positions."""
+    """Whether `SharedReader` gives the states of `PlainReader`, tested on a few tokens. False for models without a
+    key-value cache, and for those that ignore the mask or the positions."""
     device = model.code_in.device
     prompts = [[1, 3, 2, 5, 4], [2, 1, 4]]
     tokens = torch.tensor([[3, 1, 2], [2, 4, 1]], device=device) % model.vocabulary
@@ -198,14 +201,14 @@ def can_share(model: CausalModel) -> bool:
     lead = [1, 2]
     results = []
     try:
-        # In the model's own precision: what mixed precision rounds away in a deep model is no sign of a wrong mask.
+        # Without autocast, whose rounding errors in a deep model would look like a wrong mask.
         with torch.autocast(device.type, enabled=False):
             for reader in (SharedReader(model, lead), PlainReader(model, lead)):
-                start_time = reader.prefill(
+                prompt_states = reader.prefill(
                     PromptBatch.of([[id % model.vocabulary for id in p] for p in prompts], device)
                 )
                 first = reader.extend(tokens, torch.full_like(parents, -1))
-                results.append(torch.cat([start_time, first, reader.extend(tokens.flip(1), parents)], dim=1).float())
+                results.append(torch.cat([prompt_states, first, reader.extend(tokens.flip(1), parents)], dim=1).float())
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, NotImplementedError):
@@ -215,16 +218,16 @@ def can_share(model: CausalModel) -> bool:
 
 
 def attention_window(config: Any) -> int:
-    """How many tokens back every layer of a model looks at least."""
+    """The smallest attention window of the model's layers, in tokens."""
     values = [getattr(config, name, None) for name in WINDOWS]
     return min((int(window) for window in values if isinstance(window, int) and window > 0), default=1 << 62)
 
 
 def reader_for(model: CausalModel, lead: Sequence[int], longest: int, room: int) -> Reader:
-    """The fast reader where the model can do it exactly. Not where `longest` tokens overstep a sliding window: its mask
-    is the model's own business."""
+    """`SharedReader` if it is exact for the model, and if `longest` tokens fit its attention window; otherwise
+    `PlainReader`."""
     config = model.body.config
-    if hasattr(config, "window_size"):  # GPT-Neo counts places, and the tokens of all beams stand in a row
+    if hasattr(config, "window_size"):  # GPT-Neo counts places in the row, which has the tokens of all beams
         longest += room
     if longest > attention_window(config) or not can_share(model):
         return PlainReader(model, lead)

@@ -1,9 +1,9 @@
-"""log Σ exp over a vocabulary, for many states: exact, and never all logits at once.
+"""Exact log Σ exp over a vocabulary for many states, without all logits in memory at once.
 
-The gradient by a state is the mean of the head's rows under the softmax. Where the head is frozen it is computed beside
-the sum, from the same logits, so that backward recomputes nothing and keeps one vector a state, as the fused losses of
-the field do (Hsu et al., *Liger Kernel*, 2024). A head that is trained costs the logits twice, and so does one with a
-bias or a soft cap.
+The gradient by a state is the mean of the head's rows under the softmax. With a frozen head it is computed together
+with the sum, from the same logits, so that the backward pass recomputes nothing and stores one vector a state, as fused
+losses do (Hsu et al., *Liger Kernel*, 2024). A trained head, or one with a bias or a soft cap, computes the logits
+twice.
 """
 
 from __future__ import annotations

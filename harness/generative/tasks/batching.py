@@ -1,8 +1,6 @@
-"""Which samples a step sees: sequence windows and samples of text tasks, each by shuffled passes over all there are.
+"""Batching: which samples a step sees, of sequence windows and of text tasks, in shuffled passes over each.
 
-Everything is a function of the seed and the step number, so that a resumed stage sees what an undisturbed one sees.
-
-`Tasks`: what each step of a stage trains on. The order of steps and the texts of samples, put together.
+Everything is a function of the seed and the step number, so that a resumed stage sees the same samples.
 """
 
 from __future__ import annotations

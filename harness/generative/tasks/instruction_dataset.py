@@ -1,5 +1,5 @@
-"""The samples of the text tasks: which there are, and how each is written. Every text is tokenised once, histories that
-do not fit the context lose their oldest items beforehand, and both kinds of cut are counted for the record."""
+"""The samples of the text tasks and their templates. Every text is tokenised once. Histories that exceed the context
+lose their oldest items, texts their end; both are counted for the run's record."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Intentions and preferences, the texts for which the official pipeline asks a large language model, by a fixed rule.
+"""Intentions and preferences by a fixed rule, in place of the large language model of the official pipeline.
 
-An intention is what somebody who will choose an item might ask for; a preference is what a history has in common. Both
-name categories, brands and words: words that tell items apart (TF-IDF over titles, descriptions and reviews of training
-interactions) and that several items share, so that they say what kind of thing is meant, not which. docs/method.md
-states the rule in full; `harness/generative/tasks/item_texts.py` reads texts written elsewhere in place of these.
+An intention is what a user who will choose an item might ask for; a preference is what the items of a history have in
+common. Both name categories, brands and words: words that distinguish items (TF-IDF over titles, descriptions and
+reviews of training interactions) and that several items share, so that they describe a kind of item and not one item.
+docs/method.md has the complete rule; `harness/generative/tasks/item_texts.py` reads generated texts instead.
 """
 
 from __future__ import annotations

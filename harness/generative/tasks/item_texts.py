@@ -1,14 +1,13 @@
-"""What the text tasks may speak of: the items that are not held out, the training sequences without the others, and the
-texts of items, intentions and preferences. Made before anything is trained, so that a wrong file is found in time.
+"""Texts of the text tasks: items that are not held out, training sequences without the held-out items, and the texts of
+items, intentions and preferences. They are read before training, so that an invalid file is reported early.
 
-Texts of intentions and preferences that somebody generated elsewhere, read in place of the rule's.
+Intentions and preferences that were generated elsewhere are read from a JSON file in place of the rule's:
 
-    {"items": {"<raw item id>": "what somebody who will choose it asks for"},
+    {"items": {"<raw item id>": "what a user who will choose it asks for"},
      "users": {"<raw user id>": {"long": "lasting preferences", "short": "recent ones"}}}
 
-Either part may be left out (the rule writes it then); a part that is there covers the whole catalogue, or all users.
-
-Which items stand in no text task, so that comprehension can be measured on text that was never trained on.
+Either part may be missing (the rule writes it then); a part that is present must cover all items, or all users.
+Held-out items are in no text task, so that comprehension is measured on text that was not trained on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Histories as token ids, and the samples of a step: every prefix of every training sequence, like lengths together.
+"""Histories as token ids, and the samples of a step: every prefix of every training sequence, batched by length.
 
-A prompt is [user token] item item … end, an item being its code's tokens. A user stands in a history as one more piece
-in front: the pieces `n_items ..` are the user tokens.
+A prompt is [user token] item item … end, where an item is the tokens of its code. In a history the pieces from
+`n_items` on are user tokens.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Prompts: templates (data, in `templates.json`) filled with token ids, and samples with labels.
 
-Codes are put between pieces of tokenised text as ids, never through the tokenizer: one id a code token holds for any
-tokenizer. What the tokenizer puts before a text (a BOS token, or nothing) stands before each prompt. A history stands
-at the very end of its prompt and the response carries it on, so that one pass over a sequence trains every next item
-with exactly the context that it has when it is asked for.
+Item codes are inserted between tokenised texts as ids, never through the tokenizer, so that a code token is one id with
+any tokenizer. A BOS token is used if the tokenizer adds one. The history is the end of its prompt and the response
+continues it, so that one pass over a sequence trains every next item with the context of its prompt.
 """
 
 from __future__ import annotations

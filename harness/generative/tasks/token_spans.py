@@ -1,4 +1,4 @@
-"""Token rows that are looked up, joined and shortened without tokenising anything twice."""
+"""Rows of token ids that are looked up, concatenated and truncated without tokenising a text twice."""
 
 from __future__ import annotations
 

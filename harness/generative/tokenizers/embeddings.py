@@ -1,8 +1,8 @@
-"""`ItemVectors`: the vectors of one source with what is known of how they were made, cached by a key of everything that
-decides them, or read from a file that the user gives.
+"""Item vectors with their provenance: computed and cached under a key of everything that decides them, or read from a
+user's file.
 
-Cached rows lie in canonical order, that of the sorted raw item ids. `cached` alone maps them to a data set's order of
-items and back, so that data sets with equal content and other item orders share an entry.
+Cached rows are in canonical order, that of the sorted raw item ids. `cached` maps them to the item order of a data set,
+so that data sets with equal content and different item orders share an entry.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from harness.protocol.split import TrainingData
 Source = Literal["semantic", "behavior"]  # of item text, of training interactions
 
 
-ITEMS = "items"  # the part of a key that names the rows
+ITEMS = "items"  # part of a key: the raw item ids
 
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """`values` is float32 (n_items, dim), one row an item id. `details` is what their making measured, JSON-able."""
+    """`values` is float32 (n_items, dim), one row an item id. `details`: measurements, JSON-able."""
 
     values: np.ndarray
     key: str
@@ -43,17 +43,17 @@ class ItemVectors:
     details: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """What a run's record says of them."""
+        """For the run's record."""
         return {"key": self.key, **self.provenance.model_dump(), **self.details}
 
 
 def vectors_key(kind: str, parts: Mapping[str, Any], items: Sequence[str]) -> Key:
-    """The key of vectors of the catalogue `items` (raw ids, in any order): `parts` and the ids, which name the rows."""
+    """The key of vectors of `items` (raw ids, in any order): `parts` and the ids."""
     return Key(kind, {**parts, ITEMS: fingerprint(sorted(items))})
 
 
 def artefact(name: str, key: Key, context: RunContext) -> CacheEntry:
-    """Where vectors are kept under `key`."""
+    """The cache entry of vectors under `key`."""
     return CacheEntry(key, context.cache / "vectors" / f"{name}-{key.digest}.json")
 
 
@@ -64,11 +64,11 @@ def cached(
     context: RunContext,
     make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]],
 ) -> ItemVectors:
-    """The vectors kept under `key` (of `vectors_key`), or those that `make` makes, one row for each of `items` (raw
-    ids) in that order. Kept ones that are damaged are made again, and a warning says so.
+    """The vectors cached under `key` (of `vectors_key`), or those that `make` computes, one row for each of `items`
+    (raw ids) in that order. A corrupt entry logs a warning and counts as missing.
 
-    `make` gives the rows in canonical order, that of the sorted raw ids, with what it measured and what it saw; the
-    same order is stored. Raises `ValueError` for a key of another catalogue and for another number of rows.
+    `make` returns the rows in canonical order, measurements and provenance; that order is stored. Raises `ValueError`
+    for a key of other items and for a wrong number of rows.
     """
     if key.parts.get(ITEMS) != fingerprint(sorted(items)):
         raise ValueError(f"the key of {key.kind} does not name these items")
@@ -81,13 +81,13 @@ def cached(
 def _cached(
     name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
 ) -> ItemVectors:
-    """As they are stored."""
+    """In the order in which they are stored."""
     cache_entry = artefact(name, key, context)
     if (item_vectors := _found(cache_entry)) is not None:
-        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # a kill may have come before it went
+        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # left by a killed process
         return item_vectors
     path = cache_entry.manifest.with_suffix(".npy")
-    with acquire_lock(path.with_suffix(".lock")):  # who asks for them meanwhile waits, and reads them
+    with acquire_lock(path.with_suffix(".lock")):  # other processes wait, then read the entry
         if cache_entry.state() == "kept" and (item_vectors := _found(cache_entry)) is not None:
             return item_vectors
         values, details, provenance = make()
@@ -100,7 +100,7 @@ def _cached(
 
 
 def unfinished(name: str, key: Key, context: RunContext) -> Path:
-    """A folder for what making the vectors of `cached` needs to go on; who makes them has it alone."""
+    """The folder of checkpoints while the vectors of `cached` are computed; the process with the lock uses it."""
     return context.cache / "vectors" / "unfinished" / f"{name}-{key.digest}"
 
 

@@ -1,9 +1,9 @@
-"""RQ-VAE codes: an autoencoder whose bottleneck is a sum of codebook vectors, one a level (Lee et al., CVPR 2022), as
-LC-Rec (arXiv 2311.09049) and TIGER (arXiv 2305.05065) make item codes of text vectors.
+"""RQ-VAE item codes: an autoencoder whose bottleneck is a sum of codebook vectors, one a level (Lee et al., CVPR 2022),
+trained on text vectors as in LC-Rec (arXiv 2311.09049) and TIGER (arXiv 2305.05065).
 
-Loss: ‖x - x̂‖² + mean over levels of (‖sg(r) - e‖² + β‖r - sg(e)‖²). LC-Rec's uniform mapping spreads the last level
-over its codes by optimal transport, while training and for items that would share a code. Ours: codes that a whole pass
-leaves unused are moved onto residuals of the last batch, so that no level dies.
+Loss: ‖x - x̂‖² + mean over levels of (‖sg(r) - e‖² + β‖r - sg(e)‖²). LC-Rec's uniform mapping assigns the last level
+evenly by optimal transport, during training and to separate items that share a code. Not in the papers: codes that an
+epoch leaves unused are reset to residuals of its last batch, against codebook collapse.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.protocol.context import RunContext
 
 CHECKPOINT = 2  # version of what a checkpoint holds
 KMEANS_PASSES = 20
-FINEST = 0.003  # the least entropy: below it exp(-2 / entropy) leaves the range of double precision
+MIN_ENTROPY = 0.003  # below it exp(-2 / entropy) underflows in double precision
 
 
 class RQVAEConfig(BaseModel):
@@ -106,7 +106,7 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def nearest(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Digits (n, levels), each code the nearest, and what is left before the last level (n, latent)."""
+        """Nearest codes (n, levels), and the residuals before the last level (n, latent)."""
         left, digits = self.encoder(vectors), []
         before = left
         for book in self.books:
@@ -116,9 +116,9 @@ class RQVAE(nn.Module):
         return torch.stack(digits, dim=1), before
 
     def sinkhorn_assign(self, distances: torch.Tensor) -> torch.Tensor:
-        """The uniform mapping: codes (n,) of `distances` (n, size), used evenly (Sinkhorn & Knopp 1967)."""
+        """Uniform mapping: codes (n,) by `distances` (n, size), used evenly (Sinkhorn & Knopp 1967)."""
         middle, span = (distances.max() + distances.min()) / 2, (distances.max() - distances.min()) / 2 + 1e-5
-        plan = torch.exp(-to_float64((distances - middle) / span) / max(self.config.sinkhorn, FINEST))
+        plan = torch.exp(-to_float64((distances - middle) / span) / max(self.config.sinkhorn, MIN_ENTROPY))
         n, size = plan.shape
         rows, columns = plan.new_ones(n), plan.new_ones(size)
         for _ in range(self.config.iterations):
@@ -136,7 +136,7 @@ class RQVAE(nn.Module):
 
     @torch.no_grad()
     def reset_dead_codes(self, used: torch.Tensor, batch: torch.Tensor, generator: torch.Generator) -> int:
-        """Codes that `used` (levels, size) counts as unused take the place of random residuals; how many."""
+        """Resets codes with count 0 in `used` (levels, size) to random residuals of `batch`. Number of resets."""
         left, changed = self.encoder(batch), 0
         for book, counts in zip(self.books, used, strict=True):
             dead = torch.nonzero(counts == 0)[:, 0]
@@ -152,8 +152,8 @@ class RQVAE(nn.Module):
 def rqvae_codes(
     vectors: np.ndarray, levels: int, size: int, config: RQVAEConfig, context: RunContext, name: str = "rqvae"
 ) -> RQCodes:
-    """Codes of item vectors (n_items, dim), each of `levels` tokens out of `size`. Not unique by construction: what is
-    shared in the end is reported. Raises `InputError` for vectors that are not finite."""
+    """Codes of item vectors (n_items, dim), each of `levels` tokens out of `size`. They may collide; the rate is
+    reported. Raises `InputError` for vectors that are not finite."""
     if not np.isfinite(vectors).all():
         raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
     torch.manual_seed(derive_seed(context.seed, name))
@@ -241,8 +241,8 @@ class _Epochs(Callback):
 
 
 def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
-    """LC-Rec's rounds: each group of items that share a code is mapped together, evenly, over the last level's codes.
-    Changes `digits` in place; gives the rounds that were made."""
+    """LC-Rec's rounds: the items that share a code are mapped evenly over the codes of the last level. Changes
+    `digits` in place. Number of rounds."""
     for number in range(model.config.rounds):
         if not _shared(digits).any():
             return number
@@ -254,17 +254,17 @@ def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -
 
 
 def _assign(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
-    """One round in which, prefix by prefix, the nearest item keeps a shared code and the others take free codes at the
-    least sum of distances: unique as long as no prefix has more items than the last level has codes."""
+    """For each prefix, the nearest item keeps a shared code, the others take free codes with the minimal sum of
+    distances: unique unless a prefix has more items than the last level has codes. Number of rounds."""
     if not _shared(digits).any():
         return 0
     for members in _groups(digits[:, :-1]):
         distances = torch.cdist(left[members], model.books[-1]).square().detach().double().cpu().numpy()
-        lock = digits[members, -1].cpu().numpy()
-        closest = np.lexsort((distances[np.arange(len(lock)), lock], lock))
-        keeps = closest[np.unique(lock[closest], return_index=True)[1]]
-        movers = np.setdiff1d(np.arange(len(lock)), keeps)
-        free = np.setdiff1d(np.arange(distances.shape[1]), lock)
+        codes = digits[members, -1].cpu().numpy()
+        closest = np.lexsort((distances[np.arange(len(codes)), codes], codes))
+        keeps = closest[np.unique(codes[closest], return_index=True)[1]]
+        movers = np.setdiff1d(np.arange(len(codes)), keeps)
+        free = np.setdiff1d(np.arange(distances.shape[1]), codes)
         if len(movers) and len(free):
             owner, label = linear_sum_assignment(distances[np.ix_(movers, free)])
             digits[members[movers[owner]], -1] = torch.from_numpy(free[label]).to(digits.device)
@@ -280,7 +280,7 @@ def _groups(rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _shared(digits: torch.Tensor) -> torch.Tensor:
-    """Whether each item's code is another's too."""
+    """Whether each item shares its code with another item."""
     _, inverse, counts = torch.unique(digits, dim=0, return_inverse=True, return_counts=True)
     return counts[inverse] > 1
 
@@ -297,7 +297,7 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def _kmeans(points: torch.Tensor, clusters: int, generator: torch.Generator) -> torch.Tensor:
-    """Centres (clusters, dim) by Lloyd's passes from random points; points are used again where they are too few."""
+    """Centres (clusters, dim) by Lloyd's algorithm from random points, which repeat if there are too few."""
     samples = torch.randperm(len(points), generator=generator)
     samples = samples.repeat(-(-clusters // len(points)))[:clusters].to(points.device)
     centres = points[samples].clone()

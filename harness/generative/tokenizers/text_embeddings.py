@@ -36,10 +36,10 @@ from harness.protocol.split import TrainingData
 VERSION, SOURCE = "semantic/3", "semantic"
 
 
-TOO_LONG = 2000  # characters that the released code takes as no text at all
+TOO_LONG = 2000  # characters from which the released code blanks a text
 
 
-PART = 65_536  # fields that are added up at once
+PART = 65_536  # fields
 
 
 def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunContext) -> ItemVectors:
@@ -71,7 +71,7 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
 
 
 def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[CacheEntry, ...]:
-    """Where `semantic_vectors` would look for its vectors; nowhere where they come from a file. Nothing is made."""
+    """The cache entries of `semantic_vectors`, none for vectors from a file. Nothing is computed."""
     if config.vectors is not None or data.text is None:
         return ()
     key = _key(*_canonical_texts(data, config), data, config, context, is_here=True)
@@ -141,8 +141,8 @@ def released_text(value: str) -> str:
 
 
 def average(encoded: np.ndarray, places: np.ndarray, rows: np.ndarray, n_items: int, normalise: bool) -> np.ndarray:
-    """Mean of each item's fields, unit length, float32 (n_items, dim). Field `n` is of item `rows[n]`, its vector
-    `encoded[places[n]]`; they are added up part by part, for all of them at once are several times the result."""
+    """Mean over each item's fields, unit length, float32 (n_items, dim). Field `n` is of item `rows[n]`, its vector
+    `encoded[places[n]]`. Summed in parts of `PART` fields, to bound memory."""
     sums = np.zeros((n_items, encoded.shape[1]))
     for begin in range(0, len(rows), PART):
         part = encoded[places[begin : begin + PART]]

@@ -1,26 +1,18 @@
-"""What a step costs: cross-entropy of responses, codes and text alike, and what a method adds on summary states.
+"""Loss of a training step: cross-entropy of responses (item codes or text), and the auxiliary loss of a method.
 
-Two ways to compute it, chosen by `engine`, with one value and one gradient where dropout is off. `shared`: a user's
-next items are all trained in one pass over the sequence, what the prompts have in common is computed once, and other
-samples are packed without padding. `plain`: every next item is a sample of its own with its whole prompt, a padded row
-each, as most of the field does; the reference that the other is measured against.
+Two engines, with the same value and gradient if dropout is off. `shared`: all next items of a user are trained in one
+pass over the sequence, the common prefix of the prompts is computed once, other samples are packed without padding.
+`plain`: every next item is a padded row with its complete prompt, as in most of the field; it is the reference.
 
-A token's probability is among the tokens of its kind (`level`: a code token's level, the backbone's own vocabulary for
-text), among the tokens that lead on to a real code (`children`), or among text and codes together (`vocabulary`), as
-`generate` does; then a code's response ends with the end-of-sequence token. That token is predicted from the state of
-the code's last token, which is also where a sequence goes on with the next item: it is a target there and never an
-input, so that a pass over a whole sequence stays exact.
+A token's probability is normalised over the tokens of its kind (`level`: a code token's level, the backbone's
+vocabulary for text), over the children of its prefix in the trie of item codes (`children`, the rule of
+`normalise=children` in beam search: the probabilities of all codes sum to one), or over text and codes together
+(`vocabulary`, as in `generate`). With `vocabulary` the response of a code ends with the end-of-sequence token. It is
+predicted from the state of the code's last token, where a sequence also continues with the next item: it is a target
+and never an input, so that one pass over a sequence stays exact.
 
-Where several processes make a step together, or one in several parts, each computes its own samples' part of the step's
-means: the parts add up to what one process would compute at once.
-
-`Term`: what a method may add to the loss of responses. LC-Rec adds nothing, EAGER-LLM its contrast.
-
-Cross-entropy of a code token among the tokens that lead on from its prefix to a real code.
-
-The same rule as `normalise=children` of the search (`beam.py`): log p(token | prefix) = logit - log Σ exp(logit) over
-the children of the prefix in the trie. Probabilities of all codes sum to one, and a prefix with one child costs
-nothing. Children are read from the trie's CSR arrays, so that nothing of the size of a level is masked.
+If several processes compute a step together, or one in several parts, each computes its samples' share of the step's
+means: the shares add up to the loss of one process.
 """
 
 from __future__ import annotations
@@ -50,12 +42,13 @@ def child_cross_entropy(
     trie: CodeTrie, level_logits: LevelLogits, states: torch.Tensor, level: int, prefixes: torch.Tensor,
     digits: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """-log p of one token a state, float32 (n,): `digits` (n,) of `level`, behind the trie nodes `prefixes` (n,) of
-    depth `level`, predicted from `states` (n, width). States whose prefix has one child are not read at all."""
+    """-log p of one token a state, float32 (n,): `digits` (n,) of `level` after the trie nodes `prefixes` (n,) of depth
+    `level`, predicted from `states` (n, width); log p = logit - log Σ exp(logits of the children). A prefix with one
+    child costs nothing, and its states are not read."""
     fan = trie.fan(level, prefixes)
     rows = torch.nonzero(fan > 1)[:, 0]
     if not len(rows):
-        return states[:, :0].sum(dim=1).float()  # zeros, of the graph like any other cost
+        return states[:, :0].sum(dim=1).float()  # zeros that are part of the autograd graph
     logits = level_logits(states[rows], level)
     chosen = logits.gather(1, digits[rows, None])[:, 0]
     if level == 0:
@@ -80,23 +73,23 @@ def _over_children(
     return torch.zeros_like(top).index_add(0, owner, (values - top[owner]).exp()).log() + top
 
 
-NO_ITEM = -1  # instead of an item: a response that names none
+NO_ITEM = -1  # in place of an item: the response names none
 
 
 class AuxiliaryLoss(Protocol):
-    """A loss of summary states, with parameters of its own that a stage trains beside the model's."""
+    """A loss on summary states, with parameters that a stage trains together with the model's."""
 
     @property
     def sequential_only(self) -> bool:
-        """Whether responses of text tasks count as naming no item, whatever they say."""
+        """Whether responses of text tasks count as naming no item."""
         ...
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
-        """The items that a step is shown besides its targets, int64."""
+        """Negative items of a step, int64."""
         ...
 
     def denominator(self, items: np.ndarray) -> int:
-        """How many of the responses naming `items` (n,), or `NO_ITEM`, the loss is a mean over."""
+        """Over how many of the responses naming `items` (n,) or `NO_ITEM` the loss is a mean."""
         ...
 
     def __call__(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -104,7 +97,7 @@ class AuxiliaryLoss(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What it trains."""
+        """The trained parameters."""
         ...
 
 
@@ -113,8 +106,8 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be said: flat places of the states that predict, their labels, the item whose code each label is part
-    of (`NO_ITEM`: text); and the flat places of summary states with their items, or `NO_ITEM`."""
+    """Flat positions of the predicting states, their labels, the item whose code each label is part of (`NO_ITEM`:
+    text); flat positions of the summary states, and their items or `NO_ITEM`."""
 
     places: np.ndarray
     labels: np.ndarray
@@ -123,14 +116,14 @@ class Targets:
     items: np.ndarray
 
     def naming_none(self) -> Targets:
-        """The same without items."""
+        """The same targets without items."""
         return replace(self, items=np.full_like(self.items, NO_ITEM))
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Computes losses of one model on one device; `term` is what the method adds, None: nothing. The summary state of a
-    response is the one at its last token; of a code that is the code's last, whether or not its end is said too."""
+    """Losses of one model on one device; `term` is the method's auxiliary loss. The summary state of a response is the
+    one at its last token; for an item the last of its code, without the end-of-sequence token."""
 
     model: CodeLM
     prompts: Prompts
@@ -142,8 +135,8 @@ class Losses:
     trie: CodeTrie | None = None  # for `children`, on the model's device
 
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
-        """Every item of each window (item ids, oldest first) but the first is a response to the items before it: mean
-        over response tokens, plus the term with the items `samples`."""
+        """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus
+        the auxiliary loss with the negatives `samples`."""
         counted = self._windows_counted(windows)
 
         def share(step: Counts) -> torch.Tensor:
@@ -153,8 +146,7 @@ class Losses:
         return Cost(counted.counts, share)
 
     def rows(self, samples: Sequence[Sample], sample: np.ndarray) -> Cost:
-        """Mean over the response tokens of any mix of text-task samples, plus the term, of those that
-        name an item as of those that do not (`Term.sequential_only`: none of them does)."""
+        """Mean over the response tokens of text-task samples, plus the auxiliary loss with the negatives `sample`."""
         current_targets = self._targets(samples, np.zeros(len(samples), np.int64))
         nameless = self.term is not None and self.term.sequential_only
         current_targets = current_targets.naming_none() if nameless else current_targets
@@ -167,7 +159,7 @@ class Losses:
         return Cost(counted.counts, share)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[PackedStates, Targets]:
-        """What `windows` computes its cost from; the order of targets is that of the items, whatever the engine."""
+        """States and targets of `windows`, in the order of the items."""
         lead = self.prompts.lead(template)
         if self.engine == "plain":
             return self.read_rows(list(self.alone(windows, lead)))
@@ -177,14 +169,12 @@ class Losses:
         starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
         before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
-        message = slice(0, levels + (self.normalise == "vocabulary"))
-        owners = np.repeat(items, labels[:, message].shape[1])
-        return read, Targets(
-            before[:, message].reshape(-1), labels[:, message].reshape(-1), owners, before[:, -1], items
-        )
+        tokens = slice(0, levels + (self.normalise == "vocabulary"))
+        owners = np.repeat(items, labels[:, tokens].shape[1])
+        return read, Targets(before[:, tokens].reshape(-1), labels[:, tokens].reshape(-1), owners, before[:, -1], items)
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[PackedStates, Targets]:
-        """What `rows` computes its cost from; what all prompts begin with is computed once, as a lead."""
+        """States and targets of `rows`; the common prefix of all prompts is computed once."""
         sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
         if self.engine == "plain":
             read = read_padded(self.model, sequences)
@@ -194,7 +184,7 @@ class Losses:
         return read, self._targets(samples, read.begins - len(lead))
 
     def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:
-        """Each target of each window with its whole prompt."""
+        """Each target of each window as a sample with its complete prompt."""
         for window in windows:
             codes = self.prompts.codes[window]
             for place in range(1, len(window)):
@@ -205,26 +195,24 @@ class Losses:
         places, labels, owners, ends = [], [], [], []
         for sample, begin in zip(samples, begins, strict=True):
             own = np.asarray(sample.labels)
-            message = np.flatnonzero(own != IGNORED)
-            places.append(begin + message - 1)
-            labels.append(own[message])
+            trained = np.flatnonzero(own != IGNORED)
+            places.append(begin + trained - 1)
+            labels.append(own[trained])
             item = NO_ITEM if sample.item is None else sample.item
-            owners.append(np.where(own[message] >= self.model.vocabulary, item, NO_ITEM))
+            owners.append(np.where(own[trained] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
-                message = message[
-                    own[message] >= self.model.vocabulary
-                ]  # the response ends with its code, were there more
+                trained = trained[own[trained] >= self.model.vocabulary]  # the response counts up to the code's end
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
-                    places.append(begin + message[-1:])
+                    places.append(begin + trained[-1:])
                     labels.append(np.array([self.model.eos]))
                     owners.append(np.array([NO_ITEM]))
-            ends.append(begin + message[-1])
+            ends.append(begin + trained[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
         joined = [np.concatenate(part) for part in (places, labels, owners)]
         return Targets(joined[0], joined[1], joined[2], np.array(ends), np.array(items))
 
     def _own(self, samples: Sequence[S]) -> Sequence[S]:
-        """The samples that this process computes; where there is none left for it the first, which counts nothing."""
+        """The samples of this process; the first, with weight zero, if there are fewer samples than processes."""
         if self.world.size == 1:
             return samples
         return [samples[number] for number in shard(self.world, len(samples))] or samples[:1]

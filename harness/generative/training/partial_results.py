@@ -1,8 +1,7 @@
-"""`PartialResults`: results of many rows, kept in pieces while they come, so that a resumed loop computes only what is
-missing.
+"""Partial results of a loop over rows (texts to encode, users to rank), so that a resumed loop computes only the rest.
 
-A piece is a safetensors file of its own that appears whole. Which rows come together is of no account: a resumed loop
-may take larger or smaller batches.
+Unlike a checkpoint, which replaces the last one, they are append-only: each file has other rows, and nothing that was
+written is written again. A resumed loop may take larger or smaller batches.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from harness.core.hashing import fingerprint
 from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 
-SAMPLE = 512  # numbers of each tensor that stand for it in a mark
+SAMPLE = 512  # elements of each tensor in a digest
 WORD = 8  # bytes
 
 
 class PartialResults:
-    """Pieces in `folder` (None: nowhere), which is named by all that decides the rows. `add` writes a piece when its
-    time has come, `flush` at once."""
+    """Files of rows in `folder` (None: nothing is stored), whose name must hold a hash of everything that decides the
+    rows. `add` writes a file when a checkpoint is due, `flush` at once."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -34,24 +33,24 @@ class PartialResults:
         self._pieces = 0
 
     def done(self) -> tuple[np.ndarray, list[np.ndarray]] | None:
-        """The rows that are there, and their arrays one after the other; None where there are none."""
+        """The stored rows, and their arrays concatenated; None if nothing is stored."""
         paths = [] if self.folder is None else sorted(self.folder.glob("[0-9]*.safetensors"))
         self._pieces = max((int(path.stem) + 1 for path in paths), default=0)
-        tensorses = [tensors for path in paths if (snapshot := read_snapshot(path)) for tensors in [snapshot[1]]]
-        if not tensorses:
+        files = [snapshot[1] for path in paths if (snapshot := read_snapshot(path))]
+        if not files:
             return None
-        arrays = [torch.cat([piece[f"{n}"] for piece in tensorses]).numpy() for n in range(len(tensorses[0]) - 1)]
-        return torch.cat([piece["rows"] for piece in tensorses]).numpy(), arrays
+        arrays = [torch.cat([tensors[f"{n}"] for tensors in files]).numpy() for n in range(len(files[0]) - 1)]
+        return torch.cat([tensors["rows"] for tensors in files]).numpy(), arrays
 
     def add(self, rows: np.ndarray, *arrays: np.ndarray) -> None:
-        """Takes the results of some rows, each array with one entry a row."""
+        """Adds the results of `rows`; each array has one entry a row."""
         if self.folder is not None:
             self._waiting.append((rows, arrays))
             if self._pace.due:
                 self.flush()
 
     def flush(self) -> None:
-        """Writes what is not yet on the disk."""
+        """Writes the results that are not on disk yet."""
         if self.folder is None or not self._waiting:
             return
         columns = zip(*(arrays for _, arrays in self._waiting), strict=True)
@@ -63,18 +62,17 @@ class PartialResults:
         self._waiting.clear()
 
     def clear(self) -> None:
-        """Takes all pieces away, when what they make up is kept elsewhere."""
+        """Deletes all files, once the complete result is stored elsewhere."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @torch.no_grad()
 def state_digest(model: nn.Module) -> str:
-    """A hash that tells one state of a model from another at little cost: of each tensor its kind and shape, the sum of
-    its bytes, and numbers spread over it.
+    """A cheap hash of a model's state: for each tensor its dtype and shape, the sum of its bytes, and a sample.
 
-    Eight bytes at a time are summed as whole numbers modulo 2^64: the same weights have the same mark on every device,
-    in whatever order it sums; no device need know float64 (Apple's knows none); and it costs what reading them costs.
+    The bytes are summed as 64-bit integers modulo 2^64, so that the same weights give the same digest on every device
+    and in any order of summation, without float64, which Apple's devices lack.
     """
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):
@@ -90,7 +88,7 @@ def _bytes(flat: torch.Tensor) -> torch.Tensor:
 
 
 def _words(content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes as whole numbers of eight, without a copy where they lie as those must; and those that are left over."""
+    """Bytes as 64-bit integers, without a copy if they are aligned; and the bytes left over."""
     combined = content[: len(content) // WORD * WORD]
     if combined.data_ptr() % WORD or combined.storage_offset() % WORD:
         combined = combined.clone()

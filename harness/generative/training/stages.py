@@ -1,7 +1,7 @@
-"""A stage of tuning: what it trains, and what each of its steps costs.
+"""Training stages of a generative recommender: trained parameters, sampled tasks, loss, selection of a checkpoint.
 
-Every stage is the same code under a configuration of its own: it may train an adapter or all weights, and the code
-rows, their head, the scale of their logits and what a method's term brings along are always trained in full.
+A stage trains an adapter or all weights of the backbone, as its configuration says. The code embeddings, their head,
+the scale of their logits and the parameters of the auxiliary loss are always trained.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from harness.protocol.split import TrainingData
 
 @dataclass(frozen=True, eq=False)
 class StageInputs:
-    """What all stages of a method work on. `validate(users)` is the ndcg@10 of the model as it stands over at most so
-    many validation users; None where validation is not shown."""
+    """The model, data and settings that all stages of a method share. `validate(users)` is the model's ndcg@10 on at
+    most so many validation users; None if the run may not use validation."""
 
     model: CodeLM
     prompts: Prompts
@@ -50,8 +50,8 @@ class StageInputs:
 
 
 def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
-    """All tasks of `tasks`, with the term where there is one, under `tuning`: every weight of the backbone but its
-    vocabulary, or with `tuning.adapter` an adapter that is merged at the end. Gives what `run_stage` does."""
+    """The stage `tuning` with all tasks and the auxiliary loss: trains all weights of the backbone but its vocabulary,
+    or with `tuning.adapter` an adapter that is merged at the end. Returns the report of `run_stage`."""
     config = tuned.config.tuning
     stream = (context.seed, "alignment")
     tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
@@ -61,7 +61,7 @@ def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
 
 
 def unfreeze_vocabulary(model: CodeLM) -> None:
-    """Makes the text head a parameter: the embedding itself where the two are tied, else one of its own."""
+    """Makes the text head a parameter: the embedding if the two are tied, else a parameter of its own."""
     head, rows = model.text_head, model.embedding.weight
     is_tied = head.shape == rows.shape and torch.equal(head, rows)
     del model.text_head
@@ -70,7 +70,7 @@ def unfreeze_vocabulary(model: CodeLM) -> None:
 
 @contextmanager
 def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
-    """Activations of each block are computed again in backward instead of being kept, while the block runs."""
+    """Recomputes the activations of each block in the backward pass instead of storing them."""
     kind = (
         "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
     )  # its name in older versions
@@ -84,7 +84,7 @@ def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
 
 
 def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
-    """Runs one stage: what became of it (`StageResult`), and how many numbers of the model it trained."""
+    """Runs one stage. Its report: `StageResult`, passes over the data, trained parameters of the model, selection."""
     tuned.model.train()
     groups, blocks = _groups(name, config, tuned, context)
     own = {id(parameter) for parameter in tuned.model.parameters()}
@@ -99,7 +99,7 @@ def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, 
 
 
 def _choice(config: StageConfig, tasks: Tasks, tuned: StageInputs) -> EarlyStopping | None:
-    """How the stage's state is chosen; None: the last one is taken."""
+    """Early stopping of the stage; None: the last state is taken."""
     validate = tuned.validate
     if config.choose == "last" or validate is None:
         return None
@@ -110,8 +110,8 @@ def _choice(config: StageConfig, tasks: Tasks, tuned: StageInputs) -> EarlyStopp
 def _groups(
     name: str, config: StageConfig, tuned: StageInputs, context: RunContext
 ) -> tuple[list[ParameterGroup], ShardedBlocks]:
-    """What a stage trains: the backbone or an adapter on it; its vocabulary where that is open; code rows; the scale
-    of their logits and the term's own. The backbone's blocks are in pieces where the world wants them so."""
+    """Parameter groups: the backbone or an adapter, with its vocabulary if that is trained; the code embeddings; the
+    scale of their logits and the auxiliary loss. The backbone's blocks are sharded if the run asks for it."""
     model = tuned.model
     if config.adapter:
         shape = AdapterShape(config.rank, config.alpha, config.dropout)

@@ -1,8 +1,7 @@
-"""`Cost`: what one part of an optimiser step costs, before it is computed.
+"""The cost of one part of an optimizer step under gradient accumulation.
 
-A step that is too large for the memory is computed in parts. Its loss is a sum of means over all of the step's terms
-(tokens, items), so that a part's mean counts by how many of them it has: a mean of the parts' means would give one
-target of a small part the weight of many of a large one.
+The loss of a step is a sum of means over all terms (tokens, items) of the step, so that each part is weighted by its
+number of terms. A mean of the parts' means would overweight the targets of small parts.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ Counts = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """`counts`: over how many terms each of the part's means is, in all processes. `share(counts)` computes this
-    process's share of the step's loss, a scalar, where `counts` are those of all parts of the step together."""
+    """`counts`: number of terms of each of the part's means, over all processes. `share(counts)` computes this
+    process's share of the step's loss, a scalar, given the counts of all parts of the step together."""
 
     counts: Counts
     share: Callable[[Counts], torch.Tensor]
 
     def value(self) -> torch.Tensor:
-        """The loss of a step that has this part alone."""
+        """The loss of a step of this part only."""
         return self.share(self.counts)
 
 
