@@ -31,10 +31,10 @@ from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 
-BEST = 10  # what is looked at to say what beams lose
+BEST = 10  # depth of beam recall
 
 
-EXHAUSTIVE_USERS = 8  # users whose whole catalogue is walked at once: bounds the keys and values of a piece
+EXHAUSTIVE_USERS = 8  # users whose complete catalogue is scored at once: bounds the key-value cache
 
 
 Beams = int | Literal["all"]
@@ -48,11 +48,11 @@ class Decodable(CodeScorer, Protocol):
 
     @property
     def limit(self) -> int:
-        """The longest prompt with its response, in tokens."""
+        """Maximal length of a prompt with its response, in tokens."""
         ...
 
     def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
-        """Reads prompts of at most `longest` tokens that begin with `lead`, and about `room` tokens behind each."""
+        """A reader for prompts of at most `longest` tokens that begin with `lead`, with `room` tokens after each."""
         ...
 
     def eval(self) -> Any: ...
@@ -170,7 +170,7 @@ def _shards(
     decoding: Decoding,
     context: RunContext,
 ) -> PartialResults:
-    """Where the lists are kept while they come, under a hash of all that decides them, the items' numbers too."""
+    """Stored partial results, in a folder named by a hash of everything that decides the lists."""
     if not decoding.resume or context.checkpoint is None:
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
@@ -192,13 +192,13 @@ def evenly_spaced(total: int, expected: int) -> np.ndarray:
 
 
 def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """How many of each true best (`BEST`, or as many as `exact` has) are not among a list's best, int64 (users,)."""
+    """How many of the exact top items (`BEST`, or as many as `exact` has) are not in a list's top, int64 (users,)."""
     pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
     return np.array([len({item for item in best if item != NO_ITEM} - set(value)) for value, best in pairs], np.int64)
 
 
 def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """For the record: how many users it was asked for, and what they miss of the true best 10, mean and most."""
+    """For the record: number of users, and how many of the exact top 10 they miss, mean and maximum."""
     positions = missed(items, exact)
     if not len(positions):
         return {"users": 0}
@@ -210,7 +210,7 @@ def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
 
 
 def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """What all prompts begin with, short of the last token of any of them: each keeps one of its own.
+    """The longest common prefix of all prompts that leaves each at least one token.
 
     >>> shared_lead([[7, 7, 1], [7, 7, 2, 3]]), shared_lead([[7, 7], [7, 7, 1]])
     ([7, 7], [7])
@@ -225,7 +225,7 @@ def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
 
 
 def truncate_prompts(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:
-    """Each user's prompt of at most `room` tokens: the oldest items of a history go first."""
+    """Each user's prompt of at most `room` tokens: the oldest items of a history are dropped."""
     prompts = []
     for history in requests.histories:
         ids, dropped = prompt(history), 0
@@ -249,8 +249,8 @@ def _in_batches(
     rows: np.ndarray,
     report: DecodeReport,
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Ranks the users `rows` from the longest prompt to the shortest, so that memory gives out early if it does. Nobody
-    is padded by more tokens than one of his own steps has: rare lengths share a batch, but never pay for it twice."""
+    """Ranks the users `rows` from the longest prompt to the shortest, so that an out-of-memory error comes early.
+    Padding is at most as many tokens as a search step has, so that prompts of similar length share a batch."""
     rows = rows[np.argsort(-np.asarray(lengths, dtype=np.int64)[rows], kind="stable")]
     slack = MOST if report.beams == "all" else report.beams
     if report.beams == "all":
@@ -273,7 +273,7 @@ def _in_batches(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an error of its own for it; the CPU's allocator says it in words only."""
+    """True for CUDA's own error, and for the message of the CPU's allocator."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
@@ -315,7 +315,7 @@ def distributed_recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-    """`decoding.recommend`, each process ranking every `size`-th user: none is left out, none ranked twice."""
+    """`recommend` in several processes, each ranking every `size`-th user."""
     world = context.world
     if world.size == 1:
         return recommend(model, trie, requests, prompt, k, decoding, context)
@@ -342,7 +342,7 @@ def _folder(context: RunContext, decoding: Decoding) -> Path | None:
 
 
 def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:
-    """Everybody's rows, each where it was dealt from."""
+    """The rows of all processes in their original order."""
     combined = np.empty((total, *rows.shape[1:]), rows.dtype)
     for rank, part in enumerate(world.all_gather(rows)):
         combined[rank :: world.size] = part
@@ -350,10 +350,10 @@ def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:
 
 
 def _joined(world: ProcessGroup, report: DecodeReport) -> DecodeReport:
-    """One report of what all have done."""
+    """The reports of all processes as one."""
     counts = np.array([[getattr(report, name) for name in (*SUMMED, *SMALLEST)]], np.int64)
     gathered = np.concatenate(world.all_gather(counts))
     summed = dict(zip(SUMMED, gathered.sum(axis=0).tolist(), strict=False))
-    ranked = gathered[gathered[:, 0] > 0] if (gathered[:, 0] > 0).any() else gathered  # who had no user shared nothing
+    ranked = gathered[gathered[:, 0] > 0] if (gathered[:, 0] > 0).any() else gathered  # without those that had no users
     smallest = dict(zip(SMALLEST, ranked[:, len(SUMMED) :].min(axis=0).tolist(), strict=True))
     return replace(report, **summed, **smallest)

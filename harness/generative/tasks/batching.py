@@ -22,11 +22,10 @@ CHUNK = 50  # batches that are sorted by length together: little padding, still 
 
 
 class Batches:
-    """The order of steps and samples of one stage. A step draws its task in proportion to `weights`; `steps` is how
-    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most as many as
-    `stage.item_targets` and `stage.max_steps` allow; `steps_a_pass` are those, of all tasks, in which sequence steps
-    pass over all targets once. `sizes` says how many samples each text task has: their passes follow each other, each
-    in an order of its own."""
+    """The order of steps and samples of one stage. A step draws its task in proportion to `weights`. `steps`: their
+    number, so that sequence steps make `stage.epochs` passes over all targets, at most as many as `stage.item_targets`
+    and `stage.max_steps` allow; `steps_a_pass`: steps, of all tasks, of one such pass. `sizes`: number of samples of
+    each text task, which are passed over in an order of their own."""
 
     def __init__(
         self,
@@ -61,10 +60,9 @@ class Batches:
         return self._names[self._draws[step]]
 
     def windows(self, step: int, part: int = 0) -> list[np.ndarray]:
-        """The windows of one part of a sequence step; passes follow each other, each shuffled and cut anew.
+        """The windows of one part of a sequence step; each pass is split and shuffled anew.
 
-        Passes differ in their number of batches, so that a later one is only found once those before it were built:
-        each of them once, by whichever step comes first behind it.
+        Passes differ in their number of batches, so that all earlier passes are built before a later one, each once.
         """
         number = self._number(step, part)
         while number >= self._ends[-1]:
@@ -73,7 +71,7 @@ class Batches:
         return self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
 
     def numbers(self, step: int, part: int = 0) -> np.ndarray:
-        """Which samples of its task one part of a text step sees, int64: every sample once a pass."""
+        """Sample numbers of one part of a text step, int64: every sample once a pass."""
         task = self.task(step)
         size = self._sizes[task]
         rows = min(self._rows, size)
@@ -84,7 +82,7 @@ class Batches:
         return numbers
 
     def _number(self, step: int, part: int) -> int:
-        """How many parts of this step's task came before."""
+        """Number of earlier parts of this step's task."""
         return int(self._before[self._draws[step], step]) * self._parts + part
 
     def _make_order(self, task: Task, turn: int) -> np.ndarray:
@@ -108,9 +106,8 @@ class Pass:
 
     @classmethod
     def drawn(cls, sequences: RaggedArray, window: int, targets: int, rng: np.random.Generator) -> Pass:
-        """Sequences cut at random places, windows shuffled, sorted by length within chunks, and filled into batches of
-        at most `targets` targets (of one window where that has more), which are shuffled. Nothing loops over windows.
-        """
+        """Splits sequences at random places, shuffles the windows, sorts them by length within chunks, and fills
+        batches of at most `targets` targets (or one longer window), which are shuffled. Vectorised over windows."""
         rows, begins, ends = split_windows(sequences.lengths, window, rng)
         if not len(rows):
             raise ValueError("no user has two training items: nothing to learn a next item from")

@@ -71,7 +71,7 @@ def read_texts(path: Path, data: TrainingData) -> tuple[list[str] | None, Mappin
 
 
 def _complete(value: Mapping[str, Any], ids: Sequence[str], kind: str, path: Path) -> list[Any]:
-    """The values in the order of `ids`, which must be the very keys."""
+    """The values in the order of `ids`, which must equal the keys."""
     names = set(ids)
     missing, extra = [name for name in ids if name not in value], [name for name in value if name not in names]
     if missing or extra:
@@ -116,13 +116,13 @@ class TaskTexts:
     written: dict[str, str]
 
     def histories(self, span: Span, longest: int, recent: int) -> RaggedArray:
-        """The items that a preference of this span is about, and that its prompt shows."""
+        """The items that a preference of this span describes and that its prompt shows."""
         return self.sequences.last(longest if span == "long" else min(recent, longest))
 
 
 def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig) -> TaskTexts:
-    """Everything from training interactions and item text alone. Raises `InputError` where the file of generated texts
-    does not fit this data set, and where no item is left to speak of."""
+    """All texts, from training interactions and item text only. Raises `InputError` if the file of generated texts does
+    not fit the data set, and if every item is held out."""
     mask = ~held_out_items(data.items, config.held_out)
     if not mask.any():
         hint = "lower tasks.held_out"
@@ -143,24 +143,24 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
 
 
 def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str], reviews: Sequence[str] | None) -> TaskTexts:
-    """With the texts that no file gives, where a task reads them."""
+    """Adds the texts that no file gives and that a task reads."""
     intentions = texts.intentions
     expected: Mapping[Span, Sequence[str]] = texts.preferences
-    ask = texts.written["intentions"] == "rule" and "itemsearch" in tasks
-    tell = texts.written["preferences"] == "rule" and "preferenceobtain" in tasks
-    if not ask and not tell:
+    needs_intentions = texts.written["intentions"] == "rule" and "itemsearch" in tasks
+    needs_preferences = texts.written["preferences"] == "rule" and "preferenceobtain" in tasks
+    if not needs_intentions and not needs_preferences:
         return texts
-    traitses = traits(texts.items, texts.shown, reviews)
-    if ask:
-        intentions = [intention(item) for item in traitses]
-    if tell:
+    item_traits = traits(texts.items, texts.shown, reviews)
+    if needs_intentions:
+        intentions = [intention(item) for item in item_traits]
+    if needs_preferences:
         past = {span: texts.histories(span, config.window - 1, config.recent) for span in SPANS}
-        expected = {span: preferences(traitses, past[span], span) for span in SPANS}
+        expected = {span: preferences(item_traits, past[span], span) for span in SPANS}
     return TaskTexts(texts.items, texts.shown, texts.sequences, intentions, expected, texts.written)
 
 
 def _reviews(data: TrainingData) -> list[str] | None:
-    """What training interactions say of each item, None where the data set has no reviews."""
+    """Reviews of each item in training interactions; None if the data set has no reviews."""
     if not data.reviews:
         return None
     fields: dict[str, list[str]] = {}

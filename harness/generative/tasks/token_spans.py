@@ -14,7 +14,7 @@ from harness.data.ragged import RaggedArray
 
 @dataclass(frozen=True, eq=False)
 class TokenSpans:
-    """Row `n` is the rows `values[begin[n]:end[n]]` of `tokens`, one behind the other.
+    """Row `n` is the concatenation of the rows `values[begin[n]:end[n]]` of `tokens`.
 
     >>> words = RaggedArray.of([[1], [2, 2], [3]])
     >>> TokenSpans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
@@ -54,8 +54,8 @@ def single_span(tokens: RaggedArray, rows: np.ndarray | None = None) -> TokenSpa
 
 
 def truncate_left(spans: TokenSpans, room: np.ndarray) -> tuple[TokenSpans, int]:
-    """Rows without their first parts, as many as it takes to have at most `room[n]` tokens, and how many rows lost any.
-    The last part of a row always stays.
+    """Drops the first parts of each row until it has at most `room[n]` tokens; also the number of truncated rows. The
+    last part of a row always stays.
 
     >>> rows = TokenSpans(RaggedArray.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
     >>> short, split_windows = truncate_left(rows, np.array([4]))
@@ -68,7 +68,7 @@ def truncate_left(spans: TokenSpans, room: np.ndarray) -> tuple[TokenSpans, int]
 
 
 def append_to_all(rows: RaggedArray, ids: Sequence[int]) -> RaggedArray:
-    """Every row with `ids` behind it.
+    """Every row with `ids` appended.
 
     >>> append_to_all(RaggedArray.of([[1], [2, 3]]), [9, 8]).values.tolist()
     [1, 9, 8, 2, 3, 9, 8]
@@ -78,6 +78,6 @@ def append_to_all(rows: RaggedArray, ids: Sequence[int]) -> RaggedArray:
 
 
 def _joined(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`values[begins[n]:ends[n]]` for every n, one behind the other, and the n + 1 places where they meet."""
+    """The concatenation of `values[begins[n]:ends[n]]` for every n, and its n + 1 offsets."""
     meet = np.concatenate([[0], np.cumsum(ends - begins)])
     return values[np.arange(meet[-1]) + np.repeat(begins - meet[:-1], ends - begins)], meet

@@ -1,6 +1,5 @@
-"""`ItemIndex`: the codes of a whole catalogue with what they were made from; and ready ones, read from a file.
-
-`SourceIndex`: item codes whose levels stand for sources of item vectors; and the first rows of their tokens.
+"""Item indices: the codes of all items with their provenance, computed or read from a file; and the initial embeddings
+of code tokens from the vectors of their sources.
 """
 
 from __future__ import annotations
@@ -25,25 +24,24 @@ INDEX_FILE = "item.index.json"  # in a run's folder
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ItemIndex:
-    """The codes of all items. `details` is what their making measured, JSON-able."""
+    """The codes of all items. `details`: measurements, JSON-able."""
 
     table: CodeTable
     provenance: Provenance
     details: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path, data: TrainingData) -> None:
-        """An LC-Rec-style index file, its provenance beside it."""
+        """Writes an index file in LC-Rec's layout, and its provenance."""
         self.table.write(path, data.items)
         write_provenance(path, self.provenance)
 
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it: its health, what it saw, what its making measured."""
+        """For the run's record: statistics of the codes, provenance, measurements."""
         return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
 
 
 def index_file(path: Path | None, data: TrainingData, setting: str) -> Path:
-    """The file that `setting` names, or the one that the data set comes with. Raises `InputError` where there is
-    neither."""
+    """The file that `setting` names, or the one of the data set. Raises `InputError` if there is neither."""
     if path is not None:
         return path
     if data.index_file is None:
@@ -54,8 +52,8 @@ def index_file(path: Path | None, data: TrainingData, setting: str) -> Path:
 
 
 def ready_index(path: Path, data: TrainingData, *, declared: bool) -> ItemIndex:
-    """Codes from an index file. Raises `InputError` for one that is wrong or does not cover the catalogue, and for one
-    that saw held-out rows (unless that leak is `declared`)."""
+    """Codes from an index file. Raises `InputError` for one that is malformed or lacks items, and for one computed from
+    held-out rows (unless that leak is `declared`)."""
     table, provenance = CodeTable.read(path, data.items), read_provenance(path)
     provenance.check(data, location=str(path), declared=declared)
     return ItemIndex(table=table, provenance=provenance, details={"kind": "file", "file": path.name})
@@ -66,7 +64,7 @@ Vectors = Mapping[Source, ItemVectors]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SourceIndex(ItemIndex):
-    """`blocks` says of each run of levels which source its tokens stand for (None: none)."""
+    """`blocks`: for consecutive levels their source (None: none) and number."""
 
     blocks: tuple[tuple[Source | None, int], ...]
 
