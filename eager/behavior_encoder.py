@@ -11,6 +11,7 @@ for bit in whatever order a source lists users, items and what is held out.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness.errors import InputError
 from harness.generative.decoding.generate import evenly_spaced
 from harness.generative.tokenizers.embeddings import (
     ItemVectors,
+    Source,
     artefact,
     cached,
     check_finite,
@@ -44,7 +46,8 @@ from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.split import TrainingData
 
-VERSION, SOURCE = "behavior/3", "behavior"
+VERSION = "behavior/3"
+SOURCE: Source = "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
@@ -89,6 +92,22 @@ def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunC
     order = CanonicalOrder.of((), data.items)
     rows = _rows(data, order, context.validation_items if config.windows == "released" else None)
     return (artefact(SOURCE, _key(data, rows, order, config, context), context),)
+
+
+@dataclass(frozen=True)
+class BehaviorEmbeddings:
+    """The behaviour source as an `EmbeddingSource`."""
+
+    config: BehaviorConfig
+    name: Source = SOURCE
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """As `behavior_vectors`."""
+        return behavior_vectors(data, self.config, context)
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """Empty for vectors from a file."""
+        return behavior_artefacts(data, self.config, context)
 
 
 def _key(
