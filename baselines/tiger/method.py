@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.core.config_files import ReadyIndex, UserFile
 from harness.generative.config import DecodeConfig, Section, SemanticConfig
@@ -218,6 +218,12 @@ class TigerConfig(TextModelConfig):
         bundle = VARIANTS[variant]
         merged = {name: _over(bundle.get(name), settings.get(name)) for name in {*bundle, *settings}}
         return cls.model_validate({"variant": variant, **merged})
+
+    @model_validator(mode="after")
+    def _histories_are_items(self) -> TigerConfig:
+        if self.user_tokens and self.decode.filter_viewed:
+            raise ValueError("decode.filter_viewed needs user_tokens=0: a user token stands in the history")
+        return self
 
     def resolved(self, device: str) -> TigerConfig:
         """With the precision that `auto` stands for on this machine."""

@@ -113,10 +113,14 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self._build(index.table, data, context)
         model.initialise(index, vectors, context.seed)
         model.network.to(context.device)
+        filter_viewed = self.method.decoding.filter_viewed
+        self._record = {
+            "vectors": {source: item_vectors.record() for source, item_vectors in vectors.items()},
+            "filter_viewed": not data.repeats_items if filter_viewed == "auto" else filter_viewed,
+            "index": index.record(),
+        }
         validate = None if context.validation is None else partial(self._validate, context)
-        fields = recipe.run(RecipeInputs(data, index, vectors, self._trie, validate), context)
-        sources = {source: item_vectors.record() for source, item_vectors in vectors.items()}
-        self._record = {"vectors": sources, "index": index.record(), **fields}
+        self._record |= recipe.run(RecipeInputs(data, index, vectors, self._trie, validate), context)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         exact_users = self.method.decoding.exact_users
@@ -152,7 +156,10 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
         model, config = self.method.model, self.method.decoding
-        decoding = Decoding(config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume)
+        decoding = Decoding(
+            config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
+            filter_viewed=self._record.get("filter_viewed", False),
+        )  # fmt: skip
         return distributed_recommend(
             model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context
         )

@@ -23,16 +23,6 @@ def made_index(
     return compute_on_main(context.world, lambda: make(replace(context, world=SINGLE_PROCESS)), _pack, _unpack)
 
 
-def made_codes(context: RunContext, make: Callable[[RunContext], ItemIndex]) -> ItemIndex:
-    """Item codes alone, made by the first process."""
-    return compute_on_main(
-        context.world,
-        lambda: make(replace(context, world=SINGLE_PROCESS)),
-        lambda index: (_told(index), [index.table.digits]),
-        lambda message, arrays: ItemIndex(**_parts(message, arrays[0])),
-    )
-
-
 def _pack(vectorses: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
     vectors, index = vectorses
     sources = {
