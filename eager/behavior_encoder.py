@@ -11,7 +11,7 @@ vectors in whatever order a data set lists users and items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from harness.errors import InputError
 from harness.generative.decoding.generate import evenly_spaced
 from harness.generative.tokenizers.embeddings import (
     ItemVectors,
+    Source,
     artefact,
     cached,
     check_finite,
@@ -45,7 +46,8 @@ from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.split import TrainingData
 
-VERSION, SOURCE = "behavior/3", "behavior"
+VERSION = "behavior/3"
+SOURCE: Source = "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 Encoder = DIN | SASRec
 
@@ -89,6 +91,22 @@ def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunC
     order = CanonicalOrder.of((), data.items)
     rows = _rows(data, order, context.validation_items if config.windows == "released" else None)
     return (artefact(SOURCE, _key(data, rows, order, config, context), context),)
+
+
+@dataclass(frozen=True)
+class BehaviorEmbeddings:
+    """The behaviour source as an `EmbeddingSource`."""
+
+    config: BehaviorConfig
+    name: Source = SOURCE
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """As `behavior_vectors`."""
+        return behavior_vectors(data, self.config, context)
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """Empty for vectors from a file."""
+        return behavior_artefacts(data, self.config, context)
 
 
 def _key(

@@ -17,12 +17,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from eager.behavior_encoder import BehaviorEmbeddings
 from eager.index_config import LEAK, BehaviorConfig, IndexConfig
-from eager.tree_tokenizer import FILE, needed_sources
+from eager.tree_tokenizer import DualSourceTokenizer
 from harness.generative import config as profiles
 from harness.generative.config import CPU, SMOKE, InstructConfig, Section, StageConfig, given_files, with_settings
-from harness.generative.tokenizers.embeddings import Source
-from harness.generative.tokenizers.index import index_file
+from harness.generative.tokenizers.base import (
+    AnyTokenizer,
+    EmbeddingSource,
+    TextEmbeddings,
+    Tokenizer,
+    tokenizer_field,
+)
 from harness.protocol.split import TrainingData
 
 PAPER: dict[str, Any] = profiles.with_settings(
@@ -109,6 +115,7 @@ class EagerConfig(InstructConfig):
 
     behavior: BehaviorConfig = BehaviorConfig()
     index: IndexConfig = IndexConfig()
+    tokenizer: AnyTokenizer | None = tokenizer_field()
     contrast: ContrastConfig = ContrastConfig()
     annealing: AnnealingConfig = AnnealingConfig()
 
@@ -123,15 +130,22 @@ class EagerConfig(InstructConfig):
         "paper": PAPER,
     }
 
-    def sources(self) -> tuple[Source, ...]:
-        """The sources whose vectors are used, by the index or by the contrast."""
-        every: tuple[Source, ...] = ("semantic", "behavior")
-        return tuple(s for s in every if s in needed_sources(self.index) or getattr(self.contrast, s))
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+        return self.tokenizer.completed(self) if self.tokenizer is not None else self._own_tokenizer()
+
+    def _own_tokenizer(self) -> DualSourceTokenizer:
+        return DualSourceTokenizer(kind="tree", index=self.index, semantic=self.semantic, behavior=self.behavior)
+
+    def contrast_sources(self) -> tuple[EmbeddingSource, ...]:
+        """The sources that the contrastive loss reads."""
+        text = (TextEmbeddings(self.semantic),) if self.contrast.semantic else ()
+        return (*text, BehaviorEmbeddings(self.behavior)) if self.contrast.behavior else text
 
     def leaks(self) -> tuple[str, ...]:
         """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
-        used = "behavior" in self.sources() or self.index.kind == "file"
-        return (LEAK,) if used and self.behavior.windows == "released" else ()
+        contrast = (LEAK,) if self.contrast.behavior and self.behavior.windows == "released" else ()
+        return tuple(dict.fromkeys((*self.item_tokenizer().leaks(), *contrast)))
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
@@ -139,8 +153,9 @@ class EagerConfig(InstructConfig):
             *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
             *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
             *([] if self.tasks.intentions is None else [Path(self.tasks.intentions).expanduser()]),
+            *self.item_tokenizer().files(data),
         ]
-        return (*paths, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else tuple(paths)
+        return tuple(dict.fromkeys(paths))
 
     def stages(self) -> dict[str, StageConfig]:
         return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})

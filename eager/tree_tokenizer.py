@@ -16,17 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
 from scipy.optimize import linear_sum_assignment
 
 from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
-from eager.index_config import RQVAE_K, IndexConfig
+from eager.behavior_encoder import BehaviorEmbeddings
+from eager.index_config import LEAK, RQVAE_K, BehaviorConfig, IndexConfig
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
+from harness.generative.config import SemanticConfig, given_files
 from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
 from harness.generative.tokenizers.rqvae import rqvae_codes
@@ -172,20 +178,6 @@ def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
     return config.used_sources() if config.kind in ("tree", "rqvae") else ()
 
 
-def check_index(data: TrainingData, config: IndexConfig, *, declared: bool) -> SourceIndex | None:
-    """What can be known to be wrong before anything is trained; gives the index where it is ready-made.
-
-    Raises `InputError` for a tree that does not fit the catalogue, and for an index file that is wrong or that saw
-    held-out rows (unless that leak is `declared`).
-    """
-    if config.kind == "file":
-        ready = ready_index(index_file(config.file, data, FILE), data, declared=declared)
-        return SourceIndex.of(ready, config.sources[0])
-    if config.kind != "rqvae":
-        check_size(data.n_items, _k(data, config), _height(config))
-    return None
-
-
 def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> SourceIndex:
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
     if config.levels is not None:
@@ -242,3 +234,56 @@ def _k(data: TrainingData, config: IndexConfig) -> int:
 
 def _height(config: IndexConfig) -> int:
     return config.height if config.levels is None else len(config.levels)
+
+
+class DualSourceTokenizer(Tokenizer):
+    """Codes of item text and of behaviour: balanced trees, random codes of their shape, RQ-VAE codes, or a ready file,
+    by `index.kind` (where that is left out, `kind`)."""
+
+    kind: Literal["tree", "random"] = "tree"
+    index: IndexConfig = Field(default=IndexConfig(), validate_default=True)
+    semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
+    behavior: BehaviorConfig | None = Field(default=None, description="behaviour vectors; null: the method's")
+
+    @field_validator("index")
+    @classmethod
+    def _index_of_this_kind(cls, index: IndexConfig, info: ValidationInfo) -> IndexConfig:
+        if "kind" in index.model_fields_set:
+            return index
+        return IndexConfig(**index.model_dump(exclude_unset=True), kind=info.data["kind"])
+
+    def sources(self) -> tuple[EmbeddingSource, ...]:
+        """In a fixed order, whatever the order of their tokens."""
+        used = needed_sources(self.index)
+        text = (TextEmbeddings(self.semantic or SemanticConfig()),) if "semantic" in used else ()
+        behavior = (BehaviorEmbeddings(self.behavior or BehaviorConfig()),) if "behavior" in used else ()
+        return (*text, *behavior)
+
+    def check(self, data: TrainingData) -> None:
+        """Raises `InputError` for a tree that does not fit the catalogue."""
+        if self.index.kind in ("tree", "random"):
+            check_size(data.n_items, _k(data, self.index), _height(self.index))
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> SourceIndex:
+        """Raises `InputError` for an index file that is wrong, or that saw held-out rows without a declared leak."""
+        if self.index.kind == "file":
+            path = index_file(self.index.file, data, FILE)
+            return SourceIndex.of(ready_index(path, data, declared=bool(self.leaks())), self.index.sources[0])
+        return build_index(data, vectors, self.index, context)
+
+    def reads_text(self) -> bool:
+        return "semantic" in needed_sources(self.index) and (self.semantic is None or self.semantic.vectors is None)
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        if self.index.kind == "file":
+            return (index_file(self.index.file, data, FILE),)
+        paths: tuple[Path, ...] = ()
+        for source, config in (("semantic", self.semantic), ("behavior", self.behavior)):
+            if config is not None and source in needed_sources(self.index):
+                paths += given_files(config.vectors, data, config.vectors_rows)
+        return paths
+
+    def leaks(self) -> tuple[str, ...]:
+        """Behaviour vectors of released windows saw validation items; a ready file may be made of such."""
+        used = self.index.kind == "file" or "behavior" in needed_sources(self.index)
+        return (LEAK,) if used and self.behavior is not None and self.behavior.windows == "released" else ()

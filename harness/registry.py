@@ -247,6 +247,22 @@ MODELS = (
     ),
 )
 
+# Kind of a tokenizer (`SECTION.tokenizer.kind` of every generative recommender) → its class, a
+# `harness.generative.tokenizers.base.Tokenizer`.
+TOKENIZERS = {
+    "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
+    "file": "harness.generative.tokenizers.base:FileTokenizer",
+    "tree": "eager.tree_tokenizer:DualSourceTokenizer",
+    "random": "eager.tree_tokenizer:DualSourceTokenizer",
+}
+
+
+def load_tokenizer(kind: str) -> Any:
+    """The class of a tokenizer; `InputError` with near names for an unknown kind."""
+    if kind not in TOKENIZERS:
+        raise unknown_name("tokenizer", kind, TOKENIZERS)
+    return _load(TOKENIZERS[kind])
+
 
 def model_entries() -> dict[str, ModelEntry]:
     """All models by name: this project's, then those that installed packages add. A package may not take a name away,

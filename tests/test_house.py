@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "harness.protocol": BASE | {"harness.data"},
     "harness.registry": LOWER,
     "harness.evaluation": LOWER,
-    "harness.generative": LOWER,
+    "harness.generative": LOWER | {"harness.registry"},  # the table of tokenizers
     "harness.store": LOWER,
     "eager": LOWER | {"harness.generative"},
     "baselines": LOWER | {"harness.generative"},

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from baselines.lcrec.method import LCRec, LCRecConfig
-from baselines.tiger.config import TigerConfig
-from baselines.tiger.method import Tiger
+from baselines.tiger.method import Tiger, TigerConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
 from eager.index_config import BehaviorConfig

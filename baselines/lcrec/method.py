@@ -1,11 +1,7 @@
-"""`LCRec`: what the method is besides an instruction-tuned recommender: RQ-VAE codes of item text, and nothing more.
-
-text vectors → RQ-VAE codes → a language model with code tokens → alignment on all tasks → constrained search.
-
-LC-Rec's configuration: what it has from `InstructConfig`, its item codes, and what each profile changes.
+"""LC-Rec as a preset: RQ-VAE codes of item text x a language model x alignment on all tasks.
 
 Profiles `smoke`, `gpu` and `paper` give LC-Rec the backbone, the task mix and the optimiser steps that they give
-EAGER-LLM, annealing counted in (docs/lcrec.md); profile `cpu` has two layers of SmolLM2.
+EAGER-LLM, annealing included (docs/lcrec.md); profile `cpu` has two layers of SmolLM2.
 """
 
 from __future__ import annotations
@@ -15,9 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.core.artifact_cache import CacheEntry
 from harness.core.config_files import ReadyIndex, UserFile
-from harness.data.dataset import CanonicalOrder
 from harness.generative.config import (
     CPU,
     PAPER,
@@ -28,18 +22,20 @@ from harness.generative.config import (
     StageConfig,
     with_settings,
 )
-from harness.generative.item_codes import CodeTable
-from harness.generative.recommender import InstructRecommender
-from harness.generative.tokenizers.embeddings import ItemVectors
-from harness.generative.tokenizers.index import ItemIndex, SourceIndex, Vectors, index_file, ready_index
-from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
-from harness.protocol.audit.provenance import Provenance
-from harness.protocol.context import RunContext
+from harness.generative.recipes import InstructionTuning
+from harness.generative.recommender import LanguageModelRecommender, Method
+from harness.generative.sequence_models import LanguageModel
+from harness.generative.tokenizers.base import (
+    AnyTokenizer,
+    FileTokenizer,
+    RQVAETokenizer,
+    TextEmbeddings,
+    Tokenizer,
+    tokenizer_field,
+)
+from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
-
-FILE = "lcrec.index.file"
 
 
 class TextConfig(SemanticConfig):
@@ -82,6 +78,7 @@ class LCRecConfig(InstructConfig):
 
     semantic: TextConfig = TextConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     index: IndexConfig = IndexConfig()
+    tokenizer: AnyTokenizer | None = tokenizer_field()
     tuning: TuningConfig = TuningConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -104,44 +101,32 @@ class LCRecConfig(InstructConfig):
         ),
     }  # fmt: skip
 
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+        index = self.index
+        if self.tokenizer is not None:
+            return self.tokenizer.completed(self)
+        if index.kind == "file":
+            return FileTokenizer(file=index.file, setting="lcrec.index.file")
+        return RQVAETokenizer(levels=index.levels, size=index.k, rqvae=index.rqvae, semantic=self.semantic)
+
+    def leaks(self) -> tuple[str, ...]:
+        """Those of the tokenizer."""
+        return self.item_tokenizer().leaks()
+
     def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """A ready index besides, where one is used."""
-        paths = super().files(data)
-        return (*paths, index_file(self.index.file, data, FILE)) if self.index.kind == "file" else paths
+        """The tokenizer's files besides."""
+        return tuple(dict.fromkeys((*super().files(data), *self.item_tokenizer().files(data))))
 
 
-INDEX_VERSION = "lcrec-index/1"
-
-
-class LCRec(InstructRecommender[LCRecConfig]):
+class LCRec(LanguageModelRecommender[LCRecConfig]):
     """LC-Rec (Zheng et al., ICDE 2024, arXiv 2311.09049). Needs item text."""
 
     config_class: ClassVar[type[ModelConfig]] = LCRecConfig
     code_version: ClassVar[int] = 2
 
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        cache_entries = super().artefacts(data, context)
-        if self.config.index.kind == "file" and self.config.backbone.codes != "centroid":
-            return cache_entries
-        return (*cache_entries, *semantic_artefacts(data, self.config.semantic, context))
-
-    def _index(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
+    def compose(self) -> Method:
         config = self.config
-        ready = None
-        if config.index.kind == "file":
-            ready = ready_index(index_file(config.index.file, data, FILE), data, declared=False)
-        vectors: Vectors = {}
-        if ready is None or config.backbone.codes == "centroid":
-            vectors = {"semantic": semantic_vectors(data, config.semantic, context)}
-        item_index = ready or rqvae_index(data, vectors["semantic"], config.index, context)
-        return vectors, SourceIndex.of(item_index, "semantic")
-
-
-def rqvae_index(data: TrainingData, vectors: ItemVectors, config: IndexConfig, context: RunContext) -> ItemIndex:
-    """RQ-VAE codes of `vectors`. Items are numbered by their raw ids while codes are made, so that equal vectors give
-    equal codes in whatever order a source lists its items. Items that share a code in the end are counted."""
-    order = CanonicalOrder.of((), data.items)
-    rq_codes = rqvae_codes(vectors.values[order.items], config.levels, config.k, config.rqvae, context)
-    table = CodeTable(rq_codes.digits[order.item_ranks], (config.k,) * config.levels)
-    provenance = Provenance.joined(INDEX_VERSION, vectors.provenance)
-    return ItemIndex(table=table, provenance=provenance, details={"kind": "rqvae", "rqvae": rq_codes.record()})
+        model = LanguageModel(config.backbone, config.tasks.text_tokens)
+        embeddings = (TextEmbeddings(config.semantic),) if config.backbone.codes == "centroid" else ()
+        return Method(config.item_tokenizer(), model, InstructionTuning(model, config), config.decode, embeddings)

@@ -1,246 +1,278 @@
-"""`Tiger`: text vectors → RQ-VAE codes → an encoder-decoder trained from scratch → search along the trie of codes.
+"""TIGER as a preset: RQ-VAE codes of item text x an encoder-decoder x training on all prefixes.
 
-Item codes: an RQ-VAE over text vectors, then a token that numbers the items which share a code.
+A variant is a method (shape, codes, optimiser), a profile a budget: a setting of the profile overrides the variant's,
+and the user's overrides both.
 
-Items are numbered by a hash of their raw ids, so that neither the order of a source nor popularity, let alone a target,
-decides who is first.
+The variants are TIGER as others build it: the paper, and the re-implementations of LETTER, GRID, RQ-VAE-Recommender
+(RQVR) and RecBole 3 (RB3). `docs/tiger.md` lists the sources, and what of them is not reproduced.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch.nn import functional
+from pydantic import Field, model_validator
 
-from baselines.tiger.config import FILE, TigerConfig
-from harness.core.artifact_cache import CacheEntry
-from harness.core.seeding import derive_seed
-from harness.data.dataset import CanonicalOrder, require_text
-from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, evenly_spaced
-from harness.generative.item_codes import CodeTable
-from harness.generative.models.encoder_decoder import CodeT5, T5Shape
-from harness.generative.models.precision import Precision, best_precision
-from harness.generative.models.readers import PromptBatch
-from harness.generative.tasks.prefix_samples import Pieces, Samples, hash_users, target_tokens, with_users
-from harness.generative.tokenizers.broadcast import made_codes
-from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, index_file, ready_index
-from harness.generative.tokenizers.rqvae import rqvae_codes
-from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
-from harness.generative.training.early_stopping import EarlyStopping
-from harness.generative.training.step_cost import Cost, Counts
-from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
-from harness.generative.trie import CodeTrie
-from harness.protocol.audit.provenance import Provenance
-from harness.protocol.context import RunContext
-from harness.protocol.distributed import shard
-from harness.protocol.predictions import Predictions
-from harness.protocol.protocol import DEPTH, MAIN_METRIC
-from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
-from harness.protocol.requests import Requests
+from harness.core.config_files import ReadyIndex, UserFile
+from harness.generative.config import DecodeConfig, Section, SemanticConfig
+from harness.generative.encoder_decoder_config import NetworkConfig, PrefixTrainingConfig
+from harness.generative.recipes import PrefixTraining
+from harness.generative.recommender import GenerativeRecommender, Method
+from harness.generative.sequence_models import EncoderDecoder, resolve_precision
+from harness.generative.tokenizers.base import (
+    AnyTokenizer,
+    FileTokenizer,
+    RQVAETokenizer,
+    Tokenizer,
+    tokenizer_field,
+)
+from harness.generative.tokenizers.rqvae import RQVAEConfig
+from harness.protocol.recommender import ModelConfig, TextModelConfig
 from harness.protocol.split import TrainingData
 
-VERSION = "tiger/1"
+Variant = Literal["ours", "paper", "letter", "grid", "rqvr", "rb3"]
+
+# Without a word on it: 4 + 4 layers, 6 heads of 64 dimensions, 1,024 inner ones, all prefixes with 20 items at most.
+_PLAIN_RQ: dict[str, Any] = {"sinkhorn": 0.0, "separate": "none", "revive": False}
 
 
-def item_index(data: TrainingData, config: TigerConfig, context: RunContext) -> ItemIndex:
-    """The codes that a run with this configuration and seed has. `details` holds the share of items that shared a code
-    before the distinguishing token (`collisions_before`). Raises `InputError` for missing text, for vectors that are
-    not finite and for an index file that does not fit."""
-    index = config.index
-    if index.kind == "file":
-        return ready_index(index_file(index.file, data, FILE), data, declared=False)
-    if config.reads_text():
-        require_text(data.text, data.items, location=data.dataset)
-    vectors = semantic_vectors(data, config.semantic, context)
-    order = CanonicalOrder.of(
-        (), data.items
-    )  # equal vectors give equal codes in whatever order a source lists its items
-    rq_codes = rqvae_codes(vectors.values[order.items], index.levels, index.size, index.rqvae, context, "tiger rqvae")
-    digits, sizes = rq_codes.digits[order.item_ranks], (index.size,) * index.levels
-    if index.distinct == "token":
-        numbers = places_in_group(digits, data.items)
-        digits, sizes = np.column_stack([digits, numbers]), (*sizes, int(numbers.max()) + 1)
-    return ItemIndex(
-        table=CodeTable(digits, sizes),
-        provenance=Provenance.joined(VERSION, vectors.provenance),
-        details={
-            "kind": "rqvae",
-            "collisions_before": rq_codes.collisions,
-            "rqvae": rq_codes.record(),
-            "vectors": vectors.record(),
+_WHOLE = {"normalise": "vocabulary"}
+
+
+_PRODUCT_TEXT = {"fields": ("title", "brand", "categories")}
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "paper": {
+        "user_tokens": 2000,
+        "semantic": _PRODUCT_TEXT,
+        "index": {"levels": 3, "size": 256, "distinct": "token", "rqvae": {**_PLAIN_RQ, "epochs": 20_000}},
+        "training": {
+            "batch": 256,
+            "optimiser": "adafactor",
+            "learning_rate": 0.01,
+            "weight_decay": 0.0,
+            "schedule": "inverse_sqrt",
+            "warmup_steps": 10_000,
+            "max_steps": 200_000,
+            "epochs": 100_000,
+            **_WHOLE,
         },
+        "decode": _WHOLE,
+    },
+    "letter": {
+        "index": {
+            "levels": 4,
+            "size": 256,
+            "distinct": "none",
+            "rqvae": {
+                "hidden": (2048, 1024, 512, 256, 128, 64),
+                "sinkhorn": 0.003,
+                "separate": "sinkhorn",
+                "revive": False,
+                "epochs": 20_000,
+            },
+        },
+        "training": {
+            "batch": 256,
+            "accumulate": 4,
+            "learning_rate": 5e-4,
+            "weight_decay": 0.01,
+            "warmup": 0.01,
+            "epochs": 200,
+            "every": 1,
+            "patience": 20,
+            **_WHOLE,
+        },
+        "decode": {"beams": 20, **_WHOLE},
+    },
+    "grid": {
+        "index": {
+            "levels": 3,
+            "size": 256,
+            "distinct": "token",
+            "rqvae": {**_PLAIN_RQ, "hidden": (256, 128), "latent": 64, "epochs": 300},
+        },
+        "network": {"dropout": 0.15, "separator": True},
+        "training": {
+            "optimiser": "adam",
+            "batch": 512,
+            "accumulate": 16,
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "schedule": "constant",
+            "max_steps": 320_000,
+            "epochs": 10,
+            "every": 1,
+            "patience": 10,
+            **_WHOLE,
+        },
+        "decode": {"beams": 10, **_WHOLE},
+    },
+    "rqvr": {
+        "semantic": _PRODUCT_TEXT,
+        "index": {
+            "levels": 3,
+            "size": 256,
+            "distinct": "none",
+            "rqvae": {**_PLAIN_RQ, "batch": 640, "epochs": 20_000},
+        },
+        "network": {"width": 384},
+        "training": {
+            "batch": 640,
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "schedule": "inverse_sqrt",
+            "warmup_steps": 10_000,
+            "max_steps": 10_000,
+            "epochs": 100_000,
+            **_WHOLE,
+        },
+        "decode": {"beams": 64, **_WHOLE},
+    },
+    "rb3": {
+        "user_tokens": 1,
+        "index": {
+            "levels": 4,
+            "size": 512,
+            "distinct": "token",
+            "rqvae": {**_PLAIN_RQ, "hidden": (2048, 1024, 512, 256), "latent": 128, "epochs": 100},
+        },
+        "training": {
+            "batch": 256,
+            "learning_rate": 3e-3,
+            "weight_decay": 0.05,
+            "schedule": "constant",
+            "epochs": 150,
+            "every": 1,
+            "patience": 20,
+            **_WHOLE,
+        },
+        "decode": {"beams": 50, **_WHOLE},
+    },
+}
+
+
+class RQConfig(RQVAEConfig):
+    """Without the uniform mapping and the rounds of LC-Rec: a token tells items of equal codes apart."""
+
+    sinkhorn: float = Field(default=0.0, ge=0, description="entropy of the last level's uniform mapping; 0: none")
+    separate: Literal["assignment", "sinkhorn", "none"] = "none"
+
+
+class IndexConfig(Section, ReadyIndex):
+    """Item vectors to item codes."""
+
+    kind: Literal["rqvae", "file"] = Field(default="rqvae", description="RQ-VAE codes of text; a ready index file")
+    levels: int = Field(default=3, ge=1, le=8, description="codebooks")
+    size: int = Field(default=256, ge=2, description="codes of a codebook")
+    distinct: Literal["token", "none"] = Field(
+        default="token", description="token: one more token numbers the items that share a code; none: they share it"
     )
+    file: UserFile | None = Field(
+        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
+    )
+    rqvae: RQConfig = RQConfig()
 
 
-def places_in_group(digits: np.ndarray, items: tuple[str, ...]) -> np.ndarray:
-    """For each item its number, from 0, among those with equal rows of `digits` (n_items, levels), by the hash of their
-    raw ids; int64 (n_items,).
+class TigerConfig(TextModelConfig):
+    """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear."""
 
-    >>> sorted(places_in_group(np.array([[1], [2], [1], [1]]), ("a", "b", "c", "d"))[[0, 2, 3]].tolist())
-    [0, 1, 2]
-    """
-    hashed = np.array([hashlib.sha256(item.encode()).hexdigest() for item in items])
-    _, group = np.unique(digits, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    order = np.lexsort((hashed, group))
-    starts = np.flatnonzero(np.append(True, np.diff(group[order]) > 0))
-    places = np.empty(len(items), dtype=np.int64)
-    places[order] = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
-    return places
+    variant: Variant = Field(default="ours", description="a named bundle of settings (docs/tiger.md)")
+    user_tokens: int = Field(default=0, ge=0, description="users are hashed to so many tokens; 0: none")
+    semantic: SemanticConfig = SemanticConfig()
+    index: IndexConfig = IndexConfig()
+    tokenizer: AnyTokenizer | None = tokenizer_field()
+    network: NetworkConfig = NetworkConfig()
+    training: PrefixTrainingConfig = PrefixTrainingConfig()
+    decode: DecodeConfig = DecodeConfig()
+
+    variants: ClassVar[dict[str, dict[str, Any]]] = VARIANTS
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
+            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 128, "dropout": 0.0},
+            "training": {
+                "batch": 32,
+                "epochs": 100,
+                "max_steps": 350,
+                "learning_rate": 3e-3,
+                "weight_decay": 0.0,
+                "validation_users": 200,
+                "precision": "float32",
+            },
+        },
+        "cpu": {
+            "index": {"rqvae": {"epochs": 200}},
+            "training": {"max_steps": 3000, "patience": 4, "validation_users": 1000},
+        },
+        "gpu": {"index": {"rqvae": {"epochs": 1000}}},
+        "paper": {"variant": "paper"},
+    }
+
+    @classmethod
+    def of(cls, variant: Variant, **settings: Any) -> TigerConfig:
+        """A variant, with sections of settings above it, as `--set tiger.variant` makes one."""
+        bundle = VARIANTS[variant]
+        merged = {name: _over(bundle.get(name), settings.get(name)) for name in {*bundle, *settings}}
+        return cls.model_validate({"variant": variant, **merged})
+
+    @model_validator(mode="after")
+    def _histories_are_items(self) -> TigerConfig:
+        if self.user_tokens and self.decode.filter_viewed:
+            raise ValueError("decode.filter_viewed needs user_tokens=0: a user token stands in the history")
+        return self
+
+    def resolved(self, device: str) -> TigerConfig:
+        """With the precision that `auto` stands for on this machine."""
+        training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
+        return self.model_copy(update={"training": training})
+
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+        index = self.index
+        if self.tokenizer is not None:
+            return self.tokenizer.completed(self)
+        if index.kind == "file":
+            return FileTokenizer(file=index.file, setting="tiger.index.file")
+        return RQVAETokenizer(
+            levels=index.levels,
+            size=index.size,
+            distinct=index.distinct,
+            stream="tiger rqvae",
+            rqvae=index.rqvae,
+            semantic=self.semantic,
+        )
+
+    def reads_text(self) -> bool:
+        """Not where codes, or the vectors that they are made of, are ready."""
+        return self.item_tokenizer().reads_text()
+
+    def leaks(self) -> tuple[str, ...]:
+        """Those of the tokenizer."""
+        return self.item_tokenizer().leaks()
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """Ready vectors and a ready index, where they are used."""
+        return self.item_tokenizer().files(data)
 
 
-MODEL, ABOUT, STAGE = "model.safetensors", "model.json", "tiger"
+def _over(low: Any, high: Any) -> Any:
+    """`high` above `low`, section by section."""
+    if not isinstance(low, dict) or not isinstance(high, dict):
+        return low if high is None else high
+    return {key: _over(low.get(key), high.get(key)) for key in {*low, *high}}
 
 
-MIN_EVALUATIONS = 4  # at validation, at least, however few passes there are
-
-
-class Tiger(Recommender[TigerConfig]):
+class Tiger(GenerativeRecommender[TigerConfig]):
     """TIGER (arXiv 2305.05065). Needs item text, or ready codes."""
 
     config_class: ClassVar[type[ModelConfig]] = TigerConfig
     code_version: ClassVar[int] = 2
-    distributed: ClassVar[bool] = True
 
-    _record: dict[str, Any]
-    _precision: Precision
-
-    def _fit(self, data: TrainingData, context: RunContext) -> None:
-        data.require_next_items()
-        index = made_codes(context, lambda run_context: self.item_codes(data, run_context))
-        if context.run_dir is not None:
-            index.write(context.run_dir / INDEX_FILE, data)
-        self._record = {"index": index.record()}
-        self._build(index.table, data, context)
-        self._record["training"] = self._train(data, context)
-
-    def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        predictions, report = self._ranked(requests, k, context, resume=True)
-        self._record.setdefault("decode", {})[requests.fold] = vars(report)
-        return predictions
-
-    def _save(self, folder: Path) -> None:
-        ties = {name: value for name, value in self.model.state_dict().items() if name in self._own()}
-        save_file({name: value.cpu().contiguous() for name, value in ties.items()}, folder / MODEL)
-        index = {"digits": self._table.digits.tolist(), "sizes": self._table.sizes}
-        (folder / ABOUT).write_text(json.dumps({"index": index, "record": self._record}))
-
-    def _load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
-        saved = json.loads((folder / ABOUT).read_text())
-        self._build(CodeTable(np.array(saved["index"]["digits"]), tuple(saved["index"]["sizes"])), data, context)
-        self._record = saved["record"]
-        state = load_file(folder / MODEL)
-        if set(state) != self._own():
-            raise ValueError(f"{folder} holds another model: {sorted(set(state) ^ self._own())}")
-        self.model.load_state_dict(state, strict=False)
-
-    def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        return () if self.config.index.kind == "file" else semantic_artefacts(data, self.config.semantic, context)
-
-    def size(self) -> ModelSize:
-        count = sum(parameter.numel() for parameter in self.model.parameters())
-        return ModelSize(count, count)
-
-    def record(self) -> dict[str, Any]:
-        return self._record
-
-    def code_groups(self) -> np.ndarray:
-        return self._table.groups
-
-    def item_codes(self, data: TrainingData, context: RunContext) -> ItemIndex:
-        """The item index alone, as a run with this configuration and seed has it: for `harness index build`."""
-        return item_index(data, self.config, context)
-
-    def _build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
-        """The model with the codes of `table`, untrained."""
+    def compose(self) -> Method:
         config = self.config
-        self._table, self._trie = table, CodeTrie(table)
-        self._pieces = Pieces(table, config.user_tokens, separator=config.network.separator)
-        self._users = data.n_items + hash_users(data, config.user_tokens) if config.user_tokens else None
-        torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
-        shape = config.network.model_dump(exclude={"separator"})
-        self.model = CodeT5(table.sizes, T5Shape(**shape), extra=self._pieces.extra).to(context.device)
-        precision = config.training.precision
-        self._precision = best_precision(context.device) if precision == "auto" else precision
-
-    def _train(self, data: TrainingData, context: RunContext) -> dict[str, Any]:
-        """What became of the training, for the record."""
-        config = self.config.training
-        samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self._users)
-        steps = min(config.epochs * samples.steps, config.max_steps or 1 << 62)
-        plan = TrainingConfig(
-            STAGE,
-            steps,
-            warmup=config.warmup,
-            warmup_steps=config.warmup_steps,
-            schedule="inverse_sqrt" if config.schedule == "inverse_sqrt" else "cosine",
-            floor=1.0 if config.schedule == "constant" else 0.0,
-            optimiser=config.optimiser,
-            clip=config.clip,
-            precision=self._precision,
-            accumulate=config.accumulate,
-            beta2=0.999,
-        )
-
-        def loss(step: int, part: int) -> Cost:
-            histories, items = samples.part(step, part)
-            own = shard(context.world, len(items))
-            own_rows = own if len(own) else np.zeros(1, np.int64)  # a process without samples computes one for nothing
-
-            def share(counts: Counts) -> torch.Tensor:
-                mean = self._loss([histories[n] for n in own_rows], items[own_rows], context.device)
-                return mean * (len(own) / counts[0])
-
-            return Cost((len(items),), share)
-
-        choice = None
-        if config.choose == "validation" and context.validation is not None:
-            every = min(max(1, round(config.every * samples.steps)), -(-steps // MIN_EVALUATIONS))
-            choice = EarlyStopping(lambda: self._valid(context), every, config.patience)
-        group = ParameterGroup(list(self.model.parameters()), config.learning_rate, config.weight_decay)
-        self.model.train()
-        outcome = train([group], loss, plan, context, choice)
-        chosen = {"selected_on": "last"} if choice is None else {"selected_on": "valid", **choice.record()}
-        return {**vars(outcome), "samples": len(samples.targets), "steps_a_pass": samples.steps, **chosen}
-
-    def _loss(self, histories: list[np.ndarray], items: np.ndarray, device: str) -> torch.Tensor:
-        """Mean negative log-likelihood a token of the targets' codes."""
-        prompts = PromptBatch.of([self._pieces.prompt(history) for history in histories], device)
-        is_whole = self.config.training.normalise == "vocabulary"
-        mask = target_tokens(self._pieces.codes[items], device, end=is_whole)
-        states = self.model.states(prompts.ids, prompts.real, mask)
-        if is_whole:
-            return functional.cross_entropy(self.model.vocabulary_logits(states).flatten(0, 1), mask.flatten())
-        digits = torch.from_numpy(self._table.digits[items]).to(device)
-        levels = range(self._table.levels)
-        parts = [functional.cross_entropy(self.model.level_logits(states[:, n], n), digits[:, n]) for n in levels]
-        return torch.stack(parts).mean()
-
-    def _valid(self, context: RunContext) -> float:
-        """ndcg@10 of the model as it stands, over some of the validation users."""
-        assert context.validation is not None
-        requests = context.validation.requests
-        current_requests = requests.take(evenly_spaced(len(requests), self.config.training.validation_users))
-        value = context.validation.score(self._ranked(current_requests, DEPTH, context)[0])[MAIN_METRIC]
-        self.model.train()
-        return float(context.world.broadcast_object(value))
-
-    def _ranked(
-        self, requests: Requests, k: int, context: RunContext, *, resume: bool = False
-    ) -> tuple[Predictions, DecodeReport]:
-        decode = self.config.decode
-        decoding = Decoding(decode.beams, decode.batch, self._precision, decode.normalise, resume=resume)
-        current_requests = with_users(requests, self._users)
-        return distributed_recommend(
-            self.model, self._trie, current_requests, self._pieces.prompt, k, decoding, context
-        )
-
-    def _own(self) -> set[str]:
-        """Names of the parameters, each once: tied ones under the first."""
-        return {name for name, _ in self.model.named_parameters()}
+        model = EncoderDecoder(config.network, config.user_tokens, config.training.precision)
+        return Method(config.item_tokenizer(), model, PrefixTraining(model, config.training, "tiger"), config.decode)

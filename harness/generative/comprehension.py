@@ -1,6 +1,6 @@
-"""What the language model understands, measured before tuning and after each stage.
+"""Comprehension of the language model, measured before tuning and after each stage.
 
-EAGER-LLM claims a balance of recommendation and comprehension; this is how it is put to the test here:
+EAGER-LLM claims a balance of recommendation and comprehension. The measures:
 
 - `title_to_code`: an item's title in (in the words of the task item2index), its code out, by the same search as
   recommendations, with `BEAMS` beams; `code_to_title`: its code in, its title out, greedily. `exact` is the share of
@@ -60,14 +60,14 @@ def asked_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def token_f1(selected_hashables: Sequence[Hashable], hashables: Sequence[Hashable]) -> float:
-    """The harmonic mean of precision and recall of an answer's tokens, repeated ones counted.
+def token_f1(prediction: Sequence[Hashable], target: Sequence[Hashable]) -> float:
+    """F1 of the tokens of `prediction` against those of `target`, as multisets.
 
     >>> token_f1(["a", "toy", "story"], ["toy", "story"])
     0.8
     """
-    shared = sum((Counter(selected_hashables) & Counter(hashables)).values())
-    return 2 * shared / (len(selected_hashables) + len(hashables)) if selected_hashables or hashables else 1.0
+    shared = sum((Counter(prediction) & Counter(target)).values())
+    return 2 * shared / (len(prediction) + len(target)) if prediction or target else 1.0
 
 
 def plain_text() -> str:
@@ -77,7 +77,7 @@ def plain_text() -> str:
 
 @dataclass(frozen=True, eq=False)
 class ComprehensionItems:
-    """What is asked for: item texts (one an item), and ids of items in and out of the text tasks."""
+    """The questions: item texts (one an item), and ids of items in (`known`) and out of the text tasks."""
 
     text: Sequence[ItemText]
     known: np.ndarray
@@ -86,56 +86,56 @@ class ComprehensionItems:
 
 @dataclass
 class Comprehension:
-    """Examines one model, moment by moment; not at all where no items are asked for."""
+    """Measures one model at several checkpoints of its training; nothing where there are no questions."""
 
     model: CodeLM
     trie: CodeTrie
     prompts: Prompts
     tokenizer: PreTrainedTokenizerBase
-    asked: ComprehensionItems
+    questions: ComprehensionItems
     precision: Precision
-    found: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
 
-    def measure(self, moment: CheckpointScores, context: RunContext) -> None:
-        """Adds the figures of this moment to `found`; what an interrupted run has kept of it is not measured again.
-        The model is left in evaluation mode. The first process alone is examined: all have the same model."""
+    def measure(self, checkpoint: CheckpointScores, context: RunContext) -> None:
+        """Adds this checkpoint's figures to `scores`; those that an interrupted run has stored are not measured again.
+        Leaves the model in evaluation mode. Only the first process measures: all have the same model."""
         if context.world.rank:
             return
         context = replace(context, world=SINGLE_PROCESS)
         path = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
         if path is not None and path.is_file():
-            self.found = json.loads(path.read_text())
-        if moment in self.found or not len(self.asked.known):
+            self.scores = json.loads(path.read_text())
+        if checkpoint in self.scores or not len(self.questions.known):
             return
         with context.excluded_from_timing("comprehension"):
             start_time = time.perf_counter()
             self.model.eval()
             figures = self._figures(context)
-            self.found[moment] = {**figures, "seconds": round(time.perf_counter() - start_time, 3)}
+            self.scores[checkpoint] = {**figures, "seconds": round(time.perf_counter() - start_time, 3)}
             if path is not None:
-                write_text(path, json.dumps(self.found), DISK_HINT)
+                write_text(path, json.dumps(self.scores), DISK_HINT)
 
     def record(self) -> dict[str, Any] | None:
-        """All moments, and what they were measured on; None where nothing was."""
-        if not self.found:
+        """The figures of all checkpoints, and what they were measured on; None where nothing was measured."""
+        if not self.scores:
             return None
         tokens = len(self.prompts.ids(plain_text()))
-        requested = {
-            "items": len(self.asked.known),
-            "held_out_items": len(self.asked.unknown),
+        measured_on = {
+            "items": len(self.questions.known),
+            "held_out_items": len(self.questions.unknown),
             "plain_text_tokens": tokens,
         }
-        return {**self.found, "measured_on": requested}
+        return {**self.scores, "measured_on": measured_on}
 
     def _figures(self, context: RunContext) -> dict[str, Any]:
-        gathered = self.asked.unknown if len(self.asked.unknown) else self.asked.known
-        texts = [self.prompts.ids(describe(self.asked.text[item])) for item in gathered]
+        sample = self.questions.unknown if len(self.questions.unknown) else self.questions.known
+        texts = [self.prompts.ids(describe(self.questions.text[item])) for item in sample]
         reading = (context.device, self.precision, self.prompts.bos)
         plain = perplexity(self.model, [self.prompts.ids(plain_text())], *reading)
-        base = self.found["before"]["plain_text_perplexity"] if "before" in self.found else plain
+        base = self.scores["before"]["plain_text_perplexity"] if "before" in self.scores else plain
         return {
-            **self._both(self.asked.known, context),
-            **({"held_out": self._both(self.asked.unknown, context)} if len(self.asked.unknown) else {}),
+            **self._both(self.questions.known, context),
+            **({"held_out": self._both(self.questions.unknown, context)} if len(self.questions.unknown) else {}),
             "item_text_perplexity": perplexity(self.model, texts, *reading),
             "plain_text_perplexity": plain,
             "plain_text_drift": None if plain is None or not base else plain / base - 1,
@@ -145,35 +145,35 @@ class Comprehension:
         return {"title_to_code": self._codes(items, context), "code_to_title": self._titles(items, context)}
 
     def _codes(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
-        titles = {int(item): ItemText(title=name_of(self.asked.text[item])) for item in items}
-        requested = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
+        titles = {int(item): ItemText(title=name_of(self.questions.text[item])) for item in items}
+        prompts = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
         requests = Requests("comprehension", np.arange(len(items)), RaggedArray.of([[item] for item in items]))
         decoding = Decoding(BEAMS, BATCH, self.precision)
         predictions, _ = recommend(
-            self.model, self.trie, requests, lambda row: requested[int(row[0])], 1, decoding, context
+            self.model, self.trie, requests, lambda row: prompts[int(row[0])], 1, decoding, context
         )
-        message = self.prompts.codes[predictions.items[:, 0]].tolist()
-        return _marks(message, self.prompts.codes[items].tolist())
+        codes = self.prompts.codes
+        return _accuracy(codes[predictions.items[:, 0]].tolist(), codes[items].tolist())
 
     def _titles(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
-        samples = [self.prompts.index2item(int(item), self.asked.text[item], 0) for item in items]
-        values = [[label for label in sample.labels if label != IGNORED][:-1] for sample in samples]
-        limit = max(len(title) for title in values) + 1  # one more than the longest: a longer answer is seen to be one
+        samples = [self.prompts.index2item(int(item), self.questions.text[item], 0) for item in items]
+        titles = [[label for label in sample.labels if label != IGNORED][:-1] for sample in samples]
+        limit = max(len(title) for title in titles) + 1  # one more than the longest, so that a longer answer is wrong
         prompts = [_prompt(sample) for sample in samples]
-        message = continuations(self.model, prompts, limit, context.device, self.precision)
-        return _marks([self._words(ids) for ids in message], [self._words(ids) for ids in values])
+        answers = continuations(self.model, prompts, limit, context.device, self.precision)
+        return _accuracy([self._words(ids) for ids in answers], [self._words(ids) for ids in titles])
 
     def _words(self, ids: list[int]) -> list[str]:
         return str(self.tokenizer.decode(ids)).casefold().split()
 
 
 def _prompt(sample: Sample) -> list[int]:
-    """What of a sample is read, not written."""
+    """The tokens of a sample before its response."""
     return [token for token, label in zip(sample.ids, sample.labels, strict=True) if label == IGNORED]
 
 
-def _marks(items: list[Any], values: list[Any]) -> dict[str, float]:
-    pairs = list(zip(items, values, strict=True))
+def _accuracy(predictions: list[Any], targets: list[Any]) -> dict[str, float]:
+    pairs = list(zip(predictions, targets, strict=True))
     return {
         "exact": float(np.mean([one == other for one, other in pairs])),
         "token_f1": float(np.mean([token_f1(one, other) for one, other in pairs])),

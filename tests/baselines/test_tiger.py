@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.tiger.config import VARIANTS, TigerConfig, Variant
-from baselines.tiger.method import Tiger
+from baselines.tiger.method import VARIANTS, Tiger, TigerConfig, Variant
 from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
@@ -124,7 +123,7 @@ def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plai
 
 def test_the_best_state_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2])
-    monkeypatch.setattr(Tiger, "_valid", lambda self, context: next(answers))
+    monkeypatch.setattr(Tiger, "_validate", lambda self, context, users: next(answers))
     one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3}
     found = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
     assert found["selected_on"] == "valid" and found["valid"] == 0.3
@@ -137,9 +136,9 @@ def test_few_users_are_asked_where_the_setting_says_so(tmp_path: Path) -> None:
     asked: list[int] = []
 
     class Watched(Tiger):
-        def _ranked(self, requests: Requests, k: int, context: Any) -> Any:
+        def _rank(self, requests: Requests, k: int, context: Any, **options: Any) -> Any:
             asked.append(len(requests))
-            return super()._ranked(requests, k, context)
+            return super()._rank(requests, k, context, **options)
 
     model = Watched(changed(training={"choose": "validation", "validation_users": 9}))
     split = toys.split()

@@ -23,8 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from baselines.lcrec.method import LCRec, LCRecConfig
-from baselines.tiger.config import TigerConfig
-from baselines.tiger.method import Tiger
+from baselines.tiger.method import Tiger, TigerConfig
 from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.core import timer

@@ -14,6 +14,7 @@ import pytest
 from eager.method import EagerLLM
 from harness.generative import comprehension
 from harness.generative.comprehension import asked_items, plain_text, token_f1
+from harness.generative.sequence_models import LanguageModel
 from harness.generative.tasks.item_texts import held_out_items
 from harness.generative.text_generation import perplexity
 from harness.protocol.context import SilentReporter
@@ -78,8 +79,10 @@ def test_drift_is_from_the_base_model(taught: EagerLLM) -> None:
     assert base["plain_text_drift"] == 0 and now["plain_text_drift"] != 0
     ratio = now["plain_text_perplexity"] / base["plain_text_perplexity"]
     assert now["plain_text_drift"] == pytest.approx(ratio - 1)
-    text = [taught._prompts.ids(plain_text())]
-    again = perplexity(taught.model.eval(), text, "cpu", taught._precision)
+    language_model = taught.method.model
+    assert isinstance(language_model, LanguageModel)
+    text = [language_model.prompts.ids(plain_text())]
+    again = perplexity(taught.model.eval(), text, "cpu", language_model.precision)
     assert again == pytest.approx(now["plain_text_perplexity"], rel=0.02) and math.isfinite(ratio)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
 
 @pytest.mark.parametrize("decode", [{"beams": 5}, {"beams": "all"}, {"beams": 30, "normalise": "vocabulary"}])
 def test_the_record_says_how_lists_came_about(model: EagerLLM, tmp_path: Path, decode: dict[str, Any]) -> None:
-    model.config = changed(decode=decode)
+    model.method = replace(model.method, decoding=changed(decode=decode).decode)
     requests = toys.split().test.requests
     lists = model.recommend(requests, 20, toys.context(tmp_path))
     found = model.record()["decode"]["test"]
@@ -38,7 +39,7 @@ def test_the_record_says_how_lists_came_about(model: EagerLLM, tmp_path: Path, d
 def test_enough_beams_for_all_items_give_what_scoring_all_gives(model: EagerLLM, tmp_path: Path) -> None:
     requests, context, lists = toys.split().test.requests, toys.context(tmp_path), []
     for beams in (24, "all"):
-        model.config = changed(decode={"beams": beams})
+        model.method = replace(model.method, decoding=DecodeConfig(beams=beams))
         lists.append(model.recommend(requests, 20, context))
     np.testing.assert_array_equal(lists[0].items, lists[1].items)
     np.testing.assert_allclose(lists[0].scores, lists[1].scores, atol=1e-3)

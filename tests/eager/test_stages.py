@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.generative.exporting import ADAPTER
 from harness.generative.models.lora import attached
 from harness.generative.models.packing import can_pack
+from harness.generative.sequence_models import LanguageModel
 from harness.generative.training import stages
 from harness.generative.training.trainer import train
 from tests import toys
@@ -28,8 +29,12 @@ def short(**sections: dict[str, Any]) -> EagerConfig:
     return changed(**{"comprehension": {"items": 0}, **sections, "backbone": backbone})
 
 
+def language_model(config: EagerConfig) -> LanguageModel:
+    return LanguageModel(config.backbone, config.tasks.text_tokens)
+
+
 def body(model: EagerLLM) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model._state().items() if name.startswith("body.")}
+    return {name: value.clone() for name, value in model.method.model.parameters().items() if name.startswith("body.")}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +112,7 @@ def test_each_stage_trains_an_adapter_or_all_weights(tmp_path: Path, monkeypatch
 
 def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
     model = fitted(short(backbone={"vocabulary": "trained"}), tmp_path)
-    before = EagerLLM(model.config)._backbone(toys.context(tmp_path)).body.get_input_embeddings().weight
+    before = language_model(model.config).load_backbone(toys.context(tmp_path)).body.get_input_embeddings().weight
     assert not torch.equal(model.model.embedding.weight, before)
     assert model.model.text_head is model.model.embedding.weight, "a tied head stays tied"
     model.save(tmp_path / "saved")
@@ -165,9 +170,9 @@ def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = short()
-    backbone = EagerLLM(config)._backbone(toys.context(tmp_path))
+    backbone = language_model(config).load_backbone(toys.context(tmp_path))
     backbone.tokenizer.add_tokens(["<c_10>"])
-    monkeypatch.setattr(EagerLLM, "_backbone", lambda self, context: backbone)
+    monkeypatch.setattr(LanguageModel, "load_backbone", lambda self, context: backbone)
     with pytest.raises(InputError, match=r"has 1 of the code tokens already \(<c_10>\)"):
         fitted(config, tmp_path)
     assert not (tmp_path / "cache" / "vectors").exists()

@@ -88,7 +88,7 @@ def shown(place: Path, *, leaks: bool) -> RunContext:
 @cache
 def vectors_and_codes(config: str, place: Path) -> list[Any]:
     made = EagerConfig.model_validate_json(config)
-    vectors, index = EagerLLM(made)._index(toys.split().train, shown(place, leaks=bool(made.leaks())))
+    vectors, index = EagerLLM(made).tokenize(toys.split().train, shown(place, leaks=bool(made.leaks())))
     told = [(source, found.values.tolist(), found.details) for source, found in vectors.items()]
     return [told, index.table.digits.tolist(), index.details]
 
@@ -147,7 +147,8 @@ def ranking(place: Path) -> EagerLLM:
 def ranked(model: EagerLLM, place: Path, **decode: Any) -> tuple[Predictions, dict[str, Any]]:
     trained = {"tuning.normalise": "children", "annealing.normalise": "children"}
     stages = trained if decode.get("normalise") == "children" else {}
-    model.config = configured(place, {**stages, **{f"decode.{name}": value for name, value in decode.items()}})
+    config = configured(place, {**stages, **{f"decode.{name}": value for name, value in decode.items()}})
+    model.method = replace(model.method, decoding=config.decode)
     lists = model.recommend(toys.split().test.requests, 5, toys.context(place))
     return lists, model.record()["decode"]["test"]
 

@@ -99,8 +99,8 @@ def test_a_wrong_index_file_is_refused_before_anything_is_trained(
     edit(rows)
     path = tmp_path / "own.index.json"
     path.write_text(json.dumps(rows))
-    monkeypatch.setattr("eager.method.behavior_vectors", lambda *given: pytest.fail("trained"))
-    monkeypatch.setattr("eager.method.semantic_vectors", lambda *given: pytest.fail("encoded"))
+    monkeypatch.setattr("eager.behavior_encoder.behavior_vectors", lambda *given: pytest.fail("trained"))
+    monkeypatch.setattr("harness.generative.tokenizers.base.semantic_vectors", lambda *given: pytest.fail("encoded"))
     with pytest.raises(InputError, match=says):
         index(tmp_path, kind="file", file=str(path))
     with pytest.raises(InputError, match=r"fewer than index\.k"):
@@ -180,7 +180,7 @@ def test_appending_test_interactions_changes_neither_vectors_nor_index(encoder: 
             EagerLLM(EagerConfig.model_validate(settings)),
             toys.context(tmp_path / str(answers), data.valid),
         )
-        vectors, made = model._index(data.train, context)
+        vectors, made = model.tokenize(data.train, context)
         order = sorted(range(24), key=data.train.items.__getitem__)
         found.append((data.train.items, vectors["behavior"].values[order], made.table.digits[order]))
     assert found[0][0] != found[1][0], "the readers number the items differently"
@@ -204,7 +204,7 @@ def test_rows_appended_behind_a_global_cut_change_nothing(encoder: str, tmp_path
         settings = {**EagerConfig.profiles["smoke"], "index": {"sources": ("behavior",)}, "contrast": {"semantic": 0.0}}
         settings["behavior"] = {**settings["behavior"], "encoder": encoder, "epochs": 3, "choose": "validation"}
         context = toys.context(tmp_path / name, data.valid)
-        vectors, made = EagerLLM(EagerConfig.model_validate(settings))._index(data.train, context)
+        vectors, made = EagerLLM(EagerConfig.model_validate(settings)).tokenize(data.train, context)
         found.append((len(data.test.requests), vectors["behavior"].values, made.table.digits))
     assert found[0][0] < found[1][0], "there is more to test on"
     np.testing.assert_array_equal(found[0][1], found[1][1])
@@ -219,6 +219,6 @@ def test_the_canary_would_sing(tmp_path: Path) -> None:
         settings = {**EagerConfig.profiles["smoke"]}
         settings["behavior"] = {**settings["behavior"], "epochs": 2, "windows": "released"}
         context = replace(toys.context(tmp_path / str(answers)), validation_items=data.valid.targets.items)
-        vectors, _ = EagerLLM(EagerConfig.model_validate(settings))._index(data.train, context)
+        vectors, _ = EagerLLM(EagerConfig.model_validate(settings)).tokenize(data.train, context)
         found.append(vectors["behavior"].values[sorted(range(24), key=data.train.items.__getitem__)])
     assert np.abs(found[0] - found[1]).max() > 1e-6

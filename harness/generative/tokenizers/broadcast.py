@@ -1,4 +1,4 @@
-"""Item embeddings and codes: computed by the main process, broadcast to all."""
+"""Item embeddings and codes: made by the first process, sent to all."""
 
 from __future__ import annotations
 
@@ -19,27 +19,17 @@ from harness.protocol.distributed import SINGLE_PROCESS, compute_on_main
 def made_index(
     context: RunContext, make: Callable[[RunContext], tuple[Vectors, SourceIndex]]
 ) -> tuple[Vectors, SourceIndex]:
-    """Vectors of the sources and the item codes, computed by the main process."""
+    """Vectors of sources and the item codes, made by the first process."""
     return compute_on_main(context.world, lambda: make(replace(context, world=SINGLE_PROCESS)), _pack, _unpack)
 
 
-def made_codes(context: RunContext, make: Callable[[RunContext], ItemIndex]) -> ItemIndex:
-    """Item codes only, computed by the main process."""
-    return compute_on_main(
-        context.world,
-        lambda: make(replace(context, world=SINGLE_PROCESS)),
-        lambda index: (_index_fields(index), [index.table.digits]),
-        lambda message, arrays: ItemIndex(**_parts(message, arrays[0])),
-    )
-
-
-def _pack(pair: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
-    vectors, index = pair
+def _pack(vectorses: tuple[Vectors, SourceIndex]) -> tuple[Any, list[np.ndarray]]:
+    vectors, index = vectorses
     sources = {
         source: {"key": one.key, "provenance": one.provenance.model_dump(), "details": one.details}
         for source, one in vectors.items()
     }
-    fields = {"vectors": sources, "index": _index_fields(index), "blocks": index.blocks}
+    fields = {"vectors": sources, "index": _told(index), "blocks": index.blocks}
     return fields, [index.table.digits, *(one.values for one in vectors.values())]
 
 
@@ -52,11 +42,11 @@ def _unpack(message: Any, arrays: list[np.ndarray]) -> tuple[Vectors, SourceInde
     return vectors, SourceIndex(**_parts(message["index"], arrays[0]), blocks=blocks)
 
 
-def _index_fields(index: ItemIndex) -> dict[str, Any]:
+def _told(index: ItemIndex) -> dict[str, Any]:
     return {"sizes": index.table.sizes, "provenance": index.provenance.model_dump(), "details": index.details}
 
 
 def _parts(fields: dict[str, Any], digits: np.ndarray) -> dict[str, Any]:
-    """The fields of an `ItemIndex`."""
+    """What an `ItemIndex` is made of."""
     table = CodeTable(digits, tuple(fields["sizes"]))
     return {"table": table, "provenance": Provenance(**fields["provenance"]), "details": fields["details"]}

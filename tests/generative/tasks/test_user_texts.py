@@ -71,8 +71,9 @@ def test_a_file_that_does_not_fit_is_one_clear_line(content: Any, said: str, tmp
 
 def test_it_is_found_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from eager.method import EagerLLM
+    from harness.generative.sequence_models import LanguageModel
 
-    monkeypatch.setattr(EagerLLM, "_backbone", lambda *given: pytest.fail("the backbone was loaded first"))
+    monkeypatch.setattr(LanguageModel, "load_backbone", lambda *given: pytest.fail("the backbone was loaded first"))
     tasks = {**EagerConfig.profiles["smoke"]["tasks"], "intentions": str(tmp_path / "nothing.json")}
     config = EagerConfig.model_validate({**EagerConfig.profiles["smoke"], "tasks": tasks})
     with pytest.raises(InputError, match=r"nothing\.json: the file is missing"):

@@ -1,0 +1,195 @@
+"""Sequence models: a network over code tokens with its prompt format, as one part of a generative recommender.
+
+`LanguageModel` is a decoder-only language model with code tokens added, `EncoderDecoder` a T5 with random initial
+weights over code tokens alone.
+"""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from harness.core.artifact_cache import CacheEntry
+from harness.core.seeding import derive_seed
+from harness.generative.config import BackboneConfig
+from harness.generative.encoder_decoder_config import NetworkConfig
+from harness.generative.exporting import ADAPTER
+from harness.generative.item_codes import CodeTable
+from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
+from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
+from harness.generative.models.encoder_decoder import CodeT5, T5Shape
+from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
+from harness.generative.models.packing import can_pack
+from harness.generative.models.precision import Precision, best_precision
+from harness.generative.tasks.prefix_samples import Pieces, hash_users, with_users
+from harness.generative.tasks.prompts import Prompts
+from harness.generative.tokenizers.index import SourceIndex, Vectors, code_directions
+from harness.generative.training.stages import unfreeze_vocabulary
+from harness.protocol.context import RunContext
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+PrecisionSetting = Literal["auto", "float32", "bfloat16"]
+PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
+
+
+class SequenceModel(Protocol):
+    """`prepare`, then `build`; from then on there are a `network` on the CPU, its `precision` and its prompts."""
+
+    network: Any
+    precision: Precision
+
+    def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
+        """The cache entries that `prepare` looks up."""
+        ...
+
+    def prepare(self, context: RunContext) -> None:
+        """Loads what is pretrained. Raises `InputError` for what can be seen to be wrong before item codes exist."""
+        ...
+
+    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
+        """The untrained network over the codes of `table`."""
+        ...
+
+    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
+        """Initial weights that depend on the item vectors."""
+        ...
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        """Token ids of the prompt that asks for the item after `history` (item ids, the oldest first)."""
+        ...
+
+    def requests(self, requests: Requests) -> Requests:
+        """The requests with what the model reads besides the history."""
+        ...
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """What a saved model holds, by name: every tensor that training may move."""
+        ...
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes an adapter that is not merged into the network, if there is one."""
+        ...
+
+    def load_adapter(self, folder: Path) -> None:
+        """Attaches the adapter that `save_adapter` wrote, if it did."""
+        ...
+
+
+def resolve_precision(setting: PrecisionSetting, device: str) -> Precision:
+    """The precision that a setting stands for on a device."""
+    return best_precision(device) if setting == "auto" else setting
+
+
+class LanguageModel:
+    """A pretrained decoder-only language model with code tokens. Texts are cut to `text_tokens` tokens."""
+
+    network: CodeLM
+    precision: Precision
+    backbone: Backbone
+    prompts: Prompts
+    tokenizer: Any
+
+    def __init__(self, config: BackboneConfig, text_tokens: int) -> None:
+        self.config, self.text_tokens = config, text_tokens
+
+    def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
+        return backbone_artefacts(self.config.name, context)
+
+    def prepare(self, context: RunContext) -> None:
+        """Raises `InputError` for a backbone that is unavailable, or whose tokenizer would split code tokens."""
+        self.backbone = self.load_backbone(context)
+        code_tokenizer(self.backbone, PROBES)
+
+    def load_backbone(self, context: RunContext) -> Backbone:
+        """The backbone without code tokens."""
+        config = self.config
+        return load_backbone(
+            config.name, config.layers, config.weights, context, width=config.width, storage=config.storage
+        )
+
+    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
+        config, backbone = self.config, self.backbone
+        self.tokenizer = code_tokenizer(backbone, table.tokens)
+        torch.manual_seed(derive_seed(context.seed, "code rows"))
+        self.prompts = Prompts(backbone, table, self.text_tokens)
+        self.network = CodeLM(backbone, table.sizes, dropout=config.dropout, residual_dropout=config.residual_dropout)
+        can_pack(self.network)  # cached now, because the blocks may be sharded later
+        if config.vocabulary == "trained":
+            unfreeze_vocabulary(self.network)
+        self.precision = resolve_precision(config.precision, context.device)
+
+    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
+        """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
+        if self.config.codes == "centroid":
+            self.network.reset_codes(code_directions(index, vectors, self.network.code_in.shape[1], seed))
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        return self.prompts.history(history)
+
+    def requests(self, requests: Requests) -> Requests:
+        return requests
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Under the names without an adapter. A frozen vocabulary is left out: it comes with the backbone."""
+        frozen = None if self.config.vocabulary == "trained" else self.network.embedding.weight
+        named = ((plain_name(name), value) for name, value in self.network.named_parameters() if value is not frozen)
+        return {name: value for name, value in named if name is not None}
+
+    def save_adapter(self, folder: Path) -> None:
+        if attached(self.network.body):
+            save_adapter(self.network.body, folder / ADAPTER, self.config.name)
+
+    def load_adapter(self, folder: Path) -> None:
+        if (folder / ADAPTER).is_dir():
+            load_adapter(self.network.body, folder / ADAPTER)
+
+
+class EncoderDecoder:
+    """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
+
+    network: CodeT5
+    precision: Precision
+    pieces: Pieces
+    users: np.ndarray | None
+    _precision: PrecisionSetting
+
+    def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
+        self.config, self.user_tokens, self._precision = config, user_tokens, precision
+
+    def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
+        return ()
+
+    def prepare(self, context: RunContext) -> None:
+        """Nothing is pretrained."""
+
+    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
+        self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
+        self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
+        torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
+        shape = T5Shape(**self.config.model_dump(exclude={"separator"}))
+        self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
+        self.precision = resolve_precision(self._precision, context.device)
+
+    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
+        """All initial weights are random."""
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        return self.pieces.prompt(history)
+
+    def requests(self, requests: Requests) -> Requests:
+        return with_users(requests, self.users)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Tied parameters once, under their first name."""
+        return dict(self.network.named_parameters())
+
+    def save_adapter(self, folder: Path) -> None:
+        """There is none."""
+
+    def load_adapter(self, folder: Path) -> None:
+        """There is none."""

@@ -1,0 +1,211 @@
+"""`Tokenizer`: items to codes. A tokenizer is one class whose fields are its settings, and one line in
+`harness.registry.TOKENIZERS`; `SECTION.tokenizer.kind` then selects it for every generative recommender.
+
+`RQVAETokenizer` and `FileTokenizer` are the two that need no more than item text, or a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from harness.core.artifact_cache import CacheEntry
+from harness.core.config_files import UserFile
+from harness.data.dataset import CanonicalOrder, require_text
+from harness.errors import InputError
+from harness.generative.config import SemanticConfig, given_files
+from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.embeddings import ItemVectors, Source
+from harness.generative.tokenizers.index import ItemIndex, Vectors, index_file, ready_index
+from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
+from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
+from harness.protocol.audit.provenance import Provenance
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+from harness.registry import load_tokenizer
+
+VERSION = "rqvae-index/1"
+
+
+class EmbeddingSource(Protocol):
+    """Makes the item vectors of one source. The cache entries are those that `fit` looks up, in that order."""
+
+    @property
+    def name(self) -> Source: ...
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors: ...
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]: ...
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """Vectors of item text by a frozen encoder, or from a file."""
+
+    config: SemanticConfig
+    name: Source = "semantic"
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """Raises `InputError` for missing text and for vectors that do not fit."""
+        if self.config.vectors is None:
+            require_text(data.text, data.items, location=data.dataset)
+        return semantic_vectors(data, self.config, context)
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """Empty for vectors from a file."""
+        return semantic_artefacts(data, self.config, context)
+
+
+class Tokenizer(BaseModel, ABC):
+    """Base of the tokenizers: a frozen value. A subclass declares `kind`, its settings, the `sources` that it reads and
+    how codes are made of them (`make_index`). A setting `semantic` or `behavior` that is left out is taken from the
+    section of that name of the method, where it has one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def sources(self) -> tuple[EmbeddingSource, ...]:
+        """The item vectors that the codes are made of."""
+        return ()
+
+    def check(self, data: TrainingData) -> None:
+        """Raises `InputError` for what can be seen to be wrong before any vector is computed."""
+
+    @abstractmethod
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        """Codes of all items from the vectors of `sources`."""
+
+    def fit(self, data: TrainingData, context: RunContext) -> tuple[Vectors, ItemIndex]:
+        """The vectors of all `sources`, and the item codes."""
+        self.check(data)
+        vectors: Vectors = {source.name: source.fit(data, context) for source in self.sources()}
+        return vectors, self.make_index(data, vectors, context)
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """The cache entries that `fit` looks up, in that order. Nothing is computed or downloaded."""
+        return tuple(entry for source in self.sources() for entry in source.cache_entries(data, context))
+
+    def reads_text(self) -> bool:
+        """Whether `fit` reads item text."""
+        return False
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """The files that `fit` reads besides the data set."""
+        return ()
+
+    def leaks(self) -> tuple[str, ...]:
+        """As `ModelConfig.leaks`."""
+        return ()
+
+    def completed(self, method: BaseModel) -> Self:
+        """With each section that is left out (None) taken from the method's configuration, where it has that one."""
+        empty = [name for name in type(self).model_fields if getattr(self, name) is None]
+        return self.model_copy(update={n: getattr(method, n) for n in empty if n in type(method).model_fields})
+
+
+def _by_kind(value: Any) -> Any:
+    """The tokenizer that a mapping with a `kind` describes. Raises `ValueError`, which pydantic reports."""
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(value.get("kind"), str):
+        raise ValueError("kind is missing: say which tokenizer these settings are for")
+    try:
+        tokenizer_class = load_tokenizer(value["kind"])
+        return tokenizer_class.model_validate_json(json.dumps(value, default=str), strict=True)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+AnyTokenizer = Annotated[SerializeAsAny[Tokenizer], BeforeValidator(_by_kind)]
+"""A setting that holds any registered tokenizer, chosen by its `kind`."""
+
+
+def tokenizer_field() -> Any:
+    """The field `tokenizer: AnyTokenizer | None` of a method's configuration. Stored configurations leave out the
+    default, so that runs from before this setting keep their key."""
+    return Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="another tokenizer than the method's own, by its kind (rqvae, tree, random, file, or a registered "
+        "one), and its settings; null: the method's own, whose settings are those of index",
+    )
+
+
+class RQVAETokenizer(Tokenizer):
+    """RQ-VAE codes of item text, as TIGER and LC-Rec make them. Items are numbered by their raw ids while codes are
+    made, so that equal vectors give equal codes in whatever order a source lists its items."""
+
+    kind: Literal["rqvae"] = "rqvae"
+    levels: int = Field(default=4, ge=1, le=8, description="codebooks, tokens of a code")
+    size: int = Field(default=256, ge=2, description="codes of a codebook")
+    distinct: Literal["token", "none"] = Field(
+        default="none", description="token: one more token numbers the items that share a code; none: they share it"
+    )
+    stream: str = Field(default="rqvae", min_length=1, description="name of the random stream, derived from the seed")
+    rqvae: RQVAEConfig = RQVAEConfig()
+    semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
+
+    def sources(self) -> tuple[EmbeddingSource, ...]:
+        return (TextEmbeddings(self.semantic or SemanticConfig()),)
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        """`details` holds the share of items that shared a code before the distinguishing token."""
+        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
+        values = item_vectors.values[order.items]
+        rq_codes = rqvae_codes(values, self.levels, self.size, self.rqvae, context, self.stream)
+        codes, sizes = rq_codes.digits[order.item_ranks], (self.size,) * self.levels
+        if self.distinct == "token":
+            numbers = places_in_group(codes, data.items)
+            codes, sizes = np.column_stack([codes, numbers]), (*sizes, int(numbers.max()) + 1)
+        return ItemIndex(
+            table=CodeTable(codes, sizes),
+            provenance=Provenance.joined(VERSION, item_vectors.provenance),
+            details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
+        )
+
+    def reads_text(self) -> bool:
+        return self.semantic is None or self.semantic.vectors is None
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        return () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+
+
+def places_in_group(codes: np.ndarray, items: tuple[str, ...]) -> np.ndarray:
+    """For each item its number, from 0, among the items with equal rows of `codes` (n_items, levels); int64 (n_items,).
+    The order is that of a hash of the raw ids, so that neither a source's order nor popularity decides it.
+
+    >>> sorted(places_in_group(np.array([[1], [2], [1], [1]]), ("a", "b", "c", "d"))[[0, 2, 3]].tolist())
+    [0, 1, 2]
+    """
+    hashed = np.array([hashlib.sha256(item.encode()).hexdigest() for item in items])
+    _, group = np.unique(codes, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    order = np.lexsort((hashed, group))
+    starts = np.flatnonzero(np.append(True, np.diff(group[order]) > 0))
+    places = np.empty(len(items), dtype=np.int64)
+    places[order] = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
+    return places
+
+
+class FileTokenizer(Tokenizer):
+    """Ready codes from an index file."""
+
+    kind: Literal["file"] = "file"
+    file: UserFile | None = Field(default=None, description="null: NAME.index.json in the data set's folder")
+    setting: str = Field(default="SECTION.tokenizer.file", exclude=True, description="its name in error messages")
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        return ready_index(index_file(self.file, data, self.setting), data, declared=False)
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        return (index_file(self.file, data, self.setting),)
