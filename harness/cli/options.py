@@ -77,7 +77,9 @@ def numbers(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"{text!r} is no list of whole numbers", where="--seeds", hint="write 1,2,3") from error
+        raise InputError(
+            f"{text!r} is no list of whole numbers", where="--seeds", hint="write 1,2,3", code="bad-setting"
+        ) from error
 
 
 def expand_paths(app: typer.Typer) -> None:

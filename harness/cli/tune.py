@@ -35,7 +35,7 @@ def tune(
     ] = None,
     metric: Annotated[str, typer.Option(help="What is maximised, on the validation cases.")] = "ndcg@10",
     space: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .toml file of what to vary.", show_default="its own")
+        Path | None, typer.Option(metavar="FILE", help="A .yaml file of what to vary.", show_default="its own")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the search and of its trials.", show_default="1")] = None,
     run: Annotated[bool, typer.Option("--run", help="Then make the runs with the best settings.")] = False,
@@ -67,7 +67,12 @@ def tune(
     from harness.store.run_store import Store
 
     if seeds is not None and not run:
-        raise InputError("are for the runs with the best settings", where="--seeds", hint="add --run, or say --seed")
+        raise InputError(
+            "are for the runs with the best settings",
+            where="--seeds",
+            hint="add --run, or say --seed",
+            code="conflicting-options",
+        )
     items = numbers(seeds)
     values = () if seed is None else (seed,)
     options = RunOptions(dataset, profile, values, tuple(sets or ()), config, device, protocol, order, reading=reading)

@@ -156,7 +156,9 @@ class Study:
             message = (error.where or "").removeprefix("--set ")
             if message not in own:
                 raise
-            raise InputError(error.what, where=f"{self.space.where}: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{self.space.where}: {message}", hint=error.hint, code=error.code
+            ) from error
         return job
 
     def best_job(self) -> Job:

@@ -46,7 +46,7 @@ class Measured:
         try:
             check_files(run)
         except Unreadable as error:
-            raise InputError(str(error), hint="make the run again with --fresh") from error
+            raise InputError(str(error), hint="make the run again with --fresh", code="incompatible") from error
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
         return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
@@ -64,7 +64,7 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
         dataset = load_dataset(place, order, Reading.of(fields.get("data")))
     except InputError as error:
         hint = f"give the folder of {record.dataset.name} with -d" if location is None else error.hint
-        raise InputError(error.what, where=error.where or place, hint=hint) from error
+        raise InputError(error.what, where=error.where or place, hint=hint, code=error.code) from error
     current_split = split(dataset, protocol_of(record))
     for kind, theirs, own_value in (
         ("data", record.dataset.fingerprint, dataset.fingerprint),
@@ -75,6 +75,7 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
                 f"the {kind} here ({own_value}) is not what {record.run_id} was measured on ({theirs})",
                 where=place,
                 hint="give the right folder with -d, or make the runs again",
+                code="incompatible",
             )
     return Measured(dataset, current_split)
 

@@ -91,16 +91,26 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
     for side in sides:
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
-            raise InputError(f"the published rows are not of {rules}", where=side.label, hint=f"take a run of {RULES}1")
+            raise InputError(
+                f"the published rows are not of {rules}",
+                where=side.label,
+                hint=f"take a run of {RULES}1",
+                code="incompatible",
+            )
         published_rows = [row for row in quoted if row.dataset == name and row.beside]
         if not published_rows:
             names = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
-            raise InputError(f"no published rows on {name!r}", where="--published", hint=f"there are some on {names}")
+            raise InputError(
+                f"no published rows on {name!r}",
+                where="--published",
+                hint=f"there are some on {names}",
+                code="unknown-name",
+            )
         selected_published_rows = [row for row in published_rows if set(row.metrics) & set(metrics)]
         if not selected_published_rows:
             printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in published_rows))
             message = f"no published row on {name!r} has {' or '.join(metrics)}"
-            raise InputError(message, where="--metric", hint=f"they have {printed}")
+            raise InputError(message, where="--metric", hint=f"they have {printed}", code="unknown-name")
         own_value = conditions(side)
         published_gaps = [_gap(side, row, metrics, own_value) for row in selected_published_rows]
         results += sorted(published_gaps, key=lambda gap: not gap.same_method)

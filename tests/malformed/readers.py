@@ -225,7 +225,7 @@ READERS = (
     Reader("grid (TOML)", "g.toml", make.TOML_FILE, _put(g__toml=valid.GRID), _grid("g.toml")),
     Reader("grid (YAML)", "g.yaml", make.YAML_FILE, _put(g__yaml=valid.YAML_GRID), _grid("g.yaml")),
     Reader(
-        "search space", "s.toml", make.TOML_FILE, _put(s__toml=valid.SPACE), lambda f: read_space(f / "s.toml", FAKE)
+        "search space", "s.yaml", make.YAML_FILE, _put(s__yaml=valid.SPACE), lambda f: read_space(f / "s.yaml", FAKE)
     ),
     Reader("rankings (ranx JSON)", "r.json", JSONS, _put(r__json=json.dumps(valid.SCORES)), _rankings("r.json")),
     Reader(

@@ -44,11 +44,11 @@ SEQUENCES = "".join(
 SCORES = {user: {item: 1.0 / (place + 1) for place, item in enumerate(ITEMS)} for user in USERS}
 ROWS = [(user, item, place, score) for user in USERS for place, (item, score) in enumerate(SCORES[user].items())]
 LISTS = {user: [*ITEMS[:3]] for user in USERS}
-SPACE = """about = "x"
-[space]
-fake.size = { low = 1, high = 9 }
-fake.rate = { low = 0.1, high = 0.9, log = true }
-fake.kind = { choices = ["a", "b"] }
+SPACE = """about: x
+space:
+  fake.size: {low: 1, high: 9}
+  fake.rate: {low: 0.1, high: 0.9, log: true}
+  fake.kind: {choices: [a, b]}
 """
 GRID = """about = "x"
 settings = { "fake.size" = 4 }
