@@ -1,1 +1,1 @@
-"""The engine against the usual way: paired measurements that assert, in the same run, that both give one result."""
+"""Benchmarks against reference implementations, paired in one run, which also assert equal results."""

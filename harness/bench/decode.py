@@ -31,8 +31,8 @@ LOST_USERS = 4  # whose whole catalogue is scored, where it is asked what a beam
 
 @dataclass(frozen=True)
 class DecodeOptions(Options):
-    """`settings`: as `--beams` has it, `20` or `20,50,all`: the first is measured, and every one that is named is held
-    against scoring all items. `best`: look for each side's best batch too."""
+    """`settings`: the value of `--beams`, `20` or `20,50,all`: the first is measured, and each is compared with scoring
+    all items. `best`: also search the best batch size of each side."""
 
     settings: str = str(BEAMS)
     model: str = "smollm2"
@@ -41,7 +41,7 @@ class DecodeOptions(Options):
 
 
 def measure(options: DecodeOptions) -> Outcome:
-    """Runs the benchmark. Raises `InputError` for a setting that makes no sense, before anything is computed."""
+    """Runs the benchmark. Raises `InputError` for invalid settings, before anything is computed."""
     settings = parse_beams(options.settings)
     beams = settings[0]
     if beams == "all" or beams < LISTED:
@@ -73,13 +73,13 @@ def parse_beams(text: str) -> list[Beams]:
     >>> parse_beams("20,50,all")
     [20, 50, 'all']
     """
-    beamses: list[Beams] = []
+    settings: list[Beams] = []
     for word in text.split(","):
         word = word.strip()
         if word != "all" and not (word.isdigit() and int(word) > 0):
             raise InputError(f"{word!r} is no number of beams", where="--beams", hint="give numbers or all: 20,50,all")
-        beamses.append("all" if word == "all" else int(word))
-    return beamses
+        settings.append("all" if word == "all" else int(word))
+    return settings
 
 
 def _case(options: DecodeOptions) -> Case:
@@ -96,8 +96,8 @@ def _case(options: DecodeOptions) -> Case:
 
 
 class _Reference:
-    """The usual way over all users, some batches a round, each round of short and long histories alike. Scores are
-    asked for: keeping them costs `generate` a copy of the logits of a step, below 1% of its time."""
+    """The reference over all users, some batches a round, each round with short and long histories. Scores are
+    requested: they cost `generate` a copy of the logits of a step, below 1% of its time."""
 
     def __init__(self, case: Case, beams: int, batch: int, rounds: int) -> None:
         self.case, self.beams, self.tree = case, beams, case.tree()
@@ -159,7 +159,7 @@ def _best(case: Case, beams: int, batch: int, value: float) -> dict[str, Any]:
 
 
 def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, reference: float) -> dict[str, Any]:
-    """The modes that do not give the same lists: their speed against the reference, and what of each list stays."""
+    """The modes that are not exact: speed against the reference, and the overlap of the lists."""
     modes: tuple[tuple[ScoreNormalization, Precision], ...] = (
         ("level", "float32"),
         ("vocabulary", "bfloat16"),
@@ -184,7 +184,7 @@ def _mode(
 
 
 def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
-    """What beams miss of the true best 10 of a few users, found by scoring every item."""
+    """The share of the exact top 10 that beams miss, for a few users."""
     users = min(LOST_USERS, len(case.requests))
     exact: list[np.ndarray] = []
     seconds = _seconds(lambda: exact.append(case.ours("all", users, users=users)[0]))
@@ -198,7 +198,7 @@ def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
 
 
 def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
-    """The mean share of a list that stands in the other."""
+    """The mean overlap of two lists."""
     return float(np.mean([len(set(a[:depth]) & set(b[:depth])) / depth for a, b in zip(items, exact, strict=True)]))
 
 

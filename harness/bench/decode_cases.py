@@ -1,7 +1,6 @@
-"""What `harness bench decode` decodes: models, codes and prompts over the histories of a real data set.
+"""The cases of `harness bench decode`: models, codes and prompts over the histories of a real data set.
 
-Owns the two cases, a causal LM and a T5, each with the same model twice: as the engine holds it and as transformers
-does.
+A causal LM and a T5, each with the same weights twice: as the engine has them and as transformers does.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Case:
 
 
 def device() -> str:
-    """Where benchmarks compute: a GPU where there is one."""
+    """The device of benchmarks: a GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

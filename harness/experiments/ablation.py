@@ -1,8 +1,8 @@
-"""`harness ablate`: the runs of a grid, planned whole before the first one starts, each as `harness run` would make it.
+"""`harness ablate`: the runs of a grid, planned before the first one starts, each identical to that of `harness run`.
 
-A row that fails leaves its reason in the state file and does not stop the rest. Several commands may make one grid
-together: each run has its lock, and the state file keeps what any of them settled. Rows that need the base's record are
-planned when it is there. How the runs are made, here, by several processes or on a cluster, is `conduct`'s business.
+A failed row leaves its reason in the state file and does not stop the others. Several commands may run one grid
+together: each run has its lock, and the state file holds the results of all of them. Rows that need the base's record
+are planned when it exists. `harness.experiments.scheduler` executes the runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GridRun:
 
 @dataclass
 class Ablation:
-    """The grid under way. `slots` has the rows' runs in the order in which they are made, the base first."""
+    """A grid in progress. `slots` has the runs in the order of their execution, the base first."""
 
     grid: Grid
     model: str
@@ -57,11 +57,11 @@ class Ablation:
     dataset: Dataset
     split: Split
     slots: list[GridRun] = field(default_factory=list)
-    settled: set[str] = field(default_factory=set)  # the names of slots whose outcome this command knows
+    settled: set[str] = field(default_factory=set)  # the names of runs whose outcome this command recorded
 
     def job(self, slot: GridRun) -> Job | None:
-        """The job of a slot; None where it waits for the base's run of its seed. Raises `InputError` where that run
-        lacks what the row needs of it."""
+        """The job of a run; None where it waits for the base's run of its seed. Raises `InputError` where the base's
+        record lacks a value that the row needs."""
         cell = self.cell(slot.cell)
         record = None
         if cell.needs_base:
@@ -75,11 +75,11 @@ class Ablation:
         return next(cell for cell in self.grid.cells if cell.name == name)
 
     def key(self, job: Job) -> RunKey:
-        """Where the run of a job lies: as `harness run` has it."""
+        """The key of a job's run: that of `harness run`."""
         return RunKey(job.entry.name, self.dataset.name, job.outcome(self.dataset, self.split).run_id)
 
     def stored(self, slot: GridRun) -> StoredRun | None:
-        """The complete run of a slot."""
+        """The stored run, if it is complete."""
         if slot.run_id is None:
             return None
         stored_run = self.store.complete(RunKey(self.model, self.dataset.name, slot.run_id))
@@ -88,11 +88,11 @@ class Ablation:
         return stored_run
 
     def being_made(self, slot: GridRun) -> bool:
-        """Whether another process is making a slot's run at this moment."""
+        """Whether another process is making this run at the moment."""
         return slot.run_id is not None and self.store.held(RunKey(self.model, self.dataset.name, slot.run_id))
 
     def resolve(self, slot: GridRun) -> tuple[GridRun, Job | None]:
-        """The slot with its run id and what the store holds of it, and its job."""
+        """The grid run with its run id and its state in the store, and its job."""
         job = self.job(slot)
         if job is None:
             return replace(slot, run_id=None, state="waits"), None
@@ -103,19 +103,19 @@ class Ablation:
         return replace(grid_run, state=state), job
 
     def record(self, slot: GridRun) -> None:
-        """Takes down what became of a slot; the state file is whole at any time."""
+        """Records the outcome of a run; the state file is valid at any time."""
         place = next(i for i, other in enumerate(self.slots) if other.name == slot.name)
         self.slots[place] = slot
         self.settled.add(slot.name)
         self.save()
 
     def refresh(self) -> None:
-        """Takes down as complete what failed here and was made by another command since."""
+        """Marks runs as complete that failed here and were made by another command since."""
         for slot in [slot for slot in self.slots if slot.state == "failed" and self.stored(slot) is not None]:
             self.record(replace(slot, state="complete", reason="", trace=""))
 
     def save(self) -> None:
-        """Writes the state file. What another command for this grid has settled stays in it until this one knows."""
+        """Writes the state file; outcomes of other commands for this grid stay in it."""
         with acquire_lock(self.path.with_name(f".{self.path.name}.lock"), hint=RESULTS_HINT):
             remove_stale_temp_files(self.path.parent, self.path.name)
             entries = _kept(self.path)
@@ -123,7 +123,7 @@ class Ablation:
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
     def _newest(self, current_grid_run: GridRun, grid_run: GridRun | None) -> GridRun:
-        """What is to be said of a slot of which the state file says `grid_run`."""
+        """The entry of a run of which the state file has `grid_run`."""
         if grid_run is None or current_grid_run.state == "complete" or grid_run.state not in ("complete", "failed"):
             return current_grid_run
         stays = (
@@ -158,7 +158,7 @@ class Ablation:
 
 
 def ablation(model: str, grid: str | None, options: RunOptions, store: Store) -> Ablation:
-    """Plans a grid. Raises `InputError` for whatever is wrong with it, before anything is run."""
+    """Plans a grid. Raises `InputError` for an invalid one, before anything runs."""
     entry = model_entry(model)
     current_grid = read_grid(grid, entry)
     jobs = {cell.name: _jobs(model, options, current_grid, cell, None, options.seeds) for cell in current_grid.cells}
@@ -176,7 +176,7 @@ def ablation(model: str, grid: str | None, options: RunOptions, store: Store) ->
 
 
 def _kept(path: Path) -> dict[str, GridRun]:
-    """What the state file says of each slot, by name; nothing where there is none, or none that can be read."""
+    """The entries of the state file, by name; none where it is missing or unreadable."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return {slot.name: slot for slot in (GridRun(**run) for run in json.loads(path.read_bytes())["runs"])}
     return {}
@@ -190,7 +190,7 @@ def _jobs(
     record: Mapping[str, Any] | None,
     seeds: Sequence[int],
 ) -> list[Job]:
-    """The jobs of one row. What is wrong is said with the name of the row that it stands in."""
+    """The jobs of one row. Errors name the row."""
     own = cell.sets(record)
     sets = (*grid.settings, *options.sets, *own)
     try:

@@ -1,13 +1,12 @@
-"""Has tasks made by the workers of a Dask cluster; docs/cluster.md says how to start one.
+"""An executor on the workers of a Dask cluster; docs/cluster.md says how to start one.
 
-Every task that may start is handed over at once, so that a cluster which grows with its queue does. The scheduler gives
-a task whose worker died to another one, by its own rule (`allowed-failures`); a try that comes after the run was
-complete finds it in the store. That rule holds a worker's death against every task that was handed to it, begun or not:
-here it counts against those that had begun alone. What runs on a worker is `cluster_worker`'s business.
+Every task that may start is submitted at once, so that an adaptive cluster can grow with its queue. The scheduler gives
+a task whose worker died to another one (`allowed-failures`); an attempt after the run was complete finds it in the
+store. Dask counts a worker's death against every task that was assigned to it, started or not; here it counts only
+against those that had started.
 
-What runs on a Dask worker: whether the worker can make runs at all, and one task at a time in a process of its own.
-
-Handed over by name, so a worker needs this program; its own process loads no model and keeps no memory of a run.
+`incompatibility` and `run_cell` run on a worker, by import, so that a worker needs this program. It executes each task
+in a subprocess: its own process loads no model.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 
-WORKER_POLL = 1.0  # seconds between two looks at whether a task is still wanted
+WORKER_POLL = 1.0  # seconds between two checks whether a task was cancelled
 
 
 LATE = 5.0  # seconds in which a network file system must show a new file
@@ -47,13 +46,13 @@ LATE = 5.0  # seconds in which a network file system must show a new file
 LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a worker
 
 
-PROGRAM = source_mark()  # of what this process has loaded, whatever is edited later
+PROGRAM = source_mark()  # of the code that this process has loaded
 
 
 def incompatibility(marks: Sequence[str], program: str) -> str:
-    """Why this worker may not make runs, in words that follow its address; empty where it may.
+    """The reason why this worker cannot make runs, to follow its address; empty where it can.
 
-    `marks` are files that the client has just made, one in each folder that must be shared, and holds locked.
+    `marks` are new files of the client, one in each folder that must be shared, which it holds locked.
     `program` is the client's `PROGRAM`.
     """
     if program != PROGRAM:
@@ -75,9 +74,9 @@ def incompatibility(marks: Sequence[str], program: str) -> str:
 
 
 def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
-    """Makes a task; the fields of its `RunOutcome`, or `unfit`, or `left` where the worker closes. Tells `topic` when
-    it begins and ends. Where nobody waits for the task any more, or the worker closes, it is stopped and keeps its
-    state."""
+    """Executes a task; returns the fields of its `RunOutcome`, or `unfit`, or `left` where the worker closes. Logs its
+    begin and end to `topic`. Where the task is cancelled or the worker closes, it is stopped and saves its
+    checkpoint."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -98,16 +97,16 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
         worker.log_event(topic, {"ended": key})
 
 
-ANSWER = 30.0  # seconds that a scheduler, or the worker that holds an answer, has to give it: Dask's own patience
+ANSWER = 30.0  # seconds to wait for the scheduler, or the worker that holds a result: Dask's default
 
 
-FAREWELL = 5.0  # seconds for the connection to be taken down
+FAREWELL = 5.0  # seconds to close the connection
 
 
-LOOK = 5.0  # seconds between two looks at which workers there are
+LOOK = 5.0  # seconds between two checks of the workers
 
 
-ROUNDS = 4  # how often the scheduler may give up a task that had hardly begun
+ROUNDS = 4  # how often the scheduler may give up a task that had not started
 
 
 GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
@@ -115,7 +114,7 @@ GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --res
 
 @contextmanager
 def connected(address: str, note: Note) -> Iterator[Cluster]:
-    """The cluster whose scheduler has this address, or wrote this file. Raises `InputError` where nothing answers."""
+    """The cluster whose scheduler has this address, or wrote this file. Raises `InputError` where none responds."""
     location = f"--scheduler {address}"
     if find_spec("distributed") is None:
         raise InputError(
@@ -123,7 +122,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
         )
     from distributed import Client
 
-    for name in ("distributed", "distributed.client"):  # it says at length what we say in a line
+    for name in ("distributed", "distributed.client"):  # their long messages repeat our error
         logging.getLogger(name).setLevel(logging.CRITICAL)
     file = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
     try:
@@ -140,7 +139,7 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
 
 
 class Cluster:
-    """An `Executor`."""
+    """The `Executor` of a Dask cluster."""
 
     elsewhere = True
 
@@ -150,18 +149,18 @@ class Cluster:
         self._terms: tuple[list[str], str] = ([], PROGRAM)
         self._running: dict[str, tuple[Task, Future]] = {}
         self._begun: Counter[str] = Counter()  # how often, by key
-        self._deaths: Counter[str] = Counter()  # of workers under a task, by its name
-        self._rounds: Counter[str] = Counter()  # how often the scheduler gave a task up, by its name
+        self._deaths: Counter[str] = Counter()  # of workers during a task, by its name
+        self._rounds: Counter[str] = Counter()  # how often the scheduler gave up a task, by its name
         self._on_workers: set[str] = set()
-        self._heard: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self._taken, self._looked, self._lacking = 0, 0.0, ""
+        self._events: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self._taken, self._checked, self._lacking = 0, 0.0, ""
 
     @contextmanager
     def session(self, root: Path) -> Iterator[None]:
         with _marked((root.resolve(), cache_dir())) as marks:
             self._terms = (marks, self._terms[1])
             self._check()
-            self._client.subscribe_topic(self._topic, lambda event: self._heard.put(event[1]))
+            self._client.subscribe_topic(self._topic, lambda event: self._events.put(event[1]))
             try:
                 yield
             except BaseException:
@@ -174,17 +173,17 @@ class Cluster:
     def start(self, task: Task) -> None:
         key = f"{task.name} {uuid4().hex[:8]}"
         cards = {GPU: 1} if task.job.device.startswith("cuda") else None
-        self._taken, self._looked = self._taken + 1, 0.0  # the first come first; who can take it is looked at anew
+        self._taken, self._checked = self._taken + 1, 0.0  # first in, first out; the workers are checked again
         options: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
         future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **options)
         self._running[key] = (task, future)
-        future.add_done_callback(lambda _: self._heard.put({"over": key}))
+        future.add_done_callback(lambda _: self._events.put({"over": key}))
 
     def ended(self) -> Ended:
-        if time.monotonic() > self._looked + LOOK:
-            self._look()
+        if time.monotonic() > self._checked + LOOK:
+            self._check_capacity()
         try:
-            received = self._heard.get(timeout=POLL)
+            received = self._events.get(timeout=POLL)
         except Empty:
             return []
         if key := received.get("began"):
@@ -207,7 +206,7 @@ class Cluster:
         self._begun[key] += 1
 
     def _ending(self, task: Task, key: str, future: Future) -> RunOutcome | str:
-        """What became of a task that is over; why, where another worker is to go on with it."""
+        """The outcome of a task that has ended, or the reason why another worker has to continue it."""
         from distributed.scheduler import KilledWorker
 
         if self._client.status != "running" or future.status == "cancelled":
@@ -229,8 +228,8 @@ class Cluster:
         return "its worker left" if "left" in message else RunOutcome(**message)
 
     def _killed(self, task: Task, key: str, allowed: int) -> RunOutcome | str:
-        """What becomes of a task that the scheduler has given up: more than `allowed` workers died that had it. It is
-        handed over again while fewer died under it, but not for ever: workers may die of taking it."""
+        """The outcome of a task that the scheduler has given up, because more than `allowed` workers died that had it.
+        It is submitted again while fewer died during it, but at most `ROUNDS` times."""
         self._deaths[task.name] += self._begun[key]
         self._rounds[task.name] += 1
         if (deaths := self._deaths[task.name]) > allowed:
@@ -240,8 +239,8 @@ class Cluster:
         return "workers died before they made it"
 
     def _check(self) -> None:
-        """Looks at every worker that is there; one that comes later is looked at with its first task."""
-        self._look()
+        """Checks every connected worker; one that connects later is checked with its first task."""
+        self._check_capacity()
         try:
             result: Any = self._client.run(incompatibility, *self._terms, on_error="return")
         except OSError as error:
@@ -252,13 +251,13 @@ class Cluster:
             if message:
                 raise self._cannot(f"{worker} {message}")
 
-    def _look(self) -> None:
-        """Says once when no worker can take what waits, and once when one can."""
-        self._looked = time.monotonic()
+    def _check_capacity(self) -> None:
+        """Reports once when no worker can take the waiting tasks, and once when one can."""
+        self._checked = time.monotonic()
         if self._client.status != "running":
             raise self._lost()
         try:
-            # `scheduler_info` may answer from a copy that a timer of the client's refreshes without any worker in it
+            # `scheduler_info` may be a cached copy without workers
             scheduler: Any = self._client.scheduler
             message: Any = self._client.sync(scheduler.identity)
             workers = message["workers"].values()
@@ -273,7 +272,7 @@ class Cluster:
         self._lacking = lacking
 
     def _stop(self) -> None:
-        """Cancels everything, and waits until the tasks under way have kept their state."""
+        """Cancels all tasks, and waits until the running ones have saved their checkpoints."""
         if self._client.status != "running":
             return
         futures = [future for _, future in self._running.values()]
@@ -282,7 +281,7 @@ class Cluster:
         deadline = time.monotonic() + PATIENCE
         while self._on_workers and time.monotonic() < deadline:
             with suppress(Empty):
-                received = self._heard.get(timeout=POLL)
+                received = self._events.get(timeout=POLL)
                 self._on_workers.discard(received.get("ended", ""))
 
     def _lost(self) -> InputError:
@@ -295,7 +294,7 @@ class Cluster:
 
 @contextmanager
 def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
-    """A new file in each folder, locked by this process for the block: what a worker on the same file system sees."""
+    """A new file in each folder, locked by this process for the block, for `incompatibility`."""
     from filelock import FileLock
 
     with ExitStack() as stack:

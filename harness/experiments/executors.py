@@ -1,6 +1,6 @@
-"""Who makes the runs of a grid, behind one small interface: this process, or several of its own on this machine.
+"""Executors of the runs of a grid: this process, or several subprocesses on this machine.
 
-What may start, and what follows from an ending, is `conduct`'s business; the cluster's executor is in `cluster`.
+`harness.experiments.scheduler` decides which runs start; the executor of a cluster is in `dask_cluster`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Ended = list[tuple[Task, RunOutcome]]
 
 
 class Executor(Protocol):
-    """Takes tasks and tells what became of them. It says itself when a task starts."""
+    """Executes tasks and reports their outcomes. It logs itself when a task starts."""
 
     elsewhere: bool  # whether tasks may run on other machines
 
     def session(self, root: Path) -> AbstractContextManager[None]:
-        """The block in which tasks are made, with results under `root`. An error in it, Ctrl-C included, stops those
-        that run; each keeps its state."""
+        """The block in which tasks are executed, with results under `root`. An error in it, Ctrl-C included, stops the
+        running tasks; each keeps its checkpoint."""
         ...
 
     def has_capacity(self) -> bool:
@@ -49,7 +49,7 @@ class Executor(Protocol):
 
 
 class SerialExecutor:
-    """One task after the other in this process, with its progress shown by `reporter`."""
+    """One task after the other in this process; `reporter` shows the progress."""
 
     elsewhere = False
 
@@ -78,7 +78,7 @@ class SerialExecutor:
 
 
 class ProcessExecutor:
-    """At most `workers` tasks side by side, each in a process of its own, so that a crash takes nothing else down."""
+    """At most `workers` tasks in parallel, each in a process of its own, so that a crash affects nothing else."""
 
     elsewhere = False
 
@@ -115,7 +115,7 @@ class ProcessExecutor:
 
 
 def stop(processes: list[RunProcess]) -> None:
-    """Lets go of all of them at once, and waits until each has kept its state."""
+    """Interrupts all processes at once, and waits until each has saved its checkpoint."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + PATIENCE
@@ -125,7 +125,7 @@ def stop(processes: list[RunProcess]) -> None:
 
 @contextmanager
 def _shared_cores(workers: int) -> Iterator[None]:
-    """Processes that start in the block share the machine's cores, unless the user has said how many threads to use."""
+    """Processes started in the block share the machine's cores, unless the environment sets the number of threads."""
     share = str(max(1, (os.cpu_count() or 1) // workers))
     names = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(names, share))

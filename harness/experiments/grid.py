@@ -1,4 +1,4 @@
-"""Grids: a base and named changes, or a product of values, as a small YAML file. Reads and checks the outline.
+"""Grids: a base and named changes, or a product of values, as a small YAML file.
 
     about: what it is for               # optional
     model: eager-llm                    # optional: the only model that it is for
@@ -10,10 +10,9 @@
     product:                            # a row for every combination
       eager.index.k: [64, 256]
 
-A text is read as behind `--set` ("null" is nothing). `SETTING.from_base: cost.train_seconds` takes what the base's
-record of the same seed holds there. A model's named grids are files of the package that its registry entry names.
-
-What the files of grids and of search spaces have in common: known keys, their kinds, and the model they are for.
+A text is read as with `--set` ("null" is None). `SETTING.from_base: cost.train_seconds` takes the value from the
+base's record of the same seed. A model's named grids are files of the package that its registry entry names.
+`check_headings` also checks the keys of search spaces.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Grid:
-    """`cells[0]` is the base. `settings` stand under every cell, below the user's own `--set`."""
+    """`cells[0]` is the base. `settings` apply to every cell, below the user's own `--set`."""
 
     name: str
     where: str
@@ -94,7 +93,7 @@ class Grid:
 
 
 def read_grid(requested: str | None, entry: ModelEntry) -> Grid:
-    """A file, or a named grid of the model (its only one where nothing is asked). Raises `InputError`."""
+    """A file, or a named grid of the model (its only one for None). Raises `InputError`."""
     by_name = named_grids(entry)
     if requested is None and len(by_name) != 1:
         message = f"{entry.name} has {'several grids' if by_name else 'no grid of its own'}"
@@ -161,7 +160,7 @@ def _product(values: Sequence[tuple[str, Any]], location: str) -> list[Variant]:
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
+    """Column headings of dotted keys: their last parts, or the full key where these are not unique.
 
     >>> short_names(["a.rate", "b.rate", "b.size"])
     ['a.rate', 'b.rate', 'size']

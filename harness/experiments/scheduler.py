@@ -1,6 +1,6 @@
-"""Has the runs of an ablation made: what may start now, what is made again, and what is taken down.
+"""Schedules the runs of a grid: which may start, which are retried, what is recorded.
 
-One loop for every way of making them; `executors` and `cluster` are the ways.
+One loop for every executor (`executors`, `dask_cluster`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from harness.experiments.executors import Executor, Note
 from harness.experiments.subprocess_run import RunOutcome, Task
 from harness.store.run_store import Supersedes
 
-TRIES = 2  # of a run whose process is killed
-LATE = 70.0  # seconds: NFS remembers for a minute that a file was not there (`acdirmax`)
+TRIES = 2  # attempts of a run whose process is killed
+LATE = 70.0  # seconds: NFS caches the absence of a file for a minute (`acdirmax`)
 
 
 def run_grid(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:
-    """Makes every run of the grid that is not complete yet (with `fresh`, every run). What cannot be made is taken down
-    with its reason, and stops nothing else. Raises `InputError` where the executor is lost; what is done is kept."""
+    """Makes every run of the grid that is not complete yet (with `fresh`, every run). A failed run is recorded with its
+    reason and does not stop the others. Raises `InputError` where the executor is lost; complete runs are kept."""
     under_way.save()
     course = _GridScheduler(under_way, fresh, note, list(under_way.slots), _finished(under_way))
     with executor.session(under_way.store.root):
@@ -43,8 +43,8 @@ def _finished(under_way: Ablation) -> dict[str, datetime | None]:
 
 @dataclass
 class _GridScheduler:
-    """Where a grid stands. `before` says when each complete run was finished that was there at the start, `running` are
-    the slots under way by their task's name, `made` the runs that were started, `tries` how often each was."""
+    """The state of a grid. `before`: when each run that was complete at the start was finished; `running`: the runs in
+    progress by their task's name; `made`: the runs that were started; `tries`: how often each was."""
 
     under_way: Ablation
     fresh: bool
@@ -56,7 +56,7 @@ class _GridScheduler:
     tries: dict[str, int] = field(default_factory=dict)
 
     def next(self) -> Task | None:
-        """The next task that may start now; slots without one are settled on the way."""
+        """The next task that may start; runs without one are recorded on the way."""
         while (slot := self._free()) is not None:
             self.waiting.remove(slot)
             if (task := self._task(slot)) is not None:
@@ -64,7 +64,7 @@ class _GridScheduler:
         return None
 
     def close(self, task: Task, ending: RunOutcome) -> None:
-        """Takes down what became of a task, or has it made again."""
+        """Records the outcome of a task, or schedules it again."""
         slot = self.running.pop(task.name)
         if ending.killed and self.tries[task.name] < TRIES:
             self.note(f"killed, made again: {slot.name}")
@@ -80,7 +80,7 @@ class _GridScheduler:
             self.note(f"done: {slot.name}{f', {left} to go' if left else ''}")
 
     def _seen(self, slot: GridRun) -> bool:
-        """Whether the run is in the store: a network file system may show late what another machine has written."""
+        """Whether the run is in the store: a network file system may show the files of another machine late."""
         deadline = time.monotonic() + LATE
         while self.under_way.stored(slot) is None:
             if time.monotonic() > deadline:
@@ -89,8 +89,8 @@ class _GridScheduler:
         return True
 
     def _free(self) -> GridRun | None:
-        """A slot whose base is not still to be made, and whose run is not being made for another row; if there is one,
-        one that no other command is making either."""
+        """A run whose base is not pending and that is not being made for another row; preferably one that no other
+        command is making."""
         base = self.under_way.grid.cells[0].name
         pending = {slot.seed for slot in (*self.waiting, *self.running.values()) if slot.cell == base}
         busy = {slot.run_id for slot in self.running.values()}
@@ -104,8 +104,8 @@ class _GridScheduler:
         return first
 
     def _task(self, slot: GridRun) -> Task | None:
-        """None where there is nothing to do: it is complete, it was made as another row's run, or it needs a run of the
-        base that failed (which is taken down)."""
+        """None where there is nothing to do: the run is complete, it was made as another row's run, or it needs a run
+        of the base that failed (which is recorded)."""
         under_way = self.under_way
         try:
             slot, job = under_way.resolve(slot)

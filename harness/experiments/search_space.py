@@ -8,7 +8,7 @@
       recbole.layers: {low: 1, high: 3, where_set: true}           # left out where the configuration has null
 
 `NAME.yaml` in the folder `spaces` beside a model's module is that model's, `default.yaml` there is for the others of
-the module. How values are drawn is `sampling`'s business.
+the module. `harness.experiments.trials` draws the values.
 """
 
 from __future__ import annotations

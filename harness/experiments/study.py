@@ -1,11 +1,8 @@
-"""`Study`: settings of one model that are tried and judged on the validation cases, and what became of each.
+"""`Study`: a search of one model's settings by a metric of the validation cases, and its trials.
 
-Trial 0 is the configuration as it stands, so that a study never ends below it; what follows is `sampling`'s. The state
-file is whole at any time. Studies live in `RESULTS/tuning/`, apart from runs, and enter no leaderboard.
-
-One trial of a study: a model fitted and measured on the validation cases alone. It is no run of the leaderboard.
-
-The split that a trial works with has no test cases, so nothing in it can look at them.
+Trial 0 is the configuration without changes, so that a study never ends below it; `harness.experiments.trials` draws
+the others. Studies are stored in `RESULTS/tuning/`, apart from runs, and appear on no leaderboard. The split of a trial
+has no test cases, so that nothing in it can use them.
 """
 
 from __future__ import annotations
@@ -51,12 +48,12 @@ def without_test(split: Split) -> Split:
 
 
 def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str, float]:
-    """The validation metrics of one configuration. `path` keeps its configuration, its log, and, while it is under way,
-    the checkpoint from which an interrupted trial goes on. What a model raises passes through."""
+    """The validation metrics of one configuration. `path` holds its configuration, its log, and, while it runs, the
+    checkpoint from which an interrupted trial continues. Exceptions of the model pass through."""
     folder, split = RunFolder(path), without_test(split)
     with writing_results(folder.checkpoint):
         folder.checkpoint.mkdir(parents=True, exist_ok=True)
-        remove_stale_temp_files(path)  # a killed try may have left half a file; the study's lock is held
+        remove_stale_temp_files(path)  # a kill may have left a partial file; the study's lock is held
     write_result_text(folder.config, job.config_yaml())
     log = EventLog(folder.log)
     log.write(event=BEGUN)
@@ -71,13 +68,13 @@ def attempt(job: Job, split: Split, path: Path, reporter: Reporter) -> dict[str,
 
 
 def seconds(path: Path) -> float:
-    """What a trial took, over all its sessions."""
+    """The duration of a trial, over all its sessions."""
     return seconds_between(read_events(RunFolder(path).log), BEGUN, DONE)
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the user asks for. `trials` and `timeout` (seconds) bound the study as a whole, over all its sessions."""
+    """The user's options. `trials` and `timeout` (seconds) bound the study over all its sessions."""
 
     trials: int = 20
     timeout: float | None = None
@@ -87,7 +84,7 @@ class Search:
 
 @dataclass
 class Study:
-    """A study under way. `base` is the job whose settings are varied."""
+    """A study in progress. `base` is the job whose settings are varied."""
 
     base: Job
     space: Space
@@ -100,7 +97,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Everything that decides the trials, but not how many of them are asked for."""
+        """A hash of everything that determines the trials, but not their number."""
         run_id = self.base.outcome(self.dataset, self.split).run_id
         ranges = [asdict(parameter) for parameter in self.space.parameters]
         return f"seed{self.base.seed}-{fingerprint(run_id, ranges, self.search.metric)}"
@@ -129,14 +126,14 @@ class Study:
 
     @property
     def seconds(self) -> float:
-        """What all trials took, those that failed too."""
+        """The duration of all trials, failed ones included."""
         return sum(trial.seconds for trial in self.trials)
 
     def value(self, trial: Trial) -> float:
         return trial.metrics[self.search.metric]
 
     def effort(self) -> TuningEffort:
-        """What a run with the best settings says of them."""
+        """The `effort` in the record of a run with the best settings."""
         counted = [trial for trial in self.trials if trial.repeats is None]
         best = self.best
         return TuningEffort(
@@ -165,7 +162,7 @@ class Study:
         return job
 
     def best_job(self) -> Job:
-        """The best settings, with the effort that found them. Raises `InputError` where no trial gave a score."""
+        """The best settings, with the study's effort. Raises `InputError` where no trial gave a score."""
         if self.best is None:
             reasons = dict.fromkeys(trial.reason for trial in self.trials)
             raise InputError(f"no trial of this study gave a score: {next(iter(reasons), 'none was made')}")
@@ -197,7 +194,7 @@ class Study:
         self._clear(trial)
 
     def _clear(self, trial: Trial) -> None:
-        """Takes away what a trial needed to go on."""
+        """Removes the checkpoint of a trial."""
         shutil.rmtree(self._folder(trial.number, trial.mark) / "checkpoint", ignore_errors=True)
 
     def _folder(self, number: int, mark: str) -> Path:
@@ -206,19 +203,19 @@ class Study:
     def read(self) -> None:
         """Reads the stored trials. Raises `InputError` for a file that is no journal of a study."""
         self.trials = read_trials(self.journal)
-        for trial in self.trials:  # a kill may have come before `settle` did it
+        for trial in self.trials:  # a kill may have come before `settle` removed it
             self._clear(trial)
 
     def next_values(self) -> dict[str, Any]:
-        """What the next trial changes."""
+        """The changes of the next trial."""
         tried = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
-        return suggest(self.space, tried, self.base.seed) if tried else self._as_it_stands()
+        return suggest(self.space, tried, self.base.seed) if tried else self._unchanged()
 
-    def _as_it_stands(self) -> dict[str, Any]:
+    def _unchanged(self) -> dict[str, Any]:
         return {p.key: value for p in self.space.parameters if (value := value_of(self.base, p.key)) is not None}
 
     def attempt(self, reporter: Callable[[], AbstractContextManager[Reporter]]) -> Trial:
-        """Makes the next trial, and takes it down. Ctrl-C passes through and leaves its checkpoint."""
+        """Makes and stores the next trial. Ctrl-C passes through and leaves its checkpoint."""
         number, values = len(self.trials), self.next_values()
         try:
             job = self.job(values)
@@ -248,7 +245,7 @@ class Study:
 
 
 def value_of(job: Job, key: str) -> Any:
-    """What a job's configuration holds at a dotted key; None where it holds nothing."""
+    """The value of a job's configuration at a dotted key; None where there is none."""
     section, *names = key.split(".")
     result: Any = job.settings.model.model_dump(mode="json") if section == job.entry.section else None
     for name in names:

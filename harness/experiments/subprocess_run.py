@@ -1,8 +1,8 @@
-"""One run in a process of its own: what is to be made, the process, and its whole life.
+"""One run in a process of its own: the task, the parent's handle, and the child's main function.
 
-The process is a plain child, not one of `multiprocessing`: a Dask worker may have none of those, and the end of a child
-gives back whatever a run took, GPU memory and threads included. Its standard input is its lifeline: once that closes,
-because its parent let go of it or died, it stops as after Ctrl-C and keeps what its run needs to go on.
+The process is a plain child, not one of `multiprocessing`: a Dask worker may not start those, and the end of a child
+frees everything that a run used, GPU memory and threads included. The child treats EOF on stdin (parent exit) like
+SIGINT: it saves a checkpoint and exits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.runs.run import execute
 from harness.store.run_key import RunKey
 from harness.store.run_store import Store, Supersedes
 
-PATIENCE = 60.0  # seconds that an interrupted process has to keep its state
+PATIENCE = 60.0  # seconds that an interrupted process has to save its checkpoint
 INTERRUPTED = 130
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -43,11 +43,11 @@ BOOT = (
 
 @dataclass(frozen=True)
 class Task:
-    """One run to make, complete in itself: any process that sees the same folders can make it.
+    """One run to make, self-contained: any process that sees the same folders can make it.
 
-    `root`, `home` and `folder` are the absolute paths of the results, of the cache, and of what relative paths start
-    from. `replaces` is when the complete run that `fresh` is to replace was finished: a run that is younger was made by
-    an earlier try of this very task, or by another command, and stays.
+    `root`, `home` and `folder` are the absolute paths of the results, of the cache, and of the working folder.
+    `replaces` is when the complete run that `fresh` is to replace was finished: a newer one was made by an earlier
+    attempt of this task, or by another command, and stays.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Task:
     replaces: datetime | None = None
 
     def make(self, reporter: Reporter | None = None, note: Callable[[str], None] = lambda line: None) -> None:
-        """Makes the run in this process; what it raises passes through."""
+        """Makes the run in this process; exceptions pass through."""
         fresh = Supersedes(self.replaces) if self.fresh else False
         execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a task. No reason: its run is complete. `killed`: its process ended without a word."""
+    """The outcome of a task. No reason: its run is complete. `killed`: its process ended without a result."""
 
     reason: str = ""
     trace: str = ""
@@ -75,7 +75,7 @@ class RunOutcome:
 
     @classmethod
     def of(cls, error: BaseException) -> RunOutcome:
-        """The reason in one line, and the traceback of what is no wrong input."""
+        """The reason in one line, with the traceback unless it is wrong input."""
         if isinstance(error, InputError):
             return cls(str(error))
         line = " ".join(str(error).split())
@@ -83,80 +83,80 @@ class RunOutcome:
 
 
 class RunProcess:
-    """A task under way; `packed` is the pickled `Task`, which this process need not be able to read."""
+    """A running task; `packed` is the pickled `Task`, which this process need not be able to read."""
 
     def __init__(self, packed: bytes) -> None:
         path = json.dumps([entry or os.getcwd() for entry in sys.path])
-        # A session of its own: Ctrl-C reaches the parent alone, which hands it on once.
+        # A session of its own: Ctrl-C reaches the parent alone, which forwards it once.
         self._process = subprocess.Popen(
             [sys.executable, "-c", BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         assert self._process.stdin is not None
-        with suppress(OSError):  # it is dead already, which `ending` will tell
+        with suppress(OSError):  # it is dead already, which `ending` will report
             self._process.stdin.write(packed)
             self._process.stdin.flush()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether it has ended, after so many seconds at most."""
+        """Whether it has ended, after at most this many seconds."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self._process.returncode is not None
 
     def terminate(self) -> None:
-        """Has it stop as after Ctrl-C."""
+        """Stops it like Ctrl-C."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
 
     def stop(self, patience: float = PATIENCE) -> None:
-        """Has it stop, and waits so many seconds for its state to be kept."""
+        """Stops it, and waits this many seconds for its checkpoint."""
         self.terminate()
         if not self.wait(patience):
             self._process.kill()
             self.wait()
 
     def ending(self) -> RunOutcome:
-        """What became of it; waits for its end."""
+        """Its outcome; waits for its end."""
         self.wait()
         assert self._process.stdout is not None
         with self._process.stdout as out:
             message = out.read()
         self.terminate()
-        with suppress(ValueError):  # it said nothing, or was killed in the middle of a word
+        with suppress(ValueError):  # it wrote no result, or was killed while it did
             return RunOutcome(**json.loads(message))
         return RunOutcome(f"its process ended with code {self._process.returncode}", killed=True)
 
 
 def child_main() -> None:
-    """The whole life of a `RunProcess`."""
-    lifeline, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
+    """The main function of the child."""
+    stdin, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # whatever libraries print is no ending
+    os.dup2(2, 1)  # the output of libraries is not the result
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        out.write(json.dumps(asdict(_made(lifeline))))
+        out.write(json.dumps(asdict(_made(stdin))))
         out.flush()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _made(lifeline: BinaryIO) -> RunOutcome:
+def _made(stdin: BinaryIO) -> RunOutcome:
     try:
-        task: Task = pickle.load(lifeline)
-        Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        task: Task = pickle.load(stdin)
+        Thread(target=_watch, args=(stdin,), daemon=True).start()
         os.environ[VARIABLE] = str(task.home)
         if task.folder.is_dir():
             os.chdir(task.folder)
-        resolve_device(task.job.device, task.job.settings.profile)  # it may not be the machine that planned it
+        resolve_device(task.job.device, task.job.settings.profile)  # this may not be the machine that planned it
         task.make()
     except Exception as error:
         return RunOutcome.of(error)
     return RunOutcome()
 
 
-def _watch(lifeline: BinaryIO) -> None:
-    """Waits for the end of the lifeline, then for the state to be kept, but not for ever."""
-    lifeline.read()
+def _watch(stdin: BinaryIO) -> None:
+    """Waits for EOF on stdin, then for the checkpoint, but not for ever."""
+    stdin.read()
     if os.name == "nt":
         _thread.interrupt_main()
     else:

@@ -1,6 +1,6 @@
 """`harness tune`: plans a study, and makes its trials one after the other until its bounds are reached.
 
-A study that is asked for again goes on: its next trial depends on the trials before it and the seed alone.
+A stored study is continued: the next trial depends only on the trials before it and the seed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.store.run_store import Store
 
 
 def study(model: str, search: Search, options: RunOptions, store: Store) -> Study:
-    """Plans a study. Raises `InputError` for whatever is wrong with it, before anything is tried."""
+    """Plans a study. Raises `InputError` for an invalid one, before the first trial."""
     entry = model_entry(model)
     if search.metric not in METRICS:
         raise unknown_name("metric", search.metric, METRICS, where="--metric")
@@ -47,7 +47,7 @@ def study(model: str, search: Search, options: RunOptions, store: Store) -> Stud
 
 
 def _check(current_study: Study) -> None:
-    """Every parameter must be one that the model takes, and that the user does not hold fast."""
+    """Every parameter must be a setting of the model that the user does not set."""
     names = {text.partition("=")[0].strip() for text in current_study.options.sets}
     for parameter in current_study.space.parameters:
         if parameter.key in names:
@@ -65,13 +65,13 @@ def _check(current_study: Study) -> None:
 
 @contextmanager
 def alone(current_study: Study, waiting: Callable[[], None], *, fresh: bool = False) -> Iterator[None]:
-    """Holds the study for the block, with the trials that it has (`fresh`: none); calls `waiting` first where another
-    process does."""
+    """Holds the study's lock for the block, with its stored trials (`fresh`: none); calls `waiting` first where another
+    process holds it."""
     with acquire_lock(current_study.path / ".lock", waiting, RESULTS_HINT):
         with writing_results(current_study.path):
             remove_stale_temp_files(current_study.path)
             if fresh:
-                current_study.journal.unlink(missing_ok=True)  # first: without it there is no study
+                current_study.journal.unlink(missing_ok=True)  # first: without the journal there is no study
                 shutil.rmtree(current_study.path / "trials", ignore_errors=True)
                 current_study.best_config.unlink(missing_ok=True)
         current_study.read()
@@ -81,7 +81,7 @@ def alone(current_study: Study, waiting: Callable[[], None], *, fresh: bool = Fa
 def conduct(
     current_study: Study, reporter: Callable[[], AbstractContextManager[Reporter]], note: Callable[[str], None]
 ) -> None:
-    """Makes trials until the study has as many as were asked for, or its time is spent (a trial under way is ended).
+    """Makes trials until the study has the requested number, or its time is spent (a running trial is completed).
 
     Raises `InputError` where none of them gave a score.
     """
@@ -91,13 +91,13 @@ def conduct(
             note(f"{current_study.seconds:.0f} of {limit:g} seconds are spent after {len(current_study.trials)} trials")
             break
         trial = current_study.attempt(reporter)
-        note(told(current_study, trial))
-    if current_study.best is not None:  # the bounds that were asked for may have changed
+        note(progress_line(current_study, trial))
+    if current_study.best is not None:  # the bounds may have changed
         write_result_text(current_study.best_config, current_study.best_job().config_yaml())
     current_study.best_job()
 
 
-def told(current_study: Study, trial: Trial) -> str:
+def progress_line(current_study: Study, trial: Trial) -> str:
     """One trial in one line."""
     changes = "as it stands" if trial.number == 0 else ", ".join(line(k, v) for k, v in trial.values.items())
     best = current_study.best

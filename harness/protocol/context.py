@@ -15,18 +15,18 @@ from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Requests
 
-ASIDE, BACK = "aside", "back"  # the events between which the training clock stands
+ASIDE, BACK = "aside", "back"  # the events between which the training clock stops
 
 
 class Stage(Protocol):
     """One bar of progress."""
 
     def advance(self, steps: int = 1, **text: float | str) -> None:
-        """`steps` more are done; `shown` stands beside the bar (loss, metric)."""
+        """Advances the bar by `steps`; `text` is shown beside it (loss, metric)."""
 
 
 class Reporter(Protocol):
-    """Where progress and log events go; the command line has a rich one, tests none."""
+    """Receives progress and log events."""
 
     def open(self, name: str, total: int | None) -> Stage: ...
 
@@ -54,9 +54,9 @@ class SilentReporter:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation questions, and a judge who knows the answers: `score(predictions)` gives the metrics. `mark` is a
-    hash of the answers by their raw item ids, for the keys of artefacts that are chosen by them. `depth`: how long the
-    lists should be, so that enough is left where the protocol takes out the history."""
+    """The validation requests, and `score(predictions)`, which computes the metrics without showing the targets.
+    `digest` is a hash of the targets by their raw item ids, for the cache keys of artefacts that are chosen by them.
+    `depth`: the length of the lists, so that enough items are left where the protocol excludes the history."""
 
     requests: Requests
     score: Callable[[Predictions], dict[str, float]]
@@ -67,12 +67,12 @@ class Validation:
 @dataclass(frozen=True)
 class RunContext:
     """`seed`: derive every stream from it (`harness.core.seeding`). `device`: a torch device name. `cache`: a folder
-    shared between runs, for artefacts keyed by their content. `keep`: a folder for files that stay with the run (an
-    index file), or None. `checkpoint`: this run's folder for what a resumed run needs
-    (safetensors and JSON only), or None where nothing is kept. `validation`: None where the caller offers none.
+    shared between runs, for artefacts keyed by their content. `run_dir`: a folder for files that stay with the run (an
+    index file), or None. `checkpoint`: this run's folder for checkpoints (safetensors and JSON only), or None where
+    none are written. `validation`: None where the caller offers none.
     `validation_items`: the held-out validation item of each user, int64 (n_users,), -1 where there is none; given only
     to a model whose configuration declares that it leaks (`ModelConfig.leaks`), else None. `world`: the processes that
-    make the run together, for a model that is `distributed`; only the first has folders to keep anything in.
+    make the run together, for a model that is `distributed`; only the main one has folders.
     """
 
     seed: int
@@ -87,7 +87,7 @@ class RunContext:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
-        """A bar of progress for as long as the block runs."""
+        """A progress bar for the block."""
         stage = self.reporter.open(name, total)
         try:
             yield stage
@@ -96,7 +96,7 @@ class RunContext:
 
     @contextmanager
     def excluded_from_timing(self, message: str) -> Iterator[None]:
-        """Measuring while `fit` runs: the seconds of the block are not counted as training."""
+        """Measurements during `fit`: the seconds of the block do not count as training time."""
         self.event(event=ASIDE, what=message)
         try:
             yield

@@ -1,7 +1,8 @@
-"""`World`: the processes that make one run together. The first keeps and writes; the others compute their share.
+"""`ProcessGroup`: the processes that make one run together. The first writes; the others compute their share.
 
-What is dealt out is a step's samples and the users that are ranked, by their numbers; everything random is a function
-of the seed and the step, so that each process knows what all of them do. Nothing here knows how they talk.
+Sharded are the samples of a step and the users that are ranked, by their numbers. Everything random is a function of
+the seed and the step, so that each process can compute what all of them do. The transport is in
+`harness.runs.distributed`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sharding:
-    """A backbone's blocks lie in pieces while it is tuned. `reshard`: gathered ones are given up between forward and
-    backward."""
+    """The blocks of a backbone are sharded during training. `reshard`: gathered parameters are freed between forward
+    and backward."""
 
     reshard: bool = True
 
 
 class ProcessGroup(Protocol):
-    """`rank` of `size` processes; 0 is the first. `sharding`: None where each has the whole model. Each method is
-    called by all of them, in one order, and raises `PeerLost` where one is gone."""
+    """`rank` of `size` processes; 0 is the main process. `sharding`: None where each has the full model. Each method is
+    a collective: all processes call it, in the same order. It raises `PeerLost` where one of them has ended."""
 
     @property
     def rank(self) -> int: ...
@@ -39,42 +40,34 @@ class ProcessGroup(Protocol):
     @property
     def sharding(self) -> Sharding | None: ...
 
-    def broadcast_object(self, document: Any = None) -> Any:
-        """The first's document (plain JSON), in all; what the others give is not looked at."""
+    def broadcast_object(self, value: Any = None) -> Any:
+        """The main process's value, in all; the values of the others are ignored."""
         ...
 
-    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
-        """The first's array, in all."""
-        ...
-
-    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Everybody's rows, by rank, in all; their number may differ, the rest of the shape may not."""
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank, in all."""
         ...
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
-        """Puts the sum over all processes into each of these torch tensors."""
+        """Sums each of these torch tensors over all processes, in place."""
         ...
 
     def broadcast(self, tensors: Sequence[Any]) -> None:
-        """Puts the first's numbers into each of these torch tensors."""
+        """Copies the main process's numbers into each of these torch tensors."""
         ...
 
 
 class SingleProcess:
-    """A run's only process."""
+    """The only process of a run."""
 
     rank, size = 0, 1
     sharding: Sharding | None = None
 
-    def broadcast_object(self, document: Any = None) -> Any:
-        return document
+    def broadcast_object(self, value: Any = None) -> Any:
+        return value
 
-    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
-        assert array is not None
-        return array
-
-    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
-        return [rows]
+    def all_gather(self, value: T) -> list[T]:
+        return [value]
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
         pass
@@ -87,7 +80,7 @@ SINGLE_PROCESS = SingleProcess()
 
 
 def shard(world: ProcessGroup, total: int) -> np.ndarray:
-    """The numbers below `total` that fall to this process, int64: every `size`-th, none where there are too few.
+    """The numbers below `total` of this process, int64: every `size`-th, none where there are too few.
 
     >>> shard(SINGLE_PROCESS, 3).tolist()
     [0, 1, 2]
@@ -96,67 +89,52 @@ def shard(world: ProcessGroup, total: int) -> np.ndarray:
 
 
 def run_on_all(world: ProcessGroup, work: Callable[[], T]) -> T:
-    """What `work` gives. Where it is refused in any process, all end: the first with the reason, the others without."""
-    ts: list[T] = []
+    """The result of `work`. Where it raises `InputError` in any process, all end: the main process with the reason, the
+    others with `AbortedByMain`."""
+    results: list[T] = []
     refused: InputError | None = None
     try:
-        ts.append(work())
+        results.append(work())
     except InputError as error:
         refused = error
-    messages = gather_texts(world, "" if refused is None else str(refused))
+    reasons = world.all_gather("" if refused is None else str(refused))
     if refused is not None and world.rank == 0:
         raise refused
-    if not any(messages):
-        return ts[0]
+    if not any(reasons):
+        return results[0]
     if world.rank:
-        raise AbortedByMain(messages[0])
-    rank = next(number for number, line in enumerate(messages) if line)
-    raise InputError(messages[rank], where=f"process {rank} of {world.size}")
+        raise AbortedByMain(reasons[0])
+    rank = next(number for number, reason in enumerate(reasons) if reason)
+    raise InputError(reasons[rank], where=f"process {rank} of {world.size}")
 
 
-def assert_equal_on_all(world: ProcessGroup, mark: str) -> None:
-    """Raises `InputError` (in the first; the others withdraw) where processes have another `mark` than the first."""
-    lines = gather_texts(world, mark)
-    other = next((rank for rank, own in enumerate(lines) if own != lines[0]), None)
+def assert_equal_on_all(world: ProcessGroup, digest: str) -> None:
+    """Raises `InputError` (in the main process; the others end) where a process has another `digest` than it."""
+    digests = world.all_gather(digest)
+    other = next((rank for rank, own in enumerate(digests) if own != digests[0]), None)
     if other is None:
         return
     if world.rank:
-        raise AbortedByMain(f"{mark} is not {lines[0]}")
+        raise AbortedByMain(f"{digest} is not {digests[0]}")
     raise InputError(
-        f"it would make the run {lines[other]}, the first makes {mark}",
+        f"it would make the run {digests[other]}, the first makes {digest}",
         where=f"process {other} of {world.size}",
         hint="give all the same data, files, version of the program and kind of processor",
     )
 
 
-def gather_texts(world: ProcessGroup, text: str) -> list[str]:
-    """Everybody's text, by rank."""
-    payload = world.all_gather(np.frombuffer(text.encode(), dtype=np.uint8))
-    return [part.tobytes().decode() for part in payload]
-
-
-def compute_on_main(
-    world: ProcessGroup,
-    make: Callable[[], T],
-    pack: Callable[[T], tuple[Any, list[np.ndarray]]],
-    unpack: Callable[[Any, list[np.ndarray]], T],
-) -> T:
-    """What the first process makes, handed to all as plain JSON and arrays; where it cannot, the others withdraw."""
-    if world.size == 1:
-        return make()
+def compute_on_main(world: ProcessGroup, make: Callable[[], T]) -> T:
+    """What the main process makes, in all; where it raises, the others end with `AbortedByMain`."""
     if world.rank:
         message = world.broadcast_object()
         if message is None:
             raise AbortedByMain("the first process cannot go on")
-        return unpack(message["document"], [world.broadcast_array() for _ in range(message["arrays"])])
+        return message[0]
     try:
         result = make()
     except BaseException:
         with suppress(PeerLost):
             world.broadcast_object(None)
         raise
-    document, arrays = pack(result)
-    world.broadcast_object({"document": document, "arrays": len(arrays)})
-    for array in arrays:
-        world.broadcast_array(array)
+    world.broadcast_object((result,))
     return result

@@ -1,4 +1,4 @@
-"""`Predictions`: the ranked lists that a recommender gives, checked before anything is made of them."""
+"""`Predictions`: the ranked lists of a recommender, validated before they are used."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NO_ITEM = -1  # fills a row behind its last item: a short list stays short
+NO_ITEM = -1  # padding behind the last item of a short list
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """`items[n]` is the list of `users[n]`, best first: int64, shape (n, k), `NOBODY` behind the end of a short list.
+    """`items[n]` is the list of `users[n]`, best first: int64, shape (n, k), `NO_ITEM` behind the end of a short list.
 
-    `scores` is float64 of the same shape, falling along a row; what a score means is the model's business, only the
-    order is measured. Construction checks shapes; `problems` checks the rest against what was asked.
+    `scores` is float64 of the same shape, falling along a row; only the order of scores is measured.
+    Construction checks shapes; `problems` checks the rest against the requests.
     """
 
     users: np.ndarray
@@ -37,8 +37,8 @@ class Predictions:
         return (self.items != NO_ITEM).sum(axis=1)
 
     def problems(self, users: np.ndarray, n_items: int) -> list[str]:
-        """What breaks the contract, one line each: users asked but missing (or not asked), duplicate and unknown items,
-        gaps, scores that are not finite or that rise. Empty where all is well."""
+        """Violations of the contract, one line each: missing or unexpected users, duplicate and unknown items, gaps,
+        scores that are not finite or that rise. Empty for valid predictions."""
         results = []
         listed = self.items != NO_ITEM
         missing, extra = np.setdiff1d(users, self.users), np.setdiff1d(self.users, users)

@@ -1,27 +1,26 @@
 """`Protocol`: the rules under which every model is measured, as one frozen value with a version.
 
-What can move a number bumps the version, with one dated line here saying why.
+A change that can move a metric bumps the version, with a dated line here.
 leave-one-out/1 (2026-11-23): first version.
 global-time/1 (2026-11-23): first version.
 
-Where each protocol cuts a user's interactions: the only place that says what a protocol's name means.
+`SplitPoint` has the split points of each user under a protocol; `harness.protocol.split` makes the parts of them, in
+the same way for every protocol.
 
-A cut is three numbers a user; `harness.protocol.split` makes the parts of them, in the same way for every protocol.
+leave-one-out/1: the last interaction is the test target, the one before it the validation target, the rest training.
 
-leave-one-out/1: the last interaction is the test answer, the one before it the validation answer, the rest training.
+global-time/1: two times, the same for all users. Interactions before the first one are training. A user's validation
+target is the first interaction from the first time on and before the second, the test target the first interaction from
+the second time on; the history of each is all of the user's earlier interactions. The target is the next interaction,
+not the last one, because a model that was trained up to a date has to predict what follows that date, and because then
+no history and no training row of any user is later than the target (Ji et al., "A Critical Study on Data Leakage in
+Recommender System Offline Evaluation", 2020, arXiv 2010.11060). By default the times split the interactions 80/10/10:
+the first time is the timestamp of the interaction at position floor(0.8 n) in time order, and interactions with the
+same timestamp are all after it.
 
-global-time/1: two times, the same for everybody. What happened before the first one is training. A user's validation
-answer is the first interaction from the first time on and before the second, the test answer the first interaction
-from the second time on; the history of each is everything that the user did before it. The next interaction is the
-answer, not the last one, because a model that was trained up to a date is asked what follows that date, and because
-then no history and no training row of anybody is later than the answer (Ji et al., "A Critical Study on Data Leakage in
-Recommender System Offline Evaluation", 2020, arXiv 2010.11060). By default the times part the interactions 80/10/10:
-the first time is the timestamp of the interaction at place floor(0.8 n) in time order, and interactions with that very
-timestamp all lie behind it.
-
-Cold users and items: a user without any interaction before the answer has no history to go by and is not asked. A user
-whose history lies wholly between the two times has no training part, and is asked. An item that no training part has
-stays in the catalogue and stays an answer: a model that cannot reach it misses it. All are counted by the audit.
+Cold users and items: a user without any interaction before the target has no history and is not evaluated. A user whose
+history lies entirely between the two times has no training part, and is evaluated. An item without training
+interactions stays in the catalogue and can be a target: a model that cannot rank it misses it. The audit counts them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ METRICS = (*(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10
 MAIN_METRIC = "ndcg@10"
 
 
-DEPTH = 20  # items a user that are measured and stored
+DEPTH = 20  # items per user that are measured and stored
 
 
 LEAVE_ONE_OUT, GLOBAL_TIME = "leave-one-out/1", "global-time/1"
@@ -59,14 +58,14 @@ SHARES = (0.8, 0.9)
 Mark = float | str
 
 
-UNUSUAL = 19_700_101  # what is smaller is a share, or seconds: no date as a whole number, no milliseconds
+UNUSUAL = 19_700_101  # smaller numbers are shares or seconds, not dates as integers or milliseconds
 
 
 class Protocol(BaseModel):
-    """Leave-one-out: the last item of a user is the test, the one before it the validation, the rest the training.
-    Global time: training ends at one date for everybody; who buys again after it is asked for that next item.
+    """Leave-one-out: the last item of a user is the test target, the one before it the validation target, the rest
+    training. Global time: training ends at one date for all users; the target is the next item after it.
 
-    `harness.protocol.protocol` says exactly what each name means. A name may be given without its version.
+    The module's docstring defines each name. A name may be given without its version.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,7 +99,7 @@ class Protocol(BaseModel):
             value = {**value, "cut": cut}
         if cut is None and str(value.get("name", "")).partition("/")[0] == "global-time":
             return {**value, "cut": SHARES}
-        return {**value, "cut": tuple(cut)} if isinstance(cut, list) else value  # strict checks know no list as a tuple
+        return {**value, "cut": tuple(cut)} if isinstance(cut, list) else value
 
     @model_validator(mode="after")
     def _cut_fits(self) -> Self:
@@ -115,11 +114,11 @@ class Protocol(BaseModel):
 
     @property
     def depth_asked(self) -> int:
-        """How long a list a model is asked for: enough that `DEPTH` are left once the history is taken out."""
+        """The length of a model's lists: enough that `DEPTH` items are left when the history is excluded."""
         return DEPTH + (self.max_history if self.exclude_history else 0)
 
     def rules(self) -> dict[str, Any]:
-        """The settings that this protocol has, for its fingerprint."""
+        """The settings of this protocol, for its fingerprint."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
@@ -150,7 +149,7 @@ def seconds(mark: Mark) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-FEWEST = 3  # interactions that leave-one-out needs of a user: one to train on, one to validate, one to test
+FEWEST = 3  # interactions of a user for leave-one-out: one to train, one to validate, one to test
 
 
 NOT_ASKED = -1
@@ -159,7 +158,7 @@ NOT_ASKED = -1
 @dataclass(frozen=True, eq=False)
 class SplitPoint:
     """int64, shape (n_users,) each. `train`: how many of a user's first interactions are training. `valid`, `test`: the
-    place of the answer in the user's sequence, `NOT_ASKED` for a user who has none. `times`: seconds since 1970 at
+    position of the target in the user's sequence, `NOT_ASKED` for a user without one. `times`: seconds since 1970 at
     which validation and test begin, None for a protocol without them."""
 
     train: np.ndarray
@@ -194,17 +193,17 @@ def _global_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
         raise InputError(message, where=dataset.name, hint=hint)
     begin_valid, begin_test = times = cut_times(dataset.timestamps, protocol)
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
-    trained, known_mask = (
+    n_train, n_before_test = (
         np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
     )
     split_point = SplitPoint(
-        train=trained,
-        valid=np.where((trained > 0) & (known_mask > trained), trained, NOT_ASKED),
-        test=np.where((known_mask > 0) & (lengths > known_mask), known_mask, NOT_ASKED),
+        train=n_train,
+        valid=np.where((n_train > 0) & (n_before_test > n_train), n_train, NOT_ASKED),
+        test=np.where((n_before_test > 0) & (lengths > n_before_test), n_before_test, NOT_ASKED),
         times=times,
     )
     for part, empty in (
-        ("training", not trained.any()),
+        ("training", not n_train.any()),
         ("validation", not (split_point.valid >= 0).any()),
         ("test", not (split_point.test >= 0).any()),
     ):

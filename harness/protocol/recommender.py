@@ -1,7 +1,7 @@
-"""The `Recommender` contract: the only thing that EAGER-LLM and every baseline have in common.
+"""The `Recommender` contract, which EAGER-LLM and every baseline implement.
 
-The public methods check everything; a model fills the private ones. A configuration is the only constructor argument,
-a frozen pydantic value that refuses unknown keys.
+The public methods validate; a model implements the private ones. A configuration is the only constructor argument, a
+frozen pydantic value that refuses unknown keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.protocol.split import TrainingData
 
 class ModelConfig(BaseModel):
     """Base of every model's configuration. `profiles` names the settings that a profile changes from the defaults,
-    `variants` those that the setting `variant` stands for; what a profile or the user says goes above a variant."""
+    `variants` those that the setting `variant` stands for; profiles and the user override a variant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -32,16 +32,16 @@ class ModelConfig(BaseModel):
     variants: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def resolved(self, device: str) -> Self:
-        """This configuration with everything decided that depends on the machine, as it goes into the run's key."""
+        """This configuration with machine-dependent values resolved, as it goes into the run's key."""
         return self
 
     def reads_text(self) -> bool:
-        """Whether this configuration of a model that needs item text does read it."""
+        """Whether this configuration of a model that needs item text reads it."""
         return True
 
     def leaks(self) -> tuple[str, ...]:
-        """Plain sentences, one for each way in which this configuration lets the model see held-out rows. Only a model
-        that declares one is given them (`RunContext.validation_items`), and every table marks its runs."""
+        """A sentence for each way in which this configuration lets the model see held-out rows. Only a model that
+        declares one gets them (`RunContext.validation_items`), and every table marks its runs."""
         return ()
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
@@ -54,7 +54,7 @@ class TextModelConfig(ModelConfig):
 
     missing_text: Literal["refuse", "drop", "empty"] = Field(
         default="refuse",
-        exclude_if=lambda value: value == "refuse",  # stored configurations from before it was there keep their key
+        exclude_if=lambda value: value == "refuse",  # stored configurations from before this setting keep their key
         description="of a model that needs text, what items without it do: end the run, leave the data set with their "
         "interactions, or go by a stand-in title",
     )
@@ -65,7 +65,7 @@ ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of the model that ranks: all of its parameters, and those that some stage trained."""
+    """Parameters of the model that ranks: all, and those that any stage trained."""
 
     parameters: int = 0
     trainable_parameters: int = 0
@@ -74,8 +74,8 @@ class ModelSize:
 class Recommender(ABC, Generic[ConfigT]):
     """fit → recommend → save; load → recommend.
 
-    `code_version` is bumped whenever a change of code can move this model's numbers: it is part of the run's key.
-    `distributed`: it shares its work among the processes of `RunContext.world`; every other model is made by one.
+    `code_version` is bumped whenever a change of code can change this model's results: it is part of the run's key.
+    `distributed`: it shards its work over the processes of `RunContext.world`; other models run in one process.
     """
 
     config_class: ClassVar[type[ModelConfig]] = ModelConfig
@@ -87,12 +87,12 @@ class Recommender(ABC, Generic[ConfigT]):
         self.n_items = 0
 
     def fit(self, data: TrainingData, context: RunContext) -> None:
-        """Learns from `data`, from scratch or from what `context.checkpoint` holds of this very run."""
+        """Trains on `data`, from scratch or from this run's `context.checkpoint`."""
         self._fit(data, context)
         self.n_items = data.n_items
 
     def recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        """Up to `k` distinct items a user, best first. Raises `InvalidPredictions` where the model gave anything
+        """Up to `k` distinct items per user, best first. Raises `InvalidPredictions` where the model returns anything
         else."""
         if not self.n_items:
             raise InvalidPredictions(f"{type(self).__name__} was asked before it was fitted or loaded")
@@ -102,35 +102,35 @@ class Recommender(ABC, Generic[ConfigT]):
         return predictions
 
     def save(self, folder: Path) -> None:
-        """Writes what `load` needs, as safetensors and JSON."""
+        """Writes the files that `load` reads, as safetensors and JSON."""
         folder.mkdir(parents=True, exist_ok=True)
         self._save(folder)
 
     def load(self, folder: Path, data: TrainingData, context: RunContext) -> None:
-        """Makes this model what it was when it was saved; `data` is what it was fitted on."""
+        """Restores the saved model; `data` is the data that it was fitted on."""
         self._load(folder, data, context)
         self.n_items = data.n_items
 
     def size(self) -> ModelSize:
-        """How large the fitted model is."""
+        """The number of parameters of the fitted model."""
         return ModelSize()
 
     def record(self) -> dict[str, Any]:
-        """What else belongs in the run's record, JSON-able: index health, stage times, the best validation."""
+        """Further entries of the run's record, JSON-able: index statistics, stage times, the best validation metric."""
         return {}
 
     def code_groups(self) -> np.ndarray | None:
-        """Of a model that ranks codes: the number of each item's code, int64 (n_items,); items with equal numbers share
-        one. The harness then scores codes too, and records how much that would flatter. None for every other model."""
+        """Of a model that ranks codes: the id of each item's code, int64 (n_items,); items with equal ids share a code.
+        The harness then also computes code-level metrics and records the inflation. None for every other model."""
         return None
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
-        """What fitting would need on this machine, JSON-able, told without loading or training anything; empty where
-        the model does not say. Without `data` nothing is said of time."""
+        """An estimate of what fitting needs on this machine, JSON-able, without loading or training anything; empty
+        where the model has none. Without `data` there is no estimate of time."""
         return {}
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        """What fitting would look for in the cache before it makes it, in that order. Nothing is made or downloaded."""
+        """The cache entries that fitting would look up, in that order. Nothing is computed or downloaded."""
         return ()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a model is asked (`Requests`, no answers in it) and what the evaluator alone knows (`Targets`)."""
+"""`Requests`, the input of ranking, without targets; and `Targets`, which only the evaluation gets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.data.ragged import RaggedArray
 class Requests:
     """Rank every item for each of `users` after `histories` (item ids, oldest first, at most `max_history` of them).
 
-    `users` is int64, shape (n,), distinct user ids; `histories` has n rows. An id behind the last user of the data set
-    (`harness recommend --history`) is nobody whom the model has seen.
+    `users` is int64, shape (n,), distinct user ids; `histories` has n rows. An id beyond the last user of the data set
+    (`harness recommend --history`) is a user whom the model has not seen.
     """
 
     fold: str
@@ -31,7 +31,7 @@ class Requests:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The one relevant item of each user; `items[n]` answers `Requests.users[n]`."""
+    """The relevant item of each user; `items[n]` is the target of `Requests.users[n]`."""
 
     users: np.ndarray
     items: np.ndarray

@@ -1,6 +1,6 @@
-"""Cuts a `Dataset` into training, validation and test under any protocol, and names the cut by a fingerprint.
+"""Splits a `Dataset` into training, validation and test under any protocol, with a fingerprint of the split.
 
-What a protocol's name means is in `harness.protocol.protocol`; everything after the cut is the same for all of them.
+`harness.protocol.protocol` defines the split points; all else is the same for every protocol.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from harness.protocol.requests import Requests, Targets
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """All that a model may learn from: the training part of each user, and the catalogue with its text.
+    """All data that a model may train on: the training part of each user, and the catalogue with its text.
 
     `sequences[u]` holds item ids of user `u`, oldest first, without the validation and the test item. `users` are the
-    raw ids, for files that name users. `index_file` is the ready-made item index that the data set comes with, if any.
-    `reviews` are those of training interactions, None where the data set has none. `item_file` is the data set's.
+    raw ids, for files that name users. `index_file` is the item index file of the data set, if it has one. `reviews`
+    are those of training interactions, None where the data set has none. `item_file` is the data set's.
     """
 
     dataset: str
@@ -50,13 +50,13 @@ class TrainingData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every row that a model trained on this has seen: the provenance of what it makes."""
+        """Hash of every training row, for the provenance of artefacts."""
         return fingerprint(self.items, self.sequences.values, self.sequences.offsets)
 
     @cached_property
     def rows_fingerprint(self) -> str:
-        """The same rows under their raw item ids, free of the order of users and items: what an artefact's provenance
-        names, so that it holds for the same data read from another layout."""
+        """The same rows under their raw item ids, independent of the order of users and items: the provenance of an
+        artefact uses it, so that it is valid for the same data in another layout."""
         order = CanonicalOrder.of((), self.items)
         ragged_array = RaggedArray(order.item_ranks[self.sequences.values], self.sequences.offsets)
         rows = sorted(row.tobytes() for row in ragged_array if len(row))
@@ -72,19 +72,19 @@ class TrainingData:
         return len(np.unique(pairs)) < len(pairs)
 
     def require_next_items(self) -> None:
-        """Raises `InputError` where nothing follows anything: no user has two training items."""
+        """Raises `InputError` where no user has two training items."""
         if not (self.sequences.lengths > 1).any():
             hint = "a model of sequences needs users with two training items or more"
             raise InputError("no training sequence has two items", where=self.dataset, hint=hint)
 
     def counts(self) -> np.ndarray:
-        """Training interactions an item, int64, shape (n_items,)."""
+        """Training interactions per item, int64, shape (n_items,)."""
         return np.bincount(self.sequences.values, minlength=self.n_items)
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSplit:
-    """One set of questions with its answers kept apart."""
+    """Requests with their targets."""
 
     requests: Requests
     targets: Targets
@@ -92,7 +92,7 @@ class EvaluationSplit:
 
 @dataclass(frozen=True, eq=False)
 class SplitParts:
-    """What a cut makes of a data set."""
+    """The parts of a data set under a protocol."""
 
     cut: SplitPoint
     train: TrainingData
@@ -102,14 +102,14 @@ class SplitParts:
 
 @dataclass(frozen=True, eq=False)
 class Split(SplitParts):
-    """A data set under a protocol. `fingerprint` covers everything that every model is given to learn and to rank."""
+    """A data set under a protocol. `fingerprint` covers everything that a model gets for training and ranking."""
 
     protocol: Protocol
     fingerprint: str
 
 
 def split(dataset: Dataset, protocol: Protocol) -> Split:
-    """The data set under the protocol; histories keep their latest items.
+    """The data set under the protocol; histories are truncated to their latest items.
 
     Raises `InputError` where the protocol cannot be applied: a user too short for leave-one-out, no timestamps or an
     empty part for global time.
@@ -148,8 +148,8 @@ def _fold(name: str, sequences: RaggedArray, places: np.ndarray, max_history: in
 
 
 def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
-    """Hash of what every model is given, free of the order in which the source lists users and items (the raw ids are
-    in the data set's own fingerprint)."""
+    """Hash of the inputs of every model, independent of the order of users and items in the source (the raw ids are in
+    the data set's own fingerprint)."""
     order = dataset.canonical
     ragged_array = order.sequences(split_parts.train.sequences)
     values, answers = [ragged_array.values, ragged_array.offsets], []

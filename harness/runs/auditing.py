@@ -1,4 +1,4 @@
-"""Rankings of a file as they are measured, for audits that store nothing."""
+"""Metrics of a file of rankings, for audits that store nothing."""
 
 from __future__ import annotations
 

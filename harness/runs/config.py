@@ -1,9 +1,8 @@
-"""From what the user asked to the whole resolved configuration of a run.
+"""Resolves the configuration of a run from its sources, and validates it.
 
 Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`.
-Owns the merging and the wording of what is wrong; what a setting means is known where its configuration class is.
-
-Words for a setting that does not fit: which key, what it holds, what is expected, and where it came from.
+An error names the key, its value, what is expected, and the source. What a setting means is documented in its
+configuration class.
 """
 
 from __future__ import annotations
@@ -30,25 +29,23 @@ Layer = tuple[str, Mapping[str, Any]]
 
 
 def explain(error: ValidationError, section: str, model: type[BaseModel], layers: Sequence[Layer]) -> InputError:
-    """One `InputError` for the first thing that pydantic found; `layers` are the sources, later ones win."""
+    """One `InputError` for the first error of pydantic; `layers` are the sources, later ones win."""
     first = error.errors(include_url=False)[0]
     location = first["loc"]
     names = [section, *map(str, location)]
-    location_value = _source(names, layers)
+    source = _source(names, layers)
     if first["type"] == "extra_forbidden":
-        names_value = _fields(model, location[:-1])
-        # near names are sought among the bare names, because what is before the last dot makes all of them near
-        hint = unknown_name("setting", names[-1], names_value).hint if names_value else "there is nothing to set here"
-        return InputError(f"unknown setting {'.'.join(names)!r}", where=location_value, hint=hint)
+        known = _fields(model, location[:-1])
+        # near names are searched among the last parts: with their common prefix all of them would be near
+        hint = unknown_name("setting", names[-1], known).hint if known else "there is nothing to set here"
+        return InputError(f"unknown setting {'.'.join(names)!r}", where=source, hint=hint)
     if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
-        return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=location_value)
-    return InputError(
-        f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=location_value
-    )
+        return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=source)
+    return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=source)
 
 
 def _expected(entries: Mapping[str, Any], model: type[BaseModel]) -> str:
-    """In the user's words, where pydantic speaks of JSON."""
+    """The expected kind of value, without pydantic's JSON terms."""
     if entries["type"] in ("tuple_type", "list_type"):
         return f"a list, such as [{entries['input']}]"
     if entries["type"] == "too_short":
@@ -59,7 +56,7 @@ def _expected(entries: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 
 def _source(names: Sequence[str], layers: Sequence[Layer]) -> str | None:
-    """The last layer that says anything about this key."""
+    """The last layer that sets this key."""
     for depth in range(len(names), 1, -1):
         for label, layer in reversed(layers):
             if _holds(layer, names[:depth]):
@@ -110,7 +107,7 @@ TOP_KEYS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole resolved configuration, and the profile it came from (never `auto`)."""
+    """The resolved configuration, and the profile it came from (never `auto`)."""
 
     profile: str
     protocol: Protocol
@@ -119,15 +116,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A `--config` file, cut into what it says of the run, its sections, and the study that chose them, if any."""
+    """A `--config` file: its keys about the run, its sections, and the study that chose them, if any."""
 
     path: Path | None = None
     top: Mapping[str, Any] | None = None
     sections: Mapping[str, Mapping[str, Any]] | None = None
     effort: TuningEffort | None = None
 
-    def say(self, key: str) -> Any:
-        """What the file gives for one of `TOP_KEYS`, None where it is silent."""
+    def get(self, key: str) -> Any:
+        """The value of one of `TOP_KEYS`, None where the file has none."""
         return (self.top or {}).get(key)
 
 
@@ -156,11 +153,11 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     return ConfigFile(path, top, content, effort)
 
 
-def _effort(message_value: Any, location: str) -> TuningEffort | None:
-    if message_value is None:
+def _effort(section: Any, location: str) -> TuningEffort | None:
+    if section is None:
         return None
     try:
-        return TuningEffort.model_validate(message_value)
+        return TuningEffort.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
         message = ": ".join([*map(str, first["loc"]), first["msg"]])
@@ -206,7 +203,7 @@ def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: st
 
 
 def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
-    """The sections of a file; relative paths in the model's, where they are there beside the file, are meant so."""
+    """The sections of a file; relative paths in the model's are relative to the file where they exist there."""
     sections = dict(file.sections or {})
     if file.path is not None and section in sections:
         sections[section] = _beside(sections[section], config_class, file.path.absolute().parent)
@@ -230,7 +227,7 @@ def _is_path(kind: Any) -> bool:
 
 
 def _finite(values: Any, section: str) -> str:
-    """As JSON, which has no infinity and no NaN, and whose readers know 64 bits. Raises `InputError`."""
+    """As JSON, which has no infinity and no NaN, and integers of 64 bits. Raises `InputError`."""
     if (size := _largest(values)) >= 2**63:
         raise InputError(f"a setting of {section} is {size}", hint="give a whole number below 2^63")
     try:
@@ -252,7 +249,7 @@ def _largest(value: Any) -> int:
 
 
 def protocol_sets(name: str | None) -> tuple[str, ...]:
-    """`--protocol NAME` as what it is short for. Raises `InputError` for an unknown name."""
+    """`--protocol NAME` as `--set` assignments. Raises `InputError` for an unknown name."""
     if name is None:
         return ()
     if name not in (*NAMES, *(names.partition("/")[0] for names in NAMES)):
@@ -305,7 +302,7 @@ def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
 
 
 def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
-    """All layers as one, later ones above earlier ones."""
+    """All layers merged; later ones win."""
     merged: dict[str, Any] = {}
     for _, layer in layers:
         merged = _merge(merged, layer)

@@ -1,4 +1,4 @@
-"""`harness data verify`, whole: the rules of data and split, the audit, and artefacts held to the split."""
+"""`harness data verify`: the rules of data and split, the audit, and the provenance of artefacts."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class DatasetReport:
 
     @property
     def broken(self) -> list[str]:
-        """Names of the rules that do not hold."""
+        """Names of the broken rules."""
         return [check.name for check in self.checks if not check.ok]
 
     @property
     def alarms(self) -> list[str]:
-        """What the audit takes for leaks."""
+        """The alarms of the audit."""
         return [] if self.audit is None else self.audit.alarms()
 
     def document(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def inspect(
     files: Sequence[Path] = (),
     reading: Reading | None = None,
 ) -> DatasetReport:
-    """Looks at one data set under one protocol. Raises `InputError` where the data cannot be read at all."""
+    """Checks one data set under one protocol. Raises `InputError` where the data cannot be read."""
     rules = resolve_protocol((*protocol_sets(protocol), *sets))
     dataset = load_dataset(name, order, reading)
     checks = verify(dataset, rules, registered=name in catalogue_entries())
@@ -72,7 +72,7 @@ def inspect(
 
 
 def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
-    """Whether a file of vectors or codes saw nothing that this split holds out."""
+    """Checks that a file of vectors or codes was made without held-out rows of this split."""
     name = f"artefact {path.name}"
     if not path.is_file():
         raise InputError("no such file", where=str(path), hint="check --artefact")

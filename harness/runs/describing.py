@@ -1,4 +1,4 @@
-"""What can be set of a model: every setting with its default, its meaning, and what each profile and variant changes.
+"""The settings of a model: default, meaning, and what each profile and variant changes.
 
 Read off the model's configuration class, so that it cannot differ from what `harness run` takes.
 """

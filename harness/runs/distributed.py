@@ -1,22 +1,19 @@
-"""One run made by many processes, as `torchrun` and `accelerate launch` start them: how they join and talk, and which
-device each computes on.
+"""One run made by several processes, as `torchrun` and `accelerate launch` start them: the process group, and which
+device each process computes on.
 
-The launcher says in the environment who is who (`harness.runs.launcher`); torch carries the numbers, over gloo
-between processors, over NCCL between graphics cards. What is said is plain numbers and JSON: nothing is pickled.
+Ranks come from the launcher's environment (`harness.runs.launcher`). Objects go through torch.distributed's object
+collectives over gloo, tensors over gloo on CPUs and NCCL on GPUs.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from harness.errors import InputError, PeerLost
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
@@ -25,12 +22,13 @@ from harness.runs.heartbeat import heartbeat
 from harness.runs.job import Job
 from harness.runs.launcher import check_address, place, place_here
 
-PATIENCE = timedelta(days=2)  # the first may make vectors for a day; one that ends is noticed at once, or by its pulse
+T = TypeVar("T")
+PATIENCE = timedelta(days=2)  # the first may make vectors for a day; `heartbeat` notices one that is silent
 
 
 @contextmanager
 def joined() -> Iterator[ProcessGroup]:
-    """The processes that the launcher has started, for the block; `ALONE` without one."""
+    """The process group of the launcher, for the block; `SINGLE_PROCESS` without a launcher."""
     rank, size = place()
     if size == 1:
         yield SINGLE_PROCESS
@@ -41,76 +39,54 @@ def joined() -> Iterator[ProcessGroup]:
     from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
-    with _losing():
+    with _peer_errors():
         store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    text = False
+    ended = False
     try:
         with heartbeat(store, rank, size):
             yield Processes(rank, size, sharding)
-        text = True
+        ended = True
     finally:
-        if text or backend == "gloo":  # NCCL would wait for those that are gone
+        if ended or backend == "gloo":  # NCCL would wait for those that are gone
             dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
 class Processes:
-    """A `World` over torch.distributed's default group."""
+    """A `ProcessGroup` over torch.distributed's default group."""
 
     rank: int
     size: int
     sharding: Sharding | None = None
 
-    def broadcast_object(self, document: Any = None) -> Any:
-        content = b"" if self.rank else json.dumps(document).encode()
-        return json.loads(self.broadcast_array(np.frombuffer(content, dtype=np.uint8)).tobytes())
-
-    def broadcast_array(self, array: np.ndarray | None = None) -> np.ndarray:
-        import torch
-
-        head = np.zeros(64, np.uint8)  # dtype and shape, as text
-        if not self.rank:
-            assert array is not None
-            text = json.dumps([array.dtype.str, *array.shape]).encode()
-            head[: len(text)] = np.frombuffer(text, np.uint8)
-        gathered = torch.from_numpy(head)
-        self.broadcast([gathered])
-        kind, *shape = json.loads(gathered.numpy().tobytes().rstrip(b"\0"))
-        body = np.empty(shape, kind) if array is None or self.rank else np.ascontiguousarray(array).copy()
-        if body.size:
-            self.broadcast([torch.from_numpy(body.reshape(-1).view(np.uint8))])
-        return body
-
-    def all_gather(self, rows: np.ndarray) -> list[np.ndarray]:
-        import torch
+    def broadcast_object(self, value: Any = None) -> Any:
         import torch.distributed as dist
 
-        own_rows = torch.tensor([len(rows)])
-        lengths = [torch.zeros_like(own_rows) for _ in range(self.size)]
-        with _losing():
-            dist.all_gather(lengths, own_rows)
-        limit = max(1, *map(int, lengths))
-        padded = np.zeros((limit, *rows.shape[1:]), rows.dtype)
-        padded[: len(rows)] = rows
-        sent = torch.from_numpy(padded.reshape(-1).view(np.uint8))
-        parts = [torch.empty_like(sent) for _ in range(self.size)]
-        with _losing():
-            dist.all_gather(parts, sent)
-        values = [part.numpy().view(rows.dtype).reshape(padded.shape) for part in parts]
-        return [part[: int(length)] for part, length in zip(values, lengths, strict=True)]
+        values = [value]
+        with _peer_errors():
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def all_gather(self, value: T) -> list[T]:
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        with _peer_errors():
+            dist.all_gather_object(values, value)
+        return values
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
         import torch.distributed as dist
 
-        with _losing():
+        with _peer_errors():
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
     def broadcast(self, tensors: Sequence[Any]) -> None:
         import torch.distributed as dist
 
-        with _losing():
+        with _peer_errors():
             for tensor in tensors:
                 total = tensor.contiguous()
                 dist.broadcast(total, src=0)
@@ -119,10 +95,10 @@ class Processes:
 
 
 def accelerates_sharding() -> Sharding | None:
-    """What `accelerate launch` was configured to, of what a run here can do: FSDP in its second version.
+    """The sharding that `accelerate launch` is configured to, FSDP2 or none.
 
-    Raises `InputError` for what it cannot. Precision, accumulation and recomputing are settings of the run, which
-    decide its numbers: they are not taken from there.
+    Raises `InputError` for anything else. Precision, accumulation and gradient checkpointing are settings of the run,
+    because they determine its numbers: they are not taken from there.
     """
     location = "accelerate's configuration"
     for name, message in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
@@ -182,11 +158,11 @@ def device_named(job: Job, world: ProcessGroup) -> str:
 
 
 @contextmanager
-def _losing() -> Iterator[None]:
-    """Turns what the transport says of a missing peer into words."""
+def _peer_errors() -> Iterator[None]:
+    """Turns the transport's errors about a missing peer into `PeerLost`."""
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        label = "another process of this run has ended; what was done is kept, and the same command continues it"
-        message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # where in its source the transport says it
-        raise PeerLost(f"{label} ({message[:120]})") from error
+        reason = "another process of this run has ended; what was done is kept, and the same command continues it"
+        message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # without the transport's source location
+        raise PeerLost(f"{reason} ({message[:120]})") from error

@@ -1,4 +1,4 @@
-"""Looks at the machine: processor, memory, disk, devices, packages, data sets, backbones; and says how to mend."""
+"""Checks the machine: processor, memory, disk, devices, packages, data sets, backbones."""
 
 from __future__ import annotations
 

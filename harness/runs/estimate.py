@@ -1,4 +1,4 @@
-"""What a run of a profile would need on this machine, asked of the model before anything is loaded."""
+"""Estimates what a run of a profile needs on this machine, before anything is loaded."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one job would do."""
+    """The plan of one job."""
 
     model: str
     dataset: str
@@ -142,7 +142,7 @@ def _stored(folder: RunFolder) -> tuple[State, str]:
 
 
 def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[Difference]:
-    """How the stored run of this model differs that differs least."""
+    """The differences to the nearest stored run of this model."""
     results = []
     for run in store.query(warn=lambda line: None):
         record = run.record

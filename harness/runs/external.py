@@ -17,7 +17,7 @@ from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.list_checks import count_list_defects
 from harness.evaluation.metrics import compute_metrics
-from harness.protocol.audit.audit import audit as look
+from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.protocol import DEPTH
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
@@ -54,7 +54,7 @@ class External:
 
 def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
     """Reads, measures and stores. The same lists under the same name are the same run, and returned at once. `note`
-    hears what is odd about the lists."""
+    gets warnings about the lists."""
     started = datetime.now(UTC)
     if external.seed is not None:
         check_seed(external.seed)
@@ -100,7 +100,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             started=started,
             finished=datetime.now(UTC),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
-            audit=look(dataset, protocol, split).document(),
+            audit=run_audit(dataset, protocol, split).document(),
             settings=configuration,
             command=_command(external, name),
             details={

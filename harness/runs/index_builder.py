@@ -1,4 +1,4 @@
-"""Item indices on their own: the codes that a run would train on, built without training the run's model."""
+"""Builds item indices: the codes that a run would train on, without training its model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BuiltIndex:
     checkpoint: Path
 
     def written(self) -> None:
-        """The index is kept somewhere: what making it needed goes."""
+        """Removes the checkpoint, after the index is stored."""
         shutil.rmtree(self.checkpoint, ignore_errors=True)
 
 

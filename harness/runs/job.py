@@ -1,6 +1,6 @@
-"""`Job`: one run to make, as one frozen value, and `plan`, which makes jobs of what the user asked.
+"""`Job`: one run to make, as one frozen value, and `plan`, which makes jobs of the user's options.
 
-A job knows its key once the data are known; `harness.runs.run` does the work.
+`harness.runs.run` executes a job.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SEED = 1
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a user may say besides the model; None and empty leave it to the `--config` file, then to the defaults.
-    `elsewhere`: the runs are made on other machines, whose devices need not be here."""
+    """The user's options besides the model; None and empty mean the value of the `--config` file, else the default.
+    `elsewhere`: the runs are made on other machines, whose devices need not exist here."""
 
     dataset: str | None = None
     profile: str | None = None
@@ -77,9 +77,8 @@ class Job:
         return "text" in self.entry.needs and self.settings.model.reads_text()
 
     def data(self, *, whole_text: bool = True) -> Dataset:
-        """The data set as the model is to see it. Raises `InputError` for whatever the readers find wrong, and for
-        items without text where the model needs it and `missing_text` does not say what to do (unless not
-        `whole_text`)."""
+        """The data set as the model sees it. Raises `InputError` for errors of the readers, and, with `whole_text`, for
+        items without text where the model needs it and `missing_text` is `refuse`."""
         dataset = load_dataset(self.dataset, self.order, self.reading)
         if not self.needs_text:
             return dataset
@@ -98,7 +97,7 @@ class Job:
         return self.entry.load()(self.settings.model)
 
     def outcome(self, dataset: Dataset, split: Split) -> Outcome:
-        """Everything that decides the numbers."""
+        """Everything that determines the metrics."""
         return Outcome(
             model=self.entry.name,
             configuration=self.settings.model.model_dump(mode="json"),
@@ -132,23 +131,23 @@ class Job:
 
 
 def plan(model: str, options: RunOptions) -> list[Job]:
-    """One job a seed. Raises `InputError` for whatever of it is wrong, before any data are read."""
+    """One job a seed. Raises `InputError` for wrong options, before any data are read."""
     entry = entry_of(model, options.config)
     file = read_config(options.config, entry)
-    order = check_order(options.order or file.say("order") or "time")
+    order = check_order(options.order or file.get("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
-    settings = resolve(entry, options.profile or file.say("profile") or "auto", file, sets)
+    settings = resolve(entry, options.profile or file.get("profile") or "auto", file, sets)
     device = resolve_device(options.device, settings.profile, is_elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
-    name = options.dataset if options.dataset is not None else file.say("dataset")
+    name = options.dataset if options.dataset is not None else file.get("dataset")
     dataset = located(DATASET if name is None else name)
-    value = file.say("seed")
+    value = file.get("seed")
     seeds = options.seeds or (SEED if value is None else value,)
     for seed in seeds:
         check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
     track = parse_trackers(options.track)
-    reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
+    reading = options.reading if options.reading != PLAIN else Reading.of(file.get("data"), str(file.path))
     words = ["harness", "run", entry.file or entry.name, "-d", dataset, "--profile", settings.profile]
     rest = [] if order == "time" else ["--order", order]
     rest += [*reading.options(), *([] if options.device is None else ["--device", options.device])]
@@ -161,8 +160,8 @@ def plan(model: str, options: RunOptions) -> list[Job]:
 
 
 def entry_of(model: str, config: Path | None) -> ModelEntry:
-    """The model's entry; that of a class in a file also by the name that its runs are stored under, where `config` is
-    the configuration of one and says where the file is."""
+    """The model's entry. A class in a file is also found by the name that its runs are stored under, where `config` is
+    the stored configuration of such a run, which names the file."""
     try:
         return model_entry(model)
     except InputError:
@@ -173,7 +172,7 @@ def entry_of(model: str, config: Path | None) -> ModelEntry:
 
 
 def check_seed(seed: int) -> None:
-    """Raises `InputError` for a number that is no seed: a record has to hold it, and JSON's readers know 64 bits."""
+    """Raises `InputError` for a number that is no seed: the record stores it, and JSON's integers have 64 bits."""
     if not 0 <= seed < 2**63:
         raise InputError(f"{seed} is no seed", where="--seed", hint="give a whole number from 0 on, below 2^63")
 

@@ -1,4 +1,4 @@
-"""What a launcher of many processes (`torchrun`, `accelerate launch`) says in the environment. Loads nothing."""
+"""Rank and size from the environment of a launcher (`torchrun`, `accelerate launch`). Imports nothing heavy."""
 
 from __future__ import annotations
 

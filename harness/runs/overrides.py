@@ -1,4 +1,4 @@
-"""Settings as the `--set` words of a command line."""
+"""Settings as `--set` assignments of a command line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _argument(value: Any) -> str:
 
 
 def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
-    """Dotted keys and their values, however the file nests them."""
+    """Dotted keys and their values, from nested tables."""
     results: list[tuple[str, Any]] = []
     for key, value in table.items():
         name = f"{above}.{key}" if above else str(key)

@@ -1,4 +1,4 @@
-"""`RunReporter`: every stage and event of a run goes to its `log.jsonl`, and on to whatever shows progress."""
+"""`RunReporter`: writes every stage and event of a run to its `log.jsonl`, and passes it on to the progress display."""
 
 from __future__ import annotations
 

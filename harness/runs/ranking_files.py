@@ -85,7 +85,7 @@ def _delimiter(line: str) -> str:
 
 
 def _role(name: str) -> str:
-    """What a column is, by its name; empty for none of ours. RecBole's types behind a colon are let be.
+    """The role of a column, by its name; empty for an unknown one. RecBole's types behind a colon are ignored.
 
     >>> _role("user_id:token"), _role(" Item "), _role("price")
     ('user', 'item', '')
@@ -235,7 +235,7 @@ def _id(item: Any, location: str) -> str:
 
 
 def _lz4(path: Path) -> Any:
-    """What ranx' `Run.save` puts into a .lz4 file."""
+    """The content of a .lz4 file of ranx' `Run.save`."""
     import io
 
     import cbor2

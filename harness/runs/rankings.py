@@ -1,8 +1,8 @@
-"""Rankings made elsewhere as validated `Predictions`: what a file of raw ids lists for the users who are asked.
+"""Rankings made elsewhere as validated `Predictions`: the lists of a file with raw ids, for the evaluated users.
 
-Larger scores come first. Equal scores go by the file's ranks where it has any, else by a hash of user and item: the
-order of lines decides nothing. Without scores the ranks count, and where there are none either, the order of lines,
-which is then all that the file says. What decided how often is counted.
+Larger scores come first. Ties are broken by the file's ranks if it has any, else by a hash of user and item, never by
+the order of lines. Without scores the ranks determine the order, and without ranks the order of lines. The record
+counts the ties and how they were broken.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Rankings:
     unread: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """What a reader should know of how the file was read, one line each."""
+        """Notes on how the file was read, one line each."""
         requested = len(self.predictions.users)
         results = []
         if self.tied_pairs:
@@ -156,7 +156,7 @@ def _order(listed: Listed, mask: np.ndarray, row: np.ndarray, scores: np.ndarray
 
 
 def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """A number a row, uint64, from its raw ids alone."""
+    """A hash per row, uint64, of its raw ids."""
     texts = (f"{users[n]}\0{items[n]}".encode("utf-8", "surrogatepass") for n in rows.tolist())
     numbers = (int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts)
     return np.fromiter(numbers, dtype=np.uint64, count=len(rows))

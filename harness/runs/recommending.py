@@ -42,7 +42,7 @@ EXTERNAL = "external"  # the family of rankings made elsewhere
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """The model, ready to recommend, and what it was fitted on."""
+    """The loaded model, and the data that it was fitted on."""
 
     job: Job
     dataset: Dataset
@@ -142,7 +142,7 @@ def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.n
 
 
 def _near(raw: str, names: Sequence[str]) -> list[str]:
-    """Ids that may be meant; a catalogue is too long to be listed or compared whole."""
+    """Similar ids; a catalogue is too long to be listed or compared in full."""
     start_time = raw[: max(1, len(raw) // 2)]
     return difflib.get_close_matches(raw, [other for other in names if other.startswith(start_time)][:1000], n=3)
 
@@ -165,7 +165,7 @@ def _item(item: int, dataset: Dataset) -> dict[str, Any]:
 
 
 def history_of(text: str) -> Question:
-    """What `--history A,B,C` says; an id with a comma stands in double quotes."""
+    """Parses `--history A,B,C`; an id with a comma is in double quotes."""
     items = tuple(item.strip() for item in next(csv.reader([text], skipinitialspace=True), []) if item.strip())
     if not items:
         raise InputError("names no item", where="--history", hint="write raw item ids with commas, the latest last")

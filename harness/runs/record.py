@@ -1,4 +1,4 @@
-"""What a run's record says: the parts that every run, made here or elsewhere, fills in the same way."""
+"""Builds a run's record; `dataset_mark` and `protocol_mark` also serve rankings made elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.store.record import SCHEMA, Cost, DatasetInfo, Integrity, Metrics, 
 
 @dataclass(frozen=True)
 class RunMeasurements:
-    """What a run found out."""
+    """The measurements of a run."""
 
     metrics: Metrics
     cost: Cost
@@ -67,7 +67,7 @@ def record_of(
 
 
 def dataset_mark(dataset: Dataset) -> DatasetInfo:
-    """What a record says of the data."""
+    """The record's `dataset`."""
     return DatasetInfo(
         name=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -78,5 +78,5 @@ def dataset_mark(dataset: Dataset) -> DatasetInfo:
 
 
 def protocol_mark(split: Split) -> ProtocolInfo:
-    """What a record says of the rules."""
+    """The record's `protocol`."""
     return ProtocolInfo(fingerprint=split.fingerprint, **split.protocol.model_dump())

@@ -1,10 +1,7 @@
-"""The whole flow of a run, top to bottom: data, split, training, ranking, scoring, record.
+"""The flow of a run, top to bottom: data, split, training, ranking, metrics, record.
 
-Models are reached only through the registry; answers (`Targets`) meet predictions only here, at scoring.
-
-What a run is about before it is made: its data, their split, and the key that all processes agree on.
-
-A run as each process but the first goes through it: in step with `harness.runs.run`, keeping nothing.
+Models are reached only through the registry. `Targets` meet predictions only here, when the metrics are computed. With
+several processes the main one calls `execute`, the others `run_as_worker`; `fit_and_rank` is the part they share.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from harness.evaluation.code_level import code_level
 from harness.evaluation.list_checks import count_list_defects, without_history
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import Audit
-from harness.protocol.audit.audit import audit as look
+from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, assert_equal_on_all, run_on_all
 from harness.protocol.predictions import Predictions
@@ -56,9 +53,9 @@ def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKe
         split = split_by(dataset, job.settings.protocol)
         return dataset, split, RunKey(job.entry.name, dataset.name, job.outcome(dataset, split).run_id)
 
-    datasets = run_on_all(world, prepare)
-    assert_equal_on_all(world, datasets[2].run_id)
-    return datasets
+    inputs = run_on_all(world, prepare)
+    assert_equal_on_all(world, inputs[2].run_id)
+    return inputs
 
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
@@ -100,14 +97,13 @@ def execute(
     note: Callable[[str], None] = lambda line: None,
     world: ProcessGroup = SINGLE_PROCESS,
 ) -> Finished:
-    """Makes the run, continues it where it was interrupted, or returns it at once where it is complete.
+    """Makes the run, continues it where it was interrupted, or returns the stored one where it is complete.
 
-    With a `world` of several processes this is the first, the only one that keeps and writes anything; each of the
-    others runs `harness.runs.run.assist`.
-
-    `fresh` makes it again from nothing; the old one stays until the new one is complete. `expected` is the run id that
-    it was planned with, perhaps on another machine: any other is refused. Raises `InputError` for wrong input and for a
-    disk that refuses; whatever else a model raises passes through, and leaves an unfinished folder.
+    With a `world` of several processes this is the main one, the only one that writes; the others call
+    `run_as_worker`. `fresh` repeats a complete run from the start; the old one stays until the new one is complete.
+    `expected` is the run id that was planned, perhaps on another machine. Raises `InputError` for wrong input, for
+    another run id than `expected`, and for errors of the disk. Other errors of a model pass through and leave an
+    unfinished folder.
     """
     dataset, split, key = prepare_inputs(job, world)
     if expected not in (None, key.run_id):
@@ -129,7 +125,7 @@ def execute(
             note(warning)
         if read_events(claim.folder.log):
             note(f"continuing the unfinished run in {claim.folder.path}")
-        audit = look(dataset, split.protocol, split)
+        audit = run_audit(dataset, split.protocol, split)
         for alarm in audit.alarms():
             note(f"the audit found a leak in {dataset.name}: {alarm}")
         try:
@@ -158,27 +154,46 @@ def _make(
     return claim.finish(record)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A fitted model and its lists. `peak_memory_mb` has one entry a process."""
+
+    recommender: Recommender[Any]
+    valid: Predictions
+    test: Predictions
+    eval_seconds: float
+    peak_memory_mb: np.ndarray
+
+
+def fit_and_rank(job: Job, split: Split, context: RunContext, log: Callable[[str], None]) -> Ranked:
+    """Trains the model and ranks both folds: the part of a run that all its processes do together. `log` gets the
+    events between which the training clock runs."""
+    recommender, protocol = job.recommender(), split.protocol
+    with MemoryWatch() as memory:
+        log(TRAIN)
+        recommender.fit(split.train, context)
+        log(TRAINED)
+        valid = ranked(recommender, split.valid.requests, context, protocol)
+        watch = Stopwatch()
+        test = ranked(recommender, split.test.requests, context, protocol)
+        eval_seconds = watch.seconds
+    peaks = np.array(context.world.all_gather(memory.peak_mb))
+    return Ranked(recommender, valid, test, eval_seconds, peaks)
+
+
 def _measure(
     job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, context: RunContext
 ) -> RunMeasurements:
-    """Trains, ranks, scores; the lists and the model lie in `folder` then."""
-    protocol, world = split.protocol, context.world
-    recommender = job.recommender()
+    """Trains, ranks, computes the metrics; writes the lists and the model to `folder`."""
+    world = context.world
     reset_device_memory(job.device)
     try:
-        with MemoryWatch() as memory:
-            log.write(event=TRAIN)
-            recommender.fit(split.train, context)
-            log.write(event=TRAINED)
-            valid = ranked(recommender, split.valid.requests, context, protocol)
-            watch = Stopwatch()
-            test = ranked(recommender, split.test.requests, context, protocol)
-            eval_seconds = watch.seconds
+        done = fit_and_rank(job, split, context, lambda event: log.write(event=event))
     except BaseException as error:
         with suppress(Exception):
             log.write(event="stopped", reason=type(error).__name__)
         raise
-    peaks = np.concatenate(world.all_gather(np.array([memory.peak_mb])))
+    recommender, valid, test, peaks = done.recommender, done.valid, done.test, done.peak_memory_mb
     write_predictions(folder.predictions, test, dataset.users, dataset.items)
     with writing_results(folder.model):
         recommender.save(folder.model)
@@ -187,8 +202,8 @@ def _measure(
     events = read_events(folder.log)
     cost = Cost(
         train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
-        eval_seconds=eval_seconds,
-        eval_users_per_second=len(split.test.requests) / eval_seconds,
+        eval_seconds=done.eval_seconds,
+        eval_users_per_second=len(split.test.requests) / done.eval_seconds,
         peak_memory_mb=float(peaks.sum()),
         parameters=recommender.size().parameters,
         trainable_parameters=recommender.size().trainable_parameters,
@@ -207,21 +222,21 @@ def _measure(
 
 
 def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
-    """The fold's answer of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
+    """The fold's target of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
     items = np.full(n_users, -1, dtype=np.int64)
     items[fold.targets.users] = fold.targets.items
     return items
 
 
 def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
-    """What a job's model is given besides its data; it keeps nothing."""
+    """The context of a job's model, without folders to write to."""
     return RunContext(
         seed=job.seed,
         cache=cache_dir() / "artefacts",
         device=job.device,
         validation=Validation(
             split.valid.requests,
-            lambda predictions: _judge(predictions, split.valid, split.protocol),
+            lambda predictions: _validation_metrics(predictions, split.valid, split.protocol),
             digest=fingerprint([split.train.items[item] for item in split.valid.targets.items]),
             depth=split.protocol.depth_asked,
         ),
@@ -231,32 +246,27 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
 
 
 def finalize_predictions(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
-    """The lists as they are measured and stored: at most `DEPTH` items, without the history where the protocol says."""
+    """The lists as measured and stored: at most `DEPTH` items, without the history if the protocol excludes it."""
     if protocol.exclude_history:
         return without_history(predictions, requests, DEPTH)
     return Predictions(predictions.users, predictions.items[:, :DEPTH], predictions.scores[:, :DEPTH])
 
 
 def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:
-    """The lists of a fitted model for these cases, as they are measured."""
+    """The lists of a fitted model for these requests, as they are measured."""
     return finalize_predictions(recommender.recommend(requests, protocol.depth_asked, context), requests, protocol)
 
 
-def _judge(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
-    """The protocol's metrics over the users that were ranked (a model may validate on some of them)."""
+def _validation_metrics(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
+    """The metrics over the users that were ranked (a model may validate on some of them)."""
     requested = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
     targets = Targets(fold.targets.users[requested], fold.targets.items[requested])
     return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 
 def run_as_worker(job: Job, world: ProcessGroup) -> None:
-    """What each process but the first does for a run: its share of training and ranking. It keeps nothing."""
+    """The run in each process but the main one: its share of training and ranking. It writes nothing."""
     _, split, _ = prepare_inputs(job, world)
-    if not world.broadcast_object():
-        return
-    recommender, context = job.recommender(), replace(context_of(job, split, SilentReporter()), world=world)
-    with MemoryWatch() as memory:
-        recommender.fit(split.train, context)
-        for fold in (split.valid, split.test):
-            ranked(recommender, fold.requests, context, split.protocol)
-    world.all_gather(np.array([memory.peak_mb]))
+    if world.broadcast_object():  # the main process has no stored run
+        context = replace(context_of(job, split, SilentReporter()), world=world)
+        fit_and_rank(job, split, context, lambda event: None)

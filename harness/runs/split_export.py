@@ -1,5 +1,5 @@
-"""A data set's split as files, for models that are trained elsewhere: parts, histories of the users asked, and a page
-that ranks with them. Rankings then come back by `harness evaluate`, under the same split."""
+"""A data set's split as files, for models that are trained elsewhere: the parts, the histories of the evaluated users,
+and a page with an example. `harness evaluate` measures the rankings under the same split."""
 
 from __future__ import annotations
 

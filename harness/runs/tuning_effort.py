@@ -1,4 +1,4 @@
-"""How much search went into a run's settings: what goes into its record, and how a stored record gets to know it."""
+"""The tuning effort behind a run's settings, in its record; also for a run that was stored before the study."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.store.event_log import EventLog
 from harness.store.record import TuningEffort
 from harness.store.run_store import Reservation, StoredRun
 
-SECTION = "tuning"  # of a configuration file: provenance of its settings, no setting itself
+SECTION = "tuning"  # of a configuration file: provenance of its settings
 
 
 def chosen(model: str, config: ModelConfig) -> str:
-    """Hash of the settings that a study chose, by which a run with other ones is told."""
+    """Hash of the settings that a study chose, to detect a run with others."""
     return fingerprint(model, config.model_dump(mode="json"))
 
 
 def effort_of(model: str, config: ModelConfig, tuning_effort: TuningEffort | None) -> TuningEffort:
-    """The effort behind a run: what the configuration file tells of its study, else one trial, the settings as they
-    stand (none where the model has nothing to set)."""
+    """The effort behind a run: that of the study in the configuration file, else one trial (none for a model without
+    settings)."""
     if tuning_effort is None:
         return TuningEffort(trials=1 if type(config).model_fields else 0)
     return tuning_effort.model_copy(update={"changed": tuning_effort.configuration != chosen(model, config)})
@@ -38,10 +38,10 @@ def block(effort: TuningEffort | None) -> dict[str, Any]:
 
 
 def update_effort(claim: Reservation, effort: TuningEffort, note: Callable[[str], None]) -> StoredRun:
-    """The stored run, its record told of the study where that tried more than the record knows of.
+    """The stored run, with the study's effort in its record if the study has more trials than the record states.
 
-    The same settings are the same run, whoever chose them, so the run is not made again. Nothing but `effort` changes,
-    and the change is said, and written into the run's log and configuration.
+    The same settings are the same run, whoever chose them, so it is not made again. Only `effort` changes; the change
+    is logged, and written to the run's configuration.
     """
     stored = claim.stored
     assert stored is not None

@@ -1,4 +1,4 @@
-"""Where and with what a run was made: Python, platform, package versions, the method's code version, git revision."""
+"""The environment of a run: Python, platform, package versions, the method's code version, git revision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOMS = ("harness", "baselines", "eager")
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that can move a number, this project first; those that are missing are left out."""
+    """Versions of the packages that can change results, this project first; those not installed are left out."""
     entries = {"harness": package_version()}
     for name in PACKAGES:
         try:

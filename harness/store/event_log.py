@@ -17,11 +17,11 @@ from harness.store.record import to_jsonable
 
 
 class EventLog:
-    """Appends events to one file. `seconds` in a line counts from the start of its session. `heard` is called with each
-    line that was written, as plain values."""
+    """Appends events to one file. `seconds` in a line counts from the start of its session. `on_event` is called with
+    each line that was written, as plain values."""
 
-    def __init__(self, path: Path, received: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
-        self.path, self.heard = path, received
+    def __init__(self, path: Path, on_event: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
+        self.path, self.on_event = path, on_event
         self._began = time.monotonic()
         with writing_results(path):
             cut_torn_line(path)
@@ -30,12 +30,12 @@ class EventLog:
     def write(self, **fields: Any) -> None:
         """One line, flushed. Raises `InputError` where the disk refuses."""
         line = {**fields, "seconds": round(time.monotonic() - self._began, 6)}
-        if "seconds" in fields:  # what the caller measured stays; the session's own clock stands beside it
+        if "seconds" in fields:  # the caller's measurement stays; the session's clock gets its own key
             line = {**line, "seconds": fields["seconds"], "session_seconds": line["seconds"]}
         line = to_jsonable(line)
         with writing_results(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.heard(line)
+        self.on_event(line)
 
 
 def cut_torn_line(path: Path) -> None:
@@ -48,7 +48,7 @@ def cut_torn_line(path: Path) -> None:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line that a crash cut short is left out. Empty where there is no file."""
+    """All complete lines; a last line that a crash cut short is left out. Empty where there is no file."""
     if not path.exists():
         return []
     events = []

@@ -1,4 +1,4 @@
-"""What lies in a run store: every run with its state and its size on the disk, and how one is taken away."""
+"""Lists the runs of a store with state and size on the disk, and removes them."""
 
 from __future__ import annotations
 
@@ -75,10 +75,9 @@ def _size(folder: Path) -> int:
 
 
 def remove(entry: Entry) -> None:
-    """Takes a run away for good. Raises `InputError` where a process is making it, and for a disk that refuses.
+    """Removes a run. Raises `InputError` where a process is making it, and for errors of the disk.
 
-    Killed on the way, it leaves an unfinished run or a hidden folder, which the next process that makes this run clears
-    away.
+    After a kill it leaves an unfinished run or a hidden folder, which the next process that makes this run removes.
     """
     with acquire_lock(beside(entry.path, "lock"), _refuse(entry), RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`predictions.parquet`: ranked lists on the disk, with raw ids, so that any metric can be redone without the model."""
+"""`predictions.parquet`: the ranked lists with raw ids, so that metrics can be recomputed without the model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""`Record`: what `result.json` holds, key by key, with a schema number.
+"""`Record`: the content of `result.json`, validated, with a schema number.
 
-Owns the shape and its checks; how the numbers were made, and where the file lies, is known elsewhere.
 Schema 1 (2026-11-23): first version. Schema 2 (2026-11-28): adds `settings` and `command`; schema 1 is still read.
 """
 
@@ -24,7 +23,7 @@ class _Part(BaseModel):
 
 
 class DatasetInfo(_Part):
-    """Which data: a name, and the hash of its content."""
+    """The data set: name, hash of its content, sizes."""
 
     name: str
     fingerprint: str
@@ -34,8 +33,8 @@ class DatasetInfo(_Part):
 
 
 class ProtocolInfo(_Part):
-    """Which rules: `fingerprint` is the split's, a hash of everything that every model was given; `cut` is where
-    validation and test begin in global time (shares of the interactions, dates or seconds), else None."""
+    """The protocol: `fingerprint` is the split's, a hash of everything that every model gets; `cut` is where validation
+    and test begin in global time (shares of the interactions, dates or seconds), else None."""
 
     name: str
     fingerprint: str
@@ -86,7 +85,7 @@ class Integrity(_Part):
 
 
 class Env(_Part):
-    """Where and with what. `code_version` is the method's; `revision` the project's git commit, where there is one."""
+    """The environment. `code_version` is the method's; `revision` the project's git commit, where there is one."""
 
     python: str
     platform: str
@@ -97,10 +96,10 @@ class Env(_Part):
 
 class TuningEffort(_Part):
     """How the settings were chosen, before any test case was seen. `trials` configurations were measured on validation
-    cases (1: the settings as they stand, 0: the model has none), `failed` more gave no score; `seconds` is what they
-    took together, `timeout` the bound that was set on it. `study` names the search, None where there was none; `metric`
-    is what it went by, `space` what it varied, `configuration` the hash of what it chose. `changed`: the run's settings
-    are not exactly those."""
+    cases (1: the settings without a search, 0: the model has none), `failed` more gave no score; `seconds` is their
+    total time, `timeout` its bound. `study` names the search, None where there was none; `metric` is its objective,
+    `space` its parameters, `configuration` the hash of the settings it chose. `changed`: the run's settings are not
+    exactly those."""
 
     trials: int = Field(default=1, ge=0)
     failed: int = Field(default=0, ge=0)

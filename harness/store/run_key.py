@@ -27,7 +27,7 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What decides the numbers of a run. `configuration` is the whole resolved configuration of the model."""
+    """What determines the metrics of a run. `configuration` is the resolved configuration of the model."""
 
     model: str
     configuration: Mapping[str, Any]
@@ -54,11 +54,11 @@ def model_folder(model: str) -> str:
     >>> model_folder("recbole:STAMP")
     'recbole@STAMP'
     """
-    return folder_name("model", model.replace(":", "@"))  # some file systems know no colon
+    return folder_name("model", model.replace(":", "@"))  # some file systems allow no colon
 
 
 def folder_name(kind: str, name: str) -> str:
-    """`name` as one folder of the store, or an `InputError` where it is not fit to be one.
+    """`name` as one folder of the store. Raises `InputError` where it cannot be a folder name.
 
     >>> folder_name("model", "eager-llm")
     'eager-llm'

@@ -1,9 +1,8 @@
 """The run store: RESULTS/runs/MODEL/DATASET/RUN_ID/.
 
-Owns paths, the rule that a folder without `result.json` is unfinished, the lock that lets two processes that ask for
-one run make it once, the replacement of a run by a fresh one, and the query over all runs.
-
-The seal of a stored run: hashes by which a record, and the lists beside it, are known to be what was written.
+Defines the paths, the rule that a folder without `result.json` is unfinished, the lock by which concurrent processes
+make a run only once, the replacement of a run by a fresh one, the query over all runs, and the checksums (`seal`) that
+detect a changed record or changed lists.
 """
 
 from __future__ import annotations
@@ -42,23 +41,23 @@ from harness.store.run_key import RunKey, folder_name, model_folder
 RECORD = "result.json"
 
 
-FILES = ("predictions.parquet",)  # what is read again; a configuration may be told of a study later
+FILES = ("predictions.parquet",)  # with checksums; `config.yaml` may get the effort of a later study
 
 
 def add_checksums(record: Record, folder: Path) -> Record:
-    """The record with the hashes of what lies in the run's folder, and of itself. Raises `OSError`."""
+    """The record with the checksums of the run's files and of itself. Raises `OSError`."""
     entries = {name: _of_file(folder / name) for name in FILES if (folder / name).is_file()}
     return record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
 
 
 def is_corrupt(document: dict[str, Any]) -> bool:
-    """Whether a `result.json` has a seal, and is not what was sealed."""
+    """Whether a `result.json` has a checksum and does not match it."""
     seal = document.get("seal")
     return isinstance(seal, dict) and seal.get(RECORD) != _of_document(document)
 
 
 def corrupt_files(record: Record, folder: Path) -> list[str]:
-    """Names of the run's files that are missing, or not what was sealed."""
+    """Names of the run's files that are missing or do not match their checksums."""
     seal = {name: digest for name, digest in (record.seal or {}).items() if name in FILES}
     return [name for name, digest in seal.items() if not _holds(folder / name, digest)]
 
@@ -76,7 +75,7 @@ def _of_file(path: Path) -> str:
 
 
 def _of_document(document: dict[str, Any]) -> str:
-    """Of the values, whatever the order of keys and the blanks between them."""
+    """Of the values, independent of key order and whitespace."""
     rest = {key: value for key, value in document.items() if key != "seal"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
@@ -110,11 +109,11 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What an interrupted run needs to go on; gone once the run is complete."""
+        """State of an interrupted run, to resume it; removed when the run is complete."""
         return self.path / "checkpoint"
 
     def clear(self) -> None:
-        """Takes away what a complete run has no use for: a kill may have come before its maker did it."""
+        """Removes the checkpoint of a complete run: a kill may have come before its process did."""
         shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     @property
@@ -125,7 +124,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A complete run: its record, and where it lies."""
+    """A complete run: its record and its folder."""
 
     record: Record
     folder: RunFolder
@@ -143,7 +142,7 @@ class StoredRun:
 
 
 class Unreadable(Exception):
-    """A `result.json` that this version cannot use; the text says why."""
+    """A `result.json` that this version cannot use; the message gives the reason."""
 
 
 def read_record(path: Path) -> Record:
@@ -166,27 +165,27 @@ def read_record(path: Path) -> Record:
 
 
 def check_files(run: StoredRun) -> None:
-    """Raises `Unreadable` where the lists of a stored run are not those that its record was made of."""
+    """Raises `Unreadable` where the files of a stored run do not match its record."""
     if names := corrupt_files(run.record, run.folder.path):
         raise Unreadable(f"{run.folder.path / names[0]}: damaged: it is not what was written")
 
 
 @dataclass(frozen=True)
 class Supersedes:
-    """A run that is to be made again: the one that was finished then (None: there was none). A younger one is what
-    was wanted, made by somebody else or by an earlier try, and stays."""
+    """A run that is to be replaced: the one that finished at this time (None: there was none). A newer one was made by
+    an earlier attempt or another process, and stays."""
 
     finished: datetime | None
 
     def is_current(self, stored: StoredRun | None) -> bool:
-        """Whether it is still there."""
+        """Whether the run to be replaced is still the stored one."""
         return (stored and stored.record.finished) == self.finished
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """A run that this process alone may make. `stored` is the complete run, where there is one to reuse; otherwise
-    `folder` is where to work, and `finish` makes it the run."""
+    """The exclusive right to make a run. `stored` is the complete run, where there is one to reuse; otherwise the run
+    is made in `folder`, and `finish` stores it."""
 
     folder: RunFolder
     final: RunFolder
@@ -194,8 +193,8 @@ class Reservation:
     hold: LockHandle = field(default_factory=LockHandle)
 
     def finish(self, record: Record) -> StoredRun:
-        """Writes `result.json` last, when all else is on the disk; a fresh run then takes the old one's place, which is
-        kept until then. Optimiser states, of no use to a complete run, go."""
+        """Writes `result.json` last, when all other files are on the disk; a fresh run then replaces the old one, which
+        is kept until then. The checkpoint is removed."""
         if self.hold.lost:
             raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
         with writing_results(self.folder.path):
@@ -208,14 +207,13 @@ class Reservation:
         return StoredRun(record, self.final)
 
     def update_record(self, record: Record) -> Record:
-        """Puts another record of the same measurement in the stored one's place, in one step; gives it as it is
-        stored."""
+        """Replaces the stored record of the same measurements in one step; returns it as stored."""
         record = add_checksums(record, self.final.path)
         write_result_text(self.final.result, _text(record))
         return record
 
     def discard(self) -> None:
-        """Takes the unfinished folder away where it holds nothing that a resumed run could use."""
+        """Removes the unfinished folder where it has no checkpoint to resume from."""
         path = self.folder.checkpoint
         if not self.folder.result.exists() and not (path.exists() and any(path.iterdir())):
             shutil.rmtree(self.folder.path, ignore_errors=True)
@@ -229,12 +227,12 @@ class Store:
         self.runs = self.root / "runs"
 
     def folder(self, key: RunKey) -> RunFolder:
-        """Where the run lies or would lie."""
+        """The folder of the run, whether it exists or not."""
         parts = (model_folder(key.model), folder_name("data set", key.dataset), key.run_id)
         return RunFolder(self.runs.joinpath(*parts))
 
     def complete(self, key: RunKey) -> StoredRun | None:
-        """The complete run; None where there is none that can be read."""
+        """The complete run; None where there is no readable one."""
         folder = self.folder(key)
         try:
             return StoredRun(read_record(folder.result), folder) if folder.result.exists() else None
@@ -247,15 +245,15 @@ class Store:
     ) -> Iterator[Reservation]:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
 
-        Without `fresh`, a complete run is handed out as `stored`, and an unfinished folder is continued. With `fresh`,
-        an unfinished folder is emptied, and a complete one is left alone until its successor is finished.
+        Without `fresh`, a complete run is returned as `stored`, and an unfinished folder is continued. With `fresh`, an
+        unfinished folder is emptied, and a complete one is kept until its successor is finished.
         """
         final = self.folder(key)
         with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as hold:
             yield replace(_open(final, fresh), hold=hold)
 
     def held(self, key: RunKey) -> bool:
-        """Whether somebody holds the run's lock at this moment; a hint, no more."""
+        """Whether a process holds the run's lock at this moment; only a hint."""
         return is_locked(beside(self.folder(key).path, "lock"))
 
     def query(self, dataset: str | None = None, warn: Callable[[str], None] = warn) -> list[StoredRun]:
@@ -264,7 +262,7 @@ class Store:
         results = []
         with gc_disabled():
             for path in sorted(self.runs.glob(f"*/{escape(dataset) if dataset else '*'}/*/result.json")):
-                if path.parent.name.startswith(".") and not _standing_in(path.parent):
+                if path.parent.name.startswith(".") and not _is_replaced(path.parent):
                     continue
                 try:
                     results.append(StoredRun(read_record(path), RunFolder(path.parent)))
@@ -275,8 +273,7 @@ class Store:
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """No search for unreachable objects in the block: thousands of records make millions of objects, all of them kept,
-    and looking through them again and again takes three times as long as reading them."""
+    """Disables garbage collection while many records are loaded: it would take three times as long as reading."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -291,17 +288,17 @@ def _text(record: Record) -> str:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The hidden file or folder of a run that lies beside it: `lock`, `fresh` or `old`."""
+    """The hidden file or folder beside a run's folder: `lock`, `fresh` or `old`."""
     return path.with_name(f".{path.name}.{suffix}")
 
 
-def _standing_in(folder: Path) -> bool:
-    """Whether this is the old run of a replacement that has taken its first step and not yet its second."""
+def _is_replaced(folder: Path) -> bool:
+    """Whether this is the old run of a replacement between its two steps."""
     return folder.name.endswith(".old") and not folder.with_name(folder.name[1 : -len(".old")]).exists()
 
 
 def _replace(path: Path, final: Path) -> None:
-    """Puts a fresh run in the place of the old one. Killed between any two of these steps, `_mend` goes on."""
+    """Replaces the old run by a fresh one. After a kill between two of these steps, `_recover` continues."""
     with writing_results(final):
         old = beside(final, "old")
         os.rename(final, old)
@@ -310,9 +307,9 @@ def _replace(path: Path, final: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _mend(final: RunFolder) -> None:
-    """Clears up behind a process that died while it replaced a run, or before it took away what a complete run has no
-    use for. A fresh run that was complete takes its place; one that was not is of no account."""
+def _recover(final: RunFolder) -> None:
+    """Cleans up after a process that died while it replaced a run, or before it removed the checkpoint of a complete
+    run. A complete fresh run replaces the old one; an incomplete one is removed."""
     old, run_folder = beside(final.path, "old"), RunFolder(beside(final.path, "fresh"))
     if old.exists() and not final.path.exists():
         os.rename(old, final.path)
@@ -328,7 +325,7 @@ def _mend(final: RunFolder) -> None:
 
 def _open(final: RunFolder, fresh: bool | Supersedes) -> Reservation:
     with writing_results(final.path):
-        _mend(final)
+        _recover(final)
         stored = None
         if final.result.exists():
             try:

@@ -246,5 +246,5 @@ def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(PeerLost, match="the same command continues it"), distributed._losing():
+    with pytest.raises(PeerLost, match="the same command continues it"), distributed._peer_errors():
         raise RuntimeError("Connection closed by peer")

@@ -212,7 +212,7 @@ def test_what_is_said(both: Found) -> None:
     assert refused[0][:3] == [f"InputError: process 1 of 2: {why}", f"InputError: {why}", f"InputError: {why}"]
     assert refused[0][3].startswith("InputError: process 1 of 2: it would make the run run-1, the first makes run-0")
     assert refused[0][4] == f"InputError: {why}"
-    assert [line.partition(":")[0] for line in refused[1]] == ["Withdrawn"] * 5
+    assert [line.partition(":")[0] for line in refused[1]] == ["AbortedByMain"] * 5
 
 
 def test_alone_is_a_world_of_one() -> None:

@@ -1,8 +1,8 @@
-"""What in a data set makes results hard to believe, counted before anything is trained and kept in the run's record.
+"""The audit of a data set under a protocol, made before training and stored in the run's record.
 
-Most findings are properties of the data: numbers to print beside a result. An alarm is more than that: held-out rows
-have left a trace where a model can see it. The rules of the split are checked in `harness.protocol.audit.verification`,
-the single looks are in `harness.protocol.audit.checks`.
+Most findings are properties of the data, to be printed beside a result. An alarm is a leak: held-out rows are visible
+in a model's input. `harness.protocol.audit.verification` checks the rules of the split, the single checks are in
+`harness.protocol.audit.checks`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.protocol.split import SplitParts, parts
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings on one data set under one protocol. `lost` counts what did not come so far, with the reason; `times`
-    are where validation and test begin, for a protocol with a cut in time."""
+    """All findings on one data set under one protocol. `lost` counts the users without an evaluation, by reason;
+    `times` are where validation and test begin, for a protocol with a cut in time."""
 
     dataset: str
     order: Order
@@ -34,7 +34,7 @@ class Audit:
         return next(finding for finding in self.findings if finding.name == name)
 
     def alarms(self) -> list[str]:
-        """One line for each trace of held-out rows; empty for a clean data set."""
+        """One line for each leak of held-out rows; empty for a clean data set."""
         problems = [
             f"{finding.name}: {finding.count} of {finding.total} {finding.detail}"
             for finding in self.findings

@@ -1,9 +1,9 @@
-"""The single looks of the audit: each counts one thing about a data set under a protocol.
+"""The single checks of the audit: each counts one property of a data set under a protocol.
 
-A look that asks for leaks compares the held-out rows with the training rows: what is as frequent in both is the nature
-of the data, what is frequent in the held-out rows alone is an alarm.
+A check for leaks compares the held-out rows with the training rows: a property that is as frequent in both is of the
+data, one that is frequent in the held-out rows only is an alarm.
 
-The leakage canary: other answers are put into the data, and nothing that a model is given may sing of it.
+Leakage canary: replace the held-out items and assert that no model input changes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from harness.protocol.split import EvaluationSplit, SplitParts, parts
 SHORTEST_RUN, LONGEST_RUN = 5, 21  # items in a row that count as one person's
 
 
-COPIES_BY_CHANCE = 1000  # one sequence in so many may stand elsewhere by chance: more than on any data set seen
+COPIES_BY_CHANCE = 1000  # one sequence in this many may have a copy by chance: more than on any known data set
 
 
-LONG_TITLE, WORDS = 12, 3  # characters and words of a title that another text does not hold by chance
+LONG_TITLE, WORDS = 12, 3  # characters and words of a title that other texts do not contain by chance
 
 
-LONG_ID = 6  # characters of an id, a digit among them, that a text does not hold by chance
+LONG_ID = 6  # characters of an id, with a digit, that texts do not contain by chance
 
 
-ID_SHARE = 0.01  # of items whose text names ids, from which on nobody wrote them by hand
+ID_SHARE = 0.01  # share of items whose text contains ids, from which on they are taken for generated
 
 
 _WORD = re.compile(r"\w+")
@@ -41,8 +41,8 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Finding:
-    """`count` of `total` cases (0 where it cannot be told); `detail` says what they are and why they matter. `alarm`:
-    more than the data's nature explains."""
+    """`count` of `total` cases (0 where it cannot be determined); `detail` describes them and why they matter. `alarm`:
+    more than the training rows explain."""
 
     name: str
     count: int

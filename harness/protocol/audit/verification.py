@@ -1,6 +1,6 @@
-"""`harness data verify`: holds a data set and its split to the rules, by code that shares nothing with the split's.
+"""`harness data verify`: an independent check of a data set and its split, which shares no code with the split.
 
-Everything is counted again per user with plain lists, slow and plain on purpose.
+Everything is recomputed per user with plain lists, slow but simple on purpose.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Plain = list[tuple[list[int], int | None, int | None]]  # a user's training part
 
 @dataclass(frozen=True)
 class Check:
-    """One rule: whether it holds, and what was seen."""
+    """One rule: whether it holds, and a detail."""
 
     name: str
     ok: bool
@@ -31,8 +31,8 @@ class Check:
 
 
 def verify(dataset: Dataset, protocol: Protocol, *, registered: bool = True) -> list[Check]:
-    """Every check in a fixed order; nothing raises for a rule that is broken, its check says so. A data set that is not
-    `registered` (a folder) is held to no entry of the catalogue, whatever its name."""
+    """All checks in a fixed order; a broken rule does not raise, its check reports it. A data set that is not
+    `registered` (a folder) is not compared with the catalogue, whatever its name."""
     entry = catalogue_entries().get(dataset.name) if registered else None
     checks = [*_catalogue(dataset, entry), *_data(dataset)]
     try:
