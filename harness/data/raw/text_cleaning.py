@@ -146,7 +146,7 @@ def _released(raw: Mapping[str, Any], fields: Mapping[str, str]) -> ItemText:
 def _released_text(value: Any) -> str:
     """One field of the published files. An absent field stays empty; an empty one becomes a full stop.
 
-    >>> _released_text('A 5&quot; <b>pen</b>..'), _released_text(["single_span", "two "]), _released_text("x" * 2000)
+    >>> _released_text('A 5&quot; <b>pen</b>..'), _released_text(["one", "two "]), _released_text("x" * 2000)
     ('A 5 pen.', 'one two.', '')
     """
     if value is None:

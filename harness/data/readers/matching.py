@@ -27,10 +27,10 @@ class Matched:
         return (*notes, f"{file}: columns not used: {', '.join(self.unused)}") if self.unused else notes
 
 
-def plain(name: str) -> str:
+def normalized(name: str) -> str:
     """A column's name without case, blanks and punctuation.
 
-    >>> to_jsonable("User ID") == to_jsonable("user_id") == to_jsonable("userId")
+    >>> normalized("User ID") == normalized("user_id") == normalized("userId")
     True
     """
     return NOT_LETTERS.sub("", name.lower())
@@ -55,8 +55,8 @@ def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, l
             continue
         by_plain: dict[str, str] = {}
         for name in free:
-            by_plain.setdefault(plain(name), name)
-        alias = next((by_plain[key] for key in map(plain, ALIASES[own_value]) if key in by_plain), None)
+            by_plain.setdefault(normalized(name), name)
+        alias = next((by_plain[key] for key in map(normalized, ALIASES[own_value]) if key in by_plain), None)
         if alias is not None:
             entries[own_value] = alias
     names = set(entries.values())

@@ -95,12 +95,12 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
             hint="harness run makes some, or say --results",
             code="no-runs",
         )
-    evaluations = styles(run.record.model for run in stored_runs)
+    model_styles = styles(run.record.model for run in stored_runs)
     location = current_wanted.dataset if Path(current_wanted.dataset).is_dir() else None
     sections = []
     for board in selected_boards:
         message(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
-        sections.append(_section(store, board, current_wanted, location, evaluations))
+        sections.append(_section(store, board, current_wanted, location, model_styles))
     last = max(run.record.finished for run in stored_runs)
     several = (
         f" They fall into {len(selected_boards)} sections that may not be compared with each other."
@@ -115,7 +115,7 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
 
 
 def _section(
-    store: Store, board: Board, current_wanted: Wanted, location: str | None, evaluations: Mapping[str, Style]
+    store: Store, board: Board, current_wanted: Wanted, location: str | None, model_styles: Mapping[str, Style]
 ) -> Section:
     metric = current_wanted.metric
     metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
@@ -127,10 +127,10 @@ def _section(
         Part(
             "cost",
             "Quality against cost",
-            figures=[one for one in [cost.figure(board, metric, rows, evaluations)] if one],
+            figures=[one for one in [cost.figure(board, metric, rows, model_styles)] if one],
         ),
-        _curves(rows, evaluations, spared),
-        _groups(base, rows, metrics, evaluations, [spared, missing]),
+        _curves(rows, model_styles, spared),
+        _groups(base, rows, metrics, model_styles, [spared, missing]),
         _card(board, base, rows, metric, spared),
         _ablations(store, board, metrics, base, missing),
         _tree(rows, base, spared),
@@ -183,8 +183,8 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
 
 
-def _curves(rows: Sequence[Row], evaluations: Mapping[str, Style], spared: str) -> Part:
-    figures, notes = learning_curves.figures(rows, evaluations)
+def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], spared: str) -> Part:
+    figures, notes = learning_curves.figures(rows, model_styles)
     return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
 
 
@@ -192,14 +192,14 @@ def _groups(
     base: Measured | None,
     rows: Sequence[Row],
     metrics: Sequence[str],
-    evaluations: Mapping[str, Style],
+    model_styles: Mapping[str, Style],
     messages: list[str],
 ) -> Part:
     spared, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
         values, part.notes = user_groups.read(base, rows, metrics)
-        part.figures = user_groups.figures(base, rows, values, evaluations)
+        part.figures = user_groups.figures(base, rows, values, model_styles)
         part.about = spared if part.figures else ""
     return part
 
