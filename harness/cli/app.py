@@ -15,6 +15,7 @@ from harness.cli import (
     ablate,
     audit,
     bench,
+    certify,
     compare,
     data,
     doctor,
@@ -57,6 +58,7 @@ COMMANDS = (
     export,
     doctor,
     bench,
+    certify,
 )
 for group in COMMANDS:
     group.register(app)

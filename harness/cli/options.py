@@ -62,7 +62,7 @@ Track = Annotated[
     typer.Option(
         "--track",
         metavar="NAME[=WHERE]",
-        help="Log to tensorboard[=DIR], mlflow[=URI] or wandb[=PROJECT] as well; repeatable.",
+        help="Log to tensorboard[=DIR], mlflow[=URI], wandb[=PROJECT] or another tracker as well; repeatable.",
     ),
 ]
 

@@ -133,7 +133,7 @@ def _conclude(study: Study, done: list[Finished], *, as_json: bool) -> None:
         for trial in study.trials
     ]
     print_table(rows, {key: f"valid {study.search.metric}" if key == "valid" else key for key in rows[0]})
-    log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.state}")
+    log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.path}")
     location = [] if study.store.root == RESULTS else ["--results", str(study.store.root)]
     log(shlex.join(["harness", "run", study.base.entry.name, "--config", str(study.best_config), *location]))
     if done:

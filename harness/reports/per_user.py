@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from harness.core.json_files import SMALL, read_text
 from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.data.reading import Reading
@@ -88,9 +86,5 @@ def protocol_of(record: Record) -> Protocol:
 
 
 def configuration(run: StoredRun) -> dict[str, Any]:
-    """The run's `config.yaml`; empty where it cannot be read."""
-    try:
-        content = yaml.safe_load(read_text(run.folder.config, SMALL))
-    except Exception:  # of a file that somebody else may have written; what it says is a convenience
-        return {}
-    return content if isinstance(content, dict) else {}
+    """The run's resolved configuration; empty where it cannot be read."""
+    return run.settings

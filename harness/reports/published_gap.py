@@ -134,10 +134,7 @@ def conditions(side: RunGroup) -> dict[str, str]:
         "exclude_history": str(rules.exclude_history).lower(),
         "repeats": "" if public is None else "dropped" if public.release.dedupe else "kept",
     }
-    try:
-        settings = flattened(side.runs[0].folder.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return known_by_name
+    settings = flattened(side.runs[0].settings)
     for name, end in SETTINGS.items():
         messages = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
         known_by_name[name] = messages[0].strip("[]") if messages else ""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.experiments.sampler import FIRST, suggest
 from harness.experiments.search_space import Parameter, Space, read_space
 from harness.experiments.study import Search
+from harness.experiments.trials import FIRST, suggest
 from harness.experiments.tune import study
 from harness.registry import MODELS, ModelEntry, model_entry
 from harness.runs.job import RunOptions

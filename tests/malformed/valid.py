@@ -6,7 +6,6 @@ import json
 
 from harness.reports.published import NEEDED
 from tests import toys
-from tests.store.made import document
 
 DATA = toys.cycle(users=6, items=8, length=5)
 USERS, ITEMS = DATA.users, DATA.items
@@ -87,11 +86,6 @@ tuning:
   metric: ndcg@10
   space: {a: b}
 """
-TRIAL = {
-    "number": 0, "values": {"fake.size": 1}, "mark": "m", "state": "complete", "seconds": 1.0, "reason": "",
-    "metrics": document()["metrics"]["valid"], "trace": "", "repeats": None,
-}  # fmt: skip
-STUDY = json.dumps({"schema": 1, "trials": [TRIAL, {**TRIAL, "number": 1, "state": "failed", "metrics": {}}]})
 LOG = "\n".join(
     json.dumps({"event": name, "seconds": place + 0.5}) for place, name in enumerate(("session", "train", "trained"))
 )
