@@ -137,6 +137,17 @@ def parse_mapping(text: str, location: str) -> dict[str, Any]:
     return content
 
 
+def relative_to_file(name: str, path: Path) -> str:
+    """A name or path that the configuration file `path` gives: where it exists relative to the file's folder, that
+    path; otherwise unchanged (a registered name, an absolute path).
+
+    >>> relative_to_file("ml-100k", Path("run.yaml"))
+    'ml-100k'
+    """
+    place = path.expanduser().absolute().parent / Path(name).expanduser()
+    return str(place) if name and place.exists() else name
+
+
 def write(content: dict[str, Any]) -> str:
     """A mapping as YAML, in its own order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
