@@ -170,10 +170,10 @@ def prepare(
     raw: Raw = None,
     tie_seed: TieSeed = None,
     text: Text = "clean",
-    value: Annotated[
+    since: Annotated[
         str | None, typer.Option(metavar="DATE", help="Only interactions from then on.", show_default="the release's")
     ] = None,
-    value_value: Annotated[
+    until: Annotated[
         str | None, typer.Option(metavar="DATE", help="Only interactions up to then.", show_default="the release's")
     ] = None,
     bad_lines: BadLines = None,
@@ -185,7 +185,7 @@ def prepare(
     from harness.data.raw.request import Request
 
     share = BAD_LINES if bad_lines is None else bad_lines
-    request = Request(name, raw, tie_seed, text, value, value_value, share)
+    request = Request(name, raw, tie_seed, text, since, until, share)
     with reporter() as progress:
         done = build(request, progress)
     story = done.story

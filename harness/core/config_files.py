@@ -78,26 +78,26 @@ def parse(text: str, location: str) -> Any:
         raise InputError("not YAML: a value is not what its tag says", where=location, code="bad-file") from error
 
 
-def _unfolded(node: yaml.Node, known_by_name: dict[yaml.Node, int]) -> int:
+def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
     """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
     `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
-    if node in known_by_name:
-        if known_by_name[node] < 0:
+    if node in sizes:
+        if sizes[node] < 0:
             raise ValueError("an alias to what it stands in itself")
-        return known_by_name[node]
-    known_by_name[node], total = -1, 1
+        return sizes[node]
+    sizes[node], total = -1, 1
     if isinstance(node, yaml.MappingNode):
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names and key.value != "<<":
                 raise ValueError(f"key {key.value!r} stands twice")
             names.add(str(key.value))
-        total += sum(_unfolded(key, known_by_name) + _unfolded(value, known_by_name) for key, value in node.value)
+        total += sum(_unfolded(key, sizes) + _unfolded(value, sizes) for key, value in node.value)
     elif isinstance(node, yaml.SequenceNode):
-        total += sum(_unfolded(value, known_by_name) for value in node.value)
+        total += sum(_unfolded(value, sizes) for value in node.value)
     elif node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
         raise ValueError("a number of too many digits")
-    known_by_name[node] = total
+    sizes[node] = total
     return total
 
 

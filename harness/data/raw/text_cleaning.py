@@ -34,7 +34,7 @@ def item_text(
 ) -> ItemText:
     """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. What the
     fields `extra` say follows the description, but not in `released` text, whose scripts know none."""
-    raw = {own_value: record.get(theirs) for own_value, theirs in fields.items()}
+    raw = {canonical: record.get(theirs) for canonical, theirs in fields.items()}
     if mode == "released":
         return _released(raw, fields)
     names = [part for field in extra for part in _pairs(record.get(field), field)]
