@@ -58,15 +58,13 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_table(cls, value_value: Any) -> Any:
-        if not isinstance(value_value, dict):
-            return value_value
-        name = value_value.get("model", cls.model_fields["model"].default)
+    def _fill_from_table(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name = values.get("model", cls.model_fields["model"].default)
         defaults = recbole_model(str(name)).defaults
-        small = {
-            field: value for field, value in SMALL.items() if field in defaults and value_value.get("small") is True
-        }
-        return {**defaults, **small, **value_value}
+        small = {field: value for field, value in SMALL.items() if field in defaults and values.get("small") is True}
+        return {**defaults, **small, **values}
 
     @field_validator("extra")
     @classmethod

@@ -74,10 +74,10 @@ def positions(dataset: Any, field: str, count: int) -> np.ndarray:
     return np.array([names.get(str(position), 0) for position in range(count)], dtype=np.int64)
 
 
-def behind(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def append_items(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row with one more item at its end, and the new lengths; of a full row the oldest item goes.
 
-    >>> under_tuned(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
+    >>> append_items(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
     (tensor([[4, 9, 0],
             [2, 3, 9]]), tensor([2, 3]))
     """

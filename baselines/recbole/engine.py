@@ -26,7 +26,7 @@ from recbole.utils import get_model, init_seed
 from safetensors.torch import load_file, save_file
 
 from baselines.recbole import data, patches
-from baselines.recbole.data import behind, padded_left
+from baselines.recbole.data import append_items, padded_left
 from baselines.recbole.model_table import recbole_model
 from baselines.recbole.worker_process import RemoteError, read_ragged, read_requests, write_arrays
 from harness.data.ragged import RaggedArray
@@ -79,7 +79,7 @@ class Engine:
         self.dataset._change_feat_format()  # RecBole's own augmentation: every prefix becomes a sample
         samples = self.dataset.inter_feat
         if self.samples == "masked":
-            rows, lengths = behind(samples[self.rows], samples[self.lengths], samples[data.ITEM])
+            rows, lengths = append_items(samples[self.rows], samples[self.lengths], samples[data.ITEM])
             samples.update(Interaction({self.rows: rows, self.lengths: lengths}))
         self._to_left(samples)
         # a masked model needs a place for the mask

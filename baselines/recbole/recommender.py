@@ -24,5 +24,5 @@ class RecBoleRecommender(LibraryRecommender[RecBoleConfig]):
         if not names:
             return {}
         text = require_text(data.text, data.items, location=data.dataset)
-        known_by_name = item_features(text, data.counts() > 0, location=data.dataset)
-        return {name: known_by_name[name] for name in names if len(known_by_name[name].values)}
+        available = item_features(text, data.counts() > 0, location=data.dataset)
+        return {name: available[name] for name in names if len(available[name].values)}

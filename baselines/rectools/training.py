@@ -97,7 +97,7 @@ class Training:
             checkpoint.set_draws(*self.drawn, self.engine.device)
             self.drawn = None
         self.engine.network.train()
-        running, message, message_value = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
+        running, message, reported = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
         size = self.engine.batch_size
         for number in range(self.batch, self.batches):
             if self.order.checkpoint is not None and number > self.batch and self.pace.due:
@@ -109,8 +109,8 @@ class Training:
                 self.optimizer.step()
                 running += loss.detach()
             if time.monotonic() - message > NOTE_SECONDS or number + 1 == self.batches:
-                self.link.note(advance=number + 1 - message_value)
-                message, message_value = time.monotonic(), number + 1
+                self.link.note(advance=number + 1 - reported)
+                message, reported = time.monotonic(), number + 1
         mean = (self.summed + float(running)) / self.batches
         self.epoch, self.batch, self.summed = self.epoch + 1, 0, 0.0
         return mean

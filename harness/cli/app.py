@@ -1,4 +1,4 @@
-"""The `harness` command: puts the groups together, and turns every way to fail into its exit code.
+"""The `harness` command line: its commands, and the exit codes.
 
 0 done, 2 the user's input is wrong, 130 interrupted, 1 internal error.
 """
@@ -24,6 +24,7 @@ from harness.cli import (
     index,
     leaderboard,
     listings,
+    prefetch,
     recommend,
     run,
     runs,
@@ -53,6 +54,7 @@ COMMANDS = (
     tune,
     listings,
     data,
+    prefetch,
     index,
     audit,
     export,

@@ -155,7 +155,7 @@ def scale(
 
 
 def _measure(name: str, options: Options, as_json: bool) -> None:
-    """Runs `harness.bench.NAME.measure` and prints its outcome; differing results are a fault of the program."""
+    """Runs `harness.bench.NAME.measure` and prints its outcome; differing results are an internal error."""
     with stdout_kept():
         outcome: Outcome = import_module(f"harness.bench.{name}").measure(options)
         document = outcome.document()

@@ -1,4 +1,4 @@
-"""`harness doctor`: what this machine can run, and the mend for what it lacks."""
+"""`harness doctor`: what this machine can run, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def doctor(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Show devices, memory, packages, data sets and backbones, and how to mend what is missing.
+    """Show devices, memory, packages, data sets and backbones, and how to install what is missing.
 
     With --profile: an estimate of what a run needs, from shapes alone; with -d of its time too.
     """

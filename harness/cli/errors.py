@@ -1,4 +1,4 @@
-"""From an exception to one line on stderr and an exit code."""
+"""Turns an exception into one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ INTERRUPTED = 130
 
 
 def report_error(error: Exception) -> int:
-    """Says what went wrong, in one line; the exit code. A fault leaves its traceback in a file, or, with
-    `HARNESS_DEBUG=1`, on stderr. Of many processes that make one run, each says what is its own; what is wrong with the
-    input the first of each machine says."""
+    """Prints the error in one line and returns the exit code. The traceback of an internal error is written to a file,
+    or to stderr with `HARNESS_DEBUG=1`. In a run over several processes, the first of each machine prints input
+    errors."""
     if isinstance(error, AbortedByMain):
         return error.exit_code
     if isinstance(error, InputError):

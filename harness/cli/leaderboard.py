@@ -179,7 +179,7 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
-    from harness.reports.html.build import Wanted, report
+    from harness.reports.html.build import ReportOptions, report
     from harness.reports.selection import stored_name
     from harness.runs.index_builder import check_writable
     from harness.store.run_store import Store
@@ -188,6 +188,6 @@ def report(
     if output is not None:
         check_writable(output)
     path = output or results / f"{stored_name(store, dataset)}.html"
-    text = report(store, Wanted(dataset, metric, published), log)
+    text = report(store, ReportOptions(dataset, metric, published), log)
     log(f"a page of {len(text) / 1e6:.1f} MB")
     write_output(path, text)

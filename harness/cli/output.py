@@ -1,6 +1,6 @@
-"""Where words go: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document.
+"""Output: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document.
 
-What `run` and `evaluate` end with: the metrics of each run, and its place in the leaderboard.
+Also the summary that `run` and `evaluate` print: the metrics of each run and its place in the leaderboard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def replace_unencodable() -> None:
 
 
 def log(line: str) -> None:
-    """One line for the user, on stderr. What a file holds may stand in it, so nothing in it steers the terminal."""
+    """Prints one line on stderr, with control characters escaped."""
     print(escape_control(line), file=sys.stderr, flush=True)
 
 

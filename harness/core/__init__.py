@@ -1,1 +1,1 @@
-"""What every room uses: files, locks, hashes, seeds, the environment, caches."""
+"""Shared by all packages: files, locks, hashes, seeds, environment variables, the artifact cache."""

@@ -1,8 +1,7 @@
-"""What is kept so that it need not be made again: under a key of all that decides it, with a hash that notices damage.
+"""A cache of artifacts under a key of everything that determines them, with checksums.
 
-A manifest (JSON) beside the files of an entry tells the parts of its key and the SHA-256 of each file; it is written
-last, so that files without it count as unfinished. An entry that does not hold what its manifest says is told of, and
-counts as missing. What is in the files, and how they are made, is the caller's business.
+The manifest (JSON) of an entry has the parts of its key and the SHA-256 of each file. It is written last: files without
+a manifest are unfinished. A corrupt entry logs a warning and is treated as a cache miss.
 """
 
 from __future__ import annotations

@@ -78,26 +78,26 @@ def parse(text: str, location: str) -> Any:
         raise InputError("not YAML: a value is not what its tag says", where=location, code="bad-file") from error
 
 
-def _unfolded(node: yaml.Node, known_by_name: dict[yaml.Node, int]) -> int:
+def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
     """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
     `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
-    if node in known_by_name:
-        if known_by_name[node] < 0:
+    if node in sizes:
+        if sizes[node] < 0:
             raise ValueError("an alias to what it stands in itself")
-        return known_by_name[node]
-    known_by_name[node], total = -1, 1
+        return sizes[node]
+    sizes[node], total = -1, 1
     if isinstance(node, yaml.MappingNode):
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names and key.value != "<<":
                 raise ValueError(f"key {key.value!r} stands twice")
             names.add(str(key.value))
-        total += sum(_unfolded(key, known_by_name) + _unfolded(value, known_by_name) for key, value in node.value)
+        total += sum(_unfolded(key, sizes) + _unfolded(value, sizes) for key, value in node.value)
     elif isinstance(node, yaml.SequenceNode):
-        total += sum(_unfolded(value, known_by_name) for value in node.value)
+        total += sum(_unfolded(value, sizes) for value in node.value)
     elif node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
         raise ValueError("a number of too many digits")
-    known_by_name[node] = total
+    sizes[node] = total
     return total
 
 
@@ -135,6 +135,17 @@ def parse_mapping(text: str, location: str) -> dict[str, Any]:
             "not a mapping of names to values", where=location, hint="begin with `section:`", code="bad-file"
         )
     return content
+
+
+def relative_to_file(name: str, path: Path) -> str:
+    """A name or path that the configuration file `path` gives: where it exists relative to the file's folder, that
+    path; otherwise unchanged (a registered name, an absolute path).
+
+    >>> relative_to_file("ml-100k", Path("run.yaml"))
+    'ml-100k'
+    """
+    place = path.expanduser().absolute().parent / Path(name).expanduser()
+    return str(place) if name and place.exists() else name
 
 
 def write(content: dict[str, Any]) -> str:

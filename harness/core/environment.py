@@ -1,14 +1,9 @@
-"""Where the harness keeps what it can make again: prepared data sets, vectors, dequantised backbones.
+"""Environment variables: the cache folder, offline mode, trust in remote code, and how switches are read.
 
-`HARNESS_OFFLINE=1`: nothing of this process goes out to the public network, whichever library would do it.
-
-Owns the variable, what other libraries are told, and the guard that holds them to it. Loopback, files of a hub's local
-cache and the private addresses of a cluster stay reachable.
-
-What may come out of a model's repository: tensors and settings. Its code runs only where the user has said so in the
-environment, never because a configuration file says it; its pickles are never read.
-
-Environment variables that are switches: what counts as on, what as off, and the error for anything else.
+`HARNESS_HOME` is the folder of caches: prepared data sets, vectors, dequantised backbones. `HARNESS_OFFLINE=1` forbids
+connections to the public network, for libraries too; loopback and private addresses stay reachable. Code of a model
+repository runs only with `HARNESS_TRUST_REMOTE_CODE=1`, never because of a configuration file; pickles are never read.
+`docs/environment.md` lists all variables.
 """
 
 from __future__ import annotations
@@ -87,19 +82,21 @@ _guarded = False
 
 
 def offline() -> bool:
-    """Whether the user has said so. Raises `InputError` for a value that is neither on nor off."""
+    """Whether offline mode is on. Raises `InputError` for an invalid switch."""
     return switch(OFFLINE_VARIABLE)
 
 
 def offline_hint() -> str:
-    """How the mend begins for a model that is not on this machine, where it may not be downloaded; else nothing."""
+    """The start of the hint for a missing model in offline mode; otherwise empty."""
     return f"{OFFLINE_VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
 
 
 def configure_offline() -> None:
-    """Tells libraries and child processes before they are imported or started, and sets the guard. `import harness`
-    calls it; without the variable it only turns the hub's telemetry off. A value that is neither on nor off counts as
-    on here, where no error can be shown: each command refuses it before it does anything."""
+    """Sets the offline variables of other libraries before they are imported, and installs the audit hook.
+
+    `import harness` calls it. Without `HARNESS_OFFLINE` it only disables the hub's telemetry. An invalid switch counts
+    as on here; each command refuses it before it does anything.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         if not offline():
@@ -117,7 +114,7 @@ def configure_offline() -> None:
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
+    """Audit hook: refuses connections to public addresses in offline mode."""
     if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
         message = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
         raise InputError(message, hint="unset it, or use what is on this machine", code="not-available")
@@ -142,8 +139,7 @@ REMOTE_CODE_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
 
 
 def trusted() -> bool:
-    """Whether the user lets code that model repositories bring along run on this machine. Raises `InputError` for a
-    value of the variable that is neither on nor off."""
+    """Whether code of model repositories may run. Raises `InputError` for an invalid switch."""
     return switch(REMOTE_CODE_VARIABLE)
 
 

@@ -1,11 +1,7 @@
-"""How a file is written: whole or not at all, also where the machine loses power, with a clear line where the disk
-refuses.
+"""Atomic file writes that survive a crash or power loss; operating system errors become `InputError`.
 
-A file is filled beside its place, flushed to the disk and moved there in one step; then the folder's entry is flushed
-too. A writer that dies leaves a hidden `.NAME.….tmp`, which nobody reads; `sweep` takes such files away. What is in a
-file is the caller's business, and so is the mend for a disk that refuses.
-
-What the store writes with: `harness.core.files`, with the mend for a results folder.
+A file is written to a temporary name in the same folder, flushed, renamed, and the folder is flushed. A killed writer
+leaves a hidden `.NAME.….tmp`, which `remove_stale_temp_files` deletes.
 """
 
 from __future__ import annotations
@@ -31,8 +27,8 @@ CACHE_HINT = "free some space, or set HARNESS_HOME to another folder; the same c
 
 @contextmanager
 def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
-    """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`, also where a
-    library has put it into its own words."""
+    """Turns the operating system's error for an unwritable folder or a full disk into an `InputError`, also where a
+    library has wrapped it."""
     try:
         yield
     except InputError:
@@ -48,9 +44,9 @@ def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
 
 
 def write_atomic(path: Path, fill: Callable[[Path], object], hint: str = CACHE_HINT) -> None:
-    """`fill` writes a temporary file beside `path`, which then takes its place in one step, for good once this returns.
+    """`fill` writes a temporary file, which then replaces `path` atomically and durably. Creates the folder.
 
-    The folder is made where it is missing. Raises `InputError`; the old file is left as it was then.
+    Raises `InputError`; the old file is unchanged then.
     """
     temporary = temporary_name(path)
     try:
@@ -67,14 +63,13 @@ def write_atomic(path: Path, fill: Callable[[Path], object], hint: str = CACHE_H
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else takes, with the process that does."""
+    """A unique hidden name in the folder of `path`, with the process id."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _without_dead(own: Path, path: Path) -> None:
-    """Removes what writers of `path` that were killed have left: older than `own` by more than `DEAD` seconds of the
-    file system's clock, and of a process that is not here. One with this process's number is none of its own: in a
-    container every writer may have the same."""
+    """Removes temporary files of killed writers of `path`: older than `own` by more than `DEAD` seconds of the file
+    system's clock, and of a process that does not run. A file with this process's id is another container's."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
         with suppress(OSError, ValueError):
             if other != own and own.stat().st_mtime - other.stat().st_mtime > DEAD:
@@ -86,7 +81,7 @@ def _without_dead(own: Path, path: Path) -> None:
 
 
 def write_text(path: Path, text: str, hint: str = CACHE_HINT) -> None:
-    """`text` as UTF-8, whole or not at all."""
+    """Writes `text` as UTF-8, atomically."""
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), hint)
 
 
@@ -97,7 +92,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns when the names in a folder are on the disk, where the system can say so."""
+    """Flushes the entries of a folder, where the system supports it."""
     with suppress(OSError):  # Windows and some network file systems open no folder
         lock = os.open(folder, os.O_RDONLY)
         try:
@@ -115,8 +110,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def remove_stale_temp_files(folder: Path, name: str = "*") -> None:
-    """Removes what writers of `name` (a glob pattern) that died have left in a folder; for who holds the lock that all
-    its writers take."""
+    """Removes temporary files of `name` (a glob pattern) in a folder. The caller holds the lock of all its writers."""
     for path in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             path.unlink()
@@ -126,15 +120,15 @@ RESULTS_HINT = "free some space, or choose another folder with --results"
 
 
 def writing_results(path: Path) -> AbstractContextManager[None]:
-    """Turns what the operating system says of an unwritable folder or a full disk into an `InputError`."""
+    """`translate_os_errors` with the hint for a results folder."""
     return translate_os_errors(path, RESULTS_HINT)
 
 
 def write_result_file(path: Path, fill: Callable[[Path], object]) -> None:
-    """`fill` writes a temporary file beside `path`, which then takes its place in one step. Raises `InputError`."""
+    """`write_atomic` with the hint for a results folder. Raises `InputError`."""
     write_atomic(path, fill, RESULTS_HINT)
 
 
 def write_result_text(path: Path, text: str) -> None:
-    """`text` as UTF-8, whole or not at all."""
+    """Writes `text` as UTF-8, atomically."""
     write_text(path, text, RESULTS_HINT)

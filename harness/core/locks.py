@@ -1,9 +1,8 @@
-"""`holding`: one process at a time, also over machines that share a folder; a dead holder's lock is recognised.
+"""`acquire_lock`: one process at a time, also over machines that share a folder; dead holders lose it.
 
-Two locks at once, because neither is enough alone. The kernel's (`flock`) is freed at the very moment at which its
-holder dies, and works over NFS where locking is on; a mount with `nolock` keeps it on one machine. The lease beside it
-is a file that its holder touches: another process on the same machine sees at once that the holder is dead, one on
-another machine after `LEASE` seconds without a touch by its own clock, so that clocks that differ do no harm.
+Two locks are taken. The kernel's (`flock`) is freed when its holder dies, and works over NFS where locking is on; with
+`nolock` it reaches one machine only. The lease is a file that its holder touches: a process on the same machine sees at
+once that the holder is dead, one on another machine after `LEASE` seconds without a touch by its own clock.
 """
 
 from __future__ import annotations

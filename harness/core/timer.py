@@ -1,5 +1,4 @@
-"""How often work under way is kept on the disk: by time, whatever a step costs, so that an interruption costs a minute
-at most; less often only where keeping it is dear itself."""
+"""When to write the next checkpoint: by elapsed time, less often where a checkpoint is slow to write."""
 
 from __future__ import annotations
 

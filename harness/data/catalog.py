@@ -34,7 +34,7 @@ class CatalogueEntry:
     `package:folder/inside` where its files come with an installed package, empty where the reader needs none.
     `users`, `items`, `interactions` and `fingerprint` are what the reader must give (None where not stated);
     `harness data verify` holds it to them (for one that is still to be prepared they are the published ones). `obtain`
-    is the mend where it is not ready.
+    is the hint where it is not ready.
     """
 
     name: str
@@ -88,31 +88,31 @@ DATASETS = (
 def catalogue_entries() -> dict[str, CatalogueEntry]:
     """All data sets by name: this project's, those kept on this machine, then those that installed packages add (which
     may take no name away)."""
-    known_by_name = {entry.name: entry for entry in DATASETS}
-    known_by_name.update({name: _public(name) for name, data in named_sets().items() if data.listed})
+    entries = {entry.name: entry for entry in DATASETS}
+    entries.update({name: _public(name) for name, data in named_sets().items() if data.listed})
     for name, entry in local_store.list_stored().items():
-        known_by_name.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
-        known_by_name[name] = _as_kept(known_by_name[name], entry) if known_by_name[name].kept else known_by_name[name]
+        entries.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
+        entries[name] = _as_kept(entries[name], entry) if entries[name].kept else entries[name]
     for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
-        if entry.name in known_by_name:
+        if entry.name in entries:
             warn(f"{source} is left out: the data set name {entry.name!r} is taken")
         else:
-            known_by_name[entry.name] = entry
-    return known_by_name
+            entries[entry.name] = entry
+    return entries
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
     """The entry of one name, or of a category's full name; `InputError` with near names for a miss."""
-    known_by_name = catalogue_entries()
-    if name in known_by_name:
-        return known_by_name[name]
+    entries = catalogue_entries()
+    if name in entries:
+        return entries[name]
     try:
         own = resolve(name).name
     except InputError as error:
         if ":" in name:
             raise
-        raise unknown_name("data set", name, known_by_name, otherwise="(a path to a folder works too)") from error
-    return known_by_name[own] if own in known_by_name else _public(own)
+        raise unknown_name("data set", name, entries, otherwise="(a path to a folder works too)") from error
+    return entries[own] if own in entries else _public(own)
 
 
 def _public(name: str) -> CatalogueEntry:

@@ -171,9 +171,9 @@ def require_text(
     hint = f"add titles to its items, {ways}, or choose a model that needs no text"
     empty = [items[i] for i, entry in enumerate(text) if entry.empty]
     if empty:
-        text_value = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        examples = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
         raise InputError(
-            f"{len(empty)} of {len(items)} items have no text ({text_value})",
+            f"{len(empty)} of {len(items)} items have no text ({examples})",
             where=location,
             hint=hint,
             code="empty-data",

@@ -1,7 +1,7 @@
-"""Fetches public raw files: several sources, continued where a connection dropped, checked by size and SHA-256.
+"""Downloads public raw files: several mirrors, HTTP range resume, checks of size and SHA-256.
 
-A file has its final name only when it is whole and right; until then it is `NAME.part`, which the same command
-continues. pooch, the usual choice for known hashes, begins a broken download anew: too dear for files of gigabytes.
+A file gets its final name when it is complete and verified; until then it is `NAME.part`, which the same command
+resumes. pooch downloads to a random temporary name that it deletes on an error, so it cannot resume.
 """
 
 from __future__ import annotations

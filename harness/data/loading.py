@@ -21,10 +21,9 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
     """
     by, reading = check_order(order), reading or Reading()
     path = Path(name_or_path).expanduser()
-    known_by_name = catalogue_entries()
+    registered = catalogue_entries()
     if (
-        entry := known_by_name.get(name_or_path)
-        or (None if path.exists() else known_by_name.get(safe_name(name_or_path)))
+        entry := registered.get(name_or_path) or (None if path.exists() else registered.get(safe_name(name_or_path)))
     ) is not None:
         if by == "file" or reading.of_files:
             option = "--order file" if by == "file" else reading.options()[0]

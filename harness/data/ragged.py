@@ -15,7 +15,7 @@ class RaggedArray:
     >>> rows = RaggedArray.of([[3, 1], [], [2]])
     >>> len(rows), rows[0].tolist(), rows.lengths.tolist()
     (3, [3, 1], [2, 0, 1])
-    >>> rows.tails(1).values.tolist()
+    >>> rows.last(1).values.tolist()
     [1, 2]
     """
 
@@ -68,7 +68,7 @@ class RaggedArray:
     def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, shape (rows,); no more than it has.
 
-        >>> RaggedArray.of([[3, 1], [], [2]]).heads(np.array([1, 1, 1])).values.tolist()
+        >>> RaggedArray.of([[3, 1], [], [2]]).first(np.array([1, 1, 1])).values.tolist()
         [3, 2]
         """
         mask = np.clip(lengths, 0, self.lengths)

@@ -1,4 +1,4 @@
-"""`PoolingConfig`: what a user may say of how files become a data set, besides where they lie and what orders them."""
+"""`Reading`: options of reading files into a data set: columns, filters, tolerated bad lines."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Reading:
             raise InputError(
                 f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=hint, code="bad-setting"
             )
-        for own_value, _ in self.columns:
-            if own_value not in ALIASES:
-                raise unknown_name("column", own_value, ALIASES, where="--columns")
+        for canonical, _ in self.columns:
+            if canonical not in ALIASES:
+                raise unknown_name("column", canonical, ALIASES, where="--columns")
 
     @property
     def of_files(self) -> bool:
         """Whether anything is said that only the reader of a file can do."""
         return bool(self.columns) or self.min_rating is not None or self.bad_lines != BAD_LINES
 
-    def column(self, own_value: str) -> str | None:
+    def column(self, canonical: str) -> str | None:
         """The file's name for one of our columns, None where nothing is said of it."""
-        return dict(self.columns).get(own_value)
+        return dict(self.columns).get(canonical)
 
     def tolerated(self, lines: int) -> int:
         """How many of a file's lines may be wrong."""
@@ -64,7 +64,7 @@ class Reading:
         """The same as words of a command line."""
         message = self.document()
         if self.columns:
-            message["columns"] = ",".join(f"{own_value}={theirs}" for own_value, theirs in self.columns)
+            message["columns"] = ",".join(f"{canonical}={theirs}" for canonical, theirs in self.columns)
         return [word for key, value in message.items() for word in (_option(key), str(value))]
 
     @classmethod
@@ -81,7 +81,7 @@ class Reading:
         if isinstance(columns, str):
             message["columns"] = parse_columns(columns)
         elif columns:
-            message["columns"] = tuple((str(own_value), str(theirs)) for own_value, theirs in dict(columns).items())
+            message["columns"] = tuple((str(canonical), str(theirs)) for canonical, theirs in dict(columns).items())
         for key in ("min_rating", "min_user", "min_item", "bad_lines"):
             kind = int if key in ("min_user", "min_item") else (int, float)
             if message.get(key) is not None and (not isinstance(message[key], kind) or isinstance(message[key], bool)):
@@ -96,10 +96,10 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     (('user', 'customer'), ('item', 'sku'))
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not pairs or not all(equals and own_value.strip() and theirs.strip() for own_value, equals, theirs in pairs):
+    if not pairs or not all(equals and canonical.strip() and theirs.strip() for canonical, equals, theirs in pairs):
         raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM, code="missing-column")
-    results = tuple((own_value.strip(), theirs.strip()) for own_value, _, theirs in pairs)
-    if len({own_value for own_value, _ in results}) < len(results):
+    results = tuple((canonical.strip(), theirs.strip()) for canonical, _, theirs in pairs)
+    if len({canonical for canonical, _ in results}) < len(results):
         raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM, code="duplicate")
     return results
 

@@ -6,17 +6,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from harness.reports.tables import Column, Mark, ReportTable, TableRow
+from markupsafe import Markup
 
-HEAD = r"""% Compiles as it stands. In a paper: copy a table, with \usepackage{array,booktabs}.
-\documentclass{article}
-\usepackage[T1]{fontenc}
-\usepackage[utf8]{inputenc}
-\usepackage{array,booktabs}
-\usepackage[landscape,margin=1cm]{geometry}
-\begin{document}
-"""
-FOOT = "\\end{document}\n"
+from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.templating import render_latex
+
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -41,7 +35,7 @@ SPECIAL = {
     "…": r"\ldots{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-BROAD, WRAPPED = 140, 25  # letters that a landscape page holds in `footnotesize`, and those of a column of 4 cm
+WRAPPED = 25  # letters of a column of 4 cm; the template sets tables of more than 140 letters in a smaller size
 LAST_LATIN = "\u017f"  # T1 fonts know the letters up to here
 
 
@@ -56,35 +50,13 @@ def escaped(text: str) -> str:
 
 
 def latex(sheets: Sequence[ReportTable]) -> str:
-    """One `table` a sheet; notes stand below it."""
-    return HEAD + "".join(map(_table, sheets)) + FOOT
+    """One `table` environment a sheet, with its notes below."""
+    return render_latex(
+        "tables.tex", escaped, sheets=sheets, width=_width, column_types=_column_types, cell=_cell, separator=_separator
+    )
 
 
-def _table(sheet: ReportTable) -> str:
-    kinds = [
-        r">{\raggedright\arraybackslash}p{4cm}" if column.wraps else "l" if column.left else "r"
-        for column in sheet.columns
-    ]
-    size, gap = ("footnotesize", 4) if _letters(sheet) <= BROAD else ("scriptsize", 3)
-    lines = [
-        r"\begin{table}[!ht]",
-        rf"\centering\{size}\setlength{{\tabcolsep}}{{{gap}pt}}",
-        rf"\caption{{{escaped(sheet.title)}}}",
-        rf"\begin{{tabular}}{{@{{}}{''.join(kinds)}@{{}}}}",
-        r"\toprule",
-        " & ".join(escaped(column.name) for column in sheet.columns) + r" \\",
-        r"\midrule",
-    ]
-    for before, line in zip((None, *sheet.lines), sheet.lines, strict=False):
-        if line.apart and before is not None and not before.apart:
-            lines.append(r"\midrule")
-        lines.append(" & ".join(_cells(line, sheet.columns)) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip {escaped(note)}" for note in sheet.notes]
-    return "\n".join([*lines, r"\end{table}", "", ""])
-
-
-def _letters(sheet: ReportTable) -> int:
+def _width(sheet: ReportTable) -> int:
     """The letters of a row of the widest cells; a column that wraps has its own width."""
     columns = enumerate(sheet.columns)
     return sum(
@@ -93,25 +65,26 @@ def _letters(sheet: ReportTable) -> int:
     )
 
 
-def _cells(line: TableRow, columns: Sequence[Column]) -> list[str]:
-    cells = [_cell(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
-    return [_breaking(cell) if column.wraps else cell for cell, column in zip(cells, columns, strict=True)]
+def _column_types(sheet: ReportTable) -> Markup:
+    wrapped = r">{\raggedright\arraybackslash}p{4cm}"
+    return Markup("".join(wrapped if column.wraps else "l" if column.left else "r" for column in sheet.columns))
 
 
-def _breaking(text: str) -> str:
-    """LaTeX that may break behind the signs that join a setting's name and value."""
-    for sign in (".", "=", r"\_"):
-        text = text.replace(sign, sign + r"\allowbreak{}")
-    return text
+def _separator(is_last: bool) -> Markup:
+    return Markup(r" \\" if is_last else " & ")
 
 
-def _cell(text: str, mark: Mark, is_apart: bool) -> str:
-    text_value = escaped(text)
-    if not text_value:
-        return ""
-    if is_apart:
-        return rf"\textit{{{text_value}}}"
-    return {"best": rf"\textbf{{{text_value}}}", "second": rf"\underline{{{text_value}}}"}.get(mark, text_value)
+def _cell(column: Column, line: TableRow, place: int) -> Markup:
+    """A cell in LaTeX: marked as best or second, in italics where the row is not compared."""
+    text = escaped(line.texts[place])
+    if not text:
+        return Markup()
+    styles = {"best": r"\textbf{%s}", "second": r"\underline{%s}"}
+    text = (r"\textit{%s}" if line.apart else styles.get(line.mark(place), "%s")) % text
+    if column.wraps:  # a line may break after the signs that join a setting's name and value
+        for sign in (".", "=", r"\_"):
+            text = text.replace(sign, sign + r"\allowbreak{}")
+    return Markup(text)
 
 
 def _letter(character: str) -> str:

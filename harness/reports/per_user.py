@@ -66,13 +66,13 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
         hint = f"give the folder of {record.dataset.name} with -d" if location is None else error.hint
         raise InputError(error.what, where=error.where or place, hint=hint, code=error.code) from error
     current_split = split(dataset, protocol_of(record))
-    for kind, theirs, own_value in (
+    for kind, theirs, actual in (
         ("data", record.dataset.fingerprint, dataset.fingerprint),
         ("split", record.protocol.fingerprint, current_split.fingerprint),
     ):
-        if theirs != own_value:
+        if theirs != actual:
             raise InputError(
-                f"the {kind} here ({own_value}) is not what {record.run_id} was measured on ({theirs})",
+                f"the {kind} here ({actual}) is not what {record.run_id} was measured on ({theirs})",
                 where=place,
                 hint="give the right folder with -d, or make the runs again",
                 code="incompatible",

@@ -183,11 +183,9 @@ def _read(path: Path) -> Iterator[PublishedRow]:
         printed[cells["metric"]] = cells["value"]
     for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
-        known_by_name = {name: cells[name] for name in PROTOCOL if cells[name]}
+        conditions = {name: cells[name] for name in PROTOCOL if cells[name]}
         metrics = {name: float(text) for name, text in printed.items()}
-        yield PublishedRow(
-            **{name: cells[name] for name in ABOUT}, known=known_by_name, metrics=metrics, printed=printed
-        )
+        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=conditions, metrics=metrics, printed=printed)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -76,8 +76,8 @@ class PublishedGap:
             "note": quoted.note,
             INCONSISTENT: quoted.inconsistent,
             "metrics": {
-                name: {"ours": own_value, "published": theirs, "difference": own_value - theirs}
-                for name, (own_value, theirs) in self.numbers.items()
+                name: {"ours": local, "published": theirs, "difference": local - theirs}
+                for name, (local, theirs) in self.numbers.items()
             },
             "protocol": [asdict(field) for field in self.fields],
         }
@@ -111,8 +111,8 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
             printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in published_rows))
             message = f"no published row on {name!r} has {' or '.join(metrics)}"
             raise InputError(message, where="--metric", hint=f"they have {printed}", code="unknown-name")
-        own_value = conditions(side)
-        published_gaps = [_gap(side, row, metrics, own_value) for row in selected_published_rows]
+        local = conditions(side)
+        published_gaps = [_gap(side, row, metrics, local) for row in selected_published_rows]
         results += sorted(published_gaps, key=lambda gap: not gap.same_method)
     return results
 
@@ -122,7 +122,7 @@ def conditions(side: RunGroup) -> dict[str, str]:
     record = side.first
     data, rules = record.dataset, record.protocol
     public = named_sets().get(data.name) if _is_public(data) else None
-    known_by_name = {
+    stated = {
         "release": "" if public is None else public.release.title.replace("Reviews ", ""),
         "split": rules.name.partition("/")[0],
         "hits": "items",
@@ -137,12 +137,12 @@ def conditions(side: RunGroup) -> dict[str, str]:
     settings = flattened(side.runs[0].settings)
     for name, end in SETTINGS.items():
         messages = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
-        known_by_name[name] = messages[0].strip("[]") if messages else ""
-    if known_by_name["beams"]:
-        known_by_name["constraint"] = "trie"  # the only way in which anything here decodes
+        stated[name] = messages[0].strip("[]") if messages else ""
+    if stated["beams"]:
+        stated["constraint"] = "trie"  # the only way in which anything here decodes
     if any(key.endswith(".tasks.templates") for key in settings):
-        known_by_name["prompts"] = "1"  # test cases are asked by the first template alone
-    return known_by_name
+        stated["prompts"] = "1"  # test cases are asked by the first template alone
+    return stated
 
 
 def _is_public(data: DatasetInfo) -> bool:
@@ -155,7 +155,7 @@ def _is_public(data: DatasetInfo) -> bool:
     return (entry.users, entry.items) == (data.users, data.items)
 
 
-def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], own_value: Mapping[str, str]) -> PublishedGap:
+def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mapping[str, str]) -> PublishedGap:
     records = [run.record for run in side.runs]
     numbers = {
         name: (statistics.fmean(record.metrics.test[name] for record in records), row.metrics[name])
@@ -166,22 +166,22 @@ def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], own_value: M
     fields = tuple(
         Field(name, own, message, _verdict(own, message))
         for name in ("release", *PROTOCOL)
-        for own, message in [(own_value.get(name, ""), theirs.get(name, ""))]
+        for own, message in [(local.get(name, ""), theirs.get(name, ""))]
         if own or message
     )
     is_alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
     return PublishedGap(side.label, len(records), row, is_alike, numbers, fields)
 
 
-def _verdict(own_value: str, theirs: str) -> Verdict:
+def _verdict(local: str, theirs: str) -> Verdict:
     """Lists compare without order, everything without case.
 
     >>> _verdict("20", "20"), _verdict("title, brand", "Brand, title"), _verdict("full", ""), _verdict("20", "50")
     ('same', 'same', 'unknown', 'differs')
     """
-    if not own_value or not theirs:
+    if not local or not theirs:
         return "unknown"
-    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (own_value, theirs))
+    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (local, theirs))
     return "same" if one == other else "differs"
 
 

@@ -85,48 +85,48 @@ def _depth(text: str, location: str) -> int:
 
 
 def select_rows(
-    boards: Sequence[Board], current_selection: Selection, metric: str = MAIN_METRIC, location: str | None = None
+    boards: Sequence[Board], selected: Selection, metric: str = MAIN_METRIC, location: str | None = None
 ) -> list[Board]:
     """The boards with the chosen rows, ranked anew by `metric`, with every metric that is asked for. Boards without a
     chosen row are left out. `location` is where the data lie, as for `measured`. Raises `InputError` for a model, a run
     or a label that no row has."""
     every = [row for board in boards for row in board.rows]
-    _check(current_selection, every)
+    _check(selected, every)
     results = []
     for board in boards:
-        rows = [row for one in board.rows if (row := _kept(one, current_selection)) is not None]
+        rows = [row for one in board.rows if (row := _kept(one, selected)) is not None]
         if not rows:
             continue
-        rows = _with_metrics(rows, dict.fromkeys((*current_selection.metrics, metric)), location)
+        rows = _with_metrics(rows, dict.fromkeys((*selected.metrics, metric)), location)
         ranked = sorted((row for row in rows if row.rank is not None), key=lambda row: -(row.mean(metric) or 0.0))
         ranked = [replace(row, rank=number) for number, row in enumerate(ranked, start=1)]
         rows = [*ranked, *(row for row in rows if row.rank is None)]
-        results.append(replace(board, rows=tuple(_labelled(row, current_selection.labels) for row in rows)))
+        results.append(replace(board, rows=tuple(_labelled(row, selected.labels) for row in rows)))
     return results
 
 
-def _check(current_selection: Selection, rows: Sequence[Row]) -> None:
+def _check(selected: Selection, rows: Sequence[Row]) -> None:
     models = {row.model for row in rows}
     ids = [run_id for row in rows for run_id in row.run_ids]
-    for name in current_selection.models:
+    for name in selected.models:
         if name not in models:
             raise unknown_name("model", name, models, where="--models")
     for location, names in (
-        ("--runs", current_selection.runs),
-        ("--label", [name for name in current_selection.labels if name not in models]),
+        ("--runs", selected.runs),
+        ("--label", [name for name in selected.labels if name not in models]),
     ):
         for text in names:
             if not any(run_id.startswith(text) for run_id in ids):
                 raise unknown_name("row" if location == "--label" else "run", text, {*models, *ids}, where=location)
 
 
-def _kept(row: Row, current_selection: Selection) -> Row | None:
+def _kept(row: Row, selected: Selection) -> Row | None:
     """The row, with the chosen runs alone; None where it is not chosen."""
-    if current_selection.models and row.model not in current_selection.models:
+    if selected.models and row.model not in selected.models:
         return None
-    if not current_selection.runs:
+    if not selected.runs:
         return row
-    items = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(current_selection.runs)]
+    items = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(selected.runs)]
     if not items:
         return None
     if len(items) == len(row.runs):

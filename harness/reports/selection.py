@@ -124,9 +124,9 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
         return _readable(name)
     start_time = [path for path in paths if path.name.startswith(text)]
     if len(start_time) > 1:
-        text_value = ", ".join(path.name for path in start_time[:KNOWN]) + (", …" if len(start_time) > KNOWN else "")
+        listed = ", ".join(path.name for path in start_time[:KNOWN]) + (", …" if len(start_time) > KNOWN else "")
         raise InputError(
-            f"{text!r} begins the ids of {len(start_time)} runs ({text_value})",
+            f"{text!r} begins the ids of {len(start_time)} runs ({listed})",
             where="RUN",
             hint="give more of it",
             code="bad-selection",
@@ -140,8 +140,8 @@ def _unknown(text: str, paths: Sequence[Path]) -> InputError:
     models = sorted({path.parent.parent.name.replace("@", ":") for path in paths})
     names = [*models, *dict.fromkeys(path.name for path in paths)]
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-    text_value = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
-    hint = f"did you mean {' or '.join(near)}?" if near else f"stored models: {text_value}; a run id works too"
+    listed = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"stored models: {listed}; a run id works too"
     return InputError(f"unknown run {text!r}", where="RUN", hint=hint, code="no-runs")
 
 

@@ -1,7 +1,6 @@
-"""`Sheet`: a table that is ready to print, as plain text with marks; each format writes the same sheet.
+"""`ReportTable`: a table of formatted text with marks (best, second). Each output format renders the same table.
 
-What the numbers mean, and how they are rounded, is settled before a sheet is made; how a mark looks, and which
-characters must be escaped, is the format's business.
+Numbers are rounded before; each format escapes the text and renders the marks.
 """
 
 from __future__ import annotations
@@ -153,12 +152,12 @@ def markdown_text(text: str) -> str:
 
 
 def _markdown_cell(text: str, mark: Mark, is_apart: bool) -> str:
-    text_value = markdown_text(text)
-    if not text_value:
+    escaped = markdown_text(text)
+    if not escaped:
         return ""
     if is_apart:
-        return f"*{text_value}*"
-    return f"**{text_value}**" if mark == "best" else text_value
+        return f"*{escaped}*"
+    return f"**{escaped}**" if mark == "best" else escaped
 
 
 def _marked(line: TableRow, write: Callable[[str, Mark, bool], str]) -> list[str]:

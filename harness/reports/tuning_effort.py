@@ -32,7 +32,7 @@ def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
     """The most that any row of a model says; models with nothing to set are left out.
 
     >>> by_model([("a", Budget(1)), ("a", Budget(4, 9.0)), ("fixed", Budget(0)), ("b", Budget())])
-    {'a': Spent(trials=4, seconds=9.0), 'b': Spent(trials=None, seconds=None)}
+    {'a': Budget(trials=4, seconds=9.0), 'b': Budget(trials=None, seconds=None)}
     """
     limit: dict[str, Budget] = {}
     for name, one in sides:

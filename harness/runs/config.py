@@ -147,6 +147,8 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             expected = {int: "a whole number", dict: "a mapping"}.get(kinds[key], "text")
             raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
+    if isinstance(dataset := top.get("dataset"), str):
+        top["dataset"] = config_files.relative_to_file(dataset, path)
     for section, values in content.items():
         if not isinstance(values, dict):
             raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))

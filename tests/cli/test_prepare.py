@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Harness
 from tests.data.raw import files
 
@@ -63,3 +65,9 @@ def test_mistakes_are_one_line(harness: Harness, tmp_path: Path) -> None:
     }.items():
         done = harness(*arguments)
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1, done.err
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_wrong_date_is_named_by_its_option(harness: Harness, option: str, tmp_path: Path) -> None:
+    done = harness("data", "prepare", "beauty", "--raw", str(tmp_path), option, "soon")
+    assert done.code == 2 and f"{option}: 'soon' is no date" in done.err

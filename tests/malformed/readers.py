@@ -20,7 +20,7 @@ import torch
 
 from harness.core.artifact_cache import CacheEntry, Key
 from harness.data.raw.interactions import read_log
-from harness.data.raw.metadata import Wanted, read_metadata
+from harness.data.raw.metadata import RequestedItems, read_metadata
 from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.folder import read_folder
@@ -178,7 +178,7 @@ def _raw(name: str, kind: str) -> Callable[[Path], Any]:
         found = RawFileHandle(spec, folder / name, member)
         if kind == "interactions":
             return read_log(found, release)
-        return read_metadata(found, release, Wanted(["I0", "I1", "1", "2"], np.ones(4, bool)))
+        return read_metadata(found, release, RequestedItems(["I0", "I1", "1", "2"], np.ones(4, bool)))
 
     return read
 

@@ -10,7 +10,7 @@ from harness.errors import InputError
 from harness.registry import model_entry
 from harness.runs.config import ConfigFile, Settings, read_config, resolve
 from harness.runs.job import RunOptions, plan
-from tests.folders import FAKE
+from tests.folders import FAKE, csv_folder
 
 
 def settle(*sets: str, profile: str = "cpu", file: ConfigFile | None = None) -> Settings:
@@ -81,7 +81,7 @@ def test_a_wrong_setting_is_told_in_one_line(text: str, said: str) -> None:
         ("model: sasrec", "made for model 'sasrec', not 'fake'"),
         ("model: sasrec\nrecbole: {}", "made for model 'sasrec', not 'fake'"),
         ("seed: x", "seed is 'x', expected a whole number"),
-        ("- 1", "holds no mapping"),
+        ("- 1", "not a mapping"),
         ("a: [", "not YAML"),
     ],
 )
@@ -157,3 +157,15 @@ def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -
     with pytest.raises(InputError, match="reads no file; say kind=file"):
         resolve(model_entry(model), "smoke", ConfigFile(), [named])
     resolve(model_entry(model), "smoke", ConfigFile(), [named, f"{section}.index.kind=file"])
+
+
+def test_a_dataset_path_is_relative_to_the_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = csv_folder(tmp_path / "there" / "toy")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "there" / "run.yaml"
+    for name in ("toy", "../there/toy", str(folder)):
+        path.write_text(f"dataset: {name}\n")
+        (job,) = plan("markov", RunOptions(config=path))
+        assert Path(job.dataset).resolve() == folder
+    path.write_text("dataset: ml-100k\n")
+    assert plan("markov", RunOptions(config=Path("there/run.yaml")))[0].dataset == "ml-100k"

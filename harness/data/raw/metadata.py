@@ -47,7 +47,7 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedItems:
     """Whose metadata: raw ids of `items`, and (bool, one an item) whose `text`, made in which `mode`."""
 
     items: list[str]
@@ -58,7 +58,7 @@ class Wanted:
 def read_metadata(
     file_handle: RawFileHandle,
     release: Release,
-    current_wanted: Wanted,
+    requested: RequestedItems,
     progress: Progress | None = None,
     path: Path | None = None,
     reading: Reading = PLAIN,
@@ -71,7 +71,7 @@ def read_metadata(
     """
     import pyarrow as pa
 
-    place = {raw: code for code, raw in enumerate(current_wanted.items)}
+    place = {raw: code for code, raw in enumerate(requested.items)}
     names = np.zeros(len(place), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
@@ -79,7 +79,7 @@ def read_metadata(
     types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
     bad, records = (
         BadLines(file_handle.path.name, reading),
-        _Records(file_handle, release, place, current_wanted, reading),
+        _Records(file_handle, release, place, requested, reading),
     )
     for raw, *text in ResumableRows(path, types).rows(file_handle, records.checked, progress):
         if raw is None:
@@ -95,9 +95,7 @@ def read_metadata(
         current_item_text = ItemText(*text[:3], categories=tuple(text[3]))
         if (before := texts.get(raw)) is not None and before != current_item_text:
             duplicates.add(raw)
-            current_item_text = (
-                current_item_text if current_wanted.mode == "released" else fuller(before, current_item_text)
-            )
+            current_item_text = current_item_text if requested.mode == "released" else fuller(before, current_item_text)
         texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:
@@ -113,7 +111,7 @@ class _Records:
     found: RawFileHandle
     release: Release
     place: Mapping[str, int]
-    wanted: Wanted
+    wanted: RequestedItems
     reading: Reading
 
     def checked(self, line: int, content: bytes, first: bool) -> Row:

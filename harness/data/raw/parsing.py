@@ -82,8 +82,8 @@ def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, A
     count, other, spec = max(others, key=lambda entry: entry[0])
     if count:
         history = ", ".join(mark for mark in spec.marks if mark in record)
-        theirs, own_value = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
-        message = f"it has {history}, as {theirs} of {other.title} has, and nothing that {own_value} has"
+        theirs, needed = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
+        message = f"it has {history}, as {theirs} of {other.title} has, and nothing that {needed} has"
         raise InputError(
             message, where=file_handle.at(1), hint=f"give the file of {release.title}", code="missing-column"
         )

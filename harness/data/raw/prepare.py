@@ -23,7 +23,7 @@ from harness.data.download import Progress
 from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
 from harness.data.raw.filters import FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
-from harness.data.raw.metadata import Metadata, Wanted, read_metadata
+from harness.data.raw.metadata import Metadata, RequestedItems, read_metadata
 from harness.data.raw.releases import Published, RawSet, resolve
 from harness.data.raw.request import Request, name_of, settings_of
 from harness.data.raw.streams import RawFileHandle, download, locate
@@ -42,15 +42,15 @@ def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str,
     mean = dataset.interactions / max(len(dataset.users), 1)
     lines = []
     for entry in published:
-        for message, own_value in current.items():
+        for message, actual in current.items():
             if (theirs := getattr(entry, message)) is not None:
                 unit = entry.rounded.get(message, 1)
-                rounds = abs(own_value - theirs) <= unit / 2 if unit > 1 else own_value == theirs
-                lines.append(_line(message, theirs, own_value, 0 if rounds else own_value - theirs, entry.source))
+                rounds = abs(actual - theirs) <= unit / 2 if unit > 1 else actual == theirs
+                lines.append(_line(message, theirs, actual, 0 if rounds else actual - theirs, entry.source))
         if entry.mean_length is not None:
-            own_value = round(mean, MEAN_DIGITS)
-            difference = round(own_value - entry.mean_length, MEAN_DIGITS)
-            lines.append(_line("mean length", entry.mean_length, own_value, difference, entry.source))
+            actual = round(mean, MEAN_DIGITS)
+            difference = round(actual - entry.mean_length, MEAN_DIGITS)
+            lines.append(_line("mean length", entry.mean_length, actual, difference, entry.source))
     return lines
 
 
@@ -218,15 +218,15 @@ def _metadata(
     """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
     log: RawLog = rows.log
     mask = rows.counts()[1] >= data.release.core
-    current_wanted = Wanted(log.items, mask, text)
+    requested_items = RequestedItems(log.items, mask, text)
     metadata = read_metadata(
-        entries["metadata"], data.release, current_wanted, work.progress, work.part("metadata"), work.reading
+        entries["metadata"], data.release, requested_items, work.progress, work.part("metadata"), work.reading
     )
     if not metadata.known.any():
         message = entries["interactions"].name
         swapped = " (its columns of users and items may have changed places, as in the release of 2014)"
         label = f"it describes none of the {len(log.items):,} items of {message}"
-        users = Wanted(log.users, np.zeros(len(log.users), bool))
+        users = RequestedItems(log.users, np.zeros(len(log.users), bool))
         swap = read_metadata(entries["metadata"], data.release, users, reading=work.reading)
         label += swapped if swap.known.any() else ""
         hint = "give two files of the same release and category"

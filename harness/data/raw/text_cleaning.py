@@ -34,7 +34,7 @@ def item_text(
 ) -> ItemText:
     """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. What the
     fields `extra` say follows the description, but not in `released` text, whose scripts know none."""
-    raw = {own_value: record.get(theirs) for own_value, theirs in fields.items()}
+    raw = {canonical: record.get(theirs) for canonical, theirs in fields.items()}
     if mode == "released":
         return _released(raw, fields)
     names = [part for field in extra for part in _pairs(record.get(field), field)]
@@ -146,7 +146,7 @@ def _released(raw: Mapping[str, Any], fields: Mapping[str, str]) -> ItemText:
 def _released_text(value: Any) -> str:
     """One field of the published files. An absent field stays empty; an empty one becomes a full stop.
 
-    >>> _released_text('A 5&quot; <b>pen</b>..'), _released_text(["single_span", "two "]), _released_text("x" * 2000)
+    >>> _released_text('A 5&quot; <b>pen</b>..'), _released_text(["one", "two "]), _released_text("x" * 2000)
     ('A 5 pen.', 'one two.', '')
     """
     if value is None:

@@ -21,7 +21,7 @@ from harness.data.columns import (
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import WITHOUT_TIME, Log
-from harness.data.readers.matching import Matched, matched, plain
+from harness.data.readers.matching import Matched, matched, normalized
 from harness.data.readers.table_files import ENDINGS, TableFile, read_table
 from harness.data.reading import FORM, Reading
 from harness.errors import InputError
@@ -95,7 +95,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
             f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint, code="missing-column"
         )
     cells = zip(*(file.column(columns.places.get(name)) for name in literals), strict=True)
-    bars = plain(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
+    bars = normalized(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
     order: list[str] = []
     for row, (item, title, description, brand, categories) in enumerate(cells):

@@ -179,8 +179,8 @@ class Log:
             return ()
         return ("ratings are not used: every interaction counts alike (--min-rating leaves out lower ones)",)
 
-    def _field(self, own_value: str) -> str:
-        return self.fields.get(own_value, own_value)
+    def _field(self, canonical: str) -> str:
+        return self.fields.get(canonical, canonical)
 
     def _at(self, row: int, kind: str) -> str:
         return f"{self.path} {self.unit} {self.lines[row]} field {self._field(kind)!r}"

@@ -68,7 +68,7 @@ COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportOptions:
     """What the user asked for. `dataset` is a name, or a folder where the data lie."""
 
     dataset: str
@@ -76,10 +76,10 @@ class Wanted:
     published: bool = False
 
 
-def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] = lambda _: None) -> str:
+def report(store: Store, options: ReportOptions, message: Callable[[str], None] = lambda _: None) -> str:
     """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
     data set, and where no run on it is stored. `message` hears of the stages of work."""
-    name = stored_name(store, current_wanted.dataset)
+    name = stored_name(store, options.dataset)
     skipped: list[str] = []
 
     def skip(line: str) -> None:
@@ -87,7 +87,7 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
         skipped.append(line)
 
     stored_runs = store.query(name, skip)
-    selected_boards = boards(stored_runs, current_wanted.metric)
+    selected_boards = boards(stored_runs, options.metric)
     if not selected_boards:
         raise InputError(
             f"no runs on {name!r} are stored here",
@@ -95,12 +95,12 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
             hint="harness run makes some, or say --results",
             code="no-runs",
         )
-    evaluations = styles(run.record.model for run in stored_runs)
-    location = current_wanted.dataset if Path(current_wanted.dataset).is_dir() else None
+    model_styles = styles(run.record.model for run in stored_runs)
+    location = options.dataset if Path(options.dataset).is_dir() else None
     sections = []
     for board in selected_boards:
         message(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
-        sections.append(_section(store, board, current_wanted, location, evaluations))
+        sections.append(_section(store, board, options, location, model_styles))
     last = max(run.record.finished for run in stored_runs)
     several = (
         f" They fall into {len(selected_boards)} sections that may not be compared with each other."
@@ -115,22 +115,22 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
 
 
 def _section(
-    store: Store, board: Board, current_wanted: Wanted, location: str | None, evaluations: Mapping[str, Style]
+    store: Store, board: Board, options: ReportOptions, location: str | None, model_styles: Mapping[str, Style]
 ) -> Section:
-    metric = current_wanted.metric
+    metric = options.metric
     metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
     rows = chosen(board, metric)
     base, missing = _measured(rows, location)
     spared = left_out(board, rows)
     parts = [
-        _leaderboard(store, board, current_wanted, location),
+        _leaderboard(store, board, options, location),
         Part(
             "cost",
             "Quality against cost",
-            figures=[one for one in [cost.figure(board, metric, rows, evaluations)] if one],
+            figures=[one for one in [cost.figure(board, metric, rows, model_styles)] if one],
         ),
-        _curves(rows, evaluations, spared),
-        _groups(base, rows, metrics, evaluations, [spared, missing]),
+        _curves(rows, model_styles, spared),
+        _groups(base, rows, metrics, model_styles, [spared, missing]),
         _card(board, base, rows, metric, spared),
         _ablations(store, board, metrics, base, missing),
         _tree(rows, base, spared),
@@ -159,12 +159,10 @@ def _measured(rows: Sequence[Row], location: str | None) -> tuple[Measured | Non
         return None, f"The data set is not at hand, so nothing is shown user by user: {error}"
 
 
-def _leaderboard(store: Store, board: Board, current_wanted: Wanted, location: str | None) -> Part:
-    tested = with_leads(board, formats.shown_metrics(current_wanted.metric), location)
-    current_board = with_published([tested], store.root)[0] if current_wanted.published else tested
-    report_table = _without_empty(
-        formats.sheet(current_board, current_wanted.metric, COLUMNS), f"Rows by {current_wanted.metric}"
-    )
+def _leaderboard(store: Store, board: Board, options: ReportOptions, location: str | None) -> Part:
+    tested = with_leads(board, formats.shown_metrics(options.metric), location)
+    current_board = with_published([tested], store.root)[0] if options.published else tested
+    report_table = _without_empty(formats.sheet(current_board, options.metric, COLUMNS), f"Rows by {options.metric}")
     description = (
         "Mean ± standard deviation over n seeds; best bold, second underlined. A click on a column's head sorts by it."
     )
@@ -183,8 +181,8 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
 
 
-def _curves(rows: Sequence[Row], evaluations: Mapping[str, Style], spared: str) -> Part:
-    figures, notes = learning_curves.figures(rows, evaluations)
+def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], spared: str) -> Part:
+    figures, notes = learning_curves.figures(rows, model_styles)
     return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
 
 
@@ -192,14 +190,14 @@ def _groups(
     base: Measured | None,
     rows: Sequence[Row],
     metrics: Sequence[str],
-    evaluations: Mapping[str, Style],
+    model_styles: Mapping[str, Style],
     messages: list[str],
 ) -> Part:
     spared, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
         values, part.notes = user_groups.read(base, rows, metrics)
-        part.figures = user_groups.figures(base, rows, values, evaluations)
+        part.figures = user_groups.figures(base, rows, values, model_styles)
         part.about = spared if part.figures else ""
     return part
 

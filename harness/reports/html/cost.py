@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.reports.formats import LEAK, metric_text
@@ -17,19 +16,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
     from plotly.graph_objects import Scatter
 
-# Where a name may stand, with what it moves the text's middle by: in widths and heights of the text
-PLACES = {
-    "top center": (0.0, 1.1),
-    "bottom center": (0.0, -1.1),
-    "middle right": (0.62, 0.0),
-    "middle left": (-0.62, 0.0),
-    "top right": (0.55, 0.9),
-    "top left": (-0.55, 0.9),
-    "bottom right": (0.55, -0.9),
-    "bottom left": (-0.55, -0.9),
-}
-LETTER, LINE = 0.0105, 0.047  # of a name: width of a letter and height, in parts of the plot
-GROUND = 0.08  # of the plot's width that the axis leaves free on each side
+MARGIN = 0.08  # share of the plot's width that the axis leaves free on each side
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,7 @@ def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True)
 
     >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])
     [0, 1]
-    >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2)], less=False)
+    >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2)], is_less=False)
     [2, 1]
     """
     order = sorted(range(len(points)), key=lambda n: (points[n][0] if is_less else -points[n][0], -points[n][1]))
@@ -65,14 +52,14 @@ def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True)
     return results
 
 
-def figure(board: Board, metric: str, selected_rows: Sequence[Row], evaluations: Mapping[str, Style]) -> Figure | None:
+def figure(board: Board, metric: str, selected_rows: Sequence[Row], styles: Mapping[str, Style]) -> Figure | None:
     """None where no row says what it costs."""
     views, notes = [], []
     for price in PRICES:
         rows = [row for row in board.rows if row.rank is not None and (row.cost.get(price.key) or 0) > 0]
         if not rows:
             continue
-        views.append(_view(rows, metric, price, selected_rows, evaluations))
+        views.append(_view(rows, metric, price, selected_rows, styles))
         missing = [row.model for row in board.rows if row.rank is not None and not (row.cost.get(price.key) or 0) > 0]
         if missing:
             notes.append(f"Without a measured {price.label}: {', '.join(dict.fromkeys(missing))}.")
@@ -88,7 +75,7 @@ def figure(board: Board, metric: str, selected_rows: Sequence[Row], evaluations:
 
 
 def _view(
-    rows: list[Row], metric: str, price: CostAxis, selected_rows: Sequence[Row], evaluations: Mapping[str, Style]
+    rows: list[Row], metric: str, price: CostAxis, selected_rows: Sequence[Row], styles: Mapping[str, Style]
 ) -> View:
     fair = [row for row in rows if not row.leaks]
     result = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], is_less=price.less)]
@@ -107,7 +94,7 @@ def _view(
         f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
         f"{', '.join(row.model for row in result)}. The numbers are in the table below."
     )
-    return View(price.label, _plot(rows, result, metric, price, (selected_rows, evaluations)), message, sheet)
+    return View(price.label, _plot(rows, result, metric, price, (selected_rows, styles)), message, sheet)
 
 
 def _plot(
@@ -115,18 +102,16 @@ def _plot(
     result: list[Row],
     metric: str,
     price: CostAxis,
-    sequences: tuple[Sequence[Row], Mapping[str, Style]],
+    highlights: tuple[Sequence[Row], Mapping[str, Style]],
 ) -> Plot:
     import plotly.graph_objects as go
 
-    selected_rows, evaluations = sequences
+    selected_rows, styles = highlights
     points = {id(row): _point(row, metric, price) for row in rows}
     every = list(points.values())
     ends, heights = _ends([x for x, _ in every]), _heights(rows, metric)
-    name = [row for row in rows if _among(row, selected_rows)]
+    highlighted = [row for row in rows if _among(row, selected_rows)]
     steps = [points[id(row)] for row in result]
-    corners = [_share(point, ends, heights) for point in steps]
-    places = placed([(row.model, *_share(points[id(row)], ends, heights)) for row in name], corners)
     traces: list[go.Scatter] = [
         go.Scatter(
             x=[x for x, _ in steps],
@@ -139,14 +124,14 @@ def _plot(
     ]
     groups: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
-        if not _among(row, name):
+        if not _among(row, highlighted):
             groups.setdefault((row.model, bool(row.leaks)), []).append(row)
-    faint = [_marks(group, metric, price, evaluations[model]) for (model, _), group in groups.items()]
+    faint = [_marks(group, metric, price, styles[model]) for (model, _), group in groups.items()]
     traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
-    for row in name:
+    for row in highlighted:
         spread = row.std(metric)
-        one = _marks([row], metric, price, evaluations[row.model])
-        one.update(mode="markers+text", text=[one.name], textposition=places[row.model], marker={"size": 11})
+        one = _marks([row], metric, price, styles[row.model])
+        one.update(marker={"size": 11})
         traces.append(one.update(error_y=None if spread is None else {"type": "data", "array": [spread], "width": 3}))
     x_axis = log_axis(*ends, price.axis) | {"range": [math.log10(end) for end in ends]}
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
@@ -179,51 +164,13 @@ def _among(row: Row, rows: Sequence[Row]) -> bool:
     return any(row is other for other in rows)
 
 
-def placed(names: Sequence[tuple[str, float, float]], corners: Sequence[tuple[float, float]] = ()) -> dict[str, str]:
-    """Where each name stands beside its mark, so that names cover neither each other nor a mark nor the front where
-    that can be helped: `names` are (name, x, y) with x and y in parts of the plot, `corners` the points of the front.
-
-    >>> placed([("a", 0.5, 0.5), ("b", 0.5, 0.52)])
-    {'a': 'bottom center', 'b': 'top center'}
-    """
-    values = [(x - 0.01, y - 0.018, x + 0.01, y + 0.018) for _, x, y in names]
-    for (x, y), (far, high) in pairwise(corners):
-        values.append((min(x, far), y - 0.006, max(x, far), y + 0.006))
-        values.append((far - 0.003, min(y, high), far + 0.003, max(y, high)))
-    entries = {}
-    for name, x, y in sorted(names, key=lambda one: (one[1], one[2], one[0])):
-        wide = LETTER * len(name)
-
-        def box(place: str, x: float = x, y: float = y, wide: float = wide) -> tuple[float, float, float, float]:
-            right, up = PLACES[place]
-            neighbours = 0.012 * (right > 0) - 0.012 * (right < 0)
-            middle, centre = x + right * wide + neighbours, y + up * LINE
-            return (middle - wide / 2, centre - LINE / 2, middle + wide / 2, centre + LINE / 2)
-
-        best = min(PLACES, key=lambda place: _covered(box(place), values))
-        values.append(box(best))
-        entries[name] = best
-    return entries
-
-
-def _covered(box: tuple[float, float, float, float], values: Sequence[tuple[float, float, float, float]]) -> float:
-    """The area that a box shares with others, and what of it lies outside the plot."""
-    left, low, right, high = box
-    shared = sum(
-        max(0.0, min(right, other[2]) - max(left, other[0])) * max(0.0, min(high, other[3]) - max(low, other[1]))
-        for other in values
-    )
-    outside = max(0.0, -left) + max(0.0, right - 1) + max(0.0, -low) + max(0.0, high - 1)
-    return shared + outside
-
-
 def _point(row: Row, metric: str, price: CostAxis) -> tuple[float, float]:
     return row.cost[price.key], row.mean(metric) or 0.0
 
 
 def _ends(costs: Sequence[float]) -> tuple[float, float]:
     low, high = math.log10(min(costs)), math.log10(max(costs))
-    room = max(high - low, 0.5) * GROUND
+    room = max(high - low, 0.5) * MARGIN
     return 10 ** (low - room), 10 ** (high + room)
 
 
@@ -232,9 +179,3 @@ def _heights(rows: Sequence[Row], metric: str) -> tuple[float, float]:
     low, high = min(mean - spread for mean, spread in bars), max(mean + spread for mean, spread in bars)
     room = max(high - low, 0.1 * high, 1e-6) * 0.1
     return max(low - room, 0.0), high + room
-
-
-def _share(point: tuple[float, float], ends: tuple[float, float], heights: tuple[float, float]) -> tuple[float, float]:
-    """Where a point lies, in parts of the plot."""
-    low, high = (math.log10(end) for end in ends)
-    return (math.log10(point[0]) - low) / (high - low), (point[1] - heights[0]) / (heights[1] - heights[0])

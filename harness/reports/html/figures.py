@@ -49,6 +49,16 @@ class Figure:
     views: tuple[View, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def height(self) -> int:
+        """Pixels of the highest view."""
+        return max(view.plot.layout.height for view in self.views)
+
+    @property
+    def sheets(self) -> list[ReportTable]:
+        """The tables of the views, each title once."""
+        return list({view.sheet.title: view.sheet for view in self.views}.values())
+
 
 @dataclass(frozen=True)
 class Style:
@@ -106,7 +116,7 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
 def shown(text: str) -> str:
     """Text for a plot, which takes some tags and entities for markup: here they are letters.
 
-    >>> quote("<b>A & B</b>")
+    >>> shown("<b>A & B</b>")
     '&lt;b&gt;A &amp; B&lt;/b&gt;'
     """
     flat = " ".join(text.split())
@@ -116,7 +126,7 @@ def shown(text: str) -> str:
 def broken(text: str, width: int = WIDTH) -> str:
     """Text for a plot, in lines of about `width` letters.
 
-    >>> is_corrupt("backbone: small random Llama, equal time")
+    >>> broken("backbone: small random Llama, equal time")
     'backbone: small random<br>Llama, equal time'
     """
     flat = " ".join(text.split())[:LONGEST]

@@ -38,21 +38,16 @@
     };
   }
 
-  // On a narrow screen names beside marks would cover each other: the legend tells them instead. Bars of error across
-  // bars of colour are drawn in ink.
-  const written = (trace) => String(trace.mode).includes("text");
+  // Error bars across coloured bars take the text colour.
   function dressed(trace) {
     const made = { ...trace };
-    if (narrow.matches && written(trace)) made.mode = "markers";
     if (narrow.matches && trace.type === "treemap") made.texttemplate = "%{label}";
     if (trace.error_x) made.error_x = { ...trace.error_x, color: colour("--ink") };
     return made;
   }
 
   function layout(view) {
-    const named = view.data.some(written);
     const made = { ...view.layout, template: template() };
-    if (named) made.showlegend = narrow.matches;
     if (paper) Object.assign(made, { width: PAPER, autosize: false });
     if (narrow.matches) made.margin = { ...made.margin, l: 44, r: 8 };
     return made;

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.reports.html.build import Wanted, report
+from harness.reports.html.build import ReportOptions, report
 from harness.store.run_store import Store
 from tests.reports import shop
 from tests.reports.conftest import Make
@@ -74,7 +74,7 @@ def opened(browser: Any, store: Store, made: Make, tmp_path: Path, tokens: int) 
     """`opened(viewport, scheme)` opens the report of the shop."""
     shop.fill(store, made, tokens)
     path = tmp_path / "report #1.html"
-    path.write_text(report(store, Wanted("toy", "ndcg@10")), encoding="utf-8")
+    path.write_text(report(store, ReportOptions("toy", "ndcg@10")), encoding="utf-8")
     pages = []
 
     def open_page(viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Opened:

@@ -62,11 +62,6 @@ def test_further_configurations_of_a_model_are_one_trace(store: Store) -> None:
     assert all("hovertemplate" not in one and "&lt;b&gt;" in one["hovertext"][0] for one in (faint, named))
 
 
-def test_names_do_not_cover_each_other() -> None:
-    names = [(f"model-{n}", 0.5 + 0.004 * n, 0.5 + 0.01 * n) for n in range(4)]
-    assert len(set(cost.placed(names).values())) == 4
-
-
 def test_the_configuration_that_validation_chose_is_drawn(store: Store) -> None:
     """Not the one that happens to be best on test."""
     lucky = {"test": dict.fromkeys(list(_metrics(0)), 0.5), "valid": _metrics(0.1)}

@@ -1,0 +1,98 @@
+"""`harness prefetch`: downloads what later runs need, for machines without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import AsJson, Profile, Sets
+from harness.cli.output import print_json, print_table
+from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
+from harness.errors import InputError
+
+# Files of a model repository that a loader reads; PyTorch's pickles are never read.
+PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+MODEL_KEYS = ("backbone.name", "semantic.encoder")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(prefetch)
+
+
+def prefetch(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models whose backbone and encoder are needed.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("-d", "--dataset", help="A registered data set; repeatable.")
+    ] = None,
+    profile: Profile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download backbones, text encoders and data sets, so that runs with HARNESS_OFFLINE=1 find them."""
+    if not models and not datasets:
+        raise InputError("nothing to download", hint="name models, or data sets with -d", code="bad-setting")
+    if offline():
+        message = f"{OFFLINE_VARIABLE}=1 forbids downloads"
+        raise InputError(message, hint="unset it for this command", code="not-available")
+    rows = [_download_model(name) for name in dict.fromkeys(_model_names(models or (), profile, tuple(sets or ())))]
+    rows += [_download_dataset(name) for name in dict.fromkeys(datasets or ())]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, {"kind": "kind", "name": "name", "path": "path"})
+
+
+def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
+    """The backbones and encoders that the models' settings name. Raises `InputError` for wrong settings."""
+    from harness.registry import model_entry
+    from harness.runs.config import ConfigFile, resolve
+
+    for model in models:
+        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets)
+        yield from _named_in(settings.model.model_dump(mode="json"))
+
+
+def _named_in(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key in MODEL_KEYS:
+        section, _, field = key.partition(".")
+        name = (settings.get(section) or {}).get(field)
+        if isinstance(name, str):
+            yield name
+
+
+def _download_model(name: str) -> dict[str, str]:
+    """One model; built-in names and folders need no download. Raises `InputError` where the hub refuses."""
+    if "/" not in name or Path(name).expanduser().exists():
+        return {"kind": "model", "name": name, "path": "no download needed"}
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    patterns = [*PATTERNS, *(["*.py"] if trusted() else [])]
+    try:
+        path = snapshot_download(name, allow_patterns=patterns)
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "check the name and the network; the same command continues"
+        raise InputError(f"cannot be downloaded ({first})", where=name, hint=hint, code="not-available") from error
+    return {"kind": "model", "name": name, "path": str(path)}
+
+
+def _download_dataset(name: str) -> dict[str, str]:
+    """One data set; a public one is downloaded and prepared unless it is ready. Raises `InputError`."""
+    from harness.cli.progress import reporter
+    from harness.data.catalog import catalogue_entry
+    from harness.data.raw.prepare import prepare
+    from harness.data.raw.request import Request
+
+    entry = catalogue_entry(name)
+    if not entry.ready() and entry.kept:
+        with reporter() as progress:
+            prepare(Request(entry.name), progress)
+    entry.load()
+    return {"kind": "data set", "name": entry.name, "path": "ready"}
