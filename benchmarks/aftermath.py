@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from safetensors import safe_open
 
 from benchmarks.victims import Place
+from harness.experiments.trials import read_trials
 from harness.store.record import Record
 from harness.store.run_store import Store
 
@@ -72,7 +74,8 @@ def facts(place: Place) -> dict[str, Any]:
         "records": {_name(run.folder.path, place): _record(run.record) for run in runs},
         "lists": {_name(run.folder.path, place): _digest_table(run.folder.predictions) for run in runs},
         "events": {_name(run.folder.path, place): _lines(run.folder.log) for run in runs},
-        "states": {_name(path, place): _timeless(json.loads(path.read_text())) for path in _states(place)},
+        "grids": {_name(path, place): _timeless(json.loads(path.read_text())) for path in _grids(place)},
+        "studies": {_name(path, place): _timeless(list(map(asdict, read_trials(path)))) for path in _studies(place)},
         "kept": {_name(path, place): _sha(path) for path in sorted((place.home / "data").glob("*/*.parquet"))},
         "named": {_name(path, place): _sha(path) for path in sorted((place.home / "data").glob("*.json"))},
         "raw": {_name(path, place): _sha(path) for path in sorted((place.home / "raw").rglob("[!.]*.csv"))},
@@ -106,8 +109,12 @@ def _timeless(value: Any) -> Any:
     return [_timeless(below) for below in value] if isinstance(value, list) else value
 
 
-def _states(place: Place) -> list[Path]:
-    return sorted([*place.results.glob("ablations/*/*/*.json"), *place.results.glob("tuning/*/*/*/study.json")])
+def _grids(place: Place) -> list[Path]:
+    return sorted(place.results.glob("ablations/*/*/*.json"))
+
+
+def _studies(place: Place) -> list[Path]:
+    return sorted(place.results.glob("tuning/*/*/*/trials.journal"))
 
 
 def _lines(path: Path) -> bool:

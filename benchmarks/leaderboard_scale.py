@@ -4,7 +4,7 @@ other work on the machine does not change much.
 
     python -m benchmarks.leaderboard_scale [--runs 10000] [--seeds 3] [--rounds 3] [--like RESULT.json]
 
-Each record has its own `config.yaml` of the size of EAGER-LLM's. `--like` takes a stored run's folder as the pattern.
+Each record has settings of the size of EAGER-LLM's. `--like` takes a stored run's folder as the pattern.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness.protocol.protocol import METRICS
 
@@ -48,26 +46,25 @@ def main() -> None:
             print(f"{form:6} {told}; processor best {min(busy):.2f} s, median {statistics.median(busy):.2f} s")
 
 
-def pattern(like: Path | None) -> tuple[dict[str, Any], str]:
-    """A record and a configuration to write variants of."""
+def pattern(like: Path | None) -> dict[str, Any]:
+    """A record to write variants of."""
     if like is not None:
-        return json.loads((like / "result.json").read_text()), (like / "config.yaml").read_text()
+        return json.loads((like / "result.json").read_text())
     from tests.store.made import document
 
     levels = [{"size": 256, "used": 256, "entropy": 7.99, "prefixes": 3311, "fanout": {"mean": 12.9, "most": 13}}] * 4
     stages = {name: {"loss": 1.5, "steps": 500, "seconds": 290.8} for name in ("alignment", "annealing")}
-    made = document(
+    settings = {f"part{a}": {f"key{b}": 0.1 for b in range(10)} for a in range(15)}
+    return document(
         details={"model": {"index": {"levels": levels}, "stages": stages}, "sessions": 1},
         env={"packages": {f"package-{number}": "1.2.3" for number in range(80)}},
         audit={f"finding {number}": {"share": 0.01, "says": "a sentence of the audit"} for number in range(20)},
+        settings={"model": "a", "dataset": "toy", "a": settings},
     )
-    settings = {f"part{a}": {f"key{b}": 0.1 for b in range(10)} for a in range(15)}
-    return made, yaml.safe_dump({"model": "a", "dataset": "toy", "a": settings}, sort_keys=False)
 
 
-def write_store(root: Path, runs: int, seeds: int, given: tuple[Mapping[str, Any], str]) -> int:
+def write_store(root: Path, runs: int, seeds: int, record: Mapping[str, Any]) -> int:
     """`runs` records of `MODELS` models, `seeds` of each configuration; the bytes of all records."""
-    record, settings = given
     size = 0
     for number in range(runs):
         configuration, seed = divmod(number, seeds)
@@ -80,12 +77,12 @@ def write_store(root: Path, runs: int, seeds: int, given: tuple[Mapping[str, Any
             "run_id": f"seed{seed + 1}-{configuration:016x}",
             "metrics": {"test": values, "valid": values},
             "details": {**record["details"], "configuration": f"{configuration:016x}"},
+            "settings": {**record["settings"], "own": {"rate": configuration}},
         }
         folder = root / "runs" / model / record["dataset"]["name"] / changed["run_id"]
         folder.mkdir(parents=True)
         text = json.dumps(changed, indent=2, ensure_ascii=False) + "\n"
         (folder / "result.json").write_text(text)
-        (folder / "config.yaml").write_text(f"{settings}  own:\n    rate: {configuration}\n")
         size += len(text)
     return size
 

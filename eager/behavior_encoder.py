@@ -10,13 +10,12 @@ for bit in whatever order a source lists users, items and what is held out.
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from eager.behavior_graph import graph_vectors
 from eager.din import DIN
@@ -38,15 +37,16 @@ from harness.generative.tokenizers.embeddings import (
     unfinished,
     vectors_key,
 )
-from harness.generative.training.checkpoint import LoopCheckpointer, random_state, set_random_state
+from harness.generative.training.checkpoint import random_state, set_random_state
+from harness.generative.training.early_stopping import Callback, EarlyStopping
+from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.audit.provenance import Provenance
-from harness.protocol.context import RunContext
+from harness.protocol.context import RunContext, Validation
 from harness.protocol.predictions import Predictions
 from harness.protocol.split import TrainingData
 
 VERSION, SOURCE = "behavior/3", "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
-SHORTEST = 60  # steps of the shortest schedule: torch divides by the length of its warm-up less one
 Encoder = DIN | SASRec
 
 
@@ -73,8 +73,8 @@ def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunCon
                 seed = derive_seed(context.seed, "behavior") % (1 << 32)
                 values = graph_vectors(rows, data.n_items, config.dim, config.graph, seed)
             return values, {"encoder": "graph"}, Provenance.of(data, VERSION, validation=leaking)
-        path = unfinished("behavior", key, context) / "training.safetensors"
-        model, details = train(rows, data.n_items, order, config, context, path)
+        folder = unfinished("behavior", key, context)
+        model, details = train_encoder(rows, data.n_items, order, config, replace(context, checkpoint=folder))
         values = model.item.weight[: data.n_items].detach().float().cpu().numpy()
         check_finite(values, "the behaviour encoder")
         return values, details, Provenance.of(data, VERSION, validation=leaking)
@@ -106,118 +106,84 @@ def _key(
     return vectors_key("behaviour vectors", parts, data.items)
 
 
-def train(
-    rows: list[np.ndarray],
-    n_items: int,
-    order: CanonicalOrder,
-    config: BehaviorConfig,
-    context: RunContext,
-    path: Path | None = None,
+def train_encoder(
+    rows: list[np.ndarray], n_items: int, order: CanonicalOrder, config: BehaviorConfig, context: RunContext
 ) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder fitted on `rows` (ids under `order`), and what was measured on the way. `path` is the file from which
-    an interrupted training goes on."""
+    """The encoder fitted on `rows` (ids under `order`), and the number of epochs, the chosen one, its metric."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
-    sequences = RaggedArray.of(rows)
-    judge = _ValidationTracker(model, order, config, context)
-    per_epoch = max(1, -(-len(model.windows(sequences, generator(context.seed, "behavior", 0))) // config.batch))
-    steps = config.epochs * per_epoch
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    total = max(steps, SHORTEST)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=0.05)
-    keeper = LoopCheckpointer(path, "", model, optimizer, schedule)
-    at, draws = 0, None
-    if (pair := keeper.restore()) is not None:
-        at, draws = int(pair[0]["at"]), pair[0]["draws"]
-        judge.restore(pair[0]["judge"], pair[1])
-        set_random_state(pair[1], context.device)
-    with context.stage("behaviour vectors", steps) as stage:
-        stage.advance(at)
-        for epoch in range(at // per_epoch, config.epochs):
-            rng = generator(context.seed, "behavior", epoch)
-            windows = model.windows(sequences, rng)
-            chosen = rng.permutation(len(windows))
-            if draws is not None:
-                rng.bit_generator.state, draws = draws, None
-            loss = torch.zeros(())
-            for number in range(at % per_epoch, per_epoch):
-                if keeper.due:
-                    fields, tensors = judge.state()
-                    own = {"at": at, "draws": rng.bit_generator.state, "judge": fields}
-                    keeper.save(own, {**tensors, **random_state(context.device)})
-                at, begin = at + 1, number * config.batch
-                batch = torch.from_numpy(windows[chosen[begin : begin + config.batch]]).to(context.device)
-                if len(batch) < 2:  # a shifted cut may give fewer windows than the first; one has no batch statistics
-                    continue
-                loss = model.train().loss(batch, rng)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                if schedule.last_epoch < steps:
-                    schedule.step()
-                stage.advance(1, loss=float(loss.detach()))
-            context.event(stage="behavior", step=epoch + 1, loss=float(loss.detach()), **judge.evaluate(epoch + 1))
-            if judge.should_stop:
-                break
-    return model.eval(), judge.restore_best()
+    epochs = _Epochs(model, RaggedArray.of(rows), config, context)
+    validation = context.validation if config.choose == "validation" else None
+    stopping = None
+    if validation is not None:
+        stopping = EarlyStopping(lambda: _validate(model, order, validation, config), epochs.length, config.patience)
+    plan = TrainingConfig(
+        stage="behavior",
+        steps=config.epochs * epochs.length,
+        schedule="one_cycle",
+        beta2=0.999,
+        fused=False,
+        reseed=False,
+        title="behaviour vectors",
+    )
+    group = ParameterGroup(list(model.parameters()), config.learning_rate, config.weight_decay)
+    result = train([group], epochs.loss, plan, context, stopping, epochs)
+    count = result.steps // epochs.length
+    if stopping is None:
+        return model.eval(), {"passes": count, "chosen": "last"}
+    step, value = stopping.best
+    return model.eval(), {"passes": count, "chosen": step // epochs.length, f"valid_{METRIC}": value}
 
 
-class _ValidationTracker:
-    """Looks at validation after each pass, keeps the best state; does nothing where the last pass is to be taken."""
+class _Epochs(Callback):
+    """The batches of each epoch: windows cut anew, in an order drawn anew. Negatives are drawn from the same stream,
+    and dropout from torch's, so that a checkpoint holds the states of both."""
 
-    def __init__(self, model: Encoder, order: CanonicalOrder, config: BehaviorConfig, context: RunContext) -> None:
-        self.model, self.order, self.config = model, order, config
-        self.validation = context.validation if config.choose == "validation" else None
-        self.best, self.kept, self.at, self.passes = -1.0, model.state_dict(), 0, 0
+    def __init__(self, model: Encoder, sequences: RaggedArray, config: BehaviorConfig, context: RunContext) -> None:
+        self.model, self.sequences, self.batch = model, sequences, config.batch
+        self.seed, self.device, self.buffers = context.seed, context.device, list(model.buffers())
+        self._begin(0)
+        self.length = max(1, -(-len(self._windows) // self.batch))  # steps of an epoch
 
-    def evaluate(self, epoch: int) -> dict[str, float]:
-        self.passes = epoch
-        if self.validation is None:
-            return {}
-        value = self._measure()
-        if value > self.best:
-            self.best, self.at = value, epoch
-            self.kept = copy.deepcopy(self.model.state_dict())
-        return {METRIC: value}
+    def loss(self, step: int, part: int) -> torch.Tensor | None:
+        """The loss of one batch; None if fewer than two windows are left, which have no batch statistics: an epoch's
+        windows may be fewer than those of the first."""
+        number = step % self.length
+        if not number:
+            self._begin(step // self.length)
+        batch = self._windows[self._order[number * self.batch : (number + 1) * self.batch]]
+        if len(batch) < 2:
+            return None
+        return self.model.train().loss(torch.from_numpy(batch).to(self.device), self._rng)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """What has been seen so far, for `restore`."""
-        entries = (
-            {f"best/{name}": value for name, value in self.kept.items()} if self.at else {}
-        )  # else the model itself
-        return {"best": self.best, "at": self.at, "passes": self.passes}, entries
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """The epoch and the states of its random generators."""
+        return {"epoch": self._epoch, "rng": self._rng.bit_generator.state}, random_state(self.device)
 
-    def restore(self, fields: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Takes `state` back."""
-        self.best, self.at, self.passes = fields["best"], fields["at"], fields["passes"]
-        entries = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-        self.kept = entries or self.kept
+    def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `state_dict` returned: windows and order of the epoch are drawn again."""
+        self._begin(facts["epoch"])
+        self._rng.bit_generator.state = facts["rng"]
+        set_random_state(tensors, self.device)
 
-    @property
-    def should_stop(self) -> bool:
-        return self.validation is not None and self.passes - self.at >= self.config.patience
+    def _begin(self, epoch: int) -> None:
+        self._epoch, self._rng = epoch, generator(self.seed, "behavior", epoch)
+        self._windows = self.model.windows(self.sequences, self._rng)
+        self._order = self._rng.permutation(len(self._windows))
 
-    def restore_best(self) -> dict[str, Any]:
-        """The model takes its best state; what is worth keeping of the choice."""
-        if self.validation is None:
-            return {"passes": self.passes, "chosen": "last"}
-        self.model.load_state_dict(self.kept)
-        return {"passes": self.passes, "chosen": self.at, f"valid_{METRIC}": self.best}
 
-    @torch.no_grad()
-    def _measure(self) -> float:
-        assert self.validation is not None
-        requests = self.validation.requests
-        current_requests = requests.take(evenly_spaced(len(requests), self.config.validation_users))
-        histories, ranks = list(current_requests.histories), self.order.item_ranks
-        self.model.eval()
-        parts = [
-            self.model.scores([ranks[history] for history in histories[begin : begin + AT_ONCE]]).float().cpu().numpy()
-            for begin in range(0, len(histories), AT_ONCE)
-        ]
-        scores = np.concatenate(parts)[:, ranks]
-        return self.validation.score(Predictions.best(current_requests.users, scores, DEPTH))[METRIC]
+@torch.no_grad()
+def _validate(model: Encoder, order: CanonicalOrder, validation: Validation, config: BehaviorConfig) -> float:
+    """ndcg@10 over some of the validation users."""
+    requests = validation.requests.take(evenly_spaced(len(validation.requests), config.validation_users))
+    histories, ranks = list(requests.histories), order.item_ranks
+    model.eval()
+    parts = [
+        model.scores([ranks[history] for history in histories[begin : begin + AT_ONCE]]).float().cpu().numpy()
+        for begin in range(0, len(histories), AT_ONCE)
+    ]
+    scores = np.concatenate(parts)[:, ranks]
+    return validation.score(Predictions.best(requests.users, scores, DEPTH))[METRIC]
 
 
 def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:

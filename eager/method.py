@@ -50,7 +50,7 @@ class EagerLLM(InstructRecommender[EagerConfig]):
     """EAGER-LLM (arXiv 2502.14735). Needs item text."""
 
     config_class: ClassVar[type[ModelConfig]] = EagerConfig
-    code_version: ClassVar[int] = 3
+    code_version: ClassVar[int] = 4
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         return estimate(self.config, data, device)

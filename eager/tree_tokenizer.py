@@ -30,7 +30,7 @@ from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
 from harness.generative.tokenizers.rqvae import rqvae_codes
-from harness.generative.training.checkpoint import cached_array
+from harness.generative.training.checkpoint import Checkpointer
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -200,7 +200,7 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
             values = centred(vectors[source].values[order.items])
             mark = fingerprint(VERSION, values, k, config.height, config.order, seed)
             make = partial(tree_codes, values, k, config.height, order=config.order, seed=seed)
-            digits = cached_array(context.checkpoint, f"index {source}", mark, make)
+            digits = Checkpointer(context.checkpoint, f"index {source}", mark).array(make)
         else:
             rq_codes = rqvae_codes(
                 vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"
@@ -227,7 +227,7 @@ def _fused_index(
     seed = derive_seed(context.seed, "index", *levels)
     mark = fingerprint(VERSION, *values.values(), k, list(levels), config.order, seed)
     make = partial(fused_codes, values, levels, k, order=config.order, seed=seed)
-    digits = cached_array(context.checkpoint, "index levels", mark, make)
+    digits = Checkpointer(context.checkpoint, "index levels", mark).array(make)
     return SourceIndex(
         table=CodeTable.joined([digits[order.item_ranks]], k),
         blocks=tuple((source, 1) for source in levels),

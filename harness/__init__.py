@@ -1,7 +1,7 @@
 """One protocol, one data path and one set of metrics for EAGER-LLM and its baselines.
 
-`load_dataset`, `run` and `leaderboard` are what the command line does, for Python; each is imported when it is first
-used, so that `import harness` costs nothing.
+`load_dataset`, `run`, `evaluate`, `leaderboard`, `compare`, `ablate` and `tune` do in Python what the command line
+does. Each is imported when it is first used, so that `import harness` loads nothing.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from harness.core.environment import configure_offline, package_version
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
-    from harness.reports.api import leaderboard
-    from harness.runs.api import run
+    from harness.experiments.api import ablate, tune
+    from harness.reports.api import compare, leaderboard
+    from harness.runs.api import evaluate, run
 
     __version__: str
 
-__all__ = ["__version__", "leaderboard", "load_dataset", "run"]
+__all__ = ["__version__", "ablate", "compare", "evaluate", "leaderboard", "load_dataset", "run", "tune"]
 
 configure_offline()
 
 _HOMES = {
     "load_dataset": "harness.data.loading",
     "run": "harness.runs.api",
+    "evaluate": "harness.runs.api",
     "leaderboard": "harness.reports.api",
+    "compare": "harness.reports.api",
+    "ablate": "harness.experiments.api",
+    "tune": "harness.experiments.api",
 }
 
 

@@ -1,7 +1,6 @@
-"""The errors that a user may meet, and nothing else.
+"""The exceptions of the harness: input errors (exit code 2, one line) and internal errors (exit code 1).
 
-Owns the distinction between the user's mistake (exit code 2, one clear line) and a fault of the program (exit code 1).
-How an error is printed is the command line's business.
+`harness.cli.errors` prints them.
 """
 
 from __future__ import annotations
@@ -9,35 +8,69 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-LONGEST = 600  # characters of what an error says of a file's content
+MAX_QUOTED = 600  # characters of a file's content in an error message
 
 
 class HarnessError(Exception):
-    """Base of every error that the harness raises on purpose."""
+    """Base class of all errors raised by the harness."""
 
     exit_code = 1
 
 
+Code = Literal[
+    "already-exists",
+    "bad-file",
+    "bad-line",
+    "bad-plugin",
+    "bad-selection",
+    "bad-setting",
+    "cannot-write",
+    "check-failed",
+    "conflicting-options",
+    "duplicate",
+    "empty-data",
+    "incompatible",
+    "invalid-input",
+    "missing-column",
+    "missing-file",
+    "missing-package",
+    "no-runs",
+    "no-time-order",
+    "not-available",
+    "too-large",
+    "unknown-name",
+    "unreadable-file",
+    "wrong-checksum",
+]
+
+
 class InputError(HarnessError):
-    """The user's input is wrong: says what, where, and how to mend it, in one line.
+    """The user's input is wrong: one line that says what, where, and how to correct it.
+
+    `code` is the kind of error, for programs and tests; it stays the same where the wording changes.
 
     >>> str(InputError("timestamp 'x' is not a number", where="log.inter line 3", hint="give seconds since 1970"))
     "log.inter line 3: timestamp 'x' is not a number; give seconds since 1970"
     """
 
     exit_code = 2
+    code: Code = "invalid-input"
 
-    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        what, where, hint = truncate(what), where and truncate(where), hint and truncate(hint, 3 * LONGEST)
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, code: Code | None = None
+    ) -> None:
+        what, where, hint = truncate(what), where and truncate(where), hint and truncate(hint, 3 * MAX_QUOTED)
         self.what, self.where, self.hint = what, where, hint
+        self.code = code or type(self).code
         line = f"{where}: {what}" if where else what
         super().__init__(" ".join((f"{line}; {hint}" if hint else line).split()))
 
 
-def truncate(text: str, limit: int = LONGEST) -> str:
-    """A text that may quote a file, in a length that a person reads: its middle is left out.
+def truncate(text: str, limit: int = MAX_QUOTED) -> str:
+    """`text` with its middle left out where it is longer than `limit` characters.
 
     >>> truncate("abcdefghij", 5)
     'ab … ij'
@@ -47,7 +80,7 @@ def truncate(text: str, limit: int = LONGEST) -> str:
 
 
 def escape_control(text: str) -> str:
-    r"""Text out of a file, as a terminal may get it: control characters are written out, so that they steer nothing.
+    r"""`text` with control characters escaped, so that the content of a file cannot control the terminal.
 
     >>> print(escape_control("a title \x1b[2J"))
     a title \x1b[2J
@@ -56,38 +89,38 @@ def escape_control(text: str) -> str:
 
 
 def quote(value: object) -> str:
-    """A value out of a file, as it is quoted in an error."""
+    """`repr` of a value from a file, truncated, for an error message."""
     try:
         return truncate(repr(value))
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
+    except ValueError:  # Python formats no integer of more than 4,300 digits
         return "a number of too many digits"
 
 
 class InvalidPredictions(HarnessError):
-    """A recommender broke its contract (a missing user, a duplicate or unknown item): a fault, never a lower score."""
+    """A recommender broke its contract: a missing user, a duplicate or unknown item. Never scored as a miss."""
 
 
 class PeerLost(HarnessError):
-    """Another of the processes that make a run together has ended before its time."""
+    """Another process of a distributed run ended early."""
 
 
 class AbortedByMain(HarnessError):
-    """This process stops because the first has said why the run cannot go on: nothing is left to say."""
+    """This process stops because the main process has reported an error; it prints nothing itself."""
 
     exit_code = 2
 
 
 def unknown_name(
-    kind: str, name: str, names_value: Iterable[str], *, where: str | None = None, otherwise: str | None = None
+    kind: str, name: str, registered: Iterable[str], *, where: str | None = None, otherwise: str | None = None
 ) -> InputError:
-    """The error for a name that is not registered, with the nearest registered ones (and `otherwise`) as the mend;
-    with `otherwise` alone where none is.
+    """The error for a name that is not registered. Its hint lists the closest registered names, or all where none is
+    close, followed by `otherwise`.
 
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
-    names = sorted(names_value)
+    names = sorted(registered)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
     message = " ".join(filter(None, (hint, otherwise)))
-    return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None)
+    return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")

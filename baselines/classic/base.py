@@ -75,6 +75,7 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
                 f"a model of {len(self.arrays['counts'])} items, where the data set has {data.n_items}",
                 where=str(folder),
                 hint="load it with the data set that it was fitted on",
+                code="incompatible",
             )
         self._prepare(data, context)
 

@@ -57,7 +57,9 @@ class EASE(ArrayRecommender[EASEConfig]):
         super()._load(folder, data, context)
         if not np.array_equal(self.arrays["counts"], data.counts()):
             message = "the items were bought other numbers of times than when it was fitted"
-            raise InputError(message, where=str(folder), hint="load it with the data set that it was fitted on")
+            raise InputError(
+                message, where=str(folder), hint="load it with the data set that it was fitted on", code="incompatible"
+            )
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         histories = requests.histories
@@ -83,6 +85,7 @@ def require_memory(data: TrainingData) -> None:
             f"EASE needs {needed:,} bytes for {data.n_items:,} x {data.n_items:,} item weights, and {free:,} are free",
             where=data.dataset,
             hint="take a data set of fewer items, or itemknn, whose memory grows with the interactions",
+            code="too-large",
         )
 
 

@@ -39,7 +39,9 @@ def tfidf(
         )
     except ValueError as error:  # nothing is left of the vocabulary
         message = f"no item has a word of its own in {', '.join(chosen)}"
-        raise InputError(message, where=location, hint="choose fields that this data set has") from error
+        raise InputError(
+            message, where=location, hint="choose fields that this data set has", code="empty-data"
+        ) from error
     vectors = sparse.csr_array(result, dtype=np.float64)
     vectors.sort_indices()  # products add up in this order
     return vectors, chosen

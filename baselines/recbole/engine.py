@@ -190,7 +190,7 @@ class Engine:
         if (facts["model"], facts["n_items"]) != (self.config["model"], self.n_items):
             message = f"holds {facts['model']} over {facts['n_items']} items"
             hint = f"give one of {self.config['model']} over {self.n_items}"
-            raise RemoteError(what=message, where=str(folder), mend=hint)
+            raise RemoteError(what=message, where=str(folder), hint=hint, code="incompatible")
         self.model.load_state_dict(load_file(folder / WEIGHTS))
 
 

@@ -43,7 +43,7 @@ def item_features(text: Sequence[ItemText], mask: np.ndarray, *, location: str) 
     if not any(len(rows.values) for rows in fields.values()):
         message = f"no category, brand or title word is shared by {SHARED} items and by at most half of them"
         hint = "give items categories or titles, or choose a model without item features"
-        raise InputError(f"{message}: there are no item features", where=location, hint=hint)
+        raise InputError(f"{message}: there are no item features", where=location, hint=hint, code="empty-data")
     sizes = [int(rows.values.max(initial=-1)) + 1 for rows in fields.values()]
     starts = np.cumsum([0, *sizes])
     nd_arrays = [

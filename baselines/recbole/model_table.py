@@ -162,9 +162,11 @@ def recbole_model(name: str) -> RecBoleModel:
     hint = f"choose one of {', '.join(_usable())}"
     if kinds[name] != SEQUENTIAL:
         kind = kinds[name].replace("_", "-")
-        raise InputError(f"RecBole's {name} is no sequential model (its kind is {kind})", hint=hint)
+        raise InputError(
+            f"RecBole's {name} is no sequential model (its kind is {kind})", hint=hint, code="incompatible"
+        )
     if name in REFUSED:
-        raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=hint)
+        raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=hint, code="incompatible")
     own = _defaults(name)
     # FPMC and TransRec know no other loss than a pairwise one; TransRec does not even name it
     loss = CROSS_ENTROPY if own.get("loss_type", "BPR") == "CE" else PAIRWISE
@@ -200,5 +202,7 @@ def _defaults(name: str) -> dict[str, Any]:
 def _folder() -> Path:
     spec = find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("RecBole is not installed", hint="install this project under Python 3.11")
+        raise InputError(
+            "RecBole is not installed", hint="install this project under Python 3.11", code="missing-package"
+        )
     return Path(next(iter(spec.submodule_search_locations)))

@@ -214,7 +214,7 @@ def _refusal(message: dict[str, Any], worker: Worker) -> InputError:
     if "known" in message:
         kind, location = f"{worker.library} setting", f"{worker.key}.extra"
         return unknown_name(kind, message["name"], message["known"], where=location)
-    return InputError(message["what"], where=message.get("where"), hint=message.get("mend"))
+    return InputError(message["what"], where=message.get("where"), hint=message.get("hint"), code=message.get("code"))
 
 
 def _end(process: subprocess.Popen[str], temporary: tempfile.TemporaryDirectory[str]) -> None:

@@ -31,7 +31,7 @@ def rectools_models() -> tuple[str, ...]:
     spec = find_spec("rectools")
     if spec is None or not spec.submodule_search_locations:
         hint = "install RecTools and what it imports from this project's constraints.txt with pip install --no-deps"
-        raise InputError("RecTools is not installed", hint=hint)
+        raise InputError("RecTools is not installed", hint=hint, code="missing-package")
     folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "nn" / "transformers"
     sources = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     return tuple(sorted(name for source in sources for name in CLASS.findall(source)))

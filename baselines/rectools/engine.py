@@ -176,7 +176,12 @@ class Engine:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
             message = f"holds {facts['model']} over {facts['n_items']} items"
-            raise RemoteError(what=message, where=str(folder), mend=f"give one of {self.name} over {self.n_items}")
+            raise RemoteError(
+                what=message,
+                where=str(folder),
+                hint=f"give one of {self.name} over {self.n_items}",
+                code="incompatible",
+            )
         self.network.load_state_dict(load_file(folder / WEIGHTS))
 
 
@@ -194,7 +199,7 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         message = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise RemoteError(what=message, where="rectools.extra") from error
+        raise RemoteError(what=message, where="rectools.extra", code="bad-setting") from error
     mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
     if mask:
         model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})

@@ -1,1 +1,1 @@
-"""EAGER-LLM's named grids for `harness ablate`: data, one TOML file each."""
+"""EAGER-LLM's named grids for `harness ablate`: data, one YAML file each."""

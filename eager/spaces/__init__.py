@@ -1,1 +1,1 @@
-"""EAGER-LLM's search space for `harness tune`: data, a TOML file."""
+"""EAGER-LLM's search space for `harness tune`: data, a YAML file."""

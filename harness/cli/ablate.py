@@ -48,7 +48,7 @@ def ablate(
     model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
     dataset: Dataset,
     grid: Annotated[
-        str | None, typer.Option(help="A named grid of the model, or a .toml or .yaml file.", show_default="its own")
+        str | None, typer.Option(help="A named grid of the model, or a .yaml file.", show_default="its own")
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="The seeds of every row.", show_default="1")
@@ -94,7 +94,11 @@ def ablate(
     _check(form, metric)
     check_output(output)
     if workers is not None and scheduler is not None:
-        raise InputError("--workers and --scheduler are two ways to make the runs", hint="leave one of them out")
+        raise InputError(
+            "--workers and --scheduler are two ways to make the runs",
+            hint="leave one of them out",
+            code="conflicting-options",
+        )
     every = (*numbers(seeds), *(seed or ()))
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, every, *values, reading=reading, elsewhere=scheduler is not None)

@@ -1,6 +1,6 @@
 """The `harness` command: puts the groups together, and turns every way to fail into its exit code.
 
-0 done, 2 the user's input is wrong, 130 interrupted, 1 a fault of the program.
+0 done, 2 the user's input is wrong, 130 interrupted, 1 internal error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from harness.cli import (
     ablate,
     audit,
     bench,
+    certify,
     compare,
     data,
     doctor,
@@ -30,6 +31,7 @@ from harness.cli import (
 )
 from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
+from harness.cli.output import replace_unencodable
 from harness.core.environment import check_switches
 from harness.runs.launcher import place
 
@@ -56,6 +58,7 @@ COMMANDS = (
     export,
     doctor,
     bench,
+    certify,
 )
 for group in COMMANDS:
     group.register(app)
@@ -81,6 +84,7 @@ def start(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; the exit code."""
+    replace_unencodable()
     try:
         check_switches()
         code = app(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""`harness audit codes` and `harness audit card`: what an item index adds to scores, and who a data set's cases are."""
+"""`harness audit`: what codes add to scores, who a data set's cases are, what a language model has memorised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import AsJson, Dataset, Order, Protocol
-from harness.cli.output import log, print_json, print_table
+from harness.cli.output import log, print_json, print_table, stdout_kept
+from harness.cli.progress import reporter
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.callback(invoke_without_command=True)(_help)
     group.command()(codes)
     group.command()(card)
+    group.command()(memory)
     app.add_typer(group, name="audit")
 
 
@@ -123,6 +125,62 @@ def card(
         print_json(entries)
     else:
         _show_card(entries)
+
+
+@with_reading
+def memory(
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="An embedded or hub name, or a folder.")],
+    dataset: Dataset,
+    items: Annotated[int, typer.Option("--items", min=20, metavar="N", help="Titles that are scored, at most.")] = 200,
+    newer: Annotated[
+        Path | None, typer.Option("--newer", metavar="FILE", help="Titles newer than the model, one a line.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which titles are drawn.")] = 1,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Whether a language model has seen the catalogue: titles scored after their own id and after other ids.
+
+    Also after the titles before them in training sequences, and (--newer) against texts that the model cannot know.
+    """
+    from harness.core.environment import cache_dir
+    from harness.core.json_files import read_text
+    from harness.data.dataset import require_text
+    from harness.generative.contamination import memory_probe
+    from harness.generative.models.backbone import load_backbone
+    from harness.protocol.context import RunContext
+    from harness.runs.index_builder import load_split
+
+    loaded, split = load_split(dataset, order, reading)
+    require_text(loaded.model_text, loaded.items, location=loaded.name, section="audit memory")
+    texts = () if newer is None else tuple(read_text(newer).splitlines())
+    with stdout_kept(), reporter() as progress:
+        context = RunContext(seed=seed, cache=cache_dir() / "artefacts", reporter=progress)
+        model = load_backbone(backbone, None, "pretrained", context)
+        entries = memory_probe(model, split.train, context, items=items, newer=texts)
+    if as_json:
+        print_json(entries)
+    else:
+        _show_memory(entries)
+
+
+def _show_memory(entries: Mapping[str, Any]) -> None:
+    rows = [
+        {
+            "probe": name,
+            "titles": part["titles"],
+            "gain": f"{part['gain']:+.4f} ± {part['standard_error']:.4f}",
+            "best": f"{part['true_context_best']:.1%} (chance {part['chance']:.0%})",
+        }
+        for name in ("ids", "neighbours")
+        if (part := entries[name]) is not None
+    ]
+    heads = {"probe": "context", "titles": "titles", "gain": "gain, nats a token", "best": "true context best"}
+    print_table(rows, heads)
+    if (part := entries["newer"]) is not None:
+        lines = [(name.replace("_", " "), f"{part[name]:.4f}") for name in ("titles_mean", "newer_mean", "difference")]
+        _pairs([("newer texts", part["texts"]), *lines], "log-likelihood a token")
 
 
 def _show_codes(entries: Mapping[str, Any]) -> None:

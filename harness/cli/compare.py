@@ -60,7 +60,12 @@ def compare(
         if name not in METRICS:
             raise unknown_name("metric", name, METRICS, where="--metric")
     if len(runs) < 2 and not published:
-        raise InputError("one run alone cannot be compared", where="RUN", hint="name two or more, or add --published")
+        raise InputError(
+            "one run alone cannot be compared",
+            where="RUN",
+            hint="name two or more, or add --published",
+            code="bad-selection",
+        )
     check_output(output)
     store = Store(results)
     sides = choose(store, runs, dataset)

@@ -92,12 +92,22 @@ def send(
 ) -> None:
     """Write a data set in another layout, and say what that cannot carry; or its split, for a model of your own."""
     if (layout is None) != split:
-        raise InputError("say what is to be written", where="--layout", hint="give --layout NAME, or --split alone")
+        raise InputError(
+            "say what is to be written",
+            where="--layout",
+            hint="give --layout NAME, or --split alone",
+            code="conflicting-options",
+        )
     if split:
         _send_split(dataset, output, (order or "time", reading), (protocol, tuple(sets or ())), as_json=as_json)
         return
     if protocol is not None or sets:
-        raise InputError("a layout holds no split", where="--protocol", hint="leave it out, or say --split")
+        raise InputError(
+            "a layout holds no split",
+            where="--protocol",
+            hint="leave it out, or say --split",
+            code="conflicting-options",
+        )
     assert layout is not None
     from harness.data.export import export
     from harness.data.loading import load_dataset
@@ -296,10 +306,12 @@ def verify(
             f"{len(dataset_report.broken)} of {len(dataset_report.checks)} rules are broken "
             f"({', '.join(dataset_report.broken)})"
         )
-        raise InputError(message, where=dataset, hint="the table says what was seen")
+        raise InputError(message, where=dataset, hint="the table says what was seen", code="check-failed")
     if dataset_report.alarms:
         leaks = "1 leak" if len(dataset_report.alarms) == 1 else f"{len(dataset_report.alarms)} leaks"
-        raise InputError(f"the audit found {leaks}: {'; '.join(dataset_report.alarms)}", where=dataset)
+        raise InputError(
+            f"the audit found {leaks}: {'; '.join(dataset_report.alarms)}", where=dataset, code="check-failed"
+        )
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:

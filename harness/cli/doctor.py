@@ -43,10 +43,10 @@ def doctor(
         return
     machine = {**entries["machine"], **{f"device {device['name']}": device["detail"] for device in entries["devices"]}}
     print_table([{"what": key, "value": value} for key, value in machine.items()], {"what": "machine", "value": ""})
-    columns = {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "mend": "mend"}
+    columns = {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "hint": "hint"}
     print_table(entries["packages"], columns)
     for kind in ("datasets", "backbones"):
-        print_table(entries[kind], {"name": kind, "ok": "ready", "mend": "mend"})
+        print_table(entries[kind], {"name": kind, "ok": "ready", "hint": "hint"})
     if needed is not None:
         _print_estimate(needed)
 

@@ -43,7 +43,7 @@ def report_error(error: Exception) -> int:
         traceback.print_exception(error)
         return 1
     message = f"{type(error).__name__}: {_one_line(error)}"
-    log(f"{_speaker()}: a fault of the program: {message}; {_kept(error)}")
+    log(f"{_speaker()}: internal error: {message}; {_kept(error)}")
     return 1
 
 

@@ -38,15 +38,22 @@ def export(
 
     output = output.expanduser()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError("not an empty folder", where=str(output), hint="name a new one")
+        raise InputError("not an empty folder", where=str(output), hint="name a new one", code="already-exists")
     (side,) = choose(Store(results), [run], dataset)
     if len(side.runs) != 1:
         ids = ", ".join(one.record.run_id for one in side.runs)
-        raise InputError(f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", hint="give one id")
+        raise InputError(
+            f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", hint="give one id", code="bad-selection"
+        )
     name = side.first.model
     if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
         able = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
-        raise InputError(f"{name} is no language model to export", where="RUN", hint=f"choose {' or '.join(able)}")
+        raise InputError(
+            f"{name} is no language model to export",
+            where="RUN",
+            hint=f"choose {' or '.join(able)}",
+            code="bad-selection",
+        )
     with stdout_kept():
         restored = restore(side.runs[0])
         write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from harness.cli.options import RESULTS, Dataset, MaybeDataset, Protocol, Result
 from harness.cli.output import check_output, console, log, print_plain, write_output
 
 if TYPE_CHECKING:
-    from harness.reports.leaderboard import Row
+    from harness.reports.leaderboard import Board, Row
     from harness.store.run_store import Store
 
 
@@ -103,6 +103,7 @@ def leaderboard(
         every = published_boards(store, dataset, by) if published else select(store, dataset, by)
     boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
     location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    boards = [replace(board, ties=tie_report_of(store, board) or {}) for board in boards]
     if current_selection != Selection() or metric != by:
         boards = select_rows(boards, current_selection, metric, location)
     if test or (test is None and dataset is not None):
@@ -130,6 +131,13 @@ def _commanded(row: Row) -> Row:
     from harness.runs.reproduce import command
 
     return replace(row, command=command(row.runs)) if row.runs else row
+
+
+def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:
+    """What `harness verify --tie-seeds` has stored of the board's data set and split."""
+    from harness.store.tie_orders import read_tie_report
+
+    return read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint)
 
 
 def _known(protocol: str | None) -> str | None:

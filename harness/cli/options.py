@@ -62,7 +62,7 @@ Track = Annotated[
     typer.Option(
         "--track",
         metavar="NAME[=WHERE]",
-        help="Log to tensorboard[=DIR], mlflow[=URI] or wandb[=PROJECT] as well; repeatable.",
+        help="Log to tensorboard[=DIR], mlflow[=URI], wandb[=PROJECT] or another tracker as well; repeatable.",
     ),
 ]
 
@@ -77,7 +77,9 @@ def numbers(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"{text!r} is no list of whole numbers", where="--seeds", hint="write 1,2,3") from error
+        raise InputError(
+            f"{text!r} is no list of whole numbers", where="--seeds", hint="write 1,2,3", code="bad-setting"
+        ) from error
 
 
 def expand_paths(app: typer.Typer) -> None:

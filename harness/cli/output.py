@@ -5,6 +5,7 @@ What `run` and `evaluate` end with: the metrics of each run, and its place in th
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -26,14 +27,22 @@ if TYPE_CHECKING:
 WIDE = 240  # columns of a table that is not drawn on a terminal
 
 
+def replace_unencodable() -> None:
+    """Lets stdout and stderr print `?` for characters that their encoding lacks (ASCII, Windows code pages)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def log(line: str) -> None:
     """One line for the user, on stderr. What a file holds may stand in it, so nothing in it steers the terminal."""
     print(escape_control(line), file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
-    """The one document."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """Prints the one document; as ASCII where stdout cannot encode all of Unicode."""
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+    print(json.dumps(document, indent=2, ensure_ascii=not is_unicode, allow_nan=False))
 
 
 def console(*, as_json: bool = False) -> Console:
@@ -74,7 +83,9 @@ def print_plain(sample: Any, *, as_json: bool = False) -> None:
 def check_output(path: Path | None) -> None:
     """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
     if path is not None and path.is_dir():
-        raise InputError("a folder, where a file is to be written", where=str(path), hint="name a file in it")
+        raise InputError(
+            "a folder, where a file is to be written", where=str(path), hint="name a file in it", code="cannot-write"
+        )
 
 
 def write_output(path: Path, text: str) -> None:

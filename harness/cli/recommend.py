@@ -71,7 +71,12 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
     from harness.runs.recommending import Question, histories_of, history_of
 
     if sum(option is not None for option in (history, user, file)) != 1:
-        raise InputError("say for whom, in one way", where="RUN", hint="add --history A,B,C, --user U or --file F")
+        raise InputError(
+            "say for whom, in one way",
+            where="RUN",
+            hint="add --history A,B,C, --user U or --file F",
+            code="conflicting-options",
+        )
     if user is not None:
         return Question(user=user)
     if file is not None:
@@ -87,7 +92,9 @@ def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
     chosen = next(iter(choose(store, [run], dataset)))
     if len(chosen.runs) > 1:
         ids = ", ".join(one.record.run_id for one in chosen.runs)
-        raise InputError(f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", hint=f"name one of {ids}")
+        raise InputError(
+            f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", hint=f"name one of {ids}", code="bad-selection"
+        )
     return next(iter(chosen.runs))
 
 

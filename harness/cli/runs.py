@@ -75,12 +75,22 @@ def take_away(
     entries = _chosen(_entries(results, dataset), runs, results)
     if running := [entry for entry in entries if entry.state == "running"]:
         hint = "wait until it is complete, or end that process first"
-        raise InputError(f"{running[0].run_id} is being made by a process", where=str(running[0].path), hint=hint)
+        raise InputError(
+            f"{running[0].run_id} is being made by a process",
+            where=str(running[0].path),
+            hint=hint,
+            code="bad-selection",
+        )
     for entry in entries:
         log(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError(f"nobody can be asked whether {len(entries)} runs may go", where="RUN", hint="add --yes")
+            raise InputError(
+                f"nobody can be asked whether {len(entries)} runs may go",
+                where="RUN",
+                hint="add --yes",
+                code="bad-selection",
+            )
         typer.confirm(f"take {len(entries)} runs away for good?", abort=True, err=True)
     for entry in entries:
         remove(entry)
@@ -112,7 +122,9 @@ def _chosen(selected_entries: Sequence[Entry], requested: Sequence[str], results
             entries = [entry for entry in selected_entries if text and entry.run_id.startswith(text)]
             if len(entries) > 1:
                 message = f"{text!r} begins the ids of {len(entries)} runs"
-                raise InputError(message, where="RUN", hint="give more of it; harness runs list shows them")
+                raise InputError(
+                    message, where="RUN", hint="give more of it; harness runs list shows them", code="bad-selection"
+                )
         if not entries:
             names = {name for entry in selected_entries for name in (entry.run_id, entry.model)}
             raise unknown_name("run", text, names, where=str(results))

@@ -35,7 +35,7 @@ def tune(
     ] = None,
     metric: Annotated[str, typer.Option(help="What is maximised, on the validation cases.")] = "ndcg@10",
     space: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .toml file of what to vary.", show_default="its own")
+        Path | None, typer.Option(metavar="FILE", help="A .yaml file of what to vary.", show_default="its own")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the search and of its trials.", show_default="1")] = None,
     run: Annotated[bool, typer.Option("--run", help="Then make the runs with the best settings.")] = False,
@@ -67,7 +67,12 @@ def tune(
     from harness.store.run_store import Store
 
     if seeds is not None and not run:
-        raise InputError("are for the runs with the best settings", where="--seeds", hint="add --run, or say --seed")
+        raise InputError(
+            "are for the runs with the best settings",
+            where="--seeds",
+            hint="add --run, or say --seed",
+            code="conflicting-options",
+        )
     items = numbers(seeds)
     values = () if seed is None else (seed,)
     options = RunOptions(dataset, profile, values, tuple(sets or ()), config, device, protocol, order, reading=reading)
@@ -128,7 +133,7 @@ def _conclude(study: Study, done: list[Finished], *, as_json: bool) -> None:
         for trial in study.trials
     ]
     print_table(rows, {key: f"valid {study.search.metric}" if key == "valid" else key for key in rows[0]})
-    log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.state}")
+    log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.path}")
     location = [] if study.store.root == RESULTS else ["--results", str(study.store.root)]
     log(shlex.join(["harness", "run", study.base.entry.name, "--config", str(study.best_config), *location]))
     if done:

@@ -128,16 +128,18 @@ def _sound(manifest: Path, key: Key) -> dict[str, Any]:
     """The details. Raises `InputError` where the entry is not what its manifest says, or the manifest not of `key`."""
     location, document = str(manifest), read_json_object(manifest)
     if document.pop(SEAL, None) != fingerprint(document) or document.get("schema") != SCHEMA:
-        raise InputError("damaged: it is not what was written", where=location)
+        raise InputError("damaged: it is not what was written", where=location, code="wrong-checksum")
     if document["kind"] != key.kind or document["parts"] != json.loads(json.dumps(dict(key.parts))):
-        raise InputError("damaged: it belongs to another key", where=location)
+        raise InputError("damaged: it belongs to another key", where=location, code="wrong-checksum")
     for name, digest in document["files"].items():
         path = manifest.parent / name
         try:
             if sha256_of(path) != digest:
-                raise InputError("damaged: its SHA-256 is not what was written", where=str(path))
+                raise InputError("damaged: its SHA-256 is not what was written", where=str(path), code="wrong-checksum")
         except OSError as error:
-            raise InputError(f"damaged: cannot be read ({error.strerror})", where=str(path)) from error
+            raise InputError(
+                f"damaged: cannot be read ({error.strerror})", where=str(path), code="wrong-checksum"
+            ) from error
     return document["details"]
 
 

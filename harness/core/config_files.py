@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, model_validator
 
 from harness.core.json_files import SMALL, read_text
+from harness.core.plugins import warn
 from harness.errors import InputError
 
 
@@ -59,18 +60,22 @@ def parse(text: str, location: str) -> Any:
         if node is None:
             return None
         if _unfolded(node, {}) > MOST:
-            raise InputError(f"more than {MOST:,} values", where=location, hint="write it without aliases")
+            raise InputError(
+                f"more than {MOST:,} values", where=location, hint="write it without aliases", code="too-large"
+            )
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{location} line {mark.line + 1}" if mark else location
-        raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from error
+        raise InputError(
+            f"not YAML: {getattr(error, 'problem', None) or error}", where=place, code="bad-file"
+        ) from error
     except RecursionError as error:
-        raise InputError("YAML nested too deeply", where=location) from error
+        raise InputError("YAML nested too deeply", where=location, code="bad-file") from error
     except ValueError as error:
-        raise InputError(f"not YAML: {error}", where=location) from error
+        raise InputError(f"not YAML: {error}", where=location, code="bad-file") from error
     except (TypeError, AttributeError, LookupError, OverflowError) as error:  # such as `!!timestamp soon`
-        raise InputError("not YAML: a value is not what its tag says", where=location) from error
+        raise InputError("not YAML: a value is not what its tag says", where=location, code="bad-file") from error
 
 
 def _unfolded(node: yaml.Node, known_by_name: dict[yaml.Node, int]) -> int:
@@ -101,18 +106,34 @@ def small_text(path: Path, kind: str) -> str:
     try:
         return read_text(path, SMALL)
     except InputError as error:
-        if error.what == "the file is empty":
+        if error.code == "empty-data":
             return ""
-        raise InputError(f"cannot be read: {error.what}", where=error.where, hint=f"give a {kind} file") from error
+        raise InputError(
+            f"cannot be read: {error.what}", where=error.where, hint=f"give a {kind} file", code="unreadable-file"
+        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file that holds a mapping."""
-    content = parse(small_text(path, "YAML"), str(path))
+    """The mapping in a YAML file; {} for an empty file. A `.toml` file is read too, with a deprecation notice.
+
+    Raises `InputError`.
+    """
+    is_toml = path.suffix == ".toml"
+    text = small_text(path, "TOML" if is_toml else "YAML")
+    if is_toml:
+        warn(f"{path}: TOML is read for one more version; write YAML (docs/tuning.md)")
+    return (parse_toml if is_toml else parse_mapping)(text, str(path))
+
+
+def parse_mapping(text: str, location: str) -> dict[str, Any]:
+    """The mapping in a YAML text; {} for an empty one. Raises `InputError`."""
+    content = parse(text, location)
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError("holds no mapping of names to values", where=str(path), hint="begin with `section:`")
+        raise InputError(
+            "not a mapping of names to values", where=location, hint="begin with `section:`", code="bad-file"
+        )
     return content
 
 
@@ -131,19 +152,18 @@ def parse_toml(text: str, location: str) -> dict[str, Any]:
         table = tomllib.loads(text)
         json.dumps(table, allow_nan=False)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"not TOML: {error}", where=location) from error
+        raise InputError(f"not TOML: {error}", where=location, code="bad-file") from error
     except RecursionError as error:
-        raise InputError("TOML nested too deeply", where=location) from error
+        raise InputError("TOML nested too deeply", where=location, code="bad-file") from error
     except TypeError as error:
-        raise InputError("a date or a time stands in it, and no setting takes one", where=location) from error
+        raise InputError(
+            "a date or a time stands in it, and no setting takes one", where=location, code="bad-setting"
+        ) from error
     except ValueError as error:  # also where Python reads no whole number of more than 4,300 digits
-        raise InputError("a number in it is infinite, none, or of too many digits", where=location) from error
+        raise InputError(
+            "a number in it is infinite, none, or of too many digits", where=location, code="bad-file"
+        ) from error
     return table
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A file. Raises `InputError`."""
-    return parse_toml(small_text(path, "TOML"), str(path))
 
 
 # A built-in name, a hub name, or a folder, which alone begins with ~.

@@ -41,7 +41,7 @@ def switch(name: str) -> bool:
     if plain in ON or plain in OFF:
         return plain in ON
     hint = "write 1, true, yes or on, or 0, false, no or off"
-    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", hint=hint)
+    raise InputError(f"{name}={value!r} is neither on nor off", where="the environment", hint=hint, code="bad-setting")
 
 
 def check_switches() -> None:
@@ -69,7 +69,10 @@ def cache_dir() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the cache folder cannot be made ({error.strerror})", where=str(folder), hint=f"set {VARIABLE} to another"
+            f"the cache folder cannot be made ({error.strerror})",
+            where=str(folder),
+            hint=f"set {VARIABLE} to another",
+            code="cannot-write",
         ) from error
     return folder.resolve()
 
@@ -117,7 +120,7 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Python calls it before each connection, and lets what it raises pass to who wanted to connect."""
     if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
         message = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
-        raise InputError(message, hint="unset it, or use what is on this machine")
+        raise InputError(message, hint="unset it, or use what is on this machine", code="not-available")
 
 
 def public(address: object) -> bool:

@@ -44,7 +44,7 @@ def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
         if message is None and not isinstance(error, OSError):
             raise
         label = message or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
-        raise InputError(f"cannot write: {label}", where=str(path), hint=hint) from error
+        raise InputError(f"cannot write: {label}", where=str(path), hint=hint, code="cannot-write") from error
 
 
 def write_atomic(path: Path, fill: Callable[[Path], object], hint: str = CACHE_HINT) -> None:
@@ -91,9 +91,9 @@ def write_text(path: Path, text: str, hint: str = CACHE_HINT) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when the content of a file is on the disk."""
-    with path.open("rb") as buffered_reader:
-        os.fsync(buffered_reader.fileno())
+    """Flushes the content of a file to the disk. Writable handle: Windows refuses to flush a read-only one."""
+    with path.open("r+b" if os.access(path, os.W_OK) else "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -38,20 +38,22 @@ def read_text(path: Path, limit_value: int | None = None) -> str:
             with path.open("rb") as file:
                 raw = _whole(file, limit)
     except FileNotFoundError as error:
-        raise InputError("the file is missing", where=str(path), hint="check the path") from error
+        raise InputError("the file is missing", where=str(path), hint="check the path", code="missing-file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"the file cannot be read ({reason})", where=str(path)) from error
+        raise InputError(f"the file cannot be read ({reason})", where=str(path), code="unreadable-file") from error
     if raw is None:
         message = "too large for this machine's memory" if limit_value is None else f"more than {limit_value:,} bytes"
-        raise InputError(message, where=str(path), hint="is it the file that you mean?")
+        raise InputError(message, where=str(path), hint="is it the file that you mean?", code="too-large")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError("not UTF-8 text", where=f"{path} line {line}", hint="save the file as UTF-8") from error
+        raise InputError(
+            "not UTF-8 text", where=f"{path} line {line}", hint="save the file as UTF-8", code="unreadable-file"
+        ) from error
     if not text.strip():
-        raise InputError("the file is empty", where=str(path), hint="write the data to it again")
+        raise InputError("the file is empty", where=str(path), hint="write the data to it again", code="empty-data")
     return text
 
 
@@ -104,9 +106,11 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
         with path.open("rb") as packed, gzip.open(packed) as content:
             yield io.BufferedReader(BoundedDecompressor(content, packed, str(path)))
     except EOFError as error:
-        raise InputError("the gzip file is cut off", where=str(path), hint=AGAIN) from error
+        raise InputError("the gzip file is cut off", where=str(path), hint=AGAIN, code="bad-file") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"the compressed file is broken ({error})", where=str(path), hint=AGAIN) from error
+        raise InputError(
+            f"the compressed file is broken ({error})", where=str(path), hint=AGAIN, code="bad-file"
+        ) from error
 
 
 class BoundedDecompressor(io.RawIOBase):
@@ -124,7 +128,7 @@ class BoundedDecompressor(io.RawIOBase):
         self._size += len(part)
         if self._size > MAX_DECOMPRESSED_BYTES and self._size > MAX_RATIO * self._file.tell():
             message = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
-            raise InputError(message, where=self._name, hint=AGAIN)
+            raise InputError(message, where=self._name, hint=AGAIN, code="too-large")
         return len(part)
 
 
@@ -137,9 +141,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file, which must hold something."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError("a JSON object is needed at the top", where=str(path), hint='begin with {"id": …}')
+        raise InputError(
+            "a JSON object is needed at the top", where=str(path), hint='begin with {"id": …}', code="bad-file"
+        )
     if not value:
-        raise InputError("the JSON object is empty", where=str(path), hint="write the data to it again")
+        raise InputError(
+            "the JSON object is empty", where=str(path), hint="write the data to it again", code="empty-data"
+        )
     return value
 
 
@@ -152,7 +160,12 @@ def parse_json(text: str, location: str) -> Any:
         if len(entries) != len(pairs):
             names: set[str] = set()
             key = next(key for key, _ in pairs if key in names or names.add(key))
-            raise InputError(f"key {key!r} stands twice", where=_place(location, text, key), hint="keep one of the two")
+            raise InputError(
+                f"key {key!r} stands twice",
+                where=_place(location, text, key),
+                hint="keep one of the two",
+                code="duplicate",
+            )
         return entries
 
     try:
@@ -161,16 +174,23 @@ def parse_json(text: str, location: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         place = f"{location} line {error.lineno} column {error.colno}"
-        raise InputError(f"not JSON ({error.msg})", where=place, hint="write the file again") from error
+        raise InputError(
+            f"not JSON ({error.msg})", where=place, hint="write the file again", code="bad-file"
+        ) from error
     except RecursionError as error:
-        raise InputError("JSON nested too deeply", where=location) from error
+        raise InputError("JSON nested too deeply", where=location, code="bad-file") from error
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
         raise InputError(
-            f"{half!r} is half a character", where=location, hint="write the file again as UTF-8"
+            f"{half!r} is half a character",
+            where=location,
+            hint="write the file again as UTF-8",
+            code="unreadable-file",
         ) from error
     except ValueError as error:  # Python reads no whole number of more than 4,300 digits
-        raise InputError("a number of too many digits", where=location, hint="write the file again") from error
+        raise InputError(
+            "a number of too many digits", where=location, hint="write the file again", code="bad-file"
+        ) from error
     return value
 
 

@@ -61,7 +61,9 @@ def file_parts(name: str) -> tuple[Path, str]:
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser().absolute()
     if not path.is_file():
-        raise InputError("no such file", where=str(path), hint="check the path; it is written FILE.py:CLASS")
+        raise InputError(
+            "no such file", where=str(path), hint="check the path; it is written FILE.py:CLASS", code="missing-file"
+        )
     return path, attribute
 
 
@@ -72,7 +74,10 @@ def from_file(name: str) -> object:
     if not hasattr(module, attribute):
         classes = sorted(name for name, value in vars(module).items() if isinstance(value, type))
         raise InputError(
-            f"there is no {attribute!r}", where=str(path), hint=f"it has {', '.join(classes) or 'no class'}"
+            f"there is no {attribute!r}",
+            where=str(path),
+            hint=f"it has {', '.join(classes) or 'no class'}",
+            code="bad-plugin",
         )
     return getattr(module, attribute)
 
@@ -83,10 +88,13 @@ def class_in_file(target: str, kind: type) -> type:
     result = from_file(target)
     if not (isinstance(result, type) and issubclass(result, kind)):
         hint = f"derive it from {kind.__module__}.{kind.__name__}"
-        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=hint)
+        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=hint, code="bad-plugin")
     if missing := sorted(getattr(result, "__abstractmethods__", ())):
         raise InputError(
-            f"{attribute} lacks {', '.join(missing)}", where=str(path), hint="docs/extending.md shows each"
+            f"{attribute} lacks {', '.join(missing)}",
+            where=str(path),
+            hint="docs/extending.md shows each",
+            code="bad-plugin",
         )
     return result
 
@@ -122,7 +130,9 @@ def _module(path: Path, content: str) -> ModuleType:
         del sys.modules[name]
         line = _line(error, path)
         message = f"{type(error).__name__}: {error}"
-        raise InputError(message, where=f"{path} line {line}" if line else str(path), hint="mend the file") from error
+        raise InputError(
+            message, where=f"{path} line {line}" if line else str(path), hint="correct the file", code="bad-plugin"
+        ) from error
     return module
 
 

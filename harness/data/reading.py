@@ -29,10 +29,14 @@ class Reading:
     def __post_init__(self) -> None:
         for name in ("min_user", "min_item"):
             if getattr(self, name) < 0:
-                raise InputError(f"{getattr(self, name)} is no number of interactions", where=_option(name))
+                raise InputError(
+                    f"{getattr(self, name)} is no number of interactions", where=_option(name), code="bad-setting"
+                )
         if not 0 <= self.bad_lines < 1:
             hint = "give a share between 0 (none) and 1"
-            raise InputError(f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=hint)
+            raise InputError(
+                f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=hint, code="bad-setting"
+            )
         for own_value, _ in self.columns:
             if own_value not in ALIASES:
                 raise unknown_name("column", own_value, ALIASES, where="--columns")
@@ -81,7 +85,7 @@ class Reading:
         for key in ("min_rating", "min_user", "min_item", "bad_lines"):
             kind = int if key in ("min_user", "min_item") else (int, float)
             if message.get(key) is not None and (not isinstance(message[key], kind) or isinstance(message[key], bool)):
-                raise InputError(f"{key} is {message[key]!r}, expected a number", where=location)
+                raise InputError(f"{key} is {message[key]!r}, expected a number", where=location, code="bad-setting")
         return cls(**message)
 
 
@@ -93,10 +97,10 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not pairs or not all(equals and own_value.strip() and theirs.strip() for own_value, equals, theirs in pairs):
-        raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM)
+        raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM, code="missing-column")
     results = tuple((own_value.strip(), theirs.strip()) for own_value, _, theirs in pairs)
     if len({own_value for own_value, _ in results}) < len(results):
-        raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM)
+        raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM, code="duplicate")
     return results
 
 

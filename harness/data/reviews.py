@@ -55,7 +55,7 @@ def fitting(
     for location, review in placed:
         if review.user not in known_users or review.item not in known_items:
             message = f"the {'item' if review.user in known_users else 'user'} is not in the interactions"
-            raise InputError(message, where=location, hint="give the reviews of this data set")
+            raise InputError(message, where=location, hint="give the reviews of this data set", code="bad-line")
         if review.text:
             results.append(review)
     return tuple(sorted(results)) or None
@@ -101,12 +101,19 @@ def _pair(key: str, location: str) -> tuple[str, str]:
         else:
             pair = None
     if pair is None:
-        raise InputError("a pair of user and item is needed", where=location, hint="write \"('user', 'item')\"")
+        raise InputError(
+            "a pair of user and item is needed", where=location, hint="write \"('user', 'item')\"", code="bad-line"
+        )
     return pair
 
 
 def _text(fields: Any, location: str) -> str:
     if not isinstance(fields, dict) or not all(isinstance(value, str | None) for value in fields.values()):
-        raise InputError("an object of texts is needed", where=location, hint='write {"review": "…", "summary": "…"}')
+        raise InputError(
+            "an object of texts is needed",
+            where=location,
+            hint='write {"review": "…", "summary": "…"}',
+            code="bad-line",
+        )
     parts = (fields.get("summary") or "", fields.get("review") or "")
     return " ".join(" ".join(parts).split())

@@ -72,7 +72,7 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
     for kind, ids in (("user", dataset.users), ("item", dataset.items)):
         if (bad := next((raw for raw in ids if _broken(raw)), None)) is not None:
             message = f"{kind} id {bad!r} holds a tab or a line break, which an atomic file cannot hold"
-            raise InputError(message, where="--layout recbole", hint="choose --layout parquet")
+            raise InputError(message, where="--layout recbole", hint="choose --layout parquet", code="bad-setting")
     yield from _unused_items(dataset)
     yield from _silent_users(dataset)
     times, field = _times(dataset), TIMESTAMP

@@ -198,9 +198,15 @@ def _jobs(
     except InputError as error:
         message = (error.where or "").removeprefix("--set ")
         if message in own:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint, code=error.code
+            ) from error
         if message in grid.settings and message not in options.sets:
-            raise InputError(error.what, where=f"{grid.where}, settings: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, settings: {message}", hint=error.hint, code=error.code
+            ) from error
         if own and not error.where:
-            raise InputError(error.what, where=f"{grid.where}, {cell.name}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{grid.where}, {cell.name}", hint=error.hint, code=error.code
+            ) from error
         raise

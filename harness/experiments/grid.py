@@ -1,15 +1,16 @@
-"""Grids: a base and named changes, or a product of values, as a small TOML or YAML file. Reads and checks the outline.
+"""Grids: a base and named changes, or a product of values, as a small YAML file. Reads and checks the outline.
 
-    about = "what it is for"            # optional
-    model = "eager-llm"                 # optional: the only model that it is for
-    base = "full"                       # optional: what the row without changes is called
-    settings = { "eager.index.k" = 64 } # optional: under every row
-    [changes."no annealing"]            # one row
-    eager.annealing.enabled = false
-    [product]                           # a row for every combination
-    eager.index.k = [64, 256]
+    about: what it is for               # optional
+    model: eager-llm                    # optional: the only model that it is for
+    base: full                          # optional: what the row without changes is called
+    settings: {eager.index.k: 64}       # optional: under every row
+    changes:
+      no annealing:                     # one row
+        eager.annealing.enabled: false
+    product:                            # a row for every combination
+      eager.index.k: [64, 256]
 
-A text is read as behind `--set` ("null" is nothing). `SETTING.from_base = "cost.train_seconds"` takes what the base's
+A text is read as behind `--set` ("null" is nothing). `SETTING.from_base: cost.train_seconds` takes what the base's
 record of the same seed holds there. A model's named grids are files of the package that its registry entry names.
 
 What the files of grids and of search spaces have in common: known keys, their kinds, and the model they are for.
@@ -25,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import config_files
-from harness.core import config_files as toml_files
 from harness.errors import InputError, unknown_name
 from harness.registry import ModelEntry
 from harness.runs.overrides import FromBase, flat, line
@@ -49,7 +49,7 @@ def check_headings(
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
 
 
-ENDINGS = (".toml", ".yaml", ".yml")
+ENDINGS = (".yaml", ".yml", ".toml")
 
 
 MOST = 1000  # cells of a product
@@ -98,24 +98,23 @@ def read_grid(requested: str | None, entry: ModelEntry) -> Grid:
     by_name = named_grids(entry)
     if requested is None and len(by_name) != 1:
         message = f"{entry.name} has {'several grids' if by_name else 'no grid of its own'}"
-        hint = f"choose {', '.join(sorted(by_name))}, or give a file" if by_name else "give a .toml or .yaml file"
+        hint = f"choose {', '.join(sorted(by_name))}, or give a file" if by_name else "give a .yaml file"
         raise InputError(message, where="--grid", hint=hint)
     name = requested if requested is not None else next(iter(by_name))
     if name in by_name:
-        return _grid(name, f"grid {name}", toml_files.parse_toml(by_name[name], f"grid {name}"), entry)
+        return _grid(name, f"grid {name}", config_files.parse_mapping(by_name[name], f"grid {name}"), entry)
     path = Path(name).expanduser()
     if path.suffix not in ENDINGS:
-        raise unknown_name("grid", name, by_name, where="--grid", otherwise="(a .toml or .yaml file works too)")
-    content = toml_files.read_toml(path) if path.suffix == ".toml" else config_files.read(path)
-    return _grid(path.stem, name, content, entry)
+        raise unknown_name("grid", name, by_name, where="--grid", otherwise="(a .yaml file works too)")
+    return _grid(path.stem, name, config_files.read(path), entry)
 
 
 def named_grids(entry: ModelEntry) -> dict[str, str]:
     """The text of each named grid of a model."""
     if not entry.grids:
         return {}
-    traversables = [file for file in files(entry.grids).iterdir() if file.name.endswith(".toml")]
-    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in traversables}
+    traversables = [file for file in files(entry.grids).iterdir() if file.name.endswith(".yaml")]
+    return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in traversables}
 
 
 def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntry) -> Grid:
@@ -123,7 +122,7 @@ def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntr
     cells = [Variant(content.get("base", "base"))]
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
-            raise InputError(f"changes.{cell} names no setting", where=location, hint="give it SECTION.KEY = VALUE")
+            raise InputError(f"changes.{cell} names no setting", where=location, hint="give it SECTION.KEY: VALUE")
         cells.append(Variant(str(cell), flat(changes)))
     cells += _product(flat(content.get("product", {})), location)
     _check(cells, location)
@@ -164,7 +163,7 @@ def _product(values: Sequence[tuple[str, Any]], location: str) -> list[Variant]:
 def short_names(keys: Sequence[str]) -> list[str]:
     """How a table heads dotted keys: by their last parts, or by the whole key where these do not tell them apart.
 
-    >>> short_names(["a.lr_factor", "b.lr_factor", "b.size"])
+    >>> short_names(["a.rate", "b.rate", "b.size"])
     ['a.rate', 'b.rate', 'size']
     """
     last = [key.rpartition(".")[2] for key in keys]

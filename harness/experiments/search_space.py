@@ -1,13 +1,13 @@
-"""Search spaces: which settings `harness tune` varies and between which values, as a small TOML file beside the model.
+"""Search spaces: which settings `harness tune` varies and between which values, as a small YAML file beside the model.
 
-    about = "what it is for"                                             # optional
-    [space]
-    recbole.learning_rate = { low = 3e-4, high = 5e-3, log = true }      # between; whole numbers where both are whole
-    recbole.dropout = { low = 0.1, high = 0.6, step = 0.1 }              # on a grid
-    recbole.hidden_size = { choices = [32, 64, 128] }                    # one of them
-    recbole.layers = { low = 1, high = 3, where_set = true }             # left out where the configuration has null
+    about: what it is for                                          # optional
+    space:
+      recbole.learning_rate: {low: 3e-4, high: 5e-3, log: true}    # between; whole numbers where both are whole
+      recbole.dropout: {low: 0.1, high: 0.6, step: 0.1}            # on a grid
+      recbole.hidden_size: {choices: [32, 64, 128]}                # one of them
+      recbole.layers: {low: 1, high: 3, where_set: true}           # left out where the configuration has null
 
-`NAME.toml` in the folder `spaces` beside a model's module is that model's, `default.toml` there is for the others of
+`NAME.yaml` in the folder `spaces` beside a model's module is that model's, `default.yaml` there is for the others of
 the module. How values are drawn is `sampling`'s business.
 """
 
@@ -97,25 +97,25 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
         raise InputError(message, hint=f"harness run {entry.name} measures it as it is")
     if file is None:
         name, text = _own(entry)
-        return _space(f"space {name}", config_files.parse_toml(text, f"space {name}"), entry)
-    return _space(str(file), config_files.read_toml(file.expanduser()), entry)
+        return _space(f"space {name}", config_files.parse_mapping(text, f"space {name}"), entry)
+    return _space(str(file), config_files.read(file.expanduser()), entry)
 
 
 def _own(entry: ModelEntry) -> tuple[str, str]:
     """The file of the model's own name, else the one for all models of its module."""
     package = entry.target.partition(":")[0].rpartition(".")[0]
     for name in (entry.name, DEFAULT):
-        traversable = files(package).joinpath("spaces", f"{name}.toml")
+        traversable = files(package).joinpath("spaces", f"{name}.yaml")
         if traversable.is_file():
             return name, traversable.read_text(encoding="utf-8")
-    raise InputError(f"{entry.name} has no search space of its own", where="--space", hint="give a .toml file")
+    raise InputError(f"{entry.name} has no search space of its own", where="--space", hint="give a .yaml file")
 
 
 def _space(location: str, content: Mapping[str, Any], entry: ModelEntry) -> Space:
     check_headings(content, KEYS, "settings", entry, location)
     parameters = tuple(_parameters(content.get("space", {}), location))
     if not parameters:
-        raise InputError("names no setting", where=location, hint="give it [space] and SECTION.KEY = { … }")
+        raise InputError("names no setting", where=location, hint="give it space: and SECTION.KEY: {…}")
     for parameter in parameters:
         if parameter.key.partition(".")[0] == "protocol":
             raise InputError(f"{parameter.key} would measure trials under different rules", where=location)
@@ -128,7 +128,7 @@ def _parameters(table: Mapping[str, Any], location: str, above: str = "") -> lis
     for name, value in table.items():
         key = f"{above}.{name}" if above else str(name)
         if not isinstance(value, dict):
-            hint = "write { low = 1, high = 8 } or { choices = [1, 8] }"
+            hint = "write {low: 1, high: 8} or {choices: [1, 8]}"
             raise InputError(f"{key} is {value!r}, expected a table", where=location, hint=hint)
         leads = bool(value) and not (set(SAYS) & set(value) and not any(isinstance(v, dict) for v in value.values()))
         parameters += _parameters(value, location, key) if leads else [_parameter(key, value, f"{location}: {key}")]

@@ -17,21 +17,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from harness.core.files import remove_stale_temp_files, write_result_text, writing_results
 from harness.core.hashing import fingerprint
-from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.evaluation.metrics import compute_metrics
-from harness.experiments import sampler
 from harness.experiments.search_space import Space
+from harness.experiments.trials import FIRST, Trial, append_trial, read_trials, suggest, version
 from harness.protocol.context import Reporter
-from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.runs.job import Job, RunOptions, plan
@@ -78,9 +75,6 @@ def seconds(path: Path) -> float:
     return seconds_between(read_events(RunFolder(path).log), BEGUN, DONE)
 
 
-SCHEMA = 1
-
-
 @dataclass(frozen=True)
 class Search:
     """What the user asks for. `trials` and `timeout` (seconds) bound the study as a whole, over all its sessions."""
@@ -89,22 +83,6 @@ class Search:
     timeout: float | None = None
     metric: str = "ndcg@10"
     space: Path | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration that was tried. `mark` tells its settings; `metrics` are those of the validation cases,
-    `reason` why there are none. `repeats` is the trial of the same settings, whose outcome it takes over at no cost."""
-
-    number: int
-    values: dict[str, Any]
-    mark: str
-    state: Literal["complete", "failed"]
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    reason: str = ""
-    trace: str = ""
-    repeats: int | None = None
 
 
 @dataclass
@@ -134,8 +112,9 @@ class Study:
         return self.store.root.joinpath("tuning", *names)
 
     @property
-    def state(self) -> Path:
-        return self.path / "study.json"
+    def journal(self) -> Path:
+        """Optuna's journal of the trials."""
+        return self.path / "trials.journal"
 
     @property
     def best_config(self) -> Path:
@@ -180,7 +159,9 @@ class Study:
             message = (error.where or "").removeprefix("--set ")
             if message not in own:
                 raise
-            raise InputError(error.what, where=f"{self.space.where}: {message}", hint=error.hint) from error
+            raise InputError(
+                error.what, where=f"{self.space.where}: {message}", hint=error.hint, code=error.code
+            ) from error
         return job
 
     def best_job(self) -> Job:
@@ -191,10 +172,9 @@ class Study:
         return replace(self.job(self.best.values), effort=self.effort())
 
     def document(self) -> dict[str, Any]:
-        """The state file's content."""
+        """The study as plain values."""
         best = self.best
         return {
-            "schema": SCHEMA,
             "study": self.name,
             "model": self.base.entry.name,
             "dataset": self.dataset.name,
@@ -202,16 +182,16 @@ class Study:
             "seed": self.base.seed,
             "metric": self.search.metric,
             "space": self.space.document(),
-            "sampler": {"optuna": sampler.version(), "random_trials": sampler.FIRST},
+            "sampler": {"optuna": version(), "random_trials": FIRST},
             "best": None if best is None else best.number,
             "effort": self.effort().model_dump(mode="json"),
             "trials": [asdict(trial) for trial in self.trials],
         }
 
     def settle(self, trial: Trial) -> None:
-        """Takes down a trial: first its outcome, then the best settings so far."""
+        """Stores a trial: first its outcome, then the best settings so far."""
         self.trials.append(trial)
-        write_result_text(self.state, json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n")
+        append_trial(self.journal, self.space, trial, self.value(trial) if trial.state == "complete" else None)
         if self.best is not None:
             write_result_text(self.best_config, self.best_job().config_yaml())
         self._clear(trial)
@@ -224,15 +204,15 @@ class Study:
         return self.path / "trials" / f"{number:04}-{mark[:8]}"
 
     def read(self) -> None:
-        """Takes up the trials that the state file has. Raises `InputError` for a file that is not one."""
-        self.trials = _stored(self.state) if self.state.exists() else []
+        """Reads the stored trials. Raises `InputError` for a file that is no journal of a study."""
+        self.trials = read_trials(self.journal)
         for trial in self.trials:  # a kill may have come before `settle` did it
             self._clear(trial)
 
     def next_values(self) -> dict[str, Any]:
         """What the next trial changes."""
         tried = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
-        return sampler.suggest(self.space, tried, self.base.seed) if tried else self._as_it_stands()
+        return suggest(self.space, tried, self.base.seed) if tried else self._as_it_stands()
 
     def _as_it_stands(self) -> dict[str, Any]:
         return {p.key: value for p in self.space.parameters if (value := value_of(self.base, p.key)) is not None}
@@ -274,19 +254,3 @@ def value_of(job: Job, key: str) -> Any:
     for name in names:
         result = result.get(name) if isinstance(result, dict) else None
     return result
-
-
-def _stored(path: Path) -> list[Trial]:
-    try:
-        document = read_json_object(path)
-        if document["schema"] > SCHEMA:
-            raise InputError(f"schema {document['schema']} is newer than this version's {SCHEMA}", where=str(path))
-        trials = TypeAdapter(list[Trial]).validate_json(json.dumps(document["trials"]), strict=True)
-        if [trial.number for trial in trials] != list(range(len(trials))):
-            raise ValueError("its trials are not numbered from 0 on")
-        if any(set(trial.metrics) != set(METRICS) for trial in trials if trial.state == "complete"):
-            raise ValueError("a trial has other metrics than the protocol's")
-    except (ValueError, KeyError, TypeError) as error:
-        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise InputError(f"no readable study ({message})", where=str(path), hint="begin anew with --fresh") from error
-    return trials

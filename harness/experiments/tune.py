@@ -14,7 +14,8 @@ from harness.core.files import RESULTS_HINT, remove_stale_temp_files, write_resu
 from harness.core.locks import acquire_lock
 from harness.errors import InputError, unknown_name
 from harness.experiments.search_space import read_space
-from harness.experiments.study import Search, Study, Trial, value_of
+from harness.experiments.study import Search, Study, value_of
+from harness.experiments.trials import Trial
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
 from harness.protocol.split import split as split_by
@@ -70,7 +71,7 @@ def alone(current_study: Study, waiting: Callable[[], None], *, fresh: bool = Fa
         with writing_results(current_study.path):
             remove_stale_temp_files(current_study.path)
             if fresh:
-                current_study.state.unlink(missing_ok=True)  # first: without it there is no study
+                current_study.journal.unlink(missing_ok=True)  # first: without it there is no study
                 shutil.rmtree(current_study.path / "trials", ignore_errors=True)
                 current_study.best_config.unlink(missing_ok=True)
         current_study.read()

@@ -36,7 +36,7 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.generative.text_generation import continuations, perplexity
-from harness.generative.training.checkpoint import MEND
+from harness.generative.training.checkpoint import DISK_HINT
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import SINGLE_PROCESS
@@ -113,7 +113,7 @@ class Comprehension:
             figures = self._figures(context)
             self.found[moment] = {**figures, "seconds": round(time.perf_counter() - start_time, 3)}
             if path is not None:
-                write_text(path, json.dumps(self.found), MEND)
+                write_text(path, json.dumps(self.found), DISK_HINT)
 
     def record(self) -> dict[str, Any] | None:
         """All moments, and what they were measured on; None where nothing was."""

@@ -14,7 +14,7 @@ what is theirs alone. A profile is settings by section; a method adds its own se
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,10 +30,6 @@ from harness.core.config_files import UserFile, UserName
 from harness.data.readers.vector_files import input_files
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
-
-if TYPE_CHECKING:
-    pass
-
 
 Task = Literal["seqrec", "item2index", "index2item", "fusionseqrec", "itemsearch", "preferenceobtain"]
 
@@ -148,6 +144,12 @@ class StageConfig(Section):
 
     epochs: float = Field(default=3, gt=0, description="passes over all sequence targets")
     max_steps: int | None = Field(default=None, ge=1, description="an upper bound on optimiser steps; null: none")
+    item_targets: float | None = Field(
+        default=None,
+        gt=0,
+        exclude_if=lambda value: value is None,  # keys of runs from before it was there stay
+        description="an upper bound on how often an item is a next-item target, on average; null: none",
+    )
     targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (about)")
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="parts that a step is computed in")
@@ -210,11 +212,16 @@ class DecodeConfig(Section):
         default=0, ge=0, description="users whose every item is scored too: the record then says what beams lost"
     )
 
+    filter_viewed: bool | Literal["auto"] = Field(
+        default=False,
+        description="no list names an item of its history; auto: where no training sequence repeats an item",
+    )
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `exact_users` where it is 0: runs from before it was there keep their key."""
-        dumped = handler(self)
-        return dumped if self.exact_users else {name: saved for name, saved in dumped.items() if name != "exact_users"}
+        """Without the later settings where they are off: runs from before they were there keep their key."""
+        later = ("exact_users", "filter_viewed")
+        return {name: value for name, value in handler(self).items() if value or name not in later}
 
     @field_validator("beams", mode="before")
     @classmethod
@@ -355,6 +362,7 @@ CPU: dict[str, Any] = {
         "warmup": 0.05,
         "floor": 0.1,
     },
+    "decode": {"filter_viewed": "auto"},
     "comprehension": {"items": 100},
 }
 

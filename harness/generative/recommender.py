@@ -80,7 +80,11 @@ class InstructRecommender(Recommender[InstructConfigT]):
         vectors, index = made_index(context, lambda run_context: self._index(data, run_context))
         if context.run_dir is not None:
             index.write(context.run_dir / INDEX_FILE, data)
-        self._record = {"vectors": {source: item_vectors.record() for source, item_vectors in vectors.items()}}
+        choice = self.config.decode.filter_viewed
+        self._record = {
+            "vectors": {source: item_vectors.record() for source, item_vectors in vectors.items()},
+            "filter_viewed": not data.repeats_items if choice == "auto" else choice,
+        }
         self._build(index.table, backbone, context)
         if self.config.backbone.codes == "centroid":
             self.model.reset_codes(code_directions(index, vectors, self.model.code_in.shape[1], context.seed))
@@ -108,7 +112,9 @@ class InstructRecommender(Recommender[InstructConfigT]):
         assert context.validation is not None
         requests, decode = context.validation.requests, self.config.decode
         sample = requests.take(evenly_spaced(len(requests), users))
-        decoding = Decoding(decode.beams, decode.batch, self._precision, decode.normalise)
+        decoding = Decoding(
+            decode.beams, decode.batch, self._precision, decode.normalise, filter_viewed=self._record["filter_viewed"]
+        )
         lists, _ = distributed_recommend(
             self.model, self._trie, sample, self._prompts.history, DEPTH, decoding, context
         )
@@ -118,8 +124,9 @@ class InstructRecommender(Recommender[InstructConfigT]):
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         decode = self.config.decode
         decoding = Decoding(
-            decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True
-        )
+            decode.beams, decode.batch, self._precision, decode.normalise, decode.exact_users, resume=True,
+            filter_viewed=self._record.get("filter_viewed", False),
+        )  # fmt: skip
         predictions, report = distributed_recommend(
             self.model, self._trie, requests, self._prompts.history, k, decoding, context
         )

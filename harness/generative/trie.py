@@ -6,6 +6,7 @@ to the widest node of a level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,9 +55,10 @@ class CodeTrie:
             starts = children
             ahead.append(np.cumsum(new) - 1)
         self._begin = np.append(starts, len(digits))
-        prefixes = np.empty((len(digits), table.levels), np.int64)
-        prefixes[order] = np.column_stack(ahead[:-1])
-        self.prefixes = torch.from_numpy(prefixes)
+        nodes = np.empty((len(digits), table.levels + 1), np.int64)
+        nodes[order] = np.column_stack(ahead)
+        self.prefixes = torch.from_numpy(nodes[:, :-1].copy())
+        self._nodes = nodes  # of each depth, that lead to each item
         self._items = _declared_order(order, self._begin)
 
     @property
@@ -113,6 +115,19 @@ class CodeTrie:
             begin, last = (torch.searchsorted(first, ends, right=True) - 1).tolist()
             spans.insert(0, range(begin, last + 1))
         return spans
+
+    def covered(self, rows: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """For each depth from 1 on, bool (rows, nodes of the depth): whether a node leads to items of the row alone."""
+        masks = []
+        for depth in range(1, self.levels + 1):
+            nodes, size = self._nodes[:, depth], len(self.digit[depth])
+            total = np.bincount(nodes, minlength=size)
+            mask = np.zeros((len(rows), size), dtype=bool)
+            for row, items in enumerate(rows):
+                own, counts = np.unique(nodes[np.unique(items)], return_counts=True)
+                mask[row, own] = counts == total[own]
+            masks.append(torch.from_numpy(mask).to(self.prefixes.device))
+        return masks
 
     def items_of(self, leaf: int) -> np.ndarray:
         """The items that own this code, in their declared order."""

@@ -64,6 +64,13 @@ class TrainingData:
         values = np.frombuffer(b"".join(rows), dtype=np.int64)
         return fingerprint([self.items[item] for item in order.items], values, lengths)
 
+    @cached_property
+    def repeats_items(self) -> bool:
+        """Whether any training sequence names an item twice."""
+        rows = np.repeat(np.arange(self.n_users), self.sequences.lengths)
+        pairs = rows * self.n_items + self.sequences.values
+        return len(np.unique(pairs)) < len(pairs)
+
     def require_next_items(self) -> None:
         """Raises `InputError` where nothing follows anything: no user has two training items."""
         if not (self.sequences.lengths > 1).any():

@@ -72,7 +72,9 @@ def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[st
     """Compares every row with the base, as one family. Raises `InputError` where no run is complete."""
     if not any(variant.runs for variant in variants):
         reasons = [reason for variant in variants for reason in variant.failures]
-        raise InputError(f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}")
+        raise InputError(
+            f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}", code="no-runs"
+        )
     first = variants[0]
     others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
     result = None

@@ -68,6 +68,7 @@ def as_json(boards: Sequence[Board], metric: str) -> str:
             "leads": [pair.document() for pair in board.leads],
             "untested": board.untested,
             **({"card": board.card} if board.card else {}),
+            **({"ties": board.ties} if board.ties else {}),
             "rows": [
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
                 | ({"command": row.command} if row.command else {})
@@ -143,7 +144,9 @@ def check_columns(text: str | None) -> tuple[str, ...]:
         if name not in SETS:
             raise unknown_name("column set", name, SETS, where="--columns")
     if not names:
-        raise InputError("names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}")
+        raise InputError(
+            "names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}", code="unknown-name"
+        )
     return tuple(dict.fromkeys(names))
 
 
@@ -254,6 +257,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         board.incomparable_because,
         shortcut,
         *lead_notes(board),
+        tie_note(board, metric),
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
@@ -261,6 +265,22 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     )
     below = tuple(filter(None, messages))
     return ReportTable(title(board, metric), tuple(heads), tuple(lines), below)
+
+
+def tie_note(board: Board, metric: str) -> str:
+    """How far other orders of equal times move the training-free rows, beside the spread over seeds; empty where
+    `harness verify --tie-seeds` was not run."""
+    models = board.ties.get("models", {})
+    spreads = {model: values[metric] for model, values in models.items() if metric in values}
+    if not spreads:
+        return ""
+    parts = [f"{model} sd {one['sd']:.4f} ({one['min']:.4f} to {one['max']:.4f})" for model, one in spreads.items()]
+    orders = [order for order in board.ties["orders"] if order["tie_seed"] is not None]
+    moved = sum(order["test_targets_moved"] for order in orders) / len(orders)
+    return (
+        f"Order of equal times: {len(orders)} other orders move {moved:.1%} of the test targets; "
+        f"{metric} of {', '.join(parts)}"
+    )
 
 
 def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:

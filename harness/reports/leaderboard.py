@@ -91,7 +91,8 @@ class Row:
 class Board:
     """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
     holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
-    asked for (`harness.reports.lead_tests`). `card` is that of the data set, where it was asked for."""
+    asked for (`harness.reports.lead_tests`). `card` is that of the data set, where it was asked for; `ties` the stored
+    report of `harness verify --tie-seeds`, where there is one."""
 
     dataset: DatasetInfo
     protocol: ProtocolInfo
@@ -100,6 +101,7 @@ class Board:
     leads: tuple[Pair, ...] = ()
     untested: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
+    ties: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def published_only(self) -> bool:
@@ -243,4 +245,4 @@ def standing(selected_boards: Sequence[Board], run_id: str) -> tuple[Board, Row]
         for row in board.rows:
             if run_id in row.run_ids:
                 return board, row
-    raise InputError(f"no stored run {run_id}")
+    raise InputError(f"no stored run {run_id}", code="no-runs")

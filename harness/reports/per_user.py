@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from harness.core.json_files import SMALL, read_text
 from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.data.reading import Reading
@@ -48,7 +46,7 @@ class Measured:
         try:
             check_files(run)
         except Unreadable as error:
-            raise InputError(str(error), hint="make the run again with --fresh") from error
+            raise InputError(str(error), hint="make the run again with --fresh", code="incompatible") from error
         lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
         rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
         return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
@@ -66,7 +64,7 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
         dataset = load_dataset(place, order, Reading.of(fields.get("data")))
     except InputError as error:
         hint = f"give the folder of {record.dataset.name} with -d" if location is None else error.hint
-        raise InputError(error.what, where=error.where or place, hint=hint) from error
+        raise InputError(error.what, where=error.where or place, hint=hint, code=error.code) from error
     current_split = split(dataset, protocol_of(record))
     for kind, theirs, own_value in (
         ("data", record.dataset.fingerprint, dataset.fingerprint),
@@ -77,6 +75,7 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
                 f"the {kind} here ({own_value}) is not what {record.run_id} was measured on ({theirs})",
                 where=place,
                 hint="give the right folder with -d, or make the runs again",
+                code="incompatible",
             )
     return Measured(dataset, current_split)
 
@@ -87,9 +86,5 @@ def protocol_of(record: Record) -> Protocol:
 
 
 def configuration(run: StoredRun) -> dict[str, Any]:
-    """The run's `config.yaml`; empty where it cannot be read."""
-    try:
-        content = yaml.safe_load(read_text(run.folder.config, SMALL))
-    except Exception:  # of a file that somebody else may have written; what it says is a convenience
-        return {}
-    return content if isinstance(content, dict) else {}
+    """The run's resolved configuration; empty where it cannot be read."""
+    return run.settings

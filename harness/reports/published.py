@@ -47,7 +47,7 @@ ABOUT = ("dataset", "release", "method", "hand", "source", "run", "note")
 SAME = (*ABOUT, *PROTOCOL)  # what the lines of one row share
 COLUMNS = (*SAME, "metric", "value")
 UNSTATED = "not stated"  # as a release
-MENDS = {"release": f"write {UNSTATED!r} where the source does not say"}
+HINTS = {"release": f"write {UNSTATED!r} where the source does not say"}
 HANDS = {"first": "first-hand", "second": "second-hand"}
 METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # papers print cut-offs that the protocol has not
 RULES = "leave-one-out/"  # the protocols beside which published rows stand
@@ -173,7 +173,12 @@ def _read(path: Path) -> Iterator[PublishedRow]:
     for location, cells in _lines(path):
         printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
         if cells["metric"] in printed:
-            raise InputError(f"{cells['method']} has {cells['metric']} twice", where=location, hint="leave one of them")
+            raise InputError(
+                f"{cells['method']} has {cells['metric']} twice",
+                where=location,
+                hint="leave one of them",
+                code="duplicate",
+            )
         _check_value(cells["value"], location)
         printed[cells["metric"]] = cells["value"]
     for key, printed in rows.items():
@@ -195,12 +200,17 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 location = f"{path} line {reader.line_num}"
                 if None in line or None in line.values():
                     message = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
-                    raise InputError(message, where=location, hint="put a text with commas between double quotes")
+                    raise InputError(
+                        message, where=location, hint="put a text with commas between double quotes", code="bad-line"
+                    )
                 cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
                 for name in NEEDED:
                     if not cells[name]:
                         raise InputError(
-                            f"{name} is empty", where=location, hint=MENDS.get(name, f"fill in the {name}")
+                            f"{name} is empty",
+                            where=location,
+                            hint=HINTS.get(name, f"fill in the {name}"),
+                            code="empty-data",
                         )
                 if not METRIC.fullmatch(cells["metric"]):
                     raise unknown_name("metric", cells["metric"], METRICS, where=location)
@@ -208,12 +218,16 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     raise unknown_name("hand", cells["hand"], HANDS, where=location)
                 yield location, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"not a readable CSV file ({error})", where=str(path), hint="save it as UTF-8 CSV") from error
+        raise InputError(
+            f"not a readable CSV file ({error})", where=str(path), hint="save it as UTF-8 CSV", code="bad-file"
+        ) from error
 
 
 def _check_columns(names: Sequence[str], location: str) -> None:
     if missing := [name for name in NEEDED if name not in names]:
-        raise InputError(f"no column {missing[0]!r}", where=location, hint=f"needs {', '.join(NEEDED)}")
+        raise InputError(
+            f"no column {missing[0]!r}", where=location, hint=f"needs {', '.join(NEEDED)}", code="missing-column"
+        )
     for name in names:
         if name not in COLUMNS:
             raise unknown_name("column", name, COLUMNS, where=location)
@@ -224,6 +238,10 @@ def _check_value(text: str, location: str) -> None:
     try:
         value = float(text)
     except ValueError as error:
-        raise InputError(f"{text!r} is not a number", where=location, hint="write a share such as 0.0459") from error
+        raise InputError(
+            f"{text!r} is not a number", where=location, hint="write a share such as 0.0459", code="bad-line"
+        ) from error
     if not 0 <= value <= 1:
-        raise InputError(f"{text} is not between 0 and 1", where=location, hint="write a share, not a percentage")
+        raise InputError(
+            f"{text} is not between 0 and 1", where=location, hint="write a share, not a percentage", code="bad-line"
+        )

@@ -91,16 +91,26 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
     for side in sides:
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
-            raise InputError(f"the published rows are not of {rules}", where=side.label, hint=f"take a run of {RULES}1")
+            raise InputError(
+                f"the published rows are not of {rules}",
+                where=side.label,
+                hint=f"take a run of {RULES}1",
+                code="incompatible",
+            )
         published_rows = [row for row in quoted if row.dataset == name and row.beside]
         if not published_rows:
             names = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
-            raise InputError(f"no published rows on {name!r}", where="--published", hint=f"there are some on {names}")
+            raise InputError(
+                f"no published rows on {name!r}",
+                where="--published",
+                hint=f"there are some on {names}",
+                code="unknown-name",
+            )
         selected_published_rows = [row for row in published_rows if set(row.metrics) & set(metrics)]
         if not selected_published_rows:
             printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in published_rows))
             message = f"no published row on {name!r} has {' or '.join(metrics)}"
-            raise InputError(message, where="--metric", hint=f"they have {printed}")
+            raise InputError(message, where="--metric", hint=f"they have {printed}", code="unknown-name")
         own_value = conditions(side)
         published_gaps = [_gap(side, row, metrics, own_value) for row in selected_published_rows]
         results += sorted(published_gaps, key=lambda gap: not gap.same_method)
@@ -124,10 +134,7 @@ def conditions(side: RunGroup) -> dict[str, str]:
         "exclude_history": str(rules.exclude_history).lower(),
         "repeats": "" if public is None else "dropped" if public.release.dedupe else "kept",
     }
-    try:
-        settings = flattened(side.runs[0].folder.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return known_by_name
+    settings = flattened(side.runs[0].settings)
     for name, end in SETTINGS.items():
         messages = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
         known_by_name[name] = messages[0].strip("[]") if messages else ""

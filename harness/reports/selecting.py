@@ -39,7 +39,10 @@ def selection(
         row, equals, name = text.partition("=")
         if not (row.strip() and equals and name.strip()):
             raise InputError(
-                f"{text!r} is not of the form ROW=NAME", where="--label", hint="write --label sasrec=SASRec"
+                f"{text!r} is not of the form ROW=NAME",
+                where="--label",
+                hint="write --label sasrec=SASRec",
+                code="bad-setting",
             )
         fields[row.strip()] = name.strip()
     return Selection(_parts(models), _parts(runs), fields, _metrics(_parts(metrics), _parts(ks)))
@@ -58,7 +61,9 @@ def _metrics(names: Sequence[str], ks: Sequence[str], location: str = "--metrics
         if kind not in FUNCTIONS:
             raise unknown_name("metric", name, [*METRICS, *FUNCTIONS], where=location)
         if not at and not depths:
-            raise InputError(f"{name!r} says no K", where=location, hint=f"write {name}@10, or add --k 5,10")
+            raise InputError(
+                f"{name!r} says no K", where=location, hint=f"write {name}@10, or add --k 5,10", code="bad-setting"
+            )
         problems += [f"{kind}@{depth}" for depth in ([_depth(k, location)] if at else depths)]
     return tuple(dict.fromkeys(problems))
 
@@ -71,7 +76,10 @@ def check_metric(name: str) -> None:
 def _depth(text: str, location: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= DEPTH):
         raise InputError(
-            f"{text!r} is no K", where=location, hint=f"give a whole number from 1 to {DEPTH}, the stored depth"
+            f"{text!r} is no K",
+            where=location,
+            hint=f"give a whole number from 1 to {DEPTH}, the stored depth",
+            code="bad-setting",
         )
     return int(text)
 

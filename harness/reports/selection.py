@@ -42,17 +42,22 @@ def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> li
     paths = sorted(path.parent for path in store.runs.glob("*/*/*/result.json") if not path.parent.name.startswith("."))
     if not paths:
         raise InputError(
-            "no runs are stored here", where=str(store.root), hint="harness run makes some, or say --results"
+            "no runs are stored here",
+            where=str(store.root),
+            hint="harness run makes some, or say --results",
+            code="no-runs",
         )
     if dataset is not None:
         name = stored_name(store, dataset)
         paths = [path for path in paths if path.parent.name == name]
         if not paths:
-            raise InputError(f"no runs on {dataset!r} are stored here", where=str(store.root))
+            raise InputError(f"no runs on {dataset!r} are stored here", where=str(store.root), code="no-runs")
     sides = [_side(text, paths) for text in names]
     for text, runs in zip(names, sides, strict=True):
         if sum({run.folder.path for run in runs} == {run.folder.path for run in other} for other in sides) > 1:
-            raise InputError(f"{text!r} is given twice", where="RUN", hint="a run does not differ from itself")
+            raise InputError(
+                f"{text!r} is given twice", where="RUN", hint="a run does not differ from itself", code="duplicate"
+            )
     return [RunGroup(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
 
 
@@ -61,7 +66,9 @@ def check_comparable(chosen: Sequence[RunGroup]) -> None:
     message = _apart([run.record for side in chosen for run in side.runs])
     if message:
         raise InputError(
-            f"these runs cannot be compared: {message}", hint="compare runs of one data set under one protocol"
+            f"these runs cannot be compared: {message}",
+            hint="compare runs of one data set under one protocol",
+            code="bad-selection",
         )
 
 
@@ -79,25 +86,30 @@ def _apart(records: Sequence[Record]) -> str:
 def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     runs = [run for part in filter(None, text.split(",")) for run in _runs(part.strip(), paths)]
     if not runs:
-        raise InputError(f"{text!r} names no run", where="RUN")
+        raise InputError(f"{text!r} names no run", where="RUN", code="bad-selection")
     records = [run.record for run in runs]
     if len({record.model for record in records}) > 1:
-        raise InputError(f"{text!r} joins runs of several models", where="RUN", hint="give each model apart")
+        raise InputError(
+            f"{text!r} joins runs of several models", where="RUN", hint="give each model apart", code="bad-selection"
+        )
     if len({run.record.details.get("configuration", run.record.run_id) for run in runs}) > 1:
         raise InputError(
             f"{text!r} stands for runs of several configurations: {_listed(runs)}",
             where="RUN",
             hint="give run ids, those of one configuration joined by commas",
+            code="bad-selection",
         )
     if len({record.dataset.name for record in records}) > 1:
         names = ", ".join(sorted({record.dataset.name for record in records}))
-        raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d")
+        raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d", code="bad-selection")
     if message := _apart(records):
         label = f"{text!r} has runs that were not measured alike: {message}"
-        raise InputError(label, where="RUN", hint="give the ids of those that were, joined by commas")
+        raise InputError(
+            label, where="RUN", hint="give the ids of those that were, joined by commas", code="bad-selection"
+        )
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):
-        raise InputError(f"{text!r} has a seed twice", where="RUN", hint="give each run once")
+        raise InputError(f"{text!r} has a seed twice", where="RUN", hint="give each run once", code="duplicate")
     return sorted(runs, key=lambda run: run.record.seed or 0)
 
 
@@ -114,7 +126,10 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     if len(start_time) > 1:
         text_value = ", ".join(path.name for path in start_time[:KNOWN]) + (", …" if len(start_time) > KNOWN else "")
         raise InputError(
-            f"{text!r} begins the ids of {len(start_time)} runs ({text_value})", where="RUN", hint="give more of it"
+            f"{text!r} begins the ids of {len(start_time)} runs ({text_value})",
+            where="RUN",
+            hint="give more of it",
+            code="bad-selection",
         )
     if not start_time:
         raise _unknown(text, paths)
@@ -127,14 +142,16 @@ def _unknown(text: str, paths: Sequence[Path]) -> InputError:
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     text_value = ", ".join(models[:KNOWN]) + (", …" if len(models) > KNOWN else "")
     hint = f"did you mean {' or '.join(near)}?" if near else f"stored models: {text_value}; a run id works too"
-    return InputError(f"unknown run {text!r}", where="RUN", hint=hint)
+    return InputError(f"unknown run {text!r}", where="RUN", hint=hint, code="no-runs")
 
 
 def _read(path: Path) -> StoredRun:
     try:
         return StoredRun(read_record(path / "result.json"), RunFolder(path))
     except Unreadable as error:
-        raise InputError(str(error), hint="make the run again with --fresh, or take another one") from error
+        raise InputError(
+            str(error), hint="make the run again with --fresh, or take another one", code="bad-selection"
+        ) from error
 
 
 def _readable(paths: Sequence[Path]) -> list[StoredRun]:

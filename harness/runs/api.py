@@ -1,4 +1,4 @@
-"""What `import harness` offers for running: `run`."""
+"""`harness.run` and `harness.evaluate`, and the options that the functions of `import harness` share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from typing import Any
 from harness.data.reading import Reading
 from harness.errors import InputError, unknown_name
 from harness.protocol.context import Reporter
+from harness.runs.external import External
+from harness.runs.external import evaluate as measure
 from harness.runs.job import RunOptions, plan
 from harness.runs.overrides import flat
 from harness.runs.run import Finished, execute
-from harness.store.run_store import Store
+from harness.store.run_store import Store, warn
+
+EVALUATE = ("name", "seed", "set", "protocol", "order", "data", "results")  # options of `evaluate`
 
 
 @dataclass(frozen=True)
-class _Options:
-    """The keyword options of `run`, as on the command line. `seed` is a number or several; `set` a mapping from
-    `section.key` to a value (or of sections, as in a configuration file), or lines `section.key=value`; `data` has the
-    options of reading files (`{"core": 5, "columns": {"user": "customer"}}`)."""
+class Options:
+    """The keyword options of `run`, `ablate` and `tune`, as on the command line. `seed` is a number or several; `set`
+    is a mapping from `section.key` to a value (or of sections, as in a configuration file), or lines
+    `section.key=value`; `data` has the options of reading files (`{"core": 5, "columns": {"user": "customer"}}`)."""
 
     profile: str | None = None
     seed: int | Sequence[int] | None = None
@@ -37,6 +41,41 @@ class _Options:
     fresh: bool = False
     reporter: Reporter | None = None
 
+    @classmethod
+    def of(cls, function: str, options: Mapping[str, Any]) -> Options:
+        """From keyword arguments. Raises `InputError` for an unknown one, with the near names."""
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                raise unknown_name("option", name, names, where=f"harness.{function}")
+        return cls(**options)
+
+    @property
+    def store(self) -> Store:
+        return Store(Path(self.results))
+
+    @property
+    def several(self) -> bool:
+        """Whether `seed` is a sequence."""
+        return isinstance(self.seed, Iterable) and not isinstance(self.seed, str)
+
+    def run_options(self, dataset: str | Path | None, *, elsewhere: bool = False) -> RunOptions:
+        """The same for `plan`. Raises `InputError`."""
+        listed = self.seed if self.several else () if self.seed is None else (self.seed,)
+        return RunOptions(
+            dataset=None if dataset is None else _dataset(dataset),
+            profile=self.profile,
+            seeds=tuple(map(_seed, listed)),  # pyright: ignore[reportArgumentType]
+            sets=_lines(self.set),
+            config=None if self.config is None else Path(self.config),
+            device=self.device,
+            protocol=self.protocol,
+            order=self.order,
+            reading=Reading.of(self.data),
+            track=(self.track,) if isinstance(self.track, str) else tuple(self.track),
+            elsewhere=elsewhere,
+        )
+
 
 def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finished | list[Finished]:
     """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
@@ -46,36 +85,45 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
     `.metrics` its test metrics, `.path` the run's folder, `.reused` whether it was there already. Raises `InputError`
     for wrong input.
     """
-    names = [field.name for field in fields(_Options)]
-    for name in options:
-        if name not in names:
-            raise unknown_name("option", name, names, where="harness.run")
-    value = _Options(**options)
-    several = isinstance(value.seed, Iterable) and not isinstance(value.seed, str)
-    listed = value.seed if several else () if value.seed is None else (value.seed,)
-    seeds = tuple(map(_seed, listed))  # pyright: ignore[reportArgumentType]
-    if dataset is not None and not isinstance(dataset, (str, Path)):
-        hint = "run reads the data itself, so that its record can name them"
-        raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=hint)
-    run_options = RunOptions(
-        dataset=None if dataset is None else str(dataset),
-        profile=value.profile,
-        seeds=seeds,
-        sets=_lines(value.set),
-        config=None if value.config is None else Path(value.config),
-        device=value.device,
-        protocol=value.protocol,
-        order=value.order,
-        reading=Reading.of(value.data),
-        track=(value.track,) if isinstance(value.track, str) else tuple(value.track),
+    value = Options.of("run", options)
+    jobs = plan(model, value.run_options(dataset))
+    done = [execute(job, value.store, fresh=value.fresh, reporter=value.reporter) for job in jobs]
+    return done if value.several else done[0]
+
+
+def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None = None, **options: Any) -> Finished:
+    """Measures a file of rankings made elsewhere under the same protocol, and stores it as a run of that `name` (the
+    file's, without one).
+
+    Options: `seed`, `set`, `protocol`, `order`, `data`, `results`, as in `run`. Raises `InputError` for wrong input.
+    """
+    for option in options:
+        if option not in EVALUATE:
+            raise unknown_name("option", option, EVALUATE, where="harness.evaluate")
+    value = Options(**options)
+    external = External(
+        Path(predictions),
+        _dataset(dataset),
+        name,
+        None if value.seed is None else _seed(value.seed),
+        _lines(value.set),
+        value.protocol,
+        value.order or "time",
+        Reading.of(value.data),
     )
-    store = Store(Path(value.results))
-    done = [execute(job, store, fresh=value.fresh, reporter=value.reporter) for job in plan(model, run_options)]
-    return done if several else done[0]
+    return measure(external, value.store, warn)
+
+
+def _dataset(dataset: str | Path) -> str:
+    """A name or a folder. Raises `InputError` for anything else."""
+    if isinstance(dataset, (str, Path)):
+        return str(dataset)
+    hint = "give the name or the folder: the record has to name the data"
+    raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=hint)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: a NumPy number, a path."""
+    """A NumPy number or a path, which JSON cannot hold."""
     return value.item() if hasattr(value, "item") else str(value)
 
 

@@ -22,6 +22,7 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
 from harness.registry import ModelEntry
+from harness.runs.overrides import assignments
 from harness.runs.tuning_effort import SECTION
 from harness.store.record import TuningEffort
 
@@ -188,6 +189,20 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
             raise explain(error, section, model, layers) from error
 
     return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+
+def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: str) -> tuple[str, ...]:
+    """The sections of a configuration file as `--set` assignments, without those that the profile gives
+    anyway on this device."""
+    sections = _placed(file, entry.section, entry.load().config_class)
+    variant = (sections.get(entry.section) or {}).get("variant")
+    first = () if variant is None else tuple(assignments({entry.section: {"variant": variant}}, {}))
+    base = resolve(entry, profile, ConfigFile(), first)
+    model = base.model.resolved(device)
+    defaults = {"protocol": base.protocol.model_dump(mode="json"), entry.section: model.model_dump(mode="json")}
+    if base.model == resolve(entry, profile, ConfigFile(), ()).model:
+        first = ()
+    return (*first, *assignments(sections, defaults))
 
 
 def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:

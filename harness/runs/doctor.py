@@ -39,12 +39,12 @@ def examine() -> dict[str, Any]:
             {
                 "name": entry.name,
                 "ok": entry.ready(),
-                "mend": "" if entry.ready() else entry.obtain or f"pip install {entry.files.partition(':')[0]}",
+                "hint": "" if entry.ready() else entry.obtain or f"pip install {entry.files.partition(':')[0]}",
             }
             for entry in catalogue_entries().values()
         ],
         "backbones": [
-            {"name": name, "package": module, "ok": bool(find_spec(module)), "mend": "" if find_spec(module) else hint}
+            {"name": name, "package": module, "ok": bool(find_spec(module)), "hint": "" if find_spec(module) else hint}
             for module, (name, hint) in BACKBONES.items()
         ],
     }
@@ -97,7 +97,7 @@ def _package(line: str) -> dict[str, Any]:
             "needed": "not here",
             "version": _version(requirement.name),
             "ok": True,
-            "mend": "",
+            "hint": "",
         }
     text = _version(requirement.name)
     ok = text is not None and requirement.specifier.contains(text, prereleases=True)
@@ -106,7 +106,7 @@ def _package(line: str) -> dict[str, Any]:
         "needed": needed,
         "version": text,
         "ok": ok,
-        "mend": "" if ok else f'pip install "{requirement.name}{needed}"',
+        "hint": "" if ok else f'pip install "{requirement.name}{needed}"',
     }
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core import config_files
 from harness.core.artifact_cache import CacheEntry, Difference, differences, sha256_of
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import Dataset
@@ -149,10 +148,7 @@ def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[D
         record = run.record
         if record.model != job.entry.name:
             continue
-        try:
-            configuration = config_files.read(run.folder.config).get(job.entry.section)
-        except InputError:
-            continue
+        configuration = run.settings.get(job.entry.section)
         entries = {
             "code_version": record.env.code_version,
             "data": record.dataset.fingerprint,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.core import config_files
 from harness.core.files import write_result_text
@@ -79,7 +80,8 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
-        write_result_text(claim.folder.config, config_files.write(_config(external, name, protocol.model_dump())))
+        configuration = _config(external, name, protocol.model_dump(mode="json"))
+        write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
         counts = count_list_defects(lists, split.test.requests, DEPTH, len(dataset.items))
         record = Record(
@@ -99,6 +101,8 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             finished=datetime.now(UTC),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
             audit=look(dataset, protocol, split).document(),
+            settings=configuration,
+            command=_command(external, name),
             details={
                 "configuration": outcome.settings,
                 "lists": content,
@@ -122,7 +126,7 @@ def _name(external: External) -> str:
     return folder_name("model", name)
 
 
-def _config(external: External, name: str, protocol: dict[str, object]) -> dict[str, object]:
+def _config(external: External, name: str, protocol: dict[str, Any]) -> dict[str, Any]:
     made_elsewhere = {"file": external.path.name}
     return {
         "model": name,
@@ -133,6 +137,15 @@ def _config(external: External, name: str, protocol: dict[str, object]) -> dict[
         "protocol": protocol,
         FAMILY: made_elsewhere,
     }
+
+
+def _command(external: External, name: str) -> list[str]:
+    """The argument list that repeats the evaluation."""
+    words = ["harness", "evaluate", str(external.path.absolute()), "-d", located(external.dataset), "--name", name]
+    words += [] if external.seed is None else ["--seed", str(external.seed)]
+    words += [] if external.order == "time" else ["--order", external.order]
+    sets = (*protocol_sets(external.protocol), *external.sets)
+    return [*words, *external.reading.options(), *(word for text in sets for word in ("--set", text))]
 
 
 def _source(path: Path, rankings: Rankings) -> dict[str, object]:

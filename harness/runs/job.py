@@ -21,9 +21,9 @@ from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.protocol.recommender import TextModelConfig
 from harness.registry import ModelEntry, model_entry
-from harness.runs.config import Settings, protocol_sets, read_config, resolve
+from harness.runs.config import Settings, file_overrides, protocol_sets, read_config, resolve
 from harness.runs.devices import resolve_device
-from harness.runs.trackers import TrackerSpec, parse_trackers
+from harness.runs.tracking import TrackerSpec, parse_trackers
 from harness.runs.tuning_effort import block, effort_of
 from harness.store.record import TuningEffort
 from harness.store.run_key import Outcome
@@ -57,8 +57,8 @@ class RunOptions:
 @dataclass(frozen=True)
 class Job:
     """One run. `dataset` is a registered name or the absolute path of a folder or file; `order` is what orders a user's
-    rows in its files, `reading` what else is said of how they are read. `effort` tells how the settings were chosen: it
-    goes into the record and decides nothing; nor does `track`, what the run is logged to besides."""
+    rows in its files, `reading` the other options of reading them. `effort` (how the settings were chosen) and
+    `command` (the argument list that repeats the run) go into the record and decide nothing; nor does `track`."""
 
     entry: ModelEntry
     dataset: str
@@ -69,6 +69,7 @@ class Job:
     effort: TuningEffort = field(default_factory=TuningEffort)
     track: tuple[TrackerSpec, ...] = ()
     reading: Reading = PLAIN
+    command: tuple[str, ...] = ()
 
     @property
     def needs_text(self) -> bool:
@@ -111,22 +112,23 @@ class Job:
     def _files(self, split: Split) -> tuple[Path, ...]:
         return self.settings.model.files(split.train)
 
+    def configuration(self) -> dict[str, Any]:
+        """The resolved configuration as plain values: `settings` of the record, and what `--config` takes."""
+        return {
+            "model": self.entry.name,
+            **({"file": self.entry.file} if self.entry.file else {}),
+            "dataset": self.dataset,
+            "order": self.order,
+            **({"data": self.reading.document()} if self.reading.document() else {}),
+            "profile": self.settings.profile,
+            "seed": self.seed,
+            "protocol": self.settings.protocol.model_dump(mode="json"),
+            self.entry.section: self.settings.model.model_dump(mode="json"),
+        }
+
     def config_yaml(self) -> str:
-        """The whole resolved configuration: given to `--config`, it makes this job again."""
-        return config_files.write(
-            {
-                "model": self.entry.name,
-                **({"file": self.entry.file} if self.entry.file else {}),
-                "dataset": self.dataset,
-                "order": self.order,
-                **({"data": self.reading.document()} if self.reading.document() else {}),
-                "profile": self.settings.profile,
-                "seed": self.seed,
-                "protocol": self.settings.protocol.model_dump(mode="json"),
-                self.entry.section: self.settings.model.model_dump(mode="json"),
-                **block(self.effort),
-            }
-        )
+        """The configuration as a file: given to `--config`, it repeats this job."""
+        return config_files.write({**self.configuration(), **block(self.effort)})
 
 
 def plan(model: str, options: RunOptions) -> list[Job]:
@@ -147,8 +149,15 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     effort = effort_of(entry.name, settings.model, file.effort)
     track = parse_trackers(options.track)
     reading = options.reading if options.reading != PLAIN else Reading.of(file.say("data"), str(file.path))
-    every = dict.fromkeys(seeds)
-    return [Job(entry, dataset, settings, seed, device, order, effort, track, reading) for seed in every]
+    words = ["harness", "run", entry.file or entry.name, "-d", dataset, "--profile", settings.profile]
+    rest = [] if order == "time" else ["--order", order]
+    rest += [*reading.options(), *([] if options.device is None else ["--device", options.device])]
+    rest += [
+        word for text in (*file_overrides(entry, settings.profile, file, device), *sets) for word in ("--set", text)
+    ]
+    job = Job(entry, dataset, settings, seeds[0], device, order, effort, track, reading)
+    commands = {seed: (*words, "--seed", str(seed), *rest) for seed in seeds}
+    return [replace(job, seed=seed, command=command) for seed, command in commands.items()]
 
 
 def entry_of(model: str, config: Path | None) -> ModelEntry:

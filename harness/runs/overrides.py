@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core import config_files
 from harness.errors import InputError
 
 FROM_BASE = "from_base"
@@ -31,6 +32,31 @@ class FromBase:
 def line(key: str, value: Any) -> str:
     """`key=value` as `--set` takes it."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def assignments(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The leaves of nested `values` that differ from `base`, each as `key=value`, which `--set` reads back.
+
+    >>> list(assignments({"a": {"b": 1.0, "c": "1", "d": None}}, {"a": {"d": None}}))
+    ['a.b=1', 'a.c="1"']
+    """
+    for key, value in values.items():
+        default = base.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            yield from assignments(value, default, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and value:
+            yield from assignments(value, {}, f"{prefix}{key}.")
+        elif key not in base or value != default:
+            yield f"{prefix}{key}={_argument(value)}"
+
+
+def _argument(value: Any) -> str:
+    """JSON, which is YAML; plain words need no quotes."""
+    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum():
+        return value if config_files.parse(value, "") == value else json.dumps(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:

@@ -67,7 +67,7 @@ def read_listed(path: Path) -> Listed:
             return _parquet(path)
         return _table(path) if kind in TABLE_NAMES or _has_header(path) else _trec(path)
     except csv.Error as error:
-        raise InputError(f"not CSV ({error})", where=str(path), hint="mend the quotes") from error
+        raise InputError(f"not CSV ({error})", where=str(path), hint="correct the quotes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"cannot be read: {reason}", where=str(path)) from error

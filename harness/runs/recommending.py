@@ -69,7 +69,7 @@ def restore(
         dataset = job.data()
     except InputError as error:
         hint = f"give the folder of {record.dataset.name} with -d" if data is None else error.hint
-        raise InputError(error.what, where=error.where or job.dataset, hint=hint) from error
+        raise InputError(error.what, where=error.where or job.dataset, hint=hint, code=error.code) from error
     current_split = split(dataset, job.settings.protocol)
     if (dataset.fingerprint, current_split.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
         message = f"the data set {record.dataset.name} is not what the run was made on"

@@ -60,6 +60,8 @@ def record_of(
         leaks=list(job.settings.model.leaks()),
         audit=to_jsonable(measured.audit),
         effort=job.effort,
+        settings=job.configuration(),
+        command=list(job.command),
         details=to_jsonable(details),
     )
 

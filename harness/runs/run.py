@@ -147,7 +147,7 @@ def _make(
     write_result_text(folder.config, job.config_yaml())
     with writing_results(folder.checkpoint):
         folder.checkpoint.mkdir(exist_ok=True)
-    with tracking(job.track, folder, claim.final) as tracked:
+    with tracking(job.track, job.configuration(), folder, claim.final) as tracked:
         log = EventLog(folder.log, tracked.on_event)
         context = context_of(job, split, RunReporter(log, reporter))
         context = replace(context, checkpoint=folder.checkpoint, run_dir=folder.path, world=world)

@@ -1,37 +1,102 @@
-"""`--track`: the events of a run's log, its configuration and its final metrics, passed on to trackers as they come.
+"""`--track`: the events of a run's log, its settings and its final metrics, sent to experiment trackers.
 
-Tracking decides nothing: it is no part of a run's key, and a tracker that fails is given up with one warning. Which
-logs have been begun stands in the run's `tracking.json`, so that a resumed run goes on with its curves, without steps
-twice; a tracker that comes later (or anew) is first told the log so far, of a complete run all of it.
+The trackers are those of `accelerate.tracking`, imported when a run begins and not before. Tracking decides nothing: it
+is no part of a run's key, and a tracker that fails is dropped with one warning. `tracking.json` in the run's folder
+holds which logs were begun, so that a resumed run continues its curves; a tracker that is added later first gets the
+log so far, of a complete run all of it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import yaml
-
+from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.core.files import write_result_text
-from harness.runs.trackers import Tracked, Tracker, TrackerSpec, tracker
+from harness.errors import InputError, unknown_name
+from harness.runs.overrides import flat
 from harness.store.event_log import read_events
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, StoredRun, warn
 
 Event = Mapping[str, Any]
+PROJECT = "harness"  # of MLflow's experiment and of the other services' project, where the user names none
 STATE = "tracking.json"
 NO_VALUES = {"event", "stage", "step", "epoch", "session_seconds"}
+PACKAGES = {  # accelerate's name of a tracker, which is its module too, to the package that has it
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+    "aim": "aim",
+    "clearml": "clearml",
+    "comet_ml": "comet-ml",
+    "swanlab": "swanlab",
+    "trackio": "trackio",
+}
+ONLINE = ("clearml", "comet_ml", "swanlab")
+OWN_STEPS = ("trackio", "wandb")  # steps must grow over the whole run there: each stage's step is logged as a value
+
+
+@dataclass(frozen=True)
+class TrackerSpec:
+    """One `--track`: a tracker's name, and where it logs to (a folder, a URI or a project; empty for its default)."""
+
+    name: str
+    where: str = ""
+
+
+def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
+    """The trackers of `--track NAME[=WHERE]`, given any number of times. Raises `InputError` for an unknown tracker,
+    for one that is not installed, and for one given twice."""
+    from importlib.util import find_spec
+
+    entries: dict[str, TrackerSpec] = {}
+    for text in texts:
+        name, equals, location = text.partition("=")
+        if name not in PACKAGES:
+            raise unknown_name("tracker", name, PACKAGES, where=f"--track {text}")
+        if name in entries or (equals and not location):
+            message = f"{name} is given twice" if name in entries else "nothing stands behind the ="
+            raise InputError(message, where=f"--track {text}", hint="give each tracker once, with a place or without =")
+        if find_spec(name) is None:
+            raise InputError(f"{name} is not installed", where="--track", hint=f"pip install {PACKAGES[name]}")
+        online = name in ONLINE or (name == "mlflow" and location.startswith(("http:", "https:")))
+        if online and offline():
+            hint = "unset it, or use a tracker that logs to files"
+            raise InputError(f"{OFFLINE_VARIABLE}=1 forbids it", where=f"--track {text}", hint=hint)
+        is_folder = bool(location) and name in ("tensorboard", "aim")
+        entries[name] = TrackerSpec(name, str(Path(location).expanduser().resolve()) if is_folder else location)
+    return tuple(entries.values())
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """The run that is logged. `settings` is its flattened configuration."""
+
+    run_id: str
+    model: str
+    dataset: str
+    folder: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.model} {self.dataset} {self.run_id}"
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one event says: numbers by `stage/name`, at a step and a time (seconds since 1970)."""
+    """The numbers of one event by `stage/name`, at a step and a time (seconds since 1970)."""
 
     values: dict[str, float]
     step: int
@@ -40,7 +105,7 @@ class Point:
 
 @dataclass
 class Curves:
-    """Reads events one after the other; a step that a curve has had is not given again."""
+    """Reads events one after the other; a step that a curve has already is skipped."""
 
     began: float = 0.0
     last: dict[str, int] = field(default_factory=dict)
@@ -55,7 +120,7 @@ class Curves:
             numbers.pop("seconds", None)
         if stage is None or not numbers:
             return None
-        if event.get("event") is not None:  # of the end of a stage its time alone: its losses have been said
+        if event.get("event") is not None:  # the end of a stage repeats its last losses
             numbers = {"stage_seconds": numbers["seconds"]} if event["event"] == "stage end" else {}
         first = next(iter(numbers), "")
         step = event.get("step", event.get("epoch"))
@@ -67,24 +132,107 @@ class Curves:
         return Point(new, step, timestamp) if new else None
 
 
+class RunTracker:
+    """One of accelerate's trackers, logging one run. `previous` is the `log_id` of an earlier session that is to be
+    continued, empty for a new log."""
+
+    def __init__(self, spec: TrackerSpec, run: TrackedRun, previous: str) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        _start_accelerate()
+        self.name = spec.name
+        self.log_id, positional, options = _arguments(spec, run, previous)
+        if spec.name == "mlflow" and spec.where:
+            import mlflow  # pyright: ignore[reportMissingImports]
+
+            mlflow.set_tracking_uri(spec.where)
+        self._tracker = LOGGER_TYPE_TO_CLASS[spec.name](*positional, **options)
+        self._tracker.start()
+        if spec.name == "mlflow":
+            self.log_id = self._tracker.tracker.info.run_id
+        if self.log_id != previous:
+            self._tracker.store_init_configuration({self._label(key): value for key, value in run.settings.items()})
+        self._stages: set[str] = set()
+
+    def log(self, point: Point) -> None:
+        """Sends the numbers of one event."""
+        values: dict[str, Any] = {self._label(name): value for name, value in point.values.items()}
+        if self.name in OWN_STEPS:
+            stages = {name.rpartition("/")[0] for name in point.values}
+            if self.name == "wandb":
+                for stage in stages - self._stages:
+                    self._tracker.tracker.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+            self._stages |= stages
+            self._tracker.log({**values, **{f"{stage}/step": point.step for stage in stages}, "time": point.when})
+        elif self.name == "tensorboard":
+            self._tracker.log(values, step=point.step, walltime=point.when)
+        elif self.name == "mlflow":
+            self._tracker.log(values, step=point.step, timestamp=round(point.when * 1000))
+        else:
+            self._tracker.log(values, step=point.step)
+
+    def finish(self, final: Mapping[str, float] | None = None) -> None:
+        """Closes the log, with the final numbers of a complete run."""
+        if final:
+            step = {} if self.name in OWN_STEPS else {"step": 0}
+            self._tracker.log({self._label(name): value for name, value in final.items()}, **step)
+        self._tracker.finish()
+
+    def _label(self, name: str) -> str:
+        return _mlflow_name(name) if self.name == "mlflow" else name
+
+
+def _start_accelerate() -> None:
+    """Makes accelerate's state, which its loggers need, without its change of torch's number of threads."""
+    import torch
+    from accelerate import PartialState
+
+    threads = torch.get_num_threads()
+    PartialState(cpu=True)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, list[str], dict[str, Any]]:
+    """The log's id, and the positional and keyword arguments of accelerate's tracker."""
+    project = spec.where or PROJECT
+    if spec.name == "tensorboard":
+        own = run.folder / "tensorboard"
+        folder = Path(spec.where, run.model, run.dataset, run.run_id) if spec.where else own
+        log_id = str(folder) if spec.where else own.name  # the run's own folder may move
+        if log_id != previous:
+            shutil.rmtree(folder, ignore_errors=True)  # of the run that `--fresh` replaces
+        return log_id, ["", str(folder)], {}
+    if spec.name == "mlflow":
+        tags = {"model": run.model, "dataset": run.dataset, "run_id": run.run_id}
+        return previous, [PROJECT], {"run_id": previous or None, "run_name": run.title, "tags": tags}
+    log_id = previous or f"{run.run_id}-{uuid4().hex[:8]}"
+    if spec.name == "wandb":
+        options = {"id": log_id, "name": run.title, "resume": "allow", "dir": str(run.folder)}
+        mode = "offline" if offline() else None
+        project = spec.where or os.environ.get("WANDB_PROJECT") or PROJECT
+        return log_id, [project], {**options, "mode": mode, "settings": {"console": "off"}}
+    return log_id, [run.title, spec.where or str(run.folder)] if spec.name == "aim" else [project], {}
+
+
 class Tracking:
     """The trackers of one run that still work."""
 
-    def __init__(self, tracker_specs: Sequence[TrackerSpec], run: Tracked) -> None:
+    def __init__(self, tracker_specs: Sequence[TrackerSpec], run: TrackedRun) -> None:
         self.run = run
         self._path = run.folder / STATE
         self._state: dict[str, dict[str, Any]] = _read_state(self._path)
-        self._open: dict[str, tuple[Tracker, Curves]] = {}
+        self._open: dict[str, tuple[RunTracker, Curves]] = {}
         past = read_events(RunFolder(run.folder).log)
-        for wish in tracker_specs:
-            with self._forgiven(wish.name):
-                self._begin(wish, past)
+        for spec in tracker_specs:
+            with self._dropped_on_error(spec.name):
+                self._begin(spec, past)
 
     def on_event(self, event: Event) -> None:
         """Passes one event of the log on."""
-        for name, (tool, curves) in list(self._open.items()):
-            with self._forgiven(name):
-                _say(tool, curves.on_event(event))
+        for name, (tracker, curves) in list(self._open.items()):
+            with self._dropped_on_error(name):
+                _log(tracker, curves.on_event(event))
 
     def finish(self, record: Record) -> None:
         """Ends the logs of a complete run."""
@@ -92,60 +240,64 @@ class Tracking:
         final = {f"{fold}/{name}": value for fold, values in folds.items() for name, value in values.items()}
         costs = record.cost.model_dump()
         final |= {f"cost/{name}": float(value) for name, value in costs.items() if _is_number(value)}
-        for name, (tool, _) in list(self._open.items()):
-            with self._forgiven(name):
-                tool.end(final)
+        for name, (tracker, _) in list(self._open.items()):
+            with self._dropped_on_error(name):
+                tracker.finish(final)
                 del self._open[name]
-                self._note(name, {**self._state[name], "complete": True})
+                self._save(name, {**self._state[name], "complete": True})
 
     def close(self) -> None:
         """Ends the logs that are still open: of a run that was stopped."""
-        for name, (tool, _) in list(self._open.items()):
-            with self._forgiven(name):
+        for name, (tracker, _) in list(self._open.items()):
+            with self._dropped_on_error(name):
                 del self._open[name]
-                tool.end(None)
+                tracker.finish()
 
-    def _begin(self, wish: TrackerSpec, past: Sequence[Event]) -> None:
-        known_by_name = self._state.get(wish.name, {})
-        before = str(known_by_name.get("mark", "")) if known_by_name.get("where") == wish.where else ""
-        if before and known_by_name.get("complete"):
+    def _begin(self, spec: TrackerSpec, past: Sequence[Event]) -> None:
+        state = self._state.get(spec.name, {})
+        previous = str(state.get("mark", "")) if state.get("where") == spec.where else ""
+        if previous and state.get("complete"):
             return
-        tool, curves = tracker(wish), Curves()
-        mark = tool.begin(self.run, before)
-        self._open[wish.name] = (tool, curves)
+        tracker, curves = RunTracker(spec, self.run, previous), Curves()
+        self._open[spec.name] = (tracker, curves)
         for event in past:
             point = curves.on_event(event)
-            if mark != before:
-                _say(tool, point)
-        self._note(wish.name, {"where": wish.where, "mark": mark, "complete": False})
+            if tracker.log_id != previous:
+                _log(tracker, point)
+        self._save(spec.name, {"where": spec.where, "mark": tracker.log_id, "complete": False})
 
     @contextmanager
-    def _forgiven(self, name: str) -> Iterator[None]:
-        """Gives a tracker up where it fails, and forgets what it was told, so that the next session begins it anew."""
+    def _dropped_on_error(self, name: str) -> Iterator[None]:
+        """Drops a tracker where it fails, and its state, so that the next session begins its log anew."""
         try:
             yield
         except Exception as error:
-            self._open.pop(name, None)
+            tracker, _ = self._open.pop(name, (None, None))
             warn(f"{name} is given up for this run: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            if tracker is not None:
+                with suppress(Exception):
+                    tracker.finish()
             try:
-                self._note(name, None)
+                self._save(name, None)
             except Exception as again:
                 warn(f"{self._path} cannot be written: {again}")
 
-    def _note(self, name: str, known_by_name: dict[str, Any] | None) -> None:
+    def _save(self, name: str, state: dict[str, Any] | None) -> None:
         self._state.pop(name, None)
-        if known_by_name is not None:
-            self._state[name] = known_by_name
+        if state is not None:
+            self._state[name] = state
         write_result_text(self._path, json.dumps(self._state, indent=2) + "\n")
 
 
 @contextmanager
-def tracking(tracker_specs: Sequence[TrackerSpec], folder: RunFolder, final: RunFolder) -> Iterator[Tracking]:
-    """The tracking of a run that is made in `folder` and will lie in `final`; whatever way the block is left, the logs
-    are closed."""
+def tracking(
+    tracker_specs: Sequence[TrackerSpec], settings: Mapping[str, Any], folder: RunFolder, final: RunFolder
+) -> Iterator[Tracking]:
+    """The tracking of a run that is made in `folder` and will lie in `final`; the logs are closed when the block ends,
+    whatever the reason."""
     model, dataset, run_id = final.path.parts[-3:]
-    settings = _settings(folder.config) if tracker_specs else {}
-    current_tracking = Tracking(tracker_specs, Tracked(run_id, model, dataset, folder.path, settings))
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(settings)}
+    current_tracking = Tracking(tracker_specs, TrackedRun(run_id, model, dataset, folder.path, texts))
     try:
         yield current_tracking
     finally:
@@ -153,42 +305,35 @@ def tracking(tracker_specs: Sequence[TrackerSpec], folder: RunFolder, final: Run
 
 
 def track_stored(tracker_specs: Sequence[TrackerSpec], run: StoredRun) -> None:
-    """Tells trackers of a complete run what they have not been told."""
+    """Sends a complete run to trackers that do not have it."""
     if tracker_specs:
-        with tracking(tracker_specs, run.folder, run.folder) as current_tracking:
+        with tracking(tracker_specs, run.settings, run.folder, run.folder) as current_tracking:
             current_tracking.finish(run.record)
 
 
-def _say(tool: Tracker, point: Point | None) -> None:
+def _log(tracker: RunTracker, point: Point | None) -> None:
     if point is not None:
-        tool.log(point.values, point.step, point.when)
+        tracker.log(point)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _settings(path: Path) -> dict[str, str]:
-    """A configuration, flattened to `section.key` and the text of its value."""
-    try:
-        return dict(_flat("", yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for key, below in value.items():
-            yield from _flat(f"{prefix}.{key}" if prefix else str(key), below)
-    else:
-        yield prefix, value if isinstance(value, str) else json.dumps(value)
-
-
 def _read_state(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return (
-        {name: names for name, names in result.items() if isinstance(names, dict)} if isinstance(result, dict) else {}
-    )
+    if not isinstance(content, dict):
+        return {}
+    return {name: state for name, state in content.items() if isinstance(state, dict)}
+
+
+def _mlflow_name(name: str) -> str:
+    """A name as MLflow takes it.
+
+    >>> _mlflow_name("test/ndcg@10"), _mlflow_name("generating (valid)/loss")
+    ('test/ndcg_at_10', 'generating _valid_/loss')
+    """
+    return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"))

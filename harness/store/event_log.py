@@ -24,7 +24,7 @@ class EventLog:
         self.path, self.heard = path, received
         self._began = time.monotonic()
         with writing_results(path):
-            _cut_torn_line(path)
+            cut_torn_line(path)
         self.write(event="session", time=datetime.now(UTC).isoformat())
 
     def write(self, **fields: Any) -> None:
@@ -38,8 +38,8 @@ class EventLog:
         self.heard(line)
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Takes away a last line that a kill cut short, so that the next one does not continue it."""
+def cut_torn_line(path: Path) -> None:
+    """Removes a last line that a kill cut short, so that the next one does not continue it."""
     if not path.exists():
         return
     with path.open("r+b") as file:

@@ -1,7 +1,7 @@
 """`Record`: what `result.json` holds, key by key, with a schema number.
 
 Owns the shape and its checks; how the numbers were made, and where the file lies, is known elsewhere.
-Schema 1 (2026-11-23): first version.
+Schema 1 (2026-11-23): first version. Schema 2 (2026-11-28): adds `settings` and `command`; schema 1 is still read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from harness.protocol.protocol import METRICS
 
-SCHEMA = 1
+SCHEMA = 2
 SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
 
 
@@ -121,10 +121,12 @@ class Record(_Part):
     their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of
     the test lists (`harness.evaluation.code_level`); None for a model that ranks no codes. `effort` says how much
-    search chose the settings; None in records older than that, and for rankings made elsewhere. `seal` holds the
+    search chose the settings; None in records older than that, and for rankings made elsewhere. `settings` is the
+    resolved configuration, as in `config.yaml` without `tuning`; `command` the argument list that repeats the run; both
+    are None in schema 1. `seal` holds the
     SHA-256 of the run's other files, by name, and of this document without `seal`; None in records older than that."""
 
-    schema_number: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_number: Literal[1, 2] = Field(SCHEMA, alias="schema")
     run_id: str
     status: Literal["complete"] = "complete"
     model: str
@@ -144,12 +146,15 @@ class Record(_Part):
     leaks: list[str] = Field(default_factory=list)
     audit: dict[str, Any] = Field(default_factory=dict)
     effort: TuningEffort | None = None
+    settings: dict[str, Any] | None = None
+    command: list[str] | None = None
     details: dict[str, Any] = Field(default_factory=dict)
     seal: dict[str, str] | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON document, as plain values."""
-        return self.model_dump(mode="json", by_alias=True)
+        newer = {"settings", "command"} if self.schema_number == 1 else None
+        return self.model_dump(mode="json", by_alias=True, exclude=newer)
 
 
 def to_jsonable(value: Any) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from harness.core import config_files
 from harness.core.files import (
     RESULTS_HINT,
     remove_stale_temp_files,
@@ -128,6 +129,17 @@ class StoredRun:
 
     record: Record
     folder: RunFolder
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved configuration: from the record, or from `config.yaml` for a record of schema 1 (empty where that
+        cannot be read)."""
+        if self.record.settings is not None:
+            return self.record.settings
+        try:
+            return config_files.read(self.folder.config)
+        except InputError:
+            return {}
 
 
 class Unreadable(Exception):

@@ -112,7 +112,7 @@ def test_doctor(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "BACKBONES", {"no_such_module": ("X", "pip install x")})
     done = harness("doctor")
     instruments = next(entry for entry in found["datasets"] if entry["name"] == "instruments")
-    assert instruments["ok"] or "harness data prepare instruments" in instruments["mend"]
+    assert instruments["ok"] or "harness data prepare instruments" in instruments["hint"]
     assert 'pip install "numpy>=99"' in done.out and "pip install no-such-package" in done.out.replace('"', "")
     assert "pip install x" in done.out
 

@@ -64,7 +64,7 @@ def test_a_fault_is_one_line_and_keeps_its_traceback(
 ) -> None:
     monkeypatch.setattr(Fake, "failure", failure)
     done = harness("run", "fake", "-d", "toy")
-    assert done.code == 1 and done.err.count("\n") == 1 and "a fault of the program" in done.err
+    assert done.code == 1 and done.err.count("\n") == 1 and "internal error" in done.err
     (kept,) = (tmp_path / "home" / "logs").iterdir()
     assert str(kept) in done.err and "Traceback" in kept.read_text() and type(failure).__name__ in kept.read_text()
     monkeypatch.setenv("HARNESS_DEBUG", "1")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.tune import _conclude
-from harness.experiments.study import Search, Trial
+from harness.experiments.study import Search
+from harness.experiments.trials import Trial, read_trials
 from harness.experiments.tune import study
 from harness.protocol.protocol import METRICS
 from harness.runs.job import RunOptions
@@ -106,8 +107,8 @@ def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: sign
     process.send_signal(kill)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-9 if kill == signal.SIGKILL else 130) and "Traceback" not in err, err
-    (state,) = Path("killed").rglob("study.json")
-    assert len(json.loads(state.read_text())["trials"]) == 1 and len(list(Path("killed").rglob("half"))) == 1
+    (journal,) = Path("killed").rglob("trials.journal")
+    assert len(read_trials(journal)) == 1 and len(list(Path("killed").rglob("half"))) == 1
     Path("slow").unlink()
     resumed = json.loads(start(*asked, "killed", code=CODE).communicate(timeout=PATIENCE)[0])
     whole = json.loads(start(*asked, "whole", code=CODE).communicate(timeout=PATIENCE)[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -90,3 +91,18 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
     write_text(tmp_path / "a[1].json", "new")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"a[1].json", living.name, young.name, other.name}
+
+
+def test_no_read_only_handle_of_a_file_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses that with EBADF; folders are not opened there at all."""
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+
+    def record(handle: int) -> None:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            modes.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_text(tmp_path / "a" / "x.txt", "hello")
+    sync_tree(tmp_path)
+    assert modes and os.O_RDONLY not in modes

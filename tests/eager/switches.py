@@ -155,6 +155,7 @@ STAGE: dict[str, Switch] = {  # of both stages
     "weight_decay": Switch(0.9),
     "beta2": Switch(0.5),
     "clip": Switch(1e-3),
+    "item_targets": Switch(0.01),
     "max_seconds": Switch(1e-6),
     "choose": Switch("validation"),
     "every": Switch(0.3, {**CHOSEN_STATE, "patience": 50}),

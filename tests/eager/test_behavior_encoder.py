@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager.behavior_encoder import behavior_vectors, train
+from eager.behavior_encoder import behavior_vectors, train_encoder
 from eager.din import DIN, HISTORY, WINDOWS, every_target, released
 from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec, cut
@@ -104,7 +104,8 @@ def test_neighbours_on_the_circle_are_learned(base: dict[str, Any], settings: di
     data = toys.split(toys.cycle(length=12)).train
     order = CanonicalOrder.of((), [f"{item:02}" for item in range(24)])
     rows = [np.asarray(row) for row in data.sequences]
-    encoder, _ = train(rows, 24, order, BehaviorConfig.model_validate({**base, **settings}), toys.context(tmp_path))
+    config = BehaviorConfig.model_validate({**base, **settings})
+    encoder, _ = train_encoder(rows, 24, order, config, toys.context(tmp_path))
     with torch.no_grad():
         scores = encoder.scores([(np.arange(5) + item) % 24 for item in range(24)])
     assert (scores.argmax(-1) == (torch.arange(24) + 5) % 24).float().mean() > 0.8

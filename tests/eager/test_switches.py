@@ -199,6 +199,20 @@ def test_what_beams_lost_is_told_where_it_is_asked(ranking: EagerLLM, place: Pat
     assert "exact_users" not in EagerConfig().model_dump()["decode"], "the key of a run that does not ask stays"
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_viewed_items_are_left_out_where_training_never_repeats_one(repeated: bool, place: Path) -> None:
+    rows = [np.arange(user, user + 6) % 12 for user in range(12)]
+    rows[0] = rows[0][[0, 1, 0, 2, 3, 4]] if repeated else rows[0]
+    split = toys.split(toys.dataset(rows, 24, toys.titles(24)))
+    model, context = EagerLLM(configured(place, {"decode.filter_viewed": "auto"})), toys.context(place)
+    model.fit(split.train, context)
+    lists = model.recommend(split.test.requests, 10, context)
+    named = any(
+        np.isin(items, row).any() for items, row in zip(lists.items, split.test.requests.histories, strict=True)
+    )
+    assert named == repeated == (not model.record()["filter_viewed"])
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_merging_is_read(merge: bool, place: Path) -> None:
     assert attached(fitted(configured(place, {"annealing.merge": merge}), place).model.body) != merge
@@ -254,6 +268,7 @@ ELSEWHERE: dict[str, Callable[..., Any]] = {
     "decode.batch": test_the_batch_is_read,
     "decode.normalise": test_what_a_score_is_among_is_read,
     "decode.exact_users": test_what_beams_lost_is_told_where_it_is_asked,
+    "decode.filter_viewed": test_viewed_items_are_left_out_where_training_never_repeats_one,
     "semantic.vectors_rows": test_rows_by_the_item_file_are_read,
     "behavior.vectors_rows": test_rows_by_the_item_file_are_read,
     "missing_text": test_missing_text_is_read,

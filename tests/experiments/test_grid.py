@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.core import plugins
 from harness.errors import InputError
 from harness.experiments.grid import Grid, named_grids, read_grid
 from harness.registry import model_entry
@@ -46,10 +47,13 @@ fake.levels = [[1], [1, 2]]
     assert made.cells[1].sets() == ("fake.layer.width=9", "fake.rate=1e-3") and made.cells[0].sets() == ()
 
 
-def test_yaml_says_the_same(tmp_path: Path) -> None:
+def test_toml_is_read_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugins.warn.cache_clear()
     one = grid(tmp_path, '[changes.a]\nfake.size = 2\n[changes.b]\n"fake.layer" = { width = 3 }\n')
+    assert "g.toml: TOML is read for one more version" in capsys.readouterr().err
     two = grid(tmp_path, "changes:\n  a: {fake.size: 2}\n  b:\n    fake:\n      layer: {width: 3}\n", "g.yaml")
     assert one.cells == two.cells and one.cells[2].sets() == ("fake.layer.width=3",)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_value_of_the_base(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_wrong_files(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_wrong_names(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"fake has no grid of its own; give a \.toml"):
+    with pytest.raises(InputError, match=r"fake has no grid of its own; give a \.yaml"):
         read_grid(None, FAKE)
     with pytest.raises(InputError, match=r"no\.toml: cannot be read"):
         read_grid(str(tmp_path / "no.toml"), FAKE)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.experiments.sampler import FIRST, suggest
 from harness.experiments.search_space import Parameter, Space, read_space
 from harness.experiments.study import Search
+from harness.experiments.trials import FIRST, suggest
 from harness.experiments.tune import study
 from harness.registry import MODELS, ModelEntry, model_entry
 from harness.runs.job import RunOptions
@@ -36,7 +36,7 @@ def test_each_model_with_settings_has_a_space_that_fits(entry: ModelEntry, toy: 
 
 @pytest.mark.parametrize("package", ["baselines.classic", "baselines.recbole", "baselines.rectools", "eager"])
 def test_shipped_files_belong_to_models(package: str) -> None:
-    names = {path.name.removesuffix(".toml") for path in files(f"{package}.spaces").iterdir() if ".toml" in path.name}
+    names = {path.name.removesuffix(".yaml") for path in files(f"{package}.spaces").iterdir() if ".yaml" in path.name}
     assert names <= {entry.name for entry in MODELS} | {"default"} and names
 
 
@@ -124,7 +124,7 @@ def test_set_and_searched_at_once_is_refused(toy: str, store: Store) -> None:
 def test_a_model_without_a_space(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.experiments.search_space.DEFAULT", "none")
     entry = ModelEntry("other", "sanity", "tests.fakes:Fake", "", "", "fake")
-    with pytest.raises(InputError, match=r"--space: other has no search space of its own; give a .toml file"):
+    with pytest.raises(InputError, match=r"--space: other has no search space of its own; give a .yaml file"):
         read_space(None, entry)
     with pytest.raises(InputError, match=r"none.toml: cannot be read"):
         read_space(Path("none.toml"), model_entry("fake"))

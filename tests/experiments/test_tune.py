@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from harness.errors import InputError
 from harness.experiments.study import Search, Study
+from harness.experiments.trials import read_trials
 from harness.experiments.tune import alone, conduct, study
 from harness.protocol.context import SilentReporter
 from harness.protocol.protocol import METRICS
@@ -52,8 +52,9 @@ def test_trials_are_judged_on_validation_and_kept_apart(toy: str, store: Store) 
     assert made.best is not None and made.value(made.best) == max(trial.metrics["ndcg@10"] for trial in made.trials)
     assert made.trials[0].values["fake.rate"] == 0.1 and made.value(made.best) > made.value(made.trials[0])
     assert store.query() == [] and not list(store.root.rglob("predictions.parquet"))
-    kept = json.loads(made.state.read_text())
-    assert all(set(trial["metrics"]) == set(METRICS) for trial in kept["trials"]) and '"test"' not in json.dumps(kept)
+    stored = read_trials(made.journal)
+    assert all(set(trial.metrics) == set(METRICS) for trial in stored) and '"test"' not in made.journal.read_text()
+    assert stored == made.trials
     assert not list(made.path.rglob("checkpoint")) and len(list(made.path.glob("trials/*/log.jsonl"))) == len(
         Choosy.fits
     )

@@ -21,8 +21,8 @@ from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.folder import read_folder
 from harness.experiments.grid import read_grid
-from harness.experiments.search_space import read_space
-from harness.experiments.study import _stored
+from harness.experiments.search_space import Space, read_space
+from harness.experiments.trials import Trial, append_trial, read_trials
 from harness.generative.item_codes import CodeTable
 from harness.generative.tasks.item_texts import read_texts
 from harness.generative.tokenizers.embeddings import load_user_vectors
@@ -30,6 +30,7 @@ from harness.generative.tokenizers.text_encoder import read_settings
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import METRICS
 from harness.registry import model_entry
 from harness.reports.published import FAMILY, read_published
 from harness.runs import config as settings_of
@@ -70,6 +71,13 @@ def _put(**files: str | bytes) -> Callable[[Path], None]:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     return lay
+
+
+def _trials(folder: Path) -> None:
+    """A journal of two trials, one of which failed."""
+    space, scores = Space("", "", ()), dict.fromkeys(METRICS, 0.5)
+    append_trial(folder / "trials.journal", space, Trial(0, {"fake.size": 1}, "m", "complete", scores), 0.5)
+    append_trial(folder / "trials.journal", space, Trial(1, {"fake.size": 2}, "n", "failed", reason="none"), None)
 
 
 def _config(folder: Path) -> Any:
@@ -217,7 +225,7 @@ READERS = (
     Reader("grid (TOML)", "g.toml", make.TOML_FILE, _put(g__toml=valid.GRID), _grid("g.toml")),
     Reader("grid (YAML)", "g.yaml", make.YAML_FILE, _put(g__yaml=valid.YAML_GRID), _grid("g.yaml")),
     Reader(
-        "search space", "s.toml", make.TOML_FILE, _put(s__toml=valid.SPACE), lambda f: read_space(f / "s.toml", FAKE)
+        "search space", "s.yaml", make.YAML_FILE, _put(s__yaml=valid.SPACE), lambda f: read_space(f / "s.yaml", FAKE)
     ),
     Reader("rankings (ranx JSON)", "r.json", JSONS, _put(r__json=json.dumps(valid.SCORES)), _rankings("r.json")),
     Reader(
@@ -247,7 +255,7 @@ READERS = (
         _predictions,
         lambda f: read_predictions(f / "p.parquet", valid.USERS, valid.ITEMS),
     ),
-    Reader("study.json", "study.json", JSONS, _put(study__json=valid.STUDY), lambda f: _stored(f / "study.json")),
+    Reader("trials.journal", "trials.journal", make.JSON_LINES, _trials, lambda f: read_trials(f / "trials.journal")),
     Reader(
         "vectors (.npy)",
         "v.npy",

@@ -6,7 +6,6 @@ import json
 
 from harness.reports.published import NEEDED
 from tests import toys
-from tests.store.made import document
 
 DATA = toys.cycle(users=6, items=8, length=5)
 USERS, ITEMS = DATA.users, DATA.items
@@ -45,11 +44,11 @@ SEQUENCES = "".join(
 SCORES = {user: {item: 1.0 / (place + 1) for place, item in enumerate(ITEMS)} for user in USERS}
 ROWS = [(user, item, place, score) for user in USERS for place, (item, score) in enumerate(SCORES[user].items())]
 LISTS = {user: [*ITEMS[:3]] for user in USERS}
-SPACE = """about = "x"
-[space]
-fake.size = { low = 1, high = 9 }
-fake.rate = { low = 0.1, high = 0.9, log = true }
-fake.kind = { choices = ["a", "b"] }
+SPACE = """about: x
+space:
+  fake.size: {low: 1, high: 9}
+  fake.rate: {low: 0.1, high: 0.9, log: true}
+  fake.kind: {choices: [a, b]}
 """
 GRID = """about = "x"
 settings = { "fake.size" = 4 }
@@ -87,11 +86,6 @@ tuning:
   metric: ndcg@10
   space: {a: b}
 """
-TRIAL = {
-    "number": 0, "values": {"fake.size": 1}, "mark": "m", "state": "complete", "seconds": 1.0, "reason": "",
-    "metrics": document()["metrics"]["valid"], "trace": "", "repeats": None,
-}  # fmt: skip
-STUDY = json.dumps({"schema": 1, "trials": [TRIAL, {**TRIAL, "number": 1, "state": "failed", "metrics": {}}]})
 LOG = "\n".join(
     json.dumps({"event": name, "seconds": place + 0.5}) for place, name in enumerate(("session", "train", "trained"))
 )

@@ -34,6 +34,7 @@ def cut(rows: list[list[int]], max_history: int = 20) -> Split:
 def test_each_part_is_what_the_protocol_says(rows: list[list[int]], max_history: int) -> None:
     split = cut(rows, max_history)
     assert [row.tolist() for row in split.train.sequences] == [row[:-2] for row in rows]
+    assert split.train.repeats_items == any(len(set(row[:-2])) < len(row[:-2]) for row in rows)
     for fold, held_out in ((split.valid, 2), (split.test, 1)):
         assert fold.targets.items.tolist() == [row[-held_out] for row in rows]
         assert fold.targets.users.tolist() == fold.requests.users.tolist() == list(range(len(rows)))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
@@ -60,6 +59,7 @@ def made(tmp_path: Path, store: Store, titles: list[str]) -> Make:
         scores = per_user(lists, cut.test.targets)
         metrics = {name: float(values.mean()) for name, values in scores.items()}
         marks = {
+            "settings": {"dataset": str(folder), model: {}},
             "dataset": {"name": data.name, "fingerprint": data.fingerprint, "users": 120},
             "protocol": {"fingerprint": cut.fingerprint},
         }
@@ -69,7 +69,6 @@ def made(tmp_path: Path, store: Store, titles: list[str]) -> Make:
         )
         with store.claim(RunKey(model, data.name, run_id)) as claim:
             write_predictions(claim.folder.predictions, lists, data.users, data.items)
-            claim.folder.config.write_text(yaml.safe_dump({"dataset": str(folder), model: {}}))
             claim.finish(record)
         return scores["ndcg@10"]
 

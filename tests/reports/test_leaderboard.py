@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import harness
 from benchmarks.leaderboard_scale import pattern, write_store
@@ -131,7 +132,7 @@ def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) ->
     assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
 
 
-def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
+def test_no_configuration_file_is_read_and_a_long_table_is_laid_out_plainly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "results")
@@ -146,7 +147,7 @@ def test_each_configuration_is_read_once_and_a_long_table_is_laid_out_plainly(
 
     monkeypatch.setattr(Path, "read_text", counted)
     found = boards(store.query())
-    assert sorted(read) == sorted(store.runs.glob("*/*/*/config.yaml"))  # not once for every pair of configurations
+    assert not read  # the records hold the settings
     assert {row.note for row in found[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
     with monkeypatch.context() as patched:
         patched.setattr("harness.reports.formats.to_rich", None)
@@ -177,27 +178,19 @@ def test_what_codes_would_score_is_a_column(store: Store) -> None:
     assert "code Δ" not in render([board], "markdown", "ndcg@10")
 
 
-def test_configurations_are_read_by_what_differs_from_the_first(store: Store) -> None:
-    base = "model: a\nseed: 1\na:\n  rate: 0.1\n  name: 'x'\n  levels:\n  - 1\n  - 2\n  layer:\n    width: 4\n"
-    texts = [
-        base,
-        base.replace("0.1", "0.2"),
-        base.replace("width: 4", "width: 'null'").replace("'x'", "y: z"),
-        base.replace("- 2", "- 3"),  # a list is no single value
-        base.replace("  layer:\n", "  layer:\n    depth: 2\n"),
-        base.replace("seed: 1", "seed: 2").replace("rate: 0.1", "rote: 0.1"),
-        base.replace("layer:", "layer: null").replace("    width: 4", "  width: 4"),
-    ]
-    stored = []
-    for number, text in enumerate(texts):
-        put(store, model="p", run_id=f"seed1-{number}")
-        (run,) = (run for run in store.query() if run.record.run_id == f"seed1-{number}")
-        run.folder.config.write_text(text)
-        stored.append(run)
-    for order in (stored, stored[::-1]):
-        found = config_diff.settings(order)
-        plainly = [config_diff.flattened(run.folder.config.read_text()) for run in order]
-        assert [{key: value for key, value in one.items() if "." in key} for one in found] == plainly
+def test_settings_come_from_the_record_or_from_config_yaml(store: Store) -> None:
+    settings = {"model": "p", "seed": 1, "protocol": {"name": "x"}, "p": {"lr": 0.1, "name": "y: z", "sizes": [1, 2]}}
+    expected = {"p.lr": "0.1", "p.name": "y: z", "p.sizes": "[1, 2]"}
+    for number, schema in enumerate((1, 2)):
+        fields = {"settings": None, "command": None} if schema == 1 else {"settings": settings}
+        put(store, model="p", run_id=f"seed1-{number}", schema=schema, **fields)
+    older, newer = (run for run in store.query() if run.record.model == "p")
+    older.folder.config.write_text(yaml.safe_dump({**settings, "tuning": {"trials": 3}}))
+    newer.folder.config.write_text("p:\n  lr: 0.9\n")
+    for row in config_diff.settings([older, newer]):
+        assert {key: value for key, value in row.items() if "." in key} == expected
+    older.folder.config.write_text("{")
+    assert older.settings == {}
 
 
 def test_the_spread_is_the_sample_deviation() -> None:

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
 import harness
 from harness.data.raw.releases import resolve
@@ -195,15 +194,14 @@ def test_a_run_beside_the_papers_rows(store: Store) -> None:
 
 
 def test_what_is_known_of_a_run(store: Store) -> None:
-    record = put(store, model="eager-llm", dataset=BEAUTY | {"users": 5})
-    (side,) = choose(store, [record.run_id])
     settings = {
         "semantic": {"fields": ["title", "brand"], "encoder": "some", "vectors": None},
         "backbone": {"name": "big"},
         "tasks": {"templates": 1},
         "decode": {"beams": 20},
     }
-    side.runs[0].folder.config.write_text(yaml.safe_dump({"eager": settings}, sort_keys=False))
+    record = put(store, model="eager-llm", dataset=BEAUTY | {"users": 5}, settings={"eager": settings})
+    (side,) = choose(store, [record.run_id])
     known = conditions(side)
     assert known["release"] == known["repeats"] == ""  # five users are not the public Beauty
     assert (known["text_fields"], known["encoder"], known["backbone"]) == ("title, brand", "some", "big")

@@ -1,36 +1,49 @@
-"""The command of a stored run, told from its settings (tests/cli/test_leaderboard.py runs what is told)."""
+"""The command that repeats a run (tests/cli/test_leaderboard.py runs such commands)."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from harness.core import config_files
-from harness.registry import model_entry
-from harness.runs.config import ConfigFile, resolve
+import pytest
+
+from harness.runs.job import RunOptions, plan
 from harness.runs.reproduce import command
 from harness.store.run_store import Store
 from tests.store.made import put
 
+VARIANT = ("tiger.variant=letter", "tiger.training.epochs=3")
 
-def test_every_variant_is_told_by_its_name(tmp_path: Path) -> None:
-    """A variant's many settings are one `--set`."""
-    entry = model_entry("tiger")
-    settings = resolve(entry, "gpu", ConfigFile(), ["tiger.variant=letter", "tiger.training.epochs=3"])
+
+@pytest.mark.parametrize("sets", [(), VARIANT, ("protocol.max_history=7", 'tiger.semantic.encoder="/a b/1"')])
+def test_a_configuration_file_becomes_few_assignments(toy: str, tmp_path: Path, sets: tuple[str, ...]) -> None:
+    """Only what the profile does not give already, whichever way the settings came."""
+    options = RunOptions(dataset=toy, profile="gpu", device="cpu", sets=sets, seeds=(3,))
+    (job,) = plan("tiger", options)
+    file = tmp_path / "config.yaml"
+    file.write_text(job.config_yaml())
+    (again,) = plan("tiger", RunOptions(config=file, device="cpu"))
+    assert again.settings == job.settings and again.seed == 3
+    words = again.command
+    changed = tuple(word for before, word in pairwise(words) if before == "--set")
+    (repeated,) = plan("tiger", replace(options, sets=changed))
+    assert repeated.settings == job.settings
+    assert job.command[:8] == words[:8] == ("harness", "run", "tiger", "-d", toy, "--profile", "gpu", "--seed")
+    assert sorted(changed) == sorted(sets)
+
+
+def test_rankings_and_records_of_schema_1(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    put(store, model="tiger", profile="gpu", cost={"device": "cpu"})
-    (run,) = store.query()
-    stored = {"tiger": settings.model.resolved("cpu").model_dump(mode="json"), "protocol": {}}
-    stored["protocol"] = settings.protocol.model_dump(mode="json")
-    run.folder.config.write_text(config_files.write(stored))
-    told = shlex.split(command([run]))
-    assert [part for part in told if "=" in part] == ["tiger.variant=letter", "tiger.training.epochs=3"]
-
-
-def test_what_cannot_be_told(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    put(store, model="elsewhere")
-    put(store, model="markov", details={"no_such_setting": 3})
-    other, ours = sorted(store.query(), key=lambda run: run.record.model)
-    assert command([other]) == "harness evaluate PREDICTIONS -d toy --name elsewhere"
-    assert command([ours]) == "", "settings of another version"
+    lists = ["harness", "evaluate", "/somewhere/lists.csv", "-d", "/somewhere/toy", "--name", "elsewhere"]
+    put(store, model="elsewhere", seed=None, command=lists)
+    older = {"schema": 1, "settings": None, "command": None}
+    put(store, model="older", seed=None, **older)
+    put(store, model="markov", seed=1, **older)
+    put(store, model="markov", seed=2, **older)
+    elsewhere, first, second, without = sorted(store.query(), key=lambda run: (run.record.model, run.record.run_id))
+    assert command([elsewhere]) == "harness evaluate lists.csv -d toy --name elsewhere"
+    assert command([without]) == "harness evaluate PREDICTIONS -d toy --name older"
+    expected = f"harness run markov -d toy --config {first.folder.config} --seed 1 --seed 2"
+    assert command([first, second]) == shlex.join(shlex.split(expected))

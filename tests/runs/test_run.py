@@ -43,10 +43,10 @@ def test_the_record_is_the_contract(toy: str, store: Store) -> None:
     assert Record.model_validate(document) == done.record
     assert list(document) == [
         "schema", "run_id", "status", "model", "family", "dataset", "protocol", "seed", "profile", "metrics", "cost",
-        "integrity", "env", "started", "finished", "comprehension", "codes", "leaks", "audit", "effort", "details",
-        "seal",
+        "integrity", "env", "started", "finished", "comprehension", "codes", "leaks", "audit", "effort", "settings",
+        "command", "details", "seal",
     ]  # fmt: skip
-    assert (document["schema"], document["seed"], document["status"]) == (1, 4, "complete")
+    assert (document["schema"], document["seed"], document["status"]) == (2, 4, "complete")
     assert document["run_id"].startswith("seed4-") and Path(done.path).name == document["run_id"]
     assert list(document["metrics"]["test"]) == list(document["metrics"]["valid"]) == list(METRICS)
     assert document["dataset"]["users"] == 60 and document["integrity"]["users_scored"] == 60

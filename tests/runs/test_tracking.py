@@ -11,15 +11,15 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
-from harness.runs import trackers
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import Finished, execute
-from harness.runs.tracking import Curves, Point
+from harness.runs.tracking import PACKAGES, Curves, Point, RunTracker
 from harness.store.run_store import Store
 from tests.fakes import Fake
 
@@ -88,9 +88,14 @@ def test_tensorboard_reads_what_the_log_says(go: Any) -> None:
     metrics = done.record.metrics
     for fold, values in (("test", metrics.test), ("valid", metrics.valid)):
         assert found[f"{fold}/ndcg@10"][0][1] == pytest.approx(values["ndcg@10"])
-    read = EventAccumulator(str(Path(done.path) / "tensorboard")).Reload()
-    (text,) = read.Tensors("configuration/text_summary")
-    assert b"fake.layer.width: 4" in text.tensor_proto.string_val[0]
+    (settings,) = Path(done.path, "tensorboard").glob("*/hparams.yml")
+    assert yaml.safe_load(settings.read_text())["fake.layer.width"] == "4"
+
+
+def test_the_trackers_are_those_of_accelerate() -> None:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    assert set(PACKAGES) <= set(LOGGER_TYPE_TO_CLASS)
 
 
 def test_tracking_changes_nothing(go: Any) -> None:
@@ -111,7 +116,7 @@ def test_a_resumed_run_goes_on_with_its_curves(go: Any, monkeypatch: pytest.Monk
     _into_the_next_second()  # TensorBoard reads its files in the order of their names, which begin with whole seconds
     folder = Path(go("tensorboard").path) / "tensorboard"
     assert [step for step, _ in scalars(folder)["tuning/loss"]] == [1, 2, 3, 4]
-    assert len(list(folder.glob("events*"))) == (3 if first else 2)  # a file a session, and the table of settings
+    assert len(list(folder.glob("events*"))) == (2 if first else 1)  # a file a session
 
 
 def _into_the_next_second() -> None:
@@ -138,14 +143,15 @@ def test_a_complete_run_is_told_once(go: Any, tmp_path: Path) -> None:
 def test_a_tracker_that_fails_is_given_up_and_begun_anew(
     go: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Broken(trackers.TensorBoard):
-        def log(self, values: Any, step: int, when: float) -> None:
-            if step == 3:
-                raise ConnectionError("the server\nis gone")
-            super().log(values, step, when)
+    log = RunTracker.log
+
+    def broken(self: RunTracker, point: Point) -> None:
+        if point.step == 3:
+            raise ConnectionError("the server\nis gone")
+        log(self, point)
 
     with monkeypatch.context() as patched:
-        patched.setitem(trackers.KINDS, "tensorboard", trackers.Kind(Broken, "tensorboard", "tensorboard"))
+        patched.setattr(RunTracker, "log", broken)
         done = go("tensorboard")
     said = capsys.readouterr().err
     assert said.count("warning: tensorboard is given up for this run: ConnectionError: the server is gone") == 1
@@ -174,41 +180,40 @@ def test_what_cannot_be_tracked_is_said_before_anything_runs(
 
 
 class FakeMlflow:
-    """The part of MLflow's client that is used, with its signatures; everything is kept in `runs`."""
+    """The functions of the module `mlflow` that accelerate calls, with their signatures; `runs` holds what they got."""
 
-    runs: ClassVar[dict[str, dict[str, Any]]] = {}
-    experiments: ClassVar[dict[str, str]] = {}
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.experiments: dict[str, str] = {}
+        self.active = ""
 
-    def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
-        self.uri = tracking_uri
+    def search_experiments(self, filter_string: str) -> list[Any]:
+        return [
+            SimpleNamespace(experiment_id=e) for name, e in self.experiments.items() if f"'{name}'" in filter_string
+        ]
 
-    def get_experiment_by_name(self, name: str) -> Any:
-        found = self.experiments.get(name)
-        return None if found is None else SimpleNamespace(experiment_id=found)
-
-    def create_experiment(self, name: str) -> str:
+    def create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, Any] | None) -> str:
         return self.experiments.setdefault(name, str(len(self.experiments)))
 
-    def create_run(self, experiment_id: str, *, run_name: str, tags: dict[str, Any]) -> Any:
-        name = f"r{len(self.runs)}"
-        self.runs[name] = {"params": {}, "metrics": {}, "tags": tags, "status": "RUNNING", "in": experiment_id}
-        return SimpleNamespace(info=SimpleNamespace(run_id=name))
+    def start_run(self, run_id: str | None, experiment_id: str, tags: dict[str, Any], **options: Any) -> Any:
+        assert not self.active
+        self.active = run_id or f"r{len(self.runs)}"
+        new = {"params": {}, "metrics": {}, "tags": tags, "in": experiment_id}
+        self.runs.setdefault(self.active, new)["status"] = "RUNNING"
+        return SimpleNamespace(info=SimpleNamespace(run_id=self.active))
 
-    def update_run(self, run_id: str, status: str | None = None, name: str | None = None) -> None:
-        self.runs[run_id]["status"] = status
+    def log_params(self, params: dict[str, Any]) -> None:
+        self.runs[self.active]["params"] |= params
 
-    def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
-        assert len(params) <= 100
-        self.runs[run_id]["params"] |= {param.key: param.value for param in params}
-        for metric in metrics:
-            assert metric.key.replace("_", "").replace("/", "").isalnum(), metric.key
-            self.runs[run_id]["metrics"].setdefault(metric.key, []).append((metric.step, metric.value))
+    def log_metrics(self, metrics: dict[str, float], step: int, timestamp: int | None = None) -> None:
+        for name, value in metrics.items():
+            assert name.replace("_", "").replace("/", "").isalnum(), name
+            self.runs[self.active]["metrics"].setdefault(name, []).append((step, value))
 
-    def log_metric(self, run_id: str, key: str, value: float) -> None:
-        self.runs[run_id]["metrics"].setdefault(key, []).append((0, value))
-
-    def set_terminated(self, run_id: str, status: str | None = None) -> None:
-        self.runs[run_id]["status"] = status
+    def end_run(self) -> None:
+        if self.active:
+            self.runs[self.active]["status"] = "FINISHED"
+        self.active = ""
 
 
 def module(name: str, **contents: Any) -> ModuleType:
@@ -219,46 +224,45 @@ def module(name: str, **contents: Any) -> ModuleType:
 
 
 def test_mlflow(go: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeMlflow, "runs", {})
-    monkeypatch.setattr(FakeMlflow, "experiments", {})
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    entities = module(
-        "mlflow.entities",
-        Param=lambda key, value: SimpleNamespace(key=key, value=value),
-        Metric=lambda key, value, timestamp, step: SimpleNamespace(key=key, value=value, step=step, at=timestamp),
+    fake = FakeMlflow()
+    limits = SimpleNamespace(validation=SimpleNamespace(MAX_PARAM_VAL_LENGTH=500, MAX_PARAMS_TAGS_PER_BATCH=100))
+    functions = {name: getattr(fake, name) for name in dir(fake) if not name.startswith("_")}
+    uris: list[str] = []
+    monkeypatch.setitem(
+        sys.modules, "mlflow", module("mlflow", utils=limits, set_tracking_uri=uris.append, **functions)
     )
-    tracking = module("mlflow.tracking", MlflowClient=FakeMlflow)
-    for made in (module("mlflow", entities=entities, tracking=tracking), entities, tracking):
-        monkeypatch.setitem(sys.modules, made.__name__, made)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     monkeypatch.setattr(Curved, "stop", 3)
     with pytest.raises(KeyboardInterrupt):
-        go("mlflow")
-    assert FakeMlflow.runs["r0"]["status"] == "KILLED"
+        go("mlflow=sqlite:///x")
+    assert not fake.active and uris == ["sqlite:///x"]
     monkeypatch.setattr(Curved, "stop", None)
-    done = go("mlflow")
-    (run,) = FakeMlflow.runs.values()  # the resumed one is the same
-    assert run["status"] == "FINISHED" and FakeMlflow.experiments == {"mine": "0"}
+    done = go("mlflow=sqlite:///x")
+    (run,) = fake.runs.values()  # the resumed one is the same
+    assert run["status"] == "FINISHED" and fake.experiments == {"mine": "0"}
     assert [step for step, _ in run["metrics"]["tuning/loss"]] == [1, 2, 3, 4]
     assert run["metrics"]["test/ndcg_at_10"] == [(0, done.record.metrics.test["ndcg@10"])]
     assert run["params"]["fake.layer.width"] == "4" and run["tags"]["run_id"] == done.record.run_id
-    go("mlflow")
-    go("mlflow", fresh=True)
-    assert list(FakeMlflow.runs) == ["r0", "r1"]
+    go("mlflow=sqlite:///x")
+    go("mlflow=sqlite:///x", fresh=True)
+    assert list(fake.runs) == ["r0", "r1"]
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_weights_and_biases(go: Any, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
     calls: list[dict[str, Any]] = []
-    run = SimpleNamespace(logged=[], summary={}, steps={}, ended=[])
+    config: dict[str, Any] = {}
+    run = SimpleNamespace(logged=[], steps={}, ended=[])
     run.define_metric = lambda name, step_metric: run.steps.update({name: step_metric})
-    run.log = run.logged.append
-    run.finish = lambda exit_code: run.ended.append(exit_code)
+    run.log = lambda values, step: run.logged.append(values)
+    run.finish = lambda: run.ended.append(True)
 
     def init(**options: Any) -> Any:
         calls.append(options)
         return run
 
-    monkeypatch.setitem(sys.modules, "wandb", module("wandb", init=init, Settings=lambda **given: given))
+    update = SimpleNamespace(update=lambda values, allow_val_change: config.update(values))
+    monkeypatch.setitem(sys.modules, "wandb", module("wandb", init=init, config=update))
     monkeypatch.setenv("HARNESS_OFFLINE", "1" if offline else "0")
     monkeypatch.setattr(Curved, "stop", 3)
     with pytest.raises(KeyboardInterrupt):
@@ -267,8 +271,8 @@ def test_weights_and_biases(go: Any, monkeypatch: pytest.MonkeyPatch, offline: b
     done = go("wandb=paper")
     first, second = calls
     assert first["id"] == second["id"] and first["id"].startswith(done.record.run_id) and first["resume"] == "allow"
-    assert first["project"] == "paper" and first["config"]["fake.layer.width"] == "4"
-    assert first["mode"] == ("offline" if offline else None) and run.ended == [1, 0]
-    told = [(line["tuning/step"], line["tuning/loss"]) for line in run.logged if "tuning/loss" in line]
-    assert told == [(1, 4.0), (2, 2.0), (3, 4 / 3), (4, 1.0)] and run.steps["tuning/*"] == "tuning/step"
-    assert run.summary["valid/ndcg@10"] == done.record.metrics.valid["ndcg@10"]
+    assert first["project"] == "paper" and config["fake.layer.width"] == "4"
+    assert first["mode"] == ("offline" if offline else None) and run.ended == [True, True]
+    logged = [(line["tuning/step"], line["tuning/loss"]) for line in run.logged if "tuning/loss" in line]
+    assert logged == [(1, 4.0), (2, 2.0), (3, 4 / 3), (4, 1.0)] and run.steps["tuning/*"] == "tuning/step"
+    assert run.logged[-1]["valid/ndcg@10"] == done.record.metrics.valid["ndcg@10"]

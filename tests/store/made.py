@@ -18,7 +18,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).isoformat()
 def document(model: str = "a", seed: int | None = 1, value: float = 0.1, **changes: Any) -> dict[str, Any]:
     """A whole `result.json`; `changes` replace top-level keys, or update them where both are mappings."""
     base: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "run_id": f"seed{seed}-{model}",
         "status": "complete",
         "model": model,
@@ -41,10 +41,12 @@ def document(model: str = "a", seed: int | None = 1, value: float = 0.1, **chang
         "env": {"python": "3.11", "platform": "x", "packages": {}, "code_version": "1", "revision": None},
         "started": NOON,
         "finished": NOON,
+        "settings": {model: changes.get("details", {})},
+        "command": ["harness", "run", model, "-d", "toy", "--profile", "cpu", "--seed", str(seed)],
         "details": {"configuration": model},
     }
     for key, change in changes.items():
-        below = base.get(key)
+        below = None if key == "settings" else base.get(key)
         base[key] = {**below, **change} if isinstance(below, dict) and isinstance(change, dict) else change
     return base
 
@@ -53,5 +55,5 @@ def put(store: Store, **fields: Any) -> Record:
     """Stores such a record as a complete run."""
     record = Record.model_validate(document(**fields))
     with store.claim(RunKey(record.model, record.dataset.name, record.run_id)) as claim:
-        claim.folder.config.write_text(yaml.safe_dump({record.model: fields.get("details", {})}, sort_keys=False))
+        claim.folder.config.write_text(yaml.safe_dump(record.settings, sort_keys=False))
         return claim.finish(record).record

@@ -58,7 +58,7 @@ def test_bad_records_are_skipped_by_name(store: Store) -> None:
     good = put(store, model="good")
     bad = {
         "torn": "{",
-        "newer": json.dumps(document(schema=2)),
+        "newer": json.dumps(document(schema=3)),
         "wrong": json.dumps(document(seed=1) | {"seed": "one"}),
         "list": "[]",
         "metric": json.dumps(document(metrics={"test": {"ndcg@10": 0.5}})),
@@ -71,7 +71,7 @@ def test_bad_records_are_skipped_by_name(store: Store) -> None:
     warnings: list[str] = []
     assert [run.record for run in store.query("toy", warnings.append)] == [good]
     assert len(warnings) == len(bad) and all(any(f"/{name}/" in line for line in warnings) for name in bad)
-    assert any("schema 2 is newer" in line for line in warnings)
+    assert any("schema 3 is newer" in line for line in warnings)
     assert store.query("other") == []
 
 
@@ -83,10 +83,10 @@ def test_a_torn_record_is_made_again_and_a_newer_one_kept(store: Store, capsys: 
         assert claim.stored is None and not path.exists()
         claim.finish(Record.model_validate(document()))
     assert "made again" in capsys.readouterr().err
-    path.write_text(json.dumps(document(schema=2)))
-    with pytest.raises(InputError, match="schema 2 is newer"), store.claim(KEY):
+    path.write_text(json.dumps(document(schema=3)))
+    with pytest.raises(InputError, match="schema 3 is newer"), store.claim(KEY):
         pass
-    assert json.loads(path.read_text())["schema"] == 2
+    assert json.loads(path.read_text())["schema"] == 3
 
 
 def test_a_model_of_a_library_has_a_folder_without_a_colon(store: Store) -> None:

@@ -1,1 +1,1 @@
-"""Search spaces of RecBole's models for `harness tune`: data, one TOML file each, `default.toml` for the rest."""
+"""Search spaces of RecBole's models for `harness tune`: data, one YAML file each, `default.yaml` for the rest."""

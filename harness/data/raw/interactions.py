@@ -67,7 +67,7 @@ def read_log(
         return log
     log = _read_slow(file_handle, rules, progress, path, reading)
     if not len(log):
-        raise InputError("the file holds no interactions", where=file_handle.name, hint=AGAIN)
+        raise InputError("the file holds no interactions", where=file_handle.name, hint=AGAIN, code="empty-data")
     return log
 
 
@@ -262,9 +262,12 @@ def check_header(file_handle: RawFileHandle, release: Release, parts: list[str],
     """The first line of a CSV file: the release's header, or data where it has none."""
     if header is not None:
         hint = f"give the file of {release.title}"
-        raise InputError(f"the header is not {','.join(header)}", where=file_handle.at(1), hint=hint)
+        raise InputError(f"the header is not {','.join(header)}", where=file_handle.at(1), hint=hint, code="bad-line")
     if not any(any(sign.isdigit() for sign in part) for part in parts):
         message = f"a header ({','.join(parts)}), where {release.title} has none"
         raise InputError(
-            message, where=file_handle.at(1), hint="is it a file of another release? give that of this one"
+            message,
+            where=file_handle.at(1),
+            hint="is it a file of another release? give that of this one",
+            code="bad-line",
         )

@@ -101,7 +101,7 @@ def read_metadata(
         texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:
-        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN)
+        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN, code="empty-data")
     return Metadata(names, texts, lines, unrated, len(duplicates), left_out)
 
 

@@ -21,16 +21,18 @@ DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
 class WrongLine(InputError):
     """One line of a raw file is wrong, and says nothing of the others."""
 
+    code = "bad-line"
+
 
 def packed(error: InputError) -> str:
     """What is wrong with a line, as one text that `unpacked` takes back."""
-    return json.dumps([error.what, error.where, error.hint])
+    return json.dumps([error.what, error.where, error.hint, error.code])
 
 
 def unpacked(text: str) -> InputError:
     """What `packed` has made of an error."""
-    label, location, hint = json.loads(text)
-    return WrongLine(label, where=location, hint=hint)
+    label, location, hint, code = json.loads(text)
+    return WrongLine(label, where=location, hint=hint, code=code)
 
 
 def parsed(file_handle: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
@@ -82,7 +84,9 @@ def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, A
         history = ", ".join(mark for mark in spec.marks if mark in record)
         theirs, own_value = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
         message = f"it has {history}, as {theirs} of {other.title} has, and nothing that {own_value} has"
-        raise InputError(message, where=file_handle.at(1), hint=f"give the file of {release.title}")
+        raise InputError(
+            message, where=file_handle.at(1), hint=f"give the file of {release.title}", code="missing-column"
+        )
 
 
 def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
@@ -98,7 +102,9 @@ def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: Ba
     if file_handle.spec.format == "json":
         if text.startswith("{'"):
             label = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
-            return InputError(label, where=location, hint="give the file of the release that you prepare")
+            return InputError(
+                label, where=location, hint="give the file of the release that you prepare", code="bad-line"
+            )
         message = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
         return WrongLine(f"not JSON ({message})", where=location, hint=AGAIN)
     message = getattr(error, "msg", None) or error

@@ -2,7 +2,7 @@
 
 Read the interactions, drop repeats of a user's item, drop items without metadata, 5-core by joint passes, order in time
 by a written tie rule, ids by first appearance; then the text of the items that stay. What each release wants is in
-`releases.toml`.
+`releases.yaml`.
 
 What others counted beside what came out, line by line; and how much of the order in time is a matter of ties.
 """
@@ -230,7 +230,7 @@ def _metadata(
         swap = read_metadata(entries["metadata"], data.release, users, reading=work.reading)
         label += swapped if swap.known.any() else ""
         hint = "give two files of the same release and category"
-        raise InputError(label, where=entries["metadata"].name, hint=hint)
+        raise InputError(label, where=entries["metadata"].name, hint=hint, code="empty-data")
     return metadata
 
 
@@ -248,7 +248,7 @@ def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> 
         if any("outside the window" in str(entry["step"]) for entry in rows.history):
             reach = f"from {day(rows.log.times.min())} to {day(rows.log.times.max())}"
             hint += f", or another window with --since and --until (the file reaches {reach})"
-        raise InputError(message, where=file_handle.name, hint=hint)
+        raise InputError(message, where=file_handle.name, hint=hint, code="empty-data")
 
 
 def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
@@ -258,7 +258,10 @@ def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
         message = "the timestamps never differ within any user: they state no order in time"
         hint = "give the file with the true times, as it was published"
         raise InputError(
-            message, where=f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}", hint=hint
+            message,
+            where=f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}",
+            hint=hint,
+            code="no-time-order",
         )
 
 

@@ -1,17 +1,17 @@
-"""The table of public releases and of the data sets in them: `releases.toml` and `sets.toml` as values, and names.
+"""The table of public releases and of the data sets in them: `releases.yaml` and `sets.yaml` as values, and names.
 
 What a release is called, which files it has and what others counted in it are data; nothing here reads raw files.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from harness.core import config_files
 from harness.errors import unknown_name
 
 PLAIN = "amazon2018"  # the release that a bare category name means: `Gift_Cards` is `amazon2018:Gift_Cards`
@@ -109,14 +109,14 @@ class RawSet:
 @cache
 def releases() -> dict[str, Release]:
     """Every release, by key."""
-    return {key: _release(key, entry) for key, entry in _table("releases.toml").items()}
+    return {key: _release(key, entry) for key, entry in _table("releases.yaml").items()}
 
 
 @cache
 def named_sets() -> dict[str, RawSet]:
     """The data sets that have a name of their own (every other category goes by `RELEASE:CATEGORY`)."""
     entries = {}
-    for name, entry in _table("sets.toml").items():
+    for name, entry in _table("sets.yaml").items():
         published = tuple(Published(**row) for row in entry.pop("published", ()))
         entries[name] = RawSet(name, releases()[entry.pop("release")], published=published, **entry)
     return entries
@@ -161,4 +161,4 @@ def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(name: str) -> dict[str, Any]:
-    return tomllib.loads(files("harness.data.raw").joinpath(name).read_text(encoding="utf-8"))
+    return config_files.parse(files("harness.data.raw").joinpath(name).read_text(encoding="utf-8"), name)

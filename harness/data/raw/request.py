@@ -66,11 +66,15 @@ def _window(release: Release, request: Request) -> list[str] | None:
         try:
             instant(text)
         except ValueError as error:
-            raise InputError(f"{text!r} is no date", where=option, hint="write 2018-01-31") from error
+            raise InputError(
+                f"{text!r} is no date", where=option, hint="write 2018-01-31", code="bad-setting"
+            ) from error
     if len(last) == len("2018-01-31"):
         last = f"{last} 23:59:59"  # the whole of the last day
     if instant(first) > instant(last):
-        raise InputError(f"{first} lies behind {last}", where="--since", hint="give the earlier date first")
+        raise InputError(
+            f"{first} lies behind {last}", where="--since", hint="give the earlier date first", code="bad-setting"
+        )
     return [first, last]
 
 

@@ -102,7 +102,12 @@ class RawFileHandle:
         with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
             for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
-                    raise InputError(f"a line of more than {LONGEST_LINE:,} bytes", where=self.at(number), hint=AGAIN)
+                    raise InputError(
+                        f"a line of more than {LONGEST_LINE:,} bytes",
+                        where=self.at(number),
+                        hint=AGAIN,
+                        code="too-large",
+                    )
                 if not number & 16383:
                     show(file.tell())
                 if not line.isspace():
@@ -119,14 +124,20 @@ def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
         yield
     except EOFError as error:
         message = "the gzip file is cut off here or soon after"
-        raise InputError(message, where=file_handle.at(line() + 1), hint=AGAIN) from error
+        raise InputError(message, where=file_handle.at(line() + 1), hint=AGAIN, code="bad-file") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         location = file_handle.at(line()) if line() else file_handle.name
-        raise InputError(f"the compressed file is broken ({error})", where=location, hint=AGAIN) from error
+        raise InputError(
+            f"the compressed file is broken ({error})", where=location, hint=AGAIN, code="bad-file"
+        ) from error
     except KeyError as error:  # a zip archive without the member
-        raise InputError(f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=AGAIN) from error
+        raise InputError(
+            f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=AGAIN, code="missing-file"
+        ) from error
     except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror or error})", where=file_handle.name) from error
+        raise InputError(
+            f"the file cannot be read ({error.strerror or error})", where=file_handle.name, code="unreadable-file"
+        ) from error
 
 
 @contextmanager
@@ -156,7 +167,9 @@ def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
     """
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     if not raw.is_dir():
-        raise InputError("no such folder", where=str(raw), hint="give the folder that holds the raw files")
+        raise InputError(
+            "no such folder", where=str(raw), hint="give the folder that holds the raw files", code="missing-file"
+        )
     for spec in specs:
         name = spec.file.format(category=data.category)
         other = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
@@ -169,7 +182,7 @@ def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
     names = " or ".join(spec.file.format(category=data.category) for spec in specs)
     folders = sorted({folder for spec in specs for folder in spec.folders if folder})
     inside = f", nor in {'/, '.join(folders)}/" if folders else ""
-    raise InputError(f"no {names}{inside}", where=str(raw), hint=_source(data, specs[0]))
+    raise InputError(f"no {names}{inside}", where=str(raw), hint=_source(data, specs[0]), code="missing-file")
 
 
 def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandle:
@@ -186,7 +199,7 @@ def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandl
             inside = f"{Path(name).stem}/{spec.file.format(category=data.category)}" if spec.archive else ""
             return RawFileHandle(spec, path, inside)
     message = "its files can be had only after accepting terms, so they are not downloaded"
-    raise InputError(message, where=data.name, hint=data.how_to_get)
+    raise InputError(message, where=data.name, hint=data.how_to_get, code="not-available")
 
 
 def _source(data: RawSet, spec: RawFile) -> str:

@@ -48,7 +48,7 @@ class BadLines:
             return ()
         first = self._first[0]
         if self.count > self.reading.tolerated(lines):
-            raise InputError(self._what(lines), where=first.where, hint=self._mend(lines))
+            raise InputError(self._what(lines), where=first.where, hint=self._hint(lines), code=first.code)
         text = "; ".join(f"{error.where}: {error.what}" for error in self._first)
         value = ", …" if self.count > len(self._first) else ""
         return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({text}{value})",)
@@ -59,7 +59,7 @@ class BadLines:
             return message
         return f"{message} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
 
-    def _mend(self, lines: int) -> str | None:
+    def _hint(self, lines: int) -> str | None:
         hint = self._first[0].hint
         if self.count == lines or not lines or not self.reading.bad_lines:
             return hint

@@ -75,7 +75,7 @@ def columns_of(file: TableFile, names: tuple[str, ...], needed: tuple[str, ...],
         hint = f"begin the file with a header {','.join(needed)} (it has {','.join(file.columns)})"
         hint += f", or name its columns with --columns: {FORM}"
         hint += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"the header lacks {', '.join(missing)}", where=location, hint=hint)
+        raise InputError(f"the header lacks {', '.join(missing)}", where=location, hint=hint, code="missing-column")
     return columns
 
 
@@ -91,7 +91,9 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     if ITEM not in columns.places or len(columns.places) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in columns.places]
         hint = f"begin the file with a header item,title (it has {','.join(file.columns)})"
-        raise InputError(f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint)
+        raise InputError(
+            f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint, code="missing-column"
+        )
     cells = zip(*(file.column(columns.places.get(name)) for name in literals), strict=True)
     bars = plain(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
@@ -107,9 +109,11 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
 
 def _add(texts: dict[str, ItemText], item: str, text: ItemText, bad: BadLines, location: str) -> None:
     if not item.strip():
-        bad.add(InputError("empty item id", where=location, hint="give every row one"))
+        bad.add(InputError("empty item id", where=location, hint="give every row one", code="bad-line"))
     elif texts.setdefault(item, text) != text:
-        bad.add(InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item"))
+        bad.add(
+            InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item", code="duplicate")
+        )
 
 
 def prose(cell: str) -> str:

@@ -129,7 +129,9 @@ def _read_file(path: Path, order: Order, reading: Reading | None) -> Dataset:
         return csv_tables.read_file(path, own, order, reading)
     if name.endswith(sequences.ENDINGS):
         return sequences.read_file(path, name.partition(".txt")[0], order, reading)
-    raise InputError("a file of no known layout", where=str(path), hint=f"give one of {KNOWN}, or its folder")
+    raise InputError(
+        "a file of no known layout", where=str(path), hint=f"give one of {KNOWN}, or its folder", code="bad-file"
+    )
 
 
 def folder_dataset(path: Path) -> str:
@@ -165,12 +167,12 @@ def _contents(folder: Path) -> tuple[list[Layout], str]:
         message, tabled = "no interactions file of a known layout", _tables(folder)
         if len(tabled) > 1:
             message += f" ({', '.join(path.name for path in tabled[:4])}: give one of them in place of the folder)"
-        raise InputError(message, where=str(folder), hint=f"it needs {KNOWN}")
+        raise InputError(message, where=str(folder), hint=f"it needs {KNOWN}", code="bad-file")
     names = results[0][1]
     own = folder.resolve().name
     if len(names) > 1 and own not in names:
         listed = ", ".join(names)
         hint = "keep one, give its file, or name the folder after the one that counts"
         message = f"{len(names)} interactions files ({listed})"
-        raise InputError(message, where=str(folder), hint=hint)
+        raise InputError(message, where=str(folder), hint=hint, code="bad-file")
     return [layout for layout, _ in results], own if own in names else names[0]

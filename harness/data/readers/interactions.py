@@ -24,7 +24,7 @@ UNUSED = "items that stand only in the item file"
 FILE_RULE = "order within a user: by line in the file, as --order file says; timestamps are not used"
 WITHOUT_TIME = "; or say --order file where the order of rows is the order in time"
 LEFT_OUT = "lines of the interactions file that are wrong"
-MEND = "give the true times, or say --order file where the order of lines is the order in time"
+ORDER_HINT = "give the true times, or say --order file where the order of lines is the order in time"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Log:
         mask = mask[~low]
         if not len(mask):
             label = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
-            raise InputError(label, where=str(self.path), hint="give a lower --min-rating" if low.any() else None)
+            raise InputError(
+                label, where=str(self.path), hint="give a lower --min-rating" if low.any() else None, code="empty-data"
+            )
         current_dataset = self._made(name, text, source, (mask, None if times is None else times[mask]))
         pair = ((LEFT_OUT, bad.count),) if bad.count else ()
         pair += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
@@ -116,7 +118,11 @@ class Log:
         for kind, ids in (("user", self.users), ("item", self.items)):
             for row in [row for row, raw in enumerate(ids) if not raw.strip()]:
                 if not wrong[row]:
-                    bad.add(InputError(f"empty {kind} id", where=self._at(row, kind), hint="give every row one"))
+                    bad.add(
+                        InputError(
+                            f"empty {kind} id", where=self._at(row, kind), hint="give every row one", code="bad-line"
+                        )
+                    )
                 wrong[row] = True
         if self.order == "file":
             return np.flatnonzero(~wrong), None, ()
@@ -132,14 +138,15 @@ class Log:
         message = "" if unit == SECONDS else f", which most of the column has ({unit})"
         label = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{message}"
         hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
-        return InputError(label, where=self._at(row, "timestamp"), hint=hint)
+        return InputError(label, where=self._at(row, "timestamp"), hint=hint, code="bad-line")
 
     def _check_constant(self, times: np.ndarray) -> None:
         if len(times) > 1 and (times == times[0]).all():
             raise InputError(
                 f"all {len(times)} timestamps are {self.timestamps[0]}: they state no order in time",
                 where=f"{self.path} field {self._field('timestamp')!r}",
-                hint=MEND,
+                hint=ORDER_HINT,
+                code="no-time-order",
             )
 
     def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
@@ -147,7 +154,9 @@ class Log:
         inside = users[1:] == users[:-1]
         if inside.any() and not (times[1:] != times[:-1])[inside].any():
             message = "no user has two different timestamps: they state no order in time"
-            raise InputError(message, where=f"{self.path} field {self._field('timestamp')!r}", hint=MEND)
+            raise InputError(
+                message, where=f"{self.path} field {self._field('timestamp')!r}", hint=ORDER_HINT, code="no-time-order"
+            )
 
     def _rated_low(self, rows: np.ndarray) -> np.ndarray:
         """Bool, one a row of `rows`: rated lower than `--min-rating`, or without a rating where there is one."""
@@ -156,7 +165,7 @@ class Log:
             return np.zeros(len(rows), bool)
         if self.ratings is None:
             hint = "leave --min-rating out, or name the column with --columns rating=NAME"
-            raise InputError("there is no column of ratings", where=str(self.path), hint=hint)
+            raise InputError("there is no column of ratings", where=str(self.path), hint=hint, code="missing-column")
         if isinstance(self.ratings, np.ndarray):
             ratings = self.ratings[rows]
         else:

@@ -38,12 +38,16 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     if reading is not None and (reading.columns or reading.min_rating is not None):
         option = "--columns" if reading.columns else "--min-rating"
         hint = f"leave {option} out"
-        raise InputError("this layout has no columns and no ratings", where=str(path), hint=hint)
+        raise InputError(
+            "this layout has no columns and no ratings", where=str(path), hint=hint, code="conflicting-options"
+        )
     listed = read_json_object(path)
     raw = [item for user, row in listed.items() for item in _row(path, user, row)]
     items, flat = numbered(raw)
     if not items:
-        raise InputError("no user has an interaction", where=str(path), hint="write the data to it again")
+        raise InputError(
+            "no user has an interaction", where=str(path), hint="write the data to it again", code="empty-data"
+        )
     lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
     sequences = RaggedArray(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
@@ -67,13 +71,15 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
 def _row(path: Path, user: str, row: Any) -> list[str]:
     location = f"{path} user {user!r}"
     if not user.strip():
-        raise InputError("empty user id", where=location, hint="give every user one")
+        raise InputError("empty user id", where=location, hint="give every user one", code="bad-line")
     if not isinstance(row, list):
-        raise InputError("a list of items is needed", where=location, hint='write {"user": ["item", …]}')
+        raise InputError(
+            "a list of items is needed", where=location, hint='write {"user": ["item", …]}', code="bad-line"
+        )
     for place, item in enumerate(row):
         if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
             hint = "write item ids as strings or whole numbers"
-            raise InputError(f"item {item!r} at place {place + 1} is no id", where=location, hint=hint)
+            raise InputError(f"item {item!r} at place {place + 1} is no id", where=location, hint=hint, code="bad-line")
     return [str(item) for item in row]
 
 
@@ -84,7 +90,7 @@ def _texts(path: Path) -> dict[str, ItemText]:
 def _text(path: Path, item: str, fields: Any) -> ItemText:
     if not isinstance(fields, dict):
         hint = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
-        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=hint)
+        raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=hint, code="bad-line")
     listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     categories = fields.get(CATEGORIES)
     if isinstance(categories, str):
@@ -107,4 +113,4 @@ def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
         return value
     location = f"{path} item {item!r} field {field!r}"
     message = f"text is needed, not {type(value).__name__}"
-    raise InputError(message, where=location, hint="write a string or a list of strings")
+    raise InputError(message, where=location, hint="write a string or a list of strings", code="bad-line")

@@ -44,7 +44,7 @@ def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, l
         if (message := reading.column(own_value)) is not None:
             if message not in columns:
                 label = f"there is no column {message!r}, which --columns gives for {own_value}"
-                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}")
+                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}", code="missing-column")
             entries[own_value] = message
     for own_value in expected:
         free = [name for name in columns if name not in entries.values()]

@@ -11,6 +11,8 @@ from harness.errors import InputError
 
 NAME = "ml-100k"
 FILES = "recbole:dataset_example/ml-100k"
+# Without its dependencies: Python 3.12 and later have no wheels of one of them, and the data need none.
+INSTALL = "pip install --no-deps recbole==1.2.1"
 
 
 def read() -> Dataset:
@@ -20,5 +22,5 @@ def read() -> Dataset:
     """
     folder = packaged_folder(FILES)
     if folder is None:
-        raise InputError("its files come with the package recbole", where=NAME, hint="pip install recbole")
+        raise InputError("its files come with the package recbole", where=NAME, hint=INSTALL, code="missing-package")
     return replace(recbole_atomic.read(folder, NAME), source="GroupLens MovieLens 100K, from the recbole package")

@@ -55,7 +55,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
                 elif line.strip():
                     message = f"{len(parts)} fields where 4 are needed"
                     hint = "give the file as it is published"
-                    bad.add(InputError(message, where=f"{path} line {number}", hint=hint), number)
+                    bad.add(InputError(message, where=f"{path} line {number}", hint=hint, code="bad-line"), number)
     texts, item_file = _films(folder / movies, separator, reading)
     log = Log(
         path,
@@ -101,7 +101,7 @@ def _plain_films(path: Path, separator: str) -> Iterator[tuple[str, str, tuple[s
             continue
         if len(parts) < 2 or not parts[0].strip():
             message, hint = "no id and title of a film", "give the file as it is published"
-            raise InputError(message, where=f"{path} line {number}", hint=hint)
+            raise InputError(message, where=f"{path} line {number}", hint=hint, code="bad-line")
         if separator == "::":
             yield parts[0], parts[1], tuple(part for part in parts[-1].split("|") if part) if len(parts) > 2 else ()
         else:
@@ -116,7 +116,9 @@ def utf8_or_latin1(path: Path) -> list[str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
+        raise InputError(
+            f"the file cannot be read ({error.strerror})", where=str(path), code="unreadable-file"
+        ) from error
     return decoded(raw).split("\n")
 
 

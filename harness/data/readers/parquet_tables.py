@@ -100,10 +100,12 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
         message = f"cannot be read as Parquet ({error})"
-        raise InputError(message, where=str(path), hint=WRITE_AGAIN) from error
+        raise InputError(message, where=str(path), hint=WRITE_AGAIN, code="unreadable-file") from error
     names = table.column_names
     if duplicates := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise InputError(f"column {duplicates!r} stands twice", where=str(path), hint="keep one of the two")
+        raise InputError(
+            f"column {duplicates!r} stands twice", where=str(path), hint="keep one of the two", code="duplicate"
+        )
     return table
 
 
@@ -112,7 +114,7 @@ def _bounded(path: Path, description: Any) -> None:
     unfolded = sum(description.row_group(place).total_byte_size for place in range(description.num_row_groups))
     if description.num_rows > ROWS_A_BYTE * size or not 0 <= unfolded <= SMALL + UNFOLDS * size:
         message = f"{size:,} bytes claim to hold {description.num_rows:,} rows of {unfolded:,} bytes"
-        raise InputError(message, where=str(path), hint=WRITE_AGAIN)
+        raise InputError(message, where=str(path), hint=WRITE_AGAIN, code="too-large")
 
 
 def _table(
@@ -126,9 +128,9 @@ def _table(
     if missing:
         hint = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
         hint += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint)
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint, code="missing-column")
     if not len(table):
-        raise InputError("no rows", where=str(path), hint="write the data to it again")
+        raise InputError("no rows", where=str(path), hint="write the data to it again", code="empty-data")
     return table, columns
 
 
@@ -140,7 +142,7 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         location, hint = f"{path} field {field!r}", "write ids as text or whole numbers"
-        raise InputError(f"ids are needed, not {column.type}", where=location, hint=hint)
+        raise InputError(f"ids are needed, not {column.type}", where=location, hint=hint, code="bad-line")
     return ["" if raw is None else str(raw) for raw in column.to_pylist()]
 
 
@@ -167,7 +169,7 @@ def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
         message = (
             f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
         )
-        raise InputError(message, where=location, hint="write numbers, or Parquet timestamps")
+        raise InputError(message, where=location, hint="write numbers, or Parquet timestamps", code="bad-line")
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
@@ -182,7 +184,7 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
     for row, item in enumerate(items, start=1):
         if not item.strip():
             location = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError("empty item id", where=location, hint="give every row one")
+            raise InputError("empty item id", where=location, hint="give every row one", code="bad-line")
     if not any(field in places for field in TEXT_FIELDS):
         return list(dict.fromkeys(items)), None, columns.notes(path.name)
     texts: list[dict[str, str]] = [{} for _ in items]
@@ -196,7 +198,12 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
         item_text = ItemText(**text, categories=listed)
         if described.setdefault(item, item_text) != item_text:
             location = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError(f"item {item!r} stands twice, with two texts", where=location, hint="keep one row an item")
+            raise InputError(
+                f"item {item!r} stands twice, with two texts",
+                where=location,
+                hint="keep one row an item",
+                code="duplicate",
+            )
     return list(described), described, columns.notes(path.name)
 
 
@@ -207,9 +214,9 @@ def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
     table = read_parquet(path)
     if missing := [column for column in (USER, ITEM, REVIEW) if column not in table.column_names]:
         hint = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint)
+        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint, code="missing-column")
     if not len(table):
-        raise InputError("no rows", where=str(path), hint="write the data to it again")
+        raise InputError("no rows", where=str(path), hint="write the data to it again", code="empty-data")
     rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
     reviews = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
     placed = ((f"{path} row {row}", review) for row, review in enumerate(reviews, start=1))
@@ -221,7 +228,9 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
 
     column = table.column(field)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
-        raise InputError(f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN)
+        raise InputError(
+            f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN, code="bad-line"
+        )
     return column.to_pylist()
 
 
@@ -235,5 +244,7 @@ def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]
             rows = column.to_pylist()
             return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
         location = f"{path} field {field!r}"
-        raise InputError(f"lists of text are needed, not {column.type}", where=location, hint=WRITE_AGAIN)
+        raise InputError(
+            f"lists of text are needed, not {column.type}", where=location, hint=WRITE_AGAIN, code="bad-line"
+        )
     return [listed_categories(cell or "") for cell in _strings(path, table, field)]

@@ -98,12 +98,16 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tup
             if len(row) != len(types):
                 message = f"{len(row)} fields where the header has {len(types)}"
                 location = f"{path} line {number}"
-                bad.add(InputError(message, where=location, hint="part fields by one tab each"), number)
+                bad.add(
+                    InputError(message, where=location, hint="part fields by one tab each", code="bad-line"), number
+                )
                 continue
             rows.append(row)
             lines.append(number)
     if not rows and not bad.count:
-        raise InputError("no rows after the header", where=str(path), hint="write the data to it again")
+        raise InputError(
+            "no rows after the header", where=str(path), hint="write the data to it again", code="empty-data"
+        )
     return AtomicFile(path, types, rows, lines, columns, bad)
 
 
@@ -118,7 +122,9 @@ def _check_field(path: Path, types: Mapping[str, str], columns: Matched, column:
         reference = name or USUAL.get(column, column)
         has_value = ", ".join(f"{name}:{of}" for name, of in types.items())
         hint = f"add a field {reference}:{kind} (it has {has_value})" + (WITHOUT_TIME if column == TIMESTAMP else "")
-        raise InputError(f"the header lacks {reference}:{kind}", where=f"{path} line 1", hint=hint)
+        raise InputError(
+            f"the header lacks {reference}:{kind}", where=f"{path} line 1", hint=hint, code="missing-column"
+        )
 
 
 def header(path: Path) -> dict[str, str]:
@@ -136,9 +142,13 @@ def _types(path: Path, header: str) -> dict[str, str]:
         name, _, kind = part.partition(":")
         if not name or kind not in ATOMIC_TYPES:
             hint = f"write name:type, parted by tabs, type one of {', '.join(ATOMIC_TYPES)}"
-            raise InputError(f"header field {part!r} has no known type", where=f"{path} line 1", hint=hint)
+            raise InputError(
+                f"header field {part!r} has no known type", where=f"{path} line 1", hint=hint, code="bad-line"
+            )
         if name in types:
-            raise InputError(f"field {name!r} stands twice", where=f"{path} line 1", hint="keep one of the two")
+            raise InputError(
+                f"field {name!r} stands twice", where=f"{path} line 1", hint="keep one of the two", code="duplicate"
+            )
         types[name] = kind
     return types
 
@@ -157,9 +167,11 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
     for row, item in enumerate(items):
         location = f"{path} line {file.lines[row]} field {file.columns.places[ITEM]!r}"
         if not item.strip():
-            file.bad.add(InputError("empty item id", where=location, hint="give every row one"))
+            file.bad.add(InputError("empty item id", where=location, hint="give every row one", code="bad-line"))
         elif texts.setdefault(item, text := _text(cells, row, years[row].strip())) != text:
-            file.bad.add(InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item"))
+            file.bad.add(
+                InputError(f"item {item!r} stands twice", where=location, hint="keep one row an item", code="duplicate")
+            )
     used = (*entries.values(), file.columns.places[ITEM], ATOMIC_YEAR)
     columns = Matched(file.columns.places, tuple(name for name in file.types if name not in used))
     notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))

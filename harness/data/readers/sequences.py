@@ -43,7 +43,12 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     """
     reading = reading or Reading()
     if reading.columns or reading.min_rating is not None:
-        raise InputError("this layout has no columns and no ratings", where=str(path), hint="leave the option out")
+        raise InputError(
+            "this layout has no columns and no ratings",
+            where=str(path),
+            hint="leave the option out",
+            code="conflicting-options",
+        )
     bad = BadLines(path.name, reading)
     rows: list[tuple[int, list[str]]] = []
     with open_text(path, "\n") as file:
@@ -52,7 +57,10 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
                 rows.append((number, words))
             elif words:
                 message = "a user without items, where a line has a user and items, parted by blanks"
-                bad.add(InputError(message, where=f"{path} line {number}", hint="write USER ITEM ITEM …"), number)
+                bad.add(
+                    InputError(message, where=f"{path} line {number}", hint="write USER ITEM ITEM …", code="bad-line"),
+                    number,
+                )
     if not rows and not bad.count:
         read_text(path)  # which says so where the file is empty
     pairs = all(len(words) == 2 for _, words in rows)
@@ -62,7 +70,10 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
         if not pairs and user in history:
             message = f"user {user!r} has a line already (line {history[user]})"
             raise InputError(
-                message, where=f"{path} line {number}", hint="give a user one line, or pairs USER ITEM alone"
+                message,
+                where=f"{path} line {number}",
+                hint="give a user one line, or pairs USER ITEM alone",
+                code="duplicate",
             )
         history[user] = number
         users += [user] * len(listed)

@@ -73,7 +73,9 @@ def read_table(path: Path, reading: Reading) -> TableFile:
     else:
         table = _csv(path, bad, headless=bool(reading.columns) and all(name.isdecimal() for _, name in reading.columns))
     if not table.rows and not bad.count:
-        raise InputError("no rows after the header", where=str(path), hint="write the data to it again")
+        raise InputError(
+            "no rows after the header", where=str(path), hint="write the data to it again", code="empty-data"
+        )
     return table
 
 
@@ -112,7 +114,9 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
                 lines.append(reader.line_num)
         except csv.Error as error:
             location = f"{path} line {reader.line_num}"
-            raise InputError(f"not CSV ({error})", where=location, hint="mend the quotes") from error
+            raise InputError(
+                f"not CSV ({error})", where=location, hint="correct the quotes", code="bad-file"
+            ) from error
     return TableFile(path, columns, rows, lines, bad)
 
 
@@ -125,14 +129,19 @@ def _uneven(path: Path, line: int, count: int, needed: int, separator: str) -> I
     name = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[separator]
     message = f"{count} fields where the header has {needed}"
     return InputError(
-        message, where=f"{path} line {line}", hint=f"part fields by {name}, and quote a field that holds one"
+        message,
+        where=f"{path} line {line}",
+        hint=f"part fields by {name}, and quote a field that holds one",
+        code="bad-line",
     )
 
 
 def _check_header(path: Path, columns: Sequence[str]) -> None:
     for column in columns:
         if columns.count(column) > 1:  # type: ignore[attr-defined]
-            raise InputError(f"column {column!r} stands twice", where=f"{path} line 1", hint="keep one of the two")
+            raise InputError(
+                f"column {column!r} stands twice", where=f"{path} line 1", hint="keep one of the two", code="duplicate"
+            )
 
 
 def _json_lines(path: Path, bad: BadLines) -> TableFile:
@@ -148,10 +157,15 @@ def _json_lines(path: Path, bad: BadLines) -> TableFile:
                 record = parse_json(line, f"{path} line {number}")
                 if not isinstance(record, dict):
                     message = f"an object is needed, not {type(record).__name__}"
-                    raise InputError(message, where=f"{path} line {number}", hint='write {"user": …, "item": …} a line')
+                    raise InputError(
+                        message,
+                        where=f"{path} line {number}",
+                        hint='write {"user": …, "item": …} a line',
+                        code="bad-line",
+                    )
             except InputError as error:
                 location = f"{path} line {number}"
-                bad.add(InputError(error.what, where=location, hint=error.hint), number)
+                bad.add(InputError(error.what, where=location, hint=error.hint, code=error.code), number)
                 continue
             records.append({key: _cell(value) for key, value in record.items()})
             lines.append(number)

@@ -66,13 +66,15 @@ def read_vectors(path: Path) -> VectorTable:
             table = VectorTable(values, ids, "" if neighbours is None else neighbours.name)
     except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
         message = f"no vectors can be read from it ({truncate(str(error))})"
-        raise InputError(message, where=str(path), hint=FORMATS) from error
+        raise InputError(message, where=str(path), hint=FORMATS, code="bad-file") from error
     values = table.values
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
-        raise InputError("not a table of numbers", where=str(path), hint=FORMATS)
+        raise InputError("not a table of numbers", where=str(path), hint=FORMATS, code="bad-file")
     if table.ids is not None and len(table.ids) != len(values):
         message = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
-        raise InputError(message, where=str(path), hint="give one id a vector, in the order of the vectors")
+        raise InputError(
+            message, where=str(path), hint="give one id a vector, in the order of the vectors", code="incompatible"
+        )
     return table
 
 
@@ -104,13 +106,18 @@ def matched(table: VectorTable, items: Sequence[str], location: str) -> tuple[np
     if len(places) < len(table.ids):
         names = [raw for raw, times in Counter(table.ids).items() if times > 1]
         raise InputError(
-            f"{len(names):,} ids stand twice ({_some(names)})", where=location, hint="keep one row an item"
+            f"{len(names):,} ids stand twice ({_some(names)})",
+            where=location,
+            hint="keep one row an item",
+            code="duplicate",
         )
     missing = [raw for raw in items if raw not in places]
     if missing:
         message = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
         message += f"; its ids are {_some(table.ids)}" if table.ids else ""
-        raise InputError(message, where=location, hint=_mend_missing(table.ids, items, len(missing)))
+        raise InputError(
+            message, where=location, hint=_mend_missing(table.ids, items, len(missing)), code="incompatible"
+        )
     rows = np.fromiter((places[raw] for raw in items), dtype=np.int64, count=len(items))
     return table.values[rows].astype(np.float32), len(places) - len(items)
 
@@ -183,7 +190,12 @@ def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[
         if name in present:
             return name
     has_value = ", ".join(present)
-    raise InputError(f"no {message} (it has {has_value})", where=str(path), hint=f"call it {names[0]}; {FORMATS}")
+    raise InputError(
+        f"no {message} (it has {has_value})",
+        where=str(path),
+        hint=f"call it {names[0]}; {FORMATS}",
+        code="missing-column",
+    )
 
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:

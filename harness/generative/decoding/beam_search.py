@@ -11,7 +11,9 @@ with it, and a prefix that two pieces share once in each. Memory grows with a pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -86,13 +88,20 @@ class _Beams:
     token: torch.Tensor
 
 
+Viewed = Sequence[np.ndarray]  # items that a row's list may not name
+
+
 @torch.inference_mode()
-def beam_search(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` best items for each prompt, shape (batch, k), `NOBODY` behind a short list, and their scores.
+def beam_search(
+    search: Search, prompts: PromptBatch, beams: int, k: int, viewed: Viewed | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` best items for each prompt, shape (batch, k), `NO_ITEM` behind a short list, and their scores.
 
     A score is the sum of the log-probabilities of the code's tokens, as `ScoreNormalization` says. Equal scores keep
-    the order of their beams, and of the trie.
+    the order of their beams, and of the trie. With `viewed` no beam is spent on a prefix that leads to viewed items
+    alone; scores stay as they are.
     """
+    covered = None if viewed is None else search.trie.covered(viewed)
     states = search.reader.prefill(prompts)
     batch, device = len(states), states.device
     start = torch.zeros(batch, 1, dtype=torch.int64, device=device)
@@ -100,12 +109,12 @@ def beam_search(search: Search, prompts: PromptBatch, beams: int, k: int) -> tup
     for level in range(search.trie.levels):
         if level:
             states, grown = _grow(search, live, level, grown)
-        _extend(search, live, states, level, beams)
+        _extend(search, live, states, beams, level, None if covered is None else covered[level])
     if search.normalise == "vocabulary":
         states, _ = _grow(search, live, search.trie.levels, grown)
         live.scores, order = _best(live.scores + search.log_end(states), live.nodes.shape[1])
         live.nodes = live.nodes.gather(1, order)
-    return items_at(search.trie, live.nodes, live.scores, k)
+    return items_at(search.trie, live.nodes, live.scores, k, viewed)
 
 
 def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.Tensor, int]:
@@ -116,14 +125,22 @@ def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.T
     return states, grown + width
 
 
-def _extend(search: Search, live: _Beams, states: torch.Tensor, level: int, beams: int) -> None:
-    """Keeps the best children of all beams of a user; looks at as many users at once as memory allows."""
+def _extend(
+    search: Search, live: _Beams, states: torch.Tensor, beams: int, level: int, covered: torch.Tensor | None
+) -> None:
+    """Keeps the best children of all beams of a user but those `covered` (batch, nodes of the next depth); looks at as
+    many users at once as memory allows."""
     widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
     users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
     parts = [
-        _extend_some(search, _Beams(nodes, scores, token), tensor, level, beams)
-        for nodes, scores, token, tensor in zip(
-            live.nodes.split(users), live.scores.split(users), live.token.split(users), states.split(users), strict=True
+        _extend_some(search, _Beams(nodes, scores, token), tensor, beams, level, mask)
+        for nodes, scores, token, tensor, mask in zip(
+            live.nodes.split(users),
+            live.scores.split(users),
+            live.token.split(users),
+            states.split(users),
+            repeat(None) if covered is None else covered.split(users),
+            strict=covered is not None,
         )
     ]
     saved = max(part.nodes.shape[1] for part in parts)
@@ -133,10 +150,13 @@ def _extend(search: Search, live: _Beams, states: torch.Tensor, level: int, beam
         setattr(live, name, torch.cat(padded))
 
 
-def _extend_some(search: Search, live: _Beams, states: torch.Tensor, level: int, beams: int) -> _Beams:
+def _extend_some(
+    search: Search, live: _Beams, states: torch.Tensor, beams: int, level: int, covered: torch.Tensor | None
+) -> _Beams:
     children = search.trie.children(level, live.nodes)
     logs = search.log_probabilities(states, level, children)
-    scores = (live.scores.gather(1, children.beam) + logs).masked_fill(~children.real, MINUS)
+    real = children.real if covered is None else children.real & ~covered.gather(1, children.node)
+    scores = (live.scores.gather(1, children.beam) + logs).masked_fill(~real, MINUS)
     scores, chosen = _best(scores, beams)
     return _Beams(children.node.gather(1, chosen), scores, live.token.gather(1, children.beam.gather(1, chosen)))
 
@@ -163,8 +183,10 @@ def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> tor
     return limit + torch.zeros_like(limit).scatter_add(1, children.beam, parts).log()
 
 
-def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes to items: a shared code gives all of its items, in their declared order, at its score."""
+def items_at(
+    trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int, viewed: Viewed | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes to items: a shared code gives all its items but the viewed ones, in their declared order, at its score."""
     values = to_float64(scores).cpu().numpy()
     nodes = leaves.cpu().numpy()
     items = np.full((len(values), k), NO_ITEM)
@@ -175,6 +197,8 @@ def items_at(trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int)
         owners = (
             [trie.items_of(int(leaf)) for leaf in result[real]] if single is None else single[result[real]][:, None]
         )
+        if single is None and viewed is not None:
+            owners = [owner[~np.isin(owner, viewed[row])] for owner in owners]
         listed = np.concatenate([*owners])[:k] if len(owners) else np.empty(0, np.int64)
         items[row, : len(listed)] = listed
         saved[row, : len(listed)] = np.repeat(value[real], [len(owner) for owner in owners])[: len(listed)]
@@ -233,8 +257,12 @@ def _exhaustive_grow(
     return states, torch.arange(grown, grown + len(nodes), device=parents.device), grown + len(nodes)
 
 
-def rank_all(search: Search, prompts: PromptBatch, k: int) -> tuple[np.ndarray, np.ndarray]:
+def rank_all(
+    search: Search, prompts: PromptBatch, k: int, viewed: Viewed | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The `k` best items for each prompt as `beam_search` gives them, with nothing lost."""
     scores = score_all(search, prompts)
+    if viewed is not None:
+        scores = scores.masked_fill(search.trie.covered(viewed)[-1], MINUS)
     order = scores.sort(dim=1, descending=True, stable=True)
-    return items_at(search.trie, order.indices[:, :k], order.values[:, :k], k)
+    return items_at(search.trie, order.indices[:, :k], order.values[:, :k], k, viewed)

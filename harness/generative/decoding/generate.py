@@ -63,8 +63,9 @@ class Decodable(CodeScorer, Protocol):
 @dataclass(frozen=True)
 class Decoding:
     """How lists are generated. `beams="all"` scores every item; else every item of `exact_users` users is scored too,
-    so that the report says what their beams lost. `resume`: lists are kept in `RunContext.checkpoint` while they come,
-    and a call for the same lists of the same model goes on from there, with any batch."""
+    so that the report says what their beams lost. `filter_viewed`: no list names an item of its history. `resume`:
+    lists are kept in `RunContext.checkpoint` while they come, and a call for the same lists of the same model goes on
+    from there, with any batch."""
 
     beams: Beams
     batch: int
@@ -72,6 +73,7 @@ class Decoding:
     normalise: ScoreNormalization = "level"
     exact_users: int = 0
     resume: bool = False
+    filter_viewed: bool = False
 
 
 @dataclass
@@ -134,7 +136,10 @@ def recommend(
 
         def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             batch = PromptBatch.of([own[row] for row in rows], context.device)
-            return rank_all(search, batch, k) if beams == "all" else beam_search(search, batch, beams, k)
+            viewed = [requests.histories[int(row)] for row in rows] if decoding.filter_viewed else None
+            if beams == "all":
+                return rank_all(search, batch, k, viewed)
+            return beam_search(search, batch, beams, k, viewed)
 
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
         shards = _shards(search, requests, prompts, k, decoding, context)
@@ -150,7 +155,7 @@ def recommend(
             bar.advance(len(rows))
         shards.flush()
     predictions = Predictions(requests.users, items, scores)
-    _check(predictions, trie, report)
+    _check(predictions, trie, report, requests if decoding.filter_viewed else None)
     if decoding.exact_users and beams != "all":
         rows = evenly_spaced(len(requests), decoding.exact_users)
         every = replace(decoding, beams="all", exact_users=0)
@@ -172,7 +177,9 @@ def _shards(
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
     pair = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
-    made_by = (state_digest(cast(nn.Module, search.model)), search.trie.fingerprint)
+    made_by = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
+    if decoding.filter_viewed:
+        made_by += ["without viewed", requests.histories.values]
     mark = fingerprint(*pair, k, decoding.beams, decoding.normalise, decoding.precision, *made_by)
     return PartialResults(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
@@ -272,10 +279,14 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport) -> None:
-    """Fills in the counts and raises where a list is not what the trie and the beams promise."""
+def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewed: Requests | None) -> None:
+    """Fills in the counts and raises where a list is not what the trie and the beams promise; `viewed`: whose histories
+    had to stay out."""
     ordered = np.sort(predictions.items, axis=1)
-    k, promised = predictions.items.shape[1], min(predictions.items.shape[1], trie.n_items)
+    k, left = predictions.items.shape[1], np.full(len(predictions.users), trie.n_items)
+    if viewed is not None:
+        left -= [len(np.unique(history)) for history in viewed.histories]
+    promised = np.minimum(k, left)
     report.users_expected = len(predictions.users)
     report.short = int((predictions.lengths < k).sum())
     report.invalid = int(((predictions.items < NO_ITEM) | (predictions.items >= trie.n_items)).sum())
@@ -284,7 +295,7 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport) -> No
     if cut or report.invalid or report.duplicate or report.users_scored != report.users_expected:
         raise InvalidPredictions(
             f"decoding {report.users_expected} users gave {report.users_scored} lists, {cut} of them shorter than "
-            f"{promised}, {report.invalid} invalid and {report.duplicate} duplicate items"
+            f"{promised.max(initial=0)}, {report.invalid} invalid and {report.duplicate} duplicate items"
         )
 
 

@@ -25,9 +25,10 @@ CHUNK = 50  # batches that are sorted by length together: little padding, still 
 
 class Batches:
     """The order of steps and samples of one stage. A step draws its task in proportion to `weights`; `steps` is how
-    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most `stage.max_steps`;
-    `steps_a_pass` are those, of all tasks, in which sequence steps pass over all targets once. `sizes` says how many
-    samples each text task has: their passes follow each other, each in an order of its own."""
+    many there are: enough that sequence steps pass `stage.epochs` times over all targets, at most as many as
+    `stage.item_targets` and `stage.max_steps` allow; `steps_a_pass` are those, of all tasks, in which sequence steps
+    pass over all targets once. `sizes` says how many samples each text task has: their passes follow each other, each
+    in an order of its own."""
 
     def __init__(
         self,
@@ -48,7 +49,11 @@ class Batches:
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
         self.steps_a_pass = self._ends[0] / self._parts / chances[self._names.index("seqrec")]
-        expected = stage.epochs * self.steps_a_pass
+        passes = stage.epochs
+        if stage.item_targets is not None:
+            targets = int((sequences.lengths - 1).clip(min=0).sum())
+            passes = min(passes, stage.item_targets * len(np.unique(sequences.values)) / max(targets, 1))
+        expected = passes * self.steps_a_pass
         self.steps = min(max(1, round(expected)), stage.max_steps or round(expected) + 1)
         self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)
         self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])

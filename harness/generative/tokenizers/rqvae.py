@@ -8,9 +8,9 @@ leaves unused are moved onto residuals of the last batch, so that no level dies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,9 +24,11 @@ from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
 from harness.generative.models.precision import to_float64
-from harness.generative.training.checkpoint import LoopCheckpointer
+from harness.generative.training.early_stopping import Callback
+from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
 
+CHECKPOINT = 2  # version of what a checkpoint holds
 KMEANS_PASSES = 20
 FINEST = 0.003  # the least entropy: below it exp(-2 / entropy) leaves the range of double precision
 
@@ -159,9 +161,8 @@ def rqvae_codes(
     points = torch.from_numpy(vectors.astype(np.float32)).to(context.device)
     model = RQVAE(points.shape[1], levels, size, config).to(context.device)
     model.start_books(points, generator)
-    mark = fingerprint(vectors, levels, size, config.model_dump(mode="json"), context.seed)
-    path = None if context.checkpoint is None else context.checkpoint / f"{name.replace(' ', '-')}.safetensors"
-    loss = _train(model, points, generator, context, _Kept(path, mark))
+    mark = fingerprint(CHECKPOINT, vectors, levels, size, config.model_dump(mode="json"), context.seed)
+    loss = _train(model, points, generator, context, name, mark)
     digits, left = model.nearest(points)
     first = _shared(digits)
     rounds = {"none": lambda *values: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
@@ -172,55 +173,71 @@ def rqvae_codes(
     )
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Where the training is kept, and the hash of what decides it."""
-
-    path: Path | None
-    mark: str
-
-
-def _train(model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, saved: _Kept) -> float:
-    config = model.config
-    batches = -(-len(points) // config.batch)
-    steps = config.epochs * batches
-    warm = max(1, round(config.warmup * steps))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
+def _train(
+    model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, name: str, mark: str
+) -> float:
+    """Trains the model in place. Mean loss of the last epoch."""
+    config, epochs = model.config, _Epochs(model, points, generator)
+    group = ParameterGroup(list(model.parameters()), config.learning_rate, config.weight_decay)
+    plan = TrainingConfig(
+        stage=name,
+        steps=config.epochs * epochs.length,
+        warmup=config.warmup,
+        schedule="linear",
+        clip=config.clip,
+        beta2=0.999,
+        fused=False,
+        title="RQ-VAE",
+        fingerprint=mark,
     )
-    keeper = LoopCheckpointer(saved.path, saved.mark, model, optimizer, schedule)
-    at, total, used = 0, 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
-    if (pair := keeper.restore()) is not None:
-        at, total, used = pair[0]["step"], pair[0]["total"], pair[1]["used"]
-        generator.set_state(pair[1]["draws"])
-    with context.stage("RQ-VAE", steps) as stage:
-        stage.advance(at)
-        for epoch in range(at // batches, config.epochs):
-            samples = generator.get_state()  # of the pass: its order is drawn again where it is continued
-            order, batch = torch.randperm(len(points), generator=generator).to(points.device), points
-            if not at % batches:
-                used, total = torch.zeros_like(used), 0.0
-            for part in order.split(config.batch)[at % batches :]:
-                if keeper.due:
-                    keeper.save({"step": at, "total": total}, {"used": used, "draws": samples})
-                batch = points[part]
-                loss, digits = model(batch)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                optimizer.step()
-                schedule.step()
-                used += torch.stack([torch.bincount(d, minlength=used.shape[1]) for d in digits.cpu().T])
-                total += float(loss.detach()) * len(part) / len(points)
-                stage.advance(1, loss=float(loss.detach()))
-                at += 1
-            changed = 0
-            if config.revive and len(points) > used.shape[1] and epoch < 0.75 * config.epochs:
-                changed = model.reset_dead_codes(used, batch, generator)
-            context.event(stage="rqvae", step=epoch + 1, loss=total, revived=changed)
-        keeper.save({"step": steps, "total": total}, {"used": used, "draws": generator.get_state()})
-    return total
+    train([group], epochs.loss, plan, context, callback=epochs)
+    return epochs.mean_loss
+
+
+class _Epochs(Callback):
+    """Batches in an order drawn anew each epoch, and the reset of dead codes after it. `mean_loss`: of the samples of
+    this epoch so far."""
+
+    def __init__(self, model: RQVAE, points: torch.Tensor, generator: torch.Generator) -> None:
+        self.model, self.points, self.generator = model, points, generator
+        self.length = -(-len(points) // model.config.batch)  # steps of an epoch
+        self.mean_loss, self._counts = 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
+        self._batches: tuple[torch.Tensor, ...] = ()
+        self._start = generator.get_state()  # when the epoch began: a resumed epoch draws its order again
+
+    def loss(self, step: int, part: int) -> torch.Tensor:
+        """The loss of one batch."""
+        if step % self.length == 0:
+            self.mean_loss, self._counts = 0.0, torch.zeros_like(self._counts)
+        if not self._batches or step % self.length == 0:
+            self._start = self.generator.get_state()
+            order = torch.randperm(len(self.points), generator=self.generator).to(self.points.device)
+            self._batches = order.split(self.model.config.batch)
+        batch = self._batches[step % self.length]
+        loss, digits = self.model(self.points[batch])
+        self._counts += torch.stack([torch.bincount(d, minlength=self._counts.shape[1]) for d in digits.cpu().T])
+        self.mean_loss += float(loss.detach()) * len(batch) / len(self.points)
+        return loss
+
+    def on_step_end(self, step: int) -> dict[str, Any]:
+        """Resets dead codes after an epoch of the first three quarters."""
+        if step % self.length:
+            return {}
+        config, changed = self.model.config, 0
+        too_few = len(self.points) <= self._counts.shape[1]  # items for all codes to be used
+        if config.revive and not too_few and step // self.length - 1 < 0.75 * config.epochs:
+            changed = self.model.reset_dead_codes(self._counts, self.points[self._batches[-1]], self.generator)
+        self._start = self.generator.get_state()
+        return {"epoch": step // self.length, "loss": self.mean_loss, "revived": changed}
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Loss and code counts of the epoch so far, and the generator's state at its start."""
+        return {"mean_loss": self.mean_loss}, {"counts": self._counts, "generator": self._start}
+
+    def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `state_dict` returned."""
+        self.mean_loss, self._counts = facts["mean_loss"], tensors["counts"]
+        self.generator.set_state(tensors["generator"])
 
 
 def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:

@@ -1,14 +1,14 @@
-"""What a tuning stage keeps on disk so that it can go on: parameters, optimiser moments, the step, and what validation
-chose so far, as one snapshot a stage.
+"""Checkpoints of training: one safetensors file a stage, which holds tensors and JSON facts together.
 
-Snapshots of work under way: one safetensors file each, tensors and JSON facts together, so that one rename puts the
-new one in the place of the old one and a kill leaves one of the two, whole.
+A new checkpoint replaces the old one by one rename, so that a killed process leaves one complete file. Pickle is not
+used: a checkpoint can be read without running code from it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,25 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.core.files import write_atomic
-from harness.core.timer import CheckpointTimer
 from harness.generative.models.fsdp import full_tensor, is_sharded
-from harness.generative.training.early_stopping import EarlyStopping
+from harness.generative.training.early_stopping import Callback, EarlyStopping
 
-MEND = "free some space; the same command continues"
-
-
-FACTS = "facts"
-
+DISK_HINT = "free some space; the same command continues"
+FACTS = "facts"  # key of the JSON in the file's metadata
 
 Tensors = dict[str, torch.Tensor]
+Facts = dict[str, Any]
 
 
 def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes both, whole or not at all. Raises `InputError` where the disk refuses."""
+    """Writes both into one file, atomically. Raises `InputError` if the disk is full or not writable."""
     plain = {name: value.detach().contiguous() for name, value in tensors.items()}
     metadata = {FACTS: json.dumps(facts)}
-    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=metadata), MEND)
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=metadata), DISK_HINT)
 
 
-def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
-    """Facts and tensors; None where there is none, or one that is damaged."""
+def read_snapshot(path: Path | None) -> tuple[Facts, Tensors] | None:
+    """Facts and tensors; None if the file is missing or damaged."""
     if path is None or not path.is_file():
         return None
     try:
@@ -52,159 +49,156 @@ def read_snapshot(path: Path | None) -> tuple[dict[str, Any], Tensors] | None:
         return None
 
 
-def cached_array(folder: Path | None, name: str, mark: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` makes, kept as `name` under `folder` for a resumed run; `mark` stands for all that it depends on."""
-    path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
-    pair = read_snapshot(path)
-    if pair is not None and pair[0] == {"mark": mark}:
-        return pair[1]["values"].numpy()
-    values = make()
-    if path is not None:
-        write_snapshot(path, {"values": torch.from_numpy(values)}, {"mark": mark})
-    return values
-
-
 def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[Any]]:
-    """The optimiser's state as named tensors (`parameter number.name`) and JSON-able parameter groups."""
+    """The optimizer's state as named tensors (`parameter number.name`) and JSON-able parameter groups."""
     state = optimizer.state_dict()
     tensors = {f"{key}.{name}": value for key, entry in state["state"].items() for name, value in entry.items()}
     return tensors, state["param_groups"]
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups: list[Any]) -> None:
-    """Takes `flat_optimizer`'s state back."""
+    """Loads the state that `flat_optimizer` returned."""
     state: dict[int, Tensors] = {}
     for name, value in tensors.items():
-        key, _, field = name.partition(".")
-        state.setdefault(int(key), {})[field] = value
+        key, _, field_name = name.partition(".")
+        state.setdefault(int(key), {})[field_name] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def random_state(device: str) -> Tensors:
-    """Where torch's own generators stand, on the CPU and on a CUDA device."""
-    present = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
-    return {"random/cpu": torch.get_rng_state(), **present}
+    """State of torch's random generators, on the CPU and on a CUDA device."""
+    cuda = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
+    return {"random/cpu": torch.get_rng_state(), **cuda}
 
 
 def set_random_state(tensors: Mapping[str, torch.Tensor], device: str) -> None:
-    """Takes `random_state` back."""
+    """Loads the state that `random_state` returned."""
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
-class LoopCheckpointer:
-    """Keeps a training loop of one model and one optimiser in the file `path` (None: nowhere).
+class Checkpointer:
+    """One checkpoint file, `name` under `folder`; nothing is stored if `folder` is None. A file with another
+    `fingerprint` (a hash of everything that decides the content) counts as missing."""
 
-    `mark` stands for everything that decides the training, so that no other training's state is taken up. The schedule
-    of the learning rate is part of what is kept.
+    def __init__(self, folder: Path | None, name: str, fingerprint: str = "") -> None:
+        self.path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
+        self.fingerprint = fingerprint
+
+    def load(self) -> tuple[Facts, Tensors] | None:
+        """Facts and tensors of the last `save`; None if there is none that fits."""
+        snapshot = read_snapshot(self.path)
+        return snapshot if snapshot is not None and snapshot[0].get("mark", "") == self.fingerprint else None
+
+    def save(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Replaces the stored state."""
+        if self.path is not None:
+            write_snapshot(self.path, tensors, {**facts, "mark": self.fingerprint})
+
+    def array(self, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """The stored array, or the result of `compute`, which is then stored."""
+        if (snapshot := self.load()) is not None:
+            return snapshot[1]["values"].numpy()
+        values = compute()
+        self.save({}, {"values": torch.from_numpy(values)})
+        return values
+
+
+@dataclass
+class Progress:
+    """How far a stage is: steps done, of them `skipped` without an update, the last losses, seconds over all
+    sessions."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    skipped: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean of the last losses; 0 before any."""
+        return sum(self.losses) / max(len(self.losses), 1)
+
+
+class TrainingState:
+    """All state of a stage that a checkpoint holds: parameters and buffers, the optimizer's moments, the history and
+    best state of early stopping, the callback's state.
+
+    In the file, tensors of the parameter (or buffer) number N are named `N.value`, `N.best` and `N.` with the
+    optimizer's name; those of the callback `callback.NAME`.
     """
 
     def __init__(
         self,
-        path: Path | None,
-        mark: str,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
-        self.path, self.mark = path, mark
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.pace = CheckpointTimer()
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to `keep`."""
-        return self.path is not None and self.pace.due
-
-    def save(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Writes the state as it is now, with the caller's own `facts` and `tensors`."""
-        if self.path is None:
-            return
-        flat, groups = flat_optimizer(self.optimizer)
-        parts = {"model": self.model.state_dict(), "optimizer": flat, "own": tensors}
-        by_name = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
-        schedule = {"last_epoch": self.schedule.last_epoch, "rates": self.schedule.get_last_lr()}
-        with self.pace.timed():
-            write_snapshot(
-                self.path, by_name, {"mark": self.mark, "groups": groups, "schedule": schedule, "own": facts}
-            )
-
-    def restore(self) -> tuple[dict[str, Any], Tensors] | None:
-        """Sets model, optimiser and schedule to what is kept; gives the caller's own part; None where there is none."""
-        pair = read_snapshot(self.path)
-        if pair is None or pair[0]["mark"] != self.mark:
-            return None
-        facts, tensors = pair
-        parts: dict[str, Tensors] = {"model": {}, "optimizer": {}, "own": {}}
-        for name, value in tensors.items():
-            part, _, own = name.partition("/")
-            parts[part][own] = value
-        self.model.load_state_dict(parts["model"])
-        restore_optimizer(self.optimizer, parts["optimizer"], facts["groups"])
-        self.schedule.last_epoch = facts["schedule"]["last_epoch"]
-        self.schedule._last_lr = facts["schedule"]["rates"]
-        return facts["own"], parts["own"]
-
-
-class Checkpointer:
-    """Keeps and restores one stage in `folder`; keeps nothing where `folder` is None."""
-
-    def __init__(
-        self,
-        folder: Path | None,
-        stage: str,
         parameters: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        choice: EarlyStopping | None = None,
+        early_stopping: EarlyStopping | None = None,
+        callback: Callback | None = None,
     ) -> None:
-        self.path = None if folder is None else folder / f"{stage.replace(' ', '-')}.safetensors"
-        self.parameters, self.optimizer, self.choice = parameters, optimizer, choice
+        self.parameters, self.optimizer = list(parameters), optimizer
+        self.early_stopping, self.callback = early_stopping, callback
+        self.tensors: list[torch.Tensor] = [*parameters, *(callback.buffers if callback else ())]
 
-    def save(self, step: int, losses: list[float], seconds: float) -> None:
-        """Writes the state after `step` steps and `seconds`, counted over all sessions. What lies in pieces on several
-        processes is put together by all of them, for the one that writes."""
-        if self.path is None and not any(map(is_sharded, self.parameters)):
+    def save(self, checkpointer: Checkpointer, progress: Progress) -> None:
+        """Writes a checkpoint. With sharded parameters every process calls this; the one with a path writes."""
+        if checkpointer.path is None and not any(map(is_sharded, self.parameters)):
             return
-        tensors: dict[str, torch.Tensor] = {}
-        for number, parameter in enumerate(self.parameters):
-            for name, value in {"value": parameter.detach(), **self.optimizer.state[parameter]}.items():
-                positions = full_tensor(value).cpu() if is_sharded(value) else value
-                if self.path is not None:
-                    tensors[f"{number}.{name}"] = positions
-        if self.path is None:
-            return
-        facts: dict[str, Any] = {"step": step, "losses": losses, "seconds": seconds}
-        if self.choice is not None:
-            facts["seen"] = self.choice.history
-            tensors |= {f"{number}.best": value for number, value in enumerate(self.choice.values)}
-        write_snapshot(self.path, tensors, facts)
+        best = self.early_stopping.values if self.early_stopping is not None else []
+        tensors: Tensors = {}
+        for number, tensor in enumerate(self.tensors):
+            entries = {"value": tensor.detach(), **self.optimizer.state.get(tensor, {})}
+            entries |= {"best": best[number]} if best else {}
+            for name, value in entries.items():
+                complete = full_tensor(value).cpu() if is_sharded(value) else value
+                if checkpointer.path is not None:
+                    tensors[f"{number}.{name}"] = complete
+        facts: Facts = dict(vars(progress))
+        if self.early_stopping is not None:
+            facts["seen"] = self.early_stopping.history
+        if self.callback is not None:
+            facts["callback"], own = self.callback.state_dict()
+            tensors |= {f"callback.{name}": value for name, value in own.items()}
+        checkpointer.save(facts, tensors)
 
-    def read(self) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]] | None:
-        """Facts, and for each parameter what is kept of it by name; None where nothing is kept."""
-        pair = read_snapshot(self.path)
-        if pair is None:
-            return None
-        own: list[dict[str, torch.Tensor]] = [{} for _ in self.parameters]
-        for name, value in pair[1].items():
-            number, _, field = name.partition(".")
-            own[int(number)][field] = value
-        return pair[0], own
+    def load(self, checkpointer: Checkpointer) -> Progress:
+        """Loads the checkpoint, if there is one; in one process."""
+        snapshot = checkpointer.load()
+        if snapshot is None:
+            return Progress()
+        facts, tensors = snapshot
+        for number, entries in enumerate(self.by_tensor(tensors)):
+            for name, value in entries.items():
+                self.set(number, name, value)
+        if self.callback is not None:
+            own = {name.removeprefix("callback."): v for name, v in tensors.items() if name.startswith("callback.")}
+            self.callback.load_state_dict(facts["callback"], own)
+        return self.set_facts(facts)
 
-    def restore(self) -> tuple[int, list[float], float]:
-        """Steps done, their last losses and the seconds they took; (0, [], 0) where nothing is kept. Changes
-        parameters, optimiser and choice."""
-        pair = self.read()
-        if pair is None:
-            return 0, [], 0.0
-        facts, own = pair
-        with torch.no_grad():
-            for parameter, entries in zip(self.parameters, own, strict=True):
-                parameter.copy_(entries.pop("value"))
-                best = entries.pop("best", None)
-                self.optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in entries.items()}
-                if self.choice is not None and best is not None:
-                    self.choice.values.append(best.to(parameter.device))
-        if self.choice is not None:
-            self.choice.history = [(int(step), float(value)) for step, value in facts["seen"]]
-        return int(facts["step"]), list(facts["losses"]), float(facts["seconds"])
+    def by_tensor(self, tensors: Tensors) -> list[Tensors]:
+        """The stored tensors of each parameter or buffer by name."""
+        entries: list[Tensors] = [{} for _ in self.tensors]
+        for key, value in tensors.items():
+            number, _, name = key.partition(".")
+            if number != "callback":
+                entries[int(number)][name] = value
+        return entries
+
+    @torch.no_grad()
+    def set(self, number: int, name: str, value: torch.Tensor) -> None:
+        """Takes one stored tensor; those of a lower number, and of the best state, come first."""
+        tensor = self.tensors[number]
+        if name == "value":
+            tensor.detach().copy_(value)
+        elif name != "best":
+            on_cpu = name == "step" and not self.optimizer.defaults.get("fused")
+            self.optimizer.state[tensor][name] = value.cpu() if on_cpu else value.to(tensor.device)
+        elif self.early_stopping is not None:
+            self.early_stopping.values.append(value.to(tensor.device))
+
+    def set_facts(self, facts: Facts) -> Progress:
+        """Takes the stored facts; where the stage stands."""
+        if self.early_stopping is not None:
+            self.early_stopping.history = [(int(step), float(value)) for step, value in facts["seen"]]
+        names = ("step", "losses", "seconds")
+        return Progress(**{name: facts[name] for name in names}, skipped=facts.get("skipped", 0))

@@ -1,20 +1,39 @@
-"""Which of a stage's states is taken: the last, or the one that validation likes best, with an end where none is
-better for long."""
+"""Hooks of the training loop: early stopping on validation, and a callback with a state of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+
+
+class Callback:
+    """A hook that runs after each step. Its state, and the model's `buffers`, are part of the stage's checkpoints. Only
+    for stages in one process."""
+
+    buffers: Sequence[torch.Tensor] = ()
+
+    def on_step_end(self, step: int) -> Mapping[str, Any]:
+        """Called after step number `step` (from 1). Fields for the log; empty: the stage logs at its usual steps."""
+        return {}
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """JSON-able facts, and tensors."""
+        return {}, {}
+
+    def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `state_dict` returned."""
 
 
 @dataclass
 class EarlyStopping:
-    """`measure()` is asked every `every` steps, and at the end; higher is better. After `patience` answers that are
-    none the best, the stage ends. `seen` are the answers so far, [step, value] each; `values` the best state."""
+    """Ends a stage after `patience` evaluations without improvement, and restores its best state.
+
+    `measure()` is called every `every` steps and after the last; higher is better. `history` has [step, value] of each
+    evaluation, `values` a copy of the best state.
+    """
 
     measure: Callable[[], float]
     every: int
@@ -24,29 +43,29 @@ class EarlyStopping:
 
     @property
     def best(self) -> tuple[int, float]:
-        """The first step with the best answer, and the answer; (0, -inf) before any."""
+        """The first step with the highest value, and the value; (0, -inf) before any evaluation."""
         return max(self.history, key=lambda pair: (pair[1], -pair[0]), default=(0, float("-inf")))
 
     @property
     def should_stop(self) -> bool:
-        """Whether it has been long enough since the best."""
+        """True after `patience` evaluations without improvement."""
         return sum(step > self.best[0] for step, _ in self.history) >= self.patience
 
-    def evaluate(self, step: int, parameters: Sequence[nn.Parameter]) -> float:
-        """Measures the state after `step` steps, and keeps a copy where it is the best."""
+    def evaluate(self, step: int, tensors: Sequence[torch.Tensor]) -> float:
+        """Measures the state after `step` steps, and copies `tensors` if it is the best so far."""
         value = self.measure()
         self.history.append((step, value))
         if self.best[0] == step:
-            self.values = [parameter.detach().clone() for parameter in parameters]
+            self.values = [tensor.detach().clone() for tensor in tensors]
         return value
 
-    def restore_best(self, parameters: Sequence[nn.Parameter]) -> None:
-        """The parameters take the best state, where anything was measured."""
-        with torch.no_grad():
-            for parameter, value in zip(parameters, self.values, strict=False):
-                parameter.copy_(value)
+    @torch.no_grad()
+    def restore_best(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Copies the best state into `tensors`; does nothing before any evaluation."""
+        for tensor, value in zip(tensors, self.values, strict=bool(self.values)):
+            tensor.copy_(value)
 
     def record(self) -> dict[str, Any]:
-        """For the run's record: what was measured, and what was chosen."""
+        """For the run's record: the evaluations and the chosen step."""
         step, value = self.best
         return {"chosen_step": step, "valid": value, "looks": [list(pair) for pair in self.history]}

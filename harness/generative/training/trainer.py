@@ -1,16 +1,12 @@
-"""The tuning loop that every stage of every generative recommender runs: optimise, log, keep, resume.
+"""The training loop of every trained part: LLM stages, TIGER, the RQ-VAE, the behaviour encoders.
 
-Owns the schedule, precision, clipping and what is kept for a resume. Which samples a step sees and what they cost is
-the caller's business: it gives a loss for a step number, and derives everything random from that number, so that a
-resumed stage sees what an undisturbed one sees.
+The loop owns the optimizer, the schedule, precision, accumulation, clipping, early stopping, progress and checkpoints.
+The caller owns the samples: it gives a loss for a step number. Everything random is derived from that number, or is
+part of a callback's state, so that a resumed stage gives the same weights as an undisturbed one.
 
-How the C library's allocator treats large arrays: kept while training runs, given back to the system now and then.
-
-By default glibc maps every large array anew and unmaps it when it is freed, so that each operation of a step touches
-fresh pages: 4,700 page faults a step of a small model, 131 with `keep_freed_memory` (`docs/log.md`).
-
-Training over steps of many shapes leaves holes that glibc keeps: a run with all layers of SmolLM2 grew from 11 to 19 GB
-in an hour on the CPU and was killed for it (`docs/log.md`).
+On Linux, glibc by default maps each large array anew and unmaps it when it is freed: 4,700 page faults a step of a
+small model, against 131 with `keep_freed_memory`. Steps of many shapes then leave holes in the heap: a run with all
+layers of SmolLM2 on the CPU grew from 11 to 19 GB in an hour, hence `release_free_memory` (figures: `docs/log.md`).
 """
 
 from __future__ import annotations
@@ -32,42 +28,38 @@ from harness.core.timer import CheckpointTimer
 from harness.errors import InputError
 from harness.generative.models.fsdp import split_by_sharding
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.training.checkpoint import Checkpointer
+from harness.generative.training.checkpoint import Checkpointer, Progress, TrainingState
 from harness.generative.training.distributed import GradientSynchronizer
-from harness.generative.training.early_stopping import EarlyStopping
+from harness.generative.training.early_stopping import Callback, EarlyStopping
 from harness.generative.training.step_cost import Cost, together
 from harness.protocol.context import RunContext
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
+MMAP_THRESHOLD = 1 << 30  # bytes up to which an array is allocated on the heap
+LOG_EVERY = 20  # steps
+LOSSES = 50  # steps that the logged loss is the mean of
+ONE_CYCLE_STEPS = 60  # shortest one-cycle schedule: below, its warm-up would have no steps
 
-
-ARRAY = 1 << 30  # bytes up to which an array is taken from the heap
+Optimiser = Literal["adamw", "adam", "adafactor"]
+Schedule = Literal["cosine", "linear", "inverse_sqrt", "one_cycle"]
+Loss = Callable[[int, int], Cost | torch.Tensor | None]
 
 
 def keep_freed_memory() -> None:
-    """Lets this process reuse the memory of freed arrays instead of returning each to the system at once; `trim` still
-    returns it. Does nothing where the C library has no such call."""
+    """Makes the C library reuse the memory of freed arrays instead of returning it to the system at once. Does nothing
+    on other systems."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             library = ctypes.CDLL(None)
-            library.mallopt(M_MMAP_THRESHOLD, ARRAY)
+            library.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
             library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def release_free_memory() -> None:
-    """Returns free pages of the heap; does nothing where the C library has no such call."""
+    """Returns free pages of the heap to the system. Does nothing on other systems."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
-
-
-Optimiser = Literal["adamw", "adam", "adafactor"]
-
-
-Schedule = Literal["cosine", "inverse_sqrt"]
-
-
-Loss = Callable[[int, int], Cost | torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,13 +73,18 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a stage is tuned. The learning rate rises over the share `warmup` of the stage (or over `warmup_steps`), then
-    follows a half cosine down to the share `floor` of its peak (`floor=1`: constant), or with `inverse_sqrt` falls as
-    1 / √step. Gradients are clipped to the norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient.
+    """Settings of a stage. The learning rate rises linearly over the share `warmup` of the stage (or over
+    `warmup_steps`), then falls to the share `floor` of its peak along a half cosine (`floor=1`: constant), to zero
+    along a line (`linear`), or as 1 / √step (`inverse_sqrt`); `one_cycle` is torch's OneCycleLR. Gradients are clipped
+    to the norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient; `fused` selects torch's fused kernel,
+    whose last digits differ.
 
-    With `max_seconds` the stage also ends when it has computed for so long, all sessions together, and its schedule
-    follows whichever of steps and seconds is further on, so that models of any size get equal time and a whole
-    schedule. How many steps that makes depends on the machine: such a stage resumes, but not to the same digits.
+    With `max_seconds` the stage also ends when it has computed for so long, over all sessions, and its schedule
+    follows whichever of steps and seconds is further on, so that models of any size get equal time and a complete
+    schedule. The number of steps then depends on the machine: such a stage resumes, but not to the same digits.
+
+    `title` is shown beside the progress bar (default: `stage`). `fingerprint`: a checkpoint with another one is not
+    used. `reseed=False`: torch's random generator is not seeded at each step; the callback restores it.
     """
 
     stage: str
@@ -102,145 +99,194 @@ class TrainingConfig:
     warmup_steps: int | None = None
     schedule: Schedule = "cosine"
     optimiser: Optimiser = "adamw"
+    fused: bool = True
+    reseed: bool = True
+    title: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage: mean loss of its last steps, optimiser steps made, seconds over all sessions."""
+    """Mean loss of the last steps, number of steps, seconds over all sessions."""
 
     loss: float
     steps: int
     seconds: float
 
 
-def schedule_step(step: int, seconds: float, plan: TrainingConfig) -> int:
-    """The step that the schedule stands at, after `step` steps and `seconds`; `plan.steps` ends the stage.
+def schedule_step(step: int, seconds: float, config: TrainingConfig) -> int:
+    """The position of the schedule after `step` steps and `seconds`; `config.steps` ends the stage.
 
     >>> [schedule_step(10, seconds, TrainingConfig("x", 100, max_seconds=60)) for seconds in (1, 30, 60)]
     [10, 50, 100]
     """
-    if plan.max_seconds is None:
+    if config.max_seconds is None:
         return step
-    return max(step, min(plan.steps, int(plan.steps * seconds / plan.max_seconds)))
+    return max(step, min(config.steps, int(config.steps * seconds / config.max_seconds)))
 
 
-def lr_factor(step: int, plan: TrainingConfig) -> float:
-    """The share of the peak learning rate at `step` (from 0).
+def lr_factor(step: int, config: TrainingConfig) -> float:
+    """The share of the peak learning rate at `step` (from 0); not for `one_cycle`.
 
     >>> [round(lr_factor(step, TrainingConfig("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
     [1.0, 1.0, 0.5, 0.02]
     >>> [lr_factor(step, TrainingConfig("x", 99, warmup_steps=4, schedule="inverse_sqrt")) for step in (0, 3, 15)]
     [0.25, 1.0, 0.5]
+    >>> [lr_factor(step, TrainingConfig("x", 10, warmup_steps=2, schedule="linear")) for step in (0, 1, 2, 6)]
+    [0.5, 1.0, 1.0, 0.5]
     """
-    warm = max(1, round(plan.warmup * plan.steps) if plan.warmup_steps is None else plan.warmup_steps)
+    warm = max(1, round(config.warmup * config.steps) if config.warmup_steps is None else config.warmup_steps)
     if step < warm:
         return (step + 1) / warm
-    if plan.schedule == "inverse_sqrt":
+    if config.schedule == "inverse_sqrt":
         return math.sqrt(warm / (step + 1))
-    done = (step - warm) / max(plan.steps - warm, 1)
-    return plan.floor + (1 - plan.floor) * 0.5 * (1 + math.cos(math.pi * done))
+    if config.schedule == "linear":
+        return (config.steps - step) / max(1, config.steps - warm)
+    done = (step - warm) / max(config.steps - warm, 1)
+    return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def one_cycle(step: int, peak: float, config: TrainingConfig) -> tuple[float, float]:
+    """Learning rate and Adam's beta1 of the one-cycle policy (Smith & Topin 2019), digit by digit as torch's OneCycleLR
+    computes them with its defaults: here a function of the step, so that a checkpoint need not hold a scheduler."""
+    total = max(config.steps, ONE_CYCLE_STEPS)
+    top = config.warmup * total - 1
+    if step <= top:
+        done, rates, betas = step / top, (peak / 25, peak), (0.95, 0.85)
+    else:
+        done, rates, betas = (step - top) / (total - 1 - top), (peak, peak / 25 / 1e4), (0.85, 0.95)
+    share = math.cos(math.pi * done) + 1
+    rate, beta1 = (end + (start - end) / 2.0 * share for start, end in (rates, betas))
+    return rate, beta1
 
 
 def train(
     groups: Sequence[ParameterGroup],
     loss: Loss,
-    plan: TrainingConfig,
+    config: TrainingConfig,
     context: RunContext,
-    choice: EarlyStopping | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callback: Callback | None = None,
 ) -> StageResult:
-    """Runs the stage, from where `context.checkpoint` says it stopped. `loss(step, part)` is what one of the
-    `accumulate` parts of a step costs; a tensor is a part (or this process's share of it) that counts as much as every
-    other. The parameters are changed in place; with a `choice` they end in the state that it likes best.
+    """Runs the stage, from the checkpoint in `context.checkpoint` if there is one. `loss(step, part)` is the cost of
+    one of the `accumulate` parts of a step; a tensor is a part (or this process's share of it) with the weight of every
+    other; None leaves the part out, and a step without parts changes nothing. The parameters are changed in place; with
+    `early_stopping` they end in their best state.
 
-    Raises `InputError` where the loss is no number any more."""
+    Raises `InputError` if the loss is not finite."""
     keep_freed_memory()
     parameters = [parameter for group in groups for parameter in group.parameters]
-    optimizer = _optimizer(groups, plan)
-    keeper = Checkpointer(context.checkpoint, plan.stage, parameters, optimizer, choice)
-    team = GradientSynchronizer(context.world, parameters, optimizer)
-    step, losses, before = team.begin(keeper)
-    start_time, pace = time.monotonic(), CheckpointTimer()
-    at = schedule_step(step, before, plan)
-    with context.stage(plan.stage, plan.steps) as bar:
-        if step:
-            bar.advance(step)
-        while at < plan.steps and not (choice is not None and choice.should_stop):
-            torch.manual_seed(derive_seed(context.seed, plan.stage, step, *team.stream))
-            share = lr_factor(at, plan)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * share
-            losses.append(_one_step(team, loss, step, plan, context.device))
-            step += 1
-            seconds, due = team.clock(before + time.monotonic() - start_time, pace.due)
-            at = schedule_step(step, seconds, plan)
-            del losses[:-50]
-            mean, over = sum(losses) / len(losses), at >= plan.steps
-            bar.advance(1, loss=mean)
-            looked = choice is not None and (step % choice.every == 0 or over)
-            valid = {"valid": choice.evaluate(step, parameters)} if choice is not None and looked else {}
-            if step % 20 == 0 or over or looked:
-                now = groups[0].learning_rate * share
-                fields = {"loss": mean, "learning_rate": now, "seconds": round(seconds, 1), **valid}
-                context.event(stage=plan.stage, step=step, **fields)
-                release_free_memory()
-            if over or looked or due:
-                with pace.timed():
-                    keeper.save(step, losses, seconds)
-    if choice is not None:
-        choice.restore_best(parameters)
-    return StageResult(sum(losses) / max(len(losses), 1), step, before + time.monotonic() - start_time)
+    optimizer = _optimizer(groups, config)
+    state = TrainingState(parameters, optimizer, early_stopping, callback)
+    checkpointer = Checkpointer(context.checkpoint, config.stage, config.fingerprint)
+    synchronizer = GradientSynchronizer(context.world, parameters, optimizer)
+    progress = synchronizer.begin(state, checkpointer)
+    started, timer, before = time.monotonic(), CheckpointTimer(), progress.seconds
+    position = schedule_step(progress.step, before, config)
+    with context.stage(config.title or config.stage, config.steps) as bar:
+        if progress.step:
+            bar.advance(progress.step)
+        while position < config.steps and not (early_stopping is not None and early_stopping.should_stop):
+            if config.reseed:
+                torch.manual_seed(derive_seed(context.seed, config.stage, progress.step, *synchronizer.stream))
+            _set_rates(optimizer, position - progress.skipped, config)
+            value = _one_step(synchronizer, loss, progress.step, config, context.device)
+            progress.skipped += value is None
+            progress.losses = [*progress.losses, *([] if value is None else [value])][-LOSSES:]
+            progress.step += 1
+            progress.seconds, due = synchronizer.clock(before + time.monotonic() - started, timer.due)
+            position = schedule_step(progress.step, progress.seconds, config)
+            bar.advance(1, loss=progress.loss)
+            if _step_ended(state, progress, config, context, position >= config.steps) or due:
+                with timer.timed():
+                    state.save(checkpointer, progress)
+    if early_stopping is not None:
+        early_stopping.restore_best(state.tensors)
+    return StageResult(progress.loss, progress.step, before + time.monotonic() - started)
 
 
-def _optimizer(groups: Sequence[ParameterGroup], plan: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam after Loshchilov & Hutter (ICLR 2019) or Kingma & Ba (ICLR 2015), Adafactor after Shazeer & Stern (ICML
+def _step_ended(
+    state: TrainingState, progress: Progress, config: TrainingConfig, context: RunContext, is_last: bool
+) -> bool:
+    """Runs the callback and the evaluation, and logs. True if this state is worth a checkpoint whatever the time."""
+    step, stopping = progress.step, state.early_stopping
+    fields = {} if state.callback is None else dict(state.callback.on_step_end(step))
+    evaluated = stopping is not None and (step % stopping.every == 0 or is_last)
+    if stopping is not None and evaluated:
+        fields["valid"] = stopping.evaluate(step, state.tensors)
+    regular = step % LOG_EVERY == 0 or is_last or evaluated
+    if regular or fields:
+        seconds, rate = round(progress.seconds, 1), state.optimizer.param_groups[0]["lr"]
+        usual = {"loss": progress.loss, "learning_rate": rate, "seconds": seconds}
+        context.event(stage=config.stage, step=step, **{**usual, **fields})
+    if regular:
+        release_free_memory()
+    return is_last or evaluated
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig) -> None:
+    for group in optimizer.param_groups:
+        if config.schedule == "one_cycle":
+            group["lr"], beta1 = one_cycle(step, group["peak"], config)
+            group["betas"] = (beta1, config.beta2)
+        else:
+            group["lr"] = group["peak"] * lr_factor(step, config)
+
+
+def _optimizer(groups: Sequence[ParameterGroup], config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter, ICLR 2019), Adam (Kingma & Ba, ICLR 2015) or Adafactor (Shazeer & Stern, ICML
     2018)."""
     values = [
         {"params": part, "lr": g.learning_rate, "peak": g.learning_rate, "weight_decay": g.weight_decay}
         for g in groups
         for part in split_by_sharding(g.parameters)
     ]
-    if plan.optimiser == "adafactor":
+    if config.optimiser == "adafactor":
         return torch.optim.Adafactor(values)
-    kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
-    return kind(values, betas=(0.9, plan.beta2), fused=True)
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind(values, betas=(0.9, config.beta2), fused=config.fused)
 
 
-def _one_step(team: GradientSynchronizer, loss: Loss, step: int, plan: TrainingConfig, device: str) -> float:
-    team.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for value in _shares(loss, step, plan, device):
+def _one_step(
+    synchronizer: GradientSynchronizer, loss: Loss, step: int, config: TrainingConfig, device: str
+) -> float | None:
+    """One optimizer step; its loss, or None if it has no parts."""
+    synchronizer.optimizer.zero_grad(set_to_none=True)
+    values = []
+    for value in _shares(loss, step, config, device):
         value.backward()
-        total += float(value.detach())
-    total = team.sum_gradients(total)
+        values.append(float(value.detach()))
+    if not values:
+        return None
+    total = synchronizer.sum_gradients(sum(values))
     if not math.isfinite(total):
-        raise _diverged(total, step, plan, team.optimizer.param_groups)
-    team.clip(plan.clip)
-    team.optimizer.step()
+        raise _diverged(total, step, config, synchronizer.optimizer.param_groups)
+    synchronizer.clip(config.clip)
+    synchronizer.optimizer.step()
     return total
 
 
-def _shares(loss: Loss, step: int, plan: TrainingConfig, device: str) -> Iterator[torch.Tensor]:
-    """The parts' shares of a step's loss, each computed when it is asked for: one graph is held at a time."""
+def _shares(loss: Loss, step: int, config: TrainingConfig, device: str) -> Iterator[torch.Tensor]:
+    """The parts' shares of a step's loss, computed one at a time, so that only one graph is in memory."""
     costs: list[Cost] = []
-    for part in range(plan.accumulate):
-        with autocast(device, plan.precision):
-            current_cost = loss(step, part)
-        if isinstance(current_cost, Cost):
-            costs.append(current_cost)
-        else:
-            yield current_cost / plan.accumulate
+    for part in range(config.accumulate):
+        with autocast(device, config.precision):
+            cost = loss(step, part)
+        if isinstance(cost, Cost):
+            costs.append(cost)
+        elif cost is not None:
+            yield cost / config.accumulate
     counts = together(costs)
     for cost in costs:
-        with autocast(device, plan.precision):
+        with autocast(device, config.precision):
             value = cost.share(counts)
         yield value
 
 
-def _diverged(loss: float, step: int, plan: TrainingConfig, groups: Sequence[dict[str, Any]]) -> InputError:
-    """Training has run away: the user's settings are at fault, or the numbers that they gave."""
+def _diverged(loss: float, step: int, config: TrainingConfig, groups: Sequence[dict[str, Any]]) -> InputError:
     rates = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for group in groups))
     return InputError(
-        f"training diverged: the loss is {loss} at step {step + 1} of {plan.steps} (learning rate {rates})",
-        where=f"stage {plan.stage}",
+        f"training diverged: the loss is {loss} at step {step + 1} of {config.steps} (learning rate {rates})",
+        where=f"stage {config.stage}",
         hint="lower its learning rate, give it more warm-up or a smaller clip, or compute it in float32",
     )

@@ -93,6 +93,7 @@ def report(store: Store, current_wanted: Wanted, message: Callable[[str], None] 
             f"no runs on {name!r} are stored here",
             where=str(store.root),
             hint="harness run makes some, or say --results",
+            code="no-runs",
         )
     evaluations = styles(run.record.model for run in stored_runs)
     location = current_wanted.dataset if Path(current_wanted.dataset).is_dir() else None

@@ -105,15 +105,15 @@ def _codes(path: Path, items: Sequence[str] | None) -> list[tuple[str, ...]]:
     """Tokens an item, in the catalogue's order. Raises `InputError` for a file that is no index of it."""
     index = read_json_object(path)
     if items is not None and index.keys() != set(items):
-        raise InputError("these are not the items of the data set", where=str(path))
+        raise InputError("these are not the items of the data set", where=str(path), code="incompatible")
     codes = []
     for item in index if items is None else items:
         tokens = index[item]
         if not (isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens)):
-            raise InputError(f"the code of item {item!r} is no list of tokens", where=str(path))
+            raise InputError(f"the code of item {item!r} is no list of tokens", where=str(path), code="bad-line")
         codes.append(tuple(tokens))
     if len({len(code) for code in codes}) > 1 or not codes:
-        raise InputError("codes of unequal length" if codes else "no codes", where=str(path))
+        raise InputError("codes of unequal length" if codes else "no codes", where=str(path), code="bad-line")
     return codes
 
 

@@ -184,3 +184,28 @@ def test_a_shared_code_gives_all_its_items_side_by_side(tmp_path: Path) -> None:
     items, scores = beam_search(searching(toy_models.code_lm(tmp_path, codes), codes), prompts(1, 5), 20, 20)
     first, second = np.flatnonzero(items[0] == 0)[0], np.flatnonzero(items[0] == 10)[0]
     assert abs(first - second) == 1 and scores[0, first] == scores[0, second]
+
+
+@pytest.mark.parametrize("normalise", MODES)
+@pytest.mark.parametrize("sizes", [(5, 4, 6), (4, 3, 2)])  # all codes differ; many are shared
+def test_lists_without_viewed_items_are_the_others_in_their_order(
+    tmp_path: Path, normalise: ScoreNormalization, sizes: tuple[int, ...]
+) -> None:
+    codes = toy_models.table(50, sizes)
+    search, asked = searching(toy_models.code_lm(tmp_path, codes), codes, normalise), prompts(3, 7)
+    every, scores = rank_all(search, asked, 50)
+    viewed = [every[0, :12], every[1, [0, 0, 3]], np.empty(0, np.int64)]
+    for items, values in (beam_search(search, asked, 50, 38, viewed), rank_all(search, asked, 38, viewed)):
+        for row, own in enumerate(viewed):
+            left = ~np.isin(every[row], own)
+            assert items[row].tolist() == every[row][left][:38].tolist()
+            np.testing.assert_allclose(values[row], scores[row][left][:38], atol=1e-4)
+
+
+def test_a_narrow_beam_is_not_spent_on_viewed_items(tmp_path: Path) -> None:
+    codes = toy_models.table(60, (8, 5, 3))
+    search, asked = searching(toy_models.code_lm(tmp_path, codes), codes), prompts(4, 7)
+    viewed = list(rank_all(search, asked, 30)[0])
+    items, _ = beam_search(search, asked, 10, 10, viewed)
+    assert (items != NO_ITEM).all()
+    assert not any(np.isin(row, own).any() for row, own in zip(items, viewed, strict=True))

@@ -15,7 +15,7 @@ from harness.errors import InputError, InvalidPredictions
 from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import generate
 from harness.generative.decoding.beam_search import Search, beam_search
-from harness.generative.decoding.generate import Decoding, recommend, shared_lead
+from harness.generative.decoding.generate import Beams, Decoding, recommend, shared_lead
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import autocast
@@ -117,11 +117,11 @@ def test_out_of_memory_makes_batches_smaller_and_changes_nothing_else(
     whole, _ = made.lists(Decoding(10, 12, "float32"), users=12)
     sizes: list[tuple[int, int]] = []
 
-    def tight(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def tight(search: Search, prompts: PromptBatch, beams: int, k: int, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
         sizes.append((len(prompts.ids), beams))
         if len(prompts.ids) > 3:
             raise torch.OutOfMemoryError if words == "cuda" else RuntimeError("DefaultCPUAllocator: not enough memory")
-        return beam_search(search, prompts, beams, k)
+        return beam_search(search, prompts, beams, k, *rest)
 
     monkeypatch.setattr(generate, "beam_search", tight)
     found, report = made.lists(Decoding(10, 12, "float32"), users=12)
@@ -185,8 +185,8 @@ def test_the_report_counts_lists(tmp_path: Path) -> None:
 def test_a_list_that_breaks_the_promise_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    def wrong(search: Search, prompts: PromptBatch, beams: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        items, scores = beam_search(search, prompts, beams, k)
+    def wrong(search: Search, prompts: PromptBatch, beams: int, k: int, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = beam_search(search, prompts, beams, k, *rest)
         items[0, -1] = {"short": NO_ITEM, "invalid": 99, "duplicate": items[0, 0]}[fault]
         return items, scores
 
@@ -252,3 +252,13 @@ def test_bfloat16_keeps_beams_and_length(tmp_path: Path) -> None:
     assert overlap > 0.8
     with autocast("cpu", "bfloat16"):
         assert made.model.states(torch.tensor([[1, 2]])).dtype in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("beams", [10, "all"])
+def test_no_list_names_an_item_of_its_history(tmp_path: Path, beams: Beams) -> None:
+    made = asked(tmp_path, codes=toy_models.table(items=12))
+    lists, report = made.lists(Decoding(beams, 16, "float32", filter_viewed=True), k=10)
+    for items, history in zip(lists.items, made.requests().histories, strict=True):
+        assert (items != NO_ITEM).sum() == min(10, 12 - len(set(history)))
+        assert not np.isin(items, history).any()
+    assert report.short == sum(len(set(history)) > 2 for history in made.requests().histories)

@@ -98,6 +98,10 @@ def test_steps_count_passes_over_sequences_and_text_steps_skip_none() -> None:
     alone, mixed = batches(), batches(weights={"seqrec": 0.5, "item2index": 0.5}, sizes={"item2index": 9})
     assert mixed.steps == pytest.approx(2 * alone.steps, abs=1)
     assert batches(max_steps=3).steps == 3
+    one_pass, targets = alone.steps_a_pass, sum(max(len(row) - 1, 0) for row in alone._sequences)
+    items = len(set(alone._sequences.values.tolist()))
+    assert batches(item_targets=1.5 * targets / items).steps == round(1.5 * one_pass)
+    assert batches(item_targets=1000.0).steps == alone.steps, "as many passes as there are"
     sequence_steps = [step for step in range(mixed.steps) if mixed.task(step) == "seqrec"]
     for number, step in enumerate(sequence_steps[:5]):
         assert all(np.array_equal(a, b) for a, b in zip(mixed.windows(step), alone.windows(number), strict=True))

@@ -14,13 +14,14 @@ from torch import nn
 from harness.core import timer
 from harness.errors import InputError
 from harness.generative.training import checkpoint, trainer
-from harness.generative.training.early_stopping import EarlyStopping
+from harness.generative.training.early_stopping import Callback, EarlyStopping
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.training.trainer import (
     ParameterGroup,
     StageResult,
     TrainingConfig,
     lr_factor,
+    one_cycle,
     schedule_step,
     train,
 )
@@ -169,6 +170,80 @@ def test_the_schedule_rises_and_falls() -> None:
     assert max(rates) == rates[5] == 1.0 and rates[0] < rates[1] < rates[5]
     assert rates[6:] == sorted(rates[6:], reverse=True) and rates[-1] < 0.01
     assert lr_factor(59, replace(PLAN, floor=1.0)) == 1.0
+
+
+@pytest.mark.parametrize("steps", [7, 60, 333])
+def test_one_cycle_is_torchs_scheduler_to_the_last_digit(steps: int) -> None:
+    plan = TrainingConfig("stage", steps, schedule="one_cycle")
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=3e-3)
+    total = max(steps, trainer.ONE_CYCLE_STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total, pct_start=plan.warmup)
+    for step in range(steps):
+        group = optimizer.param_groups[0]
+        assert one_cycle(step, 3e-3, plan) == (group["lr"], group["betas"][0])
+        optimizer.step()
+        if step < steps - 1:
+            schedule.step()
+
+
+class Counter(Callback):
+    """Adds the number of steps to a buffer, and draws from torch's generator, which the trainer leaves alone."""
+
+    def __init__(self) -> None:
+        self.buffers, self.drawn, self.seen = [torch.zeros(1)], torch.get_rng_state(), 0
+
+    def on_step_end(self, step: int) -> dict[str, Any]:
+        self.seen += 1
+        self.buffers[0] += step
+        return {"seen": self.seen} if step % 10 == 0 else {}
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        return {"seen": self.seen}, checkpoint.random_state("cpu")
+
+    def load_state_dict(self, facts: Any, tensors: Any) -> None:
+        self.seen = facts["seen"]
+        checkpoint.set_random_state(tensors, "cpu")
+
+
+def counted(context: RunContext, plan: TrainingConfig) -> tuple[Counter, StageResult, list[torch.Tensor]]:
+    """A stage whose steps 3, 6, … have no samples, and whose best state is that of step 20."""
+    model, full = problem()
+    counter, stopping = Counter(), EarlyStopping(lambda: -abs(20 - counter.seen), 10, 9)
+    outcome = train(
+        [ParameterGroup(list(model.parameters()), 1e-2)],
+        lambda step, part: None if step % 3 == 0 else full(step, part),
+        plan,
+        context,
+        stopping,
+        counter,
+    )
+    return counter, outcome, [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def test_a_callbacks_state_is_part_of_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    plan = replace(PLAN, reseed=False, fused=False, schedule="one_cycle", fingerprint="a")
+    whole, outcome, values = counted(RunContext(3, tmp_path), plan)
+    assert whole.seen == 60 and float(whole.buffers[0]) == 210, "the best state, with its buffers, is restored"
+    with pytest.raises(KeyboardInterrupt):
+        counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
+    assert facts(tmp_path)["skipped"] == 13
+    counter, again, weights = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+    assert counter.seen == 60 and torch.equal(counter.buffers[0], whole.buffers[0]) and again.loss == outcome.loss
+    assert all(torch.equal(one, other) for one, other in zip(values, weights, strict=True))
+    new = replace(plan, fingerprint="b")
+    first, _, _ = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=(heard := Heard())), new)
+    assert first.seen == 60 and heard.steps[0] == 10, "another fingerprint: from the start"
+
+
+class Heard(SilentReporter):
+    """The steps of the events."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def event(self, **fields: Any) -> None:
+        self.steps.append(fields["step"])
 
 
 class Clock:

@@ -1,0 +1,151 @@
+"""`harness audit memory`: has a language model seen the catalogue?
+
+Each probe scores the title of an item in its true context and in the contexts of other items, and asks how often and by
+how much the true one is better:
+
+- `ids`: the context is the item's raw id, below a few other rows `id::title` of the item file. Ids are arbitrary, so a
+  model that has not seen the file gains nothing.
+- `neighbours`: the context is the titles of the items before it in a training sequence. Here a gain may be plain
+  knowledge of the items (sequels, kinds), so it is an upper bound of what was memorised, and is reported as such.
+- `newer`: mean log-likelihood a token of the titles against that of texts which are newer than the model. Titles that
+  are much easier than new ones of the same kind may have been seen.
+
+The score of a title in a context is its log-likelihood a token there. The gain is the true context's score minus the
+mean score in `CONTEXTS` contexts of other items; the same title stands in all of them, so how common it is cancels
+out. This is the shuffled-pairs test of Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs rather than orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.core.seeding import generator
+from harness.generative.models.backbone import Backbone
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+
+CONTEXTS = 3  # of other items, a title
+SHOTS = 4  # rows of the file above the one that is asked for
+HISTORY = 3  # titles before the next one
+BATCH = 16  # texts of a forward pass
+LONGEST = 512  # tokens of a context and its title; older ones are cut
+
+Pair = tuple[str, str]  # a context and a title
+
+
+def memory_probe(
+    backbone: Backbone, data: TrainingData, context: RunContext, *, items: int = 200, newer: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The probes over at most `items` items, JSON-able: for `ids` and `neighbours` the number of titles, the mean gain
+    in nats a token with its standard error, and the share of titles whose true context is best of `CONTEXTS` + 1
+    (chance: 1 / (`CONTEXTS` + 1)); for `newer` the two means and their difference. A probe without data is None."""
+    assert data.text is not None
+    rng = generator(context.seed, "memory probe")
+    named = [item for item in range(data.n_items) if data.text[item].title.strip()]
+    order = rng.permutation(np.array(named, dtype=np.int64)).tolist()
+    shots, chosen = order[:SHOTS], order[SHOTS : SHOTS + items]  # an id that is asked for never stands above
+    titles = [" ".join(data.text[item].title.split()) for item in range(data.n_items)]
+    rows = "".join(f"{data.items[item]}::{titles[item]}\n" for item in shots)
+    with context.stage("scoring titles") as stage:
+        score = _Scorer(backbone, stage)
+        ids = [(rows, f"{data.items[item]}::") for item in chosen]
+        result: dict[str, Any] = {"ids": _gain(ids, chosen, titles, score, rng)}
+        sequences = _sequences(data, titles, items, rng)
+        histories = ["".join(f"{titles[item]}\n" for item in row[:-1]) for row in sequences]
+        nexts = [int(row[-1]) for row in sequences]
+        result["neighbours"] = _gain([("", history) for history in histories], nexts, titles, score, rng)
+        result["newer"] = _newer([titles[item] for item in chosen], newer, score)
+    return {"backbone": backbone.name, "dataset": data.dataset, "contexts": CONTEXTS, **result}
+
+
+class _Scorer:
+    """Mean log-likelihood a token of titles after their contexts."""
+
+    def __init__(self, backbone: Backbone, stage: Any) -> None:
+        self.backbone, self.stage = backbone, stage
+
+    @torch.inference_mode()
+    def __call__(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """float64, shape (pairs,)."""
+        backbone, values = self.backbone, np.zeros(len(pairs))
+        device = next(backbone.body.parameters()).device
+        for begin in range(0, len(pairs), BATCH):
+            rows = [self._ids(*pair) for pair in pairs[begin : begin + BATCH]]
+            width = max(len(ids) for ids, _ in rows)
+            ids = torch.full((len(rows), width), backbone.eos)
+            mask = torch.zeros((len(rows), width), dtype=torch.long)
+            for row, (tokens, _) in enumerate(rows):
+                ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), 1
+            body: Any = backbone.body
+            states = body(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            for row, (tokens, start) in enumerate(rows):
+                logits = backbone.shape.logits(states[row, start - 1 : len(tokens) - 1], backbone.head.to(device))
+                targets = ids[row, start : len(tokens)].to(device)
+                values[begin + row] = float(logits.log_softmax(dim=-1).gather(1, targets[:, None]).double().mean())
+            self.stage.advance(len(rows))
+        return values
+
+    def _ids(self, context: str, title: str) -> tuple[list[int], int]:
+        """Token ids, and where the title begins; the context has at least one token."""
+        backbone = self.backbone
+        tokenizer: Any = backbone.tokenizer
+        head = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
+        tail = tokenizer(title, add_special_tokens=False)["input_ids"][: LONGEST // 2] or [backbone.eos]
+        room = min(LONGEST, backbone.context) - len(tail) - len(backbone.bos)
+        head = [*backbone.bos, *head[-room:]] or [backbone.eos]
+        return [*head, *tail], len(head)
+
+
+def _gain(
+    contexts: Sequence[tuple[str, str]], answers: Sequence[int], titles: Sequence[str], score: _Scorer, rng: Any
+) -> dict[str, Any] | None:
+    """`contexts`: what stays with the title's place, and what is exchanged between titles."""
+    count = len(answers)
+    if count <= CONTEXTS:
+        return None
+    shifts = rng.choice(np.arange(1, count), size=CONTEXTS, replace=False)
+    pairs: list[Pair] = []
+    for shift in (0, *shifts.tolist()):
+        for place, answer in enumerate(answers):
+            stays, exchanged = contexts[place][0], contexts[(place + shift) % count][1]
+            pairs.append((stays + exchanged, titles[answer]))
+    values = score(pairs).reshape(CONTEXTS + 1, count)
+    gains = values[0] - values[1:].mean(axis=0)
+    best = (values[0] > values[1:].max(axis=0)).mean()
+    return {
+        "titles": count,
+        "gain": float(gains.mean()),
+        "standard_error": float(gains.std(ddof=1) / np.sqrt(count)),
+        "true_context_best": float(best),
+        "chance": 1 / (CONTEXTS + 1),
+    }
+
+
+def _newer(titles: Sequence[str], newer: Sequence[str], score: _Scorer) -> dict[str, Any] | None:
+    texts = [" ".join(text.split()) for text in newer if text.strip()]
+    if not texts or not titles:
+        return None
+    own, new = (score([("", text) for text in part]) for part in (titles, texts))
+    return {
+        "texts": len(texts),
+        "titles_mean": float(own.mean()),
+        "newer_mean": float(new.mean()),
+        "difference": float(own.mean() - new.mean()),
+        "standard_error": float(np.sqrt(own.var() / len(own) + new.var() / len(new))),
+    }
+
+
+def _sequences(data: TrainingData, titles: Sequence[str], count: int, rng: Any) -> list[np.ndarray]:
+    """Ends of training sequences whose items all have titles: at most `HISTORY` and the next item."""
+    rows = []
+    for user in rng.permutation(data.n_users).tolist():
+        row = data.sequences[user][-HISTORY - 1 :]
+        if len(row) > 1 and row[-1] not in row[:-1] and all(titles[item] for item in row):
+            rows.append(row)
+        if len(rows) == count:
+            break
+    return rows

@@ -1,0 +1,209 @@
+"""`harness certify`: what a reviewer asks of a stored run, as files; and `harness verify DIR`, which checks them again.
+
+The folder holds `certificate.json` (the record and the SHA-256 of every other file), `config.yaml`, `run.trec` and
+`qrels.txt` (TREC's formats, raw ids), `checklist.md` (reproducibility checklist), `README.md` (a model card) and
+`.eval_results/DATASET.yaml` (results in the hub's format). In the TREC files a blank or a % within an id is written
+percent-encoded, because their columns are separated by blanks.
+
+Verification needs nothing but the folder: it recomputes every metric from the two TREC files and compares all digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import yaml
+
+from harness.core.files import write_result_text
+from harness.core.json_files import read_json, read_text
+from harness.data.loading import load_dataset
+from harness.errors import HarnessError, InputError
+from harness.evaluation.metrics import compute_metrics
+from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.protocol import DEPTH
+from harness.protocol.requests import Targets
+from harness.protocol.split import split
+from harness.reports.certificate_texts import checklist, hub_results, model_card
+from harness.reports.per_user import Measured, configuration, measured, protocol_of
+from harness.store.record import Record
+from harness.store.run_store import StoredRun
+
+CERTIFICATE, RUN, QRELS = "certificate.json", "run.trec", "qrels.txt"
+FORMAT = 1
+LARGEST = 2**31  # bytes of a file that is read
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One point of a verification. `ok` is None for what could not be checked here; `detail` says why."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = None) -> list[Path]:
+    """Writes the certificate of a run into `folder`, a new or empty one, and returns its files. `command` repeats the
+    run; `data` is where its data set lies now, if it was moved. Raises `InputError` where the data set is not the run's
+    or the lists are damaged."""
+    side = measured([run], data)
+    record, settings = run.record, configuration(run)
+    lists = side.lists(run)
+    texts = {
+        RUN: "".join(_run_lines(side, lists, record)),
+        QRELS: "".join(_qrels_lines(side)),
+        "config.yaml": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120),
+        "checklist.md": checklist(record, settings, command),
+        "README.md": model_card(record, settings, command),
+        f".eval_results/{record.dataset.name}.yaml": hub_results(record),
+    }
+    for name, text in texts.items():
+        write_result_text(folder / name, text)
+    document = {
+        "format": FORMAT,
+        "record": record.document(),
+        "command": command,
+        "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+    }
+    write_result_text(folder / CERTIFICATE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return [folder / name for name in (CERTIFICATE, *texts)]
+
+
+def verify_certificate(folder: Path, data: str | None = None) -> list[Outcome]:
+    """Every check of a certificate, in a fixed order. `data` is a data set's name or folder; without it the name that
+    the record has is tried. Raises `InputError` where there is no certificate that can be read."""
+    path = folder / CERTIFICATE
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise InputError(f"no certificate of format {FORMAT}", where=str(path), hint="make it with harness certify")
+    try:
+        record = Record.model_validate(document["record"])
+        sums = {str(name): str(value) for name, value in document["files"].items()}
+    except (KeyError, ValueError, AttributeError) as error:
+        raise InputError("the certificate is not whole", where=str(path), hint="make it again") from error
+    return [
+        *_files(folder, sums),
+        *_metrics(folder, record),
+        *_data(folder, record, data),
+        *_unchecked(document, record),
+    ]
+
+
+def _files(folder: Path, sums: Mapping[str, str]) -> Iterator[Outcome]:
+    for name, expected in sums.items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            yield Outcome(f"file {name}", False, "outside the folder")
+        elif not path.is_file():
+            yield Outcome(f"file {name}", False, "missing")
+        else:
+            same = hashlib.sha256(path.read_bytes()).hexdigest() == expected
+            yield Outcome(f"file {name}", same, "as written" if same else "changed since the certificate was written")
+
+
+def _metrics(folder: Path, record: Record) -> Iterator[Outcome]:
+    try:
+        users, items, targets = _read_qrels(folder / QRELS)
+        lists = _read_run(folder / RUN, users, items)
+        values = compute_metrics(lists, Targets(np.arange(len(users)), targets))
+    except HarnessError as error:
+        yield Outcome("metrics", False, str(error))
+        return
+    for name, stated in record.metrics.test.items():
+        detail = f"{values[name]!r}" if values[name] == stated else f"recomputed {values[name]!r}, stated {stated!r}"
+        yield Outcome(name, values[name] == stated, detail)
+
+
+def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
+    settings = yaml.safe_load(read_text(folder / "config.yaml", LARGEST)) if (folder / "config.yaml").is_file() else {}
+    order = settings.get("order", "time") if isinstance(settings, dict) else "time"
+    try:
+        dataset = load_dataset(data or record.dataset.name, order)
+    except InputError as error:
+        yield Outcome("data set", None, f"not here ({error.what}); give it with -d")
+        return
+    seen, stated = dataset.fingerprint, record.dataset.fingerprint
+    yield Outcome("data set", seen == stated, f"fingerprint {seen}" + ("" if seen == stated else f", stated {stated}"))
+    if seen != stated:
+        return
+    current = split(dataset, protocol_of(record))
+    yield Outcome("split", current.fingerprint == record.protocol.fingerprint, f"fingerprint {current.fingerprint}")
+    expected = "".join(_qrels_lines(Measured(dataset, current)))
+    same = (folder / QRELS).is_file() and read_text(folder / QRELS, LARGEST) == expected
+    yield Outcome("test targets", same, "those of the split" if same else "not those of the split")
+
+
+def _unchecked(document: Mapping[str, Any], record: Record) -> Iterator[Outcome]:
+    repeat = document.get("command") or "harness run --config config.yaml"
+    yield Outcome("training", None, f"the lists are taken as they are; to make them again: {repeat}")
+    if record.metrics.valid:
+        yield Outcome("validation metrics", None, "no validation lists are stored")
+    yield Outcome("cost", None, "seconds and memory are of the machine that made the run")
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe="".join(chr(code) for code in range(33, 127) if chr(code) != "%"), errors="surrogatepass")
+
+
+def _decode(text: str) -> str:
+    return unquote(text, errors="surrogatepass")
+
+
+def _run_lines(side: Measured, lists: Predictions, record: Record) -> Iterator[str]:
+    """`user Q0 item rank score tag`, rank from 1."""
+    users, items = ([_encode(name) for name in names] for names in (side.dataset.users, side.dataset.items))
+    for user, row, scores in zip(lists.users.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True):
+        for rank, (item, score) in enumerate(zip(row, scores, strict=True), start=1):
+            if item != NO_ITEM:
+                yield f"{users[user]} Q0 {items[item]} {rank} {score!r} {record.model}\n"
+
+
+def _qrels_lines(side: Measured) -> Iterator[str]:
+    """`user 0 item 1`: one relevant item a user, in the order of the cases."""
+    targets = side.split.test.targets
+    for user, item in zip(targets.users.tolist(), targets.items.tolist(), strict=True):
+        yield f"{_encode(side.dataset.users[user])} 0 {_encode(side.dataset.items[item])} 1\n"
+
+
+def _read_qrels(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarray]:
+    """Users and items by number, and each user's item, int64 (users,). Raises `InputError`."""
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    targets = []
+    for number, line in enumerate(_lines(path), start=1):
+        fields = line.split()
+        if len(fields) != 4 or fields[3] != "1" or _decode(fields[0]) in users:
+            raise InputError("not `user 0 item 1`, each user once", where=f"{path}:{number}")
+        users[_decode(fields[0])] = len(users)
+        targets.append(items.setdefault(_decode(fields[2]), len(items)))
+    return users, items, np.array(targets, dtype=np.int64)
+
+
+def _read_run(path: Path, users: Mapping[str, int], items: dict[str, int]) -> Predictions:
+    """The lists of all `users`; items that are nobody's target get numbers of their own in `items`."""
+    lists = np.full((len(users), DEPTH), NO_ITEM, dtype=np.int64)
+    scores = np.zeros(lists.shape)
+    for number, line in enumerate(_lines(path), start=1):
+        fields = line.split()
+        try:
+            user, rank, score = users[_decode(fields[0])], int(fields[3]) - 1, float(fields[4])
+        except (IndexError, KeyError, ValueError) as error:
+            raise InputError("not `user Q0 item rank score tag` of a test user", where=f"{path}:{number}") from error
+        if not 0 <= rank < DEPTH or lists[user, rank] != NO_ITEM:
+            raise InputError(f"ranks of a user are not 1 to {DEPTH}, each once", where=f"{path}:{number}")
+        lists[user, rank] = items.setdefault(_decode(fields[2]), len(items))
+        scores[user, rank] = score
+    return Predictions(np.arange(len(users)), lists, scores)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    return read_text(path, LARGEST).splitlines()

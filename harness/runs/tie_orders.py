@@ -1,0 +1,116 @@
+"""`harness verify DATASET --tie-seeds N`: how far the order of equal times moves a split and what is measured on it.
+
+Where a user has two interactions at one time, the source's order decides which of them is the test target. Public
+copies of one data set differ in it. Each tie seed gives such interactions another order, by the hash rule of
+`harness data prepare --tie-seed`; everything else stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import Dataset
+from harness.data.importing import reorder_ties
+from harness.errors import InputError
+from harness.evaluation.metrics import compute_metrics
+from harness.protocol.context import SilentReporter
+from harness.protocol.split import EvaluationSplit, Split, split
+from harness.runs.job import Job, RunOptions, plan
+from harness.runs.run import context_of, ranked
+
+MODELS = ("mostpop", "markov", "itemknn")
+
+
+def tie_report(
+    options: RunOptions, seeds: int, models: Sequence[str] = MODELS, log: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The split and the test metrics of training-free models under the source's order and under `seeds` other orders
+    of equal times, JSON-able.
+
+    `orders`: one entry an order, the source's first, with the data set's and the split's fingerprint, and the share of
+    test and validation cases whose target differs from the source's order. `models`: for each model and metric the
+    value under the source's order, and mean, standard deviation (n - 1), least and greatest over the other orders.
+    Raises `InputError` for data without timestamps, and for fewer than 2 seeds.
+    """
+    if seeds < 2:
+        raise InputError(f"{seeds} other orders have no spread", where="--tie-seeds", hint="give 2 or more")
+    jobs = [plan(model, options)[0] for model in models]
+    dataset = jobs[0].data()
+    if dataset.timestamps is None:
+        raise InputError(
+            "there are no timestamps, so no times are equal",
+            where=dataset.name,
+            hint="leave --tie-seeds out, or give data with timestamps",
+        )
+    source = split(dataset, jobs[0].settings.protocol)
+    orders: list[dict[str, Any]] = []
+    values: list[dict[str, dict[str, float]]] = []
+    for seed in (None, *range(1, seeds + 1)):
+        ordered = dataset if seed is None else reorder_ties(dataset, seed)
+        current = source if seed is None else split(ordered, source.protocol)
+        orders.append(_order(seed, ordered, current, source))
+        values.append({job.entry.name: _metrics(job, current) for job in jobs})
+        log(f"{'order of the source' if seed is None else f'tie seed {seed}'}: measured")
+    return {
+        "dataset": dataset.name,
+        "protocol": source.protocol.name,
+        "protocol_fingerprint": source.fingerprint,
+        "tied_interactions": _tied(dataset),
+        "orders": orders,
+        "models": {model: _spread([each[model] for each in values]) for model in models},
+    }
+
+
+def _order(seed: int | None, dataset: Dataset, current: Split, source: Split) -> dict[str, Any]:
+    return {
+        "tie_seed": seed,
+        "fingerprint": dataset.fingerprint,
+        "protocol_fingerprint": current.fingerprint,
+        "test_targets_moved": _moved(current.test, source.test, len(dataset.users)),
+        "valid_targets_moved": _moved(current.valid, source.valid, len(dataset.users)),
+    }
+
+
+def _moved(current: EvaluationSplit, source: EvaluationSplit, n_users: int) -> float:
+    """The share of the source order's cases that have another target, or none."""
+    targets = np.full((2, n_users), -1, dtype=np.int64)
+    for row, fold in zip(targets, (current, source), strict=True):
+        row[fold.targets.users] = fold.targets.items
+    cases = source.targets.users
+    return float((targets[0, cases] != targets[1, cases]).mean()) if len(cases) else 0.0
+
+
+def _tied(dataset: Dataset) -> float:
+    """The share of interactions that have the time of another interaction of their user."""
+    assert dataset.timestamps is not None
+    rows, times = dataset.sequences.rows(), dataset.timestamps
+    equal = (rows[1:] == rows[:-1]) & (times[1:] == times[:-1])  # a user's interactions are in order of time
+    tied = np.zeros(len(times), dtype=bool)
+    tied[1:] |= equal
+    tied[:-1] |= equal
+    return float(tied.mean()) if len(tied) else 0.0
+
+
+def _metrics(job: Job, current: Split) -> dict[str, float]:
+    recommender, context = job.recommender(), context_of(job, current, SilentReporter())
+    recommender.fit(current.train, context)
+    return compute_metrics(ranked(recommender, current.test.requests, context, current.protocol), current.test.targets)
+
+
+def _spread(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of each metric, first the source order's values, then those of the other orders."""
+    first, *others = values
+    spread = {}
+    for metric in first:
+        column = np.array([each[metric] for each in others])
+        spread[metric] = {
+            "source": first[metric],
+            "mean": float(column.mean()),
+            "sd": float(column.std(ddof=1)),
+            "min": float(column.min()),
+            "max": float(column.max()),
+        }
+    return spread

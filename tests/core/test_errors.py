@@ -1,0 +1,37 @@
+"""Error codes: a default per class, kept where an error gets another place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from harness.core.json_files import read_json_object
+from harness.data.raw.parsing import WrongLine, packed, unpacked
+from harness.errors import Code, InputError, unknown_name
+
+
+def test_defaults() -> None:
+    assert InputError("wrong").code == "invalid-input"
+    assert WrongLine("wrong").code == "bad-line"
+    assert unknown_name("model", "markow", ["markov"]).code == "unknown-name"
+    assert all(code == code.lower() and " " not in code for code in get_args(Code))
+
+
+def test_a_packed_line_error_keeps_its_code() -> None:
+    assert unpacked(packed(InputError("twice", where="line 3", code="duplicate"))).code == "duplicate"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, "missing-file"), (b"", "empty-data"), (b"\xff\xfe{", "unreadable-file"), (b"{", "bad-file"),
+     (b'{"a": 1, "a": 2}', "duplicate"), (b"[]", "bad-file")],
+)  # fmt: skip
+def test_codes_of_a_json_file(content: bytes | None, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json_object(path)
+    assert caught.value.code == code
