@@ -69,6 +69,7 @@ def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
     assert board.returncode == 0 and "eager-llm" in board.stdout
 
 
+@pytest.mark.nightly
 def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Path, first: First) -> None:
     document, reused = first[0], run(place)
     assert reused["started"] == document["started"], "a complete run is returned, not made again"

@@ -29,12 +29,14 @@ def figures(folder: Path, module: str, *arguments: str) -> dict[str, Any]:
     return json.loads((folder / "figures.json").read_text())
 
 
+@pytest.mark.nightly
 def test_five_kills_over_the_stages(tmp_path: Path) -> None:
     found = figures(tmp_path, "kills", "--kills", "5", "--seed", "3", "--stages", "tiger,prepare,index,grid,download")
     assert found["kills"] >= 5 and found["failed"] == []
     assert all(stage["equal"] == stage["cases"] for stage in found["stages"])
 
 
+@pytest.mark.nightly
 def test_four_processes_on_one_results_folder(tmp_path: Path) -> None:
     found = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6", "--life", "0.1")
     assert (found["records"], found["distinct"], found["wrong"]) == (40, 40, [])
@@ -75,6 +77,7 @@ def test_the_end_of_a_victim_is_told(tmp_path: Path, code: int) -> None:
     assert run(leave, Place(tmp_path / "case")).code == code
 
 
+@pytest.mark.nightly
 def test_a_victim_interrupted_at_any_moment_ends_as_an_interrupted_command(tmp_path: Path) -> None:
     """From before it is a process group of its own on: its fork must not live on in what this process was doing."""
 

@@ -53,6 +53,7 @@ class RecommenderContract:
     pattern_floor: ClassVar[float] = 0.5  # test ndcg@10 on the planted cycle
     resumable: ClassVar[bool] = False
     interrupt_at: ClassVar[int] = 2  # the event at which the resume test presses Ctrl-C
+    events_of_fit: ClassVar[int] = 0  # set by `fitted`: events of an undisturbed fit
 
     def make(self) -> Recommender[Any]:
         return self.model_class(self.model_class.config_class(**self.settings))
@@ -65,8 +66,27 @@ class RecommenderContract:
     @classmethod
     def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Split, Path]:
         """One fitted model for the tests that only ask it."""
-        folder = tmp_path_factory.mktemp("fitted")
-        return *cls().fit(folder), folder
+        folder, reporter = tmp_path_factory.mktemp("fitted"), InterruptingReporter()
+        model, split = cls().fit(folder, checkpoint=made(folder / "checkpoint"), reporter=reporter)
+        cls.events_of_fit = reporter.events
+        return model, split, folder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def refitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Predictions]:
+        """A model fitted twice: on data with an item that is never trained, then on the planted pattern as `fitted`.
+
+        The lists are the first fit's, for histories with that item.
+        """
+        folder, test = tmp_path_factory.mktemp("refitted"), cls()
+        cold, model = toys.split(toys.cold()), test.make()
+        assert cold.train.counts()[24] == 0
+        model.fit(cold.train, toys.context(folder / "cold", cold.valid))
+        histories = Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]]))
+        predictions = test.lists(model, histories, folder)
+        split = toys.split(test.toy())
+        model.fit(split.train, toys.context(folder, split.valid))
+        return model, predictions
 
     def fit(self, folder: Path, seed: int = 1, **options: Any) -> tuple[Recommender[Any], Split]:
         split, model = toys.split(self.toy()), self.make()
@@ -117,15 +137,11 @@ class RecommenderContract:
             predictions = self.lists(model, split.test.requests, tmp_path)
             assert predictions.problems(split.test.requests.users, split.train.n_items) == []
 
-    def test_an_item_that_was_never_trained(self, tmp_path: Path) -> None:
-        split, model = toys.split(toys.cold()), self.make()
-        assert split.train.counts()[24] == 0
-        model.fit(split.train, toys.context(tmp_path, split.valid))
-        predictions = self.lists(model, Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]])), tmp_path)
-        assert (predictions.lengths == self.k).all()
+    def test_an_item_that_was_never_trained(self, refitted: tuple[Recommender[Any], Predictions]) -> None:
+        assert (refitted[1].lengths == self.k).all()
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
-        """Under global time some users come after the cut: they teach nothing, and are asked all the same."""
+        """Under global time some users come after the cut: no training uses them, and they are ranked all the same."""
         split, model = toys.split(self.toy()), self.make()
         cold = np.arange(split.train.n_users) % 3 == 0
         mask = np.where(cold, 0, split.train.sequences.lengths)
@@ -143,18 +159,15 @@ class RecommenderContract:
         recommender.load(tmp_path / "saved", split.train, toys.context(tmp_path))
         same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
-    def test_equal_seeds_give_equal_lists(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
+    def test_a_refit_with_an_equal_seed_gives_equal_lists(
+        self,
+        fitted: tuple[Recommender[Any], Split, Path],
+        refitted: tuple[Recommender[Any], Predictions],
+        tmp_path: Path,
+    ) -> None:
+        """Nothing of the first fit is left, and two fits with one seed agree."""
         model, split, folder = fitted
-        recommender, _ = self.fit(tmp_path)
-        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
-
-    def test_refit_forgets_the_first_fit(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
-        model, split, folder = fitted
-        recommender = self.make()
-        other = toys.split(toys.noise())
-        recommender.fit(other.train, toys.context(tmp_path / "other", other.valid))
-        recommender.fit(split.train, toys.context(tmp_path, split.valid))
-        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
+        same(self.lists(model, split.test.requests, folder), self.lists(refitted[0], split.test.requests, tmp_path))
 
     def test_asking_before_fitting_is_a_fault(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidPredictions):
@@ -173,23 +186,19 @@ class RecommenderContract:
         assert model.size().parameters >= model.size().trainable_parameters >= 0
         json.dumps(model.record(), allow_nan=False)
 
-    def test_an_interrupted_fit_resumes_to_the_same_lists(self, tmp_path: Path) -> None:
+    def test_an_interrupted_fit_resumes_to_the_same_lists(
+        self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path
+    ) -> None:
         if not self.resumable:
             pytest.skip("this model keeps no checkpoint: it starts anew")
-        counted = InterruptingReporter()
-        current_recommender, split = self.fit(
-            tmp_path / "whole", checkpoint=made(tmp_path / "whole/checkpoint"), reporter=counted
-        )
+        model, split, folder = fitted
         path = made(tmp_path / "kept")
         with pytest.raises(KeyboardInterrupt):
             self.fit(tmp_path / "cut", checkpoint=path, reporter=InterruptingReporter(self.interrupt_at))
         resumed = InterruptingReporter()
         recommender, _ = self.fit(tmp_path / "cut", checkpoint=path, reporter=resumed)
-        assert resumed.events < counted.events, "it started anew"
-        same(
-            self.lists(current_recommender, split.test.requests, tmp_path),
-            self.lists(recommender, split.test.requests, tmp_path),
-        )
+        assert resumed.events < self.events_of_fit, "it started anew"
+        same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
 
 def made(folder: Path) -> Path:

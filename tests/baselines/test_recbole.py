@@ -83,6 +83,7 @@ def test_one_training_seen_from_outside(tmp_path: Path) -> None:
     assert not any(name.partition(".")[0] == "recbole" for name in sys.modules)
 
 
+@pytest.mark.nightly
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     split = toys.split()
     given = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
@@ -101,6 +102,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert (again.items != scored[-1].items).any()
 
 
+@pytest.mark.nightly
 def test_without_validation_the_last_epoch_counts(tmp_path: Path) -> None:
     split = toys.split()
     model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **TINY))
@@ -139,6 +141,7 @@ def test_the_worker_never_sees_an_answer(tmp_path: Path) -> None:
     assert model.size().parameters == (split.train.n_items + 1 + 20) * wide + 2 * wide + block
 
 
+@pytest.mark.nightly
 def test_a_worker_that_dies_in_recbole_gives_one_error_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"ended with code 1 during 'open'.*nonsense") as caught:
         fitted(tmp_path, model="SASRec", inner_size=16, extra={"hidden_act": "nonsense"})
@@ -158,6 +161,7 @@ def test_a_killed_worker_gives_one_error(tmp_path: Path) -> None:
         model.fit(split.train, RunContext(1, tmp_path, validation=Validation(split.valid.requests, score)))
 
 
+@pytest.mark.nightly
 def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path) -> None:
     split = toys.split()
     model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **SMALL))

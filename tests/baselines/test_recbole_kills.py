@@ -15,7 +15,7 @@ from harness.testing.contract import made, same
 from tests import toys
 from tests.baselines.nursery import Nursery
 
-pytestmark = pytest.mark.usefixtures("forked")
+pytestmark = [pytest.mark.nightly, pytest.mark.usefixtures("forked")]
 SMALL = {"epochs": 3, "learning_rate": 0.03, "train_batch_size": 8}
 SHAPES = {"FPMC": {"extra": {"embedding_size": 16}}}
 

@@ -41,6 +41,7 @@ class TestSASRec(RecBoleContract):
     resumable = True  # the same code resumes every model: once is enough
 
 
+@pytest.mark.nightly
 class TestGRU4Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "GRU4Rec", **SMOKE}
 
@@ -49,11 +50,12 @@ class TestBERT4Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "BERT4Rec", **SMOKE}
 
 
-@pytest.mark.slow  # twenty convolutions
+@pytest.mark.nightly  # twenty convolutions
 class TestCaser(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "Caser", **SMOKE}
 
 
+@pytest.mark.nightly
 class TestHGN(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "HGN", **SMOKE}
 
@@ -62,14 +64,17 @@ class TestHGN(RecBoleContract):
         return toys.cycle(users=24, items=24, length=32)
 
 
+@pytest.mark.nightly
 class TestNARM(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "NARM", **SMOKE}
 
 
+@pytest.mark.nightly
 class TestLightSANs(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "LightSANs", **SMOKE}
 
 
+@pytest.mark.nightly
 class TestFDSA(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "FDSA", **SMOKE}
 
@@ -115,7 +120,7 @@ def fit(model: str, folder: Path, data: Dataset | None = None, **options: Any) -
     return fitted, split
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS[:2], *(pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS[2:])])
 def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) -> None:
     entry = model_entry(f"recbole:{name}")
     small = {"reranker_CAN_NUM": 8} if name.endswith("CPR") else {}  # their 100 are more than the toy has items

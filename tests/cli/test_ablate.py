@@ -188,7 +188,7 @@ def finished() -> dict[str, str]:
     return {path.parent.name: json.loads(path.read_text())["finished"] for path in records}
 
 
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bool) -> None:
     """Each run once, by either of them, and both end with the whole table; so with `--fresh`, where all runs were there
     when they began."""
@@ -208,6 +208,7 @@ def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bo
     assert [run["state"] for run in json.loads(kept.read_text())["runs"]] == ["complete"] * 7
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\n")
@@ -224,6 +225,7 @@ def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
     assert not list(kept.parent.glob("*.tmp"))
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(

@@ -30,7 +30,7 @@ from tests.fakes import Fake
 from tests.folders import FAKE
 from tests.waiting import PATIENCE, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 TWELVE = "[product]\nfake.size = [4, 5, 6, 7]\n[changes.x]\nfake.layer.width = 9\n"  # and two seeds: 12 runs
 COSTS = ("train_seconds", "eval_users_per_second")
 
@@ -125,6 +125,7 @@ def held(pid: int) -> Iterator[None]:
             process.resume()
 
 
+@pytest.mark.nightly
 def test_a_worker_killed_half_way_costs_nothing(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ def events_of_fake() -> list[Path]:
     return list(Path("results").glob("runs/fake/toy/*/log.jsonl"))
 
 
+@pytest.mark.nightly
 def test_a_worker_that_leaves_hands_its_run_on(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +219,7 @@ def test_a_worker_that_leaves_hands_its_run_on(
     assert len(begun) == 3 and begun[:2] == [0, 0] and begun[2] > 0
 
 
+@pytest.mark.nightly
 def test_a_lost_scheduler_keeps_what_is_done(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +256,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.nightly
 def test_ctrl_c_stops_the_workers_runs(toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEADY", "120")
     cluster.worker("--no-nanny")
@@ -269,6 +273,7 @@ def test_ctrl_c_stops_the_workers_runs(toy: str, cluster: DaskCluster, monkeypat
     assert not list(Path("results").glob(".ablate-*")) and not list(Path(os.environ["HARNESS_HOME"]).glob(".ablate-*"))
 
 
+@pytest.mark.nightly
 def test_a_worker_of_another_version_is_refused_before_anything_runs(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from tests.experiments.clusters import DaskCluster, dask_cluster, kill
 from tests.folders import lcrec_folder
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 STEPS = 150
 SETS = {
     "tuning.max_steps": STEPS, "annealing.max_steps": 10, "behavior.epochs": 4, "comprehension.items": 2,

@@ -15,6 +15,8 @@ import pytest
 
 from tests.cli.conftest import MAIN, ROOT, Harness
 
+pytestmark = pytest.mark.nightly
+
 
 class Refusing:
     """Lets the changes of files through until number `at` (from 1), which it refuses with `code`; counts them."""

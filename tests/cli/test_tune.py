@@ -96,6 +96,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: signal.Signals) -> None:

@@ -99,6 +99,7 @@ def test_one_run_by_two_processes_of_torchrun_and_found_again_by_accelerate(toy:
     assert json.loads(again.stdout) == told and again.stderr.count("is complete already") == 1
 
 
+@pytest.mark.nightly
 def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy: Path, tmp_path: Path) -> None:
     long = {"tiger.training.max_steps": 100_000, "tiger.training.epochs": 100_000, "tiger.training.every": 1}
     asked = command(toy, tmp_path, **long)
@@ -117,6 +118,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
     assert not list(tmp_path.glob("runs/tiger/*/*/result.json"))
 
 
+@pytest.mark.nightly
 def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None:
     asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
     with started("harness", *asked) as (first, second):
@@ -127,6 +129,7 @@ def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None
     assert silent == ("", "")
 
 
+@pytest.mark.nightly
 def test_wrong_input_is_said_once(tmp_path: Path) -> None:
     with started("harness", "run", "tigger", f"--results={tmp_path}") as (first, second):
         told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)

@@ -22,7 +22,7 @@ from tests.distributed.test_launchers import BY_ACCELERATE, SHORT, command, home
 from tests.waiting import PATIENCE, wait_for
 
 __all__ = ["home", "toy"]  # fixtures
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 LONG = {"tiger.training.max_steps": 100_000, "tiger.training.epochs": 100_000, "tiger.training.every": 1}
 FINITE = {"tiger.training.max_steps": 50, "tiger.training.epochs": 1000, "tiger.training.every": 5}
 

@@ -23,6 +23,8 @@ from tests.distributed.stages import PLAN, STOPPED, UNEVEN, Stage, interrupted
 from tests.distributed.stages import found as of_stage
 from tests.waiting import PATIENCE
 
+pytestmark = pytest.mark.nightly
+
 NAMES = tuple(models())
 LOSS = {HALF: 5e-3}  # relative; 2e-5 in float32. bfloat16 has eight bits: numbers a part in 256 apart
 Found = tuple[dict[str, Any], dict[str, Any]]

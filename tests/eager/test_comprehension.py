@@ -54,6 +54,7 @@ def test_items_are_asked_for_by_a_hash_of_their_raw_ids() -> None:
     assert asked_items(names, of, 100).tolist() == np.flatnonzero(of).tolist()
 
 
+@pytest.mark.nightly
 def test_what_the_tasks_teach_is_understood_and_what_they_leave_out_is_not(taught: EagerLLM) -> None:
     found = taught.record()["comprehension"]
     assert list(found) == ["before", "aligned", "annealed", "measured_on"]

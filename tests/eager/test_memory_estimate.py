@@ -56,6 +56,7 @@ def test_the_paper_fits_llama_7b_on_the_meta_device() -> None:
     assert first["total_gib"] > 100 > second["total_gib"] and first["hours"] is None
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("section", [{}, {"tuning": {"adapter": True}}, {"backbone": {"vocabulary": "trained"}}])
 def test_numbers_are_those_of_the_model_that_is_fitted(section: dict[str, Any], tmp_path: Path) -> None:
     config = changed(**{"comprehension": {"items": 0}, **section})
@@ -81,6 +82,7 @@ def test_what_costs_more_is_told_to_cost_more() -> None:
     assert told(tuning={"adapter": True})["gradients_gib"] < plain["gradients_gib"]
 
 
+@pytest.mark.nightly
 def test_doctor_prints_the_estimate_and_refuses_what_it_does_not_know() -> None:
     found = CliRunner().invoke(app, ["doctor", "--profile", "paper", "--json"])
     needed = json.loads(found.stdout)["estimate"]

@@ -67,29 +67,34 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
     return fitted(changed(), tmp_path_factory.mktemp("plain"))
 
 
+QUICK: list[dict[str, Any]] = [
+    {"index": {"sources": ("semantic",)}},
+    {"index": {"order": "released"}},
+    {"backbone": {"codes": "random"}},
+    {"tasks": {"item2index": 5.0, "index2item": 0.0}},
+    {"contrast": {"semantic": 0.0}},
+    {"annealing": {"enabled": False}},
+    {"semantic": {"fields": ("title",)}},
+]
+NIGHTLY: list[dict[str, Any]] = [
+    {"index": {"sources": ("behavior",)}},
+    {"index": {"k": 7}},
+    {"backbone": {"dropout": 0.3}},
+    {"tasks": {"item2index": 0.0, "index2item": 5.0}},
+    {"tasks": {"templates": 3}},
+    {"contrast": {"behavior": 0.0}},
+    {"contrast": {"temperature": 0.5}},
+    {"contrast": {"negatives": 2}},
+    {"annealing": {"contrast": False}},
+    {"annealing": {"rank": 2}},
+    {"annealing": {"floor": 1.0}},
+    {"behavior": {"epochs": 3}},
+]
+
+
 @pytest.mark.parametrize(
     "section",
-    [
-        {"index": {"sources": ("semantic",)}},
-        {"index": {"sources": ("behavior",)}},
-        {"index": {"order": "released"}},
-        {"index": {"k": 7}},
-        {"backbone": {"codes": "random"}},
-        {"backbone": {"dropout": 0.3}},
-        {"tasks": {"item2index": 0.0, "index2item": 5.0}},
-        {"tasks": {"item2index": 5.0, "index2item": 0.0}},
-        {"tasks": {"templates": 3}},
-        {"contrast": {"semantic": 0.0}},
-        {"contrast": {"behavior": 0.0}},
-        {"contrast": {"temperature": 0.5}},
-        {"contrast": {"negatives": 2}},
-        {"annealing": {"enabled": False}},
-        {"annealing": {"contrast": False}},
-        {"annealing": {"rank": 2}},
-        {"annealing": {"floor": 1.0}},
-        {"semantic": {"fields": ("title",)}},
-        {"behavior": {"epochs": 3}},
-    ],
+    [*QUICK, *(pytest.param(section, marks=pytest.mark.nightly) for section in NIGHTLY)],
     ids=lambda section: json.dumps(section),
 )
 def test_every_switch_does_something(section: dict[str, Any], plain: EagerLLM, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_randomisation_test_is_ranxs_fisher_test_up_to_chance() -> None:
     assert found.effect is not None and found.effect * np.sqrt(400) == pytest.approx(statistic, abs=1e-9)
 
 
+@pytest.mark.nightly
 def test_wins_and_values_are_ranxs() -> None:
     from ranx import Qrels, Run, compare
 

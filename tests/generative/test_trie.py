@@ -123,7 +123,7 @@ def test_one_node_with_most_of_the_items_keeps_memory_bounded(monkeypatch: pytes
     assert max(sizes) <= 1 << 17 and len(sizes) > 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_million_items_are_a_trie_in_seconds() -> None:
     table = spread(MILLION)
     assert len(np.unique(table.digits, axis=0)) == MILLION
@@ -138,7 +138,7 @@ def test_a_million_items_are_a_trie_in_seconds() -> None:
     assert (lists >= 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_million_items_are_searched_as_fast_as_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step is the model and the search. Beside 8 users' 20 beams through one of the 30 blocks of SmolLM2-135M and
     its head over the vocabulary, what a hundred times more items add to the search is small."""

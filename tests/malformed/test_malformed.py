@@ -63,6 +63,7 @@ def test_at_least_500_distinct_ones_were_refused() -> None:
 WORST = ("bomb", "far more rows than bytes", "aliases without end", "another header", "long line", "another value")
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 def test_no_malformed_file_takes_a_gib(tmp_path: Path) -> None:
     """The worst kinds, in a process that may not have more than 1 GiB above what its imports took."""

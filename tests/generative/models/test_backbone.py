@@ -138,7 +138,7 @@ def test_code_rows_start_with_logits_of_about_unit_size(tmp_path: Path) -> None:
     assert 0.3 < float(spread) < 3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_embedded_backbone_is_unpacked_once(tmp_path: Path) -> None:
     context = toy_models.context(tmp_path)
     first = load_backbone(EMBEDDED, 1, "pretrained", context)
