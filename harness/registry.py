@@ -29,8 +29,8 @@ LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "b
 class ModelEntry:
     """One registered model. `target` is `module:Class`; `section` is its section in `--set section.key=value` and in a
     configuration file; `preset` are settings that make this row of the table (they give way to the user's); `grids` is
-    a package whose TOML files are the model's named grids for `harness ablate`; `source` says where a model that is not
-    of this project comes from."""
+    a package whose YAML files are the model's named grids for `harness ablate`; `source` says where a model that is not
+    of this project comes from; `former_section` is a name that its section had, which is read with a notice."""
 
     name: str
     family: str
@@ -42,6 +42,7 @@ class ModelEntry:
     preset: tuple[tuple[str, Any], ...] = ()
     grids: str = ""
     source: str = ""
+    former_section: str = ""
 
     @property
     def file(self) -> str:
@@ -124,6 +125,7 @@ MODELS = (
         "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023",
         "rectools",
         preset=(("model", "SASRec"),),
+        former_section="recbole",
     ),
     ModelEntry(
         "esasrec",

@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from harness.core import config_files
+from harness.core.plugins import warn
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
@@ -137,6 +138,8 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     made_for = content.get("model")
     if isinstance(made_for, str) and made_for != entry.name:
         raise InputError(f"made for model {made_for!r}, not {entry.name!r}", where=str(path))
+    if entry.former_section and entry.former_section in content:
+        content[_current(entry.former_section, entry, str(path))] = content.pop(entry.former_section)
     literals = (*TOP_KEYS, *_sections(entry))
     for key in content:
         if key not in literals:
@@ -290,11 +293,20 @@ def _sections(entry: ModelEntry | None) -> tuple[str, ...]:
     return ("protocol",) if entry is None else ("protocol", entry.section)
 
 
+def _current(section: str, entry: ModelEntry | None, location: str) -> str:
+    """The section's name of today."""
+    if entry is None or section != entry.former_section:
+        return section
+    warn(f"{location}: the settings of {entry.name} are in the section {entry.section!r} now")
+    return entry.section
+
+
 def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     section, *keys = path.strip().split(".")
     if not equals or not keys or not all(keys) or len(keys) > DEEPEST:
         raise InputError(f"{text!r} is not of the form section.key=value", where="--set")
+    section = _current(section, entry, f"--set {text}")
     if section not in _sections(entry):
         raise unknown_name("section", section, _sections(entry), where=f"--set {text}")
     nested = config_files.parse(value, f"--set {text}")

@@ -169,3 +169,14 @@ def test_a_dataset_path_is_relative_to_the_configuration_file(tmp_path: Path, mo
         assert Path(job.dataset).resolve() == folder
     path.write_text("dataset: ml-100k\n")
     assert plan("markov", RunOptions(config=Path("there/run.yaml")))[0].dataset == "ml-100k"
+
+
+def test_a_former_section_is_read_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = model_entry("sasrec")
+    path = tmp_path / "run.yaml"
+    path.write_text("model: sasrec\nrecbole:\n  learning_rate: 1e-3\n")
+    settings = resolve(entry, "smoke", read_config(path, entry), ["recbole.epochs=3"])
+    assert (settings.model.learning_rate, settings.model.epochs) == (1e-3, 3)  # type: ignore[attr-defined]
+    assert capsys.readouterr().err.count("the settings of sasrec are in the section 'rectools' now") == 2
+    with pytest.raises(InputError, match="unknown setting"):
+        resolve(entry, "smoke", read_config(None, entry), ["recbole.embedding_size=3"])
