@@ -43,7 +43,10 @@ METRICS = (*(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10
 MAIN_METRIC = "ndcg@10"
 
 
-DEPTH = 20  # items per user that are measured and stored
+DEPTH = 20  # items per user that are measured, and stored unless `protocol.depth` says more
+
+
+DEEPEST = 100  # what `protocol.depth` may say at most
 
 
 LEAVE_ONE_OUT, GLOBAL_TIME = "leave-one-out/1", "global-time/1"
@@ -73,6 +76,12 @@ class Protocol(BaseModel):
     name: str = Field(default=LEAVE_ONE_OUT, description=" or ".join(NAMES))
     max_history: int = Field(default=20, ge=1, description="a history keeps its latest items")
     exclude_history: bool = Field(default=False, description="take items of the history out of every model's list")
+    depth: int = Field(
+        default=DEPTH,
+        ge=DEPTH,
+        le=DEEPEST,
+        description="items of a list that are stored: leaderboard --metrics and --k reach so far",
+    )
     cut: tuple[Mark, Mark] | None = Field(
         default=None,
         description="where validation and test begin in global time: two shares of the interactions (0.8 and 0.9 "
@@ -114,12 +123,12 @@ class Protocol(BaseModel):
 
     @property
     def depth_asked(self) -> int:
-        """The length of a model's lists: enough that `DEPTH` items are left when the history is excluded."""
-        return DEPTH + (self.max_history if self.exclude_history else 0)
+        """The length of a model's lists: enough that `depth` items are left when the history is excluded."""
+        return self.depth + (self.max_history if self.exclude_history else 0)
 
     def rules(self) -> dict[str, Any]:
-        """The settings of this protocol, for its fingerprint."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """The settings of this protocol, for its fingerprint; how many items are stored moves no target."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"depth"})
 
 
 def _in_seconds(mark: Any) -> Any:

@@ -17,7 +17,7 @@ from harness.data.dataset import CanonicalOrder, Dataset, ItemFile, ItemText
 from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review, reviews_of
 from harness.errors import InputError
-from harness.protocol.protocol import Protocol, SplitPoint, cut
+from harness.protocol.protocol import DEPTH, Protocol, SplitPoint, cut
 from harness.protocol.requests import Requests, Targets
 
 
@@ -106,6 +106,12 @@ class Split(SplitParts):
 
     protocol: Protocol
     fingerprint: str
+
+    @property
+    def key(self) -> str:
+        """What a run's id holds of it: the fingerprint, and how many items are stored where that is not the default."""
+        depth = self.protocol.depth
+        return self.fingerprint if depth == DEPTH else f"{self.fingerprint}/{depth}"
 
 
 def split(dataset: Dataset, protocol: Protocol) -> Split:

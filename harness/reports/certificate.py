@@ -27,7 +27,7 @@ from harness.data.loading import load_dataset
 from harness.errors import HarnessError, InputError
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.protocol import DEPTH
+from harness.protocol.protocol import DEEPEST
 from harness.protocol.requests import Targets
 from harness.protocol.split import split
 from harness.reports.certificate_texts import checklist, hub_results, model_card
@@ -188,7 +188,7 @@ def _read_qrels(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarray]
 
 def _read_run(path: Path, users: Mapping[str, int], items: dict[str, int]) -> Predictions:
     """The lists of all `users`; items that are nobody's target get numbers of their own in `items`."""
-    lists = np.full((len(users), DEPTH), NO_ITEM, dtype=np.int64)
+    lists = np.full((len(users), DEEPEST), NO_ITEM, dtype=np.int64)
     scores = np.zeros(lists.shape)
     for number, line in enumerate(_lines(path), start=1):
         fields = line.split()
@@ -196,8 +196,8 @@ def _read_run(path: Path, users: Mapping[str, int], items: dict[str, int]) -> Pr
             user, rank, score = users[_decode(fields[0])], int(fields[3]) - 1, float(fields[4])
         except (IndexError, KeyError, ValueError) as error:
             raise InputError("not `user Q0 item rank score tag` of a test user", where=f"{path}:{number}") from error
-        if not 0 <= rank < DEPTH or lists[user, rank] != NO_ITEM:
-            raise InputError(f"ranks of a user are not 1 to {DEPTH}, each once", where=f"{path}:{number}")
+        if not 0 <= rank < DEEPEST or lists[user, rank] != NO_ITEM:
+            raise InputError(f"ranks of a user are not 1 to {DEEPEST}, each once", where=f"{path}:{number}")
         lists[user, rank] = items.setdefault(_decode(fields[2]), len(items))
         scores[user, rank] = score
     return Predictions(np.arange(len(users)), lists, scores)

@@ -1,7 +1,7 @@
 """Which rows a board shows, what they are called, and which metrics at which K: the tables that a paper needs.
 
-A metric that no record holds is measured from the stored lists, which reach down to `DEPTH` items. On one relevant item
-a user, `hit@K` equals `recall@K` and `map@K` equals `mrr@K`.
+A metric that no record holds is measured from the stored lists, which reach down to the run's `protocol.depth` items.
+On one relevant item a user, `hit@K` equals `recall@K` and `map@K` equals `mrr@K`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from harness.errors import InputError, unknown_name
 from harness.evaluation.metrics import FUNCTIONS
-from harness.protocol.protocol import DEPTH, MAIN_METRIC, METRICS
+from harness.protocol.protocol import DEEPEST, MAIN_METRIC, METRICS
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import measured
+from harness.store.run_store import StoredRun
 
 NAMES = ("recall", "ndcg")  # the metrics of `--k` alone
 
@@ -74,11 +75,11 @@ def check_metric(name: str) -> None:
 
 
 def _depth(text: str, location: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= DEPTH):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= DEEPEST):
         raise InputError(
             f"{text!r} is no K",
             where=location,
-            hint=f"give a whole number from 1 to {DEPTH}, the stored depth",
+            hint=f"give a whole number from 1 to {DEEPEST}",
             code="bad-setting",
         )
     return int(text)
@@ -150,10 +151,25 @@ def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | Non
             if name not in metrics and stored in metrics:
                 metrics[name] = metrics[stored]
         if data is not None and row.runs:
+            _check_depth(row.runs, missing)
             values = data.values(row.runs, missing)
             metrics |= {name: values[name].mean(axis=1).tolist() for name in missing}
         results.append(replace(row, metrics=metrics))
     return results
+
+
+def _check_depth(runs: Sequence[StoredRun], names: Iterable[str]) -> None:
+    """Raises `InputError` for a K that is deeper than the stored lists, unless these hold the whole catalogue."""
+    for run in runs:
+        depth, items = run.record.protocol.depth, run.record.dataset.items
+        for name in names:
+            if int(name.partition("@")[2]) > depth < items:
+                raise InputError(
+                    f"{name} needs more than the {depth} items that are stored of a list",
+                    where=run.record.run_id,
+                    hint=f"make the run with --set protocol.depth={min(DEEPEST, items)}",
+                    code="bad-setting",
+                )
 
 
 def _stored(name: str) -> str:

@@ -18,7 +18,6 @@ from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.list_checks import count_list_defects
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import audit as run_audit
-from harness.protocol.protocol import DEPTH
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
@@ -68,7 +67,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
     lists = finalize_predictions(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
     settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
-    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.fingerprint, external.seed)
+    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.key, external.seed)
     with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
         if claim.stored is not None:
             if claim.stored.record.details.get("lists") != content:
@@ -83,7 +82,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
         configuration = _config(external, name, protocol.model_dump(mode="json"))
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
-        counts = count_list_defects(lists, split.test.requests, DEPTH, len(dataset.items))
+        counts = count_list_defects(lists, split.test.requests, protocol.depth, len(dataset.items))
         record = Record(
             schema=SCHEMA,
             run_id=outcome.run_id,

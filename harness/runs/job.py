@@ -104,7 +104,7 @@ class Job:
             code_version=self.entry.code_version(),
             # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
             data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
-            protocol=split.fingerprint,
+            protocol=split.key,
             seed=self.seed,
         )
 

@@ -26,7 +26,7 @@ from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, assert_equal_on_all, run_on_all
 from harness.protocol.predictions import Predictions
-from harness.protocol.protocol import DEPTH, Protocol
+from harness.protocol.protocol import Protocol
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import EvaluationSplit, Split
@@ -209,9 +209,10 @@ def _measure(
         trainable_parameters=recommender.size().trainable_parameters,
         device=device_named(job, world),
     )
-    integrity = Integrity(**count_list_defects(test, split.test.requests, DEPTH, len(dataset.items)))
+    depth = split.protocol.depth
+    integrity = Integrity(**count_list_defects(test, split.test.requests, depth, len(dataset.items)))
     details = {
-        "audit_valid": count_list_defects(valid, split.valid.requests, DEPTH, len(dataset.items)),
+        "audit_valid": count_list_defects(valid, split.valid.requests, depth, len(dataset.items)),
         "model": recommender.record(),
         "peak_device_memory_mb": device_memory_mb(job.device),
         **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
@@ -246,10 +247,12 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
 
 
 def finalize_predictions(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
-    """The lists as measured and stored: at most `DEPTH` items, without the history if the protocol excludes it."""
+    """The lists as measured and stored: at most `depth` items, without the history if the protocol excludes it."""
     if protocol.exclude_history:
-        return without_history(predictions, requests, DEPTH)
-    return Predictions(predictions.users, predictions.items[:, :DEPTH], predictions.scores[:, :DEPTH])
+        return without_history(predictions, requests, protocol.depth)
+    return Predictions(
+        predictions.users, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
+    )
 
 
 def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:

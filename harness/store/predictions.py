@@ -11,7 +11,7 @@ from harness.core.files import write_result_file
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.protocol import DEPTH
+from harness.protocol.protocol import DEEPEST
 
 COLUMNS = ("user", "rank", "item", "score")
 GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure
@@ -66,9 +66,9 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
     place = table["rank"].to_numpy().astype(np.int64) - 1
-    if len(place) and not 0 <= place.min() <= place.max() < DEPTH:
-        raise InputError(f"ranks are not 1 to {DEPTH}", where=str(path), hint=AGAIN)
-    if len(np.unique(rows * DEPTH + place)) < len(place):
+    if len(place) and not 0 <= place.min() <= place.max() < DEEPEST:
+        raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
+    if len(np.unique(rows * DEEPEST + place)) < len(place):
         raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
     shape = (len(users), int(place.max()) + 1 if len(place) else 1)
     lists, scores = np.full(shape, NO_ITEM), np.zeros(shape)

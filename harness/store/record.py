@@ -34,13 +34,15 @@ class DatasetInfo(_Part):
 
 class ProtocolInfo(_Part):
     """The protocol: `fingerprint` is the split's, a hash of everything that every model gets; `cut` is where validation
-    and test begin in global time (shares of the interactions, dates or seconds), else None."""
+    and test begin in global time (shares of the interactions, dates or seconds), else None; `depth`: items of a
+    list that are stored."""
 
     name: str
     fingerprint: str
     max_history: int
     exclude_history: bool
     cut: tuple[float | str, float | str] | None = None
+    depth: int = 20
 
 
 class Metrics(_Part):

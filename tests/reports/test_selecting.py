@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,9 @@ from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 from harness.reports.selecting import selection
 from harness.store.run_store import Store
+from tests import toys
 from tests.cli.conftest import Harness, harness, toy  # noqa: F401  # fixtures
+from tests.folders import csv_folder
 
 
 def places(folder: Path, data: str) -> list[float]:
@@ -79,7 +82,7 @@ def test_rows_and_names(harness: Harness, toy: str) -> None:  # noqa: F811
         ({"labels": ["mine"]}, "not of the form ROW=NAME"),
         ({"metrics": "auc@3"}, "unknown metric 'auc@3'"),
         ({"metrics": "ndcg"}, "'ndcg' says no K; write ndcg@10, or add --k 5,10"),
-        ({"metrics": "ndcg@21"}, "'21' is no K; give a whole number from 1 to 20"),
+        ({"metrics": "ndcg@101"}, "'101' is no K; give a whole number from 1 to 100"),
         ({"ks": "0"}, "--k: '0' is no K"),
     ],
 )
@@ -91,3 +94,23 @@ def test_what_is_refused(said: dict, wrong: str) -> None:
 
 def test_k_alone_is_recall_and_ndcg() -> None:
     assert selection(None, None, (), None, "3,5").metrics == ("recall@3", "recall@5", "ndcg@3", "ndcg@5")
+
+
+def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # noqa: F811
+    """`protocol.depth` stores longer lists under another run id and the same split; a K beyond them is refused."""
+    data = str(csv_folder(tmp_path / "data", toys.cycle(users=12, items=40, length=10)))
+    for sets in ((), ("--set", "protocol.depth=35")):
+        assert harness("run", "mostpop", "-d", data, *sets).code == 0
+    runs = {run.record.protocol.depth: run for run in Store(Path("results")).query()}
+    plain, deep = runs[20].record, runs[35].record
+    assert plain.run_id != deep.run_id and plain.protocol.fingerprint == deep.protocol.fingerprint
+    assert plain.metrics == deep.metrics and deep.integrity.short == 0
+    assert [pd.read_parquet(runs[depth].folder.predictions)["rank"].max() for depth in (20, 35)] == [20, 35]
+    options = ("--metrics", "recall@20,recall@35", "--format", "json")
+    (board,) = json.loads(harness("leaderboard", "-d", data, "--runs", deep.run_id, *options).out)
+    (row,) = board["rows"]
+    found = np.array(places(runs[35].folder.path, data))
+    assert row["recall@35"] == pytest.approx((found <= 35).mean()) and row["recall@35"] > row["recall@20"]
+    refused = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
+    assert refused.code == 2 and "recall@35 needs more than the 20 items" in refused.err
+    assert "protocol.depth=40" in refused.err
