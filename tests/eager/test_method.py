@@ -30,7 +30,7 @@ class TestEagerLLM(RecommenderContract):
     settings: ClassVar[dict[str, Any]] = SMOKE
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
-    interrupt_at: ClassVar[int] = 24  # in the middle of the first stage
+    interrupt_at: ClassVar[int] = 10  # in the middle of the first stage
 
     def toy(self) -> Dataset:
         """Longer than the default, so that training sees histories about as long as the test's."""

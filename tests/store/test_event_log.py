@@ -55,7 +55,7 @@ def test_peak_memory_sees_what_was_held_for_a_moment(monkeypatch: pytest.MonkeyP
     with MemoryWatch() as before:
         pass
     with MemoryWatch() as during:
-        held = np.ones(300 * MB // 8)
+        held = np.ones(500 * MB // 8)  # part of it may be memory that the process has freed before
         sampled.clear()
         for _ in range(2):  # the first may have begun before all was there
             assert sampled.wait(PATIENCE)
