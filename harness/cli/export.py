@@ -57,7 +57,7 @@ def export(
     with stdout_kept():
         restored = restore(side.runs[0])
         write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it
-        write(output, restored.split.train, apart=adapter)
+        write(output, restored.split.train, is_apart=adapter)
     if as_json:
         print_json({"run_id": side.first.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)})
     else:

@@ -124,6 +124,7 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "index.k": Switch(7),
     "index.height": Switch(3),
     "index.order": Switch("released"),
+    "tokenizer": Switch({"kind": "random", "index": {"k": 6}}),
     "index.file": Switch(own_index, {"index.kind": "file", "index.file": turned_index}),
     "index.rqvae.hidden": Switch((24,), RQVAE),
     "index.rqvae.latent": Switch(3, RQVAE),

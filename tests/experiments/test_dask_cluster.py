@@ -57,7 +57,7 @@ class Scheduler:
 def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[RunOutcome], list[str]]:
     """What became of one task, and what was said of it."""
     notes: list[str] = []
-    monkeypatch.setattr(Cluster, "_look", lambda self: None)
+    monkeypatch.setattr(Cluster, "_check", lambda self: None)
     cluster = scheduler.cluster = Cluster(cast(Any, scheduler), "--scheduler x", notes.append)
     job = cast(Any, SimpleNamespace(device="cpu"))
     cluster.start(Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()))
