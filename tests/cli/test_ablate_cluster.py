@@ -156,8 +156,8 @@ def test_a_worker_killed_half_way_costs_nothing(
 def test_late_workers_failures_and_what_waits_for_the_base(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lacking, look = threading.Event(), Cluster._check
-    monkeypatch.setattr(Cluster, "_check", lambda self: (look(self), self._lacking and lacking.set()))
+    lacking, look = threading.Event(), Cluster._check_capacity
+    monkeypatch.setattr(Cluster, "_check_capacity", lambda self: (look(self), self._lacking and lacking.set()))
 
     def come_late(*options: str) -> None:
         """Starts a worker when the command has found none that it can use."""

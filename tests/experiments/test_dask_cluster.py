@@ -50,14 +50,14 @@ class Scheduler:
     def submit(self, *given: Any, key: str, **manner: Any) -> Future:
         self.submitted.append(key)
         for _ in range(self.begun):
-            self.cluster._heard.put({"began": key, "worker": "w"})
+            self.cluster._events.put({"began": key, "worker": "w"})
         return self.futures.pop(0)
 
 
 def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[RunOutcome], list[str]]:
     """What became of one task, and what was said of it."""
     notes: list[str] = []
-    monkeypatch.setattr(Cluster, "_check", lambda self: None)
+    monkeypatch.setattr(Cluster, "_check_capacity", lambda self: None)
     cluster = scheduler.cluster = Cluster(cast(Any, scheduler), "--scheduler x", notes.append)
     job = cast(Any, SimpleNamespace(device="cpu"))
     cluster.start(Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()))
