@@ -1,4 +1,4 @@
-"""Measures how the stages around the model grow, beside what `docs/scale.md` says of them.
+"""Measures how the stages around the model grow, beside what `results/measurements/limits.md` says of them.
 
     python benchmarks/scale_curves.py [--sizes 10000,100000,1000000] [--stages split,trie,…] [--json]
 
@@ -102,7 +102,7 @@ def trees_stage(n: int) -> Work:
 
 
 STAGES: dict[str, tuple[Callable[[int], Work], int, str, Callable[[float], float]]] = {
-    # the stage; how many rows the page has; rows of what; bytes, as docs/scale.md derives them
+    # the stage; how many rows the page has; rows of what; bytes, as results/measurements/limits.md derives them
     "split": (split_stage, USERS, "users", lambda n: n * 88 * LENGTH),
     "order": (order_stage, USERS, "users", lambda n: n * (112 + 8)),
     "prompts": (prompts_stage, USERS, "users", lambda n: n * (56 + LEAD * 8 + LEVELS * LENGTH * 40)),
