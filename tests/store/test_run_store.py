@@ -130,7 +130,7 @@ def test_records_refuse_what_is_not_theirs() -> None:
         "effort": None,
         "leaks": [],
         "audit": {},
-        "protocol": {**whole["protocol"], "cut": None},
+        "protocol": {**whole["protocol"], "cut": None, "depth": 20},
     }
 
 
