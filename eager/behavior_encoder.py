@@ -112,11 +112,11 @@ class BehaviorEmbeddings:
 def _key(
     data: TrainingData, rows: list[np.ndarray], order: CanonicalOrder, config: BehaviorConfig, context: RunContext
 ) -> Key:
-    nd_arrays = [np.concatenate([[len(row)], row]) for row in rows]
+    length_prefixed = [np.concatenate([[len(row)], row]) for row in rows]
     parts = {
         "method": VERSION,
         "settings": config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
-        "rows": fingerprint(np.concatenate(nd_arrays)),
+        "rows": fingerprint(np.concatenate(length_prefixed)),
         "validation": _validation_mark(config, order, context),
         "seed": context.seed,
         "device": context.device.partition(":")[0],

@@ -129,10 +129,10 @@ class Graph(ArrayRecommender[GraphConfig]):
 
     def _shared(self, rings: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The lists of the three rings, each of shape (n, k), as one, by the quotas."""
-        selected, negative_int, at = np.arange(k), sum(self.config.rings), 0
+        selected, round_size, at = np.arange(k), sum(self.config.rings), 0
         turns = []
         for quota in self.config.rings:
-            turns.append(selected // quota * negative_int + at + selected % quota if quota else np.full(k, LAST))
+            turns.append(selected // quota * round_size + at + selected % quota if quota else np.full(k, LAST))
             at += quota
         joined = np.concatenate(rings, axis=1)
         turn = np.where(joined == NO_ITEM, 2 * LAST, np.concatenate(turns))

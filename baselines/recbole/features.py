@@ -46,11 +46,11 @@ def item_features(text: Sequence[ItemText], mask: np.ndarray, *, location: str) 
         raise InputError(f"{message}: there are no item features", where=location, hint=hint, code="empty-data")
     sizes = [int(rows.values.max(initial=-1)) + 1 for rows in fields.values()]
     starts = np.cumsum([0, *sizes])
-    nd_arrays = [
+    feature_rows = [
         np.concatenate([rows[item] + start for rows, start in zip(fields.values(), starts, strict=False)])
         for item in range(len(text))
     ]
-    return {**fields, ALL: RaggedArray.of(nd_arrays)}
+    return {**fields, ALL: RaggedArray.of(feature_rows)}
 
 
 def _numbered(rows: Sequence[Sequence[str]], mask: np.ndarray) -> RaggedArray:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.options import RESULTS, AsJson, MaybeDataset, Order, Protocol, Results, Sets
-from harness.cli.output import log, print_json, print_table
+from harness.cli.output import check_new_folder, log, print_json, print_table
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
@@ -33,23 +33,19 @@ def certify(
 
     `harness verify DIR` recomputes the metrics from the folder alone.
     """
-    from harness.errors import InputError
     from harness.reports.certificate import certify as write
-    from harness.reports.selection import choose
+    from harness.reports.selection import choose_one
     from harness.runs.reproduce import command
     from harness.store.run_store import Store
 
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError("not an empty folder", where=str(output), hint="name a new one")
-    (side,) = choose(Store(results), [run], dataset)
-    if len(side.runs) != 1:
-        ids = ", ".join(one.record.run_id for one in side.runs)
-        raise InputError(f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", hint="give one id")
-    paths = write(side.runs[0], output, command(side.runs), dataset)
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    paths = write(stored, output, command((stored,)), dataset)
     if as_json:
-        print_json({"run_id": side.first.run_id, "files": [str(path) for path in paths]})
+        print_json({"run_id": stored.record.run_id, "files": [str(path) for path in paths]})
     else:
-        print(f"{side.first.model} on {side.first.dataset.name}, run {side.first.run_id}: certified in {output}")
+        record = stored.record
+        print(f"{record.model} on {record.dataset.name}, run {record.run_id}: certified in {output}")
 
 
 @with_reading

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
-from harness.cli.output import print_json, stdout_kept
+from harness.cli.output import check_new_folder, print_json, stdout_kept
 
 
 def register(app: typer.Typer) -> None:
@@ -32,20 +32,14 @@ def export(
     """
     from harness.errors import InputError
     from harness.registry import model_entries
-    from harness.reports.selection import choose
+    from harness.reports.selection import choose_one
     from harness.runs.recommending import restore
     from harness.store.run_store import Store
 
     output = output.expanduser()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise InputError("not an empty folder", where=str(output), hint="name a new one", code="already-exists")
-    (side,) = choose(Store(results), [run], dataset)
-    if len(side.runs) != 1:
-        ids = ", ".join(one.record.run_id for one in side.runs)
-        raise InputError(
-            f"{run!r} stands for {len(side.runs)} runs ({ids})", where="RUN", hint="give one id", code="bad-selection"
-        )
-    name = side.first.model
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    name = stored.record.model
     if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
         able = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
         raise InputError(
@@ -55,10 +49,12 @@ def export(
             code="bad-selection",
         )
     with stdout_kept():
-        restored = restore(side.runs[0])
+        restored = restore(stored)
         write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it
         write(output, restored.split.train, is_apart=adapter)
     if as_json:
-        print_json({"run_id": side.first.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)})
+        print_json(
+            {"run_id": stored.record.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)}
+        )
     else:
-        print(f"{name} on {restored.dataset.name}, run {side.first.run_id}: written to {output}")
+        print(f"{name} on {restored.dataset.name}, run {stored.record.run_id}: written to {output}")

@@ -80,6 +80,12 @@ def print_plain(sample: Any, *, as_json: bool = False) -> None:
     print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
 
 
+def check_new_folder(path: Path) -> None:
+    """Raises `InputError` unless `path` is free or an empty folder; asked before anything is computed."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError("not an empty folder", where=str(path), hint="name a new one", code="already-exists")
+
+
 def check_output(path: Path | None) -> None:
     """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
     if path is not None and path.is_dir():

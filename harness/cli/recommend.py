@@ -13,7 +13,6 @@ from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.runs.recommending import Question
-    from harness.store.run_store import Store, StoredRun
 
 
 def register(app: typer.Typer) -> None:
@@ -48,12 +47,13 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
+    from harness.reports.selection import choose_one
     from harness.runs.recommending import recommend as ask
     from harness.runs.recommending import restore
     from harness.store.run_store import Store
 
     question = _question(history, user, file)
-    stored = _stored(Store(results), run, dataset)
+    stored = choose_one(Store(results), run, dataset)
     location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     with stdout_kept():
         lists = ask(restore(stored, device, data=location), question, k, unseen=unseen)
@@ -83,19 +83,6 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
         return histories_of(file)
     assert history is not None
     return history_of(history)
-
-
-def _stored(store: Store, run: str, dataset: str | None) -> StoredRun:
-    """The one run that is meant."""
-    from harness.reports.selection import choose
-
-    chosen = next(iter(choose(store, [run], dataset)))
-    if len(chosen.runs) > 1:
-        ids = ", ".join(one.record.run_id for one in chosen.runs)
-        raise InputError(
-            f"{run!r} stands for {len(chosen.runs)} runs", where="RUN", hint=f"name one of {ids}", code="bad-selection"
-        )
-    return next(iter(chosen.runs))
 
 
 def _print(entries: dict[str, Any], *, blank: bool) -> None:

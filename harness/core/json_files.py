@@ -26,11 +26,11 @@ MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
 SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
 
 
-def read_text(path: Path, limit_value: int | None = None) -> str:
+def read_text(path: Path, max_bytes: int | None = None) -> str:
     """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than
-    `limit_value` bytes (None: what memory holds)."""
+    `max_bytes` bytes (None: what memory holds)."""
     try:
-        limit = room() if limit_value is None else limit_value
+        limit = room() if max_bytes is None else max_bytes
         if path.suffix.lower() == ".gz":
             with _unpacked(path) as file:
                 raw = _piped(file, limit)
@@ -43,7 +43,7 @@ def read_text(path: Path, limit_value: int | None = None) -> str:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"the file cannot be read ({reason})", where=str(path), code="unreadable-file") from error
     if raw is None:
-        message = "too large for this machine's memory" if limit_value is None else f"more than {limit_value:,} bytes"
+        message = "too large for this machine's memory" if max_bytes is None else f"more than {max_bytes:,} bytes"
         raise InputError(message, where=str(path), hint="is it the file that you mean?", code="too-large")
     try:
         text = raw.decode("utf-8-sig")

@@ -116,8 +116,8 @@ def bootstrap_ci(
     if len(values) == 1:
         return float(values[0]), float(values[0])
     share = counts / len(separate)
-    nd_arrays = [rng.multinomial(len(separate), share, size=part) @ values for part in _parts(resamples, len(values))]
-    low, high = np.quantile(np.concatenate(nd_arrays) / len(separate), [(1 - level) / 2, (1 + level) / 2])
+    sums = [rng.multinomial(len(separate), share, size=part) @ values for part in _parts(resamples, len(values))]
+    low, high = np.quantile(np.concatenate(sums) / len(separate), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -122,16 +122,12 @@ class Ablation:
             slots = [self._newest(slot, entries.get(slot.name)) for slot in self.slots]
             write_result_text(self.path, json.dumps(self.document(slots), indent=2, ensure_ascii=False) + "\n")
 
-    def _newest(self, current_grid_run: GridRun, grid_run: GridRun | None) -> GridRun:
+    def _newest(self, planned: GridRun, grid_run: GridRun | None) -> GridRun:
         """The entry of a run of which the state file has `grid_run`."""
-        if grid_run is None or current_grid_run.state == "complete" or grid_run.state not in ("complete", "failed"):
-            return current_grid_run
-        stays = (
-            self.stored(grid_run) is not None
-            if grid_run.state == "complete"
-            else current_grid_run.name not in self.settled
-        )
-        return grid_run if stays else current_grid_run
+        if grid_run is None or planned.state == "complete" or grid_run.state not in ("complete", "failed"):
+            return planned
+        stays = self.stored(grid_run) is not None if grid_run.state == "complete" else planned.name not in self.settled
+        return grid_run if stays else planned
 
     @property
     def path(self) -> Path:

@@ -61,6 +61,18 @@ def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> li
     return [RunGroup(label, tuple(runs)) for label, runs in zip(_labels(sides), sides, strict=True)]
 
 
+def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun:
+    """The one run that `name` stands for. Raises `InputError` as `choose` does, and for a name of several runs."""
+    (group,) = choose(store, [name], dataset)
+    first, *others = group.runs
+    if others:
+        ids = ", ".join(run.record.run_id for run in group.runs)
+        raise InputError(
+            f"{name!r} stands for {len(group.runs)} runs", where="RUN", hint=f"name one of {ids}", code="bad-selection"
+        )
+    return first
+
+
 def check_comparable(chosen: Sequence[RunGroup]) -> None:
     """Raises `InputError` where the runs were not measured on the same data under the same rules."""
     message = _apart([run.record for side in chosen for run in side.runs])
