@@ -39,8 +39,9 @@ def test_one_table_embeds_and_predicts_and_logits_begin_with_unit_variance() -> 
     names = [name for name, _ in model.named_parameters()]
     for tied in ({"code_in", "code_out"}, {"text_head", "embedding.weight", "body.embed_tokens.weight"}):
         assert len(tied & set(names)) == 1, "a tied parameter is trained and stored once"
-    states = model.states(torch.tensor([prompts(model).history(np.arange(30))]))
-    assert 0.7 < float(model.code_logits(states).std().detach()) < 1.4
+    assert float(model.scale.detach()) == pytest.approx(SHAPE.width**-0.5)
+    random = torch.nn.functional.normalize(torch.randn(200, SHAPE.width)) * SHAPE.width**0.5
+    assert 0.8 < float(model.code_logits(random).std().detach()) < 1.2
     assert len(model.code_out) == sum(CODES.sizes) and len(model.text_head) == model.vocabulary == 2
 
 
