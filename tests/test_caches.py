@@ -14,7 +14,7 @@ import pytest
 
 from eager import behavior_encoder
 from eager.behavior_encoder import behavior_artefacts, behavior_vectors
-from eager.index_config import BehaviorConfig, GraphConfig
+from eager.index_config import BehaviorConfig
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
