@@ -238,6 +238,16 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "tiger-decoder",
+        "generative",
+        "baselines.tiger.method:TigerDecoder",
+        "TIGER's codes in a decoder alone, all next items of a window in one pass: not the paper's encoder-decoder",
+        "departs from Rajput et al., NeurIPS 2023, arXiv 2305.05065",
+        "tiger",
+        needs=("text",),
+        preset=(("network", {"kind": "decoder"}),),
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.method:EagerLLM",

@@ -1,4 +1,5 @@
-"""TIGER as a preset: RQ-VAE codes of item text x an encoder-decoder x training on all prefixes.
+"""TIGER as a preset: RQ-VAE codes of item text x an encoder-decoder x training on all prefixes; or, which departs from
+the paper, x a decoder alone x training on windows.
 
 A variant is a method (shape, codes, optimiser), a profile a budget: a setting of the profile overrides the variant's,
 and the user's overrides both.
@@ -15,11 +16,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from harness.core.config_files import ReadyIndex, UserFile
-from harness.generative.config import DecodeConfig, Section, SemanticConfig
+from harness.generative.config import DecodeConfig, ScoreNormalization, Section, SemanticConfig
 from harness.generative.encoder_decoder_config import NetworkConfig, PrefixTrainingConfig
-from harness.generative.recipes import PrefixTraining
+from harness.generative.recipes import PrefixTraining, WindowTraining
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import EncoderDecoder, resolve_precision
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, resolve_precision
 from harness.generative.tokenizers.base import (
     AnyTokenizer,
     FileTokenizer,
@@ -31,13 +32,21 @@ from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig, TextModelConfig
 from harness.protocol.split import TrainingData
 
-Variant = Literal["ours", "paper", "letter", "grid", "rqvr", "rb3"]
+Variant = Literal["ours", "paper", "letter", "grid", "rqvr", "rb3", "cornac"]
 
 # Without a word on it: 4 + 4 layers, 6 heads of 64 dimensions, 1,024 inner ones, all prefixes with 20 items at most.
 _PLAIN_RQ: dict[str, Any] = {"sinkhorn": 0.0, "separate": "none", "revive": False}
 
 
 _WHOLE = {"normalise": "vocabulary"}
+
+
+_LEVEL = {"normalise": "level"}
+
+
+_DECODER: dict[str, Any] = {
+    "kind": "decoder", "layers": 2, "width": 256, "heads": 8, "head_width": 32, "inner": 512, "dropout": 0.3,
+}  # fmt: skip
 
 
 _PRODUCT_TEXT = {"fields": ("title", "brand", "categories")}
@@ -95,7 +104,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "distinct": "token",
             "rqvae": {**_PLAIN_RQ, "hidden": (256, 128), "latent": 64, "epochs": 300},
         },
-        "network": {"dropout": 0.15, "separator": True},
+        "network": {"dropout": 0.15, "separator": True, "tied": False, "inner_layers": 2},
         "training": {
             "optimiser": "adam",
             "batch": 512,
@@ -107,9 +116,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "epochs": 10,
             "every": 1,
             "patience": 10,
-            **_WHOLE,
+            **_LEVEL,
         },
-        "decode": {"beams": 10, **_WHOLE},
+        "decode": {"beams": 10, **_LEVEL},
     },
     "rqvr": {
         "semantic": _PRODUCT_TEXT,
@@ -119,7 +128,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "distinct": "none",
             "rqvae": {**_PLAIN_RQ, "batch": 640, "epochs": 20_000},
         },
-        "network": {"width": 384},
+        "network": {"width": 384, "separator": True, "tied": False},
         "training": {
             "batch": 640,
             "learning_rate": 1e-3,
@@ -128,9 +137,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "warmup_steps": 10_000,
             "max_steps": 10_000,
             "epochs": 100_000,
-            **_WHOLE,
+            **_LEVEL,
         },
-        "decode": {"beams": 64, **_WHOLE},
+        "decode": {"beams": 64, **_LEVEL},
     },
     "rb3": {
         "user_tokens": 1,
@@ -151,6 +160,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
             **_WHOLE,
         },
         "decode": {"beams": 50, **_WHOLE},
+    },
+    "cornac": {
+        "index": {"levels": 3, "size": 256, "distinct": "token", "rqvae": _PLAIN_RQ},
+        "network": {"layers": 6, "dropout": 0.2},
+        "training": {
+            "batch": 64,
+            "learning_rate": 3e-4,
+            "weight_decay": 0.035,
+            "schedule": "cosine",
+            "warmup_steps": 10_000,
+            "epochs": 100,
+            "every": 1,
+            "patience": 20,
+            **_WHOLE,
+        },
+        "decode": _WHOLE,
     },
 }
 
@@ -177,8 +202,17 @@ class IndexConfig(Section, ReadyIndex):
     rqvae: RQConfig = RQConfig()
 
 
+class RankingConfig(DecodeConfig):
+    """Ranking, scored as in training."""
+
+    normalise: ScoreNormalization = Field(
+        default="children", description="what a token's probability is among: as `training.normalise`"
+    )
+
+
 class TigerConfig(TextModelConfig):
-    """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear."""
+    """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear, and a
+    token's probability among the tokens that lead on to a real code."""
 
     variant: Variant = Field(default="ours", description="a named bundle of settings (docs/tiger.md)")
     user_tokens: int = Field(default=0, ge=0, description="users are hashed to so many tokens; 0: none")
@@ -187,7 +221,7 @@ class TigerConfig(TextModelConfig):
     tokenizer: AnyTokenizer | None = tokenizer_field()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
-    decode: DecodeConfig = DecodeConfig()
+    decode: RankingConfig = RankingConfig()
 
     variants: ClassVar[dict[str, dict[str, Any]]] = VARIANTS
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -202,11 +236,14 @@ class TigerConfig(TextModelConfig):
                 "weight_decay": 0.0,
                 "validation_users": 200,
                 "precision": "float32",
+                "patience": 2,
             },
         },
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
-            "training": {"max_steps": 3000, "patience": 4, "validation_users": 1000},
+            "network": {"layers": 2, "width": 64},
+            "training": {"epochs": 20, "every": 1, "patience": 5, "validation_users": 1000},
+            "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
         "paper": {"variant": "paper"},
@@ -223,6 +260,27 @@ class TigerConfig(TextModelConfig):
     def _histories_are_items(self) -> TigerConfig:
         if self.user_tokens and self.decode.filter_viewed:
             raise ValueError("decode.filter_viewed needs user_tokens=0: a user token stands in the history")
+        return self
+
+    @model_validator(mode="after")
+    def _one_normalisation(self) -> TigerConfig:
+        if self.training.normalise != self.decode.normalise:
+            raise ValueError(
+                f"training.normalise={self.training.normalise} and decode.normalise={self.decode.normalise}: training "
+                "and decoding have to score by the same rule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_the_network(self) -> TigerConfig:
+        network = self.network
+        if network.kind == "decoder":
+            others = {"user_tokens": self.user_tokens, "network.separator": network.separator}
+            others |= {"network.tied": not network.tied, "network.inner_layers": network.inner_layers > 1}
+            if names := [name for name, is_set in others.items() if is_set]:
+                raise ValueError(f"{names[0]} is for network.kind=t5, not for a decoder")
+            if network.head_width % 2:
+                raise ValueError("network.head_width must be even for network.kind=decoder: positions are rotary")
         return self
 
     def resolved(self, device: str) -> TigerConfig:
@@ -270,9 +328,53 @@ class Tiger(GenerativeRecommender[TigerConfig]):
     """TIGER (arXiv 2305.05065). Needs item text, or ready codes."""
 
     config_class: ClassVar[type[ModelConfig]] = TigerConfig
-    code_version: ClassVar[int] = 2
+    code_version: ClassVar[int] = 3
 
     def compose(self) -> Method:
         config = self.config
-        model = EncoderDecoder(config.network, config.user_tokens, config.training.precision)
-        return Method(config.item_tokenizer(), model, PrefixTraining(model, config.training, "tiger"), config.decode)
+        tokenizer, training = config.item_tokenizer(), config.training
+        if config.network.kind == "decoder":
+            decoder = DecoderOnly(config.network, training.precision)
+            return Method(tokenizer, decoder, WindowTraining(decoder, training, "tiger"), config.decode)
+        model = EncoderDecoder(config.network, config.user_tokens, training.precision)
+        return Method(tokenizer, model, PrefixTraining(model, training, "tiger"), config.decode)
+
+    def record(self) -> dict[str, Any]:
+        """With `network`, the kind of network."""
+        return {**super().record(), "network": self.config.network.kind}
+
+
+class TigerDecoderConfig(TigerConfig):
+    """TIGER's codes in a decoder alone."""
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
+            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
+            "training": {
+                "batch": 64,
+                "epochs": 100,
+                "max_steps": 300,
+                "learning_rate": 1e-2,
+                "validation_users": 200,
+                "precision": "float32",
+                "patience": 2,
+            },
+        },
+        "cpu": {
+            "index": {"rqvae": {"epochs": 200}},
+            "network": _DECODER,
+            "training": {
+                "batch": 160, "epochs": 40, "every": 1, "patience": 10, "validation_users": 1000,
+                "learning_rate": 1.5e-3,
+            },
+            "decode": {"filter_viewed": "auto"},
+        },
+        "gpu": {"index": {"rqvae": {"epochs": 1000}}, "network": _DECODER},
+    }  # fmt: skip
+
+
+class TigerDecoder(Tiger):
+    """TIGER's codes, loss and search with a causal transformer over whole windows in place of the encoder-decoder."""
+
+    config_class: ClassVar[type[ModelConfig]] = TigerDecoderConfig

@@ -30,7 +30,7 @@ from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import PackedStates, read_packed, read_padded
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
-from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
+from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
@@ -126,7 +126,7 @@ class Losses:
     one at its last token; for an item the last of its code, without the end-of-sequence token."""
 
     model: CodeLM
-    prompts: Prompts
+    prompts: Prompts | CodePrompts
     term: AuxiliaryLoss | None
     device: str
     engine: Engine = "shared"
