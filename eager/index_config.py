@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.core.config_files import ReadyIndex, UserFile
 from harness.generative.config import RowsBy, by_ids
-from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 
 RQVAE_K = 256
+Source = Literal["semantic", "behavior"]
 
 
 class IndexConfig(ReadyIndex):

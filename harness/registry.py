@@ -263,6 +263,8 @@ MODELS = (
 # `harness.generative.tokenizers.base.Tokenizer`.
 TOKENIZERS = {
     "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
+    "letter": "harness.generative.tokenizers.letter:LetterTokenizer",
+    "cid": "harness.generative.tokenizers.cid:CIDTokenizer",
     "file": "harness.generative.tokenizers.base:FileTokenizer",
     "tree": "eager.tree_tokenizer:DualSourceTokenizer",
     "random": "eager.tree_tokenizer:DualSourceTokenizer",
