@@ -245,7 +245,6 @@ MODELS = (
         "departs from Rajput et al., NeurIPS 2023, arXiv 2305.05065",
         "tiger",
         needs=("text",),
-        preset=(("network", {"kind": "decoder"}),),
     ),
     ModelEntry(
         "eager-llm",
