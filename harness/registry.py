@@ -247,6 +247,32 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "letter-tiger",
+        "generative",
+        "baselines.letter.method:LetterTiger",
+        "TIGER on codes that agree with collaborative vectors and use their codebooks evenly",
+        "Wang et al., CIKM 2024, arXiv 2405.07314",
+        "letter_tiger",
+        needs=("text",),
+    ),
+    ModelEntry(
+        "letter-lcrec",
+        "llm",
+        "baselines.letter.method:LetterLCRec",
+        "LC-Rec on LETTER's codes",
+        "Wang et al., CIKM 2024, arXiv 2405.07314",
+        "letter_lcrec",
+        needs=("text",),
+    ),
+    ModelEntry(
+        "p5-cid",
+        "generative",
+        "baselines.p5cid.method:P5CID",
+        "a decoder over codes by recursive spectral clustering of item co-occurrence",
+        "Hua et al., SIGIR-AP 2023, arXiv 2305.06569",
+        "p5cid",
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.method:EagerLLM",
@@ -262,6 +288,8 @@ MODELS = (
 # `harness.generative.tokenizers.base.Tokenizer`.
 TOKENIZERS = {
     "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
+    "letter": "harness.generative.tokenizers.letter:LetterTokenizer",
+    "cid": "harness.generative.tokenizers.cid:CIDTokenizer",
     "file": "harness.generative.tokenizers.base:FileTokenizer",
     "tree": "eager.tree_tokenizer:DualSourceTokenizer",
     "random": "eager.tree_tokenizer:DualSourceTokenizer",

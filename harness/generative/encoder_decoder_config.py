@@ -53,6 +53,13 @@ class PrefixTrainingConfig(Section):
         description="what a token's probability is among: children: those that lead on from its prefix to a real code; "
         "level: its level; vocabulary: all tokens, with an end-of-sequence token behind a code",
     )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        exclude_if=lambda value: value == 1,
+        description="logits are divided by it in the loss, not in ranking: below 1 the loss weighs likely wrong tokens "
+        "more, as in LETTER's ranking-guided loss",
+    )
     choose: Literal["validation", "last"] = Field(
         default="validation", description="the state that training ends in: the best by ndcg@10 on validation, or last"
     )

@@ -247,18 +247,24 @@ class PrefixTraining(CodeTraining):
         scores_end = rule == "vocabulary"
         targets = target_tokens(model.pieces.codes[items], device, end=scores_end)
         states = network.states(prompts.ids, prompts.real, targets)
+        temperature = self.config.temperature
         if scores_end:
-            return functional.cross_entropy(network.vocabulary_logits(states).flatten(0, 1), targets.flatten())
+            logits = network.vocabulary_logits(states) / temperature
+            return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+        def level_logits(states: torch.Tensor, level: int) -> torch.Tensor:
+            return network.level_logits(states, level) / temperature
+
         offsets = torch.tensor(network.offsets[:-1], device=device) + network.vocabulary
         digits, prefixes = targets - offsets, trie.prefixes[torch.from_numpy(items).to(device)]
         losses = []
         for level in range(trie.levels):
             predicting, chosen = states[:, level], digits[:, level]
             if rule == "children":
-                logits = network.level_logits
-                losses.append(child_cross_entropy(trie, logits, predicting, level, prefixes[:, level], chosen).mean())
+                cost = child_cross_entropy(trie, level_logits, predicting, level, prefixes[:, level], chosen)
+                losses.append(cost.mean())
             else:
-                losses.append(functional.cross_entropy(network.level_logits(predicting, level), chosen))
+                losses.append(functional.cross_entropy(level_logits(predicting, level), chosen))
         return torch.stack(losses).mean()
 
 
@@ -283,7 +289,7 @@ class WindowTraining(CodeTraining):
         batches = Batches(data.sequences, data.max_history + 1, stage, {"seqrec": 1.0}, (context.seed, self.name))
         losses = Losses(
             self.model.network, self.model.prompts, None, context.device, normalise=config.normalise,
-            world=context.world, trie=inputs.trie.on(context.device),
+            world=context.world, trie=inputs.trie.on(context.device), temperature=config.temperature,
         )  # fmt: skip
 
         def loss(step: int, part: int) -> Cost:
