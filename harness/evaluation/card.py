@@ -56,7 +56,7 @@ def case_groups(split: Split) -> list[Group]:
     memorised = _followed(split)
     near = _together(split) & ~memorised
     head = head_items(counts)[answers]
-    long = split.cut.test[split.test.requests.users] > LONG
+    long = split.cut.test.places > LONG
     rows = [memorised, near, ~memorised & ~near]
     rows += [purchases >= RARE, (purchases > 0) & (purchases < RARE), purchases == 0]
     rows += [head, ~head, ~long, long]

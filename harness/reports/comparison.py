@@ -174,7 +174,7 @@ def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values
 def ways(split: Split) -> dict[str, np.ndarray]:
     """What test users are grouped by: whole numbers, int64 (users,), as in `split.test.requests`."""
     return {
-        "history length": split.cut.test[split.test.requests.users],
+        "history length": split.cut.test.places,
         "target's training count": split.train.counts()[split.test.targets.items],
     }
 

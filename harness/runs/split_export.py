@@ -82,7 +82,8 @@ def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:
 
 
 def _write_fold(place: Path, fold: EvaluationSplit, dataset: Dataset) -> None:
-    users = [dataset.users[user] for user in fold.requests.users.tolist()]
+    names = fold.names(dataset.users)
+    users = [names[case] for case in fold.requests.cases.tolist()]
     answers = [dataset.items[item] for item in np.asarray(fold.targets.items).tolist()]
     name = fold.requests.fold
     write_rows(place / f"{name}.csv", (USER, ITEM), zip(users, answers, strict=True))

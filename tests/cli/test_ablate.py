@@ -35,7 +35,7 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     def turned(self: Fake, requests: Any, k: int, context: Any) -> Any:
         lists = recommend(self, requests, self.n, context)
         items = lists.items[:, ::-1] if self.config.layer.width == 9 else lists.items
-        return type(lists)(lists.users, items[:, :k], lists.scores[:, :k])
+        return type(lists)(lists.cases, items[:, :k], lists.scores[:, :k])
 
     monkeypatch.setattr(Fake, "_recommend", turned)
     (tmp_path / "g.toml").write_text(GRID)
