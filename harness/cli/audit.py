@@ -118,7 +118,7 @@ def card(
         entries["rankings"] = {
             "file": rankings.name,
             "metric": metric,
-            "groups": group_metrics(values, groups),
+            "groups": group_metrics(values, groups, split.test.requests.clusters),
             "lists": list_measures(lists, split.train),
         }
     if as_json:

@@ -38,6 +38,16 @@ class Measured:
         results = [self._of(run, names) for run in runs]
         return {name: np.stack([one[name] for one in results]) for name in results[0]}
 
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """The user of each test case, where a user may have several; else None."""
+        return self.split.test.requests.clusters
+
+    @property
+    def n_users(self) -> int:
+        """Users with a test case."""
+        return len(np.unique(self.split.test.requests.users))
+
     def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
         return per_user(self.lists(run), self.split.test.targets, names)
 

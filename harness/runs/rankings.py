@@ -116,7 +116,7 @@ def _positions(listed: Listed, path: Path, names: Sequence[str], dataset: Datase
         results.append(np.array([index_of.get(name, -1) for name in raw], dtype=np.int64))
         hint = f"use the raw ids of {dataset.name}"
         if kind == "user" and names is not dataset.users:
-            hint = f"name each case USER#N, as in test_histories.json of harness data split {dataset.name}"
+            hint = "name each case USER#N, as in test_histories.json of harness data export --split"
         if len(unknown := np.flatnonzero(results[-1] < 0)):
             n = int(unknown[0])
             raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=hint)

@@ -120,6 +120,13 @@ class RecommenderContract:
         for user, items in zip(predictions.cases, predictions.items, strict=True):
             assert items.tolist() == current_predictions.items[index_of[int(user)]].tolist()
 
+    def test_several_cases_of_one_user(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        histories = split.test.requests.histories.take(np.arange(3))
+        requests = Requests("test", np.zeros(3, np.int64), histories, np.array([70, 2, 5]))
+        predictions = self.lists(model, requests, folder)
+        assert sorted(predictions.cases.tolist()) == [2, 5, 70] and (predictions.lengths == self.k).all()
+
     def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
         histories = RaggedArray.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
