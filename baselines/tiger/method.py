@@ -26,6 +26,7 @@ from harness.generative.tokenizers.base import (
     RQVAETokenizer,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig, TextModelConfig
@@ -185,6 +186,7 @@ class TigerConfig(TextModelConfig):
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
     decode: DecodeConfig = DecodeConfig()

@@ -69,14 +69,12 @@ def paired_difference(
         raise ValueError("a value is not finite")
     separate = np.round(one.mean(axis=0) - two.mean(axis=0), DECIMALS)
     low, high = bootstrap_ci(separate, rng, resamples=resamples, clusters=clusters)
-    deviation = float(separate.std(ddof=1)) if len(separate) > 1 else 0.0
-    sums, spread = separate, deviation
-    if clusters is not None:
-        sums, sizes = _sums(separate, clusters)
-        spread = _ratio_spread(sums, sizes)
+    deviation = spread_of_mean(separate, None)[0]
+    spread, users = spread_of_mean(separate, clusters)
+    sums = separate if clusters is None else _sums(separate, clusters)[0]
     wins, losses = int((separate > 0).sum()), int((separate < 0).sum())
     return Difference(
-        users=len(sums),
+        users=users,
         mean_a=float(one.mean()),
         mean_b=float(two.mean()),
         difference=float(separate.mean()),
@@ -87,7 +85,7 @@ def paired_difference(
         wins=wins,
         losses=losses,
         ties=len(separate) - wins - losses,
-        least=least_difference(spread, len(sums)),
+        least=least_difference(spread, users),
         cases=len(separate),
     )
 
@@ -98,12 +96,17 @@ def _sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.round(np.bincount(inverse, weights=values), DECIMALS), sizes
 
 
-def _ratio_spread(sums: np.ndarray, sizes: np.ndarray) -> float:
-    """The standard error of sums.sum() / sizes.sum() over users, times sqrt(users), by linearisation."""
+def spread_of_mean(values: np.ndarray, clusters: np.ndarray | None) -> tuple[float, int]:
+    """The standard error of the mean over users, times sqrt(users), and the number of users: of one value a user their
+    standard deviation, else that of the ratio of two sums over users, by linearisation. `values` is float, shape
+    (cases,), `clusters` as in `paired_difference`."""
+    if clusters is None:
+        return (float(values.std(ddof=1)) if len(values) > 1 else 0.0), len(values)
+    sums, sizes = _sums(values, clusters)
     if len(sums) < 2:
-        return 0.0
+        return 0.0, len(sums)
     residuals = sums - sizes * (sums.sum() / sizes.sum())
-    return float(np.sqrt(np.square(residuals).sum() / (len(sums) - 1)) / sizes.mean())
+    return float(np.sqrt(np.square(residuals).sum() / (len(sums) - 1)) / sizes.mean()), len(sums)
 
 
 def least_difference(spread: float, users: int, alpha: float = ALPHA, power: float = POWER) -> float:
