@@ -49,8 +49,8 @@ class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
     means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `command` what makes its
-    runs again, `card` the report card, where these were asked for. `quoted` says where a published row is printed and
-    what is known of its protocol; empty for rows measured here."""
+    runs again, `card` the report card, `memory` the stored probe of its language model, where these were asked for.
+    `quoted` says where a published row is printed and what is known of its protocol; empty for rows measured here."""
 
     model: str
     family: str
@@ -68,6 +68,7 @@ class Row:
     command: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def run_ids(self) -> tuple[str, ...]:
