@@ -25,6 +25,7 @@ from harness.generative.tokenizers.base import (
     RQVAETokenizer,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig, TextModelConfig
@@ -70,6 +71,7 @@ class TigerConfig(TextModelConfig):
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
     decode: RankingConfig = RankingConfig()

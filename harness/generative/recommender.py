@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -78,18 +78,18 @@ class GenerativeRecommender(Recommender[ConfigT]):
 
     def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         """All item vectors that the method reads, and the item codes."""
-        vectors, index = self.method.tokenizer.fit(data, context)
+        vectors, index = self.method.tokenizer.fit(data, self._of_tokenizer(context))
         others: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
         return {**vectors, **others}, _by_source(index)
 
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         """The item codes alone, as a run with this configuration and seed has them: for `harness index build`."""
-        return _by_source(self.method.tokenizer.fit(data, context)[1])
+        return _by_source(self.method.tokenizer.fit(data, self._of_tokenizer(context))[1])
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         others = [entry for source in self._other_sources() for entry in source.cache_entries(data, context)]
-        entries = (*self.method.model.cache_entries(context), *self.method.tokenizer.cache_entries(data, context))
-        return (*entries, *others)
+        own = self.method.tokenizer.cache_entries(data, self._of_tokenizer(context))
+        return (*self.method.model.cache_entries(context), *own, *others)
 
     def size(self) -> ModelSize:
         count = sum(parameter.numel() for parameter in self.model.parameters())
@@ -170,6 +170,11 @@ class GenerativeRecommender(Recommender[ConfigT]):
         value = context.validation.score(self._rank(sample, DEPTH, context)[0])[MAIN_METRIC]
         self.model.train()
         return float(context.world.broadcast_object(value))
+
+    def _of_tokenizer(self, context: RunContext) -> RunContext:
+        """The context with the tokenizer's seed, where the configuration gives it one of its own."""
+        seed: int | None = getattr(self.config, "tokenizer_seed", None)
+        return context if seed is None else replace(context, seed=seed)
 
     def _other_sources(self) -> tuple[EmbeddingSource, ...]:
         """The sources that the tokenizer does not read itself."""

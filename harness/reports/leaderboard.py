@@ -50,8 +50,8 @@ class Row:
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
     means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `passes` over the training
     data, mean over seeds, None where the records do not say; `command` what makes its runs again, `card` the report
-    card, where these were asked for. `quoted` says where a published row is printed and what is known of its protocol;
-    empty for rows measured here."""
+    card, `memory` the stored probe of its language model, where these were asked for. `quoted` says where a published
+    row is printed and what is known of its protocol; empty for rows measured here."""
 
     model: str
     family: str
@@ -70,6 +70,7 @@ class Row:
     quoted: Mapping[str, str] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
     passes: float | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def run_ids(self) -> tuple[str, ...]:

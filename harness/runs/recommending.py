@@ -150,7 +150,7 @@ def _near(raw: str, names: Sequence[str]) -> list[str]:
 def _document(
     lists: Predictions, requests: Requests, row: int, name: str | None, dataset: Dataset, k: int
 ) -> dict[str, Any]:
-    place = int(np.flatnonzero(lists.users == requests.users[row])[0])
+    place = int(np.flatnonzero(lists.cases == requests.cases[row])[0])
     items = lists.items[place][:k]
     listed = [
         {"rank": rank, **_item(int(item), dataset), "score": float(score)}

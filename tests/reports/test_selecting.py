@@ -27,7 +27,7 @@ def places(folder: Path, data: str) -> list[float]:
     dataset = load_dataset(data)
     made = split(dataset, Protocol())
     found = []
-    for user, item in zip(made.test.targets.users, made.test.targets.items, strict=True):
+    for user, item in zip(made.test.targets.cases, made.test.targets.items, strict=True):
         mine = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
         found.append(float(mine["rank"].iloc[0]) if len(mine) else math.inf)
     return found
