@@ -238,6 +238,15 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "rpg",
+        "generative",
+        "baselines.rpg.method:RPG",
+        "a causal transformer that predicts all OPQ codes of the next item at once",
+        "Hou et al., KDD 2025, arXiv 2506.05781",
+        "rpg",
+        needs=("text",),
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.method:EagerLLM",
@@ -253,6 +262,8 @@ MODELS = (
 # `harness.generative.tokenizers.base.Tokenizer`.
 TOKENIZERS = {
     "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
+    "rqkmeans": "harness.generative.tokenizers.kmeans:RQKMeansTokenizer",
+    "opq": "harness.generative.tokenizers.kmeans:OPQTokenizer",
     "file": "harness.generative.tokenizers.base:FileTokenizer",
     "tree": "eager.tree_tokenizer:DualSourceTokenizer",
     "random": "eager.tree_tokenizer:DualSourceTokenizer",
