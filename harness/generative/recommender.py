@@ -11,7 +11,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -38,6 +38,16 @@ from harness.protocol.split import TrainingData
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
 
 
+class RankingConfig(Protocol):
+    """What ranking by any way has settings of (`DecodeConfig`)."""
+
+    @property
+    def exact_users(self) -> int: ...
+
+    @property
+    def filter_viewed(self) -> bool | Literal["auto"]: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """The parts of a generative recommender. `embeddings` are item vectors that the model or the recipe reads besides
@@ -46,7 +56,7 @@ class Method:
     tokenizer: Tokenizer
     model: SequenceModel
     recipe: Recipe
-    decoding: DecodeConfig
+    decoding: RankingConfig
     embeddings: tuple[EmbeddingSource, ...] = ()
 
 
@@ -156,6 +166,7 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
         model, config = self.method.model, self.method.decoding
+        assert isinstance(config, DecodeConfig), "a method with another way to rank overrides this"
         decoding = Decoding(
             config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
