@@ -141,6 +141,17 @@ def tokenizer_field() -> Any:
     )
 
 
+def tokenizer_seed_field() -> Any:
+    """The field `tokenizer_seed: int | None` of a method's configuration: item codes, and the vectors that they are
+    made of, from a random stream of their own. Left out of stored configurations as `tokenizer_field`."""
+    return Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda value: value is None,
+        description="seed of the tokenizer (item codes and the vectors they are made of); null: the run's seed",
+    )
+
+
 class RQVAETokenizer(Tokenizer):
     """RQ-VAE codes of item text, as TIGER and LC-Rec make them. Items are numbered by their raw ids while codes are
     made, so that equal vectors give equal codes in whatever order a source lists its items."""
