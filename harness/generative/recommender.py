@@ -11,14 +11,14 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
 
 from harness.core.artifact_cache import CacheEntry
 from harness.generative.config import DecodeConfig, InstructConfig
-from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, evenly_spaced
+from harness.generative.decoding.generate import DecodeReport, Decoding, evenly_spaced, recommend
 from harness.generative.exporting import ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.lora import attached
@@ -38,6 +38,16 @@ from harness.protocol.split import TrainingData
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
 
 
+class RankingConfig(Protocol):
+    """What ranking by any way has settings of (`DecodeConfig`)."""
+
+    @property
+    def exact_users(self) -> int: ...
+
+    @property
+    def filter_viewed(self) -> bool | Literal["auto"]: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """The parts of a generative recommender. `embeddings` are item vectors that the model or the recipe reads besides
@@ -46,7 +56,7 @@ class Method:
     tokenizer: Tokenizer
     model: SequenceModel
     recipe: Recipe
-    decoding: DecodeConfig
+    decoding: RankingConfig
     embeddings: tuple[EmbeddingSource, ...] = ()
 
 
@@ -156,13 +166,12 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
         model, config = self.method.model, self.method.decoding
+        assert isinstance(config, DecodeConfig), "a method with another way to rank overrides this"
         decoding = Decoding(
             config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
         )  # fmt: skip
-        return distributed_recommend(
-            model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context
-        )
+        return recommend(model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context)
 
     def _validate(self, context: RunContext, users: int) -> float:
         """ndcg@10 of the model in its current state on at most `users` validation users, evenly spaced."""

@@ -136,8 +136,8 @@ def tokenizer_field() -> Any:
     return Field(
         default=None,
         exclude_if=lambda value: value is None,
-        description="another tokenizer than the method's own, by its kind (rqvae, tree, random, file, or a registered "
-        "one), and its settings; null: the method's own, whose settings are those of index",
+        description="another tokenizer than the method's own, by its kind (rqvae, rqkmeans, opq, tree, random, file, "
+        "or a registered one), and its settings; null: the method's own, whose settings are those of index",
     )
 
 
