@@ -30,7 +30,13 @@ from harness.generative.recipes import MIN_EVALUATIONS, RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import PrecisionSetting, resolve_precision
 from harness.generative.tasks.batching import Pass
-from harness.generative.tokenizers.base import AnyTokenizer, FileTokenizer, Tokenizer, tokenizer_field
+from harness.generative.tokenizers.base import (
+    AnyTokenizer,
+    FileTokenizer,
+    Tokenizer,
+    tokenizer_field,
+    tokenizer_seed_field,
+)
 from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.early_stopping import EarlyStopping
@@ -124,6 +130,7 @@ class RPGConfig(TextModelConfig):
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: WindowTrainingConfig = WindowTrainingConfig()
     decode: ParallelDecodeConfig = ParallelDecodeConfig()
@@ -323,7 +330,7 @@ class RPG(GenerativeRecommender[RPGConfig]):
                     logs = network.log_probabilities(read)
                 items[rows], scores[rows] = rank(logs, k, viewed=read if without_viewed else None)
                 bar.advance(len(rows))
-        predictions = Predictions(requests.users, items, scores)
+        predictions = Predictions(requests.cases, items, scores)
         report.users_scored, report.short = len(requests), int((predictions.lengths < k).sum())
         return predictions, report
 
