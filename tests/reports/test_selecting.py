@@ -138,7 +138,7 @@ def test_lists_that_a_model_ranks_otherwise_are_refused(
 
     def reversed_lists(*arguments: Any) -> Predictions:
         lists = rank(*arguments)
-        return Predictions(lists.users, lists.items[:, ::-1], lists.scores)
+        return Predictions(lists.cases, lists.items[:, ::-1], lists.scores)
 
     monkeypatch.setattr(recommending, "ranked", reversed_lists)
     done = harness("leaderboard", "-d", data, "--metric", "recall@30")
