@@ -29,7 +29,8 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
 from harness.runs.job import Job, RunOptions, plan
-from harness.runs.run import context_of
+from harness.runs.run import context_of, ranked
+from harness.store.predictions import read_predictions
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
@@ -83,6 +84,26 @@ def restore(
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeated) from error
     return Restored(job, dataset, current_split, recommender, context)
+
+
+def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predictions:
+    """The run's test lists with up to `depth` items, ranked anew by its stored model; users in the order of the test
+    requests. Nothing is stored.
+
+    Raises `InputError` as `restore` does, and where the stored lists are not the beginning of the new ones: a beam
+    search that keeps more beams finds other items, and another device may round otherwise.
+    """
+    stored = restore(run, device=None, data=data)
+    requests = stored.split.test.requests
+    protocol = stored.split.protocol.model_copy(update={"depth": depth})
+    lists = ranked(stored.recommender, requests, stored.context, protocol)
+    former = read_predictions(run.folder.predictions, stored.dataset.users, stored.dataset.items)
+    width = min(former.items.shape[1], lists.items.shape[1])
+    if not np.array_equal(former.items[requests.users, :width], lists.items[:, :width]):
+        message = f"lists of {depth} items do not begin with the stored ones (a wider beam search, or another device)"
+        hint = f"make the run with --set protocol.depth={depth}"
+        raise InputError(message, where=run.record.run_id, hint=hint, code="incompatible")
+    return lists
 
 
 FOLD = "ask"  # the name of these requests in events; neither validation nor test
