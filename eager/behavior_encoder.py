@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from eager.behavior_graph import graph_vectors
 from eager.din import DIN
 from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec
@@ -38,6 +37,7 @@ from harness.generative.tokenizers.embeddings import (
     unfinished,
     vectors_key,
 )
+from harness.generative.tokenizers.item_graph import graph_vectors
 from harness.generative.training.checkpoint import random_state, set_random_state
 from harness.generative.training.early_stopping import Callback, EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
@@ -201,7 +201,7 @@ def _validate(model: Encoder, order: CanonicalOrder, validation: Validation, con
         for begin in range(0, len(histories), AT_ONCE)
     ]
     scores = np.concatenate(parts)[:, ranks]
-    return validation.score(Predictions.best(requests.users, scores, DEPTH))[METRIC]
+    return validation.score(Predictions.best(requests.cases, scores, DEPTH))[METRIC]
 
 
 def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:

@@ -55,7 +55,7 @@ def leaderboard(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension, card, command: any, with commas.",
+            help="quality, integrity, cost, effort, comprehension, memory, card, command: any, with commas.",
             show_default="the first three",
         ),
     ] = None,
@@ -83,6 +83,7 @@ def leaderboard(
     from harness.reports.card import with_card
     from harness.reports.lead_tests import with_leads
     from harness.reports.leaderboard import select
+    from harness.reports.memory import with_memory
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.store.run_store import Store, gc_disabled
@@ -114,6 +115,8 @@ def leaderboard(
         boards = [with_leads(board, tested, location) for board in boards]
     if "card" in sets:
         boards = [with_card(board, metric, location) for board in boards]
+    if "memory" in sets:
+        boards = [with_memory(board, store.root) for board in boards]
     if "command" in sets:
         boards = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in boards]
     if all(board.published_only for board in boards):

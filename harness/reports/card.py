@@ -115,7 +115,7 @@ def _of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[
     lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
     return {
         "metric": metric,
-        "groups": group_metrics(values, groups),
+        "groups": group_metrics(values, groups, base.clusters),
         "lists": {name: _mean([one[name] for one in lists]) for name in MEASURES},
     }
 
@@ -131,6 +131,8 @@ def _measures(row: Row) -> dict[str, str]:
 
 def _sizes(card: Mapping[str, Any]) -> str:
     parts = [f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"]]
+    if "distinct_users" in card:
+        return f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users: {', '.join(parts)}"
     return f"Test users by group, of {card['users']:,}: {', '.join(parts)}"
 
 

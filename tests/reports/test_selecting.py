@@ -31,7 +31,7 @@ def places(folder: Path, data: str) -> list[float]:
     dataset = load_dataset(data)
     made = split(dataset, Protocol())
     found = []
-    for user, item in zip(made.test.targets.users, made.test.targets.items, strict=True):
+    for user, item in zip(made.test.targets.cases, made.test.targets.items, strict=True):
         mine = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
         found.append(float(mine["rank"].iloc[0]) if len(mine) else math.inf)
     return found
@@ -141,7 +141,7 @@ def test_lists_that_a_model_ranks_otherwise_are_refused(
 
     def reversed_lists(*arguments: Any) -> Predictions:
         lists = rank(*arguments)
-        return Predictions(lists.users, lists.items[:, ::-1], lists.scores)
+        return Predictions(lists.cases, lists.items[:, ::-1], lists.scores)
 
     monkeypatch.setattr(recommending, "ranked", reversed_lists)
     done = harness("leaderboard", "-d", data, "--metric", "recall@30")

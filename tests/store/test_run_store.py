@@ -166,7 +166,7 @@ def test_predictions_come_back_with_short_and_empty_lists(
     write_predictions(path, written, ("x", "y", "z"), ("10", "11", "12"))
     assert pq.ParquetFile(path).num_row_groups == groups
     back = read_predictions(path, ("x", "y", "z"), ("10", "11", "12"))
-    assert back.users.tolist() == [0, 1, 2] and back.items.tolist() == items[[1, 2, 0]].tolist()
+    assert back.cases.tolist() == [0, 1, 2] and back.items.tolist() == items[[1, 2, 0]].tolist()
     assert back.scores.tolist() == scores[[1, 2, 0]].tolist()
     with pytest.raises(InputError, match="unknown item '12'"):
         read_predictions(path, ("x", "y", "z"), ("10", "11"))

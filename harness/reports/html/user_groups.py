@@ -83,7 +83,9 @@ def figures(
         views = []
         for metric in metrics:
             cells = {
-                number: [_cell(one[metric][(sizes >= low) & (sizes <= high)], by, low) for low, high in ranges]
+                number: [
+                    _cell(one[metric], (sizes >= low) & (sizes <= high), by, low, base.clusters) for low, high in ranges
+                ]
                 for number, one in values.items()
             }
             counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
@@ -102,9 +104,10 @@ def figures(
     return results
 
 
-def _cell(values: np.ndarray, by: str, low: int) -> Cell:
-    bounds = bootstrap_ci(values, generator(SEED, "report", by, low), resamples=RESAMPLES)
-    return Cell(float(values.mean()), *bounds)
+def _cell(values: np.ndarray, rows: np.ndarray, by: str, low: int, clusters: np.ndarray | None) -> Cell:
+    users = None if clusters is None else clusters[rows]
+    bounds = bootstrap_ci(values[rows], generator(SEED, "report", by, low), resamples=RESAMPLES, clusters=users)
+    return Cell(float(values[rows].mean()), *bounds)
 
 
 def _plot(
