@@ -246,9 +246,14 @@ class Store:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
 
         Without `fresh`, a complete run is returned as `stored`, and an unfinished folder is continued. With `fresh`, an
-        unfinished folder is emptied, and a complete one is kept until its successor is finished.
+        unfinished folder is emptied, and a complete one is kept until its successor is finished. A complete run in a
+        folder that cannot be written is returned without a lock.
         """
         final = self.folder(key)
+        stored = None if fresh or os.access(final.path.parent, os.W_OK) else self.complete(key)
+        if stored is not None:
+            yield Reservation(final, final, stored)
+            return
         with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as hold:
             yield replace(_open(final, fresh), hold=hold)
 
