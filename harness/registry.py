@@ -229,6 +229,15 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "minionerec",
+        "llm",
+        "baselines.lcrec.minionerec:MiniOneRec",
+        "LC-Rec on residual k-means codes with half of the samples text: MiniOneRec's supervised fine-tuning, no RL",
+        "arXiv 2510.24431",
+        "minionerec",
+        needs=("text",),
+    ),
+    ModelEntry(
         "tiger",
         "generative",
         "baselines.tiger.method:Tiger",

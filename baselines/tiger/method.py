@@ -206,7 +206,7 @@ class DecoderNetworkConfig(NetworkConfig):
     heads: int = Field(default=8, ge=1)
     head_width: int = Field(default=32, ge=1, description="an even number")
     inner: int = Field(default=512, ge=1, description="width of the feed-forward layers")
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="on residual branches")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="on embeddings, residual branches and last states")
 
 
 _STEPS: dict[str, Any] = {"batch": 160, "learning_rate": 1.5e-3, "patience": 8}

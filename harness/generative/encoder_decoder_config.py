@@ -22,7 +22,7 @@ class NetworkConfig(Section):
     heads: int = Field(default=6, ge=1)
     head_width: int = Field(default=64, ge=1, description="kind=decoder: an even number")
     inner: int = Field(default=1024, ge=1, description="width of the feed-forward layers")
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="kind=decoder: on residual branches")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="on embeddings, residual branches and last states")
     separator: bool = Field(default=False, description="kind=t5: a token behind each item of a history")
     tied: bool = Field(default=True, description="kind=t5: the output layer is the table of input embeddings")
     inner_layers: int = Field(default=1, ge=1, description="kind=t5: hidden layers of a feed-forward layer")

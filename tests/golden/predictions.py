@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, int]] = {
     "tiger": {"users": 24, "length": 24},
     "tiger-decoder": {"users": 24, "length": 24},
     "lcrec": {"length": 12},
+    "minionerec": {"length": 12},
     "eager-llm": {"length": 12},
 }
 

@@ -22,8 +22,8 @@ START, EOS = 0, 1
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """`inner`: width of the feed-forward layers. `dropout`: on residual branches. `context`: the longest prompt with
-    its code; positions are rotary and know no limit of their own."""
+    """`inner`: width of the feed-forward layers. `dropout`: on embeddings, residual branches and last states, as in T5.
+    `context`: the longest prompt with its code; positions are rotary and know no limit of their own."""
 
     layers: int = 2
     width: int = 256
@@ -66,7 +66,8 @@ class CodeDecoder(CodeLM):
         )
         body = LlamaModel(config)
         rows = body.embed_tokens.weight
-        super().__init__(_Body(body, rows.detach().clone()), sizes, residual_dropout=shape.dropout, tied=True)
+        rates = {"dropout": shape.dropout, "residual_dropout": shape.dropout}
+        super().__init__(_Body(body, rows.detach().clone()), sizes, **rates, tied=True)
         del self.text_head
         self.text_head = rows
         with torch.no_grad():

@@ -45,7 +45,7 @@ def test_one_table_embeds_and_predicts_and_logits_begin_with_unit_variance() -> 
     assert len(model.code_out) == sum(CODES.sizes) and len(model.text_head) == model.vocabulary == 2
 
 
-def test_dropout_is_on_residual_branches_in_training_alone() -> None:
+def test_dropout_is_on_in_training_alone() -> None:
     model, ids = decoder(), torch.tensor([[0, 5, 9, 13]])
     assert torch.equal(model.states(ids), model.states(ids))
     model.train()
