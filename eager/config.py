@@ -28,6 +28,7 @@ from harness.generative.tokenizers.base import (
     TextEmbeddings,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.protocol.split import TrainingData
 
@@ -116,6 +117,7 @@ class EagerConfig(InstructConfig):
     behavior: BehaviorConfig = BehaviorConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     contrast: ContrastConfig = ContrastConfig()
     annealing: AnnealingConfig = AnnealingConfig()
 

@@ -15,6 +15,7 @@ import pytest
 from baselines.lcrec.method import LCRec, LCRecConfig
 from baselines.letter.method import LetterTiger, LetterTigerConfig
 from baselines.p5cid.method import P5CID, P5CIDConfig
+from baselines.rpg.method import RPG, RPGConfig
 from baselines.tiger.method import Tiger, TigerConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
@@ -112,6 +113,11 @@ def cid_codes(given: Split, context: RunContext) -> np.ndarray:
     return P5CID(config).item_codes(given.train, context).table.digits
 
 
+def rpg_codes(given: Split, context: RunContext) -> np.ndarray:
+    config = RPGConfig.model_validate(RPGConfig.profiles["smoke"])
+    return RPG(config).item_codes(given.train, context).table.digits
+
+
 def lcrec_codes(given: Split, context: RunContext) -> np.ndarray:
     config = LCRecConfig.model_validate(LCRecConfig.profiles["smoke"])
     return LCRec(config).item_codes(given.train, context).table.digits
@@ -125,6 +131,7 @@ CACHES: dict[str, Callable[[Split, RunContext], np.ndarray]] = {
     "tree codes": eager_codes(),
     "rqvae codes": eager_codes(kind="rqvae", k=5, rqvae=RQVAE),
     "tiger codes": tiger_codes,
+    "rpg codes": rpg_codes,
     "lcrec codes": lcrec_codes,
     "letter codes": letter_codes,
     "collaborative codes": cid_codes,

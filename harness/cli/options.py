@@ -47,7 +47,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", sh
 
 
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="leave-one-out or global-time.", show_default="leave-one-out")
+    str | None,
+    typer.Option("--protocol", help="leave-one-out, global-time or rolling-time.", show_default="leave-one-out"),
 ]
 
 

@@ -10,7 +10,6 @@ One description for all: a run's record holds it, `harness index build` and `har
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from harness.core.files import write_text
 from harness.core.hashing import fingerprint
 from harness.core.json_files import read_json_object
 from harness.errors import InputError
-from harness.generative.code_styles import read_codes
+from harness.generative.code_styles import MOST_LEVELS, level_name, read_codes
 
 MEND = "free some space, or name a file in another folder"
 
@@ -45,7 +44,7 @@ class CodeTable:
         digits = np.array(self.digits, dtype=np.int64)
         digits.setflags(write=False)
         object.__setattr__(self, "digits", digits)
-        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= 26:
+        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= MOST_LEVELS:
             raise ValueError(f"digits {digits.shape} do not fit {len(self.sizes)} levels")
         if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
             raise ValueError("a digit outside its level")
@@ -80,11 +79,7 @@ class CodeTable:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The names of all code tokens in flat order: `<a_0>`, `<a_1>`, …, `<b_0>`, …"""
-        return tuple(
-            f"<{string.ascii_lowercase[level]}_{digit}>"
-            for level, size in enumerate(self.sizes)
-            for digit in range(size)
-        )
+        return tuple(f"<{level_name(level)}_{digit}>" for level, size in enumerate(self.sizes) for digit in range(size))
 
     @cached_property
     def groups(self) -> np.ndarray:

@@ -187,6 +187,7 @@ class EncoderDecoder(RandomNetwork):
     """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
 
     network: CodeT5
+    precision: Precision
     pieces: Pieces
     users: np.ndarray | None
 
@@ -213,6 +214,7 @@ class DecoderOnly(RandomNetwork):
     """A causal transformer with random initial weights. A prompt is a start token and the history."""
 
     network: CodeDecoder
+    precision: Precision
     prompts: CodePrompts
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:

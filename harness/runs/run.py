@@ -194,7 +194,7 @@ def _measure(
             log.write(event="stopped", reason=type(error).__name__)
         raise
     recommender, valid, test, peaks = done.recommender, done.valid, done.test, done.peak_memory_mb
-    write_predictions(folder.predictions, test, dataset.users, dataset.items)
+    write_predictions(folder.predictions, test, split.test.names(dataset.users), dataset.items)
     with writing_results(folder.model):
         recommender.save(folder.model)
     metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
@@ -223,9 +223,10 @@ def _measure(
 
 
 def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
-    """The fold's target of each user, (n_users,), -1 for a user without one: for models that declare a leak."""
+    """The fold's target of each user, the latest of several, (n_users,), -1 for a user without one: for models that
+    declare a leak."""
     items = np.full(n_users, -1, dtype=np.int64)
-    items[fold.targets.users] = fold.targets.items
+    items[fold.requests.users] = fold.targets.items  # sorted: the last one of a user stays
     return items
 
 
@@ -251,7 +252,7 @@ def finalize_predictions(predictions: Predictions, requests: Requests, protocol:
     if protocol.exclude_history:
         return without_history(predictions, requests, protocol.depth)
     return Predictions(
-        predictions.users, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
+        predictions.cases, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
     )
 
 
@@ -261,9 +262,9 @@ def ranked(recommender: Recommender[Any], requests: Requests, context: RunContex
 
 
 def _validation_metrics(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
-    """The metrics over the users that were ranked (a model may validate on some of them)."""
-    requested = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
-    targets = Targets(fold.targets.users[requested], fold.targets.items[requested])
+    """The metrics over the cases that were ranked (a model may validate on some of them)."""
+    requested = np.flatnonzero(np.isin(fold.requests.cases, predictions.cases))
+    targets = Targets(fold.targets.cases[requested], fold.targets.items[requested])
     return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 

@@ -109,11 +109,31 @@ def recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt.
+    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt. In
+    several processes each ranks every `size`-th user, and all get all lists.
 
     Raises `InputError` where the model's context holds no prompt at all, `InvalidPredictions` where a list is not what
     the trie and the beams promise.
     """
+    rank = _recommend_alone if context.world.size == 1 else _recommend_together
+    predictions, report = rank(model, trie, requests, prompt, k, decoding, context)
+    if decoding.exact_users and report.beams != "all":
+        rows = evenly_spaced(len(requests), decoding.exact_users)
+        every = replace(decoding, beams="all", exact_users=0)
+        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
+        report.lost = beam_recall_loss(predictions.items[rows], exact.items)
+    return predictions, report
+
+
+def _recommend_alone(
+    model: Decodable,
+    trie: CodeTrie,
+    requests: Requests,
+    prompt: Prompt,
+    k: int,
+    decoding: Decoding,
+    context: RunContext,
+) -> tuple[Predictions, DecodeReport]:
     beams = decoding.beams if decoding.beams == "all" else max(decoding.beams, k)
     report = DecodeReport(beams, decoding.normalise, decoding.precision, decoding.batch, decoding.batch)
     depth = trie.levels + (decoding.normalise == "vocabulary")
@@ -152,13 +172,8 @@ def recommend(
             shards.add(rows, *pair)
             bar.advance(len(rows))
         shards.flush()
-    predictions = Predictions(requests.users, items, scores)
+    predictions = Predictions(requests.cases, items, scores)
     _check(predictions, trie, report, requests if decoding.filter_viewed else None)
-    if decoding.exact_users and beams != "all":
-        rows = evenly_spaced(len(requests), decoding.exact_users)
-        every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
@@ -174,7 +189,7 @@ def _shards(
     if not decoding.resume or context.checkpoint is None:
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
-    pair = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
+    pair = (requests.cases, np.array([len(ids) for ids in prompts], np.int64), tokens)
     made_by = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
     if decoding.filter_viewed:
         made_by += ["without viewed", requests.histories.values]
@@ -281,11 +296,11 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
     """Fills in the counts and raises where a list is not what the trie and the beams promise; `viewed`: whose histories
     had to stay out."""
     ordered = np.sort(predictions.items, axis=1)
-    k, left = predictions.items.shape[1], np.full(len(predictions.users), trie.n_items)
+    k, left = predictions.items.shape[1], np.full(len(predictions.cases), trie.n_items)
     if viewed is not None:
         left -= [len(np.unique(history)) for history in viewed.histories]
     promised = np.minimum(k, left)
-    report.users_expected = len(predictions.users)
+    report.users_expected = len(predictions.cases)
     report.short = int((predictions.lengths < k).sum())
     report.invalid = int(((predictions.items < NO_ITEM) | (predictions.items >= trie.n_items)).sum())
     report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum())
@@ -306,7 +321,7 @@ SUMMED = (
 SMALLEST = ("batch", "shared_tokens")
 
 
-def distributed_recommend(
+def _recommend_together(
     model: Decodable,
     trie: CodeTrie,
     requests: Requests,
@@ -315,22 +330,12 @@ def distributed_recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-    """`recommend` in several processes, each ranking every `size`-th user."""
     world = context.world
-    if world.size == 1:
-        return recommend(model, trie, requests, prompt, k, decoding, context)
-    current_requests = requests.take(shard(world, len(requests)))
-    run_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
-    own, report = recommend(model, trie, current_requests, prompt, k, replace(decoding, exact_users=0), run_context)
-    items = _in_order(world, own.items, len(requests))
-    predictions = Predictions(requests.users, items, _in_order(world, own.scores, len(requests)))
-    report = _joined(world, report)
-    if decoding.exact_users and report.beams != "all":
-        rows = evenly_spaced(len(requests), decoding.exact_users)
-        every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = distributed_recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = beam_recall_loss(items[rows], exact.items)
-    return predictions, report
+    own_requests = requests.take(shard(world, len(requests)))
+    own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
+    own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
+    items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
+    return Predictions(requests.cases, items, scores), _joined(world, report)
 
 
 def _folder(context: RunContext, decoding: Decoding) -> Path | None:

@@ -69,7 +69,7 @@ class CodeT5(nn.Module):
             self.t5.lm_head = nn.Linear(shape.width, config.vocab_size, bias=False)
         for layer in self.t5.modules() if shape.inner_layers > 1 else ():
             if isinstance(layer, T5LayerFF):
-                layer.DenseReluDense = _feed_forward(shape)
+                layer.add_module("DenseReluDense", _feed_forward(shape))
         self._factor = shape.width**-0.5 if shape.tied and config.scale_decoder_outputs else 1.0
 
     def encode(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
