@@ -55,7 +55,7 @@ class IndexConfig(Section, ReadyIndex):
     levels: int = Field(default=32, ge=1, le=64, description="digits of a code")
     size: int = Field(default=256, ge=2, description="codes of a codebook")
     pca: int = Field(default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors")
-    rotations: int = Field(default=50, ge=0, description="times that the rotation is fitted")
+    rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted")
     distinct: Literal["token", "none"] = Field(
         default="none", description="token: one more digit numbers the items that share a code; none: they share it"
     )
@@ -150,7 +150,7 @@ class RPGConfig(TextModelConfig):
             "training": {
                 "targets": 128,
                 "epochs": 100,
-                "max_steps": 200,
+                "max_steps": 90,
                 "learning_rate": 1e-2,
                 "validation_users": 200,
                 "precision": "float32",
@@ -159,6 +159,7 @@ class RPGConfig(TextModelConfig):
         "cpu": {"network": {"width": 256, "inner": 512}},
         "gpu": {},
         "paper": {
+            "index": {"rotations": 50},
             "network": {"temperature": 0.03},
             "training": {
                 "targets": 1536,
@@ -168,7 +169,7 @@ class RPGConfig(TextModelConfig):
                 "every": 1,
                 "patience": 20,
             },
-            "decode": {"kind": "graph", "filter_viewed": False},
+            "decode": {"kind": "graph", "edges": 200, "filter_viewed": False},
         },
     }
 
@@ -317,8 +318,9 @@ class RPG(GenerativeRecommender[RPGConfig]):
         histories, report = list(requests.histories), DecodeReport("all", "level", precision, batch, batch, kind)
         rank: Callable[..., tuple[np.ndarray, np.ndarray]] = catalogue.exact
         if kind == "graph":
-            # As many beams as leave k items whatever a history takes out, in every batch.
-            beams = max(self.config.decode.beams, k + network.limit * without_viewed)
+            # As many beams as leave k items whatever a history takes out.
+            longest = max(network.limit, int(requests.histories.lengths.max(initial=0)))
+            beams = max(self.config.decode.beams, k + longest * without_viewed)
             rank, report.beams = self._search(catalogue, min(beams, len(catalogue.items)), context)
         report.codes, report.users_expected = self._trie.codes, len(requests)
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
@@ -327,7 +329,7 @@ class RPG(GenerativeRecommender[RPGConfig]):
             for rows in np.array_split(order, range(batch, len(order), batch)):
                 read = [histories[row] for row in rows]
                 with autocast(context.device, precision):
-                    logs = network.log_probabilities(read)
+                    logs = network.log_probabilities([history[-network.limit :] for history in read])
                 items[rows], scores[rows] = rank(logs, k, viewed=read if without_viewed else None)
                 bar.advance(len(rows))
         predictions = Predictions(requests.cases, items, scores)

@@ -97,9 +97,8 @@ def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predict
     requests = stored.split.test.requests
     protocol = stored.split.protocol.model_copy(update={"depth": depth})
     lists = ranked(stored.recommender, requests, stored.context, protocol)
-    former = read_predictions(
-        run.folder.predictions, stored.split.test.names(stored.dataset.users), stored.dataset.items
-    )
+    names = stored.split.test.names(stored.dataset.users)
+    former = read_predictions(run.folder.predictions, names, stored.dataset.items)
     width = min(former.items.shape[1], lists.items.shape[1])
     if not np.array_equal(former.items[requests.cases, :width], lists.items[:, :width]):
         message = f"lists of {depth} items do not begin with the stored ones (a wider beam search, or another device)"

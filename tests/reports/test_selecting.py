@@ -111,6 +111,9 @@ def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # no
     assert plain.run_id != deep.run_id and plain.protocol.fingerprint == deep.protocol.fingerprint
     assert plain.metrics == deep.metrics and deep.integrity.short == 0
     assert [pd.read_parquet(runs[depth].folder.predictions)["rank"].max() for depth in (20, 35)] == [20, 35]
+    (board,) = json.loads(harness("leaderboard", "-d", data, "--format", "json").out)
+    assert [(row["n"], row["run_ids"]) for row in board["rows"]] == [(1, [deep.run_id])], "one seed is one seed"
+    assert deep.run_id in harness("recommend", "mostpop", "--user", "u0").err
     options = ("--metrics", "recall@20,recall@35", "--format", "json")
     (board,) = json.loads(harness("leaderboard", "-d", data, "--runs", deep.run_id, *options).out)
     (row,) = board["rows"]
