@@ -30,7 +30,13 @@ from harness.generative.recipes import MIN_EVALUATIONS, RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import PrecisionSetting, resolve_precision
 from harness.generative.tasks.batching import Pass
-from harness.generative.tokenizers.base import AnyTokenizer, FileTokenizer, Tokenizer, tokenizer_field
+from harness.generative.tokenizers.base import (
+    AnyTokenizer,
+    FileTokenizer,
+    Tokenizer,
+    tokenizer_field,
+    tokenizer_seed_field,
+)
 from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.early_stopping import EarlyStopping
@@ -49,7 +55,7 @@ class IndexConfig(Section, ReadyIndex):
     levels: int = Field(default=32, ge=1, le=64, description="digits of a code")
     size: int = Field(default=256, ge=2, description="codes of a codebook")
     pca: int = Field(default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors")
-    rotations: int = Field(default=50, ge=0, description="times that the rotation is fitted")
+    rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted")
     distinct: Literal["token", "none"] = Field(
         default="none", description="token: one more digit numbers the items that share a code; none: they share it"
     )
@@ -124,6 +130,7 @@ class RPGConfig(TextModelConfig):
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: WindowTrainingConfig = WindowTrainingConfig()
     decode: ParallelDecodeConfig = ParallelDecodeConfig()
@@ -143,7 +150,7 @@ class RPGConfig(TextModelConfig):
             "training": {
                 "targets": 128,
                 "epochs": 100,
-                "max_steps": 200,
+                "max_steps": 90,
                 "learning_rate": 1e-2,
                 "validation_users": 200,
                 "precision": "float32",
@@ -152,6 +159,7 @@ class RPGConfig(TextModelConfig):
         "cpu": {"network": {"width": 256, "inner": 512}},
         "gpu": {},
         "paper": {
+            "index": {"rotations": 50},
             "network": {"temperature": 0.03},
             "training": {
                 "targets": 1536,
@@ -161,7 +169,7 @@ class RPGConfig(TextModelConfig):
                 "every": 1,
                 "patience": 20,
             },
-            "decode": {"kind": "graph", "filter_viewed": False},
+            "decode": {"kind": "graph", "edges": 200, "filter_viewed": False},
         },
     }
 
@@ -310,8 +318,9 @@ class RPG(GenerativeRecommender[RPGConfig]):
         histories, report = list(requests.histories), DecodeReport("all", "level", precision, batch, batch, kind)
         rank: Callable[..., tuple[np.ndarray, np.ndarray]] = catalogue.exact
         if kind == "graph":
-            # As many beams as leave k items whatever a history takes out, in every batch.
-            beams = max(self.config.decode.beams, k + network.limit * without_viewed)
+            # As many beams as leave k items whatever a history takes out.
+            longest = max(network.limit, int(requests.histories.lengths.max(initial=0)))
+            beams = max(self.config.decode.beams, k + longest * without_viewed)
             rank, report.beams = self._search(catalogue, min(beams, len(catalogue.items)), context)
         report.codes, report.users_expected = self._trie.codes, len(requests)
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
@@ -320,10 +329,10 @@ class RPG(GenerativeRecommender[RPGConfig]):
             for rows in np.array_split(order, range(batch, len(order), batch)):
                 read = [histories[row] for row in rows]
                 with autocast(context.device, precision):
-                    logs = network.log_probabilities(read)
+                    logs = network.log_probabilities([history[-network.limit :] for history in read])
                 items[rows], scores[rows] = rank(logs, k, viewed=read if without_viewed else None)
                 bar.advance(len(rows))
-        predictions = Predictions(requests.users, items, scores)
+        predictions = Predictions(requests.cases, items, scores)
         report.users_scored, report.short = len(requests), int((predictions.lengths < k).sum())
         return predictions, report
 

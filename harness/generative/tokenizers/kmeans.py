@@ -115,7 +115,7 @@ class OPQTokenizer(KMeansTokenizer):
     pca: int = Field(
         default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors as they are"
     )
-    rotations: int = Field(default=50, ge=0, description="times that the rotation is fitted; 0: product quantisation")
+    rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted; 0: product quantisation")
     passes: int = Field(default=25, ge=1, description="of the k-means behind the last rotation, at most")
     stream: str = Field(default="opq", min_length=1, description="name of the random stream")
 

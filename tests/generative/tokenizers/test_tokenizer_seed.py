@@ -15,7 +15,7 @@ from harness.runs.config import ConfigFile, resolve
 from tests import toys
 
 RANDOM = "eager.tokenizer={kind: random}"
-METHODS = ("eager-llm", "lcrec", "tiger")
+METHODS = ("eager-llm", "lcrec", "rpg", "tiger")
 
 
 def codes(folder: Path, seed: int, *sets: str) -> np.ndarray:
