@@ -27,9 +27,7 @@ def prefetch(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models whose backbone and encoder are needed.")
     ] = None,
-    datasets: Annotated[
-        list[str] | None, typer.Option("-d", "--dataset", help="A registered data set; repeatable.")
-    ] = None,
+    datasets: Annotated[list[str] | None, typer.Option("-d", "--dataset", help="A data set; repeatable.")] = None,
     profile: Profile = None,
     sets: Sets = None,
     as_json: AsJson = False,
@@ -84,12 +82,15 @@ def _download_model(name: str) -> dict[str, str]:
 
 
 def _download_dataset(name: str) -> dict[str, str]:
-    """One data set; a public one is downloaded and prepared unless it is ready. Raises `InputError`."""
+    """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
+    Raises `InputError`."""
     from harness.cli.progress import reporter
-    from harness.data.catalog import catalogue_entry
+    from harness.data.catalog import catalogue_entries, catalogue_entry
     from harness.data.raw.prepare import prepare
     from harness.data.raw.request import Request
 
+    if name not in catalogue_entries() and Path(name).expanduser().exists():
+        return {"kind": "data set", "name": name, "path": "no download needed"}
     entry = catalogue_entry(name)
     if not entry.ready() and entry.kept:
         with reporter() as progress:

@@ -86,12 +86,12 @@ def take_away(
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(
-                f"nobody can be asked whether {len(entries)} runs may go",
+                f"{len(entries)} runs are not removed without a confirmation, and this is no terminal",
                 where="RUN",
                 hint="add --yes",
                 code="bad-selection",
             )
-        typer.confirm(f"take {len(entries)} runs away for good?", abort=True, err=True)
+        typer.confirm(f"remove {len(entries)} runs permanently?", abort=True, err=True)
     for entry in entries:
         remove(entry)
     size = sum(entry.size for entry in entries)
