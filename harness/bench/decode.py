@@ -18,7 +18,7 @@ from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
 from harness.core.environment import cache_dir
 from harness.errors import InputError, unknown_name
 from harness.generative.config import ScoreNormalization
-from harness.generative.decoding.generate import Beams, missed
+from harness.generative.decoding.generate import Beams, count_missed
 from harness.generative.models.precision import Precision
 from harness.protocol.context import RunContext
 
@@ -192,7 +192,7 @@ def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
     for beams in settings:
         if beams != "all":
             items, _ = case.ours(beams, users, users=users)
-            dropped = missed(items, exact[0])
+            dropped = count_missed(items, exact[0])
             entries[str(beams)] = {"missed_of_10_mean": float(dropped.mean()), "missed_of_10_most": int(dropped.max())}
     return entries
 
