@@ -159,7 +159,7 @@ def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path
 def test_a_context_without_room_for_any_prompt_is_refused(tmp_path: Path) -> None:
     made = asked(tmp_path)
     made.model.body.config.max_position_embeddings = 5
-    with pytest.raises(InputError, match="has 3 tokens, .* leaves 2"):
+    with pytest.raises(InputError, match=r"has 3 tokens, .* leaves 2"):
         made.lists(PLAIN)
 
 
