@@ -52,7 +52,7 @@ def test_a_stored_model_becomes_a_folder_that_transformers_loads(harness: Harnes
     rows["u0"].reverse()
     file.write_text(json.dumps(rows))
     done = harness("export", "eager-llm", "-o", "new")
-    assert done.code == 2 and "is not what the run was made on; bring it back" in done.err, done.err
+    assert done.code == 2 and "has changed since the run; restore it" in done.err, done.err
 
 
 def test_a_training_that_runs_away_is_said_in_words(harness: Harness, tmp_path: Path) -> None:

@@ -28,14 +28,14 @@ from tests.waiting import PATIENCE, wait_for
         ("run fake -d toy --set fake.layer=2", "fake.layer is 2, expected settings below it: width"),
         ("run fake -d toy --set fake.levels=2", "fake.levels is 2, expected a list, such as [2]"),
         ("run fake -d toy --set feke.size=2", "unknown section 'feke'; did you mean fake?"),
-        ("run markov --set markov.a=1", "unknown setting 'markov.a'; there is nothing to set here"),
+        ("run markov --set markov.a=1", "unknown setting 'markov.a'; this section has no settings"),
         ("run fake -d toy --profile smoky", "did you mean smoke?"),
         ("run fake -d toy --device tpu", "unknown device 'tpu'"),
         ("run fake -d toy --config none.yaml", "none.yaml: cannot be read"),
         ("run fake -d toy --seed one", "Invalid value for '--seed'"),
-        ("run fake -d toy --seed -1", "-1 is no seed"),
-        ("run fake -d toy --seed 9223372036854775808", "is no seed; give a whole number from 0 on, below 2^63"),
-        ("evaluate toy/interactions.csv -d toy --seed -1", "-1 is no seed"),
+        ("run fake -d toy --seed -1", "-1 is not a seed"),
+        ("run fake -d toy --seed 9223372036854775808", "is not a seed; give an integer from 0, below 2^63"),
+        ("evaluate toy/interactions.csv -d toy --seed -1", "-1 is not a seed"),
         ("run fake -d toy --results toy/interactions.csv", "cannot write"),
         ("run fake -d toy --sed 1", "No such option: --sed"),
         ("run", "Missing argument"),
@@ -84,7 +84,7 @@ def test_interrupted_then_continued(harness: Harness, monkeypatch: pytest.Monkey
     assert not list(Path("results").glob("**/result.json"))
     monkeypatch.setattr(Fake, "failure", None)
     again = harness("run", "fake", "-d", "toy")
-    assert again.code == 0 and "continuing the unfinished run" in again.err
+    assert again.code == 0 and "resuming the unfinished run" in again.err
 
 
 SLOW = """

@@ -63,7 +63,7 @@ def test_settings_of_one_name_have_a_column_each(
         ("tune fake -d toy --space none.toml", "none.toml: cannot be read"),
         ("tune fake -d toy --seeds 1,2", "--seeds: are for the runs with the best settings; add --run"),
         ("tune fake -d toy --run --seeds 1,b", "'1,b' is no list of whole numbers"),
-        ("tune fake -d toy --seed -1", "-1 is no seed"),
+        ("tune fake -d toy --seed -1", "-1 is not a seed"),
         ("tune markov -d toy", "markov has no settings, so there is nothing to tune; harness run markov"),
         ("tune fakee -d toy", "unknown model 'fakee'"),
     ],

@@ -179,6 +179,6 @@ def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(
 
 
 def test_width_is_for_a_drawn_llama_alone() -> None:
-    with pytest.raises(ValueError, match=r"backbone\.width is for backbone\.name=random-llama"):
+    with pytest.raises(ValueError, match=r"backbone\.width applies to backbone\.name=random-llama"):
         short(backbone={"width": 64})
     assert short(backbone={"name": "random-llama", "width": 64}).backbone.width == 64

@@ -57,10 +57,10 @@ def test_a_part_that_is_left_out_is_written_by_the_rule(part: str, tmp_path: Pat
         ({"users": {**USERS, "u4": "likes boxes"}}, "user 'u4': the value must be an object of two texts"),
         ({"users": {**USERS, "u4": {"long": "a"}}}, "user 'u4': the value must be an object of two texts"),
         ({"users": {**USERS, "u4": {"long": "a", "short": None}}}, "user 'u4' short: the value must be a text"),
-        ({"items": ["a"]}, "'items' is no object"),
+        ({"items": ["a"]}, "'items' is not an object"),
         ({"item": ITEMS}, "unknown part 'item'; did you mean items"),
         ("{", "not JSON"),
-        ("[]", "a JSON object is needed"),
+        ("[]", "must be a JSON object"),
     ],
 )
 def test_a_file_that_does_not_fit_is_one_clear_line(content: Any, said: str, tmp_path: Path) -> None:
