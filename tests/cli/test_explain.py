@@ -69,9 +69,9 @@ def test_a_damaged_run_is_made_again(harness: Harness, name: str) -> None:
     content[at] ^= 1
     path.write_bytes(content)
     step = told(harness)
-    assert step["state"] == "to be made" and "corrupt" in step["why"] and name in step["why"]
+    assert step["state"] == "to be made" and "damaged" in step["why"] and name in step["why"]
     again = harness(*RUN, "--json")
-    assert f"{name}: corrupt: its checksum does not match; computed again" in again.err
+    assert f"{name}: damaged: it is not what was written; made again" in again.err
     assert json.loads(again.out)["metrics"] == made["metrics"] and told(harness)["state"] == "reused"
 
 
