@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from eager.behavior_graph import graph_vectors
 from eager.din import DIN
 from eager.index_config import BehaviorConfig
 from eager.sasrec import SASRec
@@ -38,6 +37,7 @@ from harness.generative.tokenizers.embeddings import (
     unfinished,
     vectors_key,
 )
+from harness.generative.tokenizers.item_graph import graph_vectors
 from harness.generative.training.checkpoint import random_state, set_random_state
 from harness.generative.training.early_stopping import Callback, EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train

@@ -14,13 +14,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from eager import balanced_kmeans, tree_tokenizer
+from eager import tree_tokenizer
 from harness.core.seeding import derive_seed, generator
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.tasks.prompts import Prompts, Sample
+from harness.generative.tokenizers import balanced_kmeans
 from harness.generative.training.losses import Losses
 from harness.protocol.context import RunContext
 

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.core.config_files import ReadyIndex, UserFile
 from harness.generative.config import RowsBy, by_ids
-from harness.generative.tokenizers.embeddings import Source
+from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 
 RQVAE_K = 256
+Source = Literal["semantic", "behavior"]
 
 
 class IndexConfig(ReadyIndex):
@@ -66,17 +67,6 @@ LEAK = (
     "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
     "(as in the released EAGER-LLM code)"
 )
-
-
-class GraphConfig(BaseModel):
-    """encoder=graph: weights of the item graph (`eager.behavior_graph`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
-    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
-    transition: float = Field(default=1.0, ge=0, description="weight of transitions at distances 1 to 3")
-    diagonal: float = Field(default=0.2, ge=0, description="added to the diagonal")
 
 
 class BehaviorConfig(BaseModel):

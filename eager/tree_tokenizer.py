@@ -23,7 +23,6 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 from scipy.optimize import linear_sum_assignment
 
-from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
 from eager.behavior_encoder import BehaviorEmbeddings
 from eager.index_config import LEAK, RQVAE_K, BehaviorConfig, IndexConfig
 from harness.core.hashing import fingerprint
@@ -32,6 +31,7 @@ from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig, given_files
 from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
 from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index

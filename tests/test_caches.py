@@ -14,7 +14,7 @@ import pytest
 
 from eager import behavior_encoder
 from eager.behavior_encoder import behavior_artefacts, behavior_vectors
-from eager.index_config import BehaviorConfig, GraphConfig
+from eager.index_config import BehaviorConfig
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
@@ -23,6 +23,7 @@ from harness.generative.models import backbone
 from harness.generative.models.backbone import EMBEDDED as SMOLLM
 from harness.generative.models.backbone import backbone_artefacts
 from harness.generative.tokenizers import text_embeddings
+from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
 from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext

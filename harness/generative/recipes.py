@@ -1,7 +1,8 @@
 """Recipes: how a sequence model is trained on item codes, one stage after the other.
 
-`InstructionTuning` runs the stages of a language model on task samples, with comprehension measured in between;
-`PrefixTraining` is the one stage of an encoder-decoder on all prefixes of the training sequences.
+`InstructionTuning` runs the stages of a language model on task samples, with comprehension measured in between. The
+one stage of a network over code tokens alone: `PrefixTraining` of an encoder-decoder, on all prefixes of the training
+sequences, and `WindowTraining` of a causal transformer, on windows of them.
 """
 
 from __future__ import annotations
@@ -14,28 +15,34 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
+<<<<<<< HEAD
 from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
 from harness.generative.config import InstructConfig
+=======
+from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, asked_items
+from harness.generative.config import InstructConfig, StageConfig
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 from harness.generative.encoder_decoder_config import PrefixTrainingConfig
-from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
-from harness.generative.sequence_models import EncoderDecoder, LanguageModel
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel
+from harness.generative.tasks.batching import Batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
 from harness.generative.tasks.prefix_samples import Samples, target_tokens
 from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.training.early_stopping import EarlyStopping
-from harness.generative.training.losses import AuxiliaryLoss
+from harness.generative.training.losses import AuxiliaryLoss, Losses, child_cross_entropy
 from harness.generative.training.stages import StageInputs, alignment
 from harness.generative.training.step_cost import Cost, Counts
-from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
+from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import shard
 from harness.protocol.split import TrainingData
 
-MIN_EVALUATIONS = 4  # on validation, however short the training is
+FEW_PASSES = 10  # over the samples, below which a warning is printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,38 +146,54 @@ class InstructionTuning:
         )
 
 
-class PrefixTraining:
-    """Cross-entropy of the target's code tokens, for every prefix of every training sequence. `name` is the stage's in
-    progress, checkpoints and events."""
+class CodeTraining:
+    """Base of the one stage of a network over code tokens alone. A sample is one next item: a pass has every item of
+    every training sequence but the first of each once as a target. `name` is the stage's in progress, checkpoints and
+    events."""
 
-    def __init__(self, model: EncoderDecoder, config: PrefixTrainingConfig, name: str) -> None:
-        self.model, self.config, self.name = model, config, name
+    def __init__(self, model: EncoderDecoder | DecoderOnly, config: PrefixTrainingConfig, name: str) -> None:
+        self.network_model, self.config, self.name = model, config, name
 
     def prepare(self, data: TrainingData) -> None:
         """Whether there are sequences to train on is checked for every recipe."""
 
-    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
-        config, data, network = self.config, inputs.data, self.model.network
-        samples = Samples(
-            data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self.model.users
-        )
-        steps = min(config.epochs * samples.steps, config.max_steps or 1 << 62)
-        stopping = self._early_stopping(samples.steps, steps, inputs)
+    def passes(self, data: TrainingData) -> float:
+        """Passes over all samples that `epochs` and `item_targets` allow."""
+        config = self.config
+        if config.item_targets is None:
+            return config.epochs
+        samples = int((data.sequences.lengths - 1).clip(min=0).sum())
+        return min(config.epochs, config.item_targets * len(np.unique(data.sequences.values)) / max(samples, 1))
+
+    def train(
+        self, loss: Loss, steps_a_pass: float, inputs: RecipeInputs, context: RunContext, steps: int
+    ) -> dict[str, Any]:
+        """Trains all weights of the network; gives the field `training`. `loss` is as `trainer.train` takes it."""
+        config, network = self.config, self.network_model.network
+        stopping = self._early_stopping(steps_a_pass, steps, inputs)
+        self._warn_of_few_passes(steps / steps_a_pass, context)
         group = ParameterGroup(list(network.parameters()), config.learning_rate, config.weight_decay)
         network.train()
-        loss = self._step_loss(samples, inputs.index.table, context)
         result = train([group], loss, self._training_config(steps), context, stopping)
         selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}
-        report = {**vars(result), "samples": len(samples.targets), "steps_a_pass": samples.steps, **selected}
-        return {"training": report}
+        samples = int((inputs.data.sequences.lengths - 1).clip(min=0).sum())
+        counts = {"samples": samples, "steps_a_pass": steps_a_pass, "passes": result.steps / steps_a_pass}
+        return {"training": {**vars(result), **counts, **selected}}
 
-    def _early_stopping(self, steps_a_pass: int, steps: int, inputs: RecipeInputs) -> EarlyStopping | None:
+    def _early_stopping(self, steps_a_pass: float, steps: int, inputs: RecipeInputs) -> EarlyStopping | None:
+        """Often enough that `patience` can end a stage at its half."""
         config, validate = self.config, inputs.validate
         if config.choose == "last" or validate is None:
             return None
-        every = min(max(1, round(config.every * steps_a_pass)), -(-steps // MIN_EVALUATIONS))
+        every = min(max(1, round(config.every * steps_a_pass)), -(-steps // (2 * config.patience)))
         return EarlyStopping(lambda: validate(config.validation_users), every, config.patience)
+
+    def _warn_of_few_passes(self, passes: float, context: RunContext) -> None:
+        if passes < FEW_PASSES and context.world.rank == 0:
+            warn(
+                f"{self.name}: {passes:.1f} passes over the samples at most; with fewer than {FEW_PASSES} a network "
+                "with random initial weights learns little (epochs, item_targets and max_steps set how many)"
+            )
 
     def _training_config(self, steps: int) -> TrainingConfig:
         config = self.config
@@ -183,13 +206,31 @@ class PrefixTraining:
             floor=1.0 if config.schedule == "constant" else 0.0,
             optimiser=config.optimiser,
             clip=config.clip,
-            precision=self.model.precision,
+            precision=self.network_model.precision,
             accumulate=config.accumulate,
             beta2=0.999,
         )
 
-    def _step_loss(self, samples: Samples, table: CodeTable, context: RunContext) -> Callable[[int, int], Cost]:
+
+class PrefixTraining(CodeTraining):
+    """Of an encoder-decoder: every prefix of a training sequence is encoded for its one next item."""
+
+    def __init__(self, model: EncoderDecoder, config: PrefixTrainingConfig, name: str) -> None:
+        super().__init__(model, config, name)
+        self.model = model
+
+    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
+        """The field `training`."""
+        config, data = self.config, inputs.data
+        samples = Samples(
+            data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self.model.users
+        )
+        steps = min(max(1, round(self.passes(data) * samples.steps)), config.max_steps or 1 << 62)
+        return self.train(self._step_loss(samples, inputs, context), samples.steps, inputs, context, steps)
+
+    def _step_loss(self, samples: Samples, inputs: RecipeInputs, context: RunContext) -> Callable[[int, int], Cost]:
         """The loss of one part of a step, shared among the processes."""
+        trie = inputs.trie.on(context.device)
 
         def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
@@ -197,23 +238,66 @@ class PrefixTraining:
             rows = own if len(own) else np.zeros(1, np.int64)  # a process without samples still runs the network once
 
             def share(counts: Counts) -> torch.Tensor:
-                mean = self._loss([histories[row] for row in rows], items[rows], table, context.device)
+                mean = self._loss([histories[row] for row in rows], items[rows], trie, context.device)
                 return mean * (len(own) / counts[0])
 
             return Cost((len(items),), share)
 
         return loss
 
-    def _loss(self, histories: list[np.ndarray], items: np.ndarray, table: CodeTable, device: str) -> torch.Tensor:
+    def _loss(self, histories: list[np.ndarray], items: np.ndarray, trie: CodeTrie, device: str) -> torch.Tensor:
         """Mean negative log-likelihood a token of the codes of `items`, given `histories`."""
-        model, network = self.model, self.model.network
+        model, network, rule = self.model, self.model.network, self.config.normalise
         prompts = PromptBatch.of([model.prompt(history) for history in histories], device)
-        scores_end = self.config.normalise == "vocabulary"
+        scores_end = rule == "vocabulary"
         targets = target_tokens(model.pieces.codes[items], device, end=scores_end)
         states = network.states(prompts.ids, prompts.real, targets)
+        temperature = self.config.temperature
         if scores_end:
-            return functional.cross_entropy(network.vocabulary_logits(states).flatten(0, 1), targets.flatten())
-        codes = torch.from_numpy(table.digits[items]).to(device)
-        levels = range(table.levels)
-        losses = [functional.cross_entropy(network.level_logits(states[:, n], n), codes[:, n]) for n in levels]
+            logits = network.vocabulary_logits(states) / temperature
+            return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+        def level_logits(states: torch.Tensor, level: int) -> torch.Tensor:
+            return network.level_logits(states, level) / temperature
+
+        offsets = torch.tensor(network.offsets[:-1], device=device) + network.vocabulary
+        digits, prefixes = targets - offsets, trie.prefixes[torch.from_numpy(items).to(device)]
+        losses = []
+        for level in range(trie.levels):
+            predicting, chosen = states[:, level], digits[:, level]
+            if rule == "children":
+                cost = child_cross_entropy(trie, level_logits, predicting, level, prefixes[:, level], chosen)
+                losses.append(cost.mean())
+            else:
+                losses.append(functional.cross_entropy(level_logits(predicting, level), chosen))
         return torch.stack(losses).mean()
+
+
+class WindowTraining(CodeTraining):
+    """Of a causal transformer: all next items of a window in one pass. Sequences longer than the history that the
+    protocol gives are cut into windows of that length at random places, anew each pass (`batching.Batches`); windows
+    share rows (`models/packing.py`). A step has about `batch` next items."""
+
+    def __init__(self, model: DecoderOnly, config: PrefixTrainingConfig, name: str) -> None:
+        super().__init__(model, config, name)
+        self.model = model
+
+    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
+        """The field `training`."""
+        config, data = self.config, inputs.data
+        stage = StageConfig(
+            epochs=self.passes(data),
+            max_steps=config.max_steps,
+            targets=config.batch * config.accumulate,
+            accumulate=config.accumulate,
+        )
+        batches = Batches(data.sequences, data.max_history + 1, stage, {"seqrec": 1.0}, (context.seed, self.name))
+        losses = Losses(
+            self.model.network, self.model.prompts, None, context.device, normalise=config.normalise,
+            world=context.world, trie=inputs.trie.on(context.device), temperature=config.temperature,
+        )  # fmt: skip
+
+        def loss(step: int, part: int) -> Cost:
+            return losses.windows(batches.windows(step, part), 0, np.empty(0, np.int64))
+
+        return self.train(loss, batches.steps_a_pass, inputs, context, batches.steps)

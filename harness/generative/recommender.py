@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.core.artifact_cache import CacheEntry
 from harness.generative.config import DecodeConfig, InstructConfig
-from harness.generative.decoding.generate import DecodeReport, Decoding, distributed_recommend, evenly_spaced
+from harness.generative.decoding.generate import DecodeReport, Decoding, evenly_spaced, recommend
 from harness.generative.exporting import ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.lora import attached
@@ -160,9 +160,7 @@ class GenerativeRecommender(Recommender[ConfigT]):
             config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
         )  # fmt: skip
-        return distributed_recommend(
-            model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context
-        )
+        return recommend(model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context)
 
     def _validate(self, context: RunContext, users: int) -> float:
         """ndcg@10 of the current model on at most `users` evenly spaced validation users."""

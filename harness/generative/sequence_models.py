@@ -1,7 +1,7 @@
 """Sequence models: a network over code tokens with its prompt format, as one part of a generative recommender.
 
-`LanguageModel` is a decoder-only language model with code tokens added, `EncoderDecoder` a T5 with random initial
-weights over code tokens alone.
+`LanguageModel` is a decoder-only language model with code tokens added. Over code tokens alone, without a text
+vocabulary and with random initial weights: `EncoderDecoder`, a T5, and `DecoderOnly`, a causal transformer.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from harness.generative.encoder_decoder_config import NetworkConfig
 from harness.generative.exporting import ADAPTER
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
+from harness.generative.models.code_decoder import START, CodeDecoder, DecoderShape
 from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
 from harness.generative.models.packing import can_pack
 from harness.generative.models.precision import Precision, best_precision
 from harness.generative.tasks.prefix_samples import Pieces, hash_users, with_users
-from harness.generative.tasks.prompts import Prompts
+from harness.generative.tasks.prompts import CodePrompts, Prompts
 from harness.generative.tokenizers.index import SourceIndex, Vectors, code_directions
 from harness.generative.training.stages import unfreeze_vocabulary
 from harness.protocol.context import RunContext
@@ -149,17 +150,15 @@ class LanguageModel:
             load_adapter(self.network.body, folder / ADAPTER)
 
 
-class EncoderDecoder:
-    """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
+class RandomNetwork:
+    """Base of the networks without pretrained weights: nothing is loaded before, nothing is attached behind."""
 
-    network: CodeT5
+    network: Any
     precision: Precision
-    pieces: Pieces
-    users: np.ndarray | None
     _precision: PrecisionSetting
 
-    def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
-        self.config, self.user_tokens, self._precision = config, user_tokens, precision
+    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
+        self.config, self._precision = config, precision
 
     def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
         return ()
@@ -167,22 +166,11 @@ class EncoderDecoder:
     def prepare(self, context: RunContext) -> None:
         """Nothing is pretrained."""
 
-    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
-        self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
-        self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
-        torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
-        shape = T5Shape(**self.config.model_dump(exclude={"separator"}))
-        self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
-        self.precision = resolve_precision(self._precision, context.device)
-
     def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
         """All initial weights are random."""
 
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.pieces.prompt(history)
-
     def requests(self, requests: Requests) -> Requests:
-        return with_users(requests, self.users)
+        return requests
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """Tied parameters once, under their first name."""
@@ -193,3 +181,50 @@ class EncoderDecoder:
 
     def load_adapter(self, folder: Path) -> None:
         """There is none."""
+
+
+class EncoderDecoder(RandomNetwork):
+    """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
+
+    network: CodeT5
+    precision: Precision
+    pieces: Pieces
+    users: np.ndarray | None
+
+    def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
+        super().__init__(config, precision)
+        self.user_tokens = user_tokens
+
+    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
+        self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
+        self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
+        torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
+        shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator"}))
+        self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
+        self.precision = resolve_precision(self._precision, context.device)
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        return self.pieces.prompt(history)
+
+    def requests(self, requests: Requests) -> Requests:
+        return with_users(requests, self.users)
+
+
+class DecoderOnly(RandomNetwork):
+    """A causal transformer with random initial weights. A prompt is a start token and the history."""
+
+    network: CodeDecoder
+    precision: Precision
+    prompts: CodePrompts
+
+    def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
+        config = self.config
+        torch.manual_seed(derive_seed(context.seed, "code decoder", "weights"))
+        shape = DecoderShape(config.layers, config.width, config.heads, config.head_width, config.inner, config.dropout)
+        self.network = CodeDecoder(table.sizes, shape)
+        self.prompts = CodePrompts(table.flat + self.network.vocabulary, (START,))
+        can_pack(self.network)
+        self.precision = resolve_precision(self._precision, context.device)
+
+    def prompt(self, history: np.ndarray) -> list[int]:
+        return self.prompts.history(history)

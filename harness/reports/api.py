@@ -26,8 +26,9 @@ def leaderboard(
     Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
     model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
     code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
-    (of `harness tune`), note, leaks; where a language model was measured also `comprehension.STAGE.FIGURE`. `published`
-    adds the papers' rows, without a rank, with `published.hand`, `published.source` and what is known of their
+    (of `harness tune`), passes (over the training data), note, leaks; where a language model was measured also
+    `comprehension.STAGE.FIGURE`. `published` adds the papers' rows, without a rank, with `published.hand`,
+    `published.source` and what is known of their
     protocol. Raises `InputError` for an unknown metric or data set.
     """
     import pandas as pd

@@ -200,7 +200,11 @@ def row_texts(
             "peak MB": _number(row.cost.get("peak_mb"), 0),
             "parameters": _count(row.cost.get("parameters")),
         },
-        "effort": {"trials": _number(row.effort.trials, 0), "search s": _number(row.effort.seconds, 0)},
+        "effort": {
+            "trials": _number(row.effort.trials, 0),
+            "search s": _number(row.effort.seconds, 0),
+            "passes": _number(row.passes, 1),
+        },
         "comprehension": comprehension.texts(row.comprehension),
         "card": card.texts(row),
         "command": {"command": row.command},

@@ -48,9 +48,10 @@ COST = {
 class Row:
     """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
     that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `command` what makes its
-    runs again, `card` the report card, where these were asked for. `quoted` says where a published row is printed and
-    what is known of its protocol; empty for rows measured here."""
+    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `passes` over the training
+    data, mean over seeds, None where the records do not say; `command` what makes its runs again, `card` the report
+    card, where these were asked for. `quoted` says where a published row is printed and what is known of its protocol;
+    empty for rows measured here."""
 
     model: str
     family: str
@@ -68,6 +69,7 @@ class Row:
     command: str = ""
     quoted: Mapping[str, str] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    passes: float | None = None
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -159,7 +161,7 @@ def cells(row: Row) -> dict[str, Any]:
     understood = {
         f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
     }
-    search = {"trials": row.effort.trials, "search_s": row.effort.seconds}
+    search = {"trials": row.effort.trials, "search_s": row.effort.seconds, "passes": row.passes}
     return {
         **owner,
         **numbers,
@@ -213,7 +215,20 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
         effort=spent(records),
+        passes=_passes(records),
     )
+
+
+def _passes(records: Sequence[Record]) -> float | None:
+    """Mean over seeds of the passes over the training data, all stages together; None where a record does not say."""
+    counts = []
+    for record in records:
+        trained = record.details.get("model") or {}
+        reports = [trained.get("training"), *(trained.get("stages") or {}).values()]
+        parts = [report["passes"] for report in reports if isinstance(report, dict) and "passes" in report]
+        counts.append(sum(parts) if parts else trained.get("epochs"))
+    known = [float(count) for count in counts if isinstance(count, int | float)]
+    return statistics.fmean(known) if known and len(known) == len(counts) else None
 
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:

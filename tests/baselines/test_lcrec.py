@@ -75,6 +75,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> LCRec:
         {"backbone": {"codes": "random"}},
         {"tasks": {"item2index": 5.0}},
         {"tuning": {"adapter": True}},
+        {"tuning": {"normalise": "children"}, "decode": {"normalise": "children"}},
     ],
     ids=lambda section: json.dumps(section),
 )
@@ -82,6 +83,12 @@ def test_every_switch_does_something(section: dict[str, Any], plain: LCRec, tmp_
     other = fitted(changed(**section), tmp_path)
     same_shape = rows(plain).shape == rows(other).shape
     assert not (same_shape and torch.equal(rows(plain), rows(other)))
+
+
+@pytest.mark.parametrize("section", ["tuning", "decode"])
+def test_training_and_decoding_by_different_rules_are_refused(section: str) -> None:
+    with pytest.raises(ValueError, match="have to score by the same rule"):
+        changed(**{section: {"normalise": "children"}})
 
 
 def test_one_stage_no_term_and_the_record_says_what_the_codes_are(plain: LCRec) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.tiger.method import VARIANTS, Tiger, TigerConfig, Variant
+from baselines.tiger.method import Tiger, TigerConfig, TigerDecoder, TigerDecoderConfig
+from baselines.tiger.variants import VARIANTS, Variant
 from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
@@ -49,13 +50,25 @@ class TestTiger(RecommenderContract):
         monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
-def changed(**sections: Any) -> TigerConfig:
+class TestTigerDecoder(TestTiger):
+    model_class: ClassVar[type[Recommender[Any]]] = TigerDecoder
+    settings: ClassVar[dict[str, Any]] = TigerDecoderConfig.profiles["smoke"]
+    pattern_floor: ClassVar[float] = 0.8
+
+
+def changed(kind: type[TigerConfig] = TigerConfig, **sections: Any) -> Any:
     """The smoke profile, cut to some steps, with some settings changed."""
-    base: dict[str, Any] = {**SMOKE, "training": {**SMOKE["training"], "max_steps": 4, "choose": "last"}}
+    smoke = kind.profiles["smoke"]
+    base: dict[str, Any] = {**smoke, "training": {**smoke["training"], "max_steps": 4, "choose": "last"}}
     merged = dict(base)
     for name, section in sections.items():
         merged[name] = {**base.get(name, {}), **section} if isinstance(section, dict) else section
-    return TigerConfig.model_validate(merged)
+    return kind.model_validate(merged)
+
+
+def rule(name: str) -> dict[str, Any]:
+    """Training and decoding by this normalisation."""
+    return {"training": {"normalise": name}, "decode": {"normalise": name}}
 
 
 def fitted(config: TigerConfig, folder: Path, data: TrainingData | None = None) -> Tiger:
@@ -86,6 +99,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Tiger:
         {"network": {"layers": 2}},
         {"network": {"dropout": 0.4}},
         {"network": {"separator": True}},
+        {"network": {"tied": False}},
+        {"network": {"inner_layers": 2}},
         {"training": {"batch": 16}},
         {"training": {"accumulate": 2}},
         {"training": {"max_steps": 3}},
@@ -98,7 +113,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Tiger:
         {"training": {"warmup_steps": 9}},
         {"training": {"weight_decay": 0.5}},
         {"training": {"clip": 1e-3}},
-        {"training": {"normalise": "vocabulary"}},
+        {"training": {"item_targets": 7}},
+        rule("level"),
+        rule("vocabulary"),
     ],
     ids=lambda sections: json.dumps(sections),
 )
@@ -109,7 +126,68 @@ def test_every_switch_does_something(sections: dict[str, Any], plain: Tiger, tmp
     assert not (same_size and same_shape and torch.equal(weights(plain), weights(other)))
 
 
-@pytest.mark.parametrize("decode", [{"normalise": "vocabulary"}, {"normalise": "children"}, {"beams": 24}], ids=str)
+DECODER_SWITCHES: list[dict[str, Any]] = [
+    {"network": {"layers": 2}},
+    {"network": {"heads": 1}},
+    {"network": {"head_width": 8}},
+    {"network": {"inner": 32}},
+    {"network": {"dropout": 0.4}},
+    {"training": {"batch": 16}},
+    {"training": {"accumulate": 2}},
+    {"training": {"learning_rate": 1e-3}},
+    {"training": {"schedule": "inverse_sqrt"}},
+    {"training": {"clip": 1e-3}},
+    {"training": {"item_targets": 7}},
+    rule("level"),
+    rule("vocabulary"),
+]
+
+
+@pytest.fixture(scope="module")
+def plain_decoder(tmp_path_factory: pytest.TempPathFactory) -> Tiger:
+    return fitted(changed(TigerDecoderConfig), tmp_path_factory.mktemp("decoder"))
+
+
+@pytest.mark.parametrize("sections", DECODER_SWITCHES, ids=lambda sections: json.dumps(sections))
+def test_every_switch_of_the_decoder_does_something(
+    sections: dict[str, Any], plain_decoder: Tiger, tmp_path: Path
+) -> None:
+    table, other = plain_decoder.model.code_in, fitted(changed(TigerDecoderConfig, **sections), tmp_path).model.code_in
+    assert not torch.equal(table, other)
+    assert plain_decoder.record()["network"] == "decoder"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"user_tokens": 3}, "user_tokens is for"),
+        ({"network": {"separator": True}}, r"network\.separator is for"),
+        ({"network": {"tied": False}}, r"network\.tied is for"),
+        ({"network": {"inner_layers": 2}}, r"network\.inner_layers is for"),
+        ({"network": {"head_width": 9}}, "must be even"),
+        ({"training": {"normalise": "level"}}, "by the same rule"),
+        ({"decode": {"normalise": "vocabulary"}}, "by the same rule"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_are_refused(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed(TigerDecoderConfig, **sections)
+    if "rule" in message:
+        with pytest.raises(ValueError, match=message):
+            changed(**sections)
+
+
+def test_the_network_is_a_setting_and_in_the_record(tmp_path: Path, plain: Tiger) -> None:
+    sections = {"network": {"kind": "decoder", "width": 16, "inner": 16}, "training": {"epochs": 1}}
+    model = fitted(changed(**sections), tmp_path)
+    assert (model.record()["network"], plain.record()["network"]) == ("decoder", "t5")
+    assert "code_in" in model.method.model.parameters() and model.record()["training"]["passes"] > 0
+    rows = [model_entry(name).load().config_class().model_dump() for name in ("tiger", "tiger-decoder")]
+    assert [row["network"]["kind"] for row in rows] == ["t5", "decoder"]
+
+
+@pytest.mark.parametrize("decode", [{"exact_users": 3}, {"beams": 24}], ids=str)
 def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plain: Tiger, tmp_path: Path) -> None:
     requests = toys.split().test.requests
     before = plain.recommend(requests, 5, toys.context(tmp_path))
@@ -117,14 +195,14 @@ def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plai
     plain.save(tmp_path / "saved")
     other.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
     after = other.recommend(requests, 5, toys.context(tmp_path))
-    beams = other.record()["decode"]["test"]["beams"]
-    assert beams != 20 or not np.allclose(before.scores, after.scores)
+    report = other.record()["decode"]["test"]
+    assert report["beams"] != 20 or report["lost"]["users"] == 3 or not np.allclose(before.scores, after.scores)
 
 
 def test_the_best_state_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2])
     monkeypatch.setattr(Tiger, "_validate", lambda self, context, users: next(answers))
-    one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3}
+    one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3, "batch": 32}
     found = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
     assert found["selected_on"] == "valid" and found["valid"] == 0.3
     assert found["chosen_step"] == 2 * found["steps_a_pass"] and found["steps"] == 5 * found["steps_a_pass"]
@@ -143,7 +221,7 @@ def test_few_users_are_asked_where_the_setting_says_so(tmp_path: Path) -> None:
     model = Watched(changed(training={"choose": "validation", "validation_users": 9}))
     split = toys.split()
     model.fit(split.train, toys.context(tmp_path, split.valid))
-    assert asked == [9] * 4  # however short the training is, there are four looks
+    assert asked == [9] * 4  # however short the training is: twice as many as the profile's patience
 
 
 # What the table of facts says of each: layers and width, dropout, codes, user tokens, optimiser, rate, batch, beams.
@@ -153,7 +231,9 @@ FACTS: dict[str, tuple[Any, ...]] = {
     "grid": (4, 128, 0.15, (3, 256, "token"), 0, "adam", 1e-3, 8192, 10),
     "rqvr": (4, 384, 0.1, (3, 256, "none"), 0, "adamw", 1e-3, 640, 64),
     "rb3": (4, 128, 0.1, (4, 512, "token"), 1, "adamw", 3e-3, 256, 50),
+    "cornac": (6, 128, 0.2, (3, 256, "token"), 0, "adamw", 3e-4, 64, 20),
 }
+RULES = {"paper": "vocabulary", "letter": "vocabulary", "grid": "level", "rqvr": "level", "rb3": "vocabulary"}
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -190,7 +270,7 @@ def test_a_variant_gives_way_to_the_profile_and_the_profile_to_the_user() -> Non
 
     grid = resolved("cpu", "tiger.variant=grid", "tiger.network.layers=2", "tiger.index.rqvae.latent=7")
     assert (grid.network.dropout, grid.network.layers, grid.training.optimiser) == (0.15, 2, "adam")
-    assert grid.training.max_steps == TigerConfig.profiles["cpu"]["training"]["max_steps"]
+    assert grid.training.epochs == TigerConfig.profiles["cpu"]["training"]["epochs"] and grid.network.inner_layers == 2
     assert (grid.index.rqvae.hidden, grid.index.rqvae.latent) == ((256, 128), 7)
     assert resolved("paper").user_tokens == 2000 and resolved("cpu").user_tokens == 0
     again = resolve(entry, "cpu", ConfigFile(None, {}, {"tiger": grid.model_dump(mode="json")}), ())
@@ -212,7 +292,7 @@ def test_a_variant_trains_and_ranks(name: Variant, tmp_path: Path) -> None:
     assert (given.lengths == 10).all()
     assert model.model.sizes[: config.index.levels] == (16,) * config.index.levels
     assert (len(model.model.sizes) > config.index.levels) == (config.index.distinct == "token")
-    assert model.record()["decode"]["test"]["normalise"] == "vocabulary"
+    assert model.record()["decode"]["test"]["normalise"] == RULES.get(name, "vocabulary")
 
 
 def test_the_index_stays_with_the_run_and_serves_as_a_ready_one(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from eager import bench
-from eager.balanced_kmeans import assign_with_sizes, balanced_sizes
 from harness.bench import index
 from harness.bench.timing import Options
 from harness.errors import InputError
+from harness.generative.tokenizers.balanced_kmeans import assign_with_sizes, balanced_sizes
 
 
 @pytest.mark.nightly

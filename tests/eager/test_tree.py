@@ -10,11 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.vq import kmeans2
 
-from eager import balanced_kmeans as balanced
-from eager.balanced_kmeans import assign_with_sizes, balanced_kmeans, balanced_sizes, squared_distances
 from eager.bench import by_turns
 from eager.tree_tokenizer import fused_codes, random_codes, smallest_k, tree_codes
 from harness.errors import InputError
+from harness.generative.tokenizers import balanced_kmeans as balanced
+from harness.generative.tokenizers.balanced_kmeans import (
+    assign_with_sizes,
+    balanced_kmeans,
+    balanced_sizes,
+    squared_distances,
+)
 
 
 def points(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:

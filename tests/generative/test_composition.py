@@ -16,9 +16,10 @@ from harness.registry import TOKENIZERS, model_entry
 from harness.runs.config import ConfigFile, resolve
 from tests import toys
 
-METHODS = {"tiger": "tiger", "lcrec": "lcrec", "eager-llm": "eager"}  # name → section
+METHODS = {"tiger": "tiger", "tiger-decoder": "tiger", "lcrec": "lcrec", "eager-llm": "eager"}  # name → section
 SHORT = {
     "tiger": ("tiger.training.max_steps=2", "tiger.training.choose=last"),
+    "tiger-decoder": ("tiger.training.max_steps=2", "tiger.training.choose=last"),
     "lcrec": ("lcrec.tuning.max_steps=2", "lcrec.comprehension.items=0"),
     "eager-llm": (
         "eager.tuning.max_steps=2",

@@ -34,6 +34,7 @@ NDCG, OVERLAP = 0.15, 0.7
 # Models trained by gradient steps learn nothing from very short histories, as in their contract suites.
 SIZES: dict[str, dict[str, int]] = {
     "tiger": {"users": 24, "length": 24},
+    "tiger-decoder": {"users": 24, "length": 24},
     "lcrec": {"length": 12},
     "eager-llm": {"length": 12},
 }

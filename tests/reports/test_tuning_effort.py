@@ -51,6 +51,24 @@ def test_columns_of_effort(store: Store) -> None:
     assert harness.leaderboard(results=store.root)["trials"].tolist()[1] == 20
 
 
+def test_passes_over_the_data_are_a_column(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for seed, passes in ((1, 4.0), (2, 5.0)):
+        put(
+            store,
+            model="network",
+            seed=seed,
+            run_id=f"seed{seed}-n",
+            details={"model": {"training": {"passes": passes}}, "configuration": "n"},
+        )
+    stages = {"alignment": {"passes": 3.0}, "annealing": {"passes": 0.25}, "off": None}
+    put(store, model="staged", details={"model": {"stages": stages}})
+    put(store, model="silent", details={"model": {}})
+    board = harness.leaderboard(results=store.root).set_index("model")
+    assert board.loc["network", "passes"] == 4.5 and board.loc["staged", "passes"] == 3.25
+    assert "passes" in (text := render(boards(store.query()), "markdown", "ndcg@10", ("effort",))) and "| 4.5 |" in text
+
+
 def test_equal_effort_says_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     put(store, model="a", effort={"trials": 5, "seconds": 3.0})

@@ -83,18 +83,22 @@ class Published:
 
 @dataclass(frozen=True)
 class RawSet:
-    """What `harness data prepare NAME` means."""
+    """What `harness data prepare NAME` means. `since` and `until` are dates that take the place of the release's
+    window."""
 
     name: str
     release: Release
     category: str
     published: tuple[Published, ...] = ()
     listed: bool = True
+    since: str | None = None
+    until: str | None = None
 
     @property
     def title(self) -> str:
         plain = self.category.replace("_", " ")
-        return f"{self.release.title}, {plain}" if len(self.release.categories) > 1 else self.release.title
+        title = f"{self.release.title}, {plain}" if len(self.release.categories) > 1 else self.release.title
+        return f"{title}, {self.since} to {self.until}" if self.since else title
 
     @property
     def how_to_get(self) -> str:
@@ -138,7 +142,7 @@ def resolve(name: str) -> RawSet:
     release = releases()[key]
     if category in release.categories:
         for raw_set in named_sets().values():
-            if (raw_set.release.key, raw_set.category) == (key, category):
+            if (raw_set.release.key, raw_set.category, raw_set.since) == (key, category, None):
                 return raw_set
         return RawSet(f"{key}-{category}", release, category)
     if pieces:

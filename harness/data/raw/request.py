@@ -43,7 +43,7 @@ def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
         "with_metadata": release.with_metadata,
         "core": release.core,
         "rating_above": release.rating_above,
-        "window": _window(release, request),
+        "window": _window(data, request),
         "tie_seed": seed,
         "tie_rule": FILE_RULE if seed is None else HASH_RULE.format(seed=seed),
         "text": request.text,
@@ -56,12 +56,13 @@ def _extra(release: Release, text: TextMode) -> tuple[str, ...]:
     return tuple(sorted({field for spec in release.metadata for field in spec.extra})) if text == "clean" else ()
 
 
-def _window(release: Release, request: Request) -> list[str] | None:
+def _window(data: RawSet, request: Request) -> list[str] | None:
     """The first and the last time of the interactions that count; None where all do. Raises `InputError` for dates that
     are none, or that follow each other in the wrong order."""
-    if request.since is None and request.until is None:
+    release, since, until = data.release, request.since or data.since, request.until or data.until
+    if since is None and until is None:
         return list(release.window) if release.window else None
-    first, last = request.since or release.between[0], request.until or release.between[1]
+    first, last = since or release.between[0], until or release.between[1]
     for option, text in (("--since", first), ("--until", last)):
         try:
             instant(text)

@@ -114,11 +114,35 @@ def recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
+<<<<<<< HEAD
     """Up to `k` items a user, and the report. `prompt(history)` gives the token ids of a user's prompt.
+=======
+    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt. In
+    several processes each ranks every `size`-th user, and all get all lists.
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     Raises `InputError` if a prompt without history exceeds the model's context, `InvalidPredictions` if a list is
     shorter than the trie and the beams allow, or has invalid items.
     """
+    rank = _recommend_alone if context.world.size == 1 else _recommend_together
+    predictions, report = rank(model, trie, requests, prompt, k, decoding, context)
+    if decoding.exact_users and report.beams != "all":
+        rows = evenly_spaced(len(requests), decoding.exact_users)
+        every = replace(decoding, beams="all", exact_users=0)
+        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
+        report.lost = beam_recall_loss(predictions.items[rows], exact.items)
+    return predictions, report
+
+
+def _recommend_alone(
+    model: Decodable,
+    trie: CodeTrie,
+    requests: Requests,
+    prompt: Prompt,
+    k: int,
+    decoding: Decoding,
+    context: RunContext,
+) -> tuple[Predictions, DecodeReport]:
     beams = decoding.beams if decoding.beams == "all" else max(decoding.beams, k)
     report = DecodeReport(beams, decoding.normalise, decoding.precision, decoding.batch, decoding.batch)
     depth = trie.levels + (decoding.normalise == "vocabulary")
@@ -159,11 +183,6 @@ def recommend(
         shards.flush()
     predictions = Predictions(requests.users, items, scores)
     _check(predictions, trie, report, requests if decoding.filter_viewed else None)
-    if decoding.exact_users and beams != "all":
-        rows = evenly_spaced(len(requests), decoding.exact_users)
-        every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
 
 
@@ -303,7 +322,20 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
         )
 
 
+<<<<<<< HEAD
 def distributed_recommend(
+=======
+SUMMED = (
+    "users_expected", "users_scored", "short", "invalid", "duplicate", "shortened_prompts", "dropped_items",
+    "prompt_tokens",
+)  # fmt: skip
+
+
+SMALLEST = ("batch", "shared_tokens")
+
+
+def _recommend_together(
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
     model: Decodable,
     trie: CodeTrie,
     requests: Requests,
@@ -312,6 +344,7 @@ def distributed_recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
+<<<<<<< HEAD
     """`recommend` in several processes, each of which ranks every `size`-th user."""
     world = context.world
     if world.size == 1:
@@ -328,6 +361,14 @@ def distributed_recommend(
         exact, _ = distributed_recommend(model, trie, requests.take(rows), prompt, k, every, context)
         report.lost = beam_recall_loss(items[rows], exact.items)
     return predictions, report
+=======
+    world = context.world
+    own_requests = requests.take(shard(world, len(requests)))
+    own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
+    own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
+    items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
+    return Predictions(requests.users, items, scores), _joined(world, report)
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
 
 def _folder(context: RunContext, decoding: Decoding) -> Path | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -29,8 +29,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+class CodeLMBody(Protocol):
+    """What `CodeLM` is built on, in the terms of `Backbone`."""
+
+    @property
+    def body(self) -> Any: ...
+
+    @property
+    def head(self) -> torch.Tensor: ...
+
+    @property
+    def eos(self) -> int: ...
+
+    @property
+    def shape(self) -> Head: ...
+
+
 class CodeLM(nn.Module):
+<<<<<<< HEAD
     """`code_in` (code tokens, width): input embeddings of the code tokens; `code_out`: their rows of the head.
+=======
+    """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head; with
+    `tied` the two are one parameter.
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     `dropout` applies to input embeddings and last hidden states, `residual_dropout` to the output of each attention and
     MLP, in training mode only.
@@ -45,7 +66,13 @@ class CodeLM(nn.Module):
     text_bias: torch.Tensor | None
 
     def __init__(
-        self, backbone: Backbone, sizes: Sequence[int], *, dropout: float = 0.0, residual_dropout: float = 0.0
+        self,
+        backbone: CodeLMBody,
+        sizes: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        residual_dropout: float = 0.0,
+        tied: bool = False,
     ) -> None:
         super().__init__()
         self.body = backbone.body
@@ -53,16 +80,16 @@ class CodeLM(nn.Module):
         self.register_buffer("text_head", backbone.head, persistent=False)
         self.register_buffer("text_bias", backbone.shape.bias, persistent=False)
         self._shape, self.embedding_scale = backbone.shape, embedding_scale(self.embedding)
-        self.vocabulary, self.eos = backbone.vocabulary, backbone.eos
+        self.vocabulary, self.eos = len(backbone.head), backbone.eos
         self.sizes = tuple(sizes)
         self.dropout = dropout
         if residual_dropout:
             add_residual_dropout(self.body, residual_dropout)
         self.packs: bool | None = None  # whether sequences can share a row (`packing.can_pack`); None: not tested
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
-        width, codes = backbone.width, sum(self.sizes)
+        width, codes = backbone.head.shape[1], sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
-        self.code_out = nn.Parameter(torch.empty(codes, width))
+        self.code_out = self.code_in if tied else nn.Parameter(torch.empty(codes, width))
         self.scale = nn.Parameter(torch.ones(()))
         self.reset_codes(torch.randn(codes, width))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.models.t5.modeling_t5 import T5LayerFF
 
 from harness.generative.models.prefix_cache import PreallocatedKVCache
 from harness.generative.models.readers import BeamTree, PromptBatch, Reader
@@ -25,8 +27,14 @@ PAD, EOS = 0, 1
 
 @dataclass(frozen=True)
 class T5Shape:
+<<<<<<< HEAD
     """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `context`: maximal length of a prompt with its code; T5 has
     relative positions and thus no limit."""
+=======
+    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the table of input embeddings.
+    `inner_layers`: hidden layers of a feed-forward layer. `context`: the longest prompt with its code; T5 itself knows
+    no limit, its positions are relative."""
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     layers: int = 4
     width: int = 128
@@ -34,6 +42,8 @@ class T5Shape:
     head_width: int = 64
     inner: int = 1024
     dropout: float = 0.1
+    tied: bool = True
+    inner_layers: int = 1
     context: int = 1 << 20
 
 
@@ -60,7 +70,12 @@ class CodeT5(nn.Module):
         )
         config.decoder_start_token_id = PAD
         self.t5 = T5ForConditionalGeneration(config)
-        self._factor = shape.width**-0.5 if config.scale_decoder_outputs else 1.0
+        if not shape.tied:
+            self.t5.lm_head = nn.Linear(shape.width, config.vocab_size, bias=False)
+        for layer in self.t5.modules() if shape.inner_layers > 1 else ():
+            if isinstance(layer, T5LayerFF):
+                layer.add_module("DenseReluDense", _feed_forward(shape))
+        self._factor = shape.width**-0.5 if shape.tied and config.scale_decoder_outputs else 1.0
 
     def encode(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Encoder states (batch, length, width) of padded prompts."""
@@ -99,6 +114,16 @@ class CodeT5(nn.Module):
     def _logits(self, states: torch.Tensor, begin: int, end: int | None) -> torch.Tensor:
         rows = self.t5.lm_head.weight[begin:end]
         return functional.linear(states * self._factor, rows.to(states.dtype)).float()
+
+
+def _feed_forward(shape: T5Shape) -> nn.Sequential:
+    """A feed-forward layer with several hidden layers, initial weights as in T5: variance 1 / inputs."""
+    sizes = [shape.width, *[shape.inner] * shape.inner_layers, shape.width]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, bias=False), nn.ReLU(), nn.Dropout(shape.dropout)]
+        nn.init.normal_(layers[-3].weight, std=inputs**-0.5)  # type: ignore[arg-type]
+    return nn.Sequential(*layers[:-2])
 
 
 class T5Reader:

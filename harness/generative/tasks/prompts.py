@@ -120,6 +120,22 @@ class Prompts:
         return self._filled[key]
 
 
+@dataclass(frozen=True, eq=False)
+class CodePrompts:
+    """Prompts without text: the tokens `start`, then the history. `codes`: token ids of each item, (items, levels)."""
+
+    codes: np.ndarray
+    start: tuple[int, ...]
+
+    def lead(self, template: int = 0) -> list[int]:
+        """What stands before a history: the same for any template."""
+        return list(self.start)
+
+    def history(self, items: np.ndarray) -> list[int]:
+        """The prompt that asks for the item after `items`."""
+        return [*self.start, *self.codes[items].reshape(-1).tolist()]
+
+
 def describe(text: ItemText) -> str:
     """One line on an item: title, brand, categories, and the beginning of its description."""
     parts = [text.title, text.brand, ", ".join(text.categories), text.description]

@@ -27,7 +27,8 @@ from harness.protocol.audit.provenance import Provenance, read_provenance, sidec
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
-Source = Literal["semantic", "behavior"]  # of item text, of training interactions
+Source = Literal["semantic", "behavior", "collaborative"]
+"""Of item text; of training interactions, as EAGER-LLM reads them; of the item graph of training sequences."""
 
 
 ITEMS = "items"  # part of a key: the raw item ids

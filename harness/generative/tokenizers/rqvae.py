@@ -3,7 +3,8 @@ trained on text vectors as in LC-Rec (arXiv 2311.09049) and TIGER (arXiv 2305.05
 
 Loss: ‖x - x̂‖² + mean over levels of (‖sg(r) - e‖² + β‖r - sg(e)‖²). LC-Rec's uniform mapping assigns the last level
 evenly by optimal transport, during training and to separate items that share a code. Not in the papers: codes that an
-epoch leaves unused are reset to residuals of its last batch, against codebook collapse.
+epoch leaves unused are reset to residuals of its last batch, against codebook collapse. A `CodebookLoss` adds a term,
+as LETTER does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from harness.protocol.context import RunContext
 
 CHECKPOINT = 2  # version of what a checkpoint holds
 KMEANS_PASSES = 20
+TERM = "term."  # before the names of its state in a checkpoint
 MIN_ENTROPY = 0.003  # below it exp(-2 / entropy) underflows in double precision
 
 
@@ -77,6 +79,29 @@ class RQCodes:
         return {name: value for name, value in vars(self).items() if name != "digits"}
 
 
+class CodebookLoss(Protocol):
+    """A term added to the loss of each batch, without parameters of its own."""
+
+    def begin_epoch(self, books: torch.Tensor, epoch: int) -> None:
+        """Before the first batch of an epoch, with the codebooks (levels, size, latent)."""
+        ...
+
+    def __call__(
+        self, quantised: torch.Tensor, books: torch.Tensor, digits: torch.Tensor, items: torch.Tensor
+    ) -> torch.Tensor:
+        """The term, a scalar, for the `items` (n,) of a batch: rows of the vectors that are coded. `quantised` (n,
+        latent) is the sum of their codes, whose gradient goes on to the encoder; `digits` (n, levels)."""
+        ...
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint within an epoch has to hold."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Loads what `state_dict` returned."""
+        ...
+
+
 class RQVAE(nn.Module):
     """Encoder, codebooks (levels, size, latent) and decoder."""
 
@@ -87,8 +112,9 @@ class RQVAE(nn.Module):
         self.encoder, self.decoder = _mlp(widths), _mlp(widths[::-1])
         self.books = nn.Parameter(torch.zeros(levels, size, config.latent))
 
-    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch (n, dim), and its digits (n, levels)."""
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The loss of a batch (n, dim), its digits (n, levels), and the sum of its codes (n, latent), whose gradient
+        goes on to the encoder as it is."""
         latent = self.encoder(vectors)
         left, digits, mask, penalty = latent, [], torch.zeros_like(latent), latent.new_zeros(())
         last = len(self.books) - 1
@@ -101,8 +127,9 @@ class RQVAE(nn.Module):
             penalty = penalty + self.config.commitment * functional.mse_loss(left, code.detach())
             left, mask = left - code.detach(), mask + code
             digits.append(digit)
-        decoded = self.decoder(latent + (mask - latent).detach())
-        return functional.mse_loss(decoded, vectors) + penalty / len(self.books), torch.stack(digits, dim=1)
+        quantised = latent + (mask - latent).detach()
+        loss = functional.mse_loss(self.decoder(quantised), vectors) + penalty / len(self.books)
+        return loss, torch.stack(digits, dim=1), quantised
 
     @torch.no_grad()
     def nearest(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,11 +176,28 @@ class RQVAE(nn.Module):
         return changed
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """What a training is called in progress, checkpoints and random streams, and the term that is added to its loss;
+    `mark`: a hash of what the term depends on."""
+
+    name: str = "rqvae"
+    term: CodebookLoss | None = None
+    mark: str = ""
+
+
 def rqvae_codes(
-    vectors: np.ndarray, levels: int, size: int, config: RQVAEConfig, context: RunContext, name: str = "rqvae"
+    vectors: np.ndarray,
+    levels: int,
+    size: int,
+    config: RQVAEConfig,
+    context: RunContext,
+    stream: Stream | str = "rqvae",
 ) -> RQCodes:
     """Codes of item vectors (n_items, dim), each of `levels` tokens out of `size`. They may collide; the rate is
     reported. Raises `InputError` for vectors that are not finite."""
+    stream = Stream(stream) if isinstance(stream, str) else stream
+    name = stream.name
     if not np.isfinite(vectors).all():
         raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
     torch.manual_seed(derive_seed(context.seed, name))
@@ -161,8 +205,9 @@ def rqvae_codes(
     points = torch.from_numpy(vectors.astype(np.float32)).to(context.device)
     model = RQVAE(points.shape[1], levels, size, config).to(context.device)
     model.start_books(points, generator)
-    mark = fingerprint(CHECKPOINT, vectors, levels, size, config.model_dump(mode="json"), context.seed)
-    loss = _train(model, points, generator, context, name, mark)
+    parts = (CHECKPOINT, vectors, levels, size, config.model_dump(mode="json"), context.seed)
+    mark = fingerprint(*parts, stream.mark) if stream.mark else fingerprint(*parts)
+    loss = _train(_Epochs(model, points, generator, stream.term), context, name, mark)
     digits, left = model.nearest(points)
     first = _shared(digits)
     rounds = {"none": lambda *values: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
@@ -173,11 +218,9 @@ def rqvae_codes(
     )
 
 
-def _train(
-    model: RQVAE, points: torch.Tensor, generator: torch.Generator, context: RunContext, name: str, mark: str
-) -> float:
+def _train(epochs: _Epochs, context: RunContext, name: str, mark: str) -> float:
     """Trains the model in place. Mean loss of the last epoch."""
-    config, epochs = model.config, _Epochs(model, points, generator)
+    model, config = epochs.model, epochs.model.config
     group = ParameterGroup(list(model.parameters()), config.learning_rate, config.weight_decay)
     plan = TrainingConfig(
         stage=name,
@@ -198,8 +241,10 @@ class _Epochs(Callback):
     """Batches in an order drawn anew each epoch, and the reset of dead codes after it. `mean_loss`: of the samples of
     this epoch so far."""
 
-    def __init__(self, model: RQVAE, points: torch.Tensor, generator: torch.Generator) -> None:
-        self.model, self.points, self.generator = model, points, generator
+    def __init__(
+        self, model: RQVAE, points: torch.Tensor, generator: torch.Generator, term: CodebookLoss | None = None
+    ) -> None:
+        self.model, self.points, self.generator, self.term = model, points, generator, term
         self.length = -(-len(points) // model.config.batch)  # steps of an epoch
         self.mean_loss, self._counts = 0.0, torch.zeros(model.books.shape[:2], dtype=torch.long)
         self._batches: tuple[torch.Tensor, ...] = ()
@@ -209,12 +254,16 @@ class _Epochs(Callback):
         """The loss of one batch."""
         if step % self.length == 0:
             self.mean_loss, self._counts = 0.0, torch.zeros_like(self._counts)
+            if self.term is not None:
+                self.term.begin_epoch(self.model.books.detach(), step // self.length)
         if not self._batches or step % self.length == 0:
             self._start = self.generator.get_state()
             order = torch.randperm(len(self.points), generator=self.generator).to(self.points.device)
             self._batches = order.split(self.model.config.batch)
         batch = self._batches[step % self.length]
-        loss, digits = self.model(self.points[batch])
+        loss, digits, quantised = self.model(self.points[batch])
+        if self.term is not None:
+            loss = loss + self.term(quantised, self.model.books, digits, batch)
         self._counts += torch.stack([torch.bincount(d, minlength=self._counts.shape[1]) for d in digits.cpu().T])
         self.mean_loss += float(loss.detach()) * len(batch) / len(self.points)
         return loss
@@ -231,13 +280,18 @@ class _Epochs(Callback):
         return {"epoch": step // self.length, "loss": self.mean_loss, "revived": changed}
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Loss and code counts of the epoch so far, and the generator's state at its start."""
-        return {"mean_loss": self.mean_loss}, {"counts": self._counts, "generator": self._start}
+        """Loss and code counts of the epoch so far, the generator's state at its start, and the term's state."""
+        term = {} if self.term is None else {f"{TERM}{name}": value for name, value in self.term.state_dict().items()}
+        return {"mean_loss": self.mean_loss}, {"counts": self._counts, "generator": self._start, **term}
 
     def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Loads what `state_dict` returned."""
         self.mean_loss, self._counts = facts["mean_loss"], tensors["counts"]
         self.generator.set_state(tensors["generator"])
+        if self.term is not None:
+            self.term.load_state_dict(
+                {name.removeprefix(TERM): value for name, value in tensors.items() if name.startswith(TERM)}
+            )
 
 
 def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:

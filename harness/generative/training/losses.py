@@ -30,7 +30,7 @@ from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import PackedStates, read_packed, read_padded
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
-from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
+from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
 from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
@@ -122,17 +122,28 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
+<<<<<<< HEAD
     """Losses of one model on one device; `term` is the auxiliary loss. The summary state of a response is the one at
     its last token; for an item the last token of its code, without the end-of-sequence token."""
+=======
+    """Losses of one model on one device; `term` is the method's auxiliary loss. The summary state of a response is the
+    one at its last token; for an item the last of its code, without the end-of-sequence token. Logits are divided by
+    `temperature`, through their states: for a head whose logits are linear in them."""
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     model: CodeLM
-    prompts: Prompts
+    prompts: Prompts | CodePrompts
     term: AuxiliaryLoss | None
     device: str
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
     world: ProcessGroup = SINGLE_PROCESS
+<<<<<<< HEAD
     trie: CodeTrie | None = None  # for `children`; on the model's device
+=======
+    trie: CodeTrie | None = None  # for `children`, on the model's device
+    temperature: float = 1.0
+>>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
         """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus the
@@ -228,7 +239,7 @@ class Losses:
 
     def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Denominators) -> torch.Tensor:
         if self.normalise == "vocabulary":
-            states = read[targets.places]
+            states = self._predicting(read, targets.places)
             loss = (self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
@@ -238,13 +249,17 @@ class Losses:
         term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(samples))
         return loss + term * total.share(self.term.denominator(targets.items), total.responses)
 
+    def _predicting(self, read: PackedStates, places: np.ndarray) -> torch.Tensor:
+        states = read[places]
+        return states if self.temperature == 1 else states / self.temperature
+
     def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label, normalised over its kind: text first, then level by level."""
         flat = targets.labels - self.model.vocabulary
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
         for kind in np.unique(level):
             own = level == kind
-            states, labels = read[targets.places[own]], targets.labels[own]
+            states, labels = self._predicting(read, targets.places[own]), targets.labels[own]
             if kind < 0:
                 yield text_logsumexp(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:

@@ -74,10 +74,10 @@ class ParameterGroup:
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of a stage. The learning rate rises linearly over the share `warmup` of the stage (or over
-    `warmup_steps`), then falls to the share `floor` of its peak along a half cosine (`floor=1`: constant), linearly to
-    zero (`linear`), or as 1 / √step (`inverse_sqrt`); `one_cycle` is torch's OneCycleLR. Gradients are clipped to the
-    norm `clip`. `beta2` is Adam's; `adam` adds the decay to the gradient; `fused` selects torch's fused kernel, which
-    rounds differently.
+    `warmup_steps`), then falls to the share `floor` of its peak along a half cosine (`floor=1`: constant), linearly
+    to zero (`linear`); `inverse_sqrt` is T5's, 1 / √max(step, warm-up), constant at its peak during the warm-up
+    (Raffel et al., JMLR 2020); `one_cycle` is torch's OneCycleLR. Gradients are clipped to the norm `clip`. `beta2` is
+    Adam's; `adam` adds the decay to the gradient; `fused` selects torch's fused kernel, which rounds differently.
 
     With `max_seconds` the stage also ends after this time, over all sessions, and its schedule follows the larger share
     of steps and seconds, so that models of any size get equal time and a complete schedule. The number of steps then
@@ -131,15 +131,15 @@ def lr_factor(step: int, config: TrainingConfig) -> float:
     >>> [round(lr_factor(step, TrainingConfig("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
     [1.0, 1.0, 0.5, 0.02]
     >>> [lr_factor(step, TrainingConfig("x", 99, warmup_steps=4, schedule="inverse_sqrt")) for step in (0, 3, 15)]
-    [0.25, 1.0, 0.5]
+    [1.0, 1.0, 0.5]
     >>> [lr_factor(step, TrainingConfig("x", 10, warmup_steps=2, schedule="linear")) for step in (0, 1, 2, 6)]
     [0.5, 1.0, 1.0, 0.5]
     """
     warm = max(1, round(config.warmup * config.steps) if config.warmup_steps is None else config.warmup_steps)
+    if config.schedule == "inverse_sqrt":
+        return math.sqrt(warm / max(step + 1, warm))
     if step < warm:
         return (step + 1) / warm
-    if config.schedule == "inverse_sqrt":
-        return math.sqrt(warm / (step + 1))
     if config.schedule == "linear":
         return (config.steps - step) / max(1, config.steps - warm)
     done = (step - warm) / max(config.steps - warm, 1)

@@ -13,7 +13,7 @@ from harness.data.raw.request import Request
 from harness.data.readers.movielens_raw import decoded
 from harness.errors import InputError
 from tests.data.raw import files
-from tests.data.raw.files import START, core_rows, put
+from tests.data.raw.files import DAY, START, core_rows, put
 
 ROWS = core_rows(10, 10)
 GOOD = [f"{item},{user},{rating},{time}" for user, item, rating, time in ROWS]
@@ -94,6 +94,16 @@ def test_a_window_of_other_years(tmp_path: Path) -> None:
         prepare(Request("yelp", tmp_path, since="last year"))
     with pytest.raises(InputError, match="lies behind"):
         prepare(Request("yelp", tmp_path, since="2021-01-01", until="2020-01-01"))
+
+
+def test_a_named_set_with_its_own_window(tmp_path: Path) -> None:
+    earlier = [(user, f"E{item}", rating, START - 5 * 365 * DAY) for user, item, rating, _ in core_rows()]
+    later = [(user, item, rating, time + 3 * 365 * DAY) for user, item, rating, time in core_rows()]
+    files.ratings_2018(tmp_path, [*earlier, *later], "Office_Products")
+    files.metadata_2018(tmp_path, sorted({row[1] for row in [*earlier, *later]}), "Office_Products")
+    assert prepare(Request("office", tmp_path)).story["result"]["interactions"] == 50
+    done = prepare(Request("office-2016-2018", tmp_path))
+    assert done.kept.name == "office-2016-2018" and done.story["result"]["interactions"] == 25
 
 
 @pytest.mark.parametrize(

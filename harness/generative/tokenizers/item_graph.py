@@ -1,4 +1,4 @@
-"""The training-free behaviour encoder: item vectors from the co-occurrence graph of the training sequences.
+"""The co-occurrence graph of the items of training sequences, and item vectors from it.
 
 The graph has an edge between two items of one user's sequence, weighted by two parts, each summed over all users:
 
@@ -16,13 +16,23 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
-from eager.index_config import GraphConfig
-
 DISTANCES = (1, 2, 3)  # of transitions
 ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al., 2011)
+
+
+class GraphConfig(BaseModel):
+    """Weights of the item graph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
+    shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
+    transition: float = Field(default=1.0, ge=0, description="weight of transitions at distances 1 to 3")
+    diagonal: float = Field(default=0.2, ge=0, description="added to the diagonal")
 
 
 def graph_vectors(rows: Sequence[np.ndarray], n_items: int, dim: int, config: GraphConfig, seed: int) -> np.ndarray:

@@ -1,12 +1,11 @@
-"""The graph behaviour encoder against a slow construction of the same graph."""
+"""The item graph and its vectors against a slow construction of the same graph."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from eager.behavior_graph import graph_vectors, item_graph
-from eager.index_config import GraphConfig
+from harness.generative.tokenizers.item_graph import GraphConfig, graph_vectors, item_graph
 
 
 def sequences(seed: int, users: int = 40, items: int = 25) -> list[np.ndarray]:

@@ -1,0 +1,134 @@
+"""LETTER as two presets: its item codes under TIGER (`letter-tiger`) and under LC-Rec (`letter-lcrec`).
+
+Networks, training and ranking are those of the two methods. `training.temperature` of LETTER-TIGER is its
+ranking-guided loss; the released LETTER-LC-Rec trains at a temperature of 1, and so does this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from baselines.lcrec.method import LCRec, LCRecConfig
+from baselines.tiger.method import Tiger, TigerConfig
+from baselines.tiger.variants import VARIANTS
+from harness.core.config_files import ReadyIndex, UserFile
+from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
+from harness.generative.tokenizers.base import FileTokenizer, Tokenizer
+from harness.generative.tokenizers.collaborative import CollaborativeConfig
+from harness.generative.tokenizers.letter import LetterLossConfig, LetterTokenizer
+from harness.generative.tokenizers.rqvae import RQVAEConfig
+from harness.protocol.recommender import ModelConfig
+
+_RELEASED_INDEX: dict[str, Any] = {
+    "losses": {"alignment": 0.01, "diversity": 1e-4},
+    "rqvae": {
+        "hidden": (2048, 1024, 512, 256, 128, 64), "epochs": 20_000, "separate": "sinkhorn", "revive": False,
+    },
+}  # fmt: skip
+_SMOKE_INDEX: dict[str, Any] = {
+    "levels": 2, "size": 8, "losses": {"clusters": 3}, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10},
+}  # fmt: skip
+
+
+class IndexConfig(Section, ReadyIndex):
+    """Text vectors and collaborative vectors to item codes."""
+
+    kind: Literal["letter", "file"] = Field(default="letter", description="LETTER's codes; a ready index file")
+    levels: int = Field(default=4, ge=1, le=8, description="codebooks, tokens of a code")
+    size: int = Field(default=256, ge=4, description="codes of a codebook")
+    distinct: Literal["token", "none"] = Field(
+        default="none", description="token: one more token numbers the items that share a code; none: they share it"
+    )
+    file: UserFile | None = Field(
+        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
+    )
+    losses: LetterLossConfig = LetterLossConfig()
+    rqvae: RQVAEConfig = RQVAEConfig()
+    collaborative: CollaborativeConfig = CollaborativeConfig()
+
+    def tokenizer(self, semantic: SemanticConfig, section: str) -> Tokenizer:
+        """The tokenizer that these settings describe; `section` is the method's, for error messages."""
+        if self.kind == "file":
+            return FileTokenizer(file=self.file, setting=f"{section}.index.file")
+        return LetterTokenizer(
+            levels=self.levels,
+            size=self.size,
+            distinct=self.distinct,
+            losses=self.losses,
+            rqvae=self.rqvae,
+            semantic=semantic,
+            collaborative=self.collaborative,
+        )
+
+
+class LetterTigerConfig(TigerConfig):
+    """The whole of LETTER-TIGER. Variant `released` has the settings of the authors' scripts."""
+
+    variant: Literal["ours", "released"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="ours", description="a named bundle of settings; released: those of the authors' scripts"
+    )
+    index: IndexConfig = IndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
+        "ours": {},
+        "released": {**VARIANTS["letter"], "index": _RELEASED_INDEX},
+    }
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {**TigerConfig.profiles["smoke"], "index": _SMOKE_INDEX},
+        "cpu": TigerConfig.profiles["cpu"],
+        "gpu": TigerConfig.profiles["gpu"],
+        "paper": {"variant": "released"},
+    }
+
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+        if self.tokenizer is not None:
+            return self.tokenizer.completed(self)
+        return self.index.tokenizer(self.semantic, "letter_tiger")
+
+
+class LetterTiger(Tiger):
+    """LETTER-TIGER: LETTER's codes and ranking-guided loss in TIGER's encoder-decoder."""
+
+    config_class: ClassVar[type[ModelConfig]] = LetterTigerConfig
+    code_version: ClassVar[int] = 1
+
+
+class LetterLCRecConfig(LCRecConfig):
+    """The whole of LETTER-LC-Rec. Profile `paper` has the released script's settings: sequences alone, and LoRA."""
+
+    index: IndexConfig = IndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": with_settings(
+            SMOKE,
+            index={**_SMOKE_INDEX, "size": 32, "rqvae": {"hidden": (64,), "latent": 16, "epochs": 30}},
+            tuning={"max_steps": 220},
+        ),
+        "cpu": with_settings(CPU, tuning={"max_steps": 1900}),
+        "gpu": {},
+        "paper": with_settings(
+            PAPER,
+            index=_RELEASED_INDEX,
+            tasks={
+                "item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0,
+                "templates": 1,
+            },
+            tuning={"epochs": 4, "adapter": True, "rank": 8, "alpha": 32, "learning_rate": 1e-4},
+        ),
+    }  # fmt: skip
+
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+        if self.tokenizer is not None:
+            return self.tokenizer.completed(self)
+        return self.index.tokenizer(self.semantic, "letter_lcrec")
+
+
+class LetterLCRec(LCRec):
+    """LETTER-LC-Rec: LETTER's codes in LC-Rec's language model. Needs item text."""
+
+    config_class: ClassVar[type[ModelConfig]] = LetterLCRecConfig
+    code_version: ClassVar[int] = 1

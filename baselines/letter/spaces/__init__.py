@@ -1,0 +1,1 @@
+"""What `harness tune letter-tiger` and `harness tune letter-lcrec` search."""

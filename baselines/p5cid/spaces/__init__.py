@@ -1,0 +1,1 @@
+"""What `harness tune p5-cid` searches."""

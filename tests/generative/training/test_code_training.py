@@ -1,0 +1,123 @@
+"""Recipes of networks over code tokens alone: the loss of an item is the score that the search gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from harness.core.plugins import warn
+from harness.generative.config import ScoreNormalization
+from harness.generative.decoding.beam_search import Search, rank_all
+from harness.generative.encoder_decoder_config import NetworkConfig, PrefixTrainingConfig
+from harness.generative.models.readers import PromptBatch
+from harness.generative.recipes import PrefixTraining, RecipeInputs, WindowTraining
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder
+from harness.generative.tasks.prefix_samples import Samples
+from harness.generative.training.losses import Losses
+from harness.generative.trie import CodeTrie
+from harness.protocol.split import TrainingData
+from tests import toys
+from tests.generative import toy_models
+
+CODES = toy_models.table(24, (6, 5, 4))
+SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "head_width": 8, "inner": 24, "dropout": 0.0}
+HISTORY, TARGET = np.array([5, 17, 2]), 9
+RULES: tuple[ScoreNormalization, ...] = ("children", "level", "vocabulary")
+
+
+def built(kind: str, folder: Path) -> Any:
+    config = NetworkConfig(kind=cast(Any, kind), **SMALL)
+    model: Any = DecoderOnly(config, "float32") if kind == "decoder" else EncoderDecoder(config, 0, "float32")
+    model.build(CODES, toys.split().train, toy_models.context(folder))
+    with torch.no_grad():  # logits far enough apart that one rule differs from another
+        (model.network.code_in if kind == "decoder" else model.network.t5.shared.weight).mul_(3)
+    model.network.eval()
+    return model
+
+
+def item_loss(model: Any, rule: ScoreNormalization) -> float:
+    """Loss of `TARGET` behind `HISTORY`, summed over its tokens, as the recipe trains it."""
+    config, trie = PrefixTrainingConfig(normalise=rule), CodeTrie(CODES)
+    tokens = CODES.levels + (rule == "vocabulary")
+    if isinstance(model, EncoderDecoder):
+        loss = PrefixTraining(model, config, "tiger")._loss([HISTORY], np.array([TARGET]), trie, "cpu")
+        return float(loss.detach()) * tokens
+    losses = Losses(model.network, model.prompts, None, "cpu", normalise=rule, trie=trie)
+    window = np.append(HISTORY, TARGET)
+    means = [float(losses.windows([part], 0, np.empty(0)).value().detach()) for part in (window, HISTORY)]
+    return (means[0] * 3 - means[1] * 2) * tokens  # three targets in all, of which two stand in the history
+
+
+@pytest.mark.parametrize("kind", ["t5", "decoder"])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_loss_of_an_item_is_the_score_of_the_search(kind: str, rule: ScoreNormalization, tmp_path: Path) -> None:
+    model = built(kind, tmp_path)
+    prompt = model.prompt(HISTORY)
+    search = Search(model.network, CodeTrie(CODES), model.network.reader([], len(prompt) + 4, 100), rule)
+    with torch.inference_mode():
+        items, scores = rank_all(search, PromptBatch.of([prompt], "cpu"), 24)
+    assert item_loss(model, rule) == pytest.approx(-float(scores[0][items[0] == TARGET][0]), rel=1e-4)
+    total = np.exp(scores).sum()
+    assert total == pytest.approx(1, abs=1e-5) if rule == "children" else total < 0.999
+
+
+def inputs(folder: Path) -> tuple[RecipeInputs, TrainingData]:
+    data = toys.split(toys.cycle(users=12, length=9)).train
+    index = cast(Any, SimpleNamespace(table=CODES))
+    return RecipeInputs(data, index, {}, CodeTrie(CODES)), data
+
+
+@pytest.mark.parametrize("kind", ["t5", "decoder"])
+def test_the_record_counts_passes_and_few_are_warned_of(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn.cache_clear()
+    given, data = inputs(tmp_path)
+    for epochs, printed in ((3, True), (12, False)):
+        model = built(kind, tmp_path)
+        config = PrefixTrainingConfig(batch=16, epochs=epochs, choose="last", learning_rate=1e-3)
+        recipe = (WindowTraining if kind == "decoder" else PrefixTraining)(model, config, "tiger")
+        report = recipe.run(given, toy_models.context(tmp_path))["training"]
+        assert report["samples"] == int((data.sequences.lengths - 1).sum())
+        assert report["passes"] == pytest.approx(epochs, rel=0.05)
+        assert ("passes over the samples" in capsys.readouterr().err) == printed
+
+
+def test_a_budget_of_targets_an_item_bounds_the_passes(tmp_path: Path) -> None:
+    _, data = inputs(tmp_path)
+    samples = int((data.sequences.lengths - 1).sum())
+    model = built("t5", tmp_path)
+    recipe = PrefixTraining(model, PrefixTrainingConfig(epochs=50, item_targets=samples / 12), "tiger")
+    assert recipe.passes(data) == pytest.approx(len(np.unique(data.sequences.values)) / 12)
+    assert PrefixTraining(model, PrefixTrainingConfig(epochs=50), "tiger").passes(data) == 50
+
+
+def test_windows_of_a_pass_have_every_next_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut where the protocol's history ends, anew each pass."""
+    given, data = inputs(tmp_path)
+    given = RecipeInputs(TrainingData(**{**vars(data), "max_history": 3}), given.index, {}, given.trie)
+    seen: list[np.ndarray] = []
+    windows = Losses.windows
+    monkeypatch.setattr(Losses, "windows", lambda self, rows, *rest: (seen.extend(rows), windows(self, rows, *rest))[1])
+    config = PrefixTrainingConfig(batch=16, epochs=2, choose="last")
+    WindowTraining(built("decoder", tmp_path), config, "tiger").run(given, toy_models.context(tmp_path))
+    assert max(map(len, seen)) == 4
+    targets = np.bincount(np.concatenate([window[1:] for window in seen]), minlength=24)
+    firsts = np.zeros(len(data.sequences.values), dtype=bool)
+    firsts[data.sequences.offsets[:-1]] = True
+    once = np.bincount(data.sequences.values[~firsts], minlength=24)
+    steps = 2 * -(-int(once.sum()) // 16)
+    assert abs(int(targets.sum()) - 2 * int(once.sum())) <= steps and (targets <= 2 * once).all()
+    middle = len(seen) // 2
+    assert {tuple(window) for window in seen[:middle]} != {tuple(window) for window in seen[middle:]}
+
+
+def test_samples_of_the_two_recipes_are_the_same_next_items(tmp_path: Path) -> None:
+    data = toys.split().train
+    samples = Samples(data.sequences, data.max_history, 16, 1, seed=1)
+    assert len(samples.targets) == int((data.sequences.lengths - 1).sum())
