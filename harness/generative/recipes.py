@@ -17,13 +17,8 @@ from torch.nn import functional
 
 from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
-<<<<<<< HEAD
 from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
-from harness.generative.config import InstructConfig
-=======
-from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, asked_items
 from harness.generative.config import InstructConfig, StageConfig
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.readers import PromptBatch
 from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel

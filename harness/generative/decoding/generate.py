@@ -30,7 +30,7 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 
 BEST = 10  # depth of beam recall
-# How `distributed_recommend` reduces the fields of the processes' reports.
+# How `_recommend_together` reduces the fields of the processes' reports.
 SUMMED = (
     "users_expected", "users_scored", "short", "invalid", "duplicate", "shortened_prompts", "dropped_items",
     "prompt_tokens",
@@ -114,12 +114,8 @@ def recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-<<<<<<< HEAD
-    """Up to `k` items a user, and the report. `prompt(history)` gives the token ids of a user's prompt.
-=======
-    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt. In
-    several processes each ranks every `size`-th user, and all get all lists.
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
+    """Up to `k` items a user, and the report. `prompt(history)` gives the token ids of a user's prompt. In several
+    processes each ranks every `size`-th user, and all get all lists.
 
     Raises `InputError` if a prompt without history exceeds the model's context, `InvalidPredictions` if a list is
     shorter than the trie and the beams allow, or has invalid items.
@@ -322,20 +318,7 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
         )
 
 
-<<<<<<< HEAD
-def distributed_recommend(
-=======
-SUMMED = (
-    "users_expected", "users_scored", "short", "invalid", "duplicate", "shortened_prompts", "dropped_items",
-    "prompt_tokens",
-)  # fmt: skip
-
-
-SMALLEST = ("batch", "shared_tokens")
-
-
 def _recommend_together(
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
     model: Decodable,
     trie: CodeTrie,
     requests: Requests,
@@ -344,31 +327,12 @@ def _recommend_together(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-<<<<<<< HEAD
-    """`recommend` in several processes, each of which ranks every `size`-th user."""
-    world = context.world
-    if world.size == 1:
-        return recommend(model, trie, requests, prompt, k, decoding, context)
-    own_requests = requests.take(shard(world, len(requests)))
-    run_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
-    own, report = recommend(model, trie, own_requests, prompt, k, replace(decoding, exact_users=0), run_context)
-    items = _in_order(world, own.items, len(requests))
-    predictions = Predictions(requests.users, items, _in_order(world, own.scores, len(requests)))
-    report = _reduced(world, report)
-    if decoding.exact_users and report.beams != "all":
-        rows = evenly_spaced(len(requests), decoding.exact_users)
-        every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = distributed_recommend(model, trie, requests.take(rows), prompt, k, every, context)
-        report.lost = beam_recall_loss(items[rows], exact.items)
-    return predictions, report
-=======
     world = context.world
     own_requests = requests.take(shard(world, len(requests)))
     own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
     own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
     items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
-    return Predictions(requests.users, items, scores), _joined(world, report)
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
+    return Predictions(requests.users, items, scores), _reduced(world, report)
 
 
 def _folder(context: RunContext, decoding: Decoding) -> Path | None:

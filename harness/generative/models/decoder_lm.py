@@ -46,12 +46,8 @@ class CodeLMBody(Protocol):
 
 
 class CodeLM(nn.Module):
-<<<<<<< HEAD
-    """`code_in` (code tokens, width): input embeddings of the code tokens; `code_out`: their rows of the head.
-=======
-    """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head; with
-    `tied` the two are one parameter.
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
+    """`code_in` (code tokens, width): input embeddings of the code tokens; `code_out`: their rows of the head, the same
+    parameter if `tied`.
 
     `dropout` applies to input embeddings and last hidden states, `residual_dropout` to the output of each attention and
     MLP, in training mode only.

@@ -27,14 +27,9 @@ PAD, EOS = 0, 1
 
 @dataclass(frozen=True)
 class T5Shape:
-<<<<<<< HEAD
-    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `context`: maximal length of a prompt with its code; T5 has
+    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the input embedding.
+    `inner_layers`: hidden layers of a feed-forward layer. `context`: maximal length of a prompt with its code; T5 has
     relative positions and thus no limit."""
-=======
-    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the table of input embeddings.
-    `inner_layers`: hidden layers of a feed-forward layer. `context`: the longest prompt with its code; T5 itself knows
-    no limit, its positions are relative."""
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     layers: int = 4
     width: int = 128

@@ -122,14 +122,9 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-<<<<<<< HEAD
     """Losses of one model on one device; `term` is the auxiliary loss. The summary state of a response is the one at
-    its last token; for an item the last token of its code, without the end-of-sequence token."""
-=======
-    """Losses of one model on one device; `term` is the method's auxiliary loss. The summary state of a response is the
-    one at its last token; for an item the last of its code, without the end-of-sequence token. Logits are divided by
-    `temperature`, through their states: for a head whose logits are linear in them."""
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
+    its last token; for an item the last token of its code, without the end-of-sequence token. Logits are divided by
+    `temperature` through their states, which needs a linear head."""
 
     model: CodeLM
     prompts: Prompts | CodePrompts
@@ -138,12 +133,8 @@ class Losses:
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
     world: ProcessGroup = SINGLE_PROCESS
-<<<<<<< HEAD
     trie: CodeTrie | None = None  # for `children`; on the model's device
-=======
-    trie: CodeTrie | None = None  # for `children`, on the model's device
     temperature: float = 1.0
->>>>>>> 951ff04fe14f27dff077dc7aa814e4f3f639918e
 
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
         """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus the
