@@ -1,11 +1,11 @@
-"""Behaviour vectors: the item embeddings of a small sequential recommender trained on training interactions only.
+"""Behaviour vectors: item embeddings of a small sequential recommender trained on training interactions only.
 
-The encoder is a DIN, as in the paper, or a SASRec. The released code cuts its training windows from rows that end with
-the validation item, which for most users is the only label, and picks a checkpoint by hand on test items. Here no
-held-out item is trained on, and validation chooses the epoch (`choose`); `windows="released"` measures that leak.
+The encoder is a DIN, as in the paper, or a SASRec. The released code takes its training windows from rows that end with
+the validation item, which for most users is the only label, and selects a checkpoint by test items. Here no held-out
+item is trained on, and validation selects the epoch (`choose`); `windows="released"` measures the effect of that leak.
 
-During training items are numbered by their raw ids and rows are sorted, so that equal training rows give bit-identical
-vectors in whatever order a data set lists users and items.
+During training items are numbered by raw ids and rows are sorted, so that equal training rows give bit-identical
+vectors for any order of users and items.
 """
 
 from __future__ import annotations

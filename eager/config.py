@@ -1,13 +1,10 @@
-"""EAGER-LLM's configuration: one frozen value, a section a component, and what each profile changes.
+"""EAGER-LLM's configuration, with one section for each component, and its profiles.
 
-Defaults follow the paper's method in its clean form; where the released code does otherwise, the setting says so.
-
-Profile `paper`: the hyper-parameters of the authors' scripts, for LLaMA-7B, in the clean form of the method.
-
-Each value is one of the released scripts' (run_finetune.sh, run_anneal.sh, kmeans.py, din_train.py, run_test_ddp.sh) or
-of the libraries' defaults that they leave alone. What a script does wrong (validation items as labels, positives among
-the negatives, a constraint by position) is not among them: that has switches of its own. Intentions, which they have
-Mistral-7B write, come from a rule (docs/method.md, section 4), or from a file (`eager.tasks.intentions`).
+Defaults follow the paper without the errors of the released code, whose variants are settings. Profile `paper` has the
+hyper-parameters of the released scripts (run_finetune.sh, run_anneal.sh, kmeans.py, din_train.py, run_test_ddp.sh) or
+the defaults of their libraries, for LLaMA-7B. Errors of the scripts (validation items as labels, positives among the
+negatives, a constraint by position) are separate switches. Intentions, which the authors generated with Mistral-7B,
+come from a rule (docs/method.md, section 4) or from a file (`eager.tasks.intentions`).
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Global contrast decompression: the summary state of a response is pulled to its item's source vectors.
+"""Global contrast decompression: InfoNCE between the summary state of a response and the source vectors of its item.
 
-The summary state is the last hidden state at the end of the response, where the whole code has been read. One linear
-projector a source takes it to the source's space; InfoNCE (van den Oord et al. 2018) compares it there:
+The summary state is the last hidden state at the end of the response. One linear projector a source maps it to the
+space of the source, where InfoNCE (van den Oord et al. 2018) compares them:
 
     L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
 
-One draw of negatives from the catalogue serves all rows of a step and both sources. `mode="clean"`: a row's own target
-is left out of its sum, and a response that names no item takes no part. `mode="released"`, as in the authors' code: the
-target is its own negative where it was drawn (p = negatives / N); every response takes part, but only those of
-sequential recommendation have a target, all others their own projection as the positive, a constant, so that they are
-pushed away from whatever was drawn; and the state is scaled to unit length before it is projected.
+All rows of a step and both sources share one sample of negatives. `mode="clean"`: a row's target is excluded from its
+sum, and responses without an item are excluded. `mode="released"`, as in the authors' code: the target is its own
+negative if it was sampled (p = negatives / N); all responses are included, but those outside sequential recommendation
+have their own projection as positive, a constant, so that they are only pushed away from the negatives; and the state
+is scaled to unit length before the projection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How item codes are made.
-
-How the behaviour encoder is built, trained and chosen.
-"""
+"""Settings of item codes and of the behaviour encoder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """EAGER-LLM as a preset: codes of two sources x a language model x alignment and annealing with a contrastive loss.
 
-Annealing adapter tuning, the second stage: LoRA on the sequential task alone, at an annealed rate.
+Annealing adapter tuning is the second stage: LoRA on the sequential task only, at an annealed learning rate.
 """
 
 from __future__ import annotations

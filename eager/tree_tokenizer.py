@@ -1,15 +1,12 @@
-"""Item codes by `eager.index.kind`: dual-source balanced trees (the method), or what they are compared with.
+"""Tokenizers by `eager.index.kind`: balanced trees of two sources (the method), and alternatives for comparison.
 
-Items are numbered by their raw ids while codes are made, so that equal vectors give equal codes in whatever order a
-source lists its items.
+A balanced tree turns the item vectors of one source into codes; every leaf has one item, so that codes are unique. A
+tree has `height` levels of up to `k` children. The paper's trees have k^height / n leaves for every item on average, of
+which one is used; a single leaf gives the same information. Below the first level the released code numbers children
+arbitrarily, so that only the first token of a source expresses similarity; `order="clustered"` numbers them by centres
+of the residuals that all nodes of a level share, so that equal numbers under different parents have similar directions.
 
-The balanced tree that turns one source's item vectors into codes: every leaf one item, unique by construction.
-
-A tree has `height` levels of up to `k` children. The paper's trees give every item k^height / n leaves on average and
-keep one of them; here every item has exactly one leaf, which changes nothing in what a code says and saves the filling.
-Below the first level the released code numbers children by an arbitrary order, so that only the first token of a source
-carries similarity; `order="clustered"` numbers them by centres of the residuals that all nodes of a level share, so
-that equal numbers under different parents mean similar directions.
+Items are numbered by raw ids, so that equal vectors give equal codes for any order of the items.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a resumed training needs, in one snapshot: weights, best ones, the optimiser, and where it stands.
+"""Checkpoints of RecBole's training: weights, best weights, optimizer state and position.
 
-Where it stands may be between two batches of an epoch: `Batches` passes over those that were trained on, and all random
-generators stand where they stood. Runs in the worker's process.
+The position can be between two batches of an epoch: `Batches` skips trained batches, and all random generators are
+restored. Runs in the worker process.
 """
 
 from __future__ import annotations

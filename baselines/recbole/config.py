@@ -1,6 +1,6 @@
-"""`RecBoleConfig`: what a user may set of a RecBole model, and how it becomes RecBole's own settings.
+"""`RecBoleConfig`: the settings of a RecBole model, and their conversion to RecBole's settings.
 
-Which settings a model has and what they default to stands in `table`. Files, folders and devices are the worker's.
+`model_table` has each model's settings and defaults. The worker sets files, folders and devices.
 """
 
 from __future__ import annotations

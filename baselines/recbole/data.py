@@ -1,16 +1,9 @@
-"""Our training data as RecBole's atomic files, and RecBole's data set built from them with nothing taken out.
+"""RecBole's data set from training data without filtering, and the form of samples for each model.
 
-RecBole gets the training sequences only and splits nothing. Runs in the worker's process.
-
-How the samples and histories of a model look where RecBole's own form would cost it something.
-
-`rows` are item ids in RecBole's numbering, int64 (n, L), 0 for padding; `lengths` say how many items each row has.
-Runs in the worker's process.
-
-What S3Rec's pre-training draws from a batch: masked items, their features, and segments.
-
-RecBole draws the same in Python lists, item by item and feature by feature, which takes far longer than the network;
-and as a negative item it may draw the mask itself. The losses are RecBole's own. Runs in the worker's process.
+RecBole gets the training sequences only and splits nothing. Sample rows are item ids in RecBole's numbering, int64 (n,
+L), 0 for padding; `lengths`: items of each row. S3Rec's pre-training samples (masked items, their features, segments)
+are vectorised here, as RecBole samples them in Python lists and may draw the mask as a negative item; the losses are
+RecBole's. Runs in the worker process.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""`Engine`: one RecBole model with its data, in the worker's process: builds it, scores with it, keeps it on disk.
+"""`Engine`: one RecBole model with its data in the worker process: builds, scores, saves and loads it.
 
-Training is `training`'s business, the form of samples `samples`'. Item and user ids at this module's surface are ours
-(positions); RecBole's own ids, where 0 is padding, stay inside.
-
-The best of dense scores, equal scores by item id: without sorting a whole catalogue for each user.
+Item and user ids of its interface are positions in the data set; RecBole's ids (0 is padding) are internal. The top
+items of dense scores are selected without sorting the catalogue, ties by item id.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""RecBole's sequential models that the harness tunes, as data: a new model is one more entry.
+"""RecBole's sequential models: those with tuned settings as a table, and any other by `recbole:NAME`.
 
-An entry says how our settings are called in that model, which of RecBole's settings are pinned, what our settings
-default to, and how the model's samples differ from a history and its next item. Knows nothing of how a model is run.
-
-Which models RecBole has, read from its files: RecBole itself is never imported on this side.
-
-Answers for `recbole:NAME`. A model of `table` is run as the table says; any other sequential model keeps RecBole's own
-structural settings.
+An entry maps settings to RecBole's names, pins RecBole settings, and has defaults and the form of samples. The names of
+all models are read from RecBole's files without importing it; models outside the table have RecBole's defaults.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The data sets that `-d NAME` knows: a table of entries as data.
+"""The catalogue of data sets for `-d NAME`.
 
-Beside the one that comes with a package these are the public ones that `harness data prepare` makes, and whatever was
-prepared or imported on this machine (`harness.data.local_store`). A third-party package adds to it with an entry point
-in the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
-nothing heavy.
+It has the data set of a package, the public ones that `harness data prepare` builds, and those prepared or imported on
+this machine (`harness.data.local_store`). A third-party package adds to it with an entry point in the group
+`harness.datasets`, whose object is a `CatalogueEntry`. Listing the catalogue imports no heavy library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`Dataset`: one frozen value that holds what a data set is, and its content hash.
+"""`Dataset`: an immutable data set with a content hash.
 
-Knows nothing of splits, models and metrics. Readers make it; the protocol cuts it.
+It is independent of splits, models and metrics. Readers create it; the protocol splits it.
 """
 
 from __future__ import annotations

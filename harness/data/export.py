@@ -1,6 +1,6 @@
-"""A data set into files of another layout: what each layout cannot carry is said, and the result is read back.
+"""Exports a data set to another layout: lists what the layout cannot hold, and reads the result back.
 
-Written beside its place and moved there whole. Readers of the same layouts are in `harness.data.readers`.
+It is written to a temporary folder and moved into place. `harness.data.readers` reads the same layouts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is left out of a whole data set: short users and rare items, and items without text."""
+"""Filters of complete data sets: short users, rare items, items without text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness data import`: a folder in any known layout becomes a data set of this machine, known by its name."""
+"""`harness data import`: stores a folder in any supported layout as a named data set of this machine."""
 
 from __future__ import annotations
 

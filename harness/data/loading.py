@@ -1,4 +1,4 @@
-"""`load_dataset`: from what a user types after `-d` to a `Dataset`."""
+"""`load_dataset`: loads the data set that `-d` names."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
+"""Data sets stored on this machine under `$HARNESS_HOME/data` by `data prepare` and `data import`.
 
-Each lies in a folder of its own, `NAME-<key>`, as Parquet (lists and timestamps survive exactly) with its
-`provenance.json` and the item index that it came with, if any; the key is a hash of its content, its timestamps, the
-order of its ids and that index. The small file `NAME.json` says which folder the name means now: it is written last, in
-one atomic step, so that a name never leads to half a data set, and an older version stays readable by its folder.
-Listing what is kept imports nothing heavy.
+Each has a folder `NAME-<key>` with Parquet files (lists and timestamps are exact), `provenance.json` and its item
+index, if any; the key is a hash of content, timestamps, order of ids and index. The file `NAME.json` points to the
+current folder of a name: it is written last and atomically, so that a name never refers to an incomplete data set, and
+older versions stay readable by their folder. Listing imports no heavy library.
 """
 
 from __future__ import annotations

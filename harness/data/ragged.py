@@ -1,4 +1,4 @@
-"""Lists of unequal length in two flat arrays: what sequences and histories are kept in."""
+"""`RaggedArray`: lists of unequal length in two flat arrays."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""What users wrote of items: read from, and written to, the `NAME.review.json` of the LC-Rec layout; and the rules that
-reviews of any layout keep.
+"""Reviews of items: reader and writer of `NAME.review.json` of the LC-Rec layout, and rules for reviews of any layout.
 
     {"('<user>', '<item>')": {"review": "…", "summary": "…"}}
 
-The keys are what Python shows of a pair, as the layout's own script writes them. A review belongs to an interaction:
-it is training text only where that interaction is training.
+The keys are Python representations of a pair, as in the layout's published script. A review belongs to an interaction:
+it is training text only if the interaction is a training interaction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What tells rows of one model apart: the settings in which their stored configurations differ.
+"""Notes that distinguish rows of one model: settings in which their stored configurations differ.
 
-A setting that more than half of the rows share goes without saying in their notes.
+Settings that more than half of the rows share are omitted.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert alone.code == 0 and table(alone.out) == table(done.out) and len(table(done.out)) == 6
     assert [folder.name for folder in folders("steady", "alone")] == list(sessions)
     again = harness(*asked, "--scheduler", cluster.address)
-    assert again.out == done.out and "12 of them there already" in again.err and "started" not in again.err
+    assert again.out == done.out and "12 of them stored" in again.err and "started" not in again.err
 
 
 def test_late_workers_failures_and_what_waits_for_the_base(

@@ -43,9 +43,9 @@ from tests.waiting import PATIENCE, wait_for
         ("leaderboard --metric ndcg", "'ndcg' says no K; write ndcg@10"),
         ("leaderboard --format htm", "unknown format 'htm'; did you mean html?"),
         ("leaderboard --columns costs", "unknown column set 'costs'; did you mean cost?"),
-        ("leaderboard -o toy", "toy: a folder, where a file is to be written; name a file in it"),
-        ("leaderboard --protocols -o toy", "toy: a folder, where a file is to be written; name a file in it"),
-        ("ablate fake -d toy -o toy", "toy: a folder, where a file is to be written; name a file in it"),
+        ("leaderboard -o toy", "toy: the path is a folder; name a file in it"),
+        ("leaderboard --protocols -o toy", "toy: the path is a folder; name a file in it"),
+        ("ablate fake -d toy -o toy", "toy: the path is a folder; name a file in it"),
         ("leaderboard -d nothing", "unknown data set 'nothing'"),
         ("evaluate none.csv -d toy", "none.csv: cannot be read"),
         ("data stats ml-10k", "did you mean ml-100k or ml-1m?"),
@@ -80,7 +80,7 @@ def test_a_full_disk_in_any_words(harness: Harness, monkeypatch: pytest.MonkeyPa
 def test_interrupted_then_continued(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     done = harness("run", "fake", "-d", "toy")
-    assert done.code == 130 and "interrupted; what was done is kept" in done.err
+    assert done.code == 130 and "interrupted; the same command resumes the run" in done.err
     assert not list(Path("results").glob("**/result.json"))
     monkeypatch.setattr(Fake, "failure", None)
     again = harness("run", "fake", "-d", "toy")

@@ -78,7 +78,7 @@ def test_unseen_items_alone(harness: Harness, toy: str) -> None:
     ("arguments", "said"),
     [
         (["markov"], "--history A,B,C, --user U or --file F"),
-        (["markov", "--user", "u1", "--history", "i1"], "in one way"),
+        (["markov", "--user", "u1", "--history", "i1"], "exactly one of"),
         (["markov", "--user", "u99x"], "unknown user 'u99x'; did you mean"),
         (["markov", "--history", "i1,i99x"], "unknown item 'i99x'; did you mean"),
         (["markov", "--history", ","], "names no item"),

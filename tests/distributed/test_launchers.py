@@ -125,7 +125,7 @@ def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None
         told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (0, 0), told[1]
     assert json.loads(told[0])["cost"]["device"] == "cpu"
-    assert "mostpop is made by one process; the other 1 have nothing to do" in told[1]
+    assert "mostpop runs in one process; the other 1 are idle" in told[1]
     assert silent == ("", "")
 
 
@@ -249,5 +249,5 @@ def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(PeerLost, match="the same command continues it"), distributed._peer_errors():
+    with pytest.raises(PeerLost, match="the same command resumes the run"), distributed._peer_errors():
         raise RuntimeError("Connection closed by peer")

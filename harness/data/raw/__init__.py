@@ -1,1 +1,1 @@
-"""Known data sets from their public raw files: what is known of them is data (`releases.yaml`), the steps are code."""
+"""Prepares known data sets from their public raw files; `releases.yaml` describes the releases."""

@@ -1,6 +1,6 @@
-"""The published steps on arrays: repeats, items without metadata, k-core by joint passes, order in time, ids.
+"""The published filtering steps on arrays: duplicates, items without metadata, iterative k-core, sorting by time, ids.
 
-Rows stand in the file's order throughout; each step says which of them stay. Nothing here knows of files.
+Rows keep the order of the file; each step returns the rows that remain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The interactions of a raw file as arrays: who, what, when, in the file's order of lines.
+"""Interactions of a raw file as arrays (user, item, timestamp), in the order of its lines.
 
-Owns the three ways in which releases write them (comma-separated, `::`-separated, a JSON object a line) and the checks
-of each value: an id is there, a rating is a number, a timestamp is one that the release can have.
+Supports the three formats of the releases (comma-separated, `::`-separated, one JSON object a line) and validates each
+value: an id is present, a rating is a number, a timestamp is possible for the release.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which items a metadata file knows, and the texts of those that may be kept; one pass, line by line.
+"""Items of a metadata file and their texts, in one pass over its lines.
 
-The raw text of an item is let go as soon as it is cleaned, and items that cannot survive the k-core are never cleaned.
+The raw text of an item is discarded after cleaning, and items outside the possible k-core are not cleaned.
 """
 
 from __future__ import annotations

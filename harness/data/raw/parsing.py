@@ -1,4 +1,4 @@
-"""One record of a raw file: from bytes to a mapping, and whether it belongs to the release it was taken for."""
+"""Parses one record of a raw file, and checks that it belongs to the selected release."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""From public raw files to a data set of this machine: the published order of steps, told step by step.
+"""Prepares a data set from public raw files in the published order of steps, with a report of each step.
 
-Read the interactions, drop repeats of a user's item, drop items without metadata, 5-core by joint passes, order in time
-by a written tie rule, ids by first appearance; then the text of the items that stay. What each release wants is in
-`releases.yaml`.
-
-What others counted beside what came out, line by line; and how much of the order in time is a matter of ties.
+Steps: read interactions, drop repeated user-item pairs, drop items without metadata, iterative 5-core, sort by time
+with a fixed tie rule, number ids by first appearance, read the text of the remaining items. `releases.yaml` has the
+settings of each release. The report compares published counts with the result, and states how much of the order is due
+to ties.
 """
 
 from __future__ import annotations

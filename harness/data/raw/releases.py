@@ -1,6 +1,6 @@
-"""The table of public releases and of the data sets in them: `releases.yaml` and `sets.yaml` as values, and names.
+"""Public releases and their data sets: `releases.yaml` and `sets.yaml` as values, and their names.
 
-What a release is called, which files it has and what others counted in it are data; nothing here reads raw files.
+They have the files of a release and published counts; no raw files are read here.
 """
 
 from __future__ import annotations

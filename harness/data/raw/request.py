@@ -1,4 +1,4 @@
-"""`Request`: what the user asked `harness data prepare` for, and everything of it that decides the result."""
+"""`Request`: the options of `harness data prepare` that determine its result."""
 
 from __future__ import annotations
 

@@ -1,12 +1,8 @@
-"""Raw files: where they lie, how their lines are read as a stream, and what is said of one that is broken.
+"""Raw files: locations, streams of lines from gzip and zip, errors, and resumable passes.
 
-Owns names and folders, gzip and zip, and bytes to lines. What a line means is the business of `interactions` and
-`texts`.
-
-What a pass over the lines of a raw file has read, kept in parts while it goes on: a killed one reads only the rest.
-
-A part is a Parquet file that appears whole and says up to which line it goes. Parts hold rows that were checked
-already, so that a resumed pass and an undisturbed one see the same. What a row means is the pass's own business.
+`ResumableRows` stores the rows of a pass in parts, so that an interrupted pass reads only the rest. A part is a Parquet
+file, written atomically, that states its last line. Its rows are validated already, so that a resumed pass gives the
+same result as an uninterrupted one.
 """
 
 from __future__ import annotations

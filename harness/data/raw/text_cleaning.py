@@ -1,7 +1,7 @@
-"""What an item says of itself: from a raw metadata record to an `ItemText`, cleaned.
+"""Cleans a raw metadata record into an `ItemText`.
 
-`clean` (the default) keeps what can be read and cuts what is too long; `released` does what the scripts of LC-Rec and
-EAGER-LLM do (a forced full stop, no quotes, and texts of 2,000 characters and more are blanked).
+`clean` (default) keeps readable text and truncates long text; `released` reproduces the scripts of LC-Rec and EAGER-LLM
+(a final full stop, no quotes, texts of 2,000 characters and more are emptied).
 """
 
 from __future__ import annotations

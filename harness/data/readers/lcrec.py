@@ -1,7 +1,7 @@
-"""The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json` and
+"""Reader of the layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json`, optionally `NAME.item.json`,
 `NAME.review.json`.
 
-`NAME.index.json` (ready-made item indices) belongs to the generative models: it is named here, not read.
+`NAME.index.json` (item indices) is recognised and not read.
 """
 
 from __future__ import annotations

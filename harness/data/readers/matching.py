@@ -1,4 +1,4 @@
-"""Which column of a stranger's table is which of ours: as the user says, by its own name, or by a known alias."""
+"""Matches columns of a table to canonical columns: by `--columns`, by name, or by alias."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields) and
-`reviews.parquet` (user, item, review).
+"""Reader of Parquet: `interactions.parquet` (user, item, timestamp), optionally `items.parquet` (item and text fields)
+and `reviews.parquet` (user, item, review).
 
-The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items,
-and what users wrote.
+This layout is lossless: types, lists of categories, exact timestamps, order of items, and reviews.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""RecBole's own three split files, `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`, as one data set.
+"""Reader of RecBole's split files `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter` as one data set.
 
-They are joined, and the protocol cuts them again: every model is measured on one split. Two forms are read: plain rows,
-and rows with the history written out (`item_id_list:token_seq` and the item that follows).
+They are joined, and the protocol splits them again, so that every model has the same split. Two forms are supported:
+plain rows, and rows with the history (`item_id_list:token_seq` and the next item).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tables as text: CSV with commas, semicolons, tabs or bars, and JSON lines, plain or gzipped, one row at a time.
+"""Rows of text tables: CSV with commas, semicolons, tabs or bars, and JSON lines, plain or gzipped, one row at a time.
 
-Owns bytes to named columns. What a column means is the business of `tables`.
+Converts bytes to named columns; `csv_tables` interprets them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Times as files write them: the unit of a whole column is told from its span, and every value becomes seconds.
+"""Timestamps in files: the unit of a column is inferred from its range, and all values are converted to seconds.
 
-Seconds, milliseconds, microseconds and nanoseconds since 1970, dates as whole numbers (YYYYMMDD, YYYYMMDDhhmm,
-YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC where a date names no zone.
+Supported are seconds, milliseconds, microseconds and nanoseconds since 1970, dates as integers (YYYYMMDD, YYYYMMDDhhmm,
+YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC if a date has no time zone.
 """
 
 from __future__ import annotations

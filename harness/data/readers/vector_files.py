@@ -1,6 +1,6 @@
-"""Ready item vectors with the ids of their items: Parquet, `.npz`, or `.npy` with a list of ids beside it.
+"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` with a list of ids.
 
-Owns the file formats and the matching of rows to items by id. What the vectors are used for is the caller's business.
+Reads the formats and matches rows to items by id.
 """
 
 from __future__ import annotations

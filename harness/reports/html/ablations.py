@@ -1,4 +1,4 @@
-"""Ablation bars: what each stored grid of a data set says, from its state file and the runs that it names."""
+"""Bar charts of ablations: one for each stored grid of a data set."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`Figure`: a plot in one or more views, each with its numbers as a table; and how lines, marks and texts look.
+"""`Figure`: a plot with one or more views, each with its values as a table; styles of lines, markers and texts.
 
-Colours of the page (ink, grid, ground) are the page's own, for light and dark; those of models are chosen here.
+Page colours (ink, grid, background) are CSS variables, for light and dark; colours of models are chosen here.
 """
 
 from __future__ import annotations

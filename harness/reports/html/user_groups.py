@@ -1,4 +1,4 @@
-"""A metric by groups of test users: by the length of their history, and by how popular their target is."""
+"""A metric by groups of test users: by length of the history, and by popularity of the target."""
 
 from __future__ import annotations
 
