@@ -99,6 +99,17 @@ def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: 
     )
 
 
+def error_bars(bounds: Sequence[tuple[float, float, float]], *, width: int, thickness: float) -> dict[str, Any]:
+    """Asymmetric error bars of a trace, from (low, value, high) of each point; sizes in pixels."""
+    return {
+        "type": "data",
+        "array": [high - value for _, value, high in bounds],
+        "arrayminus": [value - low for low, value, _ in bounds],
+        "width": width,
+        "thickness": thickness,
+    }
+
+
 def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
     """An axis of powers from `low` to `high`, both above 0, with whole numbers at its ticks: 1, 2 and 5 of each power,
     or powers alone where there are many.
