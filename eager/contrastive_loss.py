@@ -27,7 +27,7 @@ from harness.generative.training.losses import NO_ITEM
 
 
 class Contrast(nn.Module):
-    """This method's `Term`: projectors sized by backbone and vectors, the weighted sum of the sources' terms."""
+    """The `AuxiliaryLoss` of EAGER-LLM: a projector for each source, the weighted sum of the sources' terms."""
 
     weights: dict[Source, float]
 
@@ -52,16 +52,16 @@ class Contrast(nn.Module):
 
     @property
     def released(self) -> bool:
-        """Whether responses without a target item take part."""
+        """Whether responses without a target item are included."""
         return self.config.mode == "released"
 
     def denominator(self, items: np.ndarray) -> int:
-        """How many of these responses take part."""
+        """Number of included responses."""
         return len(items) if self.released else int((items != NO_ITEM).sum())
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
-        (negatives,) are items. 0 where nothing takes part."""
+        (negatives,) are items. 0 if none is included."""
         if self.released:
             states = functional.normalize(states.float(), dim=-1)
         else:
@@ -76,7 +76,7 @@ class Contrast(nn.Module):
         return total
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
-        """Candidate negatives of a step, distinct items; a row's own target among them is left out of its sum."""
+        """Distinct candidate negatives of a step; a row's target among them is excluded from its sum."""
         return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
 
 
@@ -94,7 +94,7 @@ def info_nce(
 def released_info_nce(
     projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""
+    """The released code's InfoNCE: all sampled negatives, and similarity 1 as the positive of rows with `NO_ITEM`."""
     aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
     positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
     logits = torch.cat([positive, projected @ vectors[samples].T], dim=-1) / temperature

@@ -26,7 +26,7 @@ LONGEST_KEY = 1 << 14  # characters of a pair of ids
 
 
 class Review(NamedTuple):
-    """Raw ids of user and item, and the text: the summary and the review itself."""
+    """Raw ids of user and item, and the text: summary and review."""
 
     user: str
     item: str
@@ -34,8 +34,8 @@ class Review(NamedTuple):
 
 
 def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tuple[Review, ...] | None:
-    """As `fitting` gives them. Raises `InputError` for a key that is no pair, for users and items of another data set,
-    and for what is no text."""
+    """Reads and validates a file of reviews (`fitting`). Raises `InputError` for a key that is not a pair, for users
+    and items of another data set, and for values that are not text."""
     placed = ((f"{path} key {key!r}", key, fields) for key, fields in read_json_object(path).items())
     return fitting(
         ((location, Review(*_pair(key, location), _text(fields, location))) for location, key, fields in placed),
@@ -47,8 +47,8 @@ def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tupl
 def fitting(
     placed: Iterable[tuple[str, Review]], users: Iterable[str], items: Iterable[str]
 ) -> tuple[Review, ...] | None:
-    """The reviews that are not empty, in the order of their raw ids, each given with its place in words; None where
-    there are none. Raises `InputError` for users and items of another data set."""
+    """The non-empty reviews in the order of raw ids, each given with its location; None if there are none. Raises
+    `InputError` for users and items of another data set."""
     known_users, known_items = set(users), set(items)
     results = []
     for location, review in placed:
