@@ -113,7 +113,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         with context.stage(f"{self.config.model} ranks {requests.fold}"):
             session.request("recommend", requests=str(path), k=k, lists=str(lists))
         arrays = read_arrays(lists)
-        return Predictions(requests.users, arrays["items"], arrays["scores"].astype(np.float64))
+        return Predictions(requests.cases, arrays["items"], arrays["scores"].astype(np.float64))
 
     def _save(self, folder: Path) -> None:
         self._running().request("save", folder=str(folder.absolute()))
@@ -168,8 +168,8 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
     def _score(self, lists: Path, context: RunContext) -> float:
         assert context.validation is not None
         arrays = read_arrays(lists)
-        users = context.validation.requests.users
-        predictions = Predictions(users, arrays["items"], arrays["scores"].astype(np.float64))
+        cases = context.validation.requests.cases
+        predictions = Predictions(cases, arrays["items"], arrays["scores"].astype(np.float64))
         return context.validation.score(predictions)[MAIN_METRIC]
 
 

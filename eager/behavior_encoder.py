@@ -201,7 +201,7 @@ def _validate(model: Encoder, order: CanonicalOrder, validation: Validation, con
         for begin in range(0, len(histories), AT_ONCE)
     ]
     scores = np.concatenate(parts)[:, ranks]
-    return validation.score(Predictions.best(requests.users, scores, DEPTH))[METRIC]
+    return validation.score(Predictions.best(requests.cases, scores, DEPTH))[METRIC]
 
 
 def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ from harness.generative.tokenizers.base import (
     TextEmbeddings,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.protocol.split import TrainingData
 
@@ -44,7 +45,7 @@ PAPER: dict[str, Any] = profiles.with_settings(
 
 
 # The fastest configuration among the best on validation (docs/log.md, 2026-11-28): a small Llama with random weights,
-# the sequential task only, graph vectors, the epoch that is best on validation. The budget is 20 epochs, and at most 250
+# the sequential task only, graph vectors, the epoch that is best on validation. The budget is 20 epochs, at most 250
 # targets an item: data with few items and many interactions need fewer epochs.
 SMALL: dict[str, Any] = with_settings(
     CPU,
@@ -113,6 +114,7 @@ class EagerConfig(InstructConfig):
     behavior: BehaviorConfig = BehaviorConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     contrast: ContrastConfig = ContrastConfig()
     annealing: AnnealingConfig = AnnealingConfig()
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from harness.core.environment import configure_offline, package_version
+from harness.core.moved_modules import install as install_moved_modules
 
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "ablate", "compare", "evaluate", "leaderboard", "load_dataset", "run", "tune"]
 
 configure_offline()
+install_moved_modules()
 
 _HOMES = {
     "load_dataset": "harness.data.loading",

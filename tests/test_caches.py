@@ -105,7 +105,7 @@ def test_every_setting_of_behaviour_vectors_is_looked_at() -> None:
 def test_behaviour_vectors_of_other_settings(name: str, tmp_path: Path) -> None:
     split = toys.split()
     held = np.full(split.train.n_users, -1)
-    held[split.valid.targets.users] = split.valid.targets.items
+    held[split.valid.targets.cases] = split.valid.targets.items
     context = replace(toys.context(tmp_path, split.valid), validation_items=held)
     own = BehaviorConfig()
     assert behaviour_mark(split, own, context) == behaviour_mark(toys.split(), BehaviorConfig(), context)

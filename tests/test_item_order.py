@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from baselines.lcrec.method import LCRec, LCRecConfig
+from baselines.rpg.method import RPG, RPGConfig
 from baselines.tiger.method import Tiger, TigerConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
@@ -100,6 +101,11 @@ def tiger_codes(given: Split, context: RunContext) -> np.ndarray:
     return Tiger(config).item_codes(given.train, context).table.digits
 
 
+def rpg_codes(given: Split, context: RunContext) -> np.ndarray:
+    config = RPGConfig.model_validate(RPGConfig.profiles["smoke"])
+    return RPG(config).item_codes(given.train, context).table.digits
+
+
 def lcrec_codes(given: Split, context: RunContext) -> np.ndarray:
     config = LCRecConfig.model_validate(LCRecConfig.profiles["smoke"])
     return LCRec(config).item_codes(given.train, context).table.digits
@@ -113,6 +119,7 @@ CACHES: dict[str, Callable[[Split, RunContext], np.ndarray]] = {
     "tree codes": eager_codes(),
     "rqvae codes": eager_codes(kind="rqvae", k=5, rqvae=RQVAE),
     "tiger codes": tiger_codes,
+    "rpg codes": rpg_codes,
     "lcrec codes": lcrec_codes,
 }
 

@@ -59,7 +59,7 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
                 stage.advance(len(rows))
         empty = (np.empty((0, k)), np.empty((0, k)))
         items, scores = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
-        return Predictions(requests.users, items, scores)
+        return Predictions(requests.cases, items, scores)
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Items and scores of one chunk, shape (n, k)."""

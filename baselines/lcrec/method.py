@@ -32,6 +32,7 @@ from harness.generative.tokenizers.base import (
     TextEmbeddings,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig
@@ -79,6 +80,7 @@ class LCRecConfig(InstructConfig):
     semantic: TextConfig = TextConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     tuning: TuningConfig = TuningConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {

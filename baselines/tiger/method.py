@@ -25,6 +25,7 @@ from harness.generative.tokenizers.base import (
     RQVAETokenizer,
     Tokenizer,
     tokenizer_field,
+    tokenizer_seed_field,
 )
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig, TextModelConfig
@@ -70,6 +71,7 @@ class TigerConfig(TextModelConfig):
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
     tokenizer: AnyTokenizer | None = tokenizer_field()
+    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
     decode: RankingConfig = RankingConfig()
@@ -93,7 +95,7 @@ class TigerConfig(TextModelConfig):
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
             "network": {"layers": 2, "width": 64},
-            "training": {"epochs": 20, "item_targets": 600, "every": 1, "patience": 5, "validation_users": 1000},
+            "training": {"epochs": 20, "item_targets": 600, "patience": 5, "validation_users": 1000},
             "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
@@ -207,7 +209,7 @@ class DecoderNetworkConfig(NetworkConfig):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on residual branches")
 
 
-_STEPS: dict[str, Any] = {"batch": 160, "learning_rate": 1.5e-3, "every": 1}
+_STEPS: dict[str, Any] = {"batch": 160, "learning_rate": 1.5e-3, "patience": 8}
 
 
 class TigerDecoderConfig(TigerConfig):

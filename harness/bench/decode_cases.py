@@ -6,7 +6,7 @@ A causal LM and a T5, each once in the engine and once in transformers, with the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -134,7 +134,7 @@ def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Reque
     all_requests = split(data, Protocol()).test.requests
     sample = all_requests.take(rng.choice(len(all_requests), min(users, len(all_requests)), replace=False))
     histories = sample.histories if items is None else sample.histories.last(items)
-    requests = Requests(sample.fold, sample.users, histories).take(np.argsort(-histories.lengths, kind="stable"))
+    requests = replace(sample, histories=histories).take(np.argsort(-histories.lengths, kind="stable"))
     size = max(K, int(np.ceil(len(data.items) ** 0.5)))
     trees = [rng.permutation(size * size)[: len(data.items)] for _ in range(2)]
     digits = np.stack([part for tree in trees for part in np.divmod(tree, size)], axis=1)

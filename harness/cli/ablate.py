@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,8 +38,18 @@ if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
     from harness.experiments.executors import Executor
     from harness.reports.ablation import AblationTable
+    from harness.reports.tables import ReportTable
 
 SHOWN = ("ndcg@10", "recall@10")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the command prints, in each format."""
+
+    sheet: ReportTable
+    document: dict[str, Any]
+    csv: str
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +66,14 @@ def ablate(
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Seeds of every row.", show_default="1")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="One seed; repeatable.")] = None,
+    factor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Instead of a grid: components of variance. tokenizer_seed,model_seed crosses the seeds of both; or "
+            "model_seed.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Number of runs in parallel on this machine.", show_default="1"),
@@ -83,7 +102,9 @@ def ablate(
     Each run equals that of `harness run`: stored runs are reused.
     """
     from harness.experiments.ablation import ablation
+    from harness.experiments.grid import seed_grid
     from harness.experiments.scheduler import run_grid
+    from harness.registry import model_entry
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 
@@ -96,17 +117,23 @@ def ablate(
             hint="remove one of them",
             code="conflicting-options",
         )
+    if factor is not None and grid is not None:
+        raise InputError(
+            "--factor and --grid are two plans of runs", hint="leave one of them out", code="conflicting-options"
+        )
     every = (*numbers(seeds), *(seed or ()))
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, every, *values, reading=reading, elsewhere=scheduler is not None)
     with stdout_kept(), _executor(workers, None if plan else scheduler) as executor:
-        under_way = ablation(model, grid, options, Store(results))
+        rows = grid if factor is None else seed_grid(factor, model_entry(model), every)
+        under_way = ablation(model, rows, options, Store(results))
         _announce(under_way, fresh=fresh)
         if not plan:
             run_grid(under_way, executor, fresh=fresh, note=log)
             log(f"runs and failures are listed in {under_way.path}")
     if not plan:
-        _print(_table(under_way, metric), form, output)
+        report = _tested(_table(under_way, metric)) if factor is None else _variance(under_way, metric)
+        _print(report, form, output)
     elif form == "json":
         print_json(under_way.document(under_way.slots))
 
@@ -168,17 +195,45 @@ def _table(under_way: Ablation, metric: str) -> AblationTable:
     return ablation_table(title, variants, metrics, Measured(under_way.dataset, under_way.split))
 
 
-def _print(ablation_table: AblationTable, form: str, output: Path | None) -> None:
-    from harness.reports import formats
+def _variance(under_way: Ablation, metric: str) -> Report:
+    """The components of variance of crossed seeds. Raises `InputError` where a run is missing."""
+    import numpy as np
+
+    from harness.evaluation.variance import components
+    from harness.reports.per_user import Measured
+    from harness.reports.variance import csv_text, document, sheet
+
+    if missing := [slot for slot in under_way.slots if slot.state != "complete"]:
+        reason = missing[0].reason or missing[0].state
+        hint = "components need every run of the table; repeat the command"
+        raise InputError(f"{missing[0].name}: {reason}", where=under_way.grid.name, hint=hint, code="no-runs")
+    base = Measured(under_way.dataset, under_way.split)
+    runs = [
+        [under_way.stored(slot) for slot in under_way.slots if slot.cell == cell.name] for cell in under_way.grid.cells
+    ]
+    values = [base.values([run for run in row if run is not None], (metric,))[metric] for row in runs]
+    found = components(np.stack(values), base.clusters)
+    rules = under_way.split.protocol
+    title = f"{under_way.model} on {under_way.dataset.name} · {rules.name}, history {rules.max_history} · {metric}"
+    return Report(sheet(title, found), document(title, metric, found), csv_text(found))
+
+
+def _tested(table: AblationTable) -> Report:
     from harness.reports.ablation import csv_text, document, sheet
 
+    return Report(sheet(table), document(table), csv_text(table))
+
+
+def _print(report: Report, form: str, output: Path | None) -> None:
+    from harness.reports import formats
+
     if output is None and form == "table":
-        print_plain(formats.sheets_drawn([sheet(ablation_table)], console().width))
+        print_plain(formats.sheets_drawn([report.sheet], console().width))
         return
     if form == "json":
-        text = json.dumps(document(ablation_table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     else:
-        text = csv_text(ablation_table) if form == "csv" else formats.SHEETS[form]([sheet(ablation_table)])
+        text = report.csv if form == "csv" else formats.SHEETS[form]([report.sheet])
     if output is None:
         sys.stdout.write(text)
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, Dataset, Order, Protocol
+from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results
 from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.progress import reporter
 from harness.cli.reading import with_reading
@@ -118,7 +118,7 @@ def card(
         entries["rankings"] = {
             "file": rankings.name,
             "metric": metric,
-            "groups": group_metrics(values, groups),
+            "groups": group_metrics(values, groups, split.test.requests.clusters),
             "lists": list_measures(lists, split.train),
         }
     if as_json:
@@ -138,11 +138,13 @@ def memory(
     seed: Annotated[int, typer.Option(help="Seed of the sample of titles.")] = 1,
     order: Order = None,
     reading: Reading = PLAIN,
+    results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
     """Memorisation of the catalogue: likelihood of titles after their own id and after other ids.
 
     Also after the previous titles of training sequences, and (--newer) compared with texts newer than the model.
+    The result is stored: harness leaderboard --columns memory shows it beside the model's rows.
     """
     from harness.core.environment import cache_dir
     from harness.core.json_files import read_text
@@ -151,6 +153,7 @@ def memory(
     from harness.generative.models.backbone import load_backbone
     from harness.protocol.context import RunContext
     from harness.runs.index_builder import load_split
+    from harness.store.memory_probes import write_memory_probe
 
     loaded, split = load_split(dataset, order, reading)
     require_text(loaded.model_text, loaded.items, location=loaded.name, section="audit memory")
@@ -159,6 +162,9 @@ def memory(
         context = RunContext(seed=seed, cache=cache_dir() / "artefacts", reporter=progress)
         model = load_backbone(backbone, None, "pretrained", context)
         entries = memory_probe(model, split.train, context, items=items, newer=texts)
+    mark = (loaded.name, loaded.fingerprint)
+    path = write_memory_probe(results, mark, {**entries, "backbone": backbone, "seed": seed})
+    log(f"stored in {path}")
     if as_json:
         print_json(entries)
     else:
@@ -218,13 +224,16 @@ def _show_codes(entries: Mapping[str, Any]) -> None:
 
 
 def _show_card(entries: Mapping[str, Any]) -> None:
+    from harness.protocol.protocol import unit_of
+
     measured = entries["rankings"]
-    heads = {"group": "test users", "users": "users", "share": "share"}
+    unit = unit_of(entries["protocol"])
+    heads = {"group": f"test {unit}", "users": unit, "share": "share"}
     rows: list[dict[str, Any]] = [
         {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in entries["groups"]
     ]
     lines = [
-        ("test users", entries["users"]),
+        (f"test {unit}", entries["users"]),
         ("items of the head", entries["head_items"]),
         ("their share of training interactions", f"{entries['head_share_of_training']:.1%}"),
     ]

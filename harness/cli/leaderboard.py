@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +22,9 @@ from harness.cli.options import (
 from harness.cli.output import check_output, console, log, print_plain, write_output
 
 if TYPE_CHECKING:
+    from harness.protocol.predictions import Predictions
     from harness.reports.leaderboard import Board, Row
-    from harness.store.run_store import Store
+    from harness.store.run_store import Store, StoredRun
 
 
 def register(app: typer.Typer) -> None:
@@ -47,13 +49,13 @@ def leaderboard(
             metavar="M,M", help="Columns: recall, ndcg, mrr, hit, map, with @K or with --k.", show_default=False
         ),
     ] = None,
-    k: Annotated[str | None, typer.Option("--k", metavar="5,10", help="K of --metrics, up to 20.")] = None,
+    k: Annotated[str | None, typer.Option("--k", metavar="5,10", help="K of --metrics, up to 100.")] = None,
     form: Annotated[str, typer.Option("--format", help=TABLE_FORMATS)] = "table",
     published: Annotated[bool, typer.Option("--published", help="Add published rows, marked as such.")] = False,
     columns: Annotated[
         str | None,
         typer.Option(
-            help="quality, integrity, cost, effort, comprehension, card, command: any, with commas.",
+            help="quality, integrity, cost, effort, comprehension, memory, card, command: any, with commas.",
             show_default="the first three",
         ),
     ] = None,
@@ -77,6 +79,7 @@ def leaderboard(
     from harness.reports.card import with_card
     from harness.reports.lead_tests import with_leads
     from harness.reports.leaderboard import select
+    from harness.reports.memory import with_memory
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.store.run_store import Store, gc_disabled
@@ -96,17 +99,20 @@ def leaderboard(
     expected = _known(protocol)
     store = Store(results)
     with gc_disabled():
-        every = published_boards(store, dataset, by) if published else select(store, dataset, by)
+        named = bool(current_selection.runs)
+        every = published_boards(store, dataset, by) if published else select(store, dataset, by, every=named)
     boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
     location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     boards = [replace(board, ties=tie_report_of(store, board) or {}) for board in boards]
     if current_selection != Selection() or metric != by:
-        boards = select_rows(boards, current_selection, metric, location)
+        boards = select_rows(boards, current_selection, metric, location, _deeper(location))
     if test or (test is None and dataset is not None):
         tested = [name for name in formats.shown_metrics(metric, current_selection.metrics) if name in METRICS]
         boards = [with_leads(board, tested, location) for board in boards]
     if "card" in sets:
         boards = [with_card(board, metric, location) for board in boards]
+    if "memory" in sets:
+        boards = [with_memory(board, store.root) for board in boards]
     if "command" in sets:
         boards = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in boards]
     if all(board.published_only for board in boards):
@@ -120,6 +126,22 @@ def leaderboard(
             print_plain(formats.table(boards, metric, console().width, sets, current_selection.metrics))
     else:
         sys.stdout.write(formats.render(boards, form, metric, sets, current_selection.metrics))
+
+
+def _deeper(location: str | None) -> Callable[[StoredRun, int], Predictions]:
+    """Ranks again with a run's stored model, and says so: it may take as long as it did in the run."""
+
+    def lists(run: StoredRun, depth: int) -> Predictions:
+        from harness.runs.recommending import deeper_lists
+
+        seconds, stored = run.record.cost.eval_seconds or 0.0, run.record.protocol.depth
+        log(
+            f"{run.record.run_id} stores {stored} items of a list: its model ranks {depth} now "
+            f"({seconds:,.0f} s in the run; --set protocol.depth={depth} stores them)"
+        )
+        return deeper_lists(run, depth, location)
+
+    return lists
 
 
 def _commanded(row: Row) -> Row:

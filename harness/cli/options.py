@@ -32,7 +32,8 @@ Profile = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")]
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="leave-one-out or global-time.", show_default="leave-one-out")
+    str | None,
+    typer.Option("--protocol", help="leave-one-out, global-time or rolling-time.", show_default="leave-one-out"),
 ]
 Order = Annotated[
     str | None,

@@ -84,7 +84,14 @@ class RaggedArray:
     def take(self, rows: np.ndarray) -> RaggedArray:
         """The given rows, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[rows]
+        return self.windows(self.offsets[:-1][rows], self.offsets[1:][rows])
+
+    def windows(self, begins: np.ndarray, ends: np.ndarray) -> RaggedArray:
+        """Row `n` is `values[begins[n]:ends[n]]`, wherever that lies; int64, shape (n,) each.
+
+        >>> RaggedArray.of([[3, 1], [2]]).windows(np.array([0, 0]), np.array([1, 2])).values.tolist()
+        [3, 3, 1]
+        """
+        lengths = ends - begins
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        shift = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
-        return RaggedArray(self.values[np.arange(offsets[-1]) + shift], offsets)
+        return RaggedArray(self.values[np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)], offsets)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.ragged import RaggedArray
 from harness.evaluation.list_checks import seen
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests, Targets
@@ -64,8 +65,8 @@ class Candidates:
 
 def look_for_candidates(predictions: Predictions, requests: Requests, targets: Targets, n_items: int) -> Candidates:
     """`predictions` are the lists as they were given, not cut; `targets` are aligned with `requests`, which hold the
-    same users. Items of the history are left out before anything is counted, unless they are the answer."""
-    answers = targets.items[np.argsort(targets.users)][np.searchsorted(np.sort(targets.users), predictions.users)]
+    same cases. Items of the history are left out before anything is counted, unless they are the answer."""
+    answers = targets.items[np.argsort(targets.cases)][np.searchsorted(np.sort(targets.cases), predictions.cases)]
     own = predictions.items == answers[:, None]
     listed = (predictions.items != NO_ITEM) & (own | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
@@ -73,7 +74,8 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     lists, lock = int((lengths > 0).sum()), int((places > 0).sum())
     lower = int((places > (lengths + 1) // 2).sum())
     candidates = Candidates(lists, lock, lower)
-    names = _known(requests, predictions.users, n_items)
+    own_rows = _rows_of(requests, predictions.cases)
+    names = _known(requests.histories.take(own_rows), n_items)
     room = n_items - names.sum(axis=1)
     if lists < LISTS or lock < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return candidates
@@ -85,7 +87,8 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
         rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] for limit in (ASKED, OTHERS)
     )
     has_value = _hold_neighbours(rest, names, requested, others, answers)
-    own_pair = requested[:, None] == others
+    users = requests.users[own_rows]
+    own_pair = users[requested][:, None] == users[others]
     likeness = _likeness(rest, requested, others, own_pair)
     sample = _drawn(rest, requested, others, n_items)
     random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(others)), own_pair)
@@ -119,16 +122,19 @@ def _membership(items: np.ndarray, n_items: int) -> csr_array:
     return csr_array((values, (row, items[row, place])), shape=(len(items), n_items))
 
 
-def _known(requests: Requests, users: np.ndarray, n_items: int) -> csr_array:
-    """Which items the history of each of `users` has: shape (users, n_items)."""
+def _rows_of(requests: Requests, cases: np.ndarray) -> np.ndarray:
+    """The row of each of `cases` in `requests`, shape (n,)."""
+    order = np.argsort(requests.cases)
+    return order[np.searchsorted(requests.cases[order], cases)]
+
+
+def _known(histories: RaggedArray, n_items: int) -> csr_array:
+    """Which items each history has: shape (histories, n_items)."""
     from scipy.sparse import csr_array
 
-    order = np.argsort(requests.users)
-    histories = requests.histories.take(order[np.searchsorted(requests.users[order], users)])
-    rows = np.repeat(np.arange(len(users)), histories.lengths)
-    pairs = np.unique(rows * n_items + histories.values)
+    pairs = np.unique(histories.rows() * n_items + histories.values)
     values = np.ones(len(pairs), dtype=np.float32)
-    return csr_array((values, (pairs // n_items, pairs % n_items)), shape=(len(users), n_items))
+    return csr_array((values, (pairs // n_items, pairs % n_items)), shape=(len(histories), n_items))
 
 
 def _hold_neighbours(
@@ -148,7 +154,7 @@ def _hold_neighbours(
 
 def _likeness(rest: csr_array, requested: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
     """The share of its items that each list of `requested` has in common with the one of `others` that has most of
-    them; `own` marks the pairs of a list with itself."""
+    them; `own` marks the pairs of one user's lists."""
     common = (rest[requested] @ rest[others].T).toarray()
     common[own] = 0
     return common.max(axis=1) / np.maximum(1, rest[requested].sum(axis=1))

@@ -34,8 +34,8 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Test users of one kind: `rows` is bool, shape (users,), as in `split.test.requests`. Groups of the same `by`
-    share out all users."""
+    """Test users of one kind (cases, where a user may have several): `rows` is bool, shape (cases,), as in
+    `split.test.requests`. Groups of the same `by` share out all of them."""
 
     by: str
     name: str
@@ -56,7 +56,7 @@ def case_groups(split: Split) -> list[Group]:
     memorised = _followed(split)
     near = _together(split) & ~memorised
     head = head_items(counts)[answers]
-    long = split.cut.test[split.test.requests.users] > LONG
+    long = split.cut.test.places > LONG
     rows = [memorised, near, ~memorised & ~near]
     rows += [purchases >= RARE, (purchases > 0) & (purchases < RARE), purchases == 0]
     rows += [head, ~head, ~long, long]
@@ -72,11 +72,13 @@ def head_items(counts: np.ndarray) -> np.ndarray:
 
 
 def data_card(split: Split, groups: Sequence[Group]) -> dict[str, Any]:
-    """JSON-able: users and share of each group; how many items are the head, and its share of training interactions."""
-    counts = split.train.counts()
-    head, total = head_items(counts), len(split.test.requests)
+    """JSON-able: users (cases, where a user may have several) and share of each group; how many items are the head,
+    and its share of training interactions."""
+    counts, requests = split.train.counts(), split.test.requests
+    head, total = head_items(counts), len(requests)
     return {
         "users": total,
+        **({"distinct_users": len(np.unique(requests.users))} if requests.clusters is not None else {}),
         "groups": [
             {"by": group.by, "name": group.name, "users": group.users, "share": group.users / total} for group in groups
         ],
@@ -85,15 +87,20 @@ def data_card(split: Split, groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def group_metrics(values: np.ndarray, groups: Sequence[Group]) -> list[dict[str, Any]]:
+def group_metrics(
+    values: np.ndarray, groups: Sequence[Group], clusters: np.ndarray | None = None
+) -> list[dict[str, Any]]:
     """Mean of a metric in each group with its 95% interval (bootstrap over users, percentiles); `values` is float64,
-    shape (users,). A group without users has None."""
+    shape (cases,), `clusters` the user of each where that is not clear (`Requests.clusters`). A group without users has
+    None."""
     results = []
     for group in groups:
         inside = values[group.rows]
         figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
         if len(inside):
-            low, high = bootstrap_ci(inside, generator(SEED, "card", group.name, 0), resamples=RESAMPLES)
+            users = None if clusters is None else clusters[group.rows]
+            rng = generator(SEED, "card", group.name, 0)
+            low, high = bootstrap_ci(inside, rng, resamples=RESAMPLES, clusters=users)
             figures = {"mean": float(inside.mean()), "low": low, "high": high}
         results.append({"by": group.by, "name": group.name, "users": group.users, **figures})
     return results

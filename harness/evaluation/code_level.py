@@ -40,7 +40,7 @@ def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -
     shared = np.bincount(groups)[groups] > 1
     codes = as_codes(predictions, groups)
     over_items = compute_metrics(predictions, targets)
-    over_codes = compute_metrics(codes, Targets(targets.users, groups[targets.items]))
+    over_codes = compute_metrics(codes, Targets(targets.cases, groups[targets.items]))
     listed = np.minimum(predictions.lengths, ENOUGH)
     return {
         "collision_rate": float(shared.mean()),
@@ -62,7 +62,7 @@ def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
     saved = (codes != NO_ITEM) & ~repeated
     places = np.argsort(~saved, axis=1, kind="stable")
     saved, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (saved, codes, predictions.scores))
-    return Predictions(predictions.users, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
+    return Predictions(predictions.cases, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
 
 
 def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Metrics of validated lists by ranx; the only module that calls ranx.
 
-Each user has one relevant item, so that Recall@k is 1 if it is among the first k, NDCG@k is 1 / log2(1 + rank), and
-MRR@10 is 1 / rank. The metrics of a user depend only on that rank: ranx scores one list for each rank, and every user
-gets the values of their rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
+Each case has one relevant item, so that Recall@k is 1 if it is among the first k, NDCG@k is 1 / log2(1 + rank), and
+MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
+gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ FUNCTIONS = {
 
 
 def compute_metrics(predictions: Predictions, targets: Targets) -> dict[str, float]:
-    """Mean of each metric over the users of `targets`; keys are `METRICS`. Raises as `per_user` does."""
+    """Mean of each metric over the cases of `targets`; keys are `METRICS`. Raises as `per_user` does."""
     return {name: float(values.mean()) for name, values in per_user(predictions, targets).items()}
 
 
 def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
-    """Each metric a user, float64, shape (users,), aligned with `targets.users`; keys are `names`, each one of
+    """Each metric a case, float64, shape (cases,), aligned with `targets.cases`; keys are `names`, each one of
     `FUNCTIONS` and a K.
 
-    Raises `InvalidPredictions` where users are missing, asked twice or not asked for, where a list names an item twice,
-    or where there is no user at all: such lists have no score, not even a low one.
+    Raises `InvalidPredictions` where cases are missing, asked twice or not asked for, where a list names an item twice,
+    or where there is no case at all: such lists have no score, not even a low one.
     """
-    if not len(targets.users):
+    if not len(targets.cases):
         raise InvalidPredictions("there is no user to measure")
-    if problems := predictions.problems(targets.users, ANY_ITEM):
+    if problems := predictions.problems(targets.cases, ANY_ITEM):
         raise InvalidPredictions(f"these lists cannot be measured: {'; '.join(problems)}")
-    places = _places(predictions.items[_rows(predictions.users, targets.users)], targets.items)
+    places = _places(predictions.items[_rows(predictions.cases, targets.cases)], targets.items)
     by_place = outcomes(predictions.items.shape[1], names)
     return {name: values[places] for name, values in by_place.items()}
 
@@ -100,6 +100,6 @@ def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
 
 
 def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
-    """Where each of `requested` stands in `value`; both hold the same distinct users."""
+    """Where each of `requested` stands in `value`; both hold the same distinct cases."""
     order = np.argsort(value, kind="stable")
     return order[np.searchsorted(value[order], requested)]

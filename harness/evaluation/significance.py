@@ -4,6 +4,10 @@ Users are the sampling unit. With several seeds, a user's value is the mean over
 trained models at hand; `seeds_p` tests over seeds. With one relevant item there are few distinct values, so that users
 of equal difference are sampled together: a sum of random signs is binomial and a resample multinomial, the same
 distribution at lower cost.
+
+If a protocol has several cases a user, cases of one user are not independent. The mean is over cases, and `clusters`
+names the user of each: signs are sampled a user, resamples draw users with all their cases (cluster bootstrap, Field &
+Welsh 2007), and the standard error is that of a ratio of two sums over users (Cochran 1977, ch. 6).
 """
 
 from __future__ import annotations
@@ -28,10 +32,10 @@ CELLS = 4_000_000  # random numbers drawn at once
 
 @dataclass(frozen=True)
 class Difference:
-    """`a` minus `b` over `users`, in the metric's own unit. `low` and `high` bound the mean difference (bootstrap over
-    users, percentiles), `p` is the two-sided randomisation test's, `effect` Cohen's d of paired differences (mean
-    over standard deviation; None where they are all equal). `wins` counts users on which `a` is better; `least` is
-    the mean difference that so many users with this spread tell apart (`least_difference`)."""
+    """`a` minus `b` over the `cases` of `users`, in the metric's own unit. `low` and `high` bound the mean difference
+    (bootstrap over users, percentiles), `p` is the two-sided randomisation test's, `effect` Cohen's d of paired
+    differences of cases (mean over standard deviation; None where they are all equal). `wins` counts cases on which `a`
+    is better; `least` is the mean difference that so many users with this spread tell apart (`least_difference`)."""
 
     users: int
     mean_a: float
@@ -45,34 +49,64 @@ class Difference:
     losses: int
     ties: int
     least: float
+    cases: int
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> Difference:
-    """Compares per-user values of two models: float, shape (seeds, users) or (users,); the users are the same and in
-    the same order. Raises `ValueError` where the shapes do not fit, where there is no user, or for a NaN."""
+def paired_difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
+) -> Difference:
+    """Compares values a case of two models: float, shape (seeds, cases) or (cases,); the cases are the same and in the
+    same order. `clusters`: the user of each case, int64, shape (cases,); None where each is another user's. Raises
+    `ValueError` where the shapes do not fit, where there is no case, or for a NaN."""
     one, two = np.atleast_2d(a), np.atleast_2d(b)
     if one.shape[1:] != two.shape[1:] or one.ndim != 2 or not one.size:
         raise ValueError(f"values of shapes {one.shape} and {two.shape} are not of the same users")
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
         raise ValueError("a value is not finite")
     separate = np.round(one.mean(axis=0) - two.mean(axis=0), DECIMALS)
-    low, high = bootstrap_ci(separate, rng, resamples=resamples)
-    spread = float(separate.std(ddof=1)) if len(separate) > 1 else 0.0
+    low, high = bootstrap_ci(separate, rng, resamples=resamples, clusters=clusters)
+    deviation = spread_of_mean(separate, None)[0]
+    spread, users = spread_of_mean(separate, clusters)
+    sums = separate if clusters is None else _sums(separate, clusters)[0]
     wins, losses = int((separate > 0).sum()), int((separate < 0).sum())
     return Difference(
-        users=len(separate),
+        users=users,
         mean_a=float(one.mean()),
         mean_b=float(two.mean()),
         difference=float(separate.mean()),
         low=low,
         high=high,
-        p=permutation_test(separate, rng, resamples),
-        effect=float(separate.mean()) / spread if spread > 0 else None,
+        p=permutation_test(sums, rng, resamples),
+        effect=float(separate.mean()) / deviation if deviation > 0 else None,
         wins=wins,
         losses=losses,
         ties=len(separate) - wins - losses,
-        least=least_difference(spread, len(separate)),
+        least=least_difference(spread, users),
+        cases=len(separate),
     )
+
+
+def _sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of each user's values and the number of its cases, shape (users,) each."""
+    _, inverse, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    return np.round(np.bincount(inverse, weights=values), DECIMALS), sizes
+
+
+def spread_of_mean(values: np.ndarray, clusters: np.ndarray | None) -> tuple[float, int]:
+    """The standard error of the mean over users, times sqrt(users), and the number of users: of one value a user their
+    standard deviation, else that of the ratio of two sums over users, by linearisation. `values` is float, shape
+    (cases,), `clusters` as in `paired_difference`."""
+    if clusters is None:
+        return (float(values.std(ddof=1)) if len(values) > 1 else 0.0), len(values)
+    sums, sizes = _sums(values, clusters)
+    if len(sums) < 2:
+        return 0.0, len(sums)
+    residuals = sums - sizes * (sums.sum() / sizes.sum())
+    return float(np.sqrt(np.square(residuals).sum() / (len(sums) - 1)) / sizes.mean()), len(sums)
 
 
 def least_difference(spread: float, users: int, alpha: float = ALPHA, power: float = POWER) -> float:
@@ -91,7 +125,7 @@ def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: 
     """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
 
     Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
-    level (Phipson & Smyth 2010). `separate` is float, shape (users,).
+    level (Phipson & Smyth 2010). `separate` is float, shape (users,): a user's difference, or the sum over its cases.
     """
     changed = separate[separate != 0]
     if not len(changed):
@@ -109,15 +143,39 @@ def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: 
 
 
 def bootstrap_ci(
-    separate: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
+    separate: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    clusters: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, over users: `separate` is float, shape (users,), at least one."""
+    """Percentile bootstrap interval of the mean, over users: `separate` is float, shape (cases,), at least one;
+    `clusters` as in `paired_difference`."""
+    if clusters is not None:
+        return _cluster_ci(separate, clusters, rng, level, resamples)
     values, counts = np.unique(separate, return_counts=True)
     if len(values) == 1:
         return float(values[0]), float(values[0])
     share = counts / len(separate)
     sums = [rng.multinomial(len(separate), share, size=part) @ values for part in _parts(resamples, len(values))]
-    low, high = np.quantile(np.concatenate(sums) / len(separate), [(1 - level) / 2, (1 + level) / 2])
+    return _percentiles(np.concatenate(sums) / len(separate), level)
+
+
+def _cluster_ci(
+    separate: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, level: float, resamples: int
+) -> tuple[float, float]:
+    sums, sizes = _sums(separate, clusters)
+    pairs, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
+    means = []
+    for part in _parts(resamples, len(pairs)):
+        totals = rng.multinomial(len(sums), counts / len(sums), size=part) @ pairs
+        means.append(totals[:, 0] / totals[:, 1])
+    return _percentiles(np.concatenate(means), level)
+
+
+def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -153,10 +153,10 @@ class Ablation:
         return [{"name": cell.name, "changes": cell.text()} for cell in self.grid.cells]
 
 
-def ablation(model: str, grid: str | None, options: RunOptions, store: Store) -> Ablation:
-    """Plans a grid. Raises `InputError` for an invalid one, before anything runs."""
+def ablation(model: str, grid: str | Grid | None, options: RunOptions, store: Store) -> Ablation:
+    """Plans a grid, a made one or one that is named. Raises `InputError` for an invalid one, before anything runs."""
     entry = model_entry(model)
-    current_grid = read_grid(grid, entry)
+    current_grid = grid if isinstance(grid, Grid) else read_grid(grid, entry)
     jobs = {cell.name: _jobs(model, options, current_grid, cell, None, options.seeds) for cell in current_grid.cells}
     first = jobs[current_grid.cells[0].name][0]
     dataset = first.data()

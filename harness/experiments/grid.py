@@ -129,6 +129,27 @@ def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntr
     return Grid(name, location, content.get("about", ""), settings, tuple(cells))
 
 
+FACTORS = ("tokenizer_seed", "model_seed")
+
+
+def seed_grid(factors: str, entry: ModelEntry, seeds: Sequence[int]) -> Grid:
+    """One row a tokenizer seed, for `--factor tokenizer_seed,model_seed`; a single one for `model_seed`, whose seeds
+    are the runs' own. Raises `InputError` for other factors, fewer than two seeds, and a model without a tokenizer."""
+    names = tuple(part.strip() for part in factors.split(","))
+    if names not in (FACTORS, FACTORS[1:]):
+        hint = f"write {','.join(FACTORS)}, or {FACTORS[1]} alone"
+        raise InputError(f"{factors!r} are no factors", where="--factor", hint=hint)
+    if len(set(seeds)) < 2:
+        raise InputError("one seed has no variance", where="--seeds", hint="give two or more, such as --seeds 1,2,3")
+    if names == FACTORS[1:]:
+        return Grid("model-seeds", "--factor", "", (), (Variant("all"),))
+    if FACTORS[0] not in entry.load().config_class.model_fields:
+        raise InputError(f"{entry.name} has no tokenizer", where="--factor", hint=f"write --factor {FACTORS[1]}")
+    key = f"{entry.section}.{FACTORS[0]}"
+    cells = tuple(Variant(f"{FACTORS[0]} {seed}", ((key, seed),)) for seed in dict.fromkeys(seeds))
+    return Grid("crossed-seeds", "--factor", "", (), cells)
+
+
 def _check(cells: Sequence[Variant], location: str) -> None:
     if len(cells) < 2:
         raise InputError("changes nothing", where=location, hint="give it changes or a product")

@@ -13,13 +13,23 @@ import numpy as np
 
 from harness.errors import InputError, truncate
 
-MOST_LEVELS, LONGEST, LONGEST_NUMBER = 26, 40, 6  # tokens of a code, characters of a token, digits of a number
+MOST_LEVELS, LONGEST, LONGEST_NUMBER = 128, 40, 6  # tokens of a code, characters of a token, digits of a number
 HINT = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and integers are read too"
 TOKEN = re.compile(r"<[^<>]*>")
 WRAPPED = re.compile(r"<\|([\w-]+)\|>|<([\w-]+)>|\[([\w-]+)\]|([\w-]+)", re.ASCII)
-LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z])[_-]?(\d+)", re.IGNORECASE | re.ASCII)  # a_12, item_a_12, a12
+LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z]{1,2})[_-]?(\d+)", re.IGNORECASE | re.ASCII)  # a_12, item_a_12, a12
 LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
 PLAIN = re.compile(r"\d+", re.ASCII)
+
+
+def level_name(level: int) -> str:
+    """The letters of a level, from 0: a to z, then aa, ab, … zz.
+
+    >>> [level_name(level) for level in (0, 25, 26, 53)]
+    ['a', 'z', 'aa', 'bb']
+    """
+    first, second = divmod(level, len(string.ascii_lowercase))
+    return (string.ascii_lowercase[first - 1] if first else "") + string.ascii_lowercase[second]
 
 
 def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> np.ndarray:
@@ -79,7 +89,7 @@ def _digit(token: str | int, level: int, first: int) -> int:
     text = str(token)
     lettered, levelled = LETTERED.fullmatch(text), LEVELLED.fullmatch(text)
     if lettered is not None:
-        own, number = lettered.group(1).lower() == string.ascii_lowercase[level], lettered.group(2)
+        own, number = lettered.group(1).lower() == level_name(level), lettered.group(2)
     elif levelled is not None:
         own, number = levelled.group(1) in (str(level + first), f"0{level + first}"), levelled.group(2)
     else:

@@ -24,6 +24,7 @@ import torch
 
 from harness.core.seeding import generator
 from harness.generative.models.backbone import Backbone
+from harness.generative.models.precision import to_float64
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
@@ -84,7 +85,7 @@ class _Scorer:
             for row, (tokens, start) in enumerate(rows):
                 logits = backbone.shape.logits(states[row, start - 1 : len(tokens) - 1], backbone.head.to(device))
                 targets = ids[row, start : len(tokens)].to(device)
-                values[begin + row] = float(logits.log_softmax(dim=-1).gather(1, targets[:, None]).double().mean())
+                values[begin + row] = float(to_float64(logits.log_softmax(dim=-1).gather(1, targets[:, None])).mean())
             self.stage.advance(len(rows))
         return values
 

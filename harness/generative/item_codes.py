@@ -8,7 +8,6 @@ run's record, `harness index build` and `harness index inspect` show the same de
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from harness.core.files import write_text
 from harness.core.hashing import fingerprint
 from harness.core.json_files import read_json_object
 from harness.errors import InputError
-from harness.generative.code_styles import read_codes
+from harness.generative.code_styles import MOST_LEVELS, level_name, read_codes
 
 DISK_HINT = "free some space, or name a file in another folder"
 EXTRA_TOKENS = 1 << 16  # unused tokens that an index file may imply, beyond the number of tokens in it
@@ -42,7 +41,7 @@ class CodeTable:
         digits = np.array(self.digits, dtype=np.int64)
         digits.setflags(write=False)
         object.__setattr__(self, "digits", digits)
-        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= 26:
+        if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= MOST_LEVELS:
             raise ValueError(f"digits {digits.shape} do not fit {len(self.sizes)} levels")
         if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
             raise ValueError("a number outside its level")
@@ -77,11 +76,7 @@ class CodeTable:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The names of all code tokens in flat order: `<a_0>`, `<a_1>`, …, `<b_0>`, …"""
-        return tuple(
-            f"<{string.ascii_lowercase[level]}_{digit}>"
-            for level, size in enumerate(self.sizes)
-            for digit in range(size)
-        )
+        return tuple(f"<{level_name(level)}_{digit}>" for level, size in enumerate(self.sizes) for digit in range(size))
 
     @cached_property
     def groups(self) -> np.ndarray:

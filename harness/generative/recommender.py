@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -38,6 +38,16 @@ from harness.protocol.split import TrainingData
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
 
 
+class RankingConfig(Protocol):
+    """What ranking by any way has settings of (`DecodeConfig`)."""
+
+    @property
+    def exact_users(self) -> int: ...
+
+    @property
+    def filter_viewed(self) -> bool | Literal["auto"]: ...
+
+
 @dataclass(frozen=True)
 class Method:
     """The parts of a generative recommender. `embeddings`: item vectors of the model or the recipe, besides those of
@@ -46,7 +56,7 @@ class Method:
     tokenizer: Tokenizer
     model: SequenceModel
     recipe: Recipe
-    decoding: DecodeConfig
+    decoding: RankingConfig
     embeddings: tuple[EmbeddingSource, ...] = ()
 
 
@@ -78,18 +88,18 @@ class GenerativeRecommender(Recommender[ConfigT]):
 
     def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         """All item vectors of the method, and the item codes."""
-        vectors, index = self.method.tokenizer.fit(data, context)
+        vectors, index = self.method.tokenizer.fit(data, self._of_tokenizer(context))
         others: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
         return {**vectors, **others}, _by_source(index)
 
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         """The item codes only, as in a run with this configuration and seed: for `harness index build`."""
-        return _by_source(self.method.tokenizer.fit(data, context)[1])
+        return _by_source(self.method.tokenizer.fit(data, self._of_tokenizer(context))[1])
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         others = [entry for source in self._other_sources() for entry in source.cache_entries(data, context)]
-        entries = (*self.method.model.cache_entries(context), *self.method.tokenizer.cache_entries(data, context))
-        return (*entries, *others)
+        own = self.method.tokenizer.cache_entries(data, self._of_tokenizer(context))
+        return (*self.method.model.cache_entries(context), *own, *others)
 
     def size(self) -> ModelSize:
         count = sum(parameter.numel() for parameter in self.model.parameters())
@@ -156,6 +166,7 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
         model, config = self.method.model, self.method.decoding
+        assert isinstance(config, DecodeConfig), "a method with another way to rank overrides this"
         decoding = Decoding(
             config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
@@ -170,6 +181,11 @@ class GenerativeRecommender(Recommender[ConfigT]):
         value = context.validation.score(self._rank(sample, DEPTH, context)[0])[MAIN_METRIC]
         self.model.train()
         return float(context.world.broadcast_object(value))
+
+    def _of_tokenizer(self, context: RunContext) -> RunContext:
+        """The context with the tokenizer's seed, where the configuration gives it one of its own."""
+        seed: int | None = getattr(self.config, "tokenizer_seed", None)
+        return context if seed is None else replace(context, seed=seed)
 
     def _other_sources(self) -> tuple[EmbeddingSource, ...]:
         """The sources of item vectors that are not part of the tokenizer."""

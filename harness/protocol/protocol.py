@@ -3,6 +3,7 @@
 A change that can move a metric bumps the version, with a dated line here.
 leave-one-out/1 (2026-11-23): first version.
 global-time/1 (2026-11-23): first version.
+rolling-time/1 (2026-11-28): first version.
 
 `SplitPoint` has the split points of each user under a protocol; `harness.protocol.split` makes the parts of them, in
 the same way for every protocol.
@@ -17,6 +18,14 @@ no history and no training row of any user is later than the target (Ji et al., 
 Recommender System Offline Evaluation", 2020, arXiv 2010.11060). By default the times split the interactions 80/10/10:
 the first time is the timestamp of the interaction at position floor(0.8 n) in time order, and interactions with the
 same timestamp are all after it.
+
+rolling-time/1: two times as above, but every interaction from the first time on and before the second is a validation
+case, and every one from the second time on a test case, except a user's first interaction, which has no history. The
+history of a case is all of the user's earlier interactions, earlier targets among them, and the target may be in it. A
+user has as many cases as interactions, so statistics take the user as the sampling unit. This is how MiniOneRec
+evaluates (arXiv 2510.24431). Shares are of the cases, counted in the order of time, equal times in the order of raw
+user ids: of n cases, training ends before the case at position floor(0.8 n). Interactions of one time may thus lie on
+both sides of it, as in MiniOneRec's files; with two times given instead of shares they do not.
 
 Cold users and items: a user without any interaction before the target has no history and is not evaluated. A user whose
 history lies entirely between the two times has no training part, and is evaluated. An item without training
@@ -49,10 +58,13 @@ DEPTH = 20  # items per user that are measured, and stored unless `protocol.dept
 DEEPEST = 100  # what `protocol.depth` may say at most
 
 
-LEAVE_ONE_OUT, GLOBAL_TIME = "leave-one-out/1", "global-time/1"
+LEAVE_ONE_OUT, GLOBAL_TIME, ROLLING_TIME = "leave-one-out/1", "global-time/1", "rolling-time/1"
 
 
-NAMES = (LEAVE_ONE_OUT, GLOBAL_TIME)
+NAMES = (LEAVE_ONE_OUT, GLOBAL_TIME, ROLLING_TIME)
+
+
+TIMED = (GLOBAL_TIME, ROLLING_TIME)
 
 
 SHARES = (0.8, 0.9)
@@ -84,9 +96,9 @@ class Protocol(BaseModel):
     )
     cut: tuple[Mark, Mark] | None = Field(
         default=None,
-        description="where validation and test begin in global time: two shares of the interactions (0.8 and 0.9 "
-        "where nothing is said), or two times, as ISO 8601 in UTC or in seconds since 1970 (milliseconds and dates "
-        "such as 20180630 are known by their size)",
+        description="where validation and test begin in global and rolling time: two shares of the interactions (of "
+        "the cases in rolling time; 0.8 and 0.9 where nothing is said), or two times, as ISO 8601 in UTC or in "
+        "seconds since 1970 (milliseconds and dates such as 20180630 are known by their size)",
     )
 
     @field_validator("name")
@@ -106,7 +118,8 @@ class Protocol(BaseModel):
         if isinstance(cut, (list, tuple)):
             cut = [_in_seconds(mark) for mark in cut]
             value = {**value, "cut": cut}
-        if cut is None and str(value.get("name", "")).partition("/")[0] == "global-time":
+        timed = [name.partition("/")[0] for name in TIMED]
+        if cut is None and str(value.get("name", "")).partition("/")[0] in timed:
             return {**value, "cut": SHARES}
         return {**value, "cut": tuple(cut)} if isinstance(cut, list) else value
 
@@ -114,12 +127,17 @@ class Protocol(BaseModel):
     def _cut_fits(self) -> Self:
         if self.cut is None:
             return self
-        if self.name != GLOBAL_TIME:
-            raise ValueError(f"cut is of {GLOBAL_TIME}; {self.name} has none")
+        if self.name not in TIMED:
+            raise ValueError(f"cut is of {' and '.join(TIMED)}; {self.name} has none")
         first, second = (seconds(mark) for mark in self.cut)
         if is_share(first) != is_share(second) or not 0 < first < second:
             raise ValueError("cut must be two shares between 0 and 1 or two times, the first one smaller")
         return self
+
+    @property
+    def rolling(self) -> bool:
+        """Whether a user may have several cases in a fold."""
+        return self.name == ROLLING_TIME
 
     @property
     def depth_asked(self) -> int:
@@ -129,6 +147,11 @@ class Protocol(BaseModel):
     def rules(self) -> dict[str, Any]:
         """The settings of this protocol, for its fingerprint; how many items are stored moves no target."""
         return self.model_dump(mode="json", exclude_none=True, exclude={"depth"})
+
+
+def unit_of(name: str) -> str:
+    """What the rows of an evaluation under that protocol are: users, or cases where a user may have several."""
+    return "cases" if name == ROLLING_TIME else "users"
 
 
 def _in_seconds(mark: Any) -> Any:
@@ -161,18 +184,46 @@ def seconds(mark: Mark) -> float:
 FEWEST = 3  # interactions of a user for leave-one-out: one to train, one to validate, one to test
 
 
-NOT_ASKED = -1
+@dataclass(frozen=True, eq=False)
+class CasePoints:
+    """The cases of a fold, int64, shape (cases,) each: the target of case `n` is at position `places[n]` of the
+    sequence of user `users[n]`. Sorted by user, then by place."""
+
+    users: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def single(cls, places: np.ndarray) -> CasePoints:
+        """At most one case a user, at `places`, shape (n_users,); 0 or less for a user without one."""
+        users = np.flatnonzero(places > 0)
+        return cls(users, places[users])
+
+    @classmethod
+    def ranges(cls, begins: np.ndarray, ends: np.ndarray) -> CasePoints:
+        """A case at each place from a user's `begins` on and before its `ends`, shape (n_users,) each, except place 0,
+        which has no history."""
+        begins = np.maximum(begins, 1)
+        lengths = np.maximum(ends - begins, 0)
+        users = np.repeat(np.arange(len(lengths)), lengths)
+        first = np.cumsum(lengths) - lengths
+        return cls(users, np.arange(len(users)) - first[users] + begins[users])
+
+    def firsts(self, n_users: int) -> np.ndarray:
+        """The place of each user's first case, int64, shape (n_users,); -1 for a user without one."""
+        places = np.full(n_users, -1, dtype=np.int64)
+        places[self.users[::-1]] = self.places[::-1]
+        return places
 
 
 @dataclass(frozen=True, eq=False)
 class SplitPoint:
-    """int64, shape (n_users,) each. `train`: how many of a user's first interactions are training. `valid`, `test`: the
-    position of the target in the user's sequence, `NOT_ASKED` for a user without one. `times`: seconds since 1970 at
-    which validation and test begin, None for a protocol without them."""
+    """`train`: how many of a user's first interactions are training, int64, shape (n_users,). `valid`, `test`: the
+    cases of each fold. `times`: seconds since 1970 at which validation and test begin, None for a protocol without
+    them."""
 
     train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
+    valid: CasePoints
+    test: CasePoints
     times: tuple[float, float] | None = None
 
 
@@ -192,36 +243,66 @@ def _leave_one_out(dataset: Dataset, protocol: Protocol) -> SplitPoint:
             where=dataset.name,
             hint=f"leave them out with --min-user {FEWEST} (or --core 5), or give them more interactions",
         )
-    return SplitPoint(lengths - 2, lengths - 2, lengths - 1)
+    return SplitPoint(lengths - 2, CasePoints.single(lengths - 2), CasePoints.single(lengths - 1))
 
 
 def _global_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
+    timestamps = _timestamps(dataset, protocol)
+    times = cut_times(timestamps, protocol)
+    rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
+    n_train, n_before_test = (np.bincount(rows[timestamps < time], minlength=len(lengths)) for time in times)
+    split_point = SplitPoint(
+        train=n_train,
+        valid=CasePoints.single(np.where(n_before_test > n_train, n_train, 0)),
+        test=CasePoints.single(np.where(lengths > n_before_test, n_before_test, 0)),
+        times=times,
+    )
+    return _with_all_parts(split_point, timestamps, dataset.name)
+
+
+def _rolling_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
+    timestamps = _timestamps(dataset, protocol)
+    rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
+    ranks = np.empty(len(lengths), np.int64)
+    ranks[dataset.canonical.users] = np.arange(len(lengths))
+    order = np.lexsort((np.arange(len(rows)), ranks[rows], timestamps))
+    marks = [seconds(mark) for mark in protocol.cut or SHARES]
+    if is_share(marks[0]):
+        firsts = dataset.sequences.offsets[:-1][lengths > 0]
+        cases = np.flatnonzero(~np.isin(order, firsts))
+        begins = [int(cases[int(share * len(cases))]) if len(cases) else 0 for share in marks]
+    else:
+        begins = np.searchsorted(timestamps[order], marks).tolist()
+    n_train, n_before_test = (np.bincount(rows[order[:begin]], minlength=len(lengths)) for begin in begins)
+    valid, test = CasePoints.ranges(n_train, n_before_test), CasePoints.ranges(n_before_test, lengths)
+    first, second = (float(timestamps[order[min(begin, len(order) - 1)]]) for begin in begins)
+    times = (first, second) if is_share(marks[0]) else (marks[0], marks[1])
+    return _with_all_parts(SplitPoint(n_train, valid, test, times), timestamps, dataset.name)
+
+
+def _timestamps(dataset: Dataset, protocol: Protocol) -> np.ndarray:
     if dataset.timestamps is None:
         message = f"{protocol.name} needs timestamps, and this data set has an order only"
         hint = "give data with timestamps, or measure under leave-one-out/1"
         raise InputError(message, where=dataset.name, hint=hint)
-    begin_valid, begin_test = times = cut_times(dataset.timestamps, protocol)
-    rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
-    n_train, n_before_test = (
-        np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
-    )
-    split_point = SplitPoint(
-        train=n_train,
-        valid=np.where((n_train > 0) & (n_before_test > n_train), n_train, NOT_ASKED),
-        test=np.where((n_before_test > 0) & (lengths > n_before_test), n_before_test, NOT_ASKED),
-        times=times,
-    )
+    return dataset.timestamps
+
+
+def _with_all_parts(split_point: SplitPoint, timestamps: np.ndarray, name: str) -> SplitPoint:
+    """The split points; raises `InputError` where a part is empty."""
+    assert split_point.times is not None
+    begin_valid, begin_test = split_point.times
     for part, empty in (
-        ("training", not n_train.any()),
-        ("validation", not (split_point.valid >= 0).any()),
-        ("test", not (split_point.test >= 0).any()),
+        ("training", not split_point.train.any()),
+        ("validation", not len(split_point.valid.users)),
+        ("test", not len(split_point.test.users)),
     ):
         if empty:
             message = f"the cut at {_shown(begin_valid)} and {_shown(begin_test)} leaves nothing for {part}"
-            span = f"{_shown(dataset.timestamps.min())} to {_shown(dataset.timestamps.max())}"
+            span = f"{_shown(timestamps.min())} to {_shown(timestamps.max())}"
             message += f": the data reach from {span} (UTC)"
             hint = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
-            raise InputError(message, where=dataset.name, hint=hint)
+            raise InputError(message, where=name, hint=hint)
     return split_point
 
 
@@ -242,4 +323,5 @@ def _shown(time: float) -> str:
 _RULES: dict[str, Callable[[Dataset, Protocol], SplitPoint]] = {
     LEAVE_ONE_OUT: _leave_one_out,
     GLOBAL_TIME: _global_time,
+    ROLLING_TIME: _rolling_time,
 }

@@ -92,12 +92,12 @@ class Recommender(ABC, Generic[ConfigT]):
         self.n_items = data.n_items
 
     def recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        """Up to `k` distinct items per user, best first. Raises `InvalidPredictions` where the model returns anything
-        else."""
+        """Up to `k` distinct items for each of `requests.cases`, best first. Raises `InvalidPredictions` where the
+        model returns anything else."""
         if not self.n_items:
             raise InvalidPredictions(f"{type(self).__name__} was asked before it was fitted or loaded")
         predictions = self._recommend(requests, k, context)
-        if problems := predictions.problems(requests.users, self.n_items):
+        if problems := predictions.problems(requests.cases, self.n_items):
             raise InvalidPredictions(f"{type(self).__name__} gave {'; '.join(problems)}")
         return predictions
 

@@ -17,8 +17,8 @@ from harness.data.dataset import CanonicalOrder, Dataset, ItemFile, ItemText
 from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review, reviews_of
 from harness.errors import InputError
-from harness.protocol.protocol import DEPTH, Protocol, SplitPoint, cut
-from harness.protocol.requests import Requests, Targets
+from harness.protocol.protocol import DEPTH, CasePoints, Protocol, SplitPoint, cut
+from harness.protocol.requests import Requests, Targets, case_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,14 @@ class TrainingData:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSplit:
-    """Requests with their targets."""
+    """All requests of a fold, sorted by user, with their targets."""
 
     requests: Requests
     targets: Targets
+
+    def names(self, users: tuple[str, ...]) -> tuple[str, ...]:
+        """The name of each case id in files; `users` are the raw ids of the data set."""
+        return case_names(self.requests, users)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +146,18 @@ def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:
         else dataset.reviews,
         dataset.item_file,
     )
-    valid = _fold("valid", rows, split_point.valid, protocol.max_history)
-    return SplitParts(split_point, data, valid, _fold("test", rows, split_point.test, protocol.max_history))
+    valid, test = (
+        _fold(name, rows, points, protocol)
+        for name, points in (("valid", split_point.valid), ("test", split_point.test))
+    )
+    return SplitParts(split_point, data, valid, test)
 
 
-def _fold(name: str, sequences: RaggedArray, places: np.ndarray, max_history: int) -> EvaluationSplit:
-    users = np.flatnonzero(places >= 0)
-    answers = sequences.values[sequences.offsets[users] + places[users]]
-    histories = sequences.take(users).first(places[users]).last(max_history)
-    return EvaluationSplit(Requests(name, users, histories), Targets(users, answers))
+def _fold(name: str, sequences: RaggedArray, points: CasePoints, protocol: Protocol) -> EvaluationSplit:
+    ends = sequences.offsets[points.users] + points.places
+    histories = sequences.windows(ends - np.minimum(points.places, protocol.max_history), ends)
+    requests = Requests(name, points.users, histories, np.arange(len(ends)) if protocol.rolling else None)
+    return EvaluationSplit(requests, Targets(requests.cases, sequences.values[ends]))
 
 
 def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
@@ -159,14 +166,14 @@ def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
     order = dataset.canonical
     ragged_array = order.sequences(split_parts.train.sequences)
     values, answers = [ragged_array.values, ragged_array.offsets], []
+    ranks = np.empty(len(dataset.users), np.int64)
+    ranks[order.users] = np.arange(len(ranks))
     for fold in (split_parts.valid, split_parts.test):
-        row_of = np.full(len(dataset.users), -1)
-        row_of[fold.requests.users] = np.arange(len(fold.requests))
-        rows = row_of[order.users]
-        requested = np.flatnonzero(rows >= 0)
-        histories = fold.requests.histories.take(rows[requested])
+        rows = np.argsort(ranks[fold.requests.users], kind="stable")
+        requested = ranks[fold.requests.users[rows]]
+        histories = fold.requests.histories.take(rows)
         values += [order.item_ranks[histories.values], histories.offsets]
-        answers.append(order.item_ranks[fold.targets.items[rows[requested]]])
-        if len(requested) < len(rows):
+        answers.append(order.item_ranks[fold.targets.items[rows]])
+        if not np.array_equal(requested, np.arange(len(ranks))):  # not one case of each user
             answers.append(requested)
     return fingerprint(protocol.rules(), dataset.fingerprint, *values, *answers)

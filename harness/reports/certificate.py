@@ -158,8 +158,9 @@ def _decode(text: str) -> str:
 
 def _run_lines(side: Measured, lists: Predictions, record: Record) -> Iterator[str]:
     """`user Q0 item rank score tag`, rank from 1."""
-    users, items = ([_encode(name) for name in names] for names in (side.dataset.users, side.dataset.items))
-    for user, row, scores in zip(lists.users.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True):
+    names = side.split.test.names(side.dataset.users), side.dataset.items
+    users, items = ([_encode(name) for name in part] for part in names)
+    for user, row, scores in zip(lists.cases.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True):
         for rank, (item, score) in enumerate(zip(row, scores, strict=True), start=1):
             if item != NO_ITEM:
                 yield f"{users[user]} Q0 {items[item]} {rank} {score!r} {record.model}\n"
@@ -167,9 +168,9 @@ def _run_lines(side: Measured, lists: Predictions, record: Record) -> Iterator[s
 
 def _qrels_lines(side: Measured) -> Iterator[str]:
     """`user 0 item 1`: one relevant item a user, in the order of the cases."""
-    targets = side.split.test.targets
-    for user, item in zip(targets.users.tolist(), targets.items.tolist(), strict=True):
-        yield f"{_encode(side.dataset.users[user])} 0 {_encode(side.dataset.items[item])} 1\n"
+    targets, names = side.split.test.targets, side.split.test.names(side.dataset.users)
+    for case, item in zip(targets.cases.tolist(), targets.items.tolist(), strict=True):
+        yield f"{_encode(names[case])} 0 {_encode(side.dataset.items[item])} 1\n"
 
 
 def _read_qrels(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarray]:

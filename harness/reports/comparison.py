@@ -33,7 +33,7 @@ METRICS_SHOWN = ("ndcg@10", "recall@10")
 SEED = 1  # of the resampling: the same runs give the same digits
 PARTS = 4  # groups of users in a breakdown, of about equal size
 
-Values = Mapping[str, np.ndarray]  # metric → (seeds, users)
+Values = Mapping[str, np.ndarray]  # metric → (seeds, cases)
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Pair:
     def document(self) -> dict[str, Any]:
         """As plain values, unrounded."""
         entries = asdict(self.found)
+        if self.found.cases == self.found.users:
+            del entries["cases"]
         owner = {"a": self.a, "b": self.b, "metric": self.metric}
         return {
             **owner,
@@ -123,13 +125,13 @@ def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | N
     base = measured([run for side in sides for run in side.runs], location)
     values = [base.values(side.runs) for side in sides]
     both = list(combinations(range(len(sides)), 2))
-    pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics])
+    pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics], base.clusters)
     parts = [
         part
         for one, two in both
         for part in breakdown(base.split, (sides[one], sides[two]), (values[one], values[two]), metrics[0])
     ]
-    return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs), tuple(parts))
+    return Comparison(tuple(sides), tuple(metrics), base.n_users, tuple(pairs), tuple(parts))
 
 
 def against(sides: Sequence[RunGroup], metrics: Sequence[str], base: Measured) -> Comparison:
@@ -137,18 +139,22 @@ def against(sides: Sequence[RunGroup], metrics: Sequence[str], base: Measured) -
     check_comparable(sides)
     values = [base.values(side.runs) for side in sides]
     tests = [(number, 0, metric) for number in range(1, len(sides)) for metric in metrics]
-    pairs = tested(sides, values, tests)
-    return Comparison(tuple(sides), tuple(metrics), len(base.split.test.requests), tuple(pairs))
+    pairs = tested(sides, values, tests, base.clusters)
+    return Comparison(tuple(sides), tuple(metrics), base.n_users, tuple(pairs))
 
 
 def tested(
-    sides: Sequence[RunGroup], values: Sequence[Values] | Mapping[int, Values], tests: Sequence[tuple[int, int, str]]
+    sides: Sequence[RunGroup],
+    values: Sequence[Values] | Mapping[int, Values],
+    tests: Sequence[tuple[int, int, str]],
+    clusters: np.ndarray | None = None,
 ) -> list[Pair]:
-    """One `Pair` for each test (the positions of two sides, and a metric), corrected together."""
+    """One `Pair` for each test (the positions of two sides, and a metric), corrected together; `clusters` as in
+    `Measured`."""
     pairs = []
     for one, two, metric in tests:
         a, b = values[one][metric], values[two][metric]
-        difference = paired_difference(a, b, generator(SEED, "compare", metric))
+        difference = paired_difference(a, b, generator(SEED, "compare", metric), clusters=clusters)
         over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
         pairs.append(Pair(sides[one].label, sides[two].label, metric, difference, 1.0, over_seeds))
     corrected = holm([pair.found.p for pair in pairs])
@@ -160,11 +166,13 @@ def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values
     bought in training."""
     a, b = (side[metric].mean(axis=0) for side in values)
     results = []
+    clusters = split.test.requests.clusters
     for by, sizes in ways(split).items():
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
             separate = a[rows] - b[rows]
-            bounds = bootstrap_ci(separate, generator(SEED, "breakdown", by, low))
+            users = None if clusters is None else clusters[rows]
+            bounds = bootstrap_ci(separate, generator(SEED, "breakdown", by, low), clusters=users)
             means = float(a[rows].mean()), float(b[rows].mean())
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
             results.append(Part(*ends, *means, float(separate.mean()), bounds))
@@ -172,9 +180,9 @@ def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values
 
 
 def ways(split: Split) -> dict[str, np.ndarray]:
-    """What test users are grouped by: whole numbers, int64 (users,), as in `split.test.requests`."""
+    """What test cases are grouped by: whole numbers, int64 (cases,), as in `split.test.requests`."""
     return {
-        "history length": split.cut.test[split.test.requests.users],
+        "history length": split.cut.test.places,
         "target's training count": split.train.counts()[split.test.targets.items],
     }
 

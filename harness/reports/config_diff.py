@@ -1,24 +1,25 @@
 """Notes that distinguish rows of one model: settings in which their stored configurations differ.
 
-Settings that more than half of the rows share are omitted.
+Beside these, a note names settings that more than half of the rows do not share.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.store.run_store import StoredRun
 
 NOT_THE_MODELS = ("protocol", "tuning", "data")  # sections that describe the split, the study and the files
-SHOWN = 3  # settings that a note names before it only counts
+SHOWN = 3  # settings that a note names before it only counts; those that tell rows apart are always named
+WHOLE = ("protocol.depth",)  # keys that a note shows with their section
 
 
 def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
-    """One note a group (runs that differ by seed only); empty where its model has no other group, and where all of its
-    settings are those of most rows."""
+    """One note a group (runs that differ by seed only); empty where its model has no other group. Notes of one model
+    differ: each names the settings that tell its group from the others, and run ids where no setting does."""
     models: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         models.setdefault(group[0].record.model, []).append(number)
@@ -26,12 +27,44 @@ def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     for rivals in models.values():
         if len(rivals) == 1:
             continue
-        results = settings([groups[number][0] for number in rivals])
+        runs = [groups[number][0] for number in rivals]
+        results = settings(runs)
+        if len({tuple(sorted(one.items())) for one in results}) < len(runs):
+            results = [{**one, **_elsewhere(run)} for one, run in zip(results, runs, strict=True)]
         keys = dict.fromkeys(key for one in results for key in one)
         reference = {key: _usual([one.get(key) for one in results]) for key in keys}
+        telling = _telling(results, keys)
         for number, own in zip(rivals, results, strict=True):
-            messages[number] = _note({key: value for key, value in own.items() if value != reference[key]})
+            shown = {key: own[key] for key in telling if key in own}
+            messages[number] = _note(shown, {key: value for key, value in own.items() if value != reference[key]})
+        _add_run_ids(messages, rivals, groups)
     return messages
+
+
+def _telling(results: Sequence[Mapping[str, str]], keys: Iterable[str]) -> list[str]:
+    """Few settings, in the order of `keys`, whose values differ between any two rows that differ at all."""
+    ordered = list(keys)
+    counts = {key: len({one.get(key) for one in results}) for key in ordered}
+    total, chosen = len({tuple(map(one.get, ordered)) for one in results}), []
+    for key in sorted((key for key in ordered if counts[key] > 1), key=lambda key: -counts[key]):
+        if len({tuple(map(one.get, chosen)) for one in results}) == total:
+            break
+        chosen.append(key)
+    return [key for key in ordered if key in chosen]
+
+
+def _elsewhere(run: StoredRun) -> dict[str, str]:
+    """What else may tell runs of equal settings apart: the files and how they were read, and the length of lists."""
+    fields = {key: run.settings[key] for key in ("dataset", "order", "data") if key in run.settings}
+    return {key: _text(value) for key, value in _leaves({**fields, "protocol.depth": run.record.protocol.depth}, "")}
+
+
+def _add_run_ids(messages: list[str], rivals: Sequence[int], groups: Sequence[Sequence[StoredRun]]) -> None:
+    counts = Counter(messages[number] for number in rivals)
+    for number in rivals:
+        if counts[messages[number]] > 1:
+            ids = ", ".join(run.record.run_id for run in groups[number])
+            messages[number] = ", ".join(filter(None, (messages[number], ids)))
 
 
 def _usual(values: Sequence[str | None]) -> str | None:
@@ -40,9 +73,13 @@ def _usual(values: Sequence[str | None]) -> str | None:
     return value if 2 * count > len(values) else None
 
 
-def _note(telling: dict[str, str]) -> str:
-    labels = [f"{key.partition('.')[2] or key}={value}" for key, value in list(telling.items())[:SHOWN]]
-    return ", ".join([*labels, f"and {len(telling) - SHOWN} more settings"] if len(telling) > SHOWN else labels)
+def _note(telling: Mapping[str, str], unusual: Mapping[str, str]) -> str:
+    """All of `telling`, and of `unusual` so many that `SHOWN` are named."""
+    rest = [key for key in unusual if key not in telling]
+    room = max(0, SHOWN - len(telling))
+    named = {**telling, **{key: unusual[key] for key in rest[:room]}}
+    labels = [f"{key if key in WHOLE else key.partition('.')[2] or key}={value}" for key, value in named.items()]
+    return ", ".join([*labels, *([f"and {len(rest) - room} more settings"] if len(rest) > room else [])])
 
 
 def settings(runs: Sequence[StoredRun]) -> list[dict[str, str]]:

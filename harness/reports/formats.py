@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports import card, comprehension
+from harness.reports import card, comprehension, memory
 from harness.reports.html_table import html
 from harness.reports.latex import latex
 from harness.reports.lead_tests import DAGGER, lead_notes
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def as_csv(boards: Sequence[Board]) -> str:
     """One line a row of a board, a column for everything that any row has."""
     out = io.StringIO()
-    rows = [{**place(board), **cells(row), **_card(row)} for board in boards for row in board.rows]
+    rows = [{**place(board), **cells(row), **_card(row), **memory.cells(row)} for board in boards for row in board.rows]
     names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
     names.update(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
@@ -72,6 +72,7 @@ def as_json(boards: Sequence[Board], metric: str) -> str:
                 {**cells(row), "leaks": list(row.leaks), "seeds": list(row.seeds), "run_ids": list(row.run_ids)}
                 | ({"command": row.command} if row.command else {})
                 | ({"card": row.card} if row.card else {})
+                | ({"memory": row.memory} if row.memory else {})
                 for row in board.rows
             ],
         }
@@ -99,7 +100,8 @@ SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
 }
 
 
-SETS = ("quality", "integrity", "cost", "effort", "comprehension", "card", "command")  # what `--columns` chooses from
+# what `--columns` chooses from
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
 
 
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
@@ -205,6 +207,7 @@ def row_texts(
             "passes": _number(row.passes, 1),
         },
         "comprehension": comprehension.texts(row.comprehension),
+        "memory": memory.texts(row),
         "card": card.texts(row),
         "command": {"command": row.command},
     }
@@ -264,6 +267,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
+        *memory.notes(board),
         *card.notes(board),
     )
     below = tuple(filter(None, messages))

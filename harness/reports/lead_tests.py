@@ -38,7 +38,7 @@ def with_leads(board: Board, metrics: Sequence[str], location: str | None = None
             values[number] = base.values(sides[number].runs)
     except InputError as error:
         return replace(board, untested=f"no lead is tested: {error}")
-    return replace(board, leads=tuple(tested(sides, values, tests)))
+    return replace(board, leads=tuple(tested(sides, values, tests, base.clusters)))
 
 
 def lead_notes(board: Board) -> list[str]:

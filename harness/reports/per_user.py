@@ -33,22 +33,32 @@ class Measured:
     split: Split
 
     def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
-        """Each metric a seed and test user, float64, shape (runs, users); users as in `split.test.requests`."""
+        """Each metric a seed and test case, float64, shape (runs, cases); cases as in `split.test.requests`."""
         results = [self._of(run, names) for run in runs]
         return {name: np.stack([one[name] for one in results]) for name in results[0]}
+
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """The user of each test case, where a user may have several; else None."""
+        return self.split.test.requests.clusters
+
+    @property
+    def n_users(self) -> int:
+        """Users with a test case."""
+        return len(np.unique(self.split.test.requests.users))
 
     def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
         return per_user(self.lists(run), self.split.test.targets, names)
 
     def lists(self, run: StoredRun) -> Predictions:
-        """A run's ranked lists, users as in `split.test.requests`. Raises `InputError` where they cannot be read."""
+        """A run's ranked lists, cases as in `split.test.requests`. Raises `InputError` where they cannot be read."""
         try:
             check_files(run)
         except Unreadable as error:
             raise InputError(str(error), hint="make the run again with --fresh", code="incompatible") from error
-        lists = read_predictions(run.folder.predictions, self.dataset.users, self.dataset.items)
-        rows = self.split.test.requests.users  # `read_predictions` gives all users, in the data set's order
-        return Predictions(lists.users[rows], lists.items[rows], lists.scores[rows])
+        lists = read_predictions(run.folder.predictions, self.split.test.names(self.dataset.users), self.dataset.items)
+        rows = self.split.test.requests.cases  # `read_predictions` gives all names, in their order
+        return Predictions(lists.cases[rows], lists.items[rows], lists.scores[rows])
 
 
 def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured:

@@ -1,22 +1,27 @@
 """Selection of rows, labels and metrics of a board, for the tables of a paper.
 
-A metric that records lack is computed from the stored lists, which have `protocol.depth` items. With one relevant item
-a user, `hit@K` equals `recall@K` and `map@K` equals `mrr@K`.
+A metric that records lack is computed from the stored lists, which have `protocol.depth` items; for a larger K the
+caller can rank again with the stored model. With one relevant item a user, `hit@K` equals `recall@K` and `map@K` equals
+`mrr@K`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from harness.errors import InputError, unknown_name
-from harness.evaluation.metrics import FUNCTIONS
+from harness.evaluation.metrics import FUNCTIONS, per_user
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEEPEST, MAIN_METRIC, METRICS
 from harness.reports.leaderboard import Board, Row
-from harness.reports.per_user import measured
+from harness.reports.per_user import Measured, measured
 from harness.store.run_store import StoredRun
 
 NAMES = ("recall", "ndcg")  # the metrics of `--k` alone
+Deeper = Callable[[StoredRun, int], Predictions]  # a run's test lists with so many items
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,16 @@ def _depth(text: str, location: str) -> int:
 
 
 def select_rows(
-    boards: Sequence[Board], selected: Selection, metric: str = MAIN_METRIC, location: str | None = None
+    boards: Sequence[Board],
+    selected: Selection,
+    metric: str = MAIN_METRIC,
+    location: str | None = None,
+    deeper: Deeper | None = None,
 ) -> list[Board]:
     """The boards with the chosen rows, ranked anew by `metric`, with every metric that is asked for. Boards without a
-    chosen row are left out. `location` is where the data lie, as for `measured`. Raises `InputError` for a model, a run
-    or a label that no row has."""
+    chosen row are left out. `location` is where the data lie, as for `measured`; `deeper` gives lists that are longer
+    than the stored ones. Raises `InputError` for a model, a run or a label that no row has, and without `deeper` for a
+    K beyond the stored lists."""
     every = [row for board in boards for row in board.rows]
     _check(selected, every)
     results = []
@@ -98,7 +108,7 @@ def select_rows(
         rows = [row for one in board.rows if (row := _kept(one, selected)) is not None]
         if not rows:
             continue
-        rows = _with_metrics(rows, dict.fromkeys((*selected.metrics, metric)), location)
+        rows = _with_metrics(rows, dict.fromkeys((*selected.metrics, metric)), location, deeper)
         ranked = sorted((row for row in rows if row.rank is not None), key=lambda row: -(row.mean(metric) or 0.0))
         ranked = [replace(row, rank=number) for number, row in enumerate(ranked, start=1)]
         rows = [*ranked, *(row for row in rows if row.rank is None)]
@@ -138,7 +148,7 @@ def _kept(row: Row, selected: Selection) -> Row | None:
     )
 
 
-def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | None) -> list[Row]:
+def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | None, deeper: Deeper | None) -> list[Row]:
     """The rows with these metrics too: from their records, else measured from their lists."""
     expected = {name: _stored(name) for name in names}
     missing = [name for name, stored in expected.items() if stored not in METRICS]
@@ -151,25 +161,27 @@ def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | Non
             if name not in metrics and stored in metrics:
                 metrics[name] = metrics[stored]
         if data is not None and row.runs:
-            _check_depth(row.runs, missing)
-            values = data.values(row.runs, missing)
-            metrics |= {name: values[name].mean(axis=1).tolist() for name in missing}
+            values = [_values(data, run, missing, deeper) for run in row.runs]
+            metrics |= {name: [float(one[name].mean()) for one in values] for name in missing}
         results.append(replace(row, metrics=metrics))
     return results
 
 
-def _check_depth(runs: Sequence[StoredRun], names: Iterable[str]) -> None:
-    """Raises `InputError` for a K that is deeper than the stored lists, unless these hold the whole catalogue."""
-    for run in runs:
-        depth, items = run.record.protocol.depth, run.record.dataset.items
-        for name in names:
-            if int(name.partition("@")[2]) > depth < items:
-                raise InputError(
-                    f"{name} needs more than the {depth} items that are stored of a list",
-                    where=run.record.run_id,
-                    hint=f"make the run with --set protocol.depth={min(DEEPEST, items)}",
-                    code="bad-setting",
-                )
+def _values(data: Measured, run: StoredRun, names: Sequence[str], deeper: Deeper | None) -> Mapping[str, np.ndarray]:
+    """Each metric a test user, from the stored lists where these are long enough or hold the whole catalogue. Raises
+    `InputError` for a K beyond them without `deeper`."""
+    depth, items = run.record.protocol.depth, run.record.dataset.items
+    needed = min(items, max(int(name.partition("@")[2]) for name in names))
+    if needed <= depth:
+        return {name: values[0] for name, values in data.values([run], names).items()}
+    if deeper is None:
+        raise InputError(
+            f"K = {needed} is more than the {depth} items that are stored of a list",
+            where=run.record.run_id,
+            hint=f"make the run with --set protocol.depth={needed}",
+            code="bad-setting",
+        )
+    return per_user(deeper(run, needed), data.split.test.targets, names)
 
 
 def _stored(name: str) -> str:

@@ -22,11 +22,11 @@ DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
     """Rankings of any file that `harness evaluate` reads, under the split's protocol, at most `depth` items a test
     user; and notes on the file, one line each. Raises `InputError` like `read_rankings`."""
-    protocol, requests = split.protocol, split.test.requests
-    rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, requests.users)
+    protocol = split.protocol
+    rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, split.test)
     lists = rankings.predictions
     if protocol.exclude_history:
-        lists = without_history(lists, requests, depth)
+        lists = without_history(lists, split.test.requests, depth)
     return lists, tuple(rankings.notes())
 
 

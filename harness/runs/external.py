@@ -61,7 +61,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
     dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
-    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test.requests.users)
+    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test)
     for line in rankings.notes():
         note(f"{external.path.name}: {line}")
     lists = finalize_predictions(rankings.predictions, split.test.requests, protocol)
@@ -81,7 +81,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
         candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
         configuration = _config(external, name, protocol.model_dump(mode="json"))
         write_result_text(claim.folder.config, config_files.write(configuration))
-        write_predictions(claim.folder.predictions, lists, dataset.users, dataset.items)
+        write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
         counts = count_list_defects(lists, split.test.requests, protocol.depth, len(dataset.items))
         record = Record(
             schema=SCHEMA,

@@ -17,6 +17,7 @@ import numpy as np
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.split import EvaluationSplit
 from harness.runs.ranking_files import Listed, read_listed
 
 TIE_RULE = "equal scores by rank where the file has ranks, else by a hash of user and item"
@@ -44,7 +45,7 @@ class Rankings:
 
     def notes(self) -> list[str]:
         """Notes on how the file was read, one line each."""
-        requested = len(self.predictions.users)
+        requested = len(self.predictions.cases)
         results = []
         if self.tied_pairs:
             ranked = self.tied_pairs - self.hashed_pairs
@@ -65,15 +66,16 @@ class Rankings:
         return results
 
 
-def read_rankings(path: Path, dataset: Dataset, depth: int, requested: np.ndarray) -> Rankings:
-    """The lists of the users `requested` of `dataset` (positions, shape (n,)), truncated to `depth`. Lists of other
-    users are validated and ignored. An explicit empty list is valid; a missing user is an error. Raises `InputError`
-    for an invalid ranking."""
+def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSplit) -> Rankings:
+    """The lists of the cases of `fold`, truncated to `depth`; users stand for cases where each has one. Lists of other
+    users of the data set are validated and ignored. An explicit empty list is valid; a missing user is an error. Raises
+    `InputError` for an invalid ranking."""
     listed = read_listed(path)
-    users, items = _positions(listed, path, dataset)
+    names, requested = fold.names(dataset.users), fold.requests.cases
+    users, items = _positions(listed, path, names, dataset)
     _check_doubles(listed, users, items, len(dataset.items))
-    _check_missing(listed, path, dataset, users, requested)
-    row = np.full(len(dataset.users), -1)
+    _check_missing(listed, path, names, users, requested)
+    row = np.full(len(names), -1)
     row[requested] = np.arange(len(requested))
     selected = np.flatnonzero(row[users] >= 0)
     ranks, scores = listed.ranks, listed.scores
@@ -103,13 +105,15 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, requested: np.ndarra
     )
 
 
-def _positions(listed: Listed, path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """User and item of each row as positions in the data set."""
+def _positions(listed: Listed, path: Path, names: Sequence[str], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """User and item of each row as positions in `names`, the names of cases, and in the data set's items."""
     results = []
-    for kind, raw, names in (("user", listed.users, dataset.users), ("item", listed.items, dataset.items)):
-        index_of = {name: position for position, name in enumerate(names)}
+    for kind, raw, known in (("user", listed.users, names), ("item", listed.items, dataset.items)):
+        index_of = {name: position for position, name in enumerate(known)}
         results.append(np.array([index_of.get(name, -1) for name in raw], dtype=np.int64))
         hint = f"use the raw ids of {dataset.name}"
+        if kind == "user" and names is not dataset.users:
+            hint = "name each case USER#N, as in test_histories.json of harness data export --split"
         if len(unknown := np.flatnonzero(results[-1] < 0)):
             n = int(unknown[0])
             raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=hint)
@@ -127,12 +131,12 @@ def _check_doubles(listed: Listed, users: np.ndarray, items: np.ndarray, n_items
         raise InputError(message, where=listed.place(n), hint="list it once")
 
 
-def _check_missing(listed: Listed, path: Path, dataset: Dataset, users: np.ndarray, requested: np.ndarray) -> None:
-    name = np.zeros(len(dataset.users), dtype=bool)
+def _check_missing(listed: Listed, path: Path, names: Sequence[str], users: np.ndarray, requested: np.ndarray) -> None:
+    name = np.zeros(len(names), dtype=bool)
     name[users] = True
     if listed.whole and name[requested].any():
         return
-    missing = [user for user in (dataset.users[n] for n in requested[~name[requested]]) if user not in listed.empty]
+    missing = [user for user in (names[n] for n in requested[~name[requested]]) if user not in listed.empty]
     if missing:
         text = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
         raise InputError(

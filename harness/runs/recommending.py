@@ -28,7 +28,8 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
 from harness.runs.job import Job, RunOptions, plan
-from harness.runs.run import context_of
+from harness.runs.run import context_of, ranked
+from harness.store.predictions import read_predictions
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
@@ -82,6 +83,27 @@ def restore(
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeat_hint) from error
     return Restored(job, dataset, data_split, recommender, context)
+
+
+def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predictions:
+    """The run's test lists with up to `depth` items, ranked again by its stored model; cases in the order of the test
+    requests. Nothing is stored.
+
+    Raises `InputError` like `restore`, and if the new lists do not begin with the stored ones: a wider beam search can
+    find other items, and another device may round differently.
+    """
+    stored = restore(run, device=None, data=data)
+    requests = stored.split.test.requests
+    protocol = stored.split.protocol.model_copy(update={"depth": depth})
+    lists = ranked(stored.recommender, requests, stored.context, protocol)
+    names = stored.split.test.names(stored.dataset.users)
+    former = read_predictions(run.folder.predictions, names, stored.dataset.items)
+    width = min(former.items.shape[1], lists.items.shape[1])
+    if not np.array_equal(former.items[requests.cases, :width], lists.items[:, :width]):
+        message = f"lists of {depth} items do not begin with the stored ones (a wider beam search, or another device)"
+        hint = f"repeat the run with --set protocol.depth={depth}"
+        raise InputError(message, where=run.record.run_id, hint=hint, code="incompatible")
+    return lists
 
 
 @dataclass(frozen=True)
@@ -145,7 +167,7 @@ def _near(raw: str, names: Sequence[str]) -> list[str]:
 def _document(
     lists: Predictions, requests: Requests, row: int, name: str | None, dataset: Dataset, k: int
 ) -> dict[str, Any]:
-    place = int(np.flatnonzero(lists.users == requests.users[row])[0])
+    place = int(np.flatnonzero(lists.cases == requests.cases[row])[0])
     items = lists.items[place][:k]
     listed = [
         {"rank": rank, **_item(int(item), dataset), "score": float(score)}

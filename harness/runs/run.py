@@ -193,7 +193,7 @@ def _measure(
             log.write(event="stopped", reason=type(error).__name__)
         raise
     recommender, valid, test, peaks = done.recommender, done.valid, done.test, done.peak_memory_mb
-    write_predictions(folder.predictions, test, dataset.users, dataset.items)
+    write_predictions(folder.predictions, test, split.test.names(dataset.users), dataset.items)
     with writing_results(folder.model):
         recommender.save(folder.model)
     metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
@@ -222,9 +222,9 @@ def _measure(
 
 
 def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
-    """The fold's target of each user, (n_users,), -1 if none: for models that declare a leak."""
+    """The fold's target of each user, the latest of several, (n_users,), -1 if none: for models that declare a leak."""
     items = np.full(n_users, -1, dtype=np.int64)
-    items[fold.targets.users] = fold.targets.items
+    items[fold.requests.users] = fold.targets.items  # sorted: the last one of a user stays
     return items
 
 
@@ -251,7 +251,7 @@ def finalize_predictions(predictions: Predictions, requests: Requests, protocol:
     if protocol.exclude_history:
         return without_history(predictions, requests, protocol.depth)
     return Predictions(
-        predictions.users, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
+        predictions.cases, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
     )
 
 
@@ -261,9 +261,9 @@ def ranked(recommender: Recommender[Any], requests: Requests, context: RunContex
 
 
 def _validation_metrics(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
-    """Metrics over the ranked users (a model may validate on a subset)."""
-    requested = np.flatnonzero(np.isin(fold.requests.users, predictions.users))
-    targets = Targets(fold.targets.users[requested], fold.targets.items[requested])
+    """Metrics over the ranked cases (a model may validate on a subset)."""
+    requested = np.flatnonzero(np.isin(fold.requests.cases, predictions.cases))
+    targets = Targets(fold.targets.cases[requested], fold.targets.items[requested])
     return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 

@@ -59,6 +59,8 @@ def export_split(
         (place / "split.json").write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         page = files("harness.runs").joinpath("split_page.txt").read_text("utf-8")
         filled = page.replace("DATASET", loaded.name).replace("PROTOCOL", protocol.name).replace("EVALUATE", command)
+        if protocol.rolling:
+            filled += "\nA user may have several cases: `user` in the held-out parts is a case, `USER#1`, `USER#2`, …\n"
         (place / PAGE).write_text(filled, encoding="utf-8")
     return {**fields, "path": str(folder)}
 
@@ -85,7 +87,8 @@ def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:
 
 
 def _write_fold(place: Path, fold: EvaluationSplit, dataset: Dataset) -> None:
-    users = [dataset.users[user] for user in fold.requests.users.tolist()]
+    names = fold.names(dataset.users)
+    users = [names[case] for case in fold.requests.cases.tolist()]
     answers = [dataset.items[item] for item in np.asarray(fold.targets.items).tolist()]
     name = fold.requests.fold
     write_rows(place / f"{name}.csv", (USER, ITEM), zip(users, answers, strict=True))

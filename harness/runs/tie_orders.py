@@ -68,17 +68,18 @@ def _order(seed: int | None, dataset: Dataset, current: Split, source: Split) ->
         "tie_seed": seed,
         "fingerprint": dataset.fingerprint,
         "protocol_fingerprint": current.fingerprint,
-        "test_targets_moved": _moved(current.test, source.test, len(dataset.users)),
-        "valid_targets_moved": _moved(current.valid, source.valid, len(dataset.users)),
+        "test_targets_moved": _moved(current.test, source.test),
+        "valid_targets_moved": _moved(current.valid, source.valid),
     }
 
 
-def _moved(current: EvaluationSplit, source: EvaluationSplit, n_users: int) -> float:
+def _moved(current: EvaluationSplit, source: EvaluationSplit) -> float:
     """Share of cases whose target differs or is missing."""
-    targets = np.full((2, n_users), -1, dtype=np.int64)
+    cases = source.targets.cases
+    size = 1 + max(fold.targets.cases.max(initial=-1) for fold in (current, source))
+    targets = np.full((2, size), -1, dtype=np.int64)
     for row, fold in zip(targets, (current, source), strict=True):
-        row[fold.targets.users] = fold.targets.items
-    cases = source.targets.users
+        row[fold.targets.cases] = fold.targets.items
     return float((targets[0, cases] != targets[1, cases]).mean()) if len(cases) else 0.0
 
 

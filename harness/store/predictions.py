@@ -19,7 +19,8 @@ AGAIN = "make the run again with --fresh"
 
 
 def write_predictions(path: Path, predictions: Predictions, users: Sequence[str], items: Sequence[str]) -> None:
-    """Columns user (text), rank (from 1), item (text), score; `users` and `items` give the raw id of each position.
+    """Columns user (text), rank (from 1), item (text), score; `users` and `items` give the name of each case id
+    (`EvaluationSplit.names`) and the raw id of each item.
 
     Written group by group, so that only one group of rows is held beside the lists.
     """
@@ -31,11 +32,11 @@ def write_predictions(path: Path, predictions: Predictions, users: Sequence[str]
     raw_users, raw_items = np.asarray(users, dtype=object), np.asarray(items, dtype=object)
 
     def groups() -> Iterator[pa.RecordBatch]:
-        for begin in range(0, len(predictions.users), GROUP):
+        for begin in range(0, len(predictions.cases), GROUP):
             part = slice(begin, begin + GROUP)
             row, place = np.nonzero(predictions.items[part] != NO_ITEM)
             values = (
-                raw_users[predictions.users[part][row]],
+                raw_users[predictions.cases[part][row]],
                 place + 1,
                 raw_items[predictions.items[part][row, place]],
                 predictions.scores[part][row, place],
@@ -52,7 +53,7 @@ def write_predictions(path: Path, predictions: Predictions, users: Sequence[str]
 
 
 def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> Predictions:
-    """The lists of all of `users`, in their order; a user without a row has an empty list.
+    """The lists of all of `users`, the names of cases, in their order; one without a row has an empty list.
 
     Raises `InputError` where the file is missing, unreadable, or names an unknown user or item.
     """

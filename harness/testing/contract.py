@@ -100,7 +100,7 @@ class RecommenderContract:
         model, split, folder = fitted
         for k in (1, self.k):
             predictions = model.recommend(split.test.requests, k, toys.context(folder))
-            assert predictions.problems(split.test.requests.users, split.train.n_items) == []
+            assert predictions.problems(split.test.requests.cases, split.train.n_items) == []
             assert predictions.items.shape[1] == k
             assert (predictions.lengths == k).all()
 
@@ -115,10 +115,17 @@ class RecommenderContract:
         current_predictions = self.lists(model, requests, folder)
         rows = np.random.default_rng(3).permutation(len(requests))[:7]
         predictions = self.lists(model, requests.take(rows), folder)
-        assert sorted(predictions.users.tolist()) == sorted(requests.users[rows].tolist())
-        index_of = {int(user): row for row, user in enumerate(current_predictions.users)}
-        for user, items in zip(predictions.users, predictions.items, strict=True):
+        assert sorted(predictions.cases.tolist()) == sorted(requests.cases[rows].tolist())
+        index_of = {int(user): row for row, user in enumerate(current_predictions.cases)}
+        for user, items in zip(predictions.cases, predictions.items, strict=True):
             assert items.tolist() == current_predictions.items[index_of[int(user)]].tolist()
+
+    def test_several_cases_of_one_user(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+        model, split, folder = fitted
+        histories = split.test.requests.histories.take(np.arange(3))
+        requests = Requests("test", np.zeros(3, np.int64), histories, np.array([70, 2, 5]))
+        predictions = self.lists(model, requests, folder)
+        assert sorted(predictions.cases.tolist()) == [2, 5, 70] and (predictions.lengths == self.k).all()
 
     def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
         model, split, folder = fitted
@@ -135,7 +142,7 @@ class RecommenderContract:
             assert "no training sequence has two items" in str(error)
         else:
             predictions = self.lists(model, split.test.requests, tmp_path)
-            assert predictions.problems(split.test.requests.users, split.train.n_items) == []
+            assert predictions.problems(split.test.requests.cases, split.train.n_items) == []
 
     def test_an_item_that_was_never_trained(self, refitted: tuple[Recommender[Any], Predictions]) -> None:
         assert (refitted[1].lengths == self.k).all()
@@ -208,6 +215,6 @@ def made(folder: Path) -> Path:
 
 def same(one: Predictions, other: Predictions) -> None:
     """Equal users, items and scores."""
-    np.testing.assert_array_equal(one.users, other.users)
+    np.testing.assert_array_equal(one.cases, other.cases)
     np.testing.assert_array_equal(one.items, other.items)
     np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)

@@ -90,9 +90,9 @@ def context(
     if fold is not None:
 
         def judge(predictions: Predictions) -> dict[str, float]:
-            """Over the users that were ranked, as a run's own judge."""
-            requested = np.isin(fold.targets.users, predictions.users)
-            return compute_metrics(predictions, Targets(fold.targets.users[requested], fold.targets.items[requested]))
+            """Over the cases that were ranked, as a run's own judge."""
+            requested = np.isin(fold.targets.cases, predictions.cases)
+            return compute_metrics(predictions, Targets(fold.targets.cases[requested], fold.targets.items[requested]))
 
         validation = Validation(fold.requests, judge, fingerprint(fold.targets.items))
     cache = folder / "cache"

@@ -26,7 +26,7 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lists_are_distinct_and_half_of_them_hit() -> None:
     predictions, targets = metrics.lists(400, 20, 1)
-    assert predictions.problems(targets.users, metrics.CATALOGUE) == []
+    assert predictions.problems(targets.cases, metrics.CATALOGUE) == []
     hits = (predictions.items == targets.items[:, None]).any(axis=1)
     assert (
         0.4 < hits.mean() < 0.6 and np.unique(np.argmax(predictions.items == targets.items[:, None], axis=1)).size > 10

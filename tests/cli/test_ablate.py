@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.store.event_log import read_events
@@ -35,7 +36,7 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     def turned(self: Fake, requests: Any, k: int, context: Any) -> Any:
         lists = recommend(self, requests, self.n, context)
         items = lists.items[:, ::-1] if self.config.layer.width == 9 else lists.items
-        return type(lists)(lists.users, items[:, :k], lists.scores[:, :k])
+        return type(lists)(lists.cases, items[:, :k], lists.scores[:, :k])
 
     monkeypatch.setattr(Fake, "_recommend", turned)
     (tmp_path / "g.toml").write_text(GRID)
@@ -55,6 +56,33 @@ def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
     assert "*" in rows["bad | one"] and "<0.001" in rows["bad | one"] and "the same runs as base" in rows["same"]
     again = harness(*asked)
     assert again.out == done.out and "6 of them stored" in again.err
+
+
+def test_components_of_variance(harness: Harness, toy: str, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose seed turns the lists of a part of the users around: its variance is that of the means."""
+    ranked = Fake._recommend
+
+    def seeded(self: Fake, requests: Any, k: int, context: Any) -> Any:
+        lists = ranked(self, requests, k, context)
+        items = np.where((lists.cases % 5 < context.seed)[:, None], lists.items[:, ::-1], lists.items)
+        return type(lists)(lists.cases, items, lists.scores)
+
+    monkeypatch.setattr(Fake, "_recommend", seeded)
+    asked = ("ablate", "fake", "-d", toy, "--factor", "model_seed", "--seeds", "1,2,3")
+    told = json.loads(harness(*asked, "--json").out)
+    runs = [json.loads(harness("run", "fake", "-d", toy, "--seed", str(seed), "--json").out) for seed in (1, 2, 3)]
+    means = [run["metrics"]["test"]["ndcg@10"] for run in runs]
+    (model, users) = told["components"]
+    assert model["variance"] == pytest.approx(np.var(means, ddof=1)) and model["variance"] > 0
+    assert (told["users"], users["source"], told["mean"]) == (60, "users", pytest.approx(np.mean(means)))
+    assert told["least_seeds"] == pytest.approx(2.8016 * (2 * model["variance"]) ** 0.5, rel=1e-3)
+    table = harness(*asked)
+    assert table.code == 0 and "seed of the model" in table.out and "Least difference" in table.out
+    assert harness(*asked, "--format", "csv").out.startswith("source,variance,low,high,freedom,deviation")
+    for extra, message in ((("--grid", grid), "two plans of runs"), (("--factor", "x"), "are no factors")):
+        wrong = harness(*asked, *extra)
+        assert wrong.code == 2 and message in wrong.err
+    assert "has no tokenizer" in harness(*asked[:4], "--factor", "tokenizer_seed,model_seed", "--seeds", "1,2").err
 
 
 def test_a_grid_under_global_time(harness: Harness, toy: str, grid: str) -> None:

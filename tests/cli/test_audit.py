@@ -78,3 +78,14 @@ def test_the_card_of_a_data_set_and_of_lists(harness: Harness, toy: str) -> None
     table = harness("audit", "card", "-d", toy, "--rankings", "lists.json")
     assert table.code == 0 and "memorised" in table.out and "coverage@10" in table.out
     assert harness("audit", "card", "-d", toy, "--metric", "nothing").code == 2
+
+
+def test_the_memory_probe_is_stored_for_the_board(harness: Harness, toy: str) -> None:
+    titles = "".join(f"i{item},a box no {item}\n" for item in range(24))
+    (Path(toy) / "items.csv").write_text("item,title\n" + titles)
+    done = harness("audit", "memory", "tiny-random", "-d", toy, "--json")
+    assert done.code == 0, done.err
+    (file,) = Path("results/memory").iterdir()
+    assert str(file) in done.err
+    stored = json.loads(file.read_text())
+    assert stored["backbone"] == "tiny-random" and stored["ids"] == json.loads(done.out)["ids"]

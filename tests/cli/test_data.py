@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from harness.data.loading import load_dataset
 from harness.protocol.audit.provenance import Provenance, write_provenance
@@ -160,6 +161,38 @@ def test_the_same_models_under_both_protocols(harness: Harness, toy: str, tmp_pa
     (board,) = json.loads(harness("leaderboard", "--protocol", "global-time", "--format", "json").out)
     assert board["protocol"]["name"] == "global-time/1"
     assert "did you mean global-time/1" in harness("run", "markov", "-d", toy, "--protocol", "global-tame").err
+
+
+def test_rolling_time_from_the_run_to_the_certificate(harness: Harness, toy: str, tmp_path: Path) -> None:
+    """Every user has three test cases (times 5 to 7); lists, metrics, tests, export and certificate go by case."""
+    under = ("-d", toy, "--protocol", "rolling-time", "--set", "protocol.cut=[4,5]")
+    assert harness("verify", *under[1:]).code == 0
+    for model in ("markov", "mostpop"):
+        done = json.loads(harness("run", model, *under, "--json").out)
+        assert done["integrity"]["users_expected"] == done["integrity"]["users_scored"] == 180
+        assert done["audit"]["canary"] == "silent" and done["audit"]["alarms"] == []
+    table = pq.read_table(Path(done["path"]) / "predictions.parquet")
+    assert {f"u0#{number}" for number in (1, 2, 3)} < set(table["user"].to_pylist())
+    compared = json.loads(harness("compare", "markov", "mostpop", "-d", toy, "--json").out)
+    assert (compared["users"], compared["comparisons"][0]["users"], compared["comparisons"][0]["cases"]) == (
+        60,
+        60,
+        180,
+    )
+    (board,) = json.loads(harness("leaderboard", *under[:2], "--columns", "card", "--format", "json").out)
+    assert (board["card"]["users"], board["card"]["distinct_users"]) == (180, 60)
+    assert harness("data", "export", toy, "-o", "parts", "--split", *under[2:]).code == 0
+    histories = json.loads(Path("parts/test_histories.json").read_text())
+    assert len(histories["u0#3"]) == len(histories["u0#1"]) + 2 == 7
+    answers = dict(line.split(",") for line in Path("parts/test.csv").read_text().splitlines()[1:])
+    Path("lists.json").write_text(json.dumps({case: [item] for case, item in answers.items()}))
+    measured = json.loads(harness("evaluate", "lists.json", *under, "--json").out)
+    assert measured["metrics"]["test"]["recall@1"] == 1.0
+    Path("users.json").write_text(json.dumps({"u0": ["i0"]}))
+    assert "unknown user 'u0'; name each case USER#N" in harness("evaluate", "users.json", *under).err
+    assert harness("certify", "markov", "-d", toy, "-o", "certificate").code == 0
+    assert harness("verify", "certificate", "-d", toy).code == 0
+    assert (tmp_path / "certificate/qrels.txt").read_text().startswith("u0#1 0 i5 1\nu0#2 0 i6 1\n")
 
 
 def test_outside_rankings_under_global_time(harness: Harness, toy: str, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def fit_all(folder: Path, world: ProcessGroup) -> None:
             ranked.clear()
             lists = {f"lists{users}": case.lists(alone, users).items for users in (USERS, 1)}
             own, shares = case.lists(model), list(ranked)
-            told = {"losses": losses, "users": own.users, "shares": shares, **lists}
+            told = {"losses": losses, "users": own.cases, "shares": shares, **lists}
             np.savez(folder / f"{name}-{world.rank}.npz", **told)
             (folder / f"{name}-{world.rank}.json").write_text(json.dumps([model.record(), alone.record()]))
 

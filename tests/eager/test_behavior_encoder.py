@@ -200,7 +200,7 @@ def test_the_best_pass_on_validation_is_taken_and_patience_ends_training(base: d
     values = iter([0.1, 0.5, 0.4, 0.3, 0.9])
 
     def score(predictions: Predictions) -> dict[str, float]:
-        asked.append(len(predictions.users))
+        asked.append(len(predictions.cases))
         return {"ndcg@10": next(values)}
 
     def context(folder: str, scored: bool) -> RunContext:

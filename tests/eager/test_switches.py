@@ -78,8 +78,8 @@ def shown(place: Path, *, leaks: bool) -> RunContext:
     assert context.validation is not None
 
     def score(lists: Predictions) -> dict[str, float]:
-        asked = np.isin(fold.targets.users, lists.users)
-        return compute_metrics(lists, Targets(fold.targets.users[asked], fold.targets.items[asked]))
+        asked = np.isin(fold.targets.cases, lists.cases)
+        return compute_metrics(lists, Targets(fold.targets.cases[asked], fold.targets.items[asked]))
 
     given = fold.targets.items if leaks else None
     return replace(context, validation=replace(context.validation, score=score), validation_items=given)

@@ -60,7 +60,7 @@ def candidates(split: Split, length: int, skill: float, draw: str, seed: int = 0
         scores = rng.normal(size=length)
         scores[0] += skill
         lists.append(chosen[np.argsort(-scores)])
-    users = split.test.targets.users
+    users = split.test.targets.cases
     return Predictions(users, np.array(lists), np.tile(-np.arange(float(length)), (len(users), 1)))
 
 
@@ -74,7 +74,7 @@ def looked(split: Split, lists: Predictions) -> str:
 def test_candidates_are_alarmed_about(name: str, draw: str, skill: float, length: int) -> None:
     split = SPLITS[name]
     alarm = looked(split, candidates(split, length, skill, draw))
-    users = len(split.test.targets.users)
+    users = len(split.test.targets.cases)
     assert alarm.startswith(f"{users:,} of {users:,} lists hold the answer of their user") and TAIL in alarm
 
 
@@ -95,13 +95,13 @@ def test_an_oracle_with_the_same_rest_for_all_is_not() -> None:
     answers = split.test.targets.items
     rest = np.array([[item for item in range(21) if item != answer][:19] for answer in answers.tolist()])
     items = np.concatenate([answers[:, None], rest], axis=1)
-    assert looked(split, Predictions(split.test.targets.users, items, np.tile(-np.arange(20.0), (600, 1)))) == ""
+    assert looked(split, Predictions(split.test.targets.cases, items, np.tile(-np.arange(20.0), (600, 1)))) == ""
 
 
 def test_what_proves_nothing() -> None:
     split = SPLITS["noise"]
     lists = candidates(split, 20, 0, "uniform")
-    few = Predictions(lists.users, np.where(np.arange(400)[:, None] < 19, lists.items, NO_ITEM), lists.scores)
+    few = Predictions(lists.cases, np.where(np.arange(400)[:, None] < 19, lists.items, NO_ITEM), lists.scores)
     assert looked(split, few) == ""  # 19 lists
     assert looked(split, candidates(split, 190, 0, "top")) == ""  # nearly the whole catalogue
     missed = lists.items.copy()
@@ -109,7 +109,7 @@ def test_what_proves_nothing() -> None:
     order = np.argsort(missed == NO_ITEM, axis=1, kind="stable")
     closed = np.take_along_axis(missed, order, axis=1)
     found = look_for_candidates(
-        Predictions(lists.users, closed, lists.scores), split.test.requests, split.test.targets, 200
+        Predictions(lists.cases, closed, lists.scores), split.test.requests, split.test.targets, 200
     )
     assert (found.lists, found.held, found.alarm) == (400, 392, "")  # 98% are not nearly all
 
@@ -121,7 +121,7 @@ def test_the_alarm_is_heard_stored_and_on_the_board(tmp_path: Path, monkeypatch:
     split = toys.split(data)
     lists = candidates(split, 30, 1, "uniform")  # longer than what is measured
     lines = ["user,item,rank"]
-    for user, row in zip(lists.users.tolist(), lists.items.tolist(), strict=True):
+    for user, row in zip(lists.cases.tolist(), lists.items.tolist(), strict=True):
         lines += [f"u{user},i{item},{place}" for place, item in enumerate(row, start=1)]
     (tmp_path / "again.csv").write_text("\n".join(lines))
     heard: list[str] = []

@@ -21,7 +21,7 @@ def lists(users: list[int], items: list[list[int]]) -> Predictions:
 def test_history_goes_and_lists_close_up() -> None:
     given = lists([7, 4, 9], [[5, 1, 2, 3], [1, 6, 2, NO_ITEM], [5, 1, 0, 2]])
     left = without_history(given, REQUESTS, 3)
-    assert left.users.tolist() == [7, 4, 9]
+    assert left.cases.tolist() == [7, 4, 9]
     assert left.items.tolist() == [[1, 2, 3], [6, NO_ITEM, NO_ITEM], [5, 1, 0]]
     assert left.scores.tolist() == [[-1, -2, -3], [-1, 0, 0], [0, -1, -2]]
     assert left.problems(REQUESTS.users, 10) == []

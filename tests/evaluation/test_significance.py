@@ -170,6 +170,44 @@ def test_the_seed_decides_the_digits() -> None:
     )
 
 
+def test_cases_of_one_user_count_as_one_unit() -> None:
+    """Each user's difference ten times over says no more than once, and as ten users' it would say too much."""
+    random = np.random.default_rng(12)
+    once = random.normal(0.1, 1, 60).round(2)
+    users = np.repeat(np.arange(60), 10)
+    single = significance.paired_difference(once, np.zeros(60), generator(1, "x"))
+    many = significance.paired_difference(np.repeat(once, 10), np.zeros(600), generator(1, "x"), clusters=users)
+    assert (many.users, many.cases, single.cases) == (60, 600, 60)
+    assert many.difference == pytest.approx(single.difference) and many.least == pytest.approx(single.least)
+    assert many.p == pytest.approx(single.p, abs=0.02)
+    assert (many.low, many.high) == pytest.approx((single.low, single.high), abs=0.02)
+    naive = significance.paired_difference(np.repeat(once, 10), np.zeros(600), generator(1, "x"))
+    assert naive.high - naive.low < 0.5 * (many.high - many.low)
+
+
+def test_users_of_unequal_size_have_the_ratio_estimators_error() -> None:
+    """The bootstrap over users, and the linearised error behind the least difference, against what a fresh draw of
+    users does; and the level of the test where users have nothing in common."""
+    random = np.random.default_rng(13)
+
+    def drawn() -> tuple[np.ndarray, np.ndarray]:
+        sizes = random.geometric(0.2, 150)
+        users = np.repeat(np.arange(150), sizes)
+        return random.normal(0, 1, 150)[users] + random.normal(0, 1, len(users)), users
+
+    spread = float(np.std([drawn()[0].mean() for _ in range(400)]))
+    found = []
+    for _ in range(150):
+        apart, users = drawn()
+        rng = np.random.default_rng(len(found))
+        found.append(significance.paired_difference(apart, np.zeros(len(apart)), rng, 300, clusters=users))
+    widths = np.mean([one.high - one.low for one in found]) / (2 * 1.96)
+    assert widths == pytest.approx(spread, rel=0.12)
+    assert np.mean([one.least for one in found]) / 2.8 == pytest.approx(spread, rel=0.12)
+    assert np.mean([one.p <= 0.05 for one in found]) < 0.11
+    assert np.mean([one.low <= 0 <= one.high for one in found]) > 0.88
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="not of the same users"):
         significance.paired_difference(np.zeros(3), np.zeros(4), generator(1, "x"))

@@ -38,6 +38,18 @@ def test_every_style_is_the_same_codes(style: str, tmp_path: Path) -> None:
     assert read.digits.tolist() == DIGITS.tolist()
 
 
+def test_levels_behind_the_alphabet_have_two_letters(tmp_path: Path) -> None:
+    """Codes as long as RPG's, written and read."""
+    table = CodeTable(np.arange(3 * 64).reshape(3, 64) % 7, (7,) * 64)
+    assert table.tokens[26 * 7] == "<aa_0>" and table.tokens[-1] == "<bl_6>" and len(set(table.tokens)) == 64 * 7
+    table.write(tmp_path / "x.json", ("x", "y", "z"))
+    np.testing.assert_array_equal(CodeTable.read(tmp_path / "x.json", ("x", "y", "z")).digits, table.digits)
+    with pytest.raises(InputError, match="token '<aa_1>' on level 2"):
+        read_codes([["<a_1>", "<aa_1>"]], ["x"], "f")
+    with pytest.raises(InputError, match="1 to 128 of them"):
+        read_codes([["<a_1>"] * 129], ["x"], "f")
+
+
 def test_one_text_of_tokens_is_a_code() -> None:
     assert read_codes(["<a_1><b_2>", "<a_0> <b_7>"], ["x", "y"], "f").tolist() == [[1, 2], [0, 7]]
 

@@ -16,10 +16,17 @@ from harness.registry import TOKENIZERS, model_entry
 from harness.runs.config import ConfigFile, resolve
 from tests import toys
 
-METHODS = {"tiger": "tiger", "tiger-decoder": "tiger", "lcrec": "lcrec", "eager-llm": "eager"}  # name → section
+METHODS = {
+    "tiger": "tiger",
+    "tiger-decoder": "tiger",
+    "rpg": "rpg",
+    "lcrec": "lcrec",
+    "eager-llm": "eager",
+}  # name → section
 SHORT = {
     "tiger": ("tiger.training.max_steps=2", "tiger.training.choose=last"),
     "tiger-decoder": ("tiger.training.max_steps=2", "tiger.training.choose=last"),
+    "rpg": ("rpg.training.max_steps=2", "rpg.training.choose=last"),
     "lcrec": ("lcrec.tuning.max_steps=2", "lcrec.comprehension.items=0"),
     "eager-llm": (
         "eager.tuning.max_steps=2",
@@ -31,6 +38,8 @@ SHORT = {
 BEHAVIOR = {"behavior.encoder": "graph", "behavior.dim": 8}
 KINDS: dict[str, dict[str, Any]] = {
     "rqvae": {"levels": 2, "size": 8, "distinct": "token", "rqvae.hidden": [16], "rqvae.latent": 4, "rqvae.epochs": 2},
+    "rqkmeans": {"levels": 3, "size": 4, "balanced": True, "distinct": "token"},
+    "opq": {"levels": 3, "size": 4, "rotations": 2},
     "tree": {"index.k": 5, **BEHAVIOR},
     "random": {"index.k": 6, "index.sources": ["semantic"]},
     "file": {},

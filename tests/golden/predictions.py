@@ -49,9 +49,9 @@ def predict(model: str, seed: int, folder: Path) -> Entry:
     recommender = entry.load()(resolve(entry, "smoke", ConfigFile(), ()).model.resolved("cpu"))
     recommender.fit(split.train, toys.context(folder, split.valid, seed=seed))
     predictions = recommender.recommend(split.test.requests, K, toys.context(folder, seed=seed))
-    every = max(1, len(predictions.users) // SAMPLED)
+    every = max(1, len(predictions.cases) // SAMPLED)
     return {
-        "items": _hash(predictions.users.astype("<i8"), predictions.items.astype("<i8")),
+        "items": _hash(predictions.cases.astype("<i8"), predictions.items.astype("<i8")),
         "scores": _hash(predictions.scores.astype("<f8")),
         "ndcg@10": round(compute_metrics(predictions, split.test.targets)["ndcg@10"], 6),
         "lists": predictions.items[::every][:SAMPLED].tolist(),

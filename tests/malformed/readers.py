@@ -118,8 +118,8 @@ def _folder(folder: Path) -> Any:
 
 
 def _rankings(name: str) -> Callable[[Path], Any]:
-    asked = SPLIT.test.requests.users
-    return lambda folder: read_rankings(folder / name, valid.DATA, 20, asked)
+    fold = SPLIT.test
+    return lambda folder: read_rankings(folder / name, valid.DATA, 20, fold)
 
 
 def _vectors(folder: Path) -> None:

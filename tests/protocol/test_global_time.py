@@ -61,7 +61,7 @@ def test_each_part_is_what_the_protocol_says(times: list[list[int]], first: int,
                 asked.append(number)
                 answers.append(within[0])
                 histories.append(before[-longest:])
-        assert fold.requests.users.tolist() == fold.targets.users.tolist() == asked
+        assert fold.requests.users.tolist() == fold.targets.cases.tolist() == asked
         assert fold.targets.items.tolist() == answers
         assert [history.tolist() for history in fold.requests.histories] == histories
 

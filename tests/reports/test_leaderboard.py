@@ -52,6 +52,43 @@ def test_notes_tell_single_seeds_and_configurations(store: Store) -> None:
     assert board.rows[2].note == "single seed; configuration=a1, size=3"
 
 
+def notes_of(store: Store, model: str) -> list[str]:
+    """The notes of a model's rows, in the order of run ids, without the number of seeds."""
+    (board,) = boards(store.query())
+    rows = sorted((row for row in board.rows if row.model == model), key=lambda row: row.run_ids)
+    return [row.note.removeprefix("single seed; ") for row in rows]
+
+
+def put_settings(store: Store, number: int, values: dict[str, object], **fields: object) -> None:
+    details = {"configuration": str(number)}
+    put(store, model="p", run_id=f"seed1-{number}", settings={"p": values, **fields}, details=details)
+
+
+def test_the_row_of_the_usual_settings_says_what_it_has(store: Store) -> None:
+    """Three rows, two of which share each setting: the one without anything unusual is told as well."""
+    for number, (lr, width) in enumerate([(0.1, 8), (0.2, 8), (0.1, 16)]):
+        put_settings(store, number, {"lr": lr, "width": width, "layers": 2})
+    assert notes_of(store, "p") == ["lr=0.1, width=8", "lr=0.2, width=8", "lr=0.1, width=16"]
+
+
+def test_a_difference_behind_many_others_is_named(store: Store) -> None:
+    """Rows 1 and 2 differ from row 0 in five settings, and from each other in the last one only."""
+    for number, last in enumerate([0, 1, 2]):
+        shared = {name: min(number, 1) for name in "abcd"}
+        put_settings(store, number, {**shared, "last": last})
+    notes = notes_of(store, "p")
+    assert len(set(notes)) == 3
+    assert all(f"last={n}" in note for n, note in enumerate(notes)), notes
+
+
+def test_rows_of_equal_settings_are_told_by_their_files_or_ids(store: Store) -> None:
+    put_settings(store, 0, {"lr": 0.1}, dataset="one", order="time")
+    put_settings(store, 1, {"lr": 0.1}, dataset="one", order="file")
+    assert notes_of(store, "p") == ["order=time", "order=file"]
+    put_settings(store, 2, {"lr": 0.1}, dataset="one", order="file")
+    assert notes_of(store, "p") == ["order=time", "order=file, seed1-1", "order=file, seed1-2"]
+
+
 def test_other_data_or_rules_stand_apart(store: Store) -> None:
     put(store, model="c", value=0.9, protocol={"fingerprint": "p1", "exclude_history": True})
     put(store, model="d", value=0.9, dataset={"fingerprint": "d1", "users": 6}, protocol={"fingerprint": "p2"})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ import pytest
 
 from harness.data.loading import load_dataset
 from harness.errors import InputError
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 from harness.reports.selecting import selection
+from harness.runs import recommending
 from harness.store.run_store import Store
 from tests import toys
 from tests.cli.conftest import Harness, harness, toy  # noqa: F401  # fixtures
@@ -27,7 +31,7 @@ def places(folder: Path, data: str) -> list[float]:
     dataset = load_dataset(data)
     made = split(dataset, Protocol())
     found = []
-    for user, item in zip(made.test.targets.users, made.test.targets.items, strict=True):
+    for user, item in zip(made.test.targets.cases, made.test.targets.items, strict=True):
         mine = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
         found.append(float(mine["rank"].iloc[0]) if len(mine) else math.inf)
     return found
@@ -97,7 +101,8 @@ def test_k_alone_is_recall_and_ndcg() -> None:
 
 
 def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # noqa: F811
-    """`protocol.depth` stores longer lists under another run id and the same split; a K beyond them is refused."""
+    """`protocol.depth` stores longer lists under another run id and the same split; for a K beyond the stored lists
+    the stored model ranks again, with the same figures."""
     data = str(csv_folder(tmp_path / "data", toys.cycle(users=12, items=40, length=10)))
     for sets in ((), ("--set", "protocol.depth=35")):
         assert harness("run", "mostpop", "-d", data, *sets).code == 0
@@ -106,11 +111,52 @@ def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # no
     assert plain.run_id != deep.run_id and plain.protocol.fingerprint == deep.protocol.fingerprint
     assert plain.metrics == deep.metrics and deep.integrity.short == 0
     assert [pd.read_parquet(runs[depth].folder.predictions)["rank"].max() for depth in (20, 35)] == [20, 35]
+    (board,) = json.loads(harness("leaderboard", "-d", data, "--format", "json").out)
+    assert [(row["n"], row["run_ids"]) for row in board["rows"]] == [(1, [deep.run_id])], "one seed is one seed"
+    assert deep.run_id in harness("recommend", "mostpop", "--user", "u0").err
     options = ("--metrics", "recall@20,recall@35", "--format", "json")
     (board,) = json.loads(harness("leaderboard", "-d", data, "--runs", deep.run_id, *options).out)
     (row,) = board["rows"]
     found = np.array(places(runs[35].folder.path, data))
     assert row["recall@35"] == pytest.approx((found <= 35).mean()) and row["recall@35"] > row["recall@20"]
+    again = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
+    assert f"{plain.run_id} stores 20 items of a list: its model ranks 35 now" in again.err
+    (board,) = json.loads(again.out)
+    for name in ("recall@20", "recall@35"):
+        assert board["rows"][0][name] == row[name]
+    shutil.rmtree(runs[20].folder.model)
     refused = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
-    assert refused.code == 2 and "recall@35 needs more than the 20 items" in refused.err
-    assert "protocol.depth=40" in refused.err
+    assert refused.code == 2 and "this run keeps no model" in refused.err
+
+
+def test_lists_that_a_model_ranks_otherwise_are_refused(
+    harness: Harness,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a wider beam search finds other items: the longer lists do not begin with the stored ones."""
+    data = str(csv_folder(tmp_path / "data", toys.cycle(users=12, items=40, length=10)))
+    harness("run", "mostpop", "-d", data)
+    rank = recommending.ranked
+
+    def reversed_lists(*arguments: Any) -> Predictions:
+        lists = rank(*arguments)
+        return Predictions(lists.cases, lists.items[:, ::-1], lists.scores)
+
+    monkeypatch.setattr(recommending, "ranked", reversed_lists)
+    done = harness("leaderboard", "-d", data, "--metric", "recall@30")
+    assert done.code == 2 and "lists of 30 items do not begin with the stored ones" in done.err
+    assert "--set protocol.depth=30" in done.err
+
+
+def test_a_catalogue_smaller_than_k(harness: Harness, tmp_path: Path) -> None:  # noqa: F811
+    """Every item is listed, so every answer is found; a ranking made elsewhere has no model to list more."""
+    data = str(csv_folder(tmp_path / "data", toys.cycle(users=12, items=25, length=10)))
+    harness("run", "mostpop", "-d", data)
+    (board,) = json.loads(harness("leaderboard", "-d", data, "--metric", "recall@50", "--format", "json").out)
+    assert board["rows"][0]["recall@50"] == 1.0
+    (run,) = Store(Path("results")).query()
+    done = harness("evaluate", str(run.folder.predictions), "-d", data, "--name", "mine")
+    assert done.code == 0, done.err
+    refused = harness("leaderboard", "-d", data, "--models", "mine", "--metric", "recall@50")
+    assert refused.code == 2 and "the rankings of this run were made elsewhere" in refused.err

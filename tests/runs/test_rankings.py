@@ -20,7 +20,7 @@ from harness.store.predictions import write_predictions
 from tests import toys
 
 DATA = toys.cycle(12, 9, 5)
-ASKED = toys.split(DATA).test.requests.users
+FOLD = toys.split(DATA).test
 Rows = list[tuple[str, int, str, float]]
 Write = Callable[[Path, Rows], Path]
 
@@ -118,7 +118,7 @@ FORMS: dict[str, Write] = {
 
 
 def read(path: Path, depth: int = 20) -> Rankings:
-    return read_rankings(path, DATA, depth, ASKED)
+    return read_rankings(path, DATA, depth, FOLD)
 
 
 def listed(found: Rankings) -> list[list[str]]:
@@ -131,7 +131,7 @@ def test_each_form_gives_the_same_lists(tmp_path: Path, form: str) -> None:
     found = read(FORMS[form](tmp_path, rows))
     wanted = [[item for user, _, item, _ in rows if user == name] for name in DATA.users]
     assert listed(found) == wanted and found.rows == len(rows)
-    assert found.predictions.problems(ASKED, len(DATA.items)) == []
+    assert found.predictions.problems(FOLD.requests.cases, len(DATA.items)) == []
     assert (found.hashed_pairs, found.crossed, found.empty) == (0, 0, 0)
     assert found.tied_users == (len(DATA.users) if "constant scores" in form else 0)
     assert found.by == {"order of lines": "lines"}.get(
@@ -146,7 +146,7 @@ def test_our_own_predictions_come_back_as_they_are(tmp_path: Path) -> None:
     )
     items = first.predictions.items.copy()
     items[3] = -1  # a user with no list has no row in the file
-    lists_of = type(first.predictions)(ASKED, items, first.predictions.scores)
+    lists_of = type(first.predictions)(FOLD.requests.cases, items, first.predictions.scores)
     write_predictions(tmp_path / "predictions.parquet", lists_of, DATA.users, DATA.items)
     found = read(tmp_path / "predictions.parquet")
     assert np.array_equal(found.predictions.items, items) and found.empty == 1 and found.layout == "predictions.parquet"
@@ -178,7 +178,7 @@ def test_a_broken_model_is_measured_as_chance(tmp_path: Path) -> None:
     for user, answer in zip(split.test.requests.users.tolist(), split.test.targets.items.tolist(), strict=True):
         lines += [f"u{user},i{item},0.5" for item in (answer, *(item for item in range(24) if item != answer))]
     (tmp_path / "x.csv").write_text("\n".join(lines))
-    found = read_rankings(tmp_path / "x.csv", data, 24, split.test.requests.users)
+    found = read_rankings(tmp_path / "x.csv", data, 24, split.test)
     places = (found.predictions.items == split.test.targets.items[:, None]).argmax(axis=1)
     assert abs(places.mean() - 11.5) < 4 * np.sqrt((24**2 - 1) / 12 / 600)  # uniform over 24 places
     assert "equal scores in the lists of 600 of 600 users" in found.notes()[0]
@@ -244,4 +244,4 @@ def test_whole_numbers_are_ids(tmp_path: Path) -> None:
     table = pa.table({"user": list(data.users) * 2, "item": [3] * 12 + [1] * 12, "rank": [1] * 12 + [2] * 12})
     pq.write_table(table, tmp_path / "x.parquet")
     for name in ("x.json", "x.parquet"):
-        assert read_rankings(tmp_path / name, data, 20, ASKED).predictions.items.tolist() == [[3, 1]] * 12
+        assert read_rankings(tmp_path / name, data, 20, FOLD).predictions.items.tolist() == [[3, 1]] * 12

@@ -1,1 +1,1 @@
-"""Prepares known data sets from their public raw files; `releases.yaml` describes the releases."""
+"""Public data sets built from their raw files: releases are described in `releases.yaml`, the steps are code."""

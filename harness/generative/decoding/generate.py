@@ -177,7 +177,7 @@ def _recommend_alone(
             shards.add(rows, *pair)
             bar.advance(len(rows))
         shards.flush()
-    predictions = Predictions(requests.users, items, scores)
+    predictions = Predictions(requests.cases, items, scores)
     _check(predictions, trie, report, requests if decoding.filter_viewed else None)
     return predictions, report
 
@@ -194,7 +194,7 @@ def _shards(
     if not decoding.resume or context.checkpoint is None:
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
-    pair = (requests.users, np.array([len(ids) for ids in prompts], np.int64), tokens)
+    pair = (requests.cases, np.array([len(ids) for ids in prompts], np.int64), tokens)
     model_state = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
     if decoding.filter_viewed:
         model_state += ["without viewed", requests.histories.values]
@@ -302,11 +302,11 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
     """Sets the counts of the report. Raises if lists are shorter than possible or have invalid items; `viewed`:
     requests whose histories are excluded."""
     ordered = np.sort(predictions.items, axis=1)
-    k, left = predictions.items.shape[1], np.full(len(predictions.users), trie.n_items)
+    k, left = predictions.items.shape[1], np.full(len(predictions.cases), trie.n_items)
     if viewed is not None:
         left -= [len(np.unique(history)) for history in viewed.histories]
     promised = np.minimum(k, left)
-    report.users_expected = len(predictions.users)
+    report.users_expected = len(predictions.cases)
     report.short = int((predictions.lengths < k).sum())
     report.invalid = int(((predictions.items < NO_ITEM) | (predictions.items >= trie.n_items)).sum())
     report.duplicate = int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum())
@@ -332,7 +332,7 @@ def _recommend_together(
     own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
     own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
     items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
-    return Predictions(requests.users, items, scores), _reduced(world, report)
+    return Predictions(requests.cases, items, scores), _reduced(world, report)
 
 
 def _folder(context: RunContext, decoding: Decoding) -> Path | None:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.lora import plain_name
+from harness.generative.models.precision import to_float64
 from harness.generative.models.readers import PromptBatch
 from harness.protocol.predictions import NO_ITEM
 
@@ -103,5 +104,5 @@ def generate(
     )
     codes = output.sequences[:, begin : begin + levels].tolist()
     items = np.array([tree.item.get(tuple(code), NO_ITEM) for code in codes]).reshape(len(prompts), beams)
-    scores = output.sequences_scores.double().cpu().numpy().reshape(len(prompts), beams)
+    scores = to_float64(output.sequences_scores).cpu().numpy().reshape(len(prompts), beams)
     return items, np.where(items == NO_ITEM, 0.0, scores)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.generative.models.precision import to_float64
 from harness.protocol.distributed import ProcessGroup
 
 
@@ -82,13 +83,14 @@ def clip_sharded(parameters: Sequence[nn.Parameter], limit: float, world: Proces
     """`clip_grad_norm_` for sharded gradients: the norm is over all shards."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     local: list[torch.Tensor] = [g.to_local() if is_sharded(g) else g for g in gradients]  # pyright: ignore
-    squares = [torch.zeros((), dtype=torch.float64, device=local[0].device) for _ in range(2)]
+    squares = [to_float64(torch.zeros((), device=local[0].device)) for _ in range(2)]
     for gradient, own_rows in zip(gradients, local, strict=True):
-        squares[is_sharded(gradient)] += own_rows.double().pow(2).sum().to(squares[0].device)
+        squares[is_sharded(gradient)] += to_float64(own_rows).pow(2).sum().to(squares[0].device)
     world.all_reduce([squares[True]])
     norm = (squares[False] + squares[True]).sqrt()
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     for own_rows in local:
-        own_rows.mul_((limit / (norm + 1e-6)).clamp(max=1.0).to(own_rows))
+        own_rows.mul_(factor.to(own_rows.dtype).to(own_rows.device))
 
 
 def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +15,11 @@ NO_FLOAT64 = ("mps",)  # device types
 def to_float64(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in float64, on the CPU if its device does not support it."""
     return (tensor.cpu() if tensor.device.type in NO_FLOAT64 else tensor).double()
+
+
+def float64_on_cpu(values: Sequence[float]) -> torch.Tensor:
+    """The numbers as a float64 tensor, shape (n,), which every machine's CPU supports."""
+    return torch.tensor(values, dtype=torch.float64)
 
 
 Precision = Literal["float32", "bfloat16"]

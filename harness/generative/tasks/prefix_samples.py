@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -57,9 +57,7 @@ def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
         return requests
     histories = requests.histories
     values = np.insert(histories.values, histories.offsets[:-1], pieces[requests.users % len(pieces)])
-    return Requests(
-        requests.fold, requests.users, RaggedArray(values, histories.offsets + np.arange(len(requests) + 1))
-    )
+    return replace(requests, histories=RaggedArray(values, histories.offsets + np.arange(len(requests) + 1)))
 
 
 @dataclass(frozen=True, eq=False)

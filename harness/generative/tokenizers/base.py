@@ -136,8 +136,19 @@ def tokenizer_field() -> Any:
     return Field(
         default=None,
         exclude_if=lambda value: value is None,
-        description="another tokenizer than the method's own, by its kind (rqvae, tree, random, file, or a registered "
-        "one), and its settings; null: the method's own, whose settings are those of index",
+        description="another tokenizer than the method's own, by its kind (rqvae, rqkmeans, opq, tree, random, file, "
+        "or a registered one), and its settings; null: the method's own, whose settings are those of index",
+    )
+
+
+def tokenizer_seed_field() -> Any:
+    """The field `tokenizer_seed: int | None` of a method's configuration: item codes, and the vectors that they are
+    made of, from a random stream of their own. Left out of stored configurations as `tokenizer_field`."""
+    return Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda value: value is None,
+        description="seed of the tokenizer (item codes and the vectors they are made of); null: the run's seed",
     )
 
 

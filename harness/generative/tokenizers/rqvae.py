@@ -313,7 +313,7 @@ def _assign(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
     if not _shared(digits).any():
         return 0
     for members in _groups(digits[:, :-1]):
-        distances = torch.cdist(left[members], model.books[-1]).square().detach().double().cpu().numpy()
+        distances = to_float64(torch.cdist(left[members], model.books[-1]).square().detach()).cpu().numpy()
         codes = digits[members, -1].cpu().numpy()
         closest = np.lexsort((distances[np.arange(len(codes)), codes], codes))
         keeps = closest[np.unique(codes[closest], return_index=True)[1]]

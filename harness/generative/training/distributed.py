@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from harness.generative.models.fsdp import clip_sharded, is_sharded, shard_like
+from harness.generative.models.precision import float64_on_cpu
 from harness.generative.training.checkpoint import Checkpointer, Progress, TrainingState
 from harness.protocol.distributed import ProcessGroup
 
@@ -75,7 +76,7 @@ class GradientSynchronizer:
         in one process."""
         if self.world.size == 1:
             return loss
-        gathered = torch.tensor([loss, *(p.grad is not None for p in self.parameters)], dtype=torch.float64)
+        gathered = float64_on_cpu([loss, *(p.grad is not None for p in self.parameters)])
         self.world.all_reduce([gathered])
         counts = zip(self.parameters, gathered[1:].tolist(), strict=True)
         used = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # else by FSDP

@@ -7,6 +7,7 @@ in a model's input. `harness.protocol.audit.verification` checks the rules of th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +81,8 @@ def _not_asked(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
         return {}
     assert dataset.timestamps is not None
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
+    if split_parts.test.requests.case_ids is not None:
+        return _without_cases(split_parts, lengths)
     begin_valid, begin_test = split_parts.cut.times
     before_valid, before_test = (
         np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
@@ -93,6 +96,23 @@ def _not_asked(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
         & (before_valid == 0),
         "users without a training part": split_parts.cut.train == 0,
     }
+    return _counts(split_parts, counted)
+
+
+def _without_cases(split_parts: SplitParts, lengths: np.ndarray) -> dict[str, int]:
+    """The same where a user may have several cases."""
+    users = np.arange(len(lengths))
+    test, valid = (~np.isin(users, fold.requests.users) for fold in (split_parts.test, split_parts.valid))
+    counted = {
+        "users without a test case": test,
+        "users without a validation case": valid,
+        "users without a training part (their first interaction has no history and is no case)": split_parts.cut.train
+        == 0,
+    }
+    return _counts(split_parts, counted)
+
+
+def _counts(split_parts: SplitParts, counted: Mapping[str, np.ndarray]) -> dict[str, int]:
     items = int((split_parts.train.counts() == 0).sum())
     entries = {reason: int(users.sum()) for reason, users in counted.items()} | {
         "items that no training part has": items

@@ -57,8 +57,8 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class FoldView:
-    """One fold of a data set under a protocol. `rows` are the users asked, `places` where the answer of each stands in
-    the flat arrays, `first` where the user's sequence begins there."""
+    """One fold of a data set under a protocol. `users` has the user of each case, `places` where its answer stands in
+    the flat arrays."""
 
     dataset: Dataset
     made: SplitParts
@@ -67,25 +67,27 @@ class FoldView:
 
     @property
     def users(self) -> np.ndarray:
-        return self.fold.targets.users
+        return self.fold.requests.users
 
     @property
     def places(self) -> np.ndarray:
-        cut = self.made.cut.test if self.name == "test" else self.made.cut.valid
-        return self.dataset.sequences.offsets[self.users] + cut[self.users]
+        points = self.made.cut.test if self.name == "test" else self.made.cut.valid
+        return self.dataset.sequences.offsets[points.users] + points.places
 
     def finding(self, name: str, hit: np.ndarray, detail: str, alarm: bool = False) -> Finding:
-        """A finding on the users asked; `hit` is bool, one a user."""
+        """A finding on the cases; `hit` is bool, one a case."""
         return Finding(f"{self.name}_{name}", int(hit.sum()), len(self.users), f"{self.name} {detail}", alarm)
 
 
 def on_fold(view: FoldView) -> Iterator[Finding]:
     """Everything that is counted for validation and test alike."""
     yield _ties(view)
-    history = _pairs(view.fold.requests.users, _whole_histories(view), len(view.dataset.items))
-    yield _in_history(view, history)
+    before = _had_before(view, np.arange(len(view.dataset.items)))
+    yield view.finding(
+        "in_history", before, "items that the user had before: taking out the history makes them impossible to hit"
+    )
     if view.dataset.text is not None:
-        yield _twins(view, history)
+        yield _twins(view, view.dataset.text, before)
     cold = view.made.train.counts()[view.fold.targets.items] == 0
     yield view.finding("untrained", cold, "items that stand in no user's training part: only text can lead to them")
     cold = view.made.train.sequences.lengths[view.users] == 0
@@ -139,24 +141,20 @@ def _ties(view: FoldView) -> Finding:
     )
 
 
-def _in_history(view: FoldView, history: np.ndarray) -> Finding:
-    """Over the whole history, however long."""
-    answers = view.users * len(view.dataset.items) + view.fold.targets.items
-    detail = "items that the user had before: taking out the history makes them impossible to hit"
-    return view.finding("in_history", np.isin(answers, history), detail)
+def _had_before(view: FoldView, kinds: np.ndarray) -> np.ndarray:
+    """Whether an item of the answer's kind comes before it in the user's sequence, however far; bool, shape (cases,).
+    `kinds` numbers the items, int64 (n_items,), from 0."""
+    rows = view.dataset.sequences
+    keys = rows.rows() * (int(kinds.max(initial=0)) + 1) + kinds[rows.values]
+    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+    return first[of[view.places]] < view.places
 
 
-def _twins(view: FoldView, history: np.ndarray) -> Finding:
-    """Another id of what seems to be the same thing."""
-    assert view.dataset.text is not None
-    titles = {text.title.casefold(): item for item, text in enumerate(view.dataset.text) if text.title}
-    kind = np.array([titles.get(text.title.casefold(), -1) for text in view.dataset.text])
-    width = len(view.dataset.items)
-    user, item = np.divmod(history, width)
-    owned = np.unique((user * width + kind[item])[kind[item] >= 0])
-    answers = view.fold.targets.items
-    twins = np.isin(view.users * width + kind[answers], owned) & (kind[answers] >= 0)
-    twins &= ~np.isin(view.users * width + answers, history)
+def _twins(view: FoldView, text: tuple[ItemText, ...], before: np.ndarray) -> Finding:
+    """Another id of what seems to be the same thing; `before`: the user had the very item."""
+    titles = {entry.title.casefold(): item for item, entry in enumerate(text) if entry.title}
+    kind = np.array([titles.get(entry.title.casefold(), item) for item, entry in enumerate(text)])
+    twins = _had_before(view, kind) & ~before
     return view.finding("twin_in_history", twins, "items with the title of another item that the user had before")
 
 
@@ -229,16 +227,6 @@ def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
     return view.finding("named", hits, "items that the text of the item before names: the text holds the answer", alarm)
 
 
-def _whole_histories(view: FoldView) -> RaggedArray:
-    """Everything before the answer, not only the latest items."""
-    lengths = view.places - view.dataset.sequences.offsets[view.users]
-    return view.dataset.sequences.take(view.users).first(lengths)
-
-
-def _pairs(users: np.ndarray, histories: RaggedArray, width: int) -> np.ndarray:
-    return users[histories.rows()] * width + histories.values
-
-
 def _hashes(windows: np.ndarray) -> np.ndarray:
     """uint64, shape (n,), of rows of ids, shape (n, length)."""
     mixed = np.zeros(len(windows), np.uint64)
@@ -262,20 +250,24 @@ def canary(dataset: Dataset, protocol: Protocol) -> str:
 
     Every interaction that is kept from training is replaced by another item, in two steps: those from the test answers
     on, then those from the validation answers on. The first must change no training part, no validation question and
-    no history of the test; the second no training part and no validation question.
+    no history of the test; the second no training part and no validation question. Where a user has several cases, a
+    history holds earlier answers: the first one of each user is compared, and for the others every interaction becomes
+    an item of its own, so that a later one in a history shows itself.
     """
     if len(dataset.items) < 2:
         return ""
-    split_parts = parts(dataset, protocol)
-    test, valid = split_parts.cut.test, split_parts.cut.valid
+    split_parts, n_users = parts(dataset, protocol), len(dataset.users)
+    test, valid = (points.firsts(n_users) for points in (split_parts.cut.test, split_parts.cut.valid))
     changed = parts(_planted(dataset, test), protocol)
     problems = _given(split_parts, changed)
-    if _histories(split_parts.test) != _histories(changed.test):
+    if _first_histories(split_parts.test) != _first_histories(changed.test):
         problems.append("the test histories")
     earliest = np.where(valid >= 0, valid, test)
     problems += [
         f"{message} (validation)" for message in _given(split_parts, parts(_planted(dataset, earliest), protocol))
     ]
+    if protocol.rolling:
+        problems += _later_answers(dataset, protocol)
     return f"answers reached {', '.join(problems)}" if problems else ""
 
 
@@ -292,11 +284,35 @@ def _given(one: SplitParts, other: SplitParts) -> list[str]:
     results = []
     if one.train.fingerprint != other.train.fingerprint:
         results.append("the training part")
-    if _histories(one.valid) != _histories(other.valid):
+    if _first_histories(one.valid) != _first_histories(other.valid):
         results.append("the validation histories")
     return results
 
 
-def _histories(fold: EvaluationSplit) -> tuple[bytes, bytes, bytes]:
-    histories = fold.requests.histories
-    return fold.requests.users.tobytes(), histories.values.tobytes(), histories.offsets.tobytes()
+def _first_histories(fold: EvaluationSplit) -> tuple[bytes, bytes, bytes]:
+    """The users and the history of the first case of each."""
+    users, rows = np.unique(fold.requests.users, return_index=True)
+    histories = fold.requests.histories.take(rows)
+    return users.tobytes(), histories.values.tobytes(), histories.offsets.tobytes()
+
+
+def _later_answers(dataset: Dataset, protocol: Protocol) -> list[str]:
+    """Folds in which a history holds its answer or what follows it, found on a copy of the data whose items are the
+    numbers of their interactions."""
+    total = dataset.interactions
+    own = Dataset(
+        dataset.name,
+        dataset.users,
+        tuple(map(str, range(total))),
+        RaggedArray(np.arange(total), dataset.sequences.offsets),
+        dataset.timestamps,
+    )
+    split_parts, begins = parts(own, protocol), dataset.sequences.offsets
+    results = []
+    for name, fold in (("test", split_parts.test), ("validation", split_parts.valid)):
+        histories, rows = fold.requests.histories, fold.requests.histories.rows()
+        inside = histories.values < fold.targets.items[rows]
+        inside &= histories.values >= begins[fold.requests.users[rows]]
+        if not inside.all():
+            results.append(f"the {name} histories of later cases")
+    return results

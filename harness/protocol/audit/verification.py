@@ -5,7 +5,7 @@ Everything is recomputed for each user with plain lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,10 +15,10 @@ from harness.data.catalog import CatalogueEntry, catalogue_entries
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.protocol.audit.checks import canary
-from harness.protocol.protocol import GLOBAL_TIME, Protocol, is_share, seconds
+from harness.protocol.protocol import GLOBAL_TIME, LEAVE_ONE_OUT, ROLLING_TIME, Protocol, is_share, seconds
 from harness.protocol.split import EvaluationSplit, Split, split
 
-Plain = list[tuple[list[int], int | None, int | None]]  # a user's training part, places of both answers
+Plain = list[tuple[list[int], list[int], list[int]]]  # a user's training part, places of validation and test answers
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _data(dataset: Dataset) -> Iterator[Check]:
 
 def _split(dataset: Dataset, protocol: Protocol, current_split: Split) -> Iterator[Check]:
     rows = [row.tolist() for row in dataset.sequences]
-    plain = _global_time(rows, dataset, protocol) if protocol.name == GLOBAL_TIME else _leave_one_out(rows)
+    plain = _PLAIN[protocol.name](rows, dataset, protocol)
     train = [row.tolist() for row in current_split.train.sequences]
     wrong = sum(value != part for value, (part, _, _) in zip(train, plain, strict=True))
     yield Check("training part", wrong == 0, f"{wrong} of {len(rows)} users whose part is not what the protocol says")
@@ -91,8 +91,8 @@ def _split(dataset: Dataset, protocol: Protocol, current_split: Split) -> Iterat
     yield Check("split fingerprint", same, f"{current_split.fingerprint}, {repeated} with the users in another order")
 
 
-def _leave_one_out(rows: list[list[int]]) -> Plain:
-    return [(row[:-2], len(row) - 2, len(row) - 1) for row in rows]
+def _leave_one_out(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
+    return [(row[:-2], [len(row) - 2], [len(row) - 1]) for row in rows]
 
 
 def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
@@ -107,28 +107,62 @@ def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) ->
         part = [item for item, time in zip(row, times, strict=True) if time < begin_valid]
         valid = next((place for place, time in enumerate(times) if begin_valid <= time < begin_test), None)
         test = next((place for place, time in enumerate(times) if time >= begin_test), None)
-        plain.append((part, valid or None, test or None))  # an answer at place 0 has no history and is not asked
+        # an answer at place 0 has no history and is not asked
+        plain.append((part, [valid] if valid else [], [test] if test else []))
     return plain
+
+
+def _rolling_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
+    assert protocol.cut is not None
+    order = sorted(
+        (time, dataset.users[user], place, user)
+        for user, times in enumerate(_times(dataset))
+        for place, time in enumerate(times)
+    )
+    marks = [seconds(mark) for mark in protocol.cut]
+    if is_share(marks[0]):
+        cases = [number for number, (_, _, place, _) in enumerate(order) if place > 0]
+        begins = [cases[int(mark * len(cases))] for mark in marks]
+    else:
+        begins = [sum(time < mark for time, *_ in order) for mark in marks]
+    plain: Plain = [([], [], []) for _ in rows]
+    for number, (_, _, place, user) in enumerate(order):
+        part, valid, test = plain[user]
+        if number < begins[0]:
+            part.append(rows[user][place])
+        elif place > 0:
+            (valid if number < begins[1] else test).append(place)
+    return plain
+
+
+_PLAIN: dict[str, Callable[[list[list[int]], Dataset, Protocol], Plain]] = {
+    LEAVE_ONE_OUT: _leave_one_out,
+    GLOBAL_TIME: _global_time,
+    ROLLING_TIME: _rolling_time,
+}
 
 
 def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
     saved = sum(map(len, train))
     removed, expected = dataset.interactions - saved, dataset.interactions - sum(len(part) for part, _, _ in plain)
-    requested = sum(place is not None for _, *places in plain for place in places)
+    requested = sum(len(places) for _, *folds in plain for places in folds)
     detail = f"{removed} interactions kept from training, {requested} of them answers"
     return Check("leakage", removed == expected >= requested, detail)
 
 
 def _fold(
-    name: str, fold: EvaluationSplit, rows: list[list[int]], places: list[int | None], longest: int
+    name: str, fold: EvaluationSplit, rows: list[list[int]], places: list[list[int]], longest: int
 ) -> Iterator[Check]:
     requested, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
-    expected = [user for user, place in enumerate(places) if place is not None]
-    everyone = sorted(requested) == expected and fold.targets.users.tolist() == requested
-    yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users asked, each once")
+    cases = fold.requests.cases.tolist()
+    expected = [user for user, own in enumerate(places) for _ in own]
+    everyone = sorted(requested) == expected and fold.targets.cases.tolist() == cases and len(set(cases)) == len(cases)
+    once = "each once" if fold.requests.case_ids is None else f"{len(cases)} cases"
+    yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users asked, {once}")
     late = leaking = 0
+    left = [list(own) for own in places]  # a user's cases come in the order of their places
     for user, answer, history in zip(requested, answers, fold.requests.histories, strict=True):
-        place = places[user]
+        place = left[user].pop(0) if left[user] else None
         before = rows[user][:place]
         late += place is None or answer != rows[user][place]
         leaking += place is None or history.tolist() != before[max(len(before) - longest, 0) :]

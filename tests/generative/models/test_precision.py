@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +46,34 @@ def test_codes_used_evenly_come_back_to_their_device() -> None:
         model = RQVAE(5, 2, 4, RQVAEConfig(hidden=(8,), latent=3))
         found = model.sinkhorn_assign(torch.empty(6, 4, device="mps"))
     assert (found.shape, found.device.type) == ((6,), "mps")
+
+
+def float64_uses(source: str) -> Iterator[int]:
+    """Lines of a program that make a float64 tensor without `precision`. A key of a table of tolerances makes none."""
+    tree = ast.parse(source)
+    keys = {id(key) for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("float64", "double"):
+            dtype = isinstance(node.value, ast.Name) and node.value.id == "torch"
+            if id(node) not in keys and (dtype or node.attr == "double"):
+                yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line", ["x.double()", "x.to(torch.float64)", "y = torch.double", "zeros(2, dtype=torch.float64)"]
+)
+def test_the_scan_sees_each_way(line: str) -> None:
+    assert list(float64_uses(f"import torch\n{line}")) == [2]
+    assert not list(float64_uses("T = {torch.float64: 1e-6}; np.float64(3); a.astype(np.float64)"))
+
+
+def test_no_module_goes_round_the_one_way_to_float64() -> None:
+    root = Path(__file__).parents[3]
+    paths = [path for folder in ("harness", "baselines", "eager") for path in sorted((root / folder).rglob("*.py"))]
+    found = [
+        f"{path.relative_to(root)}:{line}" for path in paths for line in float64_uses(path.read_text(encoding="utf-8"))
+    ]
+    assert {place.partition(":")[0] for place in found} == {"harness/generative/models/precision.py"}, found
 
 
 def kinds() -> torch.nn.Module:

@@ -67,7 +67,7 @@ def wrong_answers(split: Split) -> Split:
 
 def user_left_out(split: Split) -> Split:
     rows = np.arange(1, len(split.test.requests))
-    targets = replace(split.test.targets, users=split.test.targets.users[1:], items=split.test.targets.items[1:])
+    targets = replace(split.test.targets, cases=split.test.targets.cases[1:], items=split.test.targets.items[1:])
     return replace(split, test=EvaluationSplit(split.test.requests.take(rows), targets))
 
 

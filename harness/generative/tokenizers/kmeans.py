@@ -1,0 +1,182 @@
+"""Item codes by k-means, without a network: residual k-means (`rqkmeans`) and optimised product quantisation (`opq`).
+
+Residual k-means clusters the vectors, then what each level leaves of them; balanced, its clusters differ in size by at
+most one, as in OneRec (arXiv 2502.18965). OPQ (Ge et al., CVPR 2013) rotates the vectors and clusters each slice of
+their dimensions apart, so that the tokens of a code have no order: the codes of RPG (arXiv 2506.05781) and VQ-Rec.
+
+Compared with RPG's released code, which trains FAISS on the items of the training sequences: all items take part here,
+because codes read item text alone and a text is no interaction.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from harness.core.seeding import derive_seed, generator
+from harness.data.dataset import CanonicalOrder
+from harness.errors import InputError
+from harness.generative.config import SemanticConfig, given_files
+from harness.generative.item_codes import CodeTable
+from harness.generative.tokenizers.balanced_kmeans import balanced_kmeans
+from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer, places_in_group
+from harness.generative.tokenizers.index import ItemIndex, Vectors
+from harness.protocol.audit.provenance import Provenance
+from harness.protocol.context import RunContext
+from harness.protocol.split import TrainingData
+
+VERSION = "kmeans-index/1"
+FIRST_PASSES, PASSES = 40, 4  # of k-means before the first rotation, and between two: those of FAISS
+
+
+class KMeansTokenizer(Tokenizer):
+    """Base: codes of text vectors, which a subclass quantises. Items are numbered by their raw ids while codes are
+    made, so that equal vectors give equal codes in whatever order a source lists its items."""
+
+    levels: int
+    size: int = Field(default=256, ge=2, description="codes of a codebook")
+    distinct: Literal["token", "none"] = Field(
+        default="none", description="token: one more token numbers the items that share a code; none: they share it"
+    )
+    stream: str = Field(default="kmeans", min_length=1, description="name of the random stream, derived from the seed")
+    semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
+
+    @abstractmethod
+    def quantise(self, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Digits, int64 (n_items, levels), and the vectors that they stand for, in the space of `prepared`."""
+
+    def prepared(self, vectors: np.ndarray) -> np.ndarray:
+        """What is quantised, float32 (n_items, dim)."""
+        return vectors.astype(np.float32)
+
+    def sources(self) -> tuple[EmbeddingSource, ...]:
+        return (TextEmbeddings(self.semantic or SemanticConfig()),)
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        """`details`: the share of items that shared a code before the distinguishing token, and the share of the
+        vectors' variance that codes do not explain. Raises `InputError` for vectors that are not finite."""
+        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
+        if not np.isfinite(item_vectors.values).all():
+            raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
+        points = self.prepared(item_vectors.values[order.items])
+        digits, decoded = self.quantise(points, derive_seed(context.seed, self.stream))
+        codes, sizes = digits[order.item_ranks], (self.size,) * self.levels
+        shared = CodeTable(codes, sizes).collisions()
+        if self.distinct == "token":
+            numbers = places_in_group(codes, data.items)
+            codes, sizes = np.column_stack([codes, numbers]), (*sizes, int(numbers.max()) + 1)
+        details = {
+            "kind": self.model_dump()["kind"],
+            "collisions_before": len(shared) / len(codes),
+            "unexplained_variance": _unexplained(points, decoded),
+        }
+        provenance = Provenance.joined(VERSION, item_vectors.provenance)
+        return ItemIndex(table=CodeTable(codes, sizes), provenance=provenance, details=details)
+
+    def reads_text(self) -> bool:
+        return self.semantic is None or self.semantic.vectors is None
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        return () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+
+
+class RQKMeansTokenizer(KMeansTokenizer):
+    """Residual k-means: each level clusters what the levels before it leave of the vectors."""
+
+    kind: Literal["rqkmeans"] = "rqkmeans"
+    levels: int = Field(default=4, ge=1, le=16, description="codebooks, tokens of a code")
+    balanced: bool = Field(default=False, description="clusters of a level differ in size by at most one")
+    passes: int = Field(default=50, ge=1, description="of a level's k-means, at most")
+    stream: str = Field(default="rqkmeans", min_length=1, description="name of the random stream")
+
+    def quantise(self, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        residual, digits = vectors.copy(), []
+        for level in range(self.levels):
+            if self.balanced:
+                rng, clusters = generator(seed, level), min(self.size, len(vectors))
+                digit, centres = balanced_kmeans(residual, clusters, rng, self.passes)
+            else:
+                digit, centres = kmeans(residual, self.size, self.passes, derive_seed(seed, level))
+            residual -= centres[digit]
+            digits.append(digit)
+        return np.column_stack(digits).astype(np.int64), vectors - residual
+
+
+class OPQTokenizer(KMeansTokenizer):
+    """Optimised product quantisation: rotation and codebooks in turn, each the best for the other."""
+
+    kind: Literal["opq"] = "opq"
+    levels: int = Field(default=32, ge=1, le=64, description="slices of the rotated vectors, tokens of a code")
+    pca: int = Field(
+        default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors as they are"
+    )
+    rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted; 0: product quantisation")
+    passes: int = Field(default=25, ge=1, description="of the k-means behind the last rotation, at most")
+    stream: str = Field(default="opq", min_length=1, description="name of the random stream")
+
+    def prepared(self, vectors: np.ndarray) -> np.ndarray:
+        """Centred or whitened, with columns of zeros up to a multiple of `levels`: a rotation spreads the rest."""
+        points = (vectors - vectors.mean(axis=0)).astype(np.float32)
+        if self.pca:
+            from sklearn.decomposition import PCA
+
+            count = max(1, min(self.pca, len(points) - 1, points.shape[1]))
+            points = PCA(count, whiten=True, svd_solver="full").fit_transform(points).astype(np.float32)
+        return np.pad(points, ((0, 0), (0, -points.shape[1] % self.levels)))
+
+    def quantise(self, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        dim = vectors.shape[1]
+        rotation = np.eye(dim, dtype=np.float32)
+        if self.rotations:
+            gauss = generator(seed, "rotation").normal(size=(dim, dim))
+            rotation = np.linalg.qr(gauss)[0].astype(np.float32)
+        books: list[np.ndarray | None] = [None] * self.levels
+        for turn in range(self.rotations):
+            passes = PASSES if turn else FIRST_PASSES
+            _, decoded, books = self._slices(vectors @ rotation, books, passes, seed)
+            left, _, right = np.linalg.svd(vectors.T @ decoded)  # the nearest rotation (orthogonal Procrustes)
+            rotation = (left @ right).astype(np.float32)
+        digits, decoded, _ = self._slices(vectors @ rotation, books, self.passes, seed)
+        return digits, decoded @ rotation.T
+
+    def _slices(
+        self, rotated: np.ndarray, books: list[np.ndarray | None], passes: int, seed: int
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray | None]]:
+        """k-means of each slice from the centres `books`: digits, decoded vectors, centres."""
+        digits, decoded, centres = [], [], []
+        for level, part in enumerate(np.split(rotated, self.levels, axis=1)):
+            digit, book = kmeans(part, self.size, passes, derive_seed(seed, level), books[level])
+            digits.append(digit)
+            decoded.append(book[digit])
+            centres.append(book)
+        return np.column_stack(digits).astype(np.int64), np.hstack(decoded), centres
+
+
+def kmeans(
+    vectors: np.ndarray, clusters: int, passes: int, seed: int, centres: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lloyd's k-means from `centres`, or from k-means++: cluster of each vector, int64 (n,), and the clusters' means
+    (clusters, dim). Fewer than `clusters` centres where there are fewer distinct vectors. In one thread: the sums of
+    several would differ from run to run."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    start: Any = "k-means++" if centres is None else centres
+    count = min(clusters, len(np.unique(vectors, axis=0))) if centres is None else len(centres)
+    model = KMeans(count, init=start, n_init="auto", max_iter=passes, tol=0, random_state=seed % (1 << 32))
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors: some clusters stay empty
+        digits = model.fit_predict(np.ascontiguousarray(vectors))
+    return digits.astype(np.int64), model.cluster_centers_.astype(np.float32)
+
+
+def _unexplained(points: np.ndarray, decoded: np.ndarray) -> float:
+    """Squared error of `decoded` as a share of the variance of `points`."""
+    spread = np.square(points - points.mean(axis=0), dtype=np.float64).sum()
+    return float(np.square(points - decoded, dtype=np.float64).sum() / max(spread, 1e-12))
