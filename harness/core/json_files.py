@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
-DOWNLOAD_HINT = "download the file again"
+REFETCH = "download the file again"
 MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
     1 << 26,
     100,
@@ -103,10 +103,10 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
         with path.open("rb") as packed, gzip.open(packed) as content:
             yield io.BufferedReader(BoundedDecompressor(content, packed, str(path)))
     except EOFError as error:
-        raise InputError("the gzip file is cut off", where=str(path), hint=DOWNLOAD_HINT, code="bad-file") from error
+        raise InputError("the gzip file is cut off", where=str(path), hint=REFETCH, code="bad-file") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"the compressed file is broken ({error})", where=str(path), hint=DOWNLOAD_HINT, code="bad-file"
+            f"the compressed file is broken ({error})", where=str(path), hint=REFETCH, code="bad-file"
         ) from error
 
 
@@ -125,7 +125,7 @@ class BoundedDecompressor(io.RawIOBase):
         self._size += len(part)
         if self._size > MAX_DECOMPRESSED_BYTES and self._size > MAX_RATIO * self._file.tell():
             message = f"{self._size:,} bytes from {self._file.tell():,} compressed: this cannot be text"
-            raise InputError(message, where=self._name, hint=DOWNLOAD_HINT, code="too-large")
+            raise InputError(message, where=self._name, hint=REFETCH, code="too-large")
         return len(part)
 
 
