@@ -1,4 +1,4 @@
-"""Text kNN: the items whose text is nearest to that of the recent history, by TF-IDF."""
+"""Text kNN: items whose text is closest to that of the recent history, by TF-IDF."""
 
 from __future__ import annotations
 
