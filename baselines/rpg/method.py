@@ -26,7 +26,7 @@ from harness.generative.config import Section, SemanticConfig
 from harness.generative.decoding.generate import DecodeReport, beam_recall_loss, evenly_spaced
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.recipes import MIN_EVALUATIONS, RecipeInputs
+from harness.generative.recipes import RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import PrecisionSetting, resolve_precision
 from harness.generative.tasks.batching import Pass
@@ -46,6 +46,8 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig, TextModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
+
+MIN_EVALUATIONS = 4  # on validation, however short the training is
 
 
 class IndexConfig(Section, ReadyIndex):
