@@ -66,7 +66,7 @@ class Fake(Recommender[FakeConfig]):
         print("a library that prints to stdout")
         type(self).asked.append(k)
         last = np.array([history[-1] for history in requests.histories])
-        return Predictions.best(requests.users, -((np.arange(self.n) - last[:, None]) % self.n).astype(float), k)
+        return Predictions.best(requests.cases, -((np.arange(self.n) - last[:, None]) % self.n).astype(float), k)
 
     def record(self) -> dict[str, Any]:
         return {"width": np.int64(self.config.layer.width), "nothing": float("nan")}
@@ -97,4 +97,4 @@ class Choosy(Fake):
         off = round(3 * abs(np.log10(self.config.rate) + 1) + abs(self.config.layer.width - 8) / 2)
         last = np.array([history[-1] for history in requests.histories])
         away = (np.arange(self.n) - last[:, None] - 1 + off) % self.n
-        return Predictions.best(requests.users, -away.astype(float), k)
+        return Predictions.best(requests.cases, -away.astype(float), k)

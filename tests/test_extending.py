@@ -8,15 +8,20 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness import registry
 from harness.core import plugins
+from harness.data import catalog
+from tests import toys
 from tests.cli.conftest import ROOT, Harness, harness, toy  # noqa: F401  # fixtures
-from tests.folders import FAKE
+from tests.folders import FAKE, csv_folder
 
 PAGE = ROOT / "docs/extending.md"
 
@@ -78,7 +83,44 @@ def test_the_contract_suite_of_the_page(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
     command = [sys.executable, "-m", "pytest", "-q", "test_my_model.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "12 passed" in done.stdout, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert done.returncode == 0 and passed is not None and int(passed[1]) >= 12, done.stdout
+
+
+def test_the_baseline_and_the_metric_of_the_page(harness: Harness, toy: str) -> None:  # noqa: F811
+    files(Path())
+    done = harness("run", "./my_baseline.py:Model", "-d", toy, "--json")
+    assert done.code == 0, done.err
+    path = Path(json.loads(done.out)["path"])
+    stored = pd.read_parquet(path / "predictions.parquet")
+    assert stored.groupby("rank")["item"].nunique().eq(1).all(), "one ranking for all users"
+    told = harness("recommend", "my_baseline:Model", "--history", "i3", "-k", "3", "--json")
+    listed = [row["item"] for row in json.loads(told.out)["recommendations"][0]["items"]]
+    assert listed == stored.sort_values("rank")["item"].drop_duplicates().tolist()[:3]
+    measured = subprocess.run([sys.executable, "my_metric.py", str(path)], capture_output=True, text=True, check=True)
+    assert measured.stdout == "10 different items in the first ten places\n"
+
+
+def test_the_data_set_of_the_page(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    files(Path())
+    csv_folder(Path("my_package/shop"), toys.cycle(users=20, items=12, length=6))
+    monkeypatch.syspath_prepend(str(Path().resolve()))
+    point = EntryPoint("my-shop", "my_package.data:ENTRY", catalog.GROUP)
+    monkeypatch.setattr(catalog, "entry_points", lambda group: [point])
+    row = next(row for row in json.loads(harness("datasets", "--json").out) if row["name"] == "my-shop")
+    assert row["licence"] == "CC BY 4.0" and row["ready"]
+    done = harness("run", "markov", "-d", "my-shop", "--json")
+    assert done.code == 0 and json.loads(done.out)["dataset"]["name"] == "my-shop", done.err
+
+
+def test_the_paths_that_the_page_promises() -> None:
+    """Each module imports, and has the names that the snippets take from it."""
+    text = PAGE.read_text(encoding="utf-8")
+    promised = re.findall(r"`(harness[a-z._]*)`", text[text.index("Import from") : text.index("these paths are kept")])
+    assert len(promised) == 8
+    for module, names in re.findall(r"^from (harness\S+) import (.+)$", text, flags=re.M):
+        assert module in promised
+        assert all(hasattr(import_module(module), name) for name in names.split(", "))
 
 
 class Point:

@@ -334,7 +334,7 @@ class RPG(GenerativeRecommender[RPGConfig]):
                     logs = network.log_probabilities([history[-network.limit :] for history in read])
                 items[rows], scores[rows] = rank(logs, k, viewed=read if without_viewed else None)
                 bar.advance(len(rows))
-        predictions = Predictions(requests.users, items, scores)
+        predictions = Predictions(requests.cases, items, scores)
         report.users_scored, report.short = len(requests), int((predictions.lengths < k).sum())
         return predictions, report
 

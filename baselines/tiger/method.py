@@ -95,7 +95,7 @@ class TigerConfig(TextModelConfig):
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
             "network": {"layers": 2, "width": 64},
-            "training": {"epochs": 20, "item_targets": 600, "every": 1, "patience": 5, "validation_users": 1000},
+            "training": {"epochs": 20, "item_targets": 600, "patience": 5, "validation_users": 1000},
             "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
@@ -209,7 +209,7 @@ class DecoderNetworkConfig(NetworkConfig):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="on residual branches")
 
 
-_STEPS: dict[str, Any] = {"batch": 160, "learning_rate": 1.5e-3, "every": 1}
+_STEPS: dict[str, Any] = {"batch": 160, "learning_rate": 1.5e-3, "patience": 8}
 
 
 class TigerDecoderConfig(TigerConfig):

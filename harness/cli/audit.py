@@ -224,13 +224,16 @@ def _show_codes(entries: Mapping[str, Any]) -> None:
 
 
 def _show_card(entries: Mapping[str, Any]) -> None:
+    from harness.protocol.protocol import unit_of
+
     measured = entries["rankings"]
-    heads = {"group": "test users", "users": "users", "share": "share"}
+    unit = unit_of(entries["protocol"])
+    heads = {"group": f"test {unit}", "users": unit, "share": "share"}
     rows: list[dict[str, Any]] = [
         {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in entries["groups"]
     ]
     lines = [
-        ("test users", entries["users"]),
+        (f"test {unit}", entries["users"]),
         ("items of the head", entries["head_items"]),
         ("their share of training interactions", f"{entries['head_share_of_training']:.1%}"),
     ]

@@ -103,7 +103,8 @@ def leaderboard(
     expected = _known(protocol)
     store = Store(results)
     with gc_disabled():
-        every = published_boards(store, dataset, by) if published else select(store, dataset, by)
+        named = bool(current_selection.runs)
+        every = published_boards(store, dataset, by) if published else select(store, dataset, by, every=named)
     boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
     location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     boards = [replace(board, ties=tie_report_of(store, board) or {}) for board in boards]

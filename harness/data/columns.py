@@ -34,6 +34,7 @@ ATOMIC_TEXT = {
 ATOMIC_YEAR = "release_year"
 
 RATING = "rating"
+EXTRA_TEXT = ("features", "details")  # of Amazon 2023: lists and pairs of text that follow the description
 
 # What a column of a user's table may be called, most telling first; case, blanks and punctuation do not count.
 ALIASES: dict[str, tuple[str, ...]] = {

@@ -26,7 +26,10 @@ def filtered(dataset: Dataset, reading: Reading) -> Dataset:
         if fewer.sum() == stays.sum():
             break
         stays = fewer
-    requested = f"users of {reading.min_user} and items of {reading.min_item} interactions or more"
+    least = [
+        f"{kind} of {count}" for kind, count in (("users", reading.min_user), ("items", reading.min_item)) if count
+    ]
+    requested = f"{' and '.join(least)} interactions or more"
     return _subset(dataset, stays, requested, "give lower --min-user, --min-item or --core")
 
 

@@ -149,6 +149,11 @@ class Protocol(BaseModel):
         return self.model_dump(mode="json", exclude_none=True, exclude={"depth"})
 
 
+def unit_of(name: str) -> str:
+    """What the rows of an evaluation under that protocol are: users, or cases where a user may have several."""
+    return "cases" if name == ROLLING_TIME else "users"
+
+
 def _in_seconds(mark: Any) -> Any:
     """A time in another unit than seconds as seconds; anything else as it is."""
     if isinstance(mark, bool) or not isinstance(mark, (int, float)) or mark < UNUSUAL:

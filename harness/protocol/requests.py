@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +50,7 @@ class Targets:
     items: np.ndarray
 
 
-def case_names(requests: Requests, users: Sequence[str]) -> Sequence[str]:
+def case_names(requests: Requests, users: tuple[str, ...]) -> tuple[str, ...]:
     """The name of each case id in files, of the raw ids `users` of a data set: the user's raw id, or `USER#N` for the
     N-th case of a user who may have several. `requests` are all of a fold, sorted by user.
 

@@ -89,7 +89,7 @@ class EvaluationSplit:
     requests: Requests
     targets: Targets
 
-    def names(self, users: Sequence[str]) -> Sequence[str]:
+    def names(self, users: tuple[str, ...]) -> tuple[str, ...]:
         """The name of each case id in files; `users` are the raw ids of the data set."""
         return case_names(self.requests, users)
 

@@ -25,6 +25,7 @@ from harness.evaluation.card import (
     list_measures,
 )
 from harness.evaluation.significance import LEVEL
+from harness.protocol.protocol import unit_of
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
 from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
@@ -100,9 +101,10 @@ def sheets(board: Board, metric: str) -> list[ReportTable]:
         )
         for n, part in enumerate(board.card["groups"])
     ]
-    heads = (Column("test users", left=True), Column("users"), Column("share"), *(Column(row.model) for row in rows))
+    unit = unit_of(board.protocol.name)
+    heads = (Column(f"test {unit}", left=True), Column(unit), Column("share"), *(Column(row.model) for row in rows))
     messages = (f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests.",)
-    report_tables = [ReportTable(f"{metric} by groups of test users", heads, tuple(lines), messages)]
+    report_tables = [ReportTable(f"{metric} by groups of test {unit}", heads, tuple(lines), messages)]
     if rows:
         measures = [TableRow((row.model, *_measures(row).values())) for row in rows]
         columns = (Column("model", left=True), *map(Column, MEASURES.values()))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from harness.protocol.protocol import METRICS
+from harness.protocol.protocol import METRICS, unit_of
 from harness.store.record import Record
 
 NOT_RECORDED = "not recorded"
@@ -38,6 +38,7 @@ def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
 
 def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict[str, dict[str, Any]]:
     data, protocol, cost, env, effort = record.dataset, record.protocol, record.cost, record.env, record.effort
+    unit = unit_of(protocol.name)
     sections: dict[str, dict[str, Any]] = {
         "Data": {
             "data set": data.name,
@@ -73,7 +74,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
         "device": cost.device or NOT_RECORDED,
         "platform": env.platform,
         "training, seconds": cost.train_seconds,
-        "ranking, users a second": cost.eval_users_per_second,
+        f"ranking, {unit} a second": cost.eval_users_per_second,
         "peak memory, MiB": cost.peak_memory_mb,
         "parameters": cost.parameters,
         "trainable parameters": cost.trainable_parameters,
@@ -87,8 +88,8 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
     }
     sections["Evaluation"] = {
         "metrics": ", ".join(METRICS),
-        "metric library": "ranx, over items, one relevant item a user",
-        "test users": record.integrity.users_scored,
+        "metric library": f"ranx, over items, one relevant item a {unit[:-1]}",
+        f"test {unit}": record.integrity.users_scored,
         "short, invalid, repeated items in lists": ", ".join(
             str(getattr(record.integrity, name)) for name in ("short", "invalid", "duplicate")
         ),
@@ -106,6 +107,7 @@ def model_card(record: Record, settings: Mapping[str, Any], command: str) -> str
         "datasets": [record.dataset.name],
         "metrics": list(record.metrics.test),
     }
+    unit = unit_of(record.protocol.name)
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in record.metrics.test.items())
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip()}
@@ -120,7 +122,7 @@ A next-item recommender of the family {record.family}, trained on {record.datase
 ## Evaluation
 
 Protocol {record.protocol.name}, histories of at most {record.protocol.max_history} items, all items ranked,
-one relevant item for each of {record.integrity.users_scored:,} test users. Metrics are means over users.
+one relevant item for each of {record.integrity.users_scored:,} test {unit}. Metrics are means over {unit}.
 
 | metric | value |
 | --- | --- |

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 
 from harness.evaluation.significance import ALPHA, LEVEL
-from harness.reports.comparison import Comparison, Pair, Part
+from harness.protocol.protocol import unit_of
+from harness.reports.comparison import Comparison, Pair
 from harness.reports.formats import LEAK, leak_notes, metric_text
 from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
 
@@ -15,7 +15,7 @@ STAR = "*"
 
 def sheets(comparison: Comparison) -> list[ReportTable]:
     """What was compared, the differences, and where they come from."""
-    return [_sides(comparison), _pairs(comparison), *([_parts(comparison.parts)] if comparison.parts else [])]
+    return [_sides(comparison), _pairs(comparison), *([_parts(comparison)] if comparison.parts else [])]
 
 
 def signed(value: float) -> str:
@@ -121,7 +121,8 @@ def _pairs(comparison: Comparison) -> ReportTable:
     return ReportTable("Differences", heads, tuple(lines), (note,))
 
 
-def _parts(parts: Sequence[Part]) -> ReportTable:
+def _parts(comparison: Comparison) -> ReportTable:
+    parts, unit = comparison.parts, unit_of(comparison.sides[0].first.protocol.name)
     lines = [
         TableRow(
             (
@@ -141,12 +142,12 @@ def _parts(parts: Sequence[Part]) -> ReportTable:
     heads = (
         Column("a", left=True, wraps=True),
         Column("b", left=True, wraps=True),
-        Column("users by", left=True),
+        Column(f"{unit} by", left=True),
         Column("from to"),
-        Column("users"),
+        Column(unit),
         Column("mean a", drop=0),
         Column("mean b", drop=0),
         Column("a - b", main=True),
         Column("interval"),
     )
-    return ReportTable(f"Where: {parts[0].metric} by groups of users (not tested)", heads, tuple(lines))
+    return ReportTable(f"Where: {parts[0].metric} by groups of {unit} (not tested)", heads, tuple(lines))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -20,7 +21,7 @@ from harness.reports.config_diff import config_differences
 from harness.reports.selection import stored_name
 from harness.reports.tuning_effort import UNKNOWN, Budget, by_model, spent
 from harness.store.record import DatasetInfo, ProtocolInfo, Record
-from harness.store.run_store import Store, StoredRun
+from harness.store.run_store import Store, StoredRun, with_longest_lists
 
 if TYPE_CHECKING:
     from harness.reports.comparison import Pair
@@ -139,11 +140,13 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     return payload
 
 
-def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC) -> list[Board]:
-    """The boards of one data set, or of all. A folder stands for the data set in it. Raises `InputError` for a data
-    set that is neither stored nor known."""
+def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC, *, every: bool = False) -> list[Board]:
+    """The boards of one data set, or of all. A folder stands for the data set in it. Of runs that differ in the length
+    of their lists alone the longest counts, unless `every` run does. Raises `InputError` for a data set that is neither
+    stored nor known."""
     name = None if dataset is None else stored_name(store, dataset)
-    return boards(store.query(name), metric)
+    runs = store.query(name)
+    return boards(runs if every else with_longest_lists(runs), metric)
 
 
 def place(board: Board) -> dict[str, Any]:
@@ -183,10 +186,14 @@ _NO_ROW = Row("", "", (), {}, {}, {})
 
 
 def _board(runs: list[StoredRun], metric: str) -> Board:
-    groups: dict[tuple[str, str], list[StoredRun]] = {}
+    groups: dict[tuple[str, str, int], list[StoredRun]] = {}
+    repeats: Counter[tuple[str, str, int | None]] = Counter()
     for run in runs:
-        configuration = run.record.details.get("configuration", run.record.run_id)
-        groups.setdefault((run.record.model, configuration), []).append(run)
+        record = run.record
+        configuration = record.details.get("configuration", record.run_id)
+        seed = (record.model, configuration, record.seed)
+        groups.setdefault((record.model, configuration, repeats[seed]), []).append(run)
+        repeats[seed] += record.seed is not None  # the same seed on other files or another order of lines: another row
     messages = config_differences(list(groups.values()))
     rows = [_row(group, note) for group, note in zip(groups.values(), messages, strict=True)]
     rows.sort(key=lambda row: (-(row.mean(metric) or 0.0), row.model, row.run_ids))

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from harness.errors import InputError, unknown_name
 from harness.reports.config_diff import config_differences
 from harness.store.record import Record
-from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, read_record, warn
+from harness.store.run_store import (
+    RunFolder,
+    Store,
+    StoredRun,
+    Unreadable,
+    read_record,
+    warn,
+    with_longest_lists,
+)
 
 if TYPE_CHECKING:
     pass
@@ -96,7 +104,7 @@ def _apart(records: Sequence[Record]) -> str:
 
 
 def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
-    runs = [run for part in filter(None, text.split(",")) for run in _runs(part.strip(), paths)]
+    runs = with_longest_lists([run for part in filter(None, text.split(",")) for run in _runs(part.strip(), paths)])
     if not runs:
         raise InputError(f"{text!r} names no run", where="RUN", code="bad-selection")
     records = [run.record for run in runs]

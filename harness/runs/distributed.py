@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from harness.core.environment import switch
 from harness.errors import InputError, PeerLost
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
 from harness.runs.devices import cuda_available
@@ -102,10 +103,10 @@ def accelerates_sharding() -> Sharding | None:
     """
     location = "accelerate's configuration"
     for name, message in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
-        if _on(f"ACCELERATE_USE_{name}"):
+        if switch(f"ACCELERATE_USE_{name}"):
             hint = "take FSDP with fsdp_version: 2, which shards the same things"
             raise InputError(f"{message} brings an optimiser and a loop of its own", where=location, hint=hint)
-    if not _on("ACCELERATE_USE_FSDP"):
+    if not switch("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION") != "2":
         raise InputError("FSDP of the first version", where=location, hint="set fsdp_version: 2")
@@ -115,7 +116,7 @@ def accelerates_sharding() -> Sharding | None:
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
         raise InputError("FSDP asks for a newer torch than this one", where=location, hint="install the newest torch")
     plugin = FullyShardedDataParallelPlugin()
-    if _on("FSDP_OFFLOAD_PARAMS"):
+    if switch("FSDP_OFFLOAD_PARAMS"):
         raise InputError("weights cannot be offloaded", where=location, hint="set fsdp_offload_params: false")
     if plugin.activation_checkpointing:
         hint = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
@@ -123,10 +124,6 @@ def accelerates_sharding() -> Sharding | None:
     # else transformers would give all but the first process a backbone without numbers
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return Sharding(reshard=bool(plugin.reshard_after_forward))
-
-
-def _on(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
 def placed(job: Job, world: ProcessGroup) -> Job:

@@ -87,7 +87,7 @@ def restore(
 
 
 def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predictions:
-    """The run's test lists with up to `depth` items, ranked anew by its stored model; users in the order of the test
+    """The run's test lists with up to `depth` items, ranked anew by its stored model; cases in the order of the test
     requests. Nothing is stored.
 
     Raises `InputError` as `restore` does, and where the stored lists are not the beginning of the new ones: a beam
@@ -97,9 +97,10 @@ def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predict
     requests = stored.split.test.requests
     protocol = stored.split.protocol.model_copy(update={"depth": depth})
     lists = ranked(stored.recommender, requests, stored.context, protocol)
-    former = read_predictions(run.folder.predictions, stored.dataset.users, stored.dataset.items)
+    names = stored.split.test.names(stored.dataset.users)
+    former = read_predictions(run.folder.predictions, names, stored.dataset.items)
     width = min(former.items.shape[1], lists.items.shape[1])
-    if not np.array_equal(former.items[requests.users, :width], lists.items[:, :width]):
+    if not np.array_equal(former.items[requests.cases, :width], lists.items[:, :width]):
         message = f"lists of {depth} items do not begin with the stored ones (a wider beam search, or another device)"
         hint = f"make the run with --set protocol.depth={depth}"
         raise InputError(message, where=run.record.run_id, hint=hint, code="incompatible")

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -246,9 +246,14 @@ class Store:
         """Holds the run's lock for the block; calls `waiting` first where another process holds it.
 
         Without `fresh`, a complete run is returned as `stored`, and an unfinished folder is continued. With `fresh`, an
-        unfinished folder is emptied, and a complete one is kept until its successor is finished.
+        unfinished folder is emptied, and a complete one is kept until its successor is finished. A complete run in a
+        folder that cannot be written is returned without a lock.
         """
         final = self.folder(key)
+        stored = None if fresh or os.access(final.path.parent, os.W_OK) else self.complete(key)
+        if stored is not None:
+            yield Reservation(final, final, stored)
+            return
         with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as hold:
             yield replace(_open(final, fresh), hold=hold)
 
@@ -269,6 +274,24 @@ class Store:
                 except Unreadable as error:
                     warn(f"skipped {error}")
         return results
+
+
+def with_longest_lists(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Without runs that another one repeats with longer lists: only `protocol.depth` differs, metrics are equal."""
+    depths = [run.record.protocol.depth for run in runs]
+    if len(set(depths)) < 2:
+        return list(runs)
+    keys = [_measured_alike(run.record) for run in runs]
+    longest: dict[tuple[object, ...], int] = {}
+    for key, depth in zip(keys, depths, strict=True):
+        longest[key] = max(depth, longest.get(key, 0))
+    return [run for run, key, depth in zip(runs, keys, depths, strict=True) if depth == longest[key]]
+
+
+def _measured_alike(record: Record) -> tuple[object, ...]:
+    configuration = record.details.get("configuration", record.run_id)
+    metrics = (*record.metrics.test.items(), *record.metrics.valid.items())
+    return record.model, configuration, record.dataset.fingerprint, record.protocol.fingerprint, record.seed, metrics
 
 
 @contextmanager

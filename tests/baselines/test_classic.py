@@ -101,7 +101,7 @@ def test_lists_are_filled_up_by_hand_and_by_table(seed: int, n_items: int, k: in
 def asked(model: Graph | TextKNN | EASE, split: Split, k: int, folder: Path) -> list[list[int]]:
     model.fit(split.train, toys.context(folder))
     found = model.recommend(split.test.requests, k, toys.context(folder))
-    assert found.problems(split.test.requests.users, split.train.n_items) == []
+    assert found.problems(split.test.requests.cases, split.train.n_items) == []
     return [[item for item in row if item != NO_ITEM] for row in found.items.tolist()]
 
 

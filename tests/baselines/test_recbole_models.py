@@ -126,7 +126,7 @@ def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) 
     small = {"reranker_CAN_NUM": 8} if name.endswith("CPR") else {}  # their 100 are more than the toy has items
     model, split = fit(name, tmp_path, settings={**dict(entry.preset), "epochs": 1, "extra": small})
     given = model.recommend(split.test.requests, 20, toys.context(tmp_path))
-    assert (given.lengths == 20).all() and given.problems(split.test.requests.users, 24) == []
+    assert (given.lengths == 20).all() and given.problems(split.test.requests.cases, 24) == []
 
 
 def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:

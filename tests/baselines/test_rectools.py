@@ -66,7 +66,7 @@ def test_a_masked_model_trains_and_ranks(tmp_path: Path) -> None:
     """BERT4Rec reads a mask behind the history, which costs no item of it."""
     model, split = fit(tmp_path, model="BERT4Rec", heads=2, epochs=2)
     given = model.recommend(split.test.requests, 20, toys.context(tmp_path))
-    assert (given.lengths == 20).all() and given.problems(split.test.requests.users, 24) == []
+    assert (given.lengths == 20).all() and given.problems(split.test.requests.cases, 24) == []
 
 
 def test_viewed_items_come_last_where_they_are_filtered(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.data.columns import ALIASES
@@ -15,6 +17,7 @@ from harness.data.loading import load_dataset
 from harness.data.readers.folder import folder_dataset
 from harness.data.reading import Reading, parse_columns
 from harness.errors import InputError
+from harness.runs.ranking_files import ALIASES as RANKING_ALIASES
 
 ROWS = [(f"u{u}", f"i{(u + n) % 9}", 1_500_000_000 + 60 * n, 1 + (u + n) % 5) for u in range(12) for n in range(6)]
 
@@ -145,6 +148,60 @@ def test_an_item_twice_with_one_text_is_one_item(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path))
     assert data.text is not None and not data.warnings
     assert [text.title for text in data.text] == [f"T{item[1:]}" for item in data.items]
+
+
+ABOUT = [
+    {"parent_asin": f"i{n}", "title": f"T{n}", "features": ["soft", "light"], "details": {"Color": "red", "Size": n}}
+    for n in range(9)
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "parquet-text"])
+def test_features_and_details_are_text(kind: str, tmp_path: Path) -> None:
+    """As Amazon 2023 has them: lists and pairs, or the same as JSON text; in Parquet the description may be a list."""
+    if kind.startswith("parquet"):
+        frame = pd.DataFrame(
+            [{**row, "details": json.dumps(row["details"]), "description": ["A", "B"]} for row in ABOUT]
+        )
+        if kind == "parquet-text":
+            frame["features"] = frame["features"].map(json.dumps)
+            frame["description"] = "A B"
+        frame.to_parquet(tmp_path / "items.parquet")
+        rows = pd.read_csv(io.StringIO(csv("user,item,timestamp")))
+        rows.to_parquet(tmp_path / "interactions.parquet")
+    else:
+        (tmp_path / "interactions.csv").write_text(csv("user,item,timestamp"))
+        if kind == "jsonl":
+            (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ABOUT))
+        else:
+            cells = [{key: v if isinstance(v, str) else json.dumps(v) for key, v in row.items()} for row in ABOUT]
+            pd.DataFrame(cells).to_csv(tmp_path / "items.csv", index=False)
+    data = load_dataset(str(tmp_path))
+    assert data.text is not None
+    described = "A B " if kind.startswith("parquet") else ""
+    for item, text in zip(data.items, data.text, strict=True):
+        assert text.description == f"{described}soft light Color: red. Size: {item[1:]}."
+    assert any("read as part of the description: features, details" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_list_of_objects(indent: int | None, tmp_path: Path) -> None:
+    """As pandas writes it with `orient="records"`."""
+    frame = pd.read_csv(io.StringIO(csv("user,item,timestamp")))
+    frame.to_json(tmp_path / "log.json", orient="records", indent=indent)
+    (tmp_path / "log.csv").write_text(csv("user,item,timestamp"))
+    assert load_dataset(str(tmp_path / "log.json")).fingerprint == load_dataset(str(tmp_path / "log.csv")).fingerprint
+    (tmp_path / "log.json").write_text(json.dumps([1, 2, 3]))
+    with pytest.raises(InputError, match="the header lacks user, item, timestamp"):
+        load_dataset(str(tmp_path / "log.json"))
+
+
+def test_the_page_of_formats_has_the_names_of_columns_of_rankings() -> None:
+    page = (Path(__file__).parents[2] / "docs/data-formats.md").read_text(encoding="utf-8")
+    rows = page[page.index("## Rankings") :].splitlines()
+    for ours, names in RANKING_ALIASES.items():
+        row = next(line for line in rows if line.startswith(f"| `{ours}`")).replace("`", "").replace(",", " ").split()
+        assert {name.replace("_", "") for name in names} <= {name.replace("_", "") for name in row}, ours
 
 
 def test_the_page_of_formats_has_every_name_of_a_column() -> None:

@@ -111,6 +111,9 @@ def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # no
     assert plain.run_id != deep.run_id and plain.protocol.fingerprint == deep.protocol.fingerprint
     assert plain.metrics == deep.metrics and deep.integrity.short == 0
     assert [pd.read_parquet(runs[depth].folder.predictions)["rank"].max() for depth in (20, 35)] == [20, 35]
+    (board,) = json.loads(harness("leaderboard", "-d", data, "--format", "json").out)
+    assert [(row["n"], row["run_ids"]) for row in board["rows"]] == [(1, [deep.run_id])], "one seed is one seed"
+    assert deep.run_id in harness("recommend", "mostpop", "--user", "u0").err
     options = ("--metrics", "recall@20,recall@35", "--format", "json")
     (board,) = json.loads(harness("leaderboard", "-d", data, "--runs", deep.run_id, *options).out)
     (row,) = board["rows"]
@@ -138,7 +141,7 @@ def test_lists_that_a_model_ranks_otherwise_are_refused(
 
     def reversed_lists(*arguments: Any) -> Predictions:
         lists = rank(*arguments)
-        return Predictions(lists.users, lists.items[:, ::-1], lists.scores)
+        return Predictions(lists.cases, lists.items[:, ::-1], lists.scores)
 
     monkeypatch.setattr(recommending, "ranked", reversed_lists)
     done = harness("leaderboard", "-d", data, "--metric", "recall@30")

@@ -102,6 +102,22 @@ def test_a_crash_while_a_fresh_run_replaces_the_old_is_mended(store: Store) -> N
     assert [run.record for run in store.query()] == [old]
 
 
+def test_a_complete_run_in_a_read_only_folder_is_returned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = put(store)
+    key = RunKey(record.model, record.dataset.name, record.run_id)
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise InputError("cannot write: Read-only file system")
+
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # as for any user, root too, on such a disk
+    monkeypatch.setattr("harness.store.run_store.acquire_lock", refused)
+    with store.claim(key) as claim:
+        assert claim.stored is not None and claim.stored.record.run_id == record.run_id
+    for other, fresh in ((key, True), (RunKey(record.model, record.dataset.name, "seed1-none"), False)):
+        with pytest.raises(InputError, match="Read-only"), store.claim(other, fresh=fresh):
+            pass
+
+
 def test_an_unfinished_fresh_run_is_no_run(store: Store) -> None:
     old = put(store)
     with store.claim(KEY, fresh=True) as claim:

@@ -1,1 +1,1 @@
-"""Known data sets from their public raw files: what is known of them is data (`releases.yaml`), the steps are code."""
+"""Public data sets built from their raw files: releases are described in `releases.yaml`, the steps are code."""

@@ -1,6 +1,6 @@
 """The published steps on arrays: repeats, items without metadata, k-core by joint passes, order in time, ids.
 
-Rows stand in the file's order throughout; each step says which of them stay. Nothing here knows of files.
+Rows keep the file's order; each step selects rows. This module reads no files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE_RULE = "order within a user: by timestamp, equal timestamps by line in the 
 
 @dataclass
 class FilteredRows:
-    """The rows of a log that are still there, and a history of what each step left."""
+    """The rows of a log that remain, and the counts after each step."""
 
     log: RawLog
     kept: np.ndarray
@@ -51,21 +51,22 @@ class FilteredRows:
         )
 
     def note(self, step: str) -> FilteredRows:
-        """Writes down what there is now."""
+        """Records the current counts."""
         users, items = (int(np.count_nonzero(counted)) for counted in self.counts())
         self.history.append({"step": step, "users": users, "items": items, "interactions": len(self.kept)})
         return self
 
     def keep(self, stays: np.ndarray, step: str) -> FilteredRows:
-        """Keeps the rows where `stays` (bool, one a kept row)."""
+        """Keeps the rows where `stays` (bool, one a remaining row)."""
         self.kept = self.kept[stays]
         return self.note(step)
 
 
 def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
-    """Bool, one a kept row: the earliest interaction of its user with its item (of equal times, the earliest line).
+    """Bool, one a remaining row: the earliest interaction of its user with its item (of equal times, the earliest
+    line).
 
-    Exact duplicates of a line are a special case: one of them stays.
+    Of exact duplicates of a line one remains.
     """
     pairs = log.user_codes[mask] * np.int64(max(len(log.items), 1)) + log.item_codes[mask]
     order = np.lexsort((log.times[mask], pairs))  # stable: equal times stay in the order of lines
@@ -77,7 +78,7 @@ def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
 
 
 def k_core(rows: FilteredRows, k: int) -> FilteredRows:
-    """Passes until nothing changes: in each, users and items are counted once, and a row stays where both have `k`."""
+    """Repeats until nothing changes: counts users and items once, and keeps the rows where both have at least `k`."""
     number = 0
     while True:
         users, items = rows.counts()
@@ -102,7 +103,7 @@ def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
     """Users one after another, each in time order; items numbered by first appearance in that listing.
 
     `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
-    the time of their first interaction, then by raw id: no line's place counts.
+    the time of their first interaction, then by raw id; the order of lines has no effect.
     """
     log, mask = rows.log, rows.kept
     user_codes, user_rows = np.unique(rows.users, return_inverse=True)
@@ -141,7 +142,7 @@ def tie_keys(
 ) -> np.ndarray:
     """One uint64 a row: SplitMix64's finaliser over the hashes of the user (with the seed) and of the item.
 
-    Another user has another order of the same items, so that no item gains by its name.
+    The order of the same items differs between users, so that no item is favoured by its id.
     """
     user_hashes = np.array([_hash(f"{seed}\n{raw}") for raw in users], np.uint64)
     item_hashes = np.array([_hash(raw) for raw in items], np.uint64)

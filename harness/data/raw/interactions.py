@@ -1,7 +1,7 @@
-"""The interactions of a raw file as arrays: who, what, when, in the file's order of lines.
+"""The interactions of a raw file as arrays (user, item, time, rating), in the order of lines.
 
-Owns the three ways in which releases write them (comma-separated, `::`-separated, a JSON object a line) and the checks
-of each value: an id is there, a rating is a number, a timestamp is one that the release can have.
+Reads the three formats of releases (comma-separated, `::`-separated, a JSON object a line) and
+checks each value: an id is present, a rating is a number, a timestamp lies within the release's range.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 @dataclass(frozen=True)
 class RawLog:
-    """Row `n` is the n-th line that holds something: `users[user_codes[n]]`, `items[item_codes[n]]`, seconds since 1970
+    """Row `n` is the n-th line that is not blank: `users[user_codes[n]]`, `items[item_codes[n]]`, seconds since 1970
     (float64), and the rating. `left_out` is a note on lines that are wrong, if any."""
 
     users: list[str]
@@ -57,7 +57,8 @@ def read_log(
     path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> RawLog:
-    """Every row of the file; what is read line by line is kept in the folder `path` meanwhile, and goes on from there.
+    """Every row of the file. Rows that are read line by line are saved in the folder `path`, from which an interrupted
+    pass continues.
 
     Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
     `reading` tolerates, and for a file of another release.
@@ -73,7 +74,7 @@ def read_log(
 
 @dataclass(frozen=True)
 class Rules:
-    """What a value of this file may be, and the error for one that may not."""
+    """The values that are valid in this file, and the error for an invalid one."""
 
     found: RawFileHandle
     release: Release
@@ -138,7 +139,7 @@ def instant(text: str) -> float:
 
 
 def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
-    """The whole CSV file in one go by Arrow; None where anything in it is amiss, for the slow way to say what."""
+    """The complete CSV file, read by Arrow; None if anything in it is invalid, so that `_read_slow` reports it."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -177,8 +178,8 @@ def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
 def _read_slow(
     file_handle: RawFileHandle, rules: Rules, progress: Progress | None, path: Path | None, reading: Reading
 ) -> RawLog:
-    """Line by line, with every check. A wrong line is a row without a user, whose item is what is wrong: so it is
-    counted as well where the rows come from parts that were kept."""
+    """Line by line, with every check. A wrong line is a row without a user, with the error in place of the item, so
+    that it is also counted if the rows come from saved parts."""
     import pyarrow as pa
 
     users: dict[str, int] = {}
@@ -218,7 +219,7 @@ Row = tuple[object, object, object, object]
 
 
 def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
-    """How a line becomes (user, item, rating, time), not yet checked; None for a header."""
+    """Parses a line to (user, item, rating, time), not yet checked; None for a header."""
     spec = file_handle.spec
     if spec.format == "json":
         names = [spec.fields[kind] for kind in KINDS]

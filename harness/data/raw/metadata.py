@@ -1,6 +1,6 @@
-"""Which items a metadata file knows, and the texts of those that may be kept; one pass, line by line.
+"""The items of a metadata file, and the texts of those that may remain; one pass, line by line.
 
-The raw text of an item is let go as soon as it is cleaned, and items that cannot survive the k-core are never cleaned.
+Raw text is freed once it is cleaned; text of items that the k-core certainly removes is not cleaned.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from harness.data.readers.bad_lines import BadLines
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, quote
 
-# The 2014 files begin nearly every line with the item's id: a line of an item that nobody needs is not parsed further.
+# The 2014 files begin nearly every line with the item's id: a line of an item that is not requested is not parsed
+# further.
 FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """`known[i]`: the file describes item `i` of the log. `texts` has the wanted ones, by raw id.
+    """`known[i]`: the file describes item `i` of the log. `texts` has the requested ones, by raw id.
 
-    `lines` counts records, `unrated` those of items without interactions, `twice` the wanted items that stand there
-    more than once with another text. `left_out` is a note on lines that are wrong, if any.
+    `lines` counts records, `unrated` those of items without interactions, `twice` the requested items with several
+    records of different text. `left_out` is a note on lines that are wrong, if any.
     """
 
     known: np.ndarray
@@ -48,7 +49,8 @@ class Metadata:
 
 @dataclass(frozen=True)
 class RequestedItems:
-    """Whose metadata: raw ids of `items`, and (bool, one an item) whose `text`, made in which `mode`."""
+    """The requested metadata: raw ids of `items`, which of them need `text` (bool, one an item), and the `mode` of
+    cleaning."""
 
     items: list[str]
     text: np.ndarray
@@ -63,10 +65,10 @@ def read_metadata(
     path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> Metadata:
-    """What the file says of the wanted items; what is read is kept in the folder `path`, as by `read_log`.
+    """The metadata of the requested items; rows are saved in the folder `path`, as by `read_log`.
 
-    An item that stands there twice: the last line counts with `released`, as published; the fuller text otherwise, so
-    that the order of lines does not matter. Raises `InputError` with file, line and field for the first wrong
+    For an item with two records the last one is used with `released`, as published; otherwise the longer text, so
+    that the order of lines has no effect. Raises `InputError` with file, line and field for the first wrong
     line, where there are more of those than `reading` tolerates.
     """
     import pyarrow as pa
@@ -105,8 +107,8 @@ def read_metadata(
 
 @dataclass(frozen=True)
 class _Records:
-    """How a line becomes an item's raw id and its text: title, description, brand, categories; None four times where
-    nobody needs it."""
+    """Parses a line to an item's raw id and its title, description, brand and categories; these are None if the text is
+    not requested."""
 
     found: RawFileHandle
     release: Release
@@ -115,7 +117,7 @@ class _Records:
     reading: Reading
 
     def checked(self, line: int, content: bytes, first: bool) -> Row:
-        """As `read`; of a wrong line a row without an id, whose title is what is wrong."""
+        """As `read`; for a wrong line a row without an id, with the error in place of the title."""
         try:
             return self.read(line, content, first)
         except WrongLine as error:
@@ -161,7 +163,7 @@ class _Records:
         raise WrongLine(message, where=self.found.at(line, name), hint="every line needs an item")
 
     def _skipped(self, line: int, content: bytes) -> str | None:
-        """The id of an item whose text nobody needs, where the line begins with it and ends as it should."""
+        """The id of an item whose text is not requested, if the line begins with the id and is complete."""
         match = FIRST_ID.match(content)
         if match is None or not content.rstrip().endswith(b"}"):
             return None

@@ -1,4 +1,4 @@
-"""One record of a raw file: from bytes to a mapping, and whether it belongs to the release it was taken for."""
+"""One record of a raw file: parsing to a mapping, and a check that it belongs to the expected release."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
 
 
 class WrongLine(InputError):
-    """One line of a raw file is wrong, and says nothing of the others."""
+    """An error of one line of a raw file; other lines may be valid."""
 
     code = "bad-line"
 
 
 def packed(error: InputError) -> str:
-    """What is wrong with a line, as one text that `unpacked` takes back."""
+    """A line's error as one text, which `unpacked` reverses."""
     return json.dumps([error.what, error.where, error.hint, error.code])
 
 
 def unpacked(text: str) -> InputError:
-    """What `packed` has made of an error."""
+    """The error that `packed` has written."""
     label, location, hint, code = json.loads(text)
     return WrongLine(label, where=location, hint=hint, code=code)
 

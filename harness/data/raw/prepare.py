@@ -1,10 +1,10 @@
-"""From public raw files to a data set of this machine: the published order of steps, told step by step.
+"""Builds a data set from public raw files by the published steps, and reports each step.
 
 Read the interactions, drop repeats of a user's item, drop items without metadata, 5-core by joint passes, order in time
-by a written tie rule, ids by first appearance; then the text of the items that stay. What each release wants is in
-`releases.yaml`.
+by a written tie rule, ids by first appearance; then the text of the remaining items. The settings of each release are
+in `releases.yaml`.
 
-What others counted beside what came out, line by line; and how much of the order in time is a matter of ties.
+Also compares the counts with published ones, and measures how many interactions have equal timestamps.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is wor
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data set on this machine and its story; `fresh` is False where it was there already."""
+    """The stored data set and its provenance; `fresh` is False if it was already stored."""
 
     kept: StoredDataset
     story: Mapping[str, Any]
@@ -94,8 +94,8 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Work:
-    """How raw files are read: what shows progress, the folder that keeps what is read until the data set is there, and
-    how many lines may be wrong."""
+    """How raw files are read: the progress reporter, the folder of saved rows until the data set is complete, and the
+    tolerated share of wrong lines."""
 
     progress: Progress | None = None
     folder: Path | None = None
@@ -107,7 +107,7 @@ class Work:
 
 
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
-    """Builds the data set, or finds that the same raw files gave it before; goes on where a killed one was.
+    """Builds the data set, or returns the stored one of the same raw files; an interrupted build continues.
 
     Raises `InputError` for an unknown name, missing or broken raw files, files that do not belong together, and an
     empty result; no data set is written then.
@@ -158,7 +158,7 @@ def build(
 
 
 def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Of each raw file, in words, whether it is the published one. Another one is no error: it may be a newer one."""
+    """For each raw file whether its checksum is the published one. A difference is no error: it may be a newer file."""
     entries = {}
     for entry in raw:
         file, _, _ = str(entry["file"]).partition(":")
@@ -179,7 +179,7 @@ def _others(made_of: Mapping[str, Any]) -> list[str]:
 
 
 def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
-    """What the same raw files and settings gave before, if it is still whole."""
+    """The stored result of the same raw files and settings, if it is complete."""
     try:
         entry, fields = find(name), provenance(name)
         if entry is None or fields is None or any(fields.get(key) != value for key, value in made_of.items()):
@@ -195,7 +195,7 @@ def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) 
 
 
 def _published_start(rows: FilteredRows, data: RawSet, window: Sequence[str] | None) -> FilteredRows:
-    """What needs no metadata: the release's window and ratings, then repeats."""
+    """The steps without metadata: the release's window and ratings, then repeats."""
     log, release = rows.log, data.release
     if window is not None:
         first, last = map(instant, window)
@@ -215,7 +215,7 @@ def _metadata(
     text: TextMode,
     work: Work,
 ) -> Metadata:
-    """Reads it, with the texts of the items that may survive: those with enough interactions before the k-core."""
+    """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
     mask = rows.counts()[1] >= data.release.core
     requested_items = RequestedItems(log.items, mask, text)
@@ -252,7 +252,7 @@ def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> 
 
 
 def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
-    """Refuses timestamps that never differ within a user: no tie rule makes an order in time of them."""
+    """Raises `InputError` if timestamps never differ within a user: no tie rule gives an order in time then."""
     users = ordered.sequences.rows()
     if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
         message = "the timestamps never differ within any user: they state no order in time"
@@ -293,7 +293,7 @@ def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequen
 
 
 def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:
-    """What was done and what came of it, for `provenance.json`."""
+    """The steps and their results, for `provenance.json`."""
     return {
         "title": data.title,
         "licence": data.release.licence,

@@ -1,6 +1,6 @@
 """The table of public releases and of the data sets in them: `releases.yaml` and `sets.yaml` as values, and names.
 
-What a release is called, which files it has and what others counted in it are data; nothing here reads raw files.
+Names, files and published counts of releases are data; this module reads no raw files.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PLAIN = "amazon2018"  # the release that a bare category name means: `Gift_Cards
 
 @dataclass(frozen=True)
 class RawFile:
-    """One file of a release, as it is published. `file` and `urls` hold `{category}`.
+    """A published file of a release. `file` and `urls` hold `{category}`.
 
-    `format` is how its lines are written: `csv` (with or without a header), `colons` (parted by `::`), `json` or
+    `format` of its lines: `csv` (with or without a header), `colons` (parted by `::`), `json` or
     `literal` (one JSON object, or one Python literal, a line). `fields` maps our names to the release's; `extra` are
     fields that are text too, and go into the description.
     """
@@ -42,7 +42,7 @@ class RawFile:
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file of this name must be: bytes (None where only the hash is known) and SHA-256."""
+    """The expected content of a file of this name: bytes (None where only the hash is known) and SHA-256."""
 
     sha256: str
     bytes: int | None = None
@@ -71,7 +71,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of others for one data set; `rounded` is the unit to which each was rounded (1 where not stated)."""
+    """Published counts of one data set; `rounded` is the unit to which each was rounded (1 where not stated)."""
 
     source: str
     users: int | None = None
@@ -83,7 +83,7 @@ class Published:
 
 @dataclass(frozen=True)
 class RawSet:
-    """What `harness data prepare NAME` means. `since` and `until` are dates that take the place of the release's
+    """The data set that `harness data prepare NAME` builds. `since` and `until` are dates that replace the release's
     window."""
 
     name: str
@@ -102,7 +102,7 @@ class RawSet:
 
     @property
     def how_to_get(self) -> str:
-        """One clear line for somebody who has none of its files."""
+        """The hint, one line, if none of its files is present."""
         specs = (self.release.interactions[0], self.release.metadata[0])
         needed = " and ".join(spec.file.format(category=self.category) for spec in specs)
         if specs[0].urls:
@@ -127,7 +127,7 @@ def named_sets() -> dict[str, RawSet]:
 
 
 def resolve(name: str) -> RawSet:
-    """What a name means: one of `named_sets`, `RELEASE:CATEGORY`, or a full category name of Amazon Reviews 2018.
+    """The data set of a name: one of `named_sets`, `RELEASE:CATEGORY`, or a full category name of Amazon Reviews 2018.
 
     >>> resolve("amazon2018:Musical_Instruments").name, resolve("Gift_Cards").name
     ('instruments', 'amazon2018-Gift_Cards')

@@ -1,4 +1,4 @@
-"""`Request`: what the user asked `harness data prepare` for, and everything of it that decides the result."""
+"""`Request`: the options of `harness data prepare`, and those of them that determine the result."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RULES = 1  # of the steps of `prepare`: bumped, with a dated line here, by whate
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. `tie_seed` None: the release's own tie rule. `since` and `until` are dates that take the
-    place of the release's window; `bad_lines` is the share of lines that may be wrong."""
+    """The options of the command. `tie_seed` None: the release's own tie rule. `since` and `until` are dates that take
+    the place of the release's window; `bad_lines` is the share of lines that may be wrong."""
 
     name: str
     raw: Path | None = None
@@ -32,7 +32,7 @@ class Request:
 
 
 def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
-    """Everything besides the raw files that decides the result: the release's steps, the tie rule, the text."""
+    """Everything besides the raw files that determines the result: the release's steps, the tie rule, the text."""
     release = data.release
     seed = request.tie_seed if request.tie_seed is not None else (0 if release.ties == "hash" else None)
     return {
@@ -52,13 +52,13 @@ def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
 
 
 def _extra(release: Release, text: TextMode) -> tuple[str, ...]:
-    """Fields of the metadata that are taken into the description besides."""
+    """Further metadata fields that are appended to the description."""
     return tuple(sorted({field for spec in release.metadata for field in spec.extra})) if text == "clean" else ()
 
 
 def _window(data: RawSet, request: Request) -> list[str] | None:
-    """The first and the last time of the interactions that count; None where all do. Raises `InputError` for dates that
-    are none, or that follow each other in the wrong order."""
+    """First and last time of the interactions that are used; None for all. Raises `InputError` for invalid dates, and
+    if the first is after the last."""
     release, since, until = data.release, request.since or data.since, request.until or data.until
     if since is None and until is None:
         return list(release.window) if release.window else None
@@ -80,7 +80,7 @@ def _window(data: RawSet, request: Request) -> list[str] | None:
 
 
 def name_of(data: RawSet, request: Request) -> str:
-    """Another tie order or another text is another data set, with a name that says so."""
+    """The name of the data set; another tie order or text mode is part of it."""
     own = 0 if data.release.ties == "hash" else None
     ties = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
     window = "".join(

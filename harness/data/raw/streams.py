@@ -1,12 +1,11 @@
-"""Raw files: where they lie, how their lines are read as a stream, and what is said of one that is broken.
+"""Raw files: their location, streams of their lines, and errors of damaged ones.
 
-Owns names and folders, gzip and zip, and bytes to lines. What a line means is the business of `interactions` and
-`texts`.
+Handles names, folders, gzip and zip; `interactions` and `metadata` parse the lines.
 
-What a pass over the lines of a raw file has read, kept in parts while it goes on: a killed one reads only the rest.
+`ResumableRows` saves the rows of a pass over a raw file in parts, so that an interrupted pass reads only the rest.
 
-A part is a Parquet file that appears whole and says up to which line it goes. Parts hold rows that were checked
-already, so that a resumed pass and an undisturbed one see the same. What a row means is the pass's own business.
+A part is a Parquet file that is written atomically and states its last line. Its rows are checked, so that a resumed
+pass and an uninterrupted one give the same rows.
 """
 
 from __future__ import annotations
@@ -68,15 +67,15 @@ class RawFileHandle:
 
     @property
     def name(self) -> str:
-        """As it stands in messages."""
+        """The name in messages."""
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def at(self, line: int, field: str | None = None) -> str:
-        """The place of a fault, in words."""
+        """The location of an error, for messages."""
         return f"{self.name} line {line}" + (f" field {field!r}" if field else "")
 
     def record(self) -> dict[str, Any]:
-        """For the provenance: no path of this machine."""
+        """The entry of the provenance, without local paths."""
         name = f"{self.path.name}:{self.member}" if self.member else self.path.name
         return {"file": name, "bytes": self.path.stat().st_size, "sha256": sha256_of(self.path)}
 
@@ -94,9 +93,9 @@ class RawFileHandle:
                 yield file, file
 
     def lines(self, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
-        """Line by line with its number, from 1; empty lines are passed over.
+        """Number (from 1) and content of each line that is not empty.
 
-        Raises `InputError` where the archive is broken or cut off, with the line that was reached.
+        Raises `InputError` with the last line read if the archive is damaged or truncated.
         """
         number = 0
         with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
@@ -142,7 +141,7 @@ def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
 
 @contextmanager
 def _shown(file_handle: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
-    """Hands out a function that takes the position in the file and moves the bar."""
+    """Yields a function that takes the position in the file and updates the progress bar."""
     current_progress = progress or Silent()
     stage = current_progress.open(f"read {file_handle.path.name} (MiB)", -(-file_handle.path.stat().st_size >> 20))
     done = 0
@@ -161,9 +160,9 @@ def _shown(file_handle: RawFileHandle, progress: Progress | None) -> Iterator[An
 
 
 def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
-    """The first of a kind's files (`interactions`, `metadata`) that lies in `raw`, as it is or (un)compressed.
+    """The first of a kind's files (`interactions`, `metadata`) that is present in `raw`, compressed or not.
 
-    Raises `InputError` that names the file, and where it can be had.
+    Raises `InputError` with the file's name and source.
     """
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     if not raw.is_dir():
@@ -186,7 +185,7 @@ def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
 
 
 def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandle:
-    """The first of a kind's files that has an address, fetched into `$HARNESS_HOME/raw` unless it is there."""
+    """The first of a kind's files that has an address, downloaded to `$HARNESS_HOME/raw` unless it is present."""
     folder = cache_dir() / "raw" / data.release.key
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     for spec in specs:
@@ -225,9 +224,9 @@ LINE, WHOLE = b"line", b"whole"
 class ResumableRows:
     """Parts of one pass in `folder` (None: nowhere), a column for each value of a row, of these Arrow types.
 
-    `rows` gives each row of the file once: those that are kept, then those that `read` makes of the lines behind them
-    (None for a line without a row; its third argument is true for the file's first line that is not blank). Whoever
-    uses it holds the lock of the folder, which is named by all that decides the rows.
+    `rows` yields each row of the file once: the saved ones, then those that `read` parses from the following lines
+    (None for a line without a row; its third argument is true for the file's first line that is not blank). The caller
+    holds the lock of the folder, whose name depends on everything that determines the rows.
     """
 
     folder: Path | None
@@ -237,8 +236,8 @@ class ResumableRows:
     _pace: CheckpointTimer = field(default_factory=CheckpointTimer)
 
     def rows(self, file_handle: RawFileHandle, read: Read, progress: Progress | None = None) -> Iterator[Row]:
-        """Raises `InputError` for the first wrong line, after which nothing is kept, and where the disk refuses, after
-        which what is there stays."""
+        """Raises `InputError` for the first wrong line (saved parts are deleted) and for errors of the disk (parts
+        remain)."""
         progress_value, text = 0, False
         for path in self._paths():
             if (part := self._part(path)) is None:
@@ -279,7 +278,7 @@ class ResumableRows:
         return [] if self.folder is None else sorted(self.folder.glob("[0-9]*.parquet"))
 
     def _part(self, path: Path) -> tuple[pa.Table, int, bool] | None:
-        """Rows, the line up to which they go, and whether that is the last; None where it is not what was written."""
+        """Rows, their last line, and whether the file ends there; None if the part is damaged."""
         try:
             table = read_parquet(path)
             description = table.schema.metadata or {}

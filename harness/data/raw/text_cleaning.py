@@ -1,6 +1,6 @@
-"""What an item says of itself: from a raw metadata record to an `ItemText`, cleaned.
+"""Converts a raw metadata record to a cleaned `ItemText`.
 
-`clean` (the default) keeps what can be read and cuts what is too long; `released` does what the scripts of LC-Rec and
+`clean` (the default) removes mark-up and truncates long texts; `released` does what the scripts of LC-Rec and
 EAGER-LLM do (a forced full stop, no quotes, and texts of 2,000 characters and more are blanked).
 """
 
@@ -26,28 +26,28 @@ BROKEN = "getTime()"  # scraped page code that stands for the title of some item
 
 
 class NoText(ValueError):
-    """A field holds something that is no text; `args[0]` says what, `args[1]` where."""
+    """A field is not text; `args[0]` describes the value, `args[1]` names the field."""
 
 
 def item_text(
     record: Mapping[str, Any], fields: Mapping[str, str], mode: TextMode, extra: Iterable[str] = ()
 ) -> ItemText:
-    """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. What the
-    fields `extra` say follows the description, but not in `released` text, whose scripts know none."""
+    """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. The
+    fields `extra` are appended to the description, except in mode `released`, whose scripts do not read them."""
     raw = {canonical: record.get(theirs) for canonical, theirs in fields.items()}
     if mode == "released":
         return _released(raw, fields)
-    names = [part for field in extra for part in _pairs(record.get(field), field)]
+    names = [part for field in extra for part in sentences(record.get(field), field)]
     if names:
         described = fields.get("description", "description")
         raw["description"] = [*_strings(raw.get("description"), described), *names]
     return _clean(raw, fields)
 
 
-def _pairs(value: Any, field: str) -> list[str]:
-    """A field of lists, or of names and values, as sentences; JSON text is taken for what it says.
+def sentences(value: Any, field: str) -> list[str]:
+    """A field of lists, or of names and values, as sentences; JSON text is parsed.
 
-    >>> _pairs({"Brand": "Pen & Co", "Best Sellers Rank": {"Office": 5}}, "details")
+    >>> sentences({"Brand": "Pen & Co", "Best Sellers Rank": {"Office": 5}}, "details")
     ['Brand: Pen & Co.']
     """
     if isinstance(value, str) and value.lstrip().startswith("{"):

@@ -19,6 +19,7 @@ from harness.data.columns import (
     USER,
 )
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
+from harness.data.raw.text_cleaning import sentences
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import WITHOUT_TIME, Log
 from harness.data.readers.matching import Matched, matched, normalized
@@ -88,19 +89,21 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     of_items = Reading(columns=tuple(pair for pair in reading.columns if pair[1] in file.columns))
     literals = (ITEM, *TEXT_FIELDS)
     columns = matched(file.columns, literals, of_items, f"{path} line 1")
-    if ITEM not in columns.places or len(columns.places) < 2:
+    if ITEM not in columns.places or len(columns.places) + len(columns.extra) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in columns.places]
         hint = f"begin the file with a header item,title (it has {','.join(file.columns)})"
         raise InputError(
             f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint, code="missing-column"
         )
     cells = zip(*(file.column(columns.places.get(name)) for name in literals), strict=True)
+    extra = [file.column(name) for name in columns.extra]
     bars = normalized(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
     order: list[str] = []
     for row, (item, title, description, brand, categories) in enumerate(cells):
         listed = listed_categories(categories, bars=bars)
-        text = ItemText(prose(title), prose(description), prose(brand), listed)
+        described = " ".join(filter(None, (prose(description), *(extra_prose(column[row]) for column in extra))))
+        text = ItemText(prose(title), described, prose(brand), listed)
         _add(texts, item, text, file.bad, f"{path} line {file.lines[row]} field {columns.places[ITEM]!r}")
         order.append(item)
     notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))
@@ -122,6 +125,15 @@ def prose(cell: str) -> str:
         listed = _listed(cell)
         return " ".join(part.strip() for part in listed) if listed is not None else cell.strip()
     return cell.strip()
+
+
+def extra_prose(cell: str) -> str:
+    """A cell of `EXTRA_TEXT`: of a JSON object a sentence for each of its pairs.
+
+    >>> extra_prose('["soft", "light"]'), extra_prose('{"Color": "red", "Size": 4}')
+    ('soft light', 'Color: red. Size: 4.')
+    """
+    return " ".join(sentences(cell, "")).strip() if cell.startswith("{") else prose(cell)
 
 
 def listed_categories(cell: str, *, bars: bool = False) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def _read_file(path: Path, order: Order, reading: Reading | None) -> Dataset:
             return read(folder, own, order, reading)
     if name in movielens_raw.FILES and movielens_raw.names(folder):
         return movielens_raw.read(folder, folder.resolve().name, order, reading)
-    if name.endswith(".json") and not table_files.is_json_lines(path):
+    if name.endswith(".json") and not table_files.is_json_table(path):
         return lcrec.read(folder, name.removesuffix(".json"), order, reading)
     own = folder.resolve().name if table_files.stem(path) == csv_tables.INTERACTIONS else table_files.stem(path)
     if path.suffix in (".parquet", ".pq"):

@@ -1,7 +1,7 @@
 """The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json` and
 `NAME.review.json`.
 
-`NAME.index.json` (ready-made item indices) belongs to the generative models: it is named here, not read.
+`NAME.index.json` (ready-made item indices) is read by the generative models, not here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ITEMS = ".item.json"
 
 
 def read(folder: Path, name: str, order: Order = "file", reading: Reading | None = None) -> Dataset:
-    """{user: [item, …] in time order}: the layout states the order by its definition, so no timestamps are kept, and
-    `order` changes nothing.
+    """{user: [item, …] in time order}: lists are in time order by definition, so there are no timestamps, and `order`
+    has no effect.
 
     The catalogue holds the items of the interactions, in order of first appearance, user by user.
     """

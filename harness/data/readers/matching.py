@@ -1,4 +1,4 @@
-"""Which column of a stranger's table is which of ours: as the user says, by its own name, or by a known alias."""
+"""Maps the columns of a file to canonical columns: by `--columns`, by the same name, or by a known alias."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.data.columns import ALIASES
+from harness.data.columns import ALIASES, DESCRIPTION, EXTRA_TEXT
 from harness.data.reading import Reading
 from harness.errors import InputError
 
@@ -15,15 +15,19 @@ NOT_LETTERS = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class Matched:
-    """`places` maps our names to the file's; `unused` are the file's other columns."""
+    """`places` maps canonical names to the file's; `extra` are columns that are appended to an item's description
+    (`EXTRA_TEXT`), `unused` the file's other columns."""
 
     places: Mapping[str, str]
     unused: tuple[str, ...]
+    extra: tuple[str, ...] = ()
 
     def notes(self, file: str) -> tuple[str, ...]:
-        """Which columns are taken under another name than ours, and which are not used: one line each, at most."""
+        """At most one line each: columns with another name, columns of the description, columns that are not used."""
         other = [f"{canonical}={theirs}" for canonical, theirs in self.places.items() if canonical != theirs]
         notes = (f"{file}: columns read as {', '.join(other)}",) if other else ()
+        if self.extra:
+            notes = (*notes, f"{file}: columns read as part of the description: {', '.join(self.extra)}")
         return (*notes, f"{file}: columns not used: {', '.join(self.unused)}") if self.unused else notes
 
 
@@ -37,8 +41,8 @@ def normalized(name: str) -> str:
 
 
 def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
-    """Finds those of our columns `expected` that are there. Raises `InputError` for a name that `--columns` gives and
-    the file does not have."""
+    """Finds the canonical columns `expected` that are present. Raises `InputError` for a name that `--columns` gives
+    and the file does not have."""
     entries: dict[str, str] = {}
     for canonical in expected:
         if (message := reading.column(canonical)) is not None:
@@ -59,8 +63,7 @@ def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, l
         alias = next((by_plain[key] for key in map(normalized, ALIASES[canonical]) if key in by_plain), None)
         if alias is not None:
             entries[canonical] = alias
-    names = set(entries.values())
-    return Matched(
-        {canonical: entries[canonical] for canonical in expected if canonical in entries},
-        tuple(c for c in columns if c not in names),
-    )
+    unused = [name for name in columns if name not in entries.values()]
+    extra = [name for name in unused if DESCRIPTION in expected and normalized(name) in EXTRA_TEXT]
+    places = {canonical: entries[canonical] for canonical in expected if canonical in entries}
+    return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))

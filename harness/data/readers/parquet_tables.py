@@ -1,8 +1,7 @@
 """Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields) and
 `reviews.parquet` (user, item, review).
 
-The one layout that carries everything: types, lists of categories, timestamps to the last digit, the order of items,
-and what users wrote.
+The only layout without loss: types, lists of categories, exact timestamps, the order of items, and reviews.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from harness.data.columns import (
     USER,
 )
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.csv_tables import listed_categories
+from harness.data.readers.csv_tables import extra_prose, listed_categories
 from harness.data.readers.interactions import WITHOUT_TIME, Log
 from harness.data.readers.matching import Matched, matched
 from harness.data.reading import FORM, Reading
@@ -50,7 +49,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
 
 
 def read_stored(folder: Path, name: str, order: Order) -> Dataset:
-    """A data set that this program has written: its times are seconds, and its items have no order but its own."""
+    """A data set that this program has written: times are seconds, and the order of items is the file's."""
     dataset = read_file(folder / INTERACTIONS_PARQUET, name, order, Reading(bad_lines=0), in_seconds=True)
     return replace(dataset, item_file=None)
 
@@ -88,8 +87,8 @@ def read_file(
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A table of a Parquet file, its content checked. Raises `InputError` for what is none, and for one that claims to
-    unfold to more than a file of its size can hold."""
+    """A table of a Parquet file, its content checked. Raises `InputError` for another format, and for a file whose
+    claimed size is larger than a file of its length can hold."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -174,8 +173,7 @@ def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
 
 
 def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText] | None, tuple[str, ...]]:
-    """Items in the file's order, their text, and what is said of the file; no text at all where it has no field of
-    it."""
+    """Items in the file's order, their text (None if the file has no text column), and notes."""
     if not path.exists():
         return [], None, ()
     table, columns = _table(path, (ITEM,), TEXT_FIELDS, reading)
@@ -185,13 +183,14 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
         if not item.strip():
             location = f"{path} row {row} field {places[ITEM]!r}"
             raise InputError("empty item id", where=location, hint="give every row one", code="bad-line")
-    if not any(field in places for field in TEXT_FIELDS):
+    if not any(field in places for field in TEXT_FIELDS) and not columns.extra:
         return list(dict.fromkeys(items)), None, columns.notes(path.name)
     texts: list[dict[str, str]] = [{} for _ in items]
-    for field in (TITLE, DESCRIPTION, BRAND):
-        if field in places:
-            for text, raw in zip(texts, _strings(path, table, places[field]), strict=True):
-                text[field] = (raw or "").strip()
+    fields = [(field, places[field]) for field in (TITLE, DESCRIPTION, BRAND) if field in places]
+    for field, column in (*fields, *((DESCRIPTION, name) for name in columns.extra)):
+        for text, raw in zip(texts, _prose(path, table, column), strict=True):
+            cell = extra_prose(raw) if column in columns.extra else raw
+            text[field] = " ".join(filter(None, (text.get(field, ""), cell)))
     categories = _categories(path, table, places[CATEGORIES]) if CATEGORIES in places else [()] * len(items)
     described: dict[str, ItemText] = {}
     for row, (item, text, listed) in enumerate(zip(items, texts, categories, strict=True), start=1):
@@ -208,7 +207,7 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
 
 
 def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
-    """What users of the data set wrote of its items, None where nothing is there."""
+    """The reviews of the data set's users and items; None if there is no file."""
     if not path.exists():
         return None
     table = read_parquet(path)
@@ -232,6 +231,23 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
             f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN, code="bad-line"
         )
     return column.to_pylist()
+
+
+def _prose(path: Path, table: pa.Table, field: str) -> list[str]:
+    """A column of text, or of lists of text, which are joined."""
+    import pyarrow as pa
+
+    kind = table.column(field).type
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type):
+        rows = table.column(field).to_pylist()
+        return [" ".join(part.strip() for part in row or () if part and part.strip()) for row in rows]
+    return [(raw or "").strip() for raw in _strings(path, table, field)]
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """RecBole's own three split files, `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`, as one data set.
 
-They are joined, and the protocol cuts them again: every model is measured on one split. Two forms are read: plain rows,
+They are joined and split again by the protocol, so that all models share one split. Two forms are read: plain rows,
 and rows with the history written out (`item_id_list:token_seq` and the item that follows).
 """
 
@@ -24,7 +24,7 @@ RULE = "order within a user: the train, valid and test file one after the other,
 
 
 def names(folder: Path) -> list[str]:
-    """What `NAME` may be in this folder: all three files must be there."""
+    """The possible `NAME`s in this folder, of which all three files exist."""
     firsts = folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}")
     problems = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
     return sorted(name for name in problems if all(path.is_file() for path in _paths(folder, name)))

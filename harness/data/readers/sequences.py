@@ -22,7 +22,7 @@ RULE = "order within a user: as the file lists it"
 
 
 def files(folder: Path) -> list[str]:
-    """The names, without endings, of the files that may be of this kind: a known name, else the folder's only text."""
+    """Names, without endings, of files that may have this layout: a known name, else the folder's only text file."""
     texts = [path.name for ending in ENDINGS for path in folder.glob(f"*{ending}") if path.is_file()]
     names = [name for name in texts if name.partition(".")[0] in NAMES]
     candidates = names or [name for name in texts if _of_numbers_or_ids(folder / name)]
@@ -30,7 +30,7 @@ def files(folder: Path) -> list[str]:
 
 
 def read(folder: Path, name: str, order: Order = "file", reading: Reading | None = None) -> Dataset:
-    """The file of that name in a folder; see `read_file`. The data set goes by the folder's name."""
+    """The file of that name in a folder; see `read_file`. The data set has the folder's name."""
     path = next(path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file())
     return read_file(path, folder.resolve().name, order, reading)
 
@@ -86,7 +86,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
 
 
 def _of_numbers_or_ids(path: Path) -> bool:
-    """Whether the first lines look like words of ids: at least two of them, none with the marks of prose or tables."""
+    """Whether the first lines look like ids: at least two words, none with punctuation of prose or tables."""
     with open_text(path, "\n") as file:
         lines = [line.split() for line, _ in zip(file, range(20), strict=False) if line.strip()]
     return (

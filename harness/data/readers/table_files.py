@@ -1,18 +1,19 @@
-"""Tables as text: CSV with commas, semicolons, tabs or bars, and JSON lines, plain or gzipped, one row at a time.
+"""Tables as text: CSV with commas, semicolons, tabs or bars, JSON lines, and JSON lists of objects; plain or gzipped.
 
-Owns bytes to named columns. What a column means is the business of `tables`.
+Parses bytes to named columns; `csv_tables` interprets them.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.core.json_files import open_text, parse_json, read_text
+from harness.core.json_files import open_text, parse_json, read_json, read_text
 from harness.data.readers.bad_lines import BadLines
 from harness.data.reading import Reading
 from harness.errors import InputError
@@ -20,7 +21,8 @@ from harness.errors import InputError
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit, 131,072, is shorter than some descriptions
 SEPARATORS = (",", "\t", ";", "|")
 CSV_ENDINGS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz")
-JSON_ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+LINE_ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+JSON_ENDINGS = (*LINE_ENDINGS, ".json.gz")
 ENDINGS = (*CSV_ENDINGS, *JSON_ENDINGS)
 
 
@@ -54,11 +56,12 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def is_json_lines(path: Path) -> bool:
-    """Whether a file begins with two lines that are a JSON object each."""
+def is_json_table(path: Path) -> bool:
+    """Whether a JSON file holds rows: it begins with two lines that are an object each, or it is a list of objects."""
     with open_text(path, "\n") as file:
-        lines = [line.strip() for line, _ in zip(file, range(2), strict=False)]
-    return len(lines) == 2 and all(line.startswith("{") and line.endswith("}") for line in lines)
+        lines = [line.strip() for line, _ in zip(filter(str.strip, file), range(2), strict=False)]
+    objects = len(lines) == 2 and all(line.startswith("{") and line.endswith("}") for line in lines)
+    return objects or bool(lines and lines[0].startswith("["))
 
 
 def read_table(path: Path, reading: Reading) -> TableFile:
@@ -80,7 +83,7 @@ def read_table(path: Path, reading: Reading) -> TableFile:
 
 
 def separator_of(header: str) -> str:
-    """What parts a header's fields: the mark that makes most of them, a comma where none does.
+    """The separator of a header: the one that gives most fields, a comma if none does.
 
     >>> separator_of("user;item;time"), separator_of("user\\titem"), separator_of("user")
     (';', '\\t', ',')
@@ -145,34 +148,41 @@ def _check_header(path: Path, columns: Sequence[str]) -> None:
 
 
 def _json_lines(path: Path, bad: BadLines) -> TableFile:
-    """One JSON object a line. Columns in order of first appearance; what a line lacks, or has as null, is empty."""
+    """One JSON object a row. Columns in order of first appearance; what a line lacks, or has as null, is empty."""
     records: list[dict[str, str]] = []
     lines: list[int] = []
     columns: dict[str, None] = {}
-    with open_text(path, "\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = parse_json(line, f"{path} line {number}")
-                if not isinstance(record, dict):
-                    message = f"an object is needed, not {type(record).__name__}"
-                    raise InputError(
-                        message,
-                        where=f"{path} line {number}",
-                        hint='write {"user": …, "item": …} a line',
-                        code="bad-line",
-                    )
-            except InputError as error:
-                location = f"{path} line {number}"
-                bad.add(InputError(error.what, where=location, hint=error.hint, code=error.code), number)
-                continue
-            records.append({key: _cell(value) for key, value in record.items()})
-            lines.append(number)
-            columns.update(dict.fromkeys(record))
+    for number, parse in _json_rows(path):
+        try:
+            record = parse()
+            if not isinstance(record, dict):
+                message = f"an object is needed, not {type(record).__name__}"
+                raise InputError(message, hint='write {"user": …, "item": …} a line', code="bad-line")
+        except InputError as error:
+            location = f"{path} line {number}"
+            bad.add(InputError(error.what, where=location, hint=error.hint, code=error.code), number)
+            continue
+        records.append({key: _cell(value) for key, value in record.items()})
+        lines.append(number)
+        columns.update(dict.fromkeys(record))
     if not records and not bad.count:
         read_text(path)
     return TableFile(path, list(columns), [[r.get(c, "") for c in columns] for r in records], lines, bad)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Callable[[], Any]]]:
+    """Number and content of each row: of a line, or of an element of a list, which is read as a whole. A content that
+    is no JSON raises `InputError` when it is asked for."""
+    with open_text(path, "\n") as file:
+        first = next((line for line in file if line.strip()), "")
+    if first.lstrip().startswith("[") and not path.name.lower().endswith(LINE_ENDINGS):
+        listed = read_json(path)
+        yield from ((number, partial(lambda record: record, record)) for number, record in enumerate(listed, start=1))
+        return
+    with open_text(path, "\n") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, partial(parse_json, line, f"{path} line {number}")
 
 
 def _cell(value: Any) -> str:

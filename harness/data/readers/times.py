@@ -1,4 +1,4 @@
-"""Times as files write them: the unit of a whole column is told from its span, and every value becomes seconds.
+"""Parses times: the unit of a column is inferred from its range, and every value is converted to seconds.
 
 Seconds, milliseconds, microseconds and nanoseconds since 1970, dates as whole numbers (YYYYMMDD, YYYYMMDDhhmm,
 YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC where a date names no zone.
@@ -38,7 +38,7 @@ class Times:
     unit: str
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader says of a column that is not plainly seconds."""
+        """Notes on a column that is not in seconds."""
         sound = self.seconds[np.isfinite(self.seconds)]
         if not len(sound):
             return ()
@@ -51,11 +51,10 @@ class Times:
 
 
 def read_times(values: Sequence[str] | np.ndarray, *, in_seconds: bool = False) -> Times:
-    """One column. `values` are text, or float64 with NaN where there is none; with `in_seconds` they are numbers that
-    stay what they are.
+    """Parses one column. `values` are text, or float64 with NaN for missing ones; with `in_seconds` they are seconds.
 
-    The kind and unit are those of most values; a value that does not fit them, lies before 1970 or behind 2100, or is
-    no time at all, becomes NaN.
+    The format and unit are those of most values; a value of another one, before 1970, after 2100, or not a time
+    becomes NaN.
     """
     if in_seconds:
         numbers = np.asarray(values, np.float64)
@@ -105,7 +104,7 @@ def _of_numbers(values: np.ndarray) -> Times:
 
 
 def _calendar(values: np.ndarray, middle: float) -> Times | None:
-    """Dates written as whole numbers; None where the column is not made of them."""
+    """Dates written as whole numbers; None if the column has another format."""
     digits = len(f"{middle:.0f}")
     if digits not in CALENDARS:
         return None
@@ -130,14 +129,14 @@ def _whole_date(value: float, digits: int) -> float:
 
 
 def _within(seconds: np.ndarray) -> np.ndarray:
-    """With NaN for what lies outside of what a time can be."""
+    """The times, NaN for those outside of 1970 to 2100."""
     with np.errstate(invalid="ignore"):
         return np.where((seconds >= 0) & (seconds < LATEST), seconds, np.nan)
 
 
 def _parsed(texts: Sequence[str]) -> np.ndarray:
-    """Numbers of texts. Raises `ValueError`, also for texts of a length that no number has: an array of text takes the
-    longest one's room for each."""
+    """Converts texts to numbers. Raises `ValueError`, also for texts longer than a number: an array of text allocates
+    the longest one's length for each."""
     if max(map(len, texts), default=0) > LONGEST_NUMBER:
         raise ValueError("too long for a number")
     return np.array(texts, dtype=np.str_).astype(np.float64)

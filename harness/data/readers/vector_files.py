@@ -1,6 +1,6 @@
 """Ready item vectors with the ids of their items: Parquet, `.npz`, or `.npy` with a list of ids beside it.
 
-Owns the file formats and the matching of rows to items by id. What the vectors are used for is the caller's business.
+Handles the file formats and matches rows to items by id.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def ids_file(path: Path) -> Path | None:
 
 
 def input_files(path: Path) -> tuple[Path, ...]:
-    """Every file whose content decides what `read_vectors` gives."""
+    """All files that `read_vectors` reads."""
     neighbours = ids_file(path)
     return (path,) if neighbours is None else (path, neighbours)
 
@@ -99,7 +99,7 @@ def input_files(path: Path) -> tuple[Path, ...]:
 def matched(table: VectorTable, items: Sequence[str], location: str) -> tuple[np.ndarray, int]:
     """One row an item, in the order of `items`, float32; and how many rows belong to no item of the catalogue.
 
-    Raises `InputError` for ids that stand twice and for items without a vector, with their number and examples.
+    Raises `InputError` for duplicate ids and for items without a vector, with their number and examples.
     """
     assert table.ids is not None
     places = {raw: row for row, raw in enumerate(table.ids)}
@@ -207,8 +207,8 @@ def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of a `.npy` file, of a size that the file has indeed, and never a pickle. Raises `ValueError` and
-    `OSError` for anything else."""
+    """The array of a `.npy` file; pickles are never read. Raises `ValueError` and `OSError` for other content, and if
+    the file is shorter than its header states."""
     with path.open("rb") as file:
         return _array(file, path.stat().st_size)
 

@@ -11,6 +11,7 @@ import numpy as np
 from harness.core.seeding import generator
 from harness.errors import InputError
 from harness.evaluation.significance import LEVEL, bootstrap_ci
+from harness.protocol.protocol import unit_of
 from harness.reports.comparison import groups, ways
 from harness.reports.formats import LEAK, metric_text
 from harness.reports.html.figures import Figure, Style, View, plot, shown
@@ -76,6 +77,7 @@ def figures(
     if not values:
         return []
     metrics = list(next(iter(values.values())))
+    unit = unit_of(base.split.protocol.name)
     results = []
     for by, sizes in ways(base.split).items():
         ranges = groups(sizes)
@@ -90,8 +92,13 @@ def figures(
             }
             counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
             labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
-            sheet = _sheet(f"{metric} by {by}", rows, cells, (labels, counts))
-            ticks = [f"{label}<br>{count:,} users" for label, count in zip(labels, counts, strict=True)]
+            sheet = _sheet(
+                f"{metric} by {by}",
+                rows,
+                cells,
+                [f"{label} ({count:,} {unit})" for label, count in zip(labels, counts, strict=True)],
+            )
+            ticks = [f"{label}<br>{count:,} {unit}" for label, count in zip(labels, counts, strict=True)]
             figure = _plot(rows, cells, ticks, evaluations, (metric, axis))
             message = (
                 f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
@@ -170,10 +177,9 @@ def _sheet(
     title: str,
     rows: Sequence[Row],
     cells: Mapping[int, Sequence[Cell]],
-    sequences: tuple[Sequence[str], Sequence[int]],
+    headings: Sequence[str],
 ) -> ReportTable:
-    labels, counts = sequences
-    heads = [Column(f"{label} ({count:,} users)") for label, count in zip(labels, counts, strict=True)]
+    heads = [Column(heading) for heading in headings]
     lines = [
         TableRow(
             (
