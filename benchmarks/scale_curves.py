@@ -56,13 +56,13 @@ def order_stage(n: int) -> Work:
 
 def prompts_stage(n: int) -> Work:
     """The prompts of all users that are ranked, as token ids, and what they begin with."""
-    from harness.generative.decoding.generate import shared_lead
+    from harness.generative.decoding.generate import common_prefix
 
     rng = np.random.default_rng(1)
     codes = rng.integers(50_000, 51_024, (CATALOGUE, LEVELS))
     histories = rng.integers(CATALOGUE, size=(n, LENGTH))
     lead = list(range(LEAD))
-    return lambda: shared_lead([lead + codes[row].reshape(-1).tolist() for row in histories])
+    return lambda: common_prefix([lead + codes[row].reshape(-1).tolist() for row in histories])
 
 
 def metrics_stage(n: int) -> Work:

@@ -1,1 +1,1 @@
-"""EAGER-LLM (Hong et al., WWW 2025, arXiv 2502.14735) and nothing else."""
+"""EAGER-LLM (Hong et al., WWW 2025, arXiv 2502.14735)."""

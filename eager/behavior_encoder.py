@@ -1,11 +1,11 @@
-"""Behaviour vectors: the item embeddings of a small sequential recommender trained on training interactions only.
+"""Behaviour vectors: item embeddings of a small sequential recommender trained on training interactions only.
 
-The encoder is a DIN, as in the paper, or a SASRec. The released code cuts its training windows from rows that end with
-the validation item, which for most users is the only label, and picks a checkpoint by hand on test items. Here no
-held-out item is trained on, and validation chooses the epoch (`choose`); `windows="released"` measures that leak.
+The encoder is a DIN, as in the paper, or a SASRec. The released code takes its training windows from rows that end with
+the validation item, which for most users is the only label, and selects a checkpoint by test items. Here no held-out
+item is trained on, and validation selects the epoch (`choose`); `windows="released"` measures the effect of that leak.
 
-During training items are numbered by their raw ids and rows are sorted, so that equal training rows give bit-identical
-vectors in whatever order a data set lists users and items.
+During training items are numbered by raw ids and rows are sorted, so that equal training rows give bit-identical
+vectors for any order of users and items.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Encoder = DIN | SASRec
 def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunContext) -> ItemVectors:
     """Item embedding table of the trained encoder, float32 (n_items, dim); cached in `context.cache`.
 
-    With `choose="validation"` the key covers the validation requests; without validation the last epoch is taken.
+    With `choose="validation"` the key covers the validation requests; without validation the last epoch is used.
     Raises `InputError` for released windows without validation items.
     """
     leaking = config.windows == "released"
@@ -127,7 +127,7 @@ def _key(
 def train_encoder(
     rows: list[np.ndarray], n_items: int, order: CanonicalOrder, config: BehaviorConfig, context: RunContext
 ) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder fitted on `rows` (ids under `order`), and the number of epochs, the chosen one, its metric."""
+    """The encoder fitted on `rows` (ids under `order`), the number of epochs, the selected one, its metric."""
     torch.manual_seed(derive_seed(context.seed, "behavior"))
     model = (DIN if config.encoder == "din" else SASRec)(n_items, config).to(context.device)
     epochs = _Epochs(model, RaggedArray.of(rows), config, context)
@@ -154,8 +154,8 @@ def train_encoder(
 
 
 class _Epochs(Callback):
-    """The batches of each epoch: windows cut anew, in an order drawn anew. Negatives are drawn from the same stream,
-    and dropout from torch's, so that a checkpoint holds the states of both."""
+    """Batches of each epoch: new windows in random order. Negatives use the same random generator, dropout torch's, so
+    that a checkpoint has the states of both."""
 
     def __init__(self, model: Encoder, sequences: RaggedArray, config: BehaviorConfig, context: RunContext) -> None:
         self.model, self.sequences, self.batch = model, sequences, config.batch
@@ -179,7 +179,7 @@ class _Epochs(Callback):
         return {"epoch": self._epoch, "rng": self._rng.bit_generator.state}, random_state(self.device)
 
     def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Loads what `state_dict` returned: windows and order of the epoch are drawn again."""
+        """Loads what `state_dict` returned: windows and order of the epoch are sampled again."""
         self._begin(facts["epoch"])
         self._rng.bit_generator.state = facts["rng"]
         set_random_state(tensors, self.device)
@@ -216,7 +216,7 @@ def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None
 
 
 def _validation_mark(config: BehaviorConfig, order: CanonicalOrder, context: RunContext) -> str | None:
-    """A hash of what the choice of an epoch depends on; `digest` stands for the held-out items."""
+    """Hash of what the selection of an epoch depends on; `digest`: hash of the held-out items."""
     if config.encoder == "graph" or config.choose == "last" or context.validation is None:
         return None
     requests = context.validation.requests

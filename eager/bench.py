@@ -1,8 +1,7 @@
-"""What `harness bench` measures of this method: one optimiser step's work, both ways, over given histories.
+"""Subjects of `harness bench train` and `harness bench index`: a training step, and trees of item codes.
 
-Owns how a step's loss and gradients are computed for the benchmark; timing and printing are `harness.bench`'s.
-
-What `harness bench index` measures: a tree of item codes, ours and by the textbook, and k-means beside them.
+`TrainingBench` computes loss and gradients of a step by both engines; `trees` gives item codes by balanced k-means, by
+the reference algorithm, and by k-means that is balanced afterwards. `harness.bench` times and compares them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ from harness.generative.tokenizers import balanced_kmeans
 from harness.generative.training.losses import Losses
 from harness.protocol.context import RunContext
 
-SIZES = (256, 256, 256, 256)  # the paper's codes: two tokens of each of two trees
+SIZES = (256, 256, 256, 256)  # as in the paper: two tokens of each of two trees
+K, HEIGHT = 256, 2  # as in the paper
+WIDTH, GROUPS = 384, 400  # width of MiniLM's vectors; groups of similar items
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """The same targets both ways. `tokens` are what each way puts through the model, `weights` the numbers that a token
-    is multiplied with: 6 operations each for forward and backward."""
+    """The same targets by both engines. `tokens`: number that each passes through the model; `weights`: parameters that
+    each token is multiplied with, 6 operations each for forward and backward."""
 
     samples: int
     shared: Callable[[], Step]
@@ -52,8 +53,8 @@ class Training:
 
 
 class TrainingBench:
-    """A model over random distinct codes, built once for several sets of histories: SmolLM2, or with `width` a Llama of
-    random weights."""
+    """A model over random distinct codes, built once for several sets of histories: SmolLM2, or with `width` a Llama
+    with random weights."""
 
     def __init__(self, n_items: int, layers: int | None, width: int | None, context: RunContext) -> None:
         digits = generator(context.seed, "bench", "codes").choice(np.prod(SIZES), n_items, replace=False)
@@ -67,8 +68,8 @@ class TrainingBench:
         self.plain = replace(self.shared, engine="plain")
 
     def training(self, sequences: Sequence[np.ndarray], batch: int, precision: Precision) -> Training:
-        """Every item of `sequences` (item ids) but the first is a target. The plain way sorts the samples by length and
-        takes `batch` of them at once; gradients add up over its batches to those of the whole step."""
+        """All items of `sequences` (item ids) but the first are targets. The plain engine batches `batch` samples
+        sorted by length; gradients are summed over its batches."""
         samples = sorted(self.plain.alone(sequences, self.plain.prompts.lead()), key=lambda sample: len(sample.ids))
         batches = [samples[i : i + batch] for i in range(0, len(samples), batch)]
         lead = len(self.shared.prompts.lead())
@@ -103,7 +104,7 @@ class TrainingBench:
 
     @torch.no_grad()
     def _states(self, sequences: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states that predict each response token, both ways, in one order: (tokens, width) each."""
+        """The states that predict each response token by both engines, (tokens, width) each."""
         results = []
         for losses in (self.shared, self.plain):
             read, targets = losses.read_windows(sequences, 0)
@@ -111,48 +112,42 @@ class TrainingBench:
         return results[0], results[1]
 
 
-K, HEIGHT = 256, 2  # the paper's
-
-
-WIDTH, GROUPS = 384, 400  # MiniLM's dimensions
-
-
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Codes (items, height) by both ways, first digits by plain k-means, and the inertia of first digits: the sum of
-    items' squared distances to the mean of those that share the digit."""
+    """Item codes (items, height) by both algorithms, first digits by k-means balanced afterwards, and the inertia of
+    first digits: the sum of squared distances to the mean of the items with the same digit."""
 
-    ours: Callable[[], np.ndarray]
-    textbook: Callable[[], np.ndarray]
+    balanced: Callable[[], np.ndarray]
+    reference: Callable[[], np.ndarray]
     repaired: Callable[[], np.ndarray]
     inertia: Callable[[np.ndarray], float]
     both: Callable[[], np.ndarray]
 
 
 def trees(n_items: int, seed: int) -> Trees:
-    """Over vectors of items that come in groups of unequal size."""
+    """Over vectors in groups of unequal size."""
     vectors, others = _drawn(n_items, seed, "tree"), _drawn(n_items, seed, "another")
 
-    def ours(of: np.ndarray = vectors) -> np.ndarray:
+    def balanced(of: np.ndarray = vectors) -> np.ndarray:
         return tree_tokenizer.tree_codes(of, K, HEIGHT, order="clustered", seed=seed)
 
     def both() -> np.ndarray:
-        return np.concatenate([ours(vectors), ours(others)], axis=1)
+        return np.concatenate([balanced(vectors), balanced(others)], axis=1)
 
-    def textbook() -> np.ndarray:
-        """The same tree, its assignments by the textbook's loop."""
+    def reference() -> np.ndarray:
+        """The same tree with the reference assignment."""
         with (
             patch.object(balanced_kmeans, "assign_with_sizes", by_turns),
             patch.object(tree_tokenizer, "assign_with_sizes", by_turns),
         ):
-            return ours()
+            return balanced()
 
     def inertia(digits: np.ndarray) -> float:
         sums, counts = np.zeros((K, WIDTH)), np.bincount(digits, minlength=K)
         np.add.at(sums, digits, vectors)
         return float(((vectors - (sums / np.maximum(counts, 1)[:, None])[digits]) ** 2).sum())
 
-    return Trees(ours, textbook, lambda: _repaired(vectors, seed), inertia, both)
+    return Trees(balanced, reference, lambda: _repaired(vectors, seed), inertia, both)
 
 
 def _drawn(n_items: int, seed: int, name: str) -> np.ndarray:
@@ -162,35 +157,35 @@ def _drawn(n_items: int, seed: int, name: str) -> np.ndarray:
 
 
 def by_turns(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Deferred acceptance as Gale & Shapley (1962) tell it: one point after another asks the next on its list."""
-    wishes, values = np.argsort(distances, axis=1, kind="stable").tolist(), [0] * len(distances)
+    """Deferred acceptance (Gale & Shapley 1962): one point after another proposes to its next choice."""
+    preferences, next_choice = np.argsort(distances, axis=1, kind="stable").tolist(), [0] * len(distances)
     items: list[list[tuple[float, int]]] = [[] for _ in sizes]
-    free = list(range(len(distances)))
-    while free:
-        point = free.pop()
-        cluster = wishes[point][values[point]]
-        values[point] += 1
+    unassigned = list(range(len(distances)))
+    while unassigned:
+        point = unassigned.pop()
+        cluster = preferences[point][next_choice[point]]
+        next_choice[point] += 1
         insort(items[cluster], (float(distances[point, cluster]), point))
         if len(items[cluster]) > sizes[cluster]:
-            free.append(items[cluster].pop()[1])
-    result = np.zeros(len(distances), dtype=np.int64)
+            unassigned.append(items[cluster].pop()[1])
+    assignment = np.zeros(len(distances), dtype=np.int64)
     for cluster, points in enumerate(items):
-        result[[point for _, point in points]] = cluster
-    return result
+        assignment[[point for _, point in points]] = cluster
+    return assignment
 
 
 def _repaired(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """First digits by scikit-learn's k-means, made equal in size afterwards: the nearest pairs first, while there is
-    room."""
+    """First digits by scikit-learn's k-means, balanced afterwards: closest pairs first, up to the capacity of a
+    cluster."""
     from sklearn.cluster import KMeans
 
     fitted = KMeans(min(K, len(vectors)), n_init="auto", random_state=seed % 2**32).fit(vectors)
     distances = balanced_kmeans.squared_distances(vectors, fitted.cluster_centers_.astype(np.float32))
-    room = balanced_kmeans.balanced_sizes(len(vectors), distances.shape[1]).tolist()
+    capacity = balanced_kmeans.balanced_sizes(len(vectors), distances.shape[1]).tolist()
     digits = np.full(len(vectors), -1)
     for pair in np.argsort(distances, axis=None, kind="stable").tolist():
         point, cluster = divmod(pair, distances.shape[1])
-        if digits[point] < 0 and room[cluster]:
+        if digits[point] < 0 and capacity[cluster]:
             digits[point] = cluster
-            room[cluster] -= 1
+            capacity[cluster] -= 1
     return digits

@@ -1,13 +1,10 @@
-"""EAGER-LLM's configuration: one frozen value, a section a component, and what each profile changes.
+"""EAGER-LLM's configuration, with one section for each component, and its profiles.
 
-Defaults follow the paper's method in its clean form; where the released code does otherwise, the setting says so.
-
-Profile `paper`: the hyper-parameters of the authors' scripts, for LLaMA-7B, in the clean form of the method.
-
-Each value is one of the released scripts' (run_finetune.sh, run_anneal.sh, kmeans.py, din_train.py, run_test_ddp.sh) or
-of the libraries' defaults that they leave alone. What a script does wrong (validation items as labels, positives among
-the negatives, a constraint by position) is not among them: that has switches of its own. Intentions, which they have
-Mistral-7B write, come from a rule (docs/method.md, section 4), or from a file (`eager.tasks.intentions`).
+Defaults follow the paper without the errors of the released code, whose variants are settings. Profile `paper` has the
+hyper-parameters of the released scripts (run_finetune.sh, run_anneal.sh, kmeans.py, din_train.py, run_test_ddp.sh) or
+the defaults of their libraries, for LLaMA-7B. Errors of the scripts (validation items as labels, positives among the
+negatives, a constraint by position) are separate switches. Intentions, which the authors generated with Mistral-7B,
+come from a rule (docs/method.md, section 4) or from a file (`eager.tasks.intentions`).
 """
 
 from __future__ import annotations
@@ -47,9 +44,9 @@ PAPER: dict[str, Any] = profiles.with_settings(
 )  # fmt: skip
 
 
-# The fastest configuration that is best on validation (docs/log.md, 2026-11-28): a small Llama of random weights, the
-# sequential task alone, graph vectors, and the state of the pass that validation likes best. The budget is 20 passes,
-# but no more than 250 targets an item: data with few items and many interactions are learned in fewer passes.
+# The fastest configuration among the best on validation (docs/log.md, 2026-11-28): a small Llama with random weights,
+# the sequential task only, graph vectors, the epoch that is best on validation. The budget is 20 epochs, at most 250
+# targets an item: data with few items and many interactions need fewer epochs.
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={"name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3},
@@ -83,31 +80,31 @@ class ContrastConfig(Section):
 
     mode: Literal["clean", "released"] = Field(
         default="clean",
-        description="released: every response takes part, those of other tasks than seqrec with their own projection "
-        "as the positive, and a positive may be its own negative",
+        description="released: all responses, those outside seqrec with their own projection as positive; a positive "
+        "may be its own negative",
     )
-    semantic: float = Field(default=0.1, ge=0, description="weight of the semantic term; 0 switches it off")
-    behavior: float = Field(default=0.1, ge=0, description="weight of the behaviour term; 0 switches it off")
+    semantic: float = Field(default=0.1, ge=0, description="weight of the semantic term; 0: off")
+    behavior: float = Field(default=0.1, ge=0, description="weight of the behaviour term; 0: off")
     temperature: float = Field(default=0.1, gt=0)
     negatives: int = Field(
-        default=512, ge=1, description="items drawn a step, never a row's positive; at most the catalogue"
+        default=512, ge=1, description="negatives of a step, never a row's positive; at most the catalogue"
     )
 
 
 class AnnealingConfig(StageConfig):
-    """Annealing adapter tuning: LoRA on the sequential task alone, code rows and head trained too."""
+    """Annealing adapter tuning: LoRA on the sequential task only; code embeddings and head are trained too."""
 
     enabled: bool = True
     epochs: float = Field(default=1, gt=0)
     adapter: bool = Field(default=True, description="false: all weights, as in stage 1")
-    merge: bool = Field(default=True, description="into the backbone; false: kept and saved as an adapter of its own")
-    contrast: bool = Field(default=True, description="keep the contrastive terms; the released code leaves it open")
+    merge: bool = Field(default=True, description="merge the adapter; false: it is saved separately")
+    contrast: bool = Field(default=True, description="use the contrastive terms; not stated in the released code")
 
     @field_validator("rows")
     @classmethod
     def _no_text_tasks(cls, rows: int) -> int:
         if rows != StageConfig.model_fields["rows"].default:
-            raise ValueError("annealing has no steps of text tasks, so that rows would do nothing")
+            raise ValueError("annealing has no text tasks, so that rows has no effect")
         return rows
 
 

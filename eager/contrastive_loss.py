@@ -1,15 +1,15 @@
-"""Global contrast decompression: the summary state of a response is pulled to its item's source vectors.
+"""Global contrast decompression: InfoNCE between the summary state of a response and the source vectors of its item.
 
-The summary state is the last hidden state at the end of the response, where the whole code has been read. One linear
-projector a source takes it to the source's space; InfoNCE (van den Oord et al. 2018) compares it there:
+The summary state is the last hidden state at the end of the response. One linear projector a source maps it to the
+space of the source, where InfoNCE (van den Oord et al. 2018) compares them:
 
     L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
 
-One draw of negatives from the catalogue serves all rows of a step and both sources. `mode="clean"`: a row's own target
-is left out of its sum, and a response that names no item takes no part. `mode="released"`, as in the authors' code: the
-target is its own negative where it was drawn (p = negatives / N); every response takes part, but only those of
-sequential recommendation have a target, all others their own projection as the positive, a constant, so that they are
-pushed away from whatever was drawn; and the state is scaled to unit length before it is projected.
+All rows of a step and both sources share one sample of negatives. `mode="clean"`: a row's target is excluded from its
+sum, and responses without an item are excluded. `mode="released"`, as in the authors' code: the target is its own
+negative if it was sampled (p = negatives / N); all responses are included, but those outside sequential recommendation
+have their own projection as positive, a constant, so that they are only pushed away from the negatives; and the state
+is scaled to unit length before the projection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.generative.training.losses import NO_ITEM
 
 
 class Contrast(nn.Module):
-    """This method's `Term`: projectors sized by backbone and vectors, the weighted sum of the sources' terms."""
+    """The `AuxiliaryLoss` of EAGER-LLM: a projector for each source, the weighted sum of the sources' terms."""
 
     weights: dict[Source, float]
 
@@ -52,16 +52,16 @@ class Contrast(nn.Module):
 
     @property
     def released(self) -> bool:
-        """Whether responses without a target item take part."""
+        """Whether responses without a target item are included."""
         return self.config.mode == "released"
 
     def denominator(self, items: np.ndarray) -> int:
-        """How many of these responses take part."""
+        """Number of included responses."""
         return len(items) if self.released else int((items != NO_ITEM).sum())
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
-        (negatives,) are items. 0 where nothing takes part."""
+        (negatives,) are items. 0 if none is included."""
         if self.released:
             states = functional.normalize(states.float(), dim=-1)
         else:
@@ -76,7 +76,7 @@ class Contrast(nn.Module):
         return total
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
-        """Candidate negatives of a step, distinct items; a row's own target among them is left out of its sum."""
+        """Distinct candidate negatives of a step; a row's target among them is excluded from its sum."""
         return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
 
 
@@ -94,7 +94,7 @@ def info_nce(
 def released_info_nce(
     projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """The released code's InfoNCE: negatives as drawn, and similarity 1 as the positive of a row of `NO_ITEM`."""
+    """The released code's InfoNCE: all sampled negatives, and similarity 1 as the positive of rows with `NO_ITEM`."""
     aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
     positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
     logits = torch.cat([positive, projected @ vectors[samples].T], dim=-1) / temperature

@@ -1,11 +1,11 @@
-"""DIN (Zhou et al., KDD 2018) as the paper's behaviour encoder has it: attention over windows of the history.
+"""DIN (Zhou et al., KDD 2018) as the paper's behaviour encoder: attention over windows of the history.
 
-A history of up to 19 items is cut into ten windows, the oldest of five items, the newest of one each. For a candidate
-item an attention unit weighs every history item, a window is the weighted sum of its items, and an MLP scores windows
-and candidate together. An item's vector is its row of the item table.
+A history of up to 19 items is split into ten windows, the oldest of five items, the newest of one each. For a candidate
+item an attention unit weights every history item, a window is the weighted sum of its items, and an MLP scores windows
+and candidate together. An item's vector is its embedding.
 
-The attention unit's first layer on [q, h, q-h, q∘h] is computed as (A+C)q + (B-C)h + D(q∘h): the same numbers, with one
-small product a pair instead of four.
+The first layer of the attention unit on [q, h, q-h, q∘h] is computed as (A+C)q + (B-C)h + D(q∘h): equal values, with
+one small product a pair instead of four.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How item codes are made.
-
-How the behaviour encoder is built, trained and chosen.
-"""
+"""Settings of item codes and of the behaviour encoder."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ class IndexConfig(ReadyIndex):
 
     kind: Literal["tree", "random", "rqvae", "file"] = Field(
         default="tree",
-        description="balanced trees; codes of the same trees dealt out at random; RQ-VAE codes; a ready index file",
+        description="balanced trees; random codes of the same shape; RQ-VAE codes; an index file",
     )
     sources: tuple[Source, ...] = Field(
-        default=("semantic", "behavior"), min_length=1, description="in the order of their tokens; one or both"
+        default=("semantic", "behavior"), min_length=1, description="one or both, in the order of their tokens"
     )
     levels: tuple[Source, ...] | None = Field(
         default=None,
@@ -40,12 +37,12 @@ class IndexConfig(ReadyIndex):
     k: int | None = Field(
         default=None,
         ge=2,
-        description="tokens of a level; null: the smallest that holds the catalogue (tree, random), 256 (rqvae)",
+        description="tokens of a level; null: the smallest that fits the catalogue (tree, random), 256 (rqvae)",
     )
     height: int = Field(default=2, ge=1, le=8, description="levels of a source's tree, tokens of a source")
     order: Literal["clustered", "released"] = Field(
         default="clustered",
-        description="numbers below a tree's first level: by shared residual centres, or arbitrary as released",
+        description="numbering below the first level: by shared residual centres, or arbitrary as released",
     )
     file: UserFile | None = Field(
         default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
@@ -79,27 +76,27 @@ class BehaviorConfig(BaseModel):
     graph: GraphConfig = GraphConfig()
     windows: Literal["clean", "released"] = Field(
         default="clean",
-        description="what training windows are cut from: training rows, or, as in the released code, rows that end "
-        "with the validation item (a leak, marked in every record and table)",
+        description="source of training windows: training rows, or, as in the released code, rows that end with the "
+        "validation item (a leak, marked in every record and table)",
     )
     choose: Literal["validation", "last"] = Field(
-        default="validation", description="the pass with the best ndcg@10 on validation, or the last one"
+        default="validation", description="the epoch with the best ndcg@10 on validation, or the last"
     )
-    patience: int = Field(default=3, ge=1, description="passes without a better validation before training ends")
-    validation_users: int = Field(default=500, ge=1, description="users that a pass is validated on, at most")
+    patience: int = Field(default=3, ge=1, description="epochs without improvement before training stops")
+    validation_users: int = Field(default=500, ge=1, description="maximum number of validation users")
     vectors: UserFile | None = Field(
         default=None,
-        description="ready vectors instead of training: Parquet or .npz with an id column, or .npy beside FILE.ids.txt",
+        description="precomputed vectors: Parquet or .npz with an id column, or .npy with FILE.ids.txt",
     )
     vectors_rows: RowsBy = Field(
         default="ids",
         exclude_if=by_ids,
-        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
+        description="item-file: the rows of a .npy are in the order of the data set's item file",
     )
 
     dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
-    epochs: int = Field(default=20, ge=1, description="passes over all training windows, at most")
-    batch: int = Field(default=64, ge=1, description="windows of a step")
+    epochs: int = Field(default=20, ge=1, description="maximum number of passes over all training windows")
+    batch: int = Field(default=64, ge=1, description="batch size in windows")
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -107,10 +104,8 @@ class BehaviorConfig(BaseModel):
     layers: int = Field(default=2, ge=1, description="sasrec: transformer blocks")
     heads: int = Field(default=2, ge=1, description="sasrec: attention heads")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="sasrec: of the full softmax")
-    negatives: int = Field(default=60, ge=1, description="din: items drawn against each target")
-    samples: int | None = Field(
-        default=None, ge=1, description="din: targets of a pass, drawn anew for each; null: every one"
-    )
+    negatives: int = Field(default=60, ge=1, description="din: negatives of each target")
+    samples: int | None = Field(default=None, ge=1, description="din: random targets of an epoch; null: all")
 
     @model_validator(mode="after")
     def _heads_share_dimensions(self) -> Self:

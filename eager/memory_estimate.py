@@ -1,14 +1,14 @@
-"""What fitting would need, told before anything is loaded: memory and time of each stage, from shapes alone.
+"""Estimates memory and time of each training stage from shapes only, before anything is loaded.
 
 - A stage that trains all weights costs 6 N operations a token (Kaplan et al. 2020, section 2.1): 2 N forward, 4 N
-  backward. An adapter leaves out the gradients of the weights, 2 N; recomputed activations add a forward, 2 N. N counts
-  the weights that a token is multiplied with: blocks and rows of codes, the rows of text where probabilities are among
-  the whole vocabulary, never the table of embeddings.
-- Weights, gradients and two moments are held in `backbone.storage`; gradients and moments of what is trained alone.
+  backward. An adapter saves the gradients of the weights, 2 N; gradient checkpointing adds a forward, 2 N. N counts the
+  weights that a token is multiplied with: blocks and code embeddings, the text head if probabilities are over the
+  complete vocabulary, never the table of embeddings.
+- Weights, gradients and two moments have the dtype `backbone.storage`; only trained weights have gradients and moments.
 - Activations of a block are about 34 values of two bytes a token and unit of width (Korthikanti et al. 2022, table 2,
-  without attention scores, which are not kept); recomputed ones leave a block's input, and one block at work.
+  without attention scores, which are not stored); with checkpointing the input of each block, and one block.
 
-It is a floor: steps run at the speed of large matrix products here, and nothing else is counted.
+It is a lower bound: steps are assumed to run at the speed of large matrix products, and nothing else is counted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """EAGER-LLM as a preset: codes of two sources x a language model x alignment and annealing with a contrastive loss.
 
-Annealing adapter tuning, the second stage: LoRA on the sequential task alone, at an annealed rate.
+Annealing adapter tuning is the second stage: LoRA on the sequential task only, at an annealed learning rate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.protocol.split import TrainingData
 
 @dataclass(frozen=True)
 class Annealing:
-    """LoRA on the projections of attention and MLP, at an annealed rate, on sequential recommendation alone. The
+    """LoRA on the projections of attention and MLP, at an annealed rate, on sequential recommendation only. The
     adapter is merged into the backbone at the end, or with `merge=false` stays on it."""
 
     config: AnnealingConfig
@@ -39,7 +39,7 @@ class Annealing:
     checkpoint: CheckpointScores = "annealed"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any] | None:
-        """The report of `run_stage`; None where `enabled` is false."""
+        """The report of `run_stage`; None if `enabled` is false."""
         config = self.config
         if not config.enabled:
             return None
@@ -66,7 +66,7 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         return estimate(self.config, data, device)
 
     def _contrast(self, model: LanguageModel, vectors: Vectors, context: RunContext) -> Contrast | None:
-        """The contrastive loss; None where both of its weights are zero."""
+        """The contrastive loss; None if both weights are zero."""
         config = self.config.contrast
         if not (config.semantic or config.behavior):
             return None

@@ -1,4 +1,4 @@
-"""SASRec (Kang & McAuley, ICDM 2018) as behaviour encoder: a full softmax over the catalogue at every position."""
+"""SASRec (Kang & McAuley, ICDM 2018) as behaviour encoder, with softmax over the catalogue at every position."""
 
 from __future__ import annotations
 

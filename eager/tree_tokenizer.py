@@ -1,15 +1,12 @@
-"""Item codes by `eager.index.kind`: dual-source balanced trees (the method), or what they are compared with.
+"""Tokenizers by `eager.index.kind`: balanced trees of two sources (the method), and alternatives for comparison.
 
-Items are numbered by their raw ids while codes are made, so that equal vectors give equal codes in whatever order a
-source lists its items.
+A balanced tree turns the item vectors of one source into codes; every leaf has one item, so that codes are unique. A
+tree has `height` levels of up to `k` children. The paper's trees have k^height / n leaves for every item on average, of
+which one is used; a single leaf gives the same information. Below the first level the released code numbers children
+arbitrarily, so that only the first token of a source expresses similarity; `order="clustered"` numbers them by centres
+of the residuals that all nodes of a level share, so that equal numbers under different parents have similar directions.
 
-The balanced tree that turns one source's item vectors into codes: every leaf one item, unique by construction.
-
-A tree has `height` levels of up to `k` children. The paper's trees give every item k^height / n leaves on average and
-keep one of them; here every item has exactly one leaf, which changes nothing in what a code says and saves the filling.
-Below the first level the released code numbers children by an arbitrary order, so that only the first token of a source
-carries similarity; `order="clustered"` numbers them by centres of the residuals that all nodes of a level share, so
-that equal numbers under different parents mean similar directions.
+Items are numbered by raw ids, so that equal vectors give equal codes for any order of the items.
 """
 
 from __future__ import annotations
@@ -55,7 +52,7 @@ def smallest_k(n_items: int, height: int) -> int:
 
 
 def check_size(n_items: int, k: int, height: int) -> None:
-    """Raises `InputError` where a tree of `height` levels of `k` children does not fit a catalogue."""
+    """Raises `InputError` if a tree of `height` levels of `k` children does not fit the catalogue."""
     if n_items < k:
         raise InputError(f"{n_items} items are fewer than index.k = {k}", hint="lower eager.index.k")
     if k**height < n_items:
@@ -66,8 +63,8 @@ def check_size(n_items: int, k: int, height: int) -> None:
 
 
 def random_codes(n_items: int, k: int, height: int, *, seed: int) -> np.ndarray:
-    """Codes of a tree of the same shape that knows nothing of the items: at every node they are dealt out at random,
-    equally many to each child. int64 (n_items, height), no two rows alike."""
+    """Codes of a tree of the same shape that is independent of the items: at every node they are distributed at random,
+    equally many to each child. int64 (n_items, height), unique rows."""
     check_size(n_items, k, height)
     rng = generator(seed, "random codes")
     codes = np.zeros((n_items, height), dtype=np.int64)
@@ -80,7 +77,7 @@ def random_codes(n_items: int, k: int, height: int, *, seed: int) -> np.ndarray:
 
 
 def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: int) -> np.ndarray:
-    """Codes of all items, int64 (n_items, height), digits in 0..k-1, no two rows alike.
+    """Codes of all items, int64 (n_items, height), digits in 0..k-1, unique rows.
 
     `vectors` is (n_items, dim). `order` is `clustered` or `released`. Raises `InputError` for vectors that are not
     finite and for a tree too small for the items.
@@ -91,7 +88,7 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
     check_size(n, k, height)
     rng = generator(seed, "tree")
     codes = np.zeros((n, height), dtype=np.int64)
-    node = np.zeros(n, dtype=np.int64)  # the node that each item has come down to
+    node = np.zeros(n, dtype=np.int64)  # current node of each item
     residual = vectors.astype(np.float32)
     for level in range(height):
         if order == "clustered" and level > 0:
@@ -101,16 +98,16 @@ def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: in
         else:
             digits, residual = _own_split(residual, node, k, rng)
         codes[:, level] = digits
-        node = np.unique(node * k + digits, return_inverse=True)[1]  # numbered anew, so that no height overflows
+        node = np.unique(node * k + digits, return_inverse=True)[1]  # renumbered, so that no height overflows
     return codes
 
 
 def fused_codes(
     vectors: Mapping[str, np.ndarray], levels: Sequence[str], k: int, *, order: str, seed: int
 ) -> np.ndarray:
-    """Codes of one tree whose level `l` is split by the vectors of source `levels[l]`, int64 (n_items, levels), no two
-    rows alike. Each of `vectors` is (n_items, dim); a source that splits several levels goes on with what the centres
-    of its last one leave. Below the root, nodes share the centres of a level (`clustered`) or have their own.
+    """Codes of one tree whose level `l` is split by the vectors of source `levels[l]`, int64 (n_items, levels), unique
+    rows. Each of `vectors` is (n_items, dim); a source that splits several levels continues with the residuals
+    of its last one. Below the root, nodes share the centres of a level (`clustered`) or have their own.
 
     Raises `InputError` as `tree_codes` does.
     """
@@ -135,7 +132,7 @@ def fused_codes(
 def _own_split(
     vectors: np.ndarray, node: np.ndarray, k: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every node split by its own balanced k-means; gives digits and the vectors less their centres."""
+    """Every node split by its own balanced k-means; returns digits and residuals."""
     digits, residual = np.zeros(len(node), dtype=np.int64), vectors.copy()
     for members in _members(node):
         digit, centres = balanced_kmeans(vectors[members], min(k, len(members)), rng)
@@ -150,7 +147,7 @@ def _shared_split(
     _, centres = balanced_kmeans(vectors, k, rng)
     distances, digits = squared_distances(vectors, centres), np.zeros(len(node), dtype=np.int64)
     for members in _members(node):
-        if room == 1:  # leaves: one item each, at the least sum of distances (Jonker & Volgenant 1987)
+        if room == 1:  # leaves: one item each, minimal sum of distances (Jonker & Volgenant 1987)
             digits[members] = linear_sum_assignment(distances[members])[1]
         else:
             digits[members] = assign_with_sizes(distances[members], np.full(k, room))
@@ -174,7 +171,7 @@ VERSION, FILE = "index/2", "eager.index.file"
 
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
-    """The sources whose vectors the codes are made of."""
+    """The sources of item vectors that the codes need."""
     return config.used_sources() if config.kind in ("tree", "rqvae") else ()
 
 
@@ -237,8 +234,8 @@ def _height(config: IndexConfig) -> int:
 
 
 class DualSourceTokenizer(Tokenizer):
-    """Codes of item text and of behaviour: balanced trees, random codes of their shape, RQ-VAE codes, or a ready file,
-    by `index.kind` (where that is left out, `kind`)."""
+    """Codes of item text and of behaviour: balanced trees, random codes of their shape, RQ-VAE codes, or an index file,
+    by `index.kind` (default: `kind`)."""
 
     kind: Literal["tree", "random"] = "tree"
     index: IndexConfig = Field(default=IndexConfig(), validate_default=True)
@@ -253,19 +250,19 @@ class DualSourceTokenizer(Tokenizer):
         return IndexConfig(**index.model_dump(exclude_unset=True), kind=info.data["kind"])
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
-        """In a fixed order, whatever the order of their tokens."""
+        """In a fixed order, independent of the order of tokens."""
         used = needed_sources(self.index)
         text = (TextEmbeddings(self.semantic or SemanticConfig()),) if "semantic" in used else ()
         behavior = (BehaviorEmbeddings(self.behavior or BehaviorConfig()),) if "behavior" in used else ()
         return (*text, *behavior)
 
     def check(self, data: TrainingData) -> None:
-        """Raises `InputError` for a tree that does not fit the catalogue."""
+        """Raises `InputError` if the tree does not fit the catalogue."""
         if self.index.kind in ("tree", "random"):
             check_size(data.n_items, _k(data, self.index), _height(self.index))
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> SourceIndex:
-        """Raises `InputError` for an index file that is wrong, or that saw held-out rows without a declared leak."""
+        """Raises `InputError` for an invalid index file, or one made from held-out rows without a declared leak."""
         if self.index.kind == "file":
             path = index_file(self.index.file, data, FILE)
             return SourceIndex.of(ready_index(path, data, declared=bool(self.leaks())), self.index.sources[0])
@@ -284,6 +281,6 @@ class DualSourceTokenizer(Tokenizer):
         return paths
 
     def leaks(self) -> tuple[str, ...]:
-        """Behaviour vectors of released windows saw validation items; a ready file may be made of such."""
+        """Behaviour vectors of released windows contain validation items; an index file may be made of them."""
         used = self.index.kind == "file" or "behavior" in needed_sources(self.index)
         return (LEAK,) if used and self.behavior is not None and self.behavior.windows == "released" else ()

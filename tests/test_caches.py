@@ -168,7 +168,7 @@ def test_damaged_vectors_are_made_again(
         DAMAGE[how](file)
     np.testing.assert_array_equal(ask(), first)
     assert len(made) == (1 if how == "nothing" else 2)
-    assert ("made again" in capfd.readouterr().err) == (how != "nothing")
+    assert ("computed again" in capfd.readouterr().err) == (how != "nothing")
     np.testing.assert_array_equal(ask(), first)
     assert len(made) == (1 if how == "nothing" else 2), "what was made again is kept"
 
@@ -192,7 +192,7 @@ def test_the_unpacked_backbone(tmp_path: Path, monkeypatch: Patch, capfd: pytest
     for number, how in enumerate(DAMAGE, start=2):
         DAMAGE[how](folders[0] / "model.safetensors")
         backbone._embedded_folder(context)
-        assert len(unpacked) == number and "made again" in capfd.readouterr().err
+        assert len(unpacked) == number and "computed again" in capfd.readouterr().err
         assert (folders[0] / "model.safetensors").read_bytes() == packed.read_bytes() * 9
     packed.write_bytes(b"weights of one sort")  # of the same length
     assert backbone._embedded_folder(context) != folders[0]

@@ -148,9 +148,9 @@ def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: p
     done = harness("models", "--json")
     names = [row["name"] for row in json.loads(done.out)]
     assert done.code == 0 and "good" in names and names.count("markov") == 1
-    assert "plug-in 'bad' is left out: ImportError: no module named bad" in done.err
-    assert "plug-in 'odd' is left out: its object is int, not ModelEntry" in done.err
-    assert "plug-in 'thief' is left out: the model name 'markov' is taken by this program" in done.err
+    assert "plug-in 'bad' is skipped: ImportError: no module named bad" in done.err
+    assert "plug-in 'odd' is skipped: its object is int, not ModelEntry" in done.err
+    assert "plug-in 'thief' is skipped: the model name 'markov' is taken by this program" in done.err
     assert registry.model_entry("markov").target == "baselines.classic.simple:Markov"
     done = harness("run", "late")
     assert done.code == 2 and "the model 'late' cannot be loaded: ModuleNotFoundError" in done.err

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from baselines.lcrec.method import LCRec, LCRecConfig
+from baselines.letter.method import LetterTiger, LetterTigerConfig
+from baselines.p5cid.method import P5CID, P5CIDConfig
 from baselines.rpg.method import RPG, RPGConfig
 from baselines.tiger.method import Tiger, TigerConfig
 from eager.behavior_encoder import behavior_vectors
@@ -101,6 +103,16 @@ def tiger_codes(given: Split, context: RunContext) -> np.ndarray:
     return Tiger(config).item_codes(given.train, context).table.digits
 
 
+def letter_codes(given: Split, context: RunContext) -> np.ndarray:
+    config = LetterTigerConfig.model_validate(LetterTigerConfig.profiles["smoke"])
+    return LetterTiger(config).item_codes(given.train, context).table.digits
+
+
+def cid_codes(given: Split, context: RunContext) -> np.ndarray:
+    config = P5CIDConfig.model_validate(P5CIDConfig.profiles["smoke"])
+    return P5CID(config).item_codes(given.train, context).table.digits
+
+
 def rpg_codes(given: Split, context: RunContext) -> np.ndarray:
     config = RPGConfig.model_validate(RPGConfig.profiles["smoke"])
     return RPG(config).item_codes(given.train, context).table.digits
@@ -121,6 +133,8 @@ CACHES: dict[str, Callable[[Split, RunContext], np.ndarray]] = {
     "tiger codes": tiger_codes,
     "rpg codes": rpg_codes,
     "lcrec codes": lcrec_codes,
+    "letter codes": letter_codes,
+    "collaborative codes": cid_codes,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the training-free models share: a state of a few named arrays, and users ranked chunk by chunk."""
+"""Base of training-free models: a state of named arrays, and ranking in chunks of users."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Graph: rings round the last item of the item transition graph, ranked by text inside each. Nothing is trained.
+"""Graph: neighbourhoods of the last item in the item transition graph, each ranked by text. Training-free.
 
 After "An Embarrassingly Simple Graph Heuristic Reveals Shortcut-Solvable Benchmarks for Sequential Recommendation",
-arXiv 2605.07125 (there: TGH-1, flan-t5-xl vectors).
+arXiv 2605.07125 (TGH-1 there, with flan-t5-xl vectors).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Short ranked lists from sparse or dense scores, a chunk of users at a time. Shared by the training-free models."""
+"""Top items from sparse or dense scores, in chunks of users, for the training-free models."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Baselines that need no training: popularity, first-order Markov, item-kNN. A model that does not beat them is broken.
+"""Training-free baselines: popularity, first-order Markov, item-kNN.
 
-Memory grows with the interactions, never with users times items. Equal scores are ordered by the rule of each class,
-so that any two implementations can agree to the last digit.
+Memory grows with the interactions, not with users times items. Each class defines the order of ties, so that any two
+implementations agree exactly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Item text as TF-IDF vectors: what the training-free models read of a catalogue."""
+"""Item text as TF-IDF vectors, for the training-free models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text kNN: the items whose text is nearest to that of the recent history, by TF-IDF."""
+"""Text kNN: items whose text is closest to that of the recent history, by TF-IDF."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from baselines.classic.text import tfidf
 from harness.data.dataset import require_text
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM
-from harness.protocol.recommender import ModelConfig
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 ITEMS = 512  # items whose neighbours are computed at once: bounds memory, changes no number
 
 
-class TextKNNConfig(ModelConfig):
+class TextKNNConfig(TextModelConfig):
     """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
 
     fields: tuple[TextField, ...] | None = Field(

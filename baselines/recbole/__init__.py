@@ -1,4 +1,4 @@
-"""RecBole's sequential models behind our contract: RecBole trains and scores, our evaluator measures.
+"""RecBole's sequential models as recommenders: RecBole trains and scores, the harness evaluates.
 
-RecBole needs patches that reach a whole process, so it runs in a child process (`worker`) and is never imported here.
+RecBole needs process-wide patches, so it runs in a child process (`worker`) and is never imported here.
 """

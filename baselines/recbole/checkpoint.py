@@ -1,7 +1,7 @@
-"""What a resumed training needs, in one snapshot: weights, best ones, the optimiser, and where it stands.
+"""Checkpoints of RecBole's training: weights, best weights, optimizer state and position.
 
-Where it stands may be between two batches of an epoch: `Batches` passes over those that were trained on, and all random
-generators stand where they stood. Runs in the worker's process.
+The position can be between two batches of an epoch: `Batches` skips trained batches, and all random generators are
+restored. Runs in the worker process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ FILE = "training.safetensors"
 
 
 def store(folder: Path, facts: dict[str, Any], parts: dict[str, Tensors]) -> None:
-    """Puts the state in the place of the one before it."""
-    by_name = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
-    write_snapshot(folder / FILE, by_name, facts)
+    """Replaces the stored state."""
+    tensors = {f"{part}/{name}": value for part, group in parts.items() for name, value in group.items()}
+    write_snapshot(folder / FILE, tensors, facts)
 
 
 def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]] | None:
-    """Facts and tensors, or None where there is none of a training with this `mark`."""
+    """Facts and tensors; None if there are none of a training with this `mark`."""
     pair = read_snapshot(folder / FILE)
     if pair is None or pair[0]["mark"] != mark:
         return None
@@ -43,14 +43,14 @@ def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]]
 
 
 def rng_state(device: str) -> tuple[dict[str, Any], Tensors]:
-    """Where the generators of Python, NumPy and torch stand, as facts and tensors."""
+    """State of the random generators of Python, NumPy and torch, as facts and tensors."""
     old = np.random.get_state(legacy=False)
     numpy = {**old, "state": {**old["state"], "key": old["state"]["key"].tolist()}}
     return {"python": random.getstate(), "numpy": numpy}, random_state(device)
 
 
 def set_draws(facts: dict[str, Any], tensors: Tensors, device: str) -> None:
-    """Takes `draws` back."""
+    """Restores the state of `rng_state`."""
     version, numbers, gauss = facts["python"]
     random.setstate((version, tuple(numbers), gauss))
     numpy = facts["numpy"]
@@ -59,8 +59,8 @@ def set_draws(facts: dict[str, Any], tensors: Tensors, device: str) -> None:
 
 
 class Batches:
-    """RecBole's loader for one epoch, from batch `begin` on. `between(number)` is called before each batch is drawn but
-    the first, when all before it are trained on; `ready()` where a continued epoch has passed over those."""
+    """RecBole's loader for one epoch, from batch `begin` on. `between(number)` is called before each batch but the
+    first, when all previous ones are trained; `ready()` after a resumed epoch has skipped its trained batches."""
 
     def __init__(self, loader: Any, begin: int, ready: Callable[[], None], between: Callable[[int], None]) -> None:
         self._loader, self._begin, self._ready, self._between = loader, begin, ready, between

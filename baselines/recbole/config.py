@@ -1,6 +1,6 @@
-"""`RecBoleConfig`: what a user may set of a RecBole model, and how it becomes RecBole's own settings.
+"""`RecBoleConfig`: the settings of a RecBole model, and their conversion to RecBole's settings.
 
-Which settings a model has and what they default to stands in `table`. Files, folders and devices are the worker's.
+`model_table` has each model's settings and defaults. The worker sets files, folders and devices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.protocol.recommender import TextModelConfig
 
 STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout", "pretrain_epochs")
 
-# Settled by the protocol, by the other fields or by the worker: `extra` may not move them.
+# Set by the protocol, other fields or the worker; not allowed in `extra`.
 RESERVED = {
     "model", "dataset", "seed", "reproducibility", "device", "gpu_id", "use_gpu", "worker", "data_path", "load_col",
     "checkpoint_dir", "show_progress", "epochs", "train_batch_size", "eval_batch_size", "learning_rate", "weight_decay",
@@ -29,10 +29,9 @@ RESERVED = {
 
 
 class RecBoleConfig(LibraryConfig, TextModelConfig):
-    """One RecBole model and how it is trained. A structural field that the model lacks, or that is left to RecBole
-    because the model is not in the table, is None. A sample of `max_samples` is a prefix of a sequence; of a
-    pre-training a sequence.
-    """
+    """One RecBole model and its training. A structural field is None if the model does not have it, or if RecBole's
+    default is used because the model is not in the table. A sample of `max_samples` is a prefix of a sequence; in
+    pre-training a sequence."""
 
     model: str = "SASRec"
     weight_decay: float = Field(0.0, ge=0)
@@ -87,7 +86,7 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
     def settings(self, max_history: int) -> dict[str, Any]:
         """RecBole's settings for this configuration, JSON-able, without paths, device and seed."""
         entry = recbole_model(self.model)
-        mask = entry.samples == "masked"  # takes a place beside the history
+        mask = entry.samples == "masked"  # the mask takes a position of the history
         structure = {alias: getattr(self, name) for name, aliases in entry.names.items() for alias in aliases}
         return {
             "epochs": self.epochs,
@@ -99,7 +98,7 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
             "train_batch_size": self.train_batch_size,
             "eval_batch_size": self.eval_batch_size,
             "MAX_ITEM_LIST_LENGTH": max_history + mask,
-            "metrics": ["NDCG"],  # never computed by RecBole: these two only tell it that higher is better
+            "metrics": ["NDCG"],  # never computed by RecBole: they only define that higher is better
             "valid_metric": MAIN_METRIC.upper(),
             "topk": [int(MAIN_METRIC.partition("@")[2])],
             **structure,

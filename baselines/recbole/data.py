@@ -1,16 +1,9 @@
-"""Our training data as RecBole's atomic files, and RecBole's data set built from them with nothing taken out.
+"""RecBole's data set from training data without filtering, and the form of samples for each model.
 
-RecBole gets the training sequences only and splits nothing. Runs in the worker's process.
-
-How the samples and histories of a model look where RecBole's own form would cost it something.
-
-`rows` are item ids in RecBole's numbering, int64 (n, L), 0 for padding; `lengths` say how many items each row has.
-Runs in the worker's process.
-
-What S3Rec's pre-training draws from a batch: masked items, their features, and segments.
-
-RecBole draws the same in Python lists, item by item and feature by feature, which takes far longer than the network;
-and as a negative item it may draw the mask itself. The losses are RecBole's own. Runs in the worker's process.
+RecBole gets the training sequences only and splits nothing. Sample rows are item ids in RecBole's numbering, int64 (n,
+L), 0 for padding; `lengths`: items of each row. S3Rec's pre-training samples (masked items, their features, segments)
+are vectorised here, as RecBole samples them in Python lists and may draw the mask as a negative item; the losses are
+RecBole's. Runs in the worker process.
 """
 
 from __future__ import annotations
@@ -31,11 +24,11 @@ NAME = "harness"  # RecBole's name of the data set, and of its folder
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
 
 
-SEPARATOR = ","  # of the tokens of a feature
+SEPARATOR = ","  # between tokens of a feature
 
 
 def fields(features: Iterable[str]) -> dict[str, Any]:
-    """RecBole's settings for the files that `write` makes."""
+    """RecBole's settings for the files of `write`."""
     return {
         "data_path": ".",
         "checkpoint_dir": "saved",
@@ -48,11 +41,12 @@ def fields(features: Iterable[str]) -> dict[str, Any]:
 
 
 def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[str, RaggedArray]) -> None:
-    """`harness.inter` and `harness.item` under `folder/harness`: ids are our positions, the time is the place in the
-    sequence, and the item file names the whole catalogue, so that items without training interactions have an id too.
+    """Writes `harness.inter` and `harness.item` to `folder/harness`: ids are positions in the data set, the time is the
+    position in the sequence, and the item file has the complete catalogue, so that items without training interactions
+    have ids.
 
-    Each feature is a sequence of tokens. Its cell ends with a separator, because pandas takes an empty cell for a
-    missing one, and RecBole's way to fill those does nothing since pandas 3.
+    A feature is a sequence of tokens. Its cell ends with a separator, because pandas reads an empty cell as missing,
+    and RecBole's code to fill those does not work with pandas 3.
     """
     place = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
     rows = zip(sequences.rows().tolist(), sequences.values.tolist(), place.tolist(), strict=True)
@@ -69,13 +63,13 @@ def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[
 
 
 def positions(dataset: Any, field: str, count: int) -> np.ndarray:
-    """RecBole's id of each of our positions 0 … count-1 in `field`, int64; 0, RecBole's padding, for one it lacks."""
+    """RecBole's id of each position 0 … count-1 in `field`, int64; 0, RecBole's padding, if there is none."""
     names = dataset.field2token_id[field]
     return np.array([names.get(str(position), 0) for position in range(count)], dtype=np.int64)
 
 
 def append_items(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row with one more item at its end, and the new lengths; of a full row the oldest item goes.
+    """Appends an item to each row; returns the rows and new lengths. A full row loses its oldest item.
 
     >>> append_items(torch.tensor([[4, 0, 0], [1, 2, 3]]), torch.tensor([1, 3]), torch.tensor([9, 9]))
     (tensor([[4, 9, 0],
@@ -88,7 +82,7 @@ def append_items(rows: torch.Tensor, lengths: torch.Tensor, items: torch.Tensor)
 
 
 def padded_left(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The same items with the padding before them.
+    """The same rows with padding on the left.
 
     >>> padded_left(torch.tensor([[4, 5, 0], [1, 2, 3]]), torch.tensor([2, 3]))
     tensor([[0, 4, 5],
@@ -99,11 +93,11 @@ def padded_left(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 class MaskedItems:
-    """Takes the place of RecBole's `mask_itemseq`, which expects the padding at the end, works item by item in Python,
-    and lets a small batch go without a single mask (its loss is 0/0 then, and RecBole gives up).
+    """Replaces RecBole's `mask_itemseq`, which expects padding on the right, loops over items in Python, and can leave
+    a small batch without a mask (its loss is 0/0 then).
 
-    As there, a batch is one of two kinds: with the probability `ft_ratio` only the last item of each row is masked, as
-    in ranking; else every item with the probability `mask_ratio`, and the last one of a row that would have no mask.
+    As in RecBole, a batch is one of two kinds: with probability `ft_ratio` only the last item of each row is masked, as
+    in ranking; else every item with probability `mask_ratio`, and the last one of a row without a mask.
     """
 
     def __init__(self, config: Any, rows: str) -> None:
@@ -114,7 +108,7 @@ class MaskedItems:
         masked = torch.zeros(rows.shape, dtype=torch.bool)
         if torch.rand(()) >= self.config["ft_ratio"]:
             masked = (rows != 0) & (torch.rand(rows.shape) < self.config["mask_ratio"])
-            masked[:, 0] = False  # RecBole's loss takes place 0 for "no mask"
+            masked[:, 0] = False  # position 0 means "no mask" in RecBole's loss
         masked[:, -1] |= ~masked.any(1)
         places = (masked * torch.arange(rows.shape[1])).topk(int(masked.sum(1).max()), dim=1).values
         items = rows.gather(1, places)
@@ -123,7 +117,7 @@ class MaskedItems:
                 {
                     self.config["MASK_ITEM_SEQ"]: rows.masked_fill(masked, dataset.item_num),
                     self.config["POS_ITEMS"]: items,
-                    self.config["NEG_ITEMS"]: items,  # cross-entropy looks at none
+                    self.config["NEG_ITEMS"]: items,  # not used by cross-entropy
                     self.config["MASK_INDEX"]: places,
                 }
             )
@@ -132,8 +126,8 @@ class MaskedItems:
 
 
 class PretrainingData:
-    """Takes the place of RecBole's `S3Rec.reconstruct_pretrain_data`. `table`, float32 (n_items + 1, n_features): 1
-    where an item has a feature. The mask has the number `n_items`; real items are 1 … n_items - 1."""
+    """Replaces RecBole's `S3Rec.reconstruct_pretrain_data`. `table`, float32 (n_items + 1, n_features): 1 if an item
+    has a feature. The mask has the number `n_items`; items are 1 … n_items - 1."""
 
     def __init__(self, table: torch.Tensor, mask_ratio: float) -> None:
         self.table, self.mask_ratio = table, mask_ratio
@@ -150,7 +144,8 @@ class PretrainingData:
         return self.table[rows], rows.masked_fill(masked, self.mask), rows, negative, *segments
 
     def _others(self, rows: torch.Tensor) -> torch.Tensor:
-        """For each place an item that its row lacks (or any, after a few draws, where a row has nearly all of them)."""
+        """For each position an item that is not in its row (or any, after a few attempts, if a row has nearly all
+        items)."""
         samples = torch.randint(1, self.mask, rows.shape, device=rows.device)
         for _ in range(8):
             bad = (samples[:, :, None] == rows[:, None, :]).any(2)
@@ -162,7 +157,7 @@ class PretrainingData:
     def _segments(
         self, rows: torch.Tensor, real: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A segment has 1 … length // 2 items; a row of one item stays as it is, in all three."""
+        """A segment has 1 … length // 2 items; a row of one item is unchanged in all three results."""
         place = torch.arange(rows.shape[1], device=rows.device) - (rows.shape[1] - lengths)[:, None]
         sizes = _below((lengths // 2).clamp(min=1)) + 1
         starts = _below(lengths - sizes + 1)
@@ -176,5 +171,5 @@ class PretrainingData:
 
 
 def _below(limits: torch.Tensor) -> torch.Tensor:
-    """A whole number from 0 to below each limit."""
+    """A random integer from 0 to below each limit."""
     return (torch.rand(limits.shape, device=limits.device) * limits).long().clamp(max=limits - 1)

@@ -1,9 +1,7 @@
-"""`Engine`: one RecBole model with its data, in the worker's process: builds it, scores with it, keeps it on disk.
+"""`Engine`: one RecBole model with its data in the worker process: builds, scores, saves and loads it.
 
-Training is `training`'s business, the form of samples `samples`'. Item and user ids at this module's surface are ours
-(positions); RecBole's own ids, where 0 is padding, stay inside.
-
-The best of dense scores, equal scores by item id: without sorting a whole catalogue for each user.
+Item and user ids of its interface are positions in the data set; RecBole's ids (0 is padding) are internal. The top
+items of dense scores are selected without sorting the catalogue, ties by item id.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from harness.data.ragged import RaggedArray
 def best(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Items (int64) and scores (float32) of the `k` best of each row, shape (n, min(k, n_items)).
 
-    Says the same as a stable sort of the whole row, which only rows with a tie at the end of their list still need.
+    Equals a stable sort of the row, which only rows with a tie at the end of their list need.
     """
     k = min(k, scores.shape[1])
     values, items = scores.topk(k, dim=1)
@@ -53,8 +51,8 @@ WEIGHTS, FACTS = "model.safetensors", "recbole.json"
 
 
 class Engine:
-    """`files`: the training sequences as `training`, each item feature under its name. `extra`: names of the settings
-    that came from the user, which must be RecBole's. The seed in `run` settles the initial weights."""
+    """`files`: the training sequences as `training`, and each item feature by name. `extra`: names of settings given by
+    the user, which RecBole must have. The seed in `run` determines the initial weights."""
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class Engine:
         self.sequences = read_ragged(Path(files.pop("training")))
         features = {name: read_ragged(Path(path)) for name, path in files.items()}
         data.write(Path.cwd(), self.sequences, n_items, features)
-        if "selected_features" in settings:  # a data set may lack brands
+        if "selected_features" in settings:  # a data set may have no brands
             settings = {**settings, "selected_features": list(features)}
         self.config: Any = _config(model, {**settings, **data.fields(features), **_device(run["device"])}, extra)
         self.rows, self.lengths = data.ITEM + self.config["LIST_SUFFIX"], self.config["ITEM_LIST_LENGTH_FIELD"]
@@ -87,15 +85,15 @@ class Engine:
         self.n_users, self.n_items = len(self.sequences), n_items
         self.items = data.positions(self.dataset, data.ITEM, n_items)
         self.users = data.positions(self.dataset, data.USER, self.n_users)
-        self.transform = construct_transform(self.config)  # before the model, which reads what this sets
+        self.transform = construct_transform(self.config)  # before the model, which reads its settings
         init_seed(run["seed"], reproducibility=True)
         patches.undo_imports()
         self.model = get_model(model)(self.config, self.dataset).to(self.config["device"])
-        if isinstance(self.config["reg_weight"], list):  # read by now, and RecBole's optimiser takes it for a number
+        if isinstance(self.config["reg_weight"], list):  # already read; RecBole's optimizer expects a number
             self.config["reg_weight"] = None
 
     def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
-        """The commands that need no talk in between."""
+        """Executes the commands that need no dialogue."""
         if command == "recommend":
             self.recommend(Path(message["requests"]), message["k"], Path(message["lists"]))
         elif command == "save":
@@ -116,7 +114,7 @@ class Engine:
         }
 
     def recommend(self, requests: Path, k: int, lists: Path) -> None:
-        """Reads questions, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
+        """Reads requests, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
         users, histories = read_requests(requests)
         step = self.config["eval_batch_size"]
         parts = [
@@ -129,14 +127,14 @@ class Engine:
 
     @torch.no_grad()
     def scores(self, users: np.ndarray, histories: RaggedArray, first: int) -> torch.Tensor:
-        """Scores of every item, in our order, after `histories[first:first + len(users)]`; float32 (n, n_items) on the
-        CPU. RecBole's padding item is left out."""
+        """Scores of all items by position after `histories[first:first + len(users)]`; float32 (n, n_items) on the CPU,
+        without RecBole's padding item."""
         rows, lengths = self.padded([histories[first + row] for row in range(len(users))], self.longest)
-        lengths = lengths.clamp(min=1)  # an empty history is read as one padding item
+        lengths = lengths.clamp(min=1)  # an empty history is one padding item
         known_mask = (users >= 0) & (users < self.n_users)
         batch = Interaction({
             data.USER: torch.from_numpy(np.where(known_mask, self.users[np.where(known_mask, users, 0)], 0)),
-            data.ITEM: torch.ones_like(lengths),  # some models compute a loss on the way: of any item, no answer
+            data.ITEM: torch.ones_like(lengths),  # some models compute a loss, whose item is irrelevant
             self.rows: rows,
             self.lengths: lengths,
         })  # fmt: skip
@@ -148,7 +146,8 @@ class Engine:
         return scores[:, torch.from_numpy(self.items).to(scores.device)].float().cpu()
 
     def padded(self, sequences: Sequence[np.ndarray], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latest items of each sequence in RecBole's numbering, int64 (n, L), 0 at the end; and their numbers."""
+        """The latest items of each sequence in RecBole's numbering, int64 (n, L), padded with 0 on the right; and their
+        numbers."""
         rows = np.zeros((len(sequences), self.config["MAX_ITEM_LIST_LENGTH"]), dtype=np.int64)
         lengths = np.zeros(len(sequences), dtype=np.int64)
         for row, sequence in enumerate(sequences):
@@ -167,7 +166,7 @@ class Engine:
         return table[:, 1:].contiguous().to(self.config["device"])  # without the padding token
 
     def _to_left(self, batch: Any) -> None:
-        """For the models that want it: histories behind their padding, and lengths that say so, in place."""
+        """For models that need it: histories padded on the left, with matching lengths, in place."""
         if self.entry.left:
             rows, lengths = batch[self.rows], batch[self.lengths]
             batch.update(Interaction({
@@ -179,13 +178,13 @@ class Engine:
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.model.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Weights as safetensors, and what they belong to as JSON."""
+        """Weights as safetensors, and their facts as JSON."""
         save_file(self.state(), folder / WEIGHTS)
         facts = {"model": self.config["model"], "n_items": self.n_items, "recbole": recbole.__version__}
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """What `save` wrote, of the same model over a catalogue of the same size."""
+        """Loads the state of `save`, of the same model over a catalogue of the same size."""
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.config["model"], self.n_items):
             message = f"holds {facts['model']} over {facts['n_items']} items"
@@ -212,8 +211,8 @@ def _devices(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _device(name: str) -> dict[str, Any]:
-    """RecBole's settings for a torch device name. RecBole writes its `gpu_id` into CUDA_VISIBLE_DEVICES, so the number
-    is looked up in what is visible now."""
+    """RecBole's settings for a torch device. RecBole writes `gpu_id` to CUDA_VISIBLE_DEVICES, so that the number is
+    looked up among the visible devices."""
     kind, _, number = name.partition(":")
     if kind != "cuda":
         return {"use_gpu": False, "gpu_id": ""}

@@ -1,9 +1,8 @@
-"""Item features for RecBole's feature-aware models, from what items say of themselves, by a fixed rule.
+"""Item features for RecBole's feature-aware models, from item texts by a fixed rule.
 
-Three fields: categories, the brand, and words of the title. A token counts where at least `SHARED` and at most
-`COMMON` of the items with training interactions have it, for what nearly nobody or everybody has tells nothing; the
-`MOST` tokens of a field that most of these items have are kept. Of a title those `TITLE_WORDS` words are taken that
-have the greatest TF-IDF weight. Items without training interactions get features from the same tokens.
+Three fields: categories, brand, and words of the title. A token is used if at least `SHARED` and at most `COMMON` of
+the items with training interactions have it; a field has its `MOST` most frequent tokens. Of a title the `TITLE_WORDS`
+words of highest TF-IDF weight are used. Items without training interactions get features from the same tokens.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""RecBole's sequential models that the harness tunes, as data: a new model is one more entry.
+"""RecBole's sequential models: those with tuned settings as a table, and any other by `recbole:NAME`.
 
-An entry says how our settings are called in that model, which of RecBole's settings are pinned, what our settings
-default to, and how the model's samples differ from a history and its next item. Knows nothing of how a model is run.
-
-Which models RecBole has, read from its files: RecBole itself is never imported on this side.
-
-Answers for `recbole:NAME`. A model of `table` is run as the table says; any other sequential model keeps RecBole's own
-structural settings.
+An entry maps settings to RecBole's names, pins RecBole settings, and has defaults and the form of samples. The names of
+all models are read from RecBole's files without importing it; models outside the table have RecBole's defaults.
 """
 
 from __future__ import annotations
@@ -28,13 +23,12 @@ Names = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class RecBoleModel:
-    """`names`: field of `RecBoleConfig` → what this model calls it in RecBole (one field may set several).
+    """`names`: field of `RecBoleConfig` to the model's names in RecBole (one field may set several).
 
-    `pinned`: RecBole settings that are part of what the model is. `defaults`: our fields' values where nobody else sets
-    them. `samples`: `next` is a history and its next item; `masked` is a history with the next item behind it, some of
-    it masked; `pretrained` is `next` after a stage that fills masked items, features and segments. `left`: the padding
-    stands before the history instead of after it, as in the papers' own code, so that a place means the same whatever
-    a history's length; for models that weigh items by their place and have nothing else to tell the latest by.
+    `pinned`: RecBole settings that define the model. `defaults`: default values of fields. `samples`: `next` is a
+    history and its next item; `masked` is a history followed by the next item, with masks; `pretrained` is `next` after
+    a stage that fills masked items, features and segments. `left`: padding on the left, as in the papers' code, so that
+    a position has the same meaning for any length; for models that weight items by position only.
     """
 
     names: Names = field(default_factory=dict)
@@ -45,12 +39,12 @@ class RecBoleModel:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Fields of `features.item_features` that the model reads."""
+        """Fields of `features.item_features` that the model uses."""
         one = self.pinned.get("item_attribute")
         return tuple(self.pinned.get("selected_features", () if one is None else (one,)))
 
 
-# Over the whole catalogue; RecBole then wants the negative sampling switched off by name.
+# Over the complete catalogue; RecBole then requires negative sampling to be disabled explicitly.
 CROSS_ENTROPY = {"loss_type": "CE", "train_neg_sample_args": None}
 
 
@@ -63,7 +57,7 @@ CATEGORIES, BRAND, WORDS, ALL = "categories", "brand", "words", "features"
 FIELDS = (CATEGORIES, BRAND, WORDS)
 
 
-# What `small` makes of the structure, where a model has it.
+# Structure of `small`, for the fields that a model has.
 SMALL = {"embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1}
 
 
@@ -142,7 +136,7 @@ REFUSED = {"GRU4RecKG": GRAPH, "KSR": GRAPH, "DIN": PAIRS, "DIEN": PAIRS}
 
 @cache
 def recbole_models() -> dict[str, str]:
-    """Every model of the installed RecBole and its kind: `sequential`, `general`, `context_aware`, …"""
+    """All models of the installed RecBole with their kind: `sequential`, `general`, `context_aware`, …"""
     entries = {}
     for path in sorted((_folder() / "model").glob("*_recommender/*.py")):
         for name in CLASS.findall(path.read_text(encoding="utf-8")):
@@ -152,8 +146,8 @@ def recbole_models() -> dict[str, str]:
 
 
 def recbole_model(name: str) -> RecBoleModel:
-    """What the harness knows of a sequential model by RecBole's name for it. Raises `InputError` for a name that
-    RecBole lacks, and for a model that is not sequential or cannot be fed."""
+    """The entry of a sequential model by its name in RecBole. Raises `InputError` for an unknown name, and for a model
+    that is not sequential or needs other data."""
     if name in RECBOLE_MODELS:
         return RECBOLE_MODELS[name]
     kinds = recbole_models()
@@ -168,13 +162,13 @@ def recbole_model(name: str) -> RecBoleModel:
     if name in REFUSED:
         raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=hint, code="incompatible")
     own = _defaults(name)
-    # FPMC and TransRec know no other loss than a pairwise one; TransRec does not even name it
+    # FPMC and TransRec have only a pairwise loss, which TransRec does not name
     loss = CROSS_ENTROPY if own.get("loss_type", "BPR") == "CE" else PAIRWISE
     return RecBoleModel(pinned={**loss, "selected_features": list(FIELDS)} if "selected_features" in own else loss)
 
 
 def describe(name: str) -> dict[str, Any]:
-    """The registry's fields for `recbole:NAME`, upper or lower case. Raises `InputError` as `recbole_model` does."""
+    """Fields of the registry for `recbole:NAME`, in any case. Raises `InputError` like `recbole_model`."""
     exact = {names.lower(): names for names in (*recbole_models(), *RECBOLE_MODELS)}.get(name.lower(), name)
     entry = recbole_model(exact)
     return {

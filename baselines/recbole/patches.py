@@ -1,6 +1,6 @@
-"""What RecBole 1.2.1 needs beside today's NumPy and pandas: called in the worker's process only, before the import.
+"""Patches of RecBole 1.2.1 for current NumPy and pandas, applied in the worker process before RecBole's import.
 
-Each patch reaches the whole process, which is why RecBole has one of its own. Knows nothing of models and data.
+They affect the whole process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`RecBoleRecommender`: any of the table's RecBole models behind the `Recommender` contract."""
+"""`RecBoleRecommender`: a RecBole model as a `Recommender`."""
 
 from __future__ import annotations
 

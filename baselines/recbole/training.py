@@ -1,7 +1,7 @@
-"""Trains an engine's model with RecBole's own trainer, which hears the harness's validation score instead of its own.
+"""Training by RecBole's trainer, with the harness's validation score in place of RecBole's.
 
-RecBole keeps its loop, optimiser and early stopping. Added to it: a seed for every epoch, progress, the best weights in
-memory, and a state on disk from which a resumed training goes on to the same digits. Runs in the worker's process.
+RecBole's loop, optimizer and early stopping are unchanged. Added are a seed for every epoch, progress, best weights in
+memory, and checkpoints from which a resumed training is bit-identical. Runs in the worker process.
 """
 
 from __future__ import annotations

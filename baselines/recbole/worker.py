@@ -1,7 +1,6 @@
-"""RecBole's process: `python -m baselines.recbole.worker FOLDER`, started by `session`, never by hand.
+"""The worker process of a library: `python -m baselines.recbole.worker FOLDER`, started by `worker_process`.
 
-Owns the loop over commands and the process itself, for any library: its pipes, its folder, its end. What a command
-does is the business of the library's `engine` and `training`.
+Runs the loop over commands, for any library; `engine` and `training` of the library execute them.
 """
 
 from __future__ import annotations

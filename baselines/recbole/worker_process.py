@@ -1,14 +1,8 @@
-"""`Session`: the harness's end of one library's process, from its start to its end.
+"""`Session`: a library's worker process, and the protocol between both sides: JSON lines over pipes, arrays as files.
 
-Owns the process, its temporary folder and its log, and turns its death into one clear error. What is said to it is the
-recommender's business. The library itself is never imported on this side.
-
-How the harness and RecBole's process talk: JSON lines over pipes, arrays as files without pickle.
-
-Used on both sides; imports neither torch nor RecBole.
-
-A message is one JSON object with a `kind`. The harness sends commands; the worker answers each with any number of
-`note` (nothing comes back) and `ask` (one JSON object comes back) and at last one `done` or `refused`.
+A session has the process, its temporary folder and its log, and converts its exit to one error. A message is a JSON
+object with a `kind`: the harness sends commands; the worker answers each with any number of `note` (no reply) and `ask`
+(one JSON object as reply) and one final `done` or `refused`. Imports neither torch nor the library.
 """
 
 from __future__ import annotations

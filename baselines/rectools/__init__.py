@@ -1,5 +1,4 @@
-"""RecTools' transformer models behind our contract: RecTools builds networks, losses and samples, our loop trains them.
+"""RecTools' transformer models as recommenders: RecTools builds networks, losses and samples; the harness trains them.
 
-RecTools' metadata asks for older NumPy and pandas than ours, and it imports a lot; it runs in a child process
-(`worker`) and is never imported here.
+RecTools requires older NumPy and pandas; it runs in a child process (`worker`) and is never imported here.
 """

@@ -1,6 +1,6 @@
-"""`RecToolsConfig`: what a user may set of a RecTools transformer, and how it becomes RecTools' own settings.
+"""`RecToolsConfig`: the settings of a RecTools transformer, and their conversion to RecTools' settings.
 
-Which transformer models RecTools has, read from its files: RecTools itself is never imported on this side.
+The names of the models are read from RecTools' files without importing it.
 """
 
 from __future__ import annotations

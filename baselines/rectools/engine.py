@@ -1,8 +1,8 @@
-"""`Engine`: one RecTools transformer with its data, in the worker's process: builds it, scores with it, keeps it.
+"""`Engine`: one RecTools transformer with its data in the worker process: builds, scores, saves and loads it.
 
-RecTools gives the network, the form of the samples, the negative items and the loss; training is `training`'s business.
-Item ids at this module's surface are ours (positions); RecTools' own, whose first ones are padding (and a mask), stay
-inside. The whole catalogue has a vector, so that items without training interactions can be ranked.
+RecTools provides the network, the samples, the negatives and the loss; `training` trains. Item ids of its interface are
+positions in the data set; RecTools' ids, whose first are padding (and a mask), are internal. All items of the catalogue
+have embeddings, so that items without training interactions can be ranked.
 """
 
 from __future__ import annotations

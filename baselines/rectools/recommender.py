@@ -1,4 +1,4 @@
-"""`RecToolsRecommender`: any of RecTools' transformer models behind the `Recommender` contract."""
+"""`RecToolsRecommender`: a RecTools transformer as a `Recommender`."""
 
 from __future__ import annotations
 

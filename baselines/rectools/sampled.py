@@ -1,7 +1,7 @@
-"""RecTools' scores of sampled candidates, computed without one vector for each candidate of each place.
+"""RecTools' scores of sampled candidates, computed without a vector for each candidate of each position.
 
-RecTools gathers a tensor of (places, candidates, width) and its gradient scatters it back, which takes most of a step
-on a CPU. The same numbers are products with sparse rows, which `embedding_bag` has. Runs in the worker's process.
+RecTools gathers a tensor (positions, candidates, width), whose backward pass scatters; this dominates a step on a CPU.
+Products with sparse rows (`embedding_bag`) give equal values. Runs in the worker process.
 """
 
 from __future__ import annotations

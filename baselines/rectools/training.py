@@ -1,8 +1,8 @@
-"""Trains an engine's model, and hears the harness's validation score after each epoch.
+"""Training of an engine's model, with the harness's validation score after each epoch.
 
-RecTools trains with Lightning, whose checkpoints are pickles and which resumes at an epoch's beginning; this loop takes
-the same steps (Adam at a constant rate) and keeps a state from which a resumed training goes on to the same digits.
-Runs in the worker's process.
+RecTools trains with Lightning, whose checkpoints are pickles and which resumes at the start of an epoch; this loop
+takes the same steps (Adam at a constant rate) with checkpoints from which a resumed training is bit-identical. Runs in
+the worker process.
 """
 
 from __future__ import annotations

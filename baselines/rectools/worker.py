@@ -1,4 +1,4 @@
-"""RecTools' process: `python -m baselines.rectools.worker FOLDER`, started by `session`, never by hand."""
+"""The worker process of RecTools: `python -m baselines.rectools.worker FOLDER`, started by `worker_process`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""`harness bench decode`: the engine's search against transformers' `generate` with a correct constraint.
+"""`harness bench decode`: the engine's beam search against transformers' `generate` with a correct constraint.
 
-Both sides rank the same users of a real data set with the same model, codes and prompts. The reference takes its
-batches in turns over the rounds, so that every user is ranked by both sides and every list is compared; a rate is per
-user. Users are sorted by length on both sides.
+Both sides rank the same users of a real data set with the same model, codes and prompts. The reference ranks different
+batches in each round, so that every list is compared; rates are per user. Users are sorted by length on both sides.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ from typing import Any
 import numpy as np
 
 from harness.bench.decode_cases import LISTED, PROMPTS, Case, Prompt, causal_case, device, t5_case
-from harness.bench.timing import FEWEST, Options, Outcome, Side, paired
+from harness.bench.timing import MIN_ROUNDS, Options, Outcome, Side, paired
 from harness.core.environment import cache_dir
 from harness.errors import InputError, unknown_name
 from harness.generative.config import ScoreNormalization
-from harness.generative.decoding.generate import Beams, missed
+from harness.generative.decoding.generate import Beams, count_missed
 from harness.generative.models.precision import Precision
 from harness.protocol.context import RunContext
 
 USERS, BATCH, BEAMS = 32, 8, 20
-REFERENCE_BATCHES, OUR_BATCHES = (1, 4, 16), (16, 64)  # tried, beside the common one, for each side's best
-TOLERANCE = 1e-3  # between scores
-APART_USERS = 16  # that the other modes rank
-LOST_USERS = 4  # whose whole catalogue is scored, where it is asked what a beam loses
+REFERENCE_BATCHES, ENGINE_BATCHES = (1, 4, 16), (16, 64)  # further batch sizes for `best`
+TOLERANCE = 1e-3  # of scores
+INEXACT_USERS = 16  # users ranked in the modes that are not exact
+RECALL_USERS = 4  # users whose items are all scored, to measure the recall of beams
 
 
 @dataclass(frozen=True)
 class DecodeOptions(Options):
-    """`settings`: the value of `--beams`, `20` or `20,50,all`: the first is measured, and each is compared with scoring
-    all items. `best`: also search the best batch size of each side."""
+    """`settings`: value of `--beams`, `20` or `20,50,all`: the first is timed, and each is compared with exhaustive
+    scoring. `best`: also search the best batch size of each side."""
 
     settings: str = str(BEAMS)
     model: str = "smollm2"
@@ -45,30 +44,30 @@ def measure(options: DecodeOptions) -> Outcome:
     settings = parse_beams(options.settings)
     beams = settings[0]
     if beams == "all" or beams < LISTED:
-        raise InputError(f"--beams {beams} comes first", hint=f"begin with {LISTED} or more, as in 20,all")
+        raise InputError(f"--beams begins with {beams}", hint=f"begin with {LISTED} or more: 20,all")
     case = _case(options)
     users, batch = len(case.requests), min(options.batch or BATCH, len(case.requests))
     reference = _Reference(case, beams, batch, options.rounds)
-    case.ours(beams, batch, users=2)
+    case.engine(beams, batch, users=2)
     reference.warm()
-    side = Side(f"engine, {beams} beams", lambda: case.ours(beams, batch), users)
-    current_side = Side(f"generate, {beams} beams", reference.turn, reference.per_turn * batch)
-    timed = paired(side, current_side, rounds=options.rounds, warm=False)
-    items, scores = timed.made[0]
+    candidate = Side(f"engine, {beams} beams", lambda: case.engine(beams, batch), users)
+    reference_side = Side(f"generate, {beams} beams", reference.turn, reference.per_turn * batch)
+    timed = paired(candidate, reference_side, rounds=options.rounds, warm=False)
+    items, scores = timed.results[0]
     checks = reference.compared(items, scores)
     parts: dict[str, Any] = {"best": _best(case, beams, batch, timed.reference.per_second)} if options.best else {}
-    parts["apart"] = _apart(case, beams, batch, items, timed.reference.per_second)
+    parts["apart"] = _inexact_modes(case, beams, batch, items, timed.reference.per_second)
     if len(settings) > 1:
-        parts["lost"] = _lost(case, settings)
-    lock = {"users": users, "items": case.table.n_items, "beams": beams, "batch": batch, "model": options.model}
+        parts["lost"] = _beam_recall(case, settings)
+    fields = {"users": users, "items": case.table.n_items, "beams": beams, "batch": batch, "model": options.model}
     lengths = [len(case.prompt(history)) for history in case.requests.histories]
-    lock |= {"prompt": options.prompt, "mean_prompt_tokens": float(np.mean(lengths)), "parameters": case.parameters}
-    lock |= {"dataset": options.dataset or "ml-100k", "layers": options.layers, "seed": options.seed}
-    return Outcome("decode", "users", checks["identical"], timed, lock, checks, parts)
+    fields |= {"prompt": options.prompt, "mean_prompt_tokens": float(np.mean(lengths)), "parameters": case.parameters}
+    fields |= {"dataset": options.dataset or "ml-100k", "layers": options.layers, "seed": options.seed}
+    return Outcome("decode", "users", checks["identical"], timed, fields, checks, parts)
 
 
 def parse_beams(text: str) -> list[Beams]:
-    """`20,50,all` as values.
+    """Parses `20,50,all`.
 
     >>> parse_beams("20,50,all")
     [20, 50, 'all']
@@ -77,7 +76,7 @@ def parse_beams(text: str) -> list[Beams]:
     for word in text.split(","):
         word = word.strip()
         if word != "all" and not (word.isdigit() and int(word) > 0):
-            raise InputError(f"{word!r} is no number of beams", where="--beams", hint="give numbers or all: 20,50,all")
+            raise InputError(f"{word!r} is not a number of beams", where="--beams", hint="give numbers or all")
         settings.append("all" if word == "all" else int(word))
     return settings
 
@@ -104,33 +103,33 @@ class _Reference:
         users = np.arange(len(case.requests))
         total = len(users) - len(users) % batch
         self.batches = [users[begin : begin + batch] for begin in range(0, total, batch)]
-        if total < len(users):  # the last batch is filled up with users that are ranked twice
+        if total < len(users):  # the last batch is filled with users of the previous one
             self.batches.append(users[-batch:])
         self.rounds, self.per_turn = rounds, -(-len(self.batches) // rounds)
         self._turn = 0
-        self.found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.lists: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def warm(self) -> None:
-        """A first call, untimed."""
+        """An untimed first call."""
         self.case.reference(self.tree, [len(self.case.requests) - 1], self.beams)
 
     def turn(self) -> None:
-        """The batches of the next round; a round that has one less does one again."""
+        """The batches of the next round; a round with one batch less repeats one."""
         turn = self._turn % self.rounds
         values = self.batches[turn :: self.rounds]
         values += [self.batches[turn % len(self.batches)]] * (self.per_turn - len(values))
         for batch in values:
             items, scores = self.case.reference(self.tree, batch.tolist(), self.beams)
-            self.found |= {user: (items[row], scores[row]) for row, user in enumerate(batch.tolist())}
+            self.lists |= {user: (items[row], scores[row]) for row, user in enumerate(batch.tolist())}
         self._turn += 1
 
     def compared(self, items: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-        """Whether each user's ordered list is the reference's, and how far scores differ at most."""
-        users = sorted(self.found)
-        theirs = np.stack([self.found[user][0] for user in users])
-        same = (theirs == items[users]).all(axis=1)
-        listed = theirs >= 0
-        separate = np.abs(np.stack([self.found[user][1] for user in users]) - scores[users])[listed]
+        """Whether each user's list equals the reference's, and the largest difference of scores."""
+        users = sorted(self.lists)
+        reference = np.stack([self.lists[user][0] for user in users])
+        same = (reference == items[users]).all(axis=1)
+        listed = reference >= 0
+        separate = np.abs(np.stack([self.lists[user][1] for user in users]) - scores[users])[listed]
         limit = float(separate.max(initial=0.0))
         return {
             "identical": bool(same.all()) and len(users) == len(items) and limit <= TOLERANCE,
@@ -142,24 +141,24 @@ class _Reference:
 
 
 def _best(case: Case, beams: int, batch: int, value: float) -> dict[str, Any]:
-    """Users a second of both sides at the batch that suits each best, of those tried once."""
-    tree, theirs, own = case.tree(), {batch: value}, {}
+    """Users a second of both sides at their best batch size, each size measured once."""
+    tree, reference, engine = case.tree(), {batch: value}, {}
     for size in REFERENCE_BATCHES:
-        users = case.some(size).tolist()
-        theirs[size] = len(users) / _seconds(lambda users=users: case.reference(tree, users, beams))
-    for size in sorted({batch, *OUR_BATCHES}):
-        own[size] = len(case.requests) / _seconds(lambda size=size: case.ours(beams, size))
-    own_value, reference = max(own, key=lambda size: own[size]), max(theirs, key=lambda size: theirs[size])
+        users = case.sample_rows(size).tolist()
+        reference[size] = len(users) / _seconds(lambda users=users: case.reference(tree, users, beams))
+    for size in sorted({batch, *ENGINE_BATCHES}):
+        engine[size] = len(case.requests) / _seconds(lambda size=size: case.engine(beams, size))
+    engine_batch, reference_batch = max(engine, key=engine.__getitem__), max(reference, key=reference.__getitem__)
     return {
-        "ratio": own[own_value] / theirs[reference],
-        "batch": {"ours": own_value, "reference": reference},
-        "per_second": {"ours": own[own_value], "reference": theirs[reference]},
-        "tried": {"ours": own, "reference": theirs},
+        "ratio": engine[engine_batch] / reference[reference_batch],
+        "batch": {"ours": engine_batch, "reference": reference_batch},
+        "per_second": {"ours": engine[engine_batch], "reference": reference[reference_batch]},
+        "tried": {"ours": engine, "reference": reference},
     }
 
 
-def _apart(case: Case, beams: int, batch: int, exact: np.ndarray, reference: float) -> dict[str, Any]:
-    """The modes that are not exact: speed against the reference, and the overlap of the lists."""
+def _inexact_modes(case: Case, beams: int, batch: int, exact: np.ndarray, reference: float) -> dict[str, Any]:
+    """The modes with other scores: speed against the reference, and overlap of the lists."""
     modes: tuple[tuple[ScoreNormalization, Precision], ...] = (
         ("level", "float32"),
         ("vocabulary", "bfloat16"),
@@ -175,30 +174,30 @@ def _mode(
     case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, reference: float
 ) -> dict[str, float]:
     items: list[np.ndarray] = []
-    rows = case.some(APART_USERS)
+    rows = case.sample_rows(INEXACT_USERS)
     seconds = [
-        _seconds(lambda: items.append(case.ours(beams, batch, *mode, users=len(rows))[0])) for _ in range(FEWEST)
+        _seconds(lambda: items.append(case.engine(beams, batch, *mode, users=len(rows))[0])) for _ in range(MIN_ROUNDS)
     ]
     rate = len(rows) / float(np.median(seconds))
     return {"per_second": rate, "ratio": rate / reference, "overlap": _overlap(items[-1], exact[rows], LISTED)}
 
 
-def _lost(case: Case, settings: list[Beams]) -> dict[str, Any]:
-    """The share of the exact top 10 that beams miss, for a few users."""
-    users = min(LOST_USERS, len(case.requests))
+def _beam_recall(case: Case, settings: list[Beams]) -> dict[str, Any]:
+    """The items of the exact top 10 that beams miss, for a few users."""
+    users = min(RECALL_USERS, len(case.requests))
     exact: list[np.ndarray] = []
-    seconds = _seconds(lambda: exact.append(case.ours("all", users, users=users)[0]))
+    seconds = _seconds(lambda: exact.append(case.engine("all", users, users=users)[0]))
     entries: dict[str, Any] = {"users": users, "all": {"per_second": users / seconds}}
     for beams in settings:
         if beams != "all":
-            items, _ = case.ours(beams, users, users=users)
-            dropped = missed(items, exact[0])
+            items, _ = case.engine(beams, users, users=users)
+            dropped = count_missed(items, exact[0])
             entries[str(beams)] = {"missed_of_10_mean": float(dropped.mean()), "missed_of_10_most": int(dropped.max())}
     return entries
 
 
 def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
-    """The mean overlap of two lists."""
+    """Mean overlap of the top `depth` items."""
     return float(np.mean([len(set(a[:depth]) & set(b[:depth])) / depth for a, b in zip(items, exact, strict=True)]))
 
 

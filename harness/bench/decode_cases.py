@@ -1,6 +1,6 @@
-"""The cases of `harness bench decode`: models, codes and prompts over the histories of a real data set.
+"""Cases of `harness bench decode`: models, codes and prompts over the histories of a real data set.
 
-A causal LM and a T5, each with the same weights twice: as the engine has them and as transformers does.
+A causal LM and a T5, each once in the engine and once in transformers, with the same weights.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from harness.protocol.split import split
 
 K = 256  # tokens of a level, as in the paper
 LISTED = 20
-SPREAD = 2.0  # untrained logits are spread, so that neighbours in a list differ by more than rounding does
-PROMPTS = {  # `instruction`: in the form and of the length that LC-Rec and EAGER-LLM were released with
+SPREAD = 2.0  # factor on untrained logits, so that neighbours in a list differ by more than rounding
+PROMPTS = {  # `instruction`: the form and length of the released LC-Rec and EAGER-LLM
     "instruction": "You are given an instruction that sets a task, and an input that goes with it. Write a response "
     "that does what the instruction asks for.\n\n### Instruction:\nA customer of a shop has bought the items below, "
     "named by their codes, in the order of time. Say which item the customer buys next, by its code.\n\n### Input:\n",
@@ -42,17 +42,17 @@ Prompt = Literal["instruction", "short"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Users sorted by the length of their history, longest first, and both sides' model."""
+    """Users sorted by the length of their history, longest first, and the model of both sides."""
 
     model: Decodable
-    usual: Any
+    hf_model: Any
     table: CodeTable
     requests: Requests
     prompt: Callable[[np.ndarray], list[int]]
     context: RunContext
     parameters: int
 
-    def ours(
+    def engine(
         self,
         beams: Beams,
         batch: int,
@@ -60,8 +60,8 @@ class Case:
         precision: Precision = "float32",
         users: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Lists (users, 20) and their scores by the engine, of `some` users or all."""
-        requests = self.requests if users is None else self.requests.take(self.some(users))
+        """Lists (users, 20) and their scores by the engine, of all users or of `sample_rows(users)`."""
+        requests = self.requests if users is None else self.requests.take(self.sample_rows(users))
         decoding = Decoding(beams, batch, precision, normalise)
         predictions, _ = recommend(
             self.model, CodeTrie(self.table), requests, self.prompt, LISTED, decoding, self.context
@@ -69,13 +69,13 @@ class Case:
         return predictions.items, predictions.scores
 
     def reference(self, tree: PrefixTree, users: Sequence[int], beams: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same of one batch of users by `generate`."""
+        """Lists and scores of one batch of users by `generate`."""
         prompts = [self.prompt(self.requests.histories[user]) for user in users]
-        items, scores = generate(self.usual, tree, prompts, beams)
+        items, scores = generate(self.hf_model, tree, prompts, beams)
         return items[:, :LISTED], scores[:, :LISTED]
 
-    def some(self, users: int) -> np.ndarray:
-        """Rows of at most `users` users, of short and long histories alike."""
+    def sample_rows(self, users: int) -> np.ndarray:
+        """Rows of at most `users` users, evenly spaced over the lengths."""
         return evenly_spaced(len(self.requests), users)
 
     def tree(self) -> PrefixTree:
@@ -83,7 +83,7 @@ class Case:
 
 
 def device() -> str:
-    """The device of benchmarks: a GPU where there is one."""
+    """The device of benchmarks: a GPU if available."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -95,7 +95,7 @@ def causal_case(
     backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
     torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
     model = CodeLM(backbone, table.sizes).to(context.device).eval()
-    with torch.no_grad():  # not frozen: autocast keeps what it has cast of trained weights only, as in a run
+    with torch.no_grad():  # not frozen: autocast caches casts of trained weights only, as in a run
         model.scale.mul_(SPREAD)
     lead: list[int] = list(backbone.tokenizer(PROMPTS[prompt], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return Case(
@@ -110,7 +110,7 @@ def causal_case(
 
 
 def t5_case(dataset: str, users: int, items: int | None, context: RunContext) -> Case:
-    """The backbone of TIGER, drawn at random, over the same histories."""
+    """TIGER's network with random weights, over the same histories."""
     requests, table = _data(dataset, users, items, context.seed)
     torch.manual_seed(derive_seed(context.seed, "bench", "t5"))
     model = CodeT5(table.sizes).to(context.device).eval()
@@ -128,11 +128,11 @@ def t5_case(dataset: str, users: int, items: int | None, context: RunContext) ->
 
 
 def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Requests, CodeTable]:
-    """Test histories of users drawn at random, and codes as two trees give them: two tokens of each name an item."""
+    """Test histories of randomly selected users, and codes of two random trees: two tokens of each an item."""
     data = load_dataset(dataset)
     rng = generator(seed, "bench", "decode")
-    current_requests = split(data, Protocol()).test.requests
-    sample = current_requests.take(rng.choice(len(current_requests), min(users, len(current_requests)), replace=False))
+    all_requests = split(data, Protocol()).test.requests
+    sample = all_requests.take(rng.choice(len(all_requests), min(users, len(all_requests)), replace=False))
     histories = sample.histories if items is None else sample.histories.last(items)
     requests = replace(sample, histories=histories).take(np.argsort(-histories.lengths, kind="stable"))
     size = max(K, int(np.ceil(len(data.items) ** 0.5)))

@@ -1,9 +1,8 @@
-"""`harness bench index`: a tree of item codes, our balanced k-means against the same by the textbook's loop.
+"""`harness bench index`: item codes by balanced k-means trees, against the same algorithm one point at a time.
 
-Both give one code an item; the codes must be equal, without exception. `parts.both` has the seconds of the trees of two
-sources, whose codes must be equal whenever they are made. `parts.repaired` shows another usual way for the
-first level, scikit-learn's k-means made equal in size afterwards: its seconds, and how much farther from their centres
-its items are.
+Codes must be equal and unique. `parts.both` has the seconds of the trees of two sources, whose codes must be equal in
+every round. `parts.repaired` is the alternative of balancing scikit-learn's k-means afterwards, for the first level:
+its seconds, and its inertia relative to balanced k-means.
 """
 
 from __future__ import annotations
@@ -17,38 +16,38 @@ import numpy as np
 from harness.bench.timing import Options, Outcome, Side, paired
 from harness.errors import InputError
 
-SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
-ITEMS, FEWER, MOST = 10_000, 3_300, 65_536
+SUBJECT = "eager.bench"  # imported by name, like the models of the registry
+ITEMS, FEWER_ITEMS, MAX_ITEMS = 10_000, 3_300, 65_536
 
 
 def measure(options: Options) -> Outcome:
-    """`--items` of the catalogue."""
+    """Runs the benchmark over `options.items` items."""
     items = options.items or ITEMS
-    if not 512 <= items <= MOST:
-        raise InputError(f"{items} items", where="--items", hint=f"give 512 to {MOST}: 256 children, two levels")
+    if not 512 <= items <= MAX_ITEMS:
+        raise InputError(f"{items} items", where="--items", hint=f"give 512 to {MAX_ITEMS}: 256 children, two levels")
     trees = import_module(SUBJECT).trees(items, options.seed)
     timed = paired(
-        Side("balanced k-means", trees.ours, items),
-        Side("balanced k-means, one point at a time", trees.textbook, items),
+        Side("balanced k-means", trees.balanced, items),
+        Side("balanced k-means, one point at a time", trees.reference, items),
         rounds=options.rounds,
         warm=False,
     )
-    own_value, reference = timed.made
+    codes, reference = timed.results
     start_time = time.perf_counter()
     repaired = trees.repaired()
     seconds = time.perf_counter() - start_time
-    inertia = trees.inertia(own_value[:, 0])
-    sizes = np.bincount(own_value[:, 0])
-    both = {str(n): _both(n, options) for n in ((FEWER, ITEMS) if options.items is None else (items,))}
+    inertia = trees.inertia(codes[:, 0])
+    sizes = np.bincount(codes[:, 0])
+    both = {str(n): _both(n, options) for n in ((FEWER_ITEMS, ITEMS) if options.items is None else (items,))}
     return Outcome(
         "index",
         "items",
-        bool((own_value == reference).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
+        bool((codes == reference).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
         timed,
         {"items": items, "seed": options.seed},
         {
-            "codes_that_differ": int((own_value != reference).any(axis=1).sum()),
-            "distinct_codes": len(np.unique(own_value, axis=0)),
+            "codes_that_differ": int((codes != reference).any(axis=1).sum()),
+            "distinct_codes": len(np.unique(codes, axis=0)),
             "largest_and_smallest_cluster": [int(sizes.max()), int(sizes.min())],
         },
         {
@@ -63,7 +62,7 @@ def measure(options: Options) -> Outcome:
 
 
 def _both(items: int, options: Options) -> dict[str, Any]:
-    """The trees of two sources, made anew each round."""
+    """The trees of two sources, built anew in each round."""
     seconds, results = [], []
     for _ in range(options.rounds):
         value = import_module(SUBJECT).trees(items, options.seed)

@@ -1,7 +1,7 @@
-"""`harness bench metrics`: the protocol's metrics of many users, our way through ranx against ranx's dictionaries.
+"""`harness bench metrics`: the protocol's metrics by ranx's array functions, against ranx's dictionaries.
 
-The usual way builds `Qrels` and `Run` from dictionaries of names and calls `evaluate`; it is measured on fewer users,
-whose scores must be equal to the last bit. `parts.first` is our first call in a fresh process, numba's cache empty.
+The reference builds `Qrels` and `Run` from dictionaries and calls `evaluate`, for fewer users, whose metrics must be
+bit-identical. `parts.first` is the first call in a new process with an empty numba cache.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
 
 USERS, ITEMS, CATALOGUE = 25_000, 20, 20_000
-FEWER = 25  # the usual way does one user in so many
+FEWER = 25  # the reference has one user in this many
 FRESH = """
 import json, sys, time
 from harness.bench.metrics import lists
 from harness.evaluation.metrics import per_user
-given = lists(*map(int, sys.argv[1:]))
-begun = time.perf_counter()
-per_user(*given)
-print(json.dumps(time.perf_counter() - begun))
+inputs = lists(*map(int, sys.argv[1:]))
+start = time.perf_counter()
+per_user(*inputs)
+print(json.dumps(time.perf_counter() - start))
 """
 
 
 def lists(users: int, items: int, seed: int) -> tuple[Predictions, Targets]:
-    """Distinct items for each user, best first, and an answer that stands among them for half of the users."""
+    """Distinct items for each user, best first, and a target that is among them for half of the users."""
     rng = generator(seed, "bench", "metrics")
     steps = rng.integers(1, CATALOGUE // items, (users, items))
     listed = np.cumsum(steps, axis=1)[:, rng.permutation(items)]
@@ -46,30 +46,30 @@ def lists(users: int, items: int, seed: int) -> tuple[Predictions, Targets]:
 
 
 def measure(options: Options) -> Outcome:
-    """`--users`, `--items` (of a list)."""
+    """Runs the benchmark over `options.users` lists of `options.items` items."""
     users, items = options.users or USERS, options.items or ITEMS
     predictions, targets = lists(users, items, options.seed)
-    fewer = min(users, max(100, users // FEWER))
+    reference_users = min(users, max(100, users // FEWER))
     timed = paired(
-        Side("ranx, a list a place", lambda: per_user(predictions, targets), users),
-        Side("ranx, dictionaries", lambda: _dictionaries(predictions, targets, fewer), fewer),
+        Side("ranx, arrays", lambda: per_user(predictions, targets), users),
+        Side("ranx, dictionaries", lambda: _dictionaries(predictions, targets, reference_users), reference_users),
         rounds=options.rounds,
     )
-    own_value, reference = timed.made
-    equal = {name: bool((own_value[name][:fewer] == reference[name]).all()) for name in METRICS}
+    candidate, reference = timed.results
+    equal = {name: bool((candidate[name][:reference_users] == reference[name]).all()) for name in METRICS}
     return Outcome(
         "metrics",
         "users",
         all(equal.values()),
         timed,
-        {"users": users, "items": items, "reference_users": fewer, "seed": options.seed},
+        {"users": users, "items": items, "reference_users": reference_users, "seed": options.seed},
         {"equal_to_the_last_bit": equal},
         {"first": {"seconds": _first(users, items, options.seed)}},
     )
 
 
 def _dictionaries(predictions: Predictions, targets: Targets, users: int) -> dict[str, np.ndarray]:
-    """As ranx's documentation shows it."""
+    """As in ranx's documentation."""
     from ranx import Qrels, Run, evaluate
 
     names = [f"u{user:09d}" for user in range(users)]  # ranx sorts them
@@ -77,12 +77,12 @@ def _dictionaries(predictions: Predictions, targets: Targets, users: int) -> dic
     width = predictions.items.shape[1]
     listed = zip(names, predictions.items[:users].tolist(), strict=True)
     run = Run({name: {f"i{item}": float(width - place) for place, item in enumerate(row)} for name, row in listed})
-    current_dict = evaluate(qrels, run, list(METRICS), return_mean=False)
-    return {name: np.asarray(current_dict[name]) for name in METRICS}  # type: ignore[index]
+    scores = evaluate(qrels, run, list(METRICS), return_mean=False)
+    return {name: np.asarray(scores[name]) for name in METRICS}  # type: ignore[index]
 
 
 def _first(users: int, items: int, seed: int) -> float:
-    """Seconds of the first call in a fresh process, with nothing compiled anywhere; starting Python is not counted."""
+    """Seconds of the first call in a new process with an empty cache, without the start of Python."""
     with tempfile.TemporaryDirectory() as empty:
         environment = {**os.environ, "NUMBA_CACHE_DIR": empty}
         command = [sys.executable, "-c", FRESH, str(users), str(items), str(seed)]

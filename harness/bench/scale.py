@@ -1,8 +1,8 @@
-"""`harness bench scale`: what popularity and first-order Markov cost at growing numbers of users, evaluation included.
+"""`harness bench scale`: time and memory of popularity and first-order Markov by number of users.
 
-Each size runs in a process of its own, so that its peak memory is its own: histories are drawn, split and
-fingerprinted, both models are fitted and rank both folds, the lists are audited and measured. Nothing is compared; it
-shows whether time and memory grow in proportion.
+Each size runs in a process of its own, for its own peak memory: random histories are split, both models are fitted and
+rank both folds, the lists are audited and measured. There is no reference; the figures show whether time and memory
+grow linearly.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harness.data.ragged import RaggedArray
 SIZES = (10_000, 100_000)
 CATALOGUE = 100_000
 MODELS = ("mostpop", "markov")
-SHORTEST, MEAN, LONGEST = 5, 8, 100  # interactions of a user, about as in Amazon's 5-core sets
+SHORTEST, MEAN, LONGEST = 5, 8, 100  # interactions of a user, similar to Amazon's 5-core sets
 
 
 def drawn(users: int, items: int, seed: int) -> Dataset:
-    """Users with a long tail of lengths (8 interactions in the mean), over items of falling popularity."""
+    """A random data set: sequence lengths with a long tail (mean 8), item popularity falling with the id."""
     rng = generator(seed, "bench", "scale")
     lengths = np.minimum(SHORTEST - 1 + rng.geometric(1 / (MEAN - SHORTEST + 1), users), LONGEST)
     values = (items * rng.random(int(lengths.sum())) ** 3).astype(np.int64)
@@ -38,7 +38,7 @@ def drawn(users: int, items: int, seed: int) -> Dataset:
 
 
 def measure(sizes: Sequence[int], items: int = CATALOGUE, seed: int = 1) -> list[dict[str, Any]]:
-    """One document a size: users, interactions, seconds by stage and in all, peak memory in MiB, metrics."""
+    """For each size: users, interactions, seconds by stage and in total, peak memory in MiB, metrics."""
     code = "import sys; from harness.bench.scale import child; child(*map(int, sys.argv[1:]))"
     results = []
     for users in sizes:
@@ -49,10 +49,10 @@ def measure(sizes: Sequence[int], items: int = CATALOGUE, seed: int = 1) -> list
 
 
 def child(users: int, items: int, seed: int) -> None:
-    """One size, in this process; prints its document."""
+    """Measures one size in this process and prints the result as JSON."""
     import resource
 
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss in a MiB
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # units of ru_maxrss in a MiB
     document = one_size(drawn(users, items, seed), seed)
     document["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     print(json.dumps(document))
@@ -63,21 +63,21 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
     from harness.protocol.protocol import Protocol
     from harness.protocol.split import split
 
-    start_time = time.perf_counter()
-    cut = split(dataset, Protocol())
+    start = time.perf_counter()
+    parts = split(dataset, Protocol())
     document: dict[str, Any] = {
         "users": len(dataset.users),
         "items": len(dataset.items),
         "interactions": dataset.interactions,
-        "split_seconds": time.perf_counter() - start_time,
+        "split_seconds": time.perf_counter() - start,
     }
     for name in MODELS:
-        document[name] = _model(name, cut, seed)
+        document[name] = _model(name, parts, seed)
     document["seconds"] = document["split_seconds"] + sum(document[name]["seconds"] for name in MODELS)
     return document
 
 
-def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
+def _model(name: str, parts: Any, seed: int) -> dict[str, Any]:
     from harness.evaluation.list_checks import count_list_defects
     from harness.evaluation.metrics import compute_metrics as score
     from harness.protocol.context import RunContext
@@ -92,17 +92,17 @@ def _model(name: str, cut: Any, seed: int) -> dict[str, Any]:
         seconds[stage] += time.perf_counter() - start_time
         return result
 
-    chosen = model_entry(name).load()
-    model: Any = chosen(chosen.config_class())
+    model_class = model_entry(name).load()
+    model: Any = model_class(model_class.config_class())
     metrics = {}
     with tempfile.TemporaryDirectory() as folder:
         context = RunContext(seed, Path(folder))
-        timed("fit", lambda: model.fit(cut.train, context))
-        for fold in (cut.valid, cut.test):
+        timed("fit", lambda: model.fit(parts.train, context))
+        for fold in (parts.valid, parts.test):
             lists = timed("recommend", lambda fold=fold: model.recommend(fold.requests, DEPTH, context))
             timed(
                 "audit",
-                lambda fold=fold, lists=lists: count_list_defects(lists, fold.requests, DEPTH, cut.train.n_items),
+                lambda fold=fold, lists=lists: count_list_defects(lists, fold.requests, DEPTH, parts.train.n_items),
             )
             metrics = timed("measure", lambda fold=fold, lists=lists: score(lists, fold.targets))
     return {"seconds": sum(seconds.values()), "stages": seconds, "recall@10": metrics["recall@10"]}

@@ -1,11 +1,8 @@
-"""Two ways to do one thing, timed in turns in one process: what every `harness bench` command is made of.
+"""Paired timing of a candidate against a reference, the result of a benchmark, and the machine it ran on.
 
-Owns how a ratio comes about. A round runs both sides, one right after the other and first one then the other in front,
-so that whatever else the machine does falls on both. The ratio is the median of the rounds' ratios of rates; a side may
-do less work than the other (the usual way is slow), so rates are per unit of work. What a benchmark compares, and how
-it knows that the two results are the same, is its own business.
-
-What a benchmark ran on, and how fast this machine multiplies matrices: what a floor is counted against.
+A round runs both sides one after the other, in alternating order, so that other load on the machine affects both. The
+ratio is the median over rounds of the ratio of rates. Rates are per unit of work, so that a slow reference can do less
+work than the candidate. Each benchmark checks itself that both sides give the same result.
 """
 
 from __future__ import annotations
@@ -18,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FEWEST = 3  # rounds: a median of fewer says nothing
+MIN_ROUNDS = 3  # minimal number of rounds for a median
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of a benchmark; None leaves a number to the benchmark."""
+    """Options of a benchmark; None selects the default of the benchmark."""
 
     dataset: str | None = None
     users: int | None = None
@@ -31,14 +28,14 @@ class Options:
     beams: int | None = None
     layers: int | None = None
     batch: int | None = None
-    rounds: int = FEWEST
+    rounds: int = MIN_ROUNDS
     seed: int = 1
     width: int | None = None
 
 
 @dataclass(frozen=True)
 class Side:
-    """One way to do it: `run()` does `units` units of work and gives what it made."""
+    """One side: `run()` does `units` units of work and returns its result."""
 
     name: str
     run: Callable[[], Any]
@@ -47,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a side took: wall seconds of each round."""
+    """Wall seconds of each round of one side."""
 
     name: str
     units: int
@@ -68,26 +65,26 @@ class Timing:
 
 @dataclass(frozen=True)
 class Paired:
-    """Both sides' timings, and what each made in its last round."""
+    """Timings of both sides, and their results of the last round."""
 
-    ours: Timing
+    candidate: Timing
     reference: Timing
-    made: tuple[Any, Any] = field(repr=False)
+    results: tuple[Any, Any] = field(repr=False)
 
     @property
     def ratio(self) -> float:
-        """How many times more units a second `ours` does: median over the rounds."""
-        work = self.ours.units / self.reference.units
+        """Units per second of the candidate relative to the reference: median over the rounds."""
+        work = self.candidate.units / self.reference.units
         return statistics.median(
-            work * reference / own_value
-            for own_value, reference in zip(self.ours.seconds, self.reference.seconds, strict=True)
+            work * reference / candidate
+            for candidate, reference in zip(self.candidate.seconds, self.reference.seconds, strict=True)
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a benchmark found. `identical` only where every check of equality that it made held; `checks` are the
-    measured differences, `parts` further measurements, each with a ratio of its own."""
+    """Result of a benchmark. `identical`: all checks of equality passed; `checks`: measured differences; `parts`:
+    further measurements, each with a ratio of its own."""
 
     benchmark: str
     unit: str
@@ -105,7 +102,7 @@ class Outcome:
             "unit": self.unit,
             "identical": self.identical,
             "ratio": self.timed.ratio,
-            "ours": self.timed.ours.document(),
+            "ours": self.timed.candidate.document(),
             "reference": self.timed.reference.document(),
             "checks": dict(self.checks),
             "parts": dict(self.parts),
@@ -114,11 +111,12 @@ class Outcome:
         }
 
 
-def paired(current_side: Side, reference: Side, *, rounds: int = FEWEST, warm: bool = True) -> Paired:
-    """Times both sides in turns; `warm` runs each once before, untimed. Raises ValueError for fewer than 3 rounds."""
-    if rounds < FEWEST:
-        raise ValueError(f"a median needs at least {FEWEST} rounds, got {rounds}")
-    sides = (current_side, reference)
+def paired(candidate: Side, reference: Side, *, rounds: int = MIN_ROUNDS, warm: bool = True) -> Paired:
+    """Times both sides in alternation; `warm`: one untimed run of each before. Raises ValueError for fewer than 3
+    rounds."""
+    if rounds < MIN_ROUNDS:
+        raise ValueError(f"a median needs at least {MIN_ROUNDS} rounds, got {rounds}")
+    sides = (candidate, reference)
     if warm:
         for side in sides:
             side.run()
@@ -134,7 +132,7 @@ def paired(current_side: Side, reference: Side, *, rounds: int = FEWEST, warm: b
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, threads of torch, load before and versions: what a figure needs beside it."""
+    """Processor, cores, threads of torch, load before the benchmark, and versions."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -150,8 +148,8 @@ def machine() -> dict[str, Any]:
 
 
 def gemm_rate(rows: int = 1024, width: int = 576, out: int = 1536, precision: str = "float32") -> float:
-    """Floating point operations a second of a product (rows, width) by (width, out), the shape of a block's projection:
-    median of 5."""
+    """Floating-point operations a second of a product (rows, width) by (width, out), the shape of a projection of a
+    transformer block: median of 5."""
     import torch
 
     kind = getattr(torch, precision)

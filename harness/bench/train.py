@@ -1,9 +1,9 @@
 """`harness bench train`: all next items of a user in one pass, against one sample a next item.
 
-The usual way makes a sample of every next item, with its whole prompt, sorts samples by length and takes a batch of
-them at a time. Both sides compute the loss and the gradients of the same targets with the same model and prompts; an
-optimiser's step, the same for both, is left out. Before that the logits of every response token are compared, and the
-gradients that were timed are compared tensor by tensor. With `-d` histories are those of a data set, else drawn.
+The reference makes a sample with a complete prompt of every next item, sorts samples by length and batches them. Both
+sides compute loss and gradients of the same targets with the same model and prompts, without the optimiser's step.
+Before, the logits of every response token are compared; after, the timed gradients tensor by tensor. Histories are
+those of the data set `-d`, else random.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from harness.generative.models.precision import best_precision
 from harness.generative.training.trainer import keep_freed_memory
 from harness.protocol.context import RunContext
 
-SUBJECT = "eager.bench"  # reached by its name, as the registry reaches models
-CASES = {8: 8, 20: 4}  # items a user → users
-BATCH = 16  # samples that the usual way computes at once
+SUBJECT = "eager.bench"  # imported by name, like the models of the registry
+CASES = {8: 8, 20: 4}  # items a user: number of users
+BATCH = 16  # batch size of the reference
 CATALOGUE = 10_000
-LOGITS, GRADIENTS = 1e-3, 1e-4  # differences that still count as equal, the second relative
+LOGITS, GRADIENTS = 1e-3, 1e-4  # tolerances; that of gradients is relative
 
 
 def measure(options: Options) -> Outcome:
-    """`--items` (of a user; both 8 and 20 where it is not given), `--users`, `--layers`, `--width`, `--batch`, `-d`."""
+    """Runs the benchmark: `items` of a user (both 8 and 20 if not given), `users`, `layers`, `width`, `batch`,
+    `dataset`."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,8 +42,8 @@ def measure(options: Options) -> Outcome:
     histories = {items: _histories(options, items, options.users or users) for items, users in cases.items()}
     n_items = max(CATALOGUE, 1 + max(int(row.max()) for rows in histories.values() for row in rows))
     if options.width is not None and options.width % 32:
-        raise InputError(f"{options.width} is no multiple of 32", where="--width", hint="heads are 32 wide")
-    keep_freed_memory()  # as the training loop does
+        raise InputError(f"{options.width} is not a multiple of 32", where="--width", hint="heads are 32 wide")
+    keep_freed_memory()  # as in the training loop
     context = RunContext(options.seed, _cache(), device)
     bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, options.width, context)
     entries = {items: _case(bench, rows, options) for items, rows in histories.items()}
@@ -70,7 +71,8 @@ def _cache() -> Any:
 
 
 def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
-    """`users` sequences of `items` items: the first so many of users who have them, or drawn with a long tail."""
+    """`users` sequences of `items` items: the first items of random users of the data set, or random with a
+    long tail."""
     rng = generator(options.seed, "bench", "histories", items)
     if options.dataset is None:
         chances = 1 / (10 + np.arange(CATALOGUE))
@@ -81,7 +83,7 @@ def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
     long = np.flatnonzero(dataset.sequences.lengths >= items)
     if len(long) < users:
         raise InputError(
-            f"{len(long)} users have {items} items, {users} are asked for",
+            f"{len(long)} users have {items} items, {users} are requested",
             where=dataset.name,
             hint="give fewer --users or --items",
         )
@@ -89,12 +91,12 @@ def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
 
 
 def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Paired, dict[str, Any]]:
-    """The timings in float32, and what is said of them; bfloat16 beside them where the machine computes in it."""
+    """The timings in float32, and the fields of the document; with bfloat16 if the device computes in it."""
     batch = options.batch or BATCH
     work = bench.training(histories, batch, "float32")
     logits = _largest_difference(work)
     timed = _timed(work, options.rounds)
-    gradients = _gradient_differences(*(side.gradients for side in timed.made))
+    gradients = _gradient_differences(*(side.gradients for side in timed.results))
     same = logits <= LOGITS and gradients["worst_tensor"] <= GRADIENTS
     rate = gemm_rate() if bench.device == "cpu" else None
     operations = 6 * work.weights * work.tokens["shared"]
@@ -103,46 +105,46 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
         "ratio": timed.ratio,
         "samples": work.samples,
         "tokens": work.tokens,
-        "samples_per_second": {"ours": timed.ours.per_second, "reference": timed.reference.per_second},
+        "samples_per_second": {"ours": timed.candidate.per_second, "reference": timed.reference.per_second},
         "operations": operations,
         "gemm_per_second": rate,
         "floor_seconds": None if rate is None else operations / rate,
-        "seconds": timed.ours.median,
-        "share_of_gemm_rate": None if rate is None else operations / rate / timed.ours.median,
-        "checks": {"logits": logits, "gradients": gradients, "losses": [side.loss for side in timed.made]},
+        "seconds": timed.candidate.median,
+        "share_of_gemm_rate": None if rate is None else operations / rate / timed.candidate.median,
+        "checks": {"logits": logits, "gradients": gradients, "losses": [side.loss for side in timed.results]},
     }
     if best_precision(bench.device) == "bfloat16":
         half = _timed(bench.training(histories, batch, "bfloat16"), options.rounds)
-        differences = _gradient_differences(*(side.gradients for side in half.made))
+        differences = _gradient_differences(*(side.gradients for side in half.results))
         fields["bfloat16"] = {
             "ratio": half.ratio,
-            "samples_per_second": {"ours": half.ours.per_second, "reference": half.reference.per_second},
+            "samples_per_second": {"ours": half.candidate.per_second, "reference": half.reference.per_second},
             "gradients": differences,
         }
     return timed, fields
 
 
 def _timed(work: Any, rounds: int) -> Paired:
-    work.shared()  # the first pass allocates; the usual way has been through its logits
-    side, current_side = (
+    work.shared()  # the first pass allocates; the reference is warm from its logits
+    candidate, reference = (
         Side("one pass a user", work.shared, work.samples),
         Side("a sample each", work.plain, work.samples),
     )
-    return paired(side, current_side, rounds=rounds, warm=False)
+    return paired(candidate, reference, rounds=rounds, warm=False)
 
 
 def _largest_difference(work: Any) -> float:
-    """Over all logits of the vocabulary, text and codes, at every response token."""
-    own_value, reference = work.states()
-    pieces = zip(own_value.split(64), reference.split(64), strict=True)
+    """Over all logits of text and code tokens, at every response token."""
+    candidate, reference = work.states()
+    pieces = zip(candidate.split(64), reference.split(64), strict=True)
     return max(float((work.logits(one) - work.logits(other)).abs().max()) for one, other in pieces)
 
 
-def _gradient_differences(own_value: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
-    """Norms of differences relative to the usual way's gradients: over everything, and of the worst tensor."""
-    if set(own_value) != set(reference):
-        raise AssertionError("the two ways train different parameters")
-    parts = [(float((own_value[name] - reference[name]).norm()), float(reference[name].norm())) for name in reference]
+def _gradient_differences(candidate: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:
+    """Norms of differences relative to the reference's gradients: in total, and of the worst tensor."""
+    if set(candidate) != set(reference):
+        raise AssertionError("the two sides train different parameters")
+    parts = [(float((candidate[name] - reference[name]).norm()), float(reference[name].norm())) for name in reference]
     off, size = np.array(parts).T
     return {
         "all": float(np.linalg.norm(off) / np.linalg.norm(size)),

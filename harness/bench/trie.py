@@ -1,8 +1,8 @@
-"""`harness bench trie`: what a million items cost the search, beside ten thousand.
+"""`harness bench trie`: search over a million items, against ten thousand.
 
-Both sides rank the same users by the same prompts with SmolLM2; the codes differ, and with them the trie. `ratio` is
-below 1 by what a bigger trie costs; `parts.trie` says how long it took to build, and the memory at its peak.
-`identical`: the trie leads to every item by its own code and to nothing else, and all lists are of distinct real items.
+Both sides rank the same users by the same prompts with SmolLM2; codes and trie differ. `ratio` is below 1 by the cost
+of the larger trie; `parts.trie` has the seconds and the peak memory of building it. `identical`: the trie leads to
+every item by its own code and to nothing else, and all lists have distinct existing items.
 """
 
 from __future__ import annotations
@@ -28,53 +28,55 @@ from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
 
-ITEMS, FEWER, MOST = 1_000_000, 10_000, 50_000_000
+ITEMS, FEWER_ITEMS, MAX_ITEMS = 1_000_000, 10_000, 50_000_000
 LEVELS, USERS, HISTORY = 4, 8, 8
 
 
 def measure(options: Options) -> Outcome:
-    """`--items` of the catalogue, `--users`, `--layers`. Raises `InputError` for a catalogue that is none."""
+    """Runs the benchmark: `items` of the catalogue, `users`, `layers`. Raises `InputError` for too few or too many
+    items."""
     items, users = options.items or ITEMS, options.users or USERS
-    if not FEWER <= items <= MOST:
-        raise InputError(f"{items} items", where="--items", hint=f"give {FEWER} to {MOST}")
+    if not FEWER_ITEMS <= items <= MAX_ITEMS:
+        raise InputError(f"{items} items", where="--items", hint=f"give {FEWER_ITEMS} to {MAX_ITEMS}")
     rng = generator(options.seed, "bench", "trie")
-    wide, narrow = codes(items, rng), codes(FEWER, rng)
-    built, trie = _build(wide)
+    wide, narrow = codes(items, rng), codes(FEWER_ITEMS, rng)
+    build, trie = _build(wide)
     context = RunContext(options.seed, cache_dir() / "artefacts", device())
     search = _search(narrow, users, options, context)
     small = CodeTrie(narrow)
     timed = paired(
         Side(f"{items} items", lambda: search(trie), users),
-        Side(f"{FEWER} items", lambda: search(small), users),
+        Side(f"{FEWER_ITEMS} items", lambda: search(small), users),
         rounds=options.rounds,
     )
     checks = {"codes_found": reached(trie, wide), "codes": items}
-    lock = {"items": items, "users": users, "layers": options.layers, "seed": options.seed, "beams": LISTED}
-    return Outcome("trie", "users", checks["codes_found"] == items == trie.codes, timed, lock, checks, {"trie": built})
+    identical = checks["codes_found"] == items == trie.codes
+    settings = {"items": items, "users": users, "layers": options.layers, "seed": options.seed, "beams": LISTED}
+    return Outcome("trie", "users", identical, timed, settings, checks, {"trie": build})
 
 
 def codes(items: int, rng: np.random.Generator) -> CodeTable:
-    """Distinct codes drawn at random, as two trees over a catalogue of any size give them."""
+    """Random distinct codes, of the form that two trees give."""
     numbers = np.unique(rng.integers(K**LEVELS, size=items + items // 50 + 1000))
     digits = rng.permutation(numbers)[:items, None] // K ** np.arange(LEVELS)[::-1] % K
     return CodeTable(digits, (K,) * LEVELS)
 
 
 def reached(trie: CodeTrie, table: CodeTable) -> int:
-    """How many items the trie leads to by their own codes, each walked down from the root."""
-    node, right = np.zeros(table.n_items, dtype=np.int64), np.ones(table.n_items, dtype=bool)
+    """Number of items that the trie leads to by their own codes."""
+    node, correct = np.zeros(table.n_items, dtype=np.int64), np.ones(table.n_items, dtype=bool)
     for level, size in enumerate(table.sizes):
         first, digit = trie.first[level].numpy(), trie.digit[level + 1].numpy()
         edges = np.repeat(np.arange(len(first) - 1), np.diff(first)) * size + digit
-        mask = node * size + table.digits[:, level]
-        node = np.searchsorted(edges, mask).clip(max=len(edges) - 1)
-        right &= edges[node] == mask
+        edge = node * size + table.digits[:, level]
+        node = np.searchsorted(edges, edge).clip(max=len(edges) - 1)
+        correct &= edges[node] == edge
     owners = trie.single_items()
-    return 0 if owners is None else int((right & (owners[node] == np.arange(table.n_items))).sum())
+    return 0 if owners is None else int((correct & (owners[node] == np.arange(table.n_items))).sum())
 
 
 def _build(table: CodeTable) -> tuple[dict[str, float], CodeTrie]:
-    """Seconds and memory apart, because counting memory takes time."""
+    """Time and memory in separate runs, as tracing memory takes time."""
     start_time = time.perf_counter()
     trie = CodeTrie(table)
     seconds = time.perf_counter() - start_time
@@ -86,7 +88,7 @@ def _build(table: CodeTable) -> tuple[dict[str, float], CodeTrie]:
 
 
 def _search(table: CodeTable, users: int, options: Options, context: RunContext) -> Any:
-    """Ranks by a trie. Histories are of `table`'s items, whatever is ranked, so that prompts are the same."""
+    """A function that ranks along a trie. Histories are items of `table` for either trie, so that prompts are equal."""
     backbone = load_backbone(EMBEDDED, options.layers, "pretrained", context)
     torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
     model = CodeLM(backbone, table.sizes).to(context.device).eval()

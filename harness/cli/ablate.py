@@ -1,4 +1,4 @@
-"""`harness ablate`: a grid of variants of one model, and the table of what each change is worth."""
+"""`harness ablate`: runs a grid of variants of one model, and prints the difference that each change makes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import typer
 
 from harness.cli.options import (
     RESULTS,
+    TABLE_FORMATS,
     AsJson,
     Dataset,
     Device,
+    Fresh,
+    ModelName,
     Order,
+    OutputFile,
     Profile,
     Protocol,
     Results,
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
     from harness.reports.tables import ReportTable
 
 SHOWN = ("ndcg@10", "recall@10")
-FORMATS = "table, markdown, latex, csv, json or html."
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,13 @@ def register(app: typer.Typer) -> None:
 
 @with_reading
 def ablate(
-    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    model: ModelName,
     dataset: Dataset,
     grid: Annotated[
-        str | None, typer.Option(help="A named grid of the model, or a .yaml file.", show_default="its own")
+        str | None, typer.Option(help="A named grid of the model, or a .yaml file.", show_default="the model's")
     ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="1,2,3", help="Seeds of every row.", show_default="1")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="One seed; repeatable.")] = None,
     factor: Annotated[
         str | None,
         typer.Option(
@@ -69,30 +74,22 @@ def ablate(
             "model_seed.",
         ),
     ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="The seeds of every row.", show_default="1")
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="The same, one at a time; repeatable.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that make runs side by side on this machine.", show_default="1"),
+        typer.Option(min=1, help="Number of runs in parallel on this machine.", show_default="1"),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Have runs made by a Dask cluster (docs/cluster.md).")
+        str | None, typer.Option(metavar="ADDRESS", help="Execute runs on a Dask cluster (docs/cluster.md).")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the planned runs and end.")] = False,
-    metric: Annotated[str, typer.Option(help="What differences are tested in.")] = SHOWN[0],
-    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
-    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the planned runs and exit.")] = False,
+    metric: Annotated[str, typer.Option(help="Metric of the differences.")] = SHOWN[0],
+    form: Annotated[str, typer.Option("--format", help=TABLE_FORMATS)] = "table",
+    output: OutputFile = None,
     profile: Profile = None,
     sets: Sets = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every row.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Base configuration of every row.")] = None,
     results: Results = RESULTS,
-    fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
-    ] = False,
+    fresh: Fresh = False,
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
@@ -100,9 +97,9 @@ def ablate(
     track: Track = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a grid of variants and print what each change is worth against the base.
+    """Run a grid of variants and print the difference of each change to the base.
 
-    Each run is the one that `harness run` would make: what the store holds already is not made again.
+    Each run equals that of `harness run`: stored runs are reused.
     """
     from harness.experiments.ablation import ablation
     from harness.experiments.grid import seed_grid
@@ -116,8 +113,8 @@ def ablate(
     check_output(output)
     if workers is not None and scheduler is not None:
         raise InputError(
-            "--workers and --scheduler are two ways to make the runs",
-            hint="leave one of them out",
+            "--workers and --scheduler exclude each other",
+            hint="remove one of them",
             code="conflicting-options",
         )
     if factor is not None and grid is not None:
@@ -166,7 +163,7 @@ def _check(form: str, metric: str) -> None:
 
 
 def _announce(under_way: Ablation, *, fresh: bool) -> None:
-    """The planned runs, on stderr, with what the store already holds."""
+    """Prints the planned runs on stderr, with their state in the store."""
     fields = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
     grid, counts = under_way.grid, dict.fromkeys(fields, 0)
     log(f"{grid.name}: {grid.about}" if grid.about else grid.name)
@@ -177,7 +174,7 @@ def _announce(under_way: Ablation, *, fresh: bool) -> None:
             counts[slot.state] += 1
         log(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
     current = 0 if fresh else counts["complete"]
-    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {current} of them there already")
+    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {current} of them stored")
 
 
 def _table(under_way: Ablation, metric: str) -> AblationTable:

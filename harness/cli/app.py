@@ -1,6 +1,6 @@
-"""The `harness` command line: its commands, and the exit codes.
+"""The `harness` command line: commands and exit codes.
 
-0 done, 2 the user's input is wrong, 130 interrupted, 1 internal error.
+0 success, 2 invalid input of the user, 130 interrupted, 1 internal error.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ expand_paths(app)
 @app.callback(invoke_without_command=True)
 def start(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     """EAGER-LLM and its baselines, trained and measured under one protocol."""
     if version:
@@ -81,7 +81,7 @@ def start(
     if context.invoked_subcommand is None:
         print(context.get_help())
     elif context.invoked_subcommand != "run" and place()[0]:
-        raise typer.Exit  # of many processes the first alone does what cannot be shared
+        raise typer.Exit  # only the main process executes commands that are not distributed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return interrupted()
-    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say to it
+    except BrokenPipeError:  # the reader of stdout has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

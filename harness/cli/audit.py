@@ -1,4 +1,4 @@
-"""`harness audit`: what codes add to scores, who a data set's cases are, what a language model has memorised."""
+"""`harness audit`: code collisions in metrics, report cards of data sets, memorisation by language models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.cli.progress import reporter
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
-ABOUT = "Audits of files: what codes add to scores, and which cases a metric comes from."
+ABOUT = "Audits: effect of shared codes on metrics, report cards of data sets, memorisation."
 Rankings = Annotated[
     Path | None,
     typer.Option("--rankings", metavar="FILE", help="Ranked lists, any file that harness evaluate reads."),
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    """Audits of files: what codes add to scores, and which cases a metric comes from."""
+    """Audits: effect of shared codes on metrics, report cards of data sets, memorisation."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -47,9 +47,9 @@ def codes(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Items and targets that share their code, and what scoring codes instead of items adds to each metric.
+    """Items and targets with shared codes, and how scoring codes instead of items inflates each metric.
 
-    The least comes from the index alone; with --rankings also the amount measured on these lists.
+    A lower bound follows from the index; with --rankings the inflation is measured on the lists.
     """
     from harness.evaluation.code_level import least_added, shared_targets
     from harness.generative.item_codes import CodeTable, inspect
@@ -87,13 +87,13 @@ def codes(
 def card(
     dataset: Dataset,
     rankings: Rankings = None,
-    metric: Annotated[str, typer.Option(help="What is measured by groups of users.")] = "ndcg@10",
+    metric: Annotated[str, typer.Option(help="Metric by groups of users.")] = "ndcg@10",
     protocol: Protocol = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Report card: how near training was to each target; with --rankings the metric by such groups of users.
+    """Report card: similarity of training data to each target; with --rankings the metric by groups of users.
 
     For stored runs: harness leaderboard --columns card.
     """
@@ -129,21 +129,21 @@ def card(
 
 @with_reading
 def memory(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="An embedded or hub name, or a folder.")],
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A packaged or hub name, or a folder.")],
     dataset: Dataset,
-    items: Annotated[int, typer.Option("--items", min=20, metavar="N", help="Titles that are scored, at most.")] = 200,
+    items: Annotated[int, typer.Option("--items", min=20, metavar="N", help="Maximum number of scored titles.")] = 200,
     newer: Annotated[
         Path | None, typer.Option("--newer", metavar="FILE", help="Titles newer than the model, one a line.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which titles are drawn.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the sample of titles.")] = 1,
     order: Order = None,
     reading: Reading = PLAIN,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Whether a language model has seen the catalogue: titles scored after their own id and after other ids.
+    """Memorisation of the catalogue: likelihood of titles after their own id and after other ids.
 
-    Also after the titles before them in training sequences, and (--newer) against texts that the model cannot know.
+    Also after the previous titles of training sequences, and (--newer) compared with texts newer than the model.
     The result is stored: harness leaderboard --columns memory shows it beside the model's rows.
     """
     from harness.core.environment import cache_dir

@@ -1,4 +1,4 @@
-"""`harness bench decode|train|index|metrics|trie|scale`: the engine against the usual way, paired, equality checked."""
+"""`harness bench decode|train|index|metrics|trie|scale`: paired benchmarks against reference implementations."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from harness.cli.output import log, print_json, print_table, stdout_kept
 if TYPE_CHECKING:
     from harness.bench.timing import Options, Outcome
 
-Users = Annotated[int | None, typer.Option("--users", min=1, help="Users measured.", show_default="by benchmark")]
+Users = Annotated[int | None, typer.Option("--users", min=1, help="Number of users.", show_default="by benchmark")]
 Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index, trie: of the catalogue).")]
 Settings = Annotated[
-    str, typer.Option("--beams", help="Beams; more, and `all`, also show what a beam loses: 20,50,all.")
+    str, typer.Option("--beams", help="Beams; further values and `all` also measure their recall: 20,50,all.")
 ]
-Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Only the first layers.", show_default="all")]
-Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Users (or samples) computed at once.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=3, help="Both sides are timed this often; medians count.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of what is drawn.")]
+Layers = Annotated[int | None, typer.Option("--layers", min=1, help="First layers only.", show_default="all")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Batch size in users (or samples).")]
+Rounds = Annotated[int, typer.Option("--rounds", min=3, help="Timed rounds of both sides; medians are reported.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    group = typer.Typer(help="The engine against the usual way: paired in one run, equality asserted.")
+    group = typer.Typer(help="Paired benchmarks against reference implementations; results must be equal.")
     group.callback(invoke_without_command=True)(_help)
     for command in (decode, train, index, metrics, trie, scale):
         group.command()(command)
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    """The engine against the usual way: paired in one run, equality asserted."""
+    """Paired benchmarks against reference implementations; results must be equal."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -44,13 +44,13 @@ def decode(
     users: Users = None,
     items: Items = None,
     beams: Settings = "20",
-    model: Annotated[str, typer.Option("--model", help="smollm2, or t5 (TIGER's, drawn at random).")] = "smollm2",
+    model: Annotated[str, typer.Option("--model", help="smollm2, or t5 (TIGER's, random weights).")] = "smollm2",
     prompt: Annotated[str, typer.Option("--prompt", help="instruction (of LC-Rec's form), or short.")] = "instruction",
     layers: Layers = None,
     batch: Batch = None,
     rounds: Rounds = 3,
     seed: Seed = 1,
-    best: Annotated[bool, typer.Option("--best/--no-best", help="Look for each side's best batch too.")] = False,
+    best: Annotated[bool, typer.Option("--best/--no-best", help="Also search the best batch sizes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Constrained beam search against transformers' `generate` with the same trie."""
@@ -97,7 +97,7 @@ def train(
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
-    """The balanced tree against the same by the textbook's loop."""
+    """Balanced k-means trees against the algorithm one point at a time."""
     from harness.bench.timing import Options
 
     _measure("index", Options(items=items, rounds=rounds, seed=seed), as_json)
@@ -120,7 +120,7 @@ def trie(
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """The search over a million items against the same over ten thousand."""
+    """Search over a million items against ten thousand."""
     from harness.bench.timing import Options
 
     _measure("trie", Options(users=users, items=items, layers=layers, rounds=rounds, seed=seed), as_json)
@@ -132,7 +132,7 @@ def scale(
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Time and memory of mostpop and markov at growing numbers of users (10,000 and 100,000 unless given)."""
+    """Time and memory of mostpop and markov at growing numbers of users (default 10,000 and 100,000)."""
     from harness.bench.scale import SIZES, measure
 
     with stdout_kept():
@@ -169,7 +169,7 @@ def _measure(name: str, options: Options, as_json: bool) -> None:
             rows,
             {
                 "side": "",
-                "name": "what",
+                "name": "implementation",
                 "units": document["unit"],
                 "median_seconds": "seconds",
                 "per_second": "a second",

@@ -1,4 +1,4 @@
-"""`harness certify` and `harness verify`: a run's evidence as files, and its metrics recomputed from them."""
+"""`harness certify` and `harness verify`: a run's evidence as files, and checks of certificates and data sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Order, Protocol, Results, Sets
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    MaybeDataset,
+    Order,
+    OutputFolder,
+    Protocol,
+    Results,
+    RunName,
+    Sets,
+)
 from harness.cli.output import check_new_folder, log, print_json, print_table
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
@@ -23,13 +33,13 @@ def register(app: typer.Typer) -> None:
 
 
 def certify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id or its beginning, or a model's name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    run: RunName,
+    output: OutputFolder,
     dataset: MaybeDataset = None,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a reviewer asks for: checklist, model card, TREC run and qrels, results in the hub's format.
+    """Write the evidence of a run: checklist, model card, TREC run and qrels, results in the hub's format.
 
     `harness verify DIR` recomputes the metrics from the folder alone.
     """
@@ -52,10 +62,10 @@ def certify(
 def verify(
     target: Annotated[str, typer.Argument(metavar="DIR|DATASET", help="A certificate's folder, or a data set.")],
     dataset: Annotated[
-        str | None, typer.Option("-d", "--dataset", help="Where the data set of a certificate lies.")
+        str | None, typer.Option("-d", "--dataset", help="Location of a certificate's data set.")
     ] = None,
     tie_seeds: Annotated[
-        int | None, typer.Option("--tie-seeds", metavar="N", help="Measure N other orders of equal times.")
+        int | None, typer.Option("--tie-seeds", metavar="N", help="Measure N other orders of equal timestamps.")
     ] = None,
     protocol: Protocol = None,
     sets: Sets = None,
@@ -64,10 +74,10 @@ def verify(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a certificate's metrics to the last digit; or check a data set as `harness data verify` does.
+    """Recompute a certificate's metrics exactly; or check a data set as `harness data verify`.
 
-    With --tie-seeds: how targets and training-free rows move under other orders of equal times; leaderboards then show
-    that spread. Exit code 2 where a check fails.
+    With --tie-seeds: targets and training-free models under other orders of equal timestamps; leaderboards then show
+    the spread. Exit code 2 if a check fails.
     """
     from harness.errors import InputError
     from harness.reports.certificate import CERTIFICATE, verify_certificate

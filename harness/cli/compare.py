@@ -1,4 +1,4 @@
-"""`harness compare`: stored runs against each other, paired by user."""
+"""`harness compare`: compares stored runs, paired by user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    MaybeDataset,
+    OutputFile,
+    Results,
+)
 from harness.cli.output import check_output, console, print_json, print_plain, write_output
 
 
@@ -27,14 +33,12 @@ def compare(
     ],
     dataset: MaybeDataset = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="What is compared; repeatable.", show_default="ndcg@10, recall@10")
+        list[str] | None, typer.Option(help="Compared metric; repeatable.", show_default="ndcg@10, recall@10")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="table, markdown, latex, html or json.")] = "table",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
-    ] = None,
+    output: OutputFile = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Beside the papers' own rows: differences, and what may explain them.")
+        bool, typer.Option("--published", help="Also published figures: differences and their possible causes.")
     ] = False,
     results: Results = RESULTS,
     as_json: AsJson = False,
@@ -61,7 +65,7 @@ def compare(
             raise unknown_name("metric", name, METRICS, where="--metric")
     if len(runs) < 2 and not published:
         raise InputError(
-            "one run alone cannot be compared",
+            "a single run cannot be compared",
             where="RUN",
             hint="name two or more, or add --published",
             code="bad-selection",

@@ -1,9 +1,4 @@
-"""The group `harness data`; `stats` and `verify`: what a data set holds, and whether it keeps the rules.
-
-`harness data prepare`: a data set from its public raw files, every step told, the published figures beside it.
-
-`harness data import` and `harness data export`: data sets in from folders, and out in other layouts.
-"""
+"""`harness data`: statistics and checks of data sets, preparation from raw files, import and export."""
 
 from __future__ import annotations
 
@@ -14,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.cli.options import AsJson, Order, Protocol, Sets
+from harness.cli.options import (
+    AsJson,
+    Order,
+    OutputFolder,
+    Protocol,
+    Sets,
+)
 from harness.cli.output import log, print_json, print_plain, print_table
 from harness.cli.reading import BadLines, with_reading
 from harness.data.reading import BAD_LINES, PLAIN, Reading
@@ -32,10 +33,21 @@ Folder = Annotated[
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="A registered name, or a folder or file with data.")
 ]
+NAMED = "instruments, beauty, ml-1m, …, or RELEASE:CATEGORY (amazon2023:Baby_Products)."
+Name = Annotated[str, typer.Argument(metavar="NAME", help=NAMED)]
+Raw = Annotated[
+    Path | None, typer.Option("--raw", metavar="DIR", help="Folder of the public raw files; default: download.")
+]
+TieSeed = Annotated[int | None, typer.Option("--tie-seed", min=0, help="Order equal timestamps by another hash.")]
+Text = Annotated[
+    Literal["clean", "released"],
+    typer.Option("--text", help="clean: long text is truncated; released: dropped, as in the published scripts."),
+]
+HELP = "Prepare, import, export and check data sets."
 
 
 def register_import_export(group: typer.Typer) -> None:
-    """Adds the commands to the group `data`."""
+    """Adds `import` and `export` to the group `data`."""
     group.command("import")(bring)
     group.command("export")(send)
 
@@ -43,16 +55,16 @@ def register_import_export(group: typer.Typer) -> None:
 @with_reading
 def bring(
     folder: Folder,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What -d calls it from now on.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name for -d.")],
     order: Order = None,
     reading: Reading = PLAIN,
     tie_seed: Annotated[
         int | None, typer.Option("--tie-seed", help="Another order of equal timestamps.", show_default="line by line")
     ] = None,
-    again: Annotated[bool, typer.Option("--replace", help="Let the name mean this content from now on.")] = False,
+    again: Annotated[bool, typer.Option("--replace", help="Replace the data set of this name.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register a data set from a folder or a file; from then on `-d NAME` works everywhere."""
+    """Register a data set from a folder or a file as `-d NAME`."""
     from harness.data.importing import import_folder
 
     stored_dataset, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
@@ -77,12 +89,12 @@ def bring(
 @with_reading
 def send(
     dataset: DatasetArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    output: OutputFolder,
     layout: Annotated[
         str | None, typer.Option("--layout", help="lcrec, recbole, csv or parquet.", show_default=False)
     ] = None,
     split: Annotated[
-        bool, typer.Option("--split", help="Training, validation and test parts, histories, and a page on ranking.")
+        bool, typer.Option("--split", help="Write training, validation and test parts, histories, and a README.")
     ] = False,
     protocol: Protocol = None,
     sets: Sets = None,
@@ -90,10 +102,10 @@ def send(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Write a data set in another layout, and say what that cannot carry; or its split, for a model of your own."""
+    """Write a data set in another layout, with a list of what it cannot hold; or its split, for external models."""
     if (layout is None) != split:
         raise InputError(
-            "say what is to be written",
+            "nothing to write",
             where="--layout",
             hint="give --layout NAME, or --split alone",
             code="conflicting-options",
@@ -103,9 +115,9 @@ def send(
         return
     if protocol is not None or sets:
         raise InputError(
-            "a layout holds no split",
+            "a layout has no split",
             where="--protocol",
-            hint="leave it out, or say --split",
+            hint="remove it, or use --split",
             code="conflicting-options",
         )
     assert layout is not None
@@ -115,14 +127,12 @@ def send(
     loaded = load_dataset(dataset, order or "time", reading)
     done = export(loaded, layout, output)
     for line in done.dropped:
-        log(f"not carried: {line}")
+        log(f"not written: {line}")
     if as_json:
         fields = {"layout": done.layout, "exact": done.exact, "lost": list(done.dropped), "order": done.order}
         print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **fields, "path": str(done.folder)})
     else:
-        config = (
-            f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint: see what it lost"
-        )
+        config = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint, as stated above"
         print(f"written to {done.folder}; read back it has {config}")
 
 
@@ -143,43 +153,22 @@ def _send_split(
         print(f"written to {output}; {output / PAGE} shows how to rank with it")
 
 
-NAMED = "instruments, beauty, ml-1m, …, or RELEASE:CATEGORY (amazon2023:Baby_Products)."
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help=NAMED)]
-
-
-Raw = Annotated[
-    Path | None, typer.Option("--raw", metavar="DIR", help="Where the public raw files lie; downloaded without it.")
-]
-
-
-TieSeed = Annotated[
-    int | None, typer.Option("--tie-seed", min=0, help="Another order, by a hash, where timestamps are equal.")
-]
-
-
-Text = Annotated[
-    Literal["clean", "released"],
-    typer.Option("--text", help="clean: long text is cut; released: as the published scripts, which blank it."),
-]
-
-
 def prepare(
     name: Name,
     raw: Raw = None,
     tie_seed: TieSeed = None,
     text: Text = "clean",
     since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only interactions from then on.", show_default="the release's")
+        str | None, typer.Option(metavar="DATE", help="First date of interactions.", show_default="the release's")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only interactions up to then.", show_default="the release's")
+        str | None,
+        typer.Option(metavar="DATE", help="Last date of interactions.", show_default="the release's"),
     ] = None,
     bad_lines: BadLines = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a data set from its public raw files; `-d NAME` knows it from then on."""
+    """Build a data set from its public raw files and register it as `-d NAME`."""
     from harness.cli.progress import reporter
     from harness.data.raw.prepare import prepare as build
     from harness.data.raw.request import Request
@@ -219,12 +208,6 @@ def _published_row(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**line, "difference": f"{difference:+,}" if difference else "none"}
 
 
-HELP = "Make, bring in, send out and check data sets."
-
-
-Where = Annotated[str, typer.Argument(metavar="DATASET", help="A registered name, or a folder or file with data.")]
-
-
 def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help=HELP)
@@ -238,13 +221,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    """Make, bring in, send out and check data sets."""
+    """Prepare, import, export and check data sets."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 @with_reading
-def stats(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
+def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Counts, first and last date, density, length distribution, text coverage."""
     from harness.data.loading import load_dataset
     from harness.data.statistics import describe
@@ -258,8 +241,8 @@ def stats(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json
 
 
 @with_reading
-def items(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
-    """Print the ids of a data set's items, one a line, in its own order: what ready vectors are named by."""
+def items(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
+    """Print the item ids of a data set, one a line, in its order: the ids of precomputed vectors."""
     from harness.data.loading import load_dataset
 
     loaded = load_dataset(dataset, order or "time", reading)
@@ -271,18 +254,18 @@ def items(dataset: Where, order: Order = None, reading: Reading = PLAIN, as_json
 
 @with_reading
 def verify(
-    dataset: Where,
+    dataset: DatasetArgument,
     protocol: Protocol = None,
     sets: Sets = None,
     artefacts: Annotated[
         list[Path] | None,
-        typer.Option("--artefact", metavar="FILE", help="Vectors or an index to hold to this split; repeatable."),
+        typer.Option("--artefact", metavar="FILE", help="Vectors or an index to check against this split; repeatable."),
     ] = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Re-check fingerprints, split rules and leakage; exit code 2 where a rule is broken or a leak is found."""
+    """Check fingerprints, split rules and leakage; exit code 2 if a check fails or a leak is detected."""
     from harness.errors import InputError
     from harness.runs.dataset_check import inspect
 
@@ -300,13 +283,13 @@ def verify(
             print_table(rows, {"name": "found", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
             values = [{"count": count, "what": reason} for reason, count in dataset_report.audit.lost.items()]
             if values:
-                print_table(values, {"count": "count", "what": "lost or not asked"})
+                print_table(values, {"count": "count", "what": "lost or not evaluated"})
     if dataset_report.broken:
         message = (
             f"{len(dataset_report.broken)} of {len(dataset_report.checks)} rules are broken "
             f"({', '.join(dataset_report.broken)})"
         )
-        raise InputError(message, where=dataset, hint="the table says what was seen", code="check-failed")
+        raise InputError(message, where=dataset, hint="the table has the values", code="check-failed")
     if dataset_report.alarms:
         leaks = "1 leak" if len(dataset_report.alarms) == 1 else f"{len(dataset_report.alarms)} leaks"
         raise InputError(

@@ -19,11 +19,9 @@ def register(app: typer.Typer) -> None:
 
 @with_reading
 def doctor(
-    profile: Annotated[
-        str | None, typer.Option(help="Estimate the memory and time that this profile needs here.")
-    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Estimate memory and time of this profile.")] = None,
     dataset: MaybeDataset = None,
-    model: Annotated[str, typer.Option(help="The model whose profile is meant.")] = "eager-llm",
+    model: Annotated[str, typer.Option(help="Model of the profile.")] = "eager-llm",
     sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
@@ -31,7 +29,7 @@ def doctor(
 ) -> None:
     """Show devices, memory, packages, data sets and backbones, and how to install what is missing.
 
-    With --profile: an estimate of what a run needs, from shapes alone; with -d of its time too.
+    With --profile: estimated memory of a run, from shapes only; with -d also its time.
     """
     from harness.runs.doctor import examine
     from harness.runs.estimate import estimate

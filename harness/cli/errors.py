@@ -1,4 +1,4 @@
-"""Turns an exception into one line on stderr and an exit code."""
+"""Converts exceptions to one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ INTERRUPTED = 130
 
 def report_error(error: Exception) -> int:
     """Prints the error in one line and returns the exit code. The traceback of an internal error is written to a file,
-    or to stderr with `HARNESS_DEBUG=1`. In a run over several processes, the first of each machine prints input
-    errors."""
+    or to stderr with `HARNESS_DEBUG=1`. In a run with several processes, the first of each machine prints input errors.
+    """
     if isinstance(error, AbortedByMain):
         return error.exit_code
     if isinstance(error, InputError):
@@ -43,20 +43,20 @@ def report_error(error: Exception) -> int:
         traceback.print_exception(error)
         return 1
     message = f"{type(error).__name__}: {_one_line(error)}"
-    log(f"{_speaker()}: internal error: {message}; {_kept(error)}")
+    log(f"{_speaker()}: internal error: {message}; {_traceback_location(error)}")
     return 1
 
 
 def interrupted() -> int:
-    """After Ctrl-C, which reaches all processes of a run: the first of each machine says so."""
-    exec("")  # Ctrl-C inside of somebody's exec would be remembered, and Python end by the signal in place of the code
+    """After Ctrl-C, which all processes of a run receive: the first of each machine prints it."""
+    exec("")  # after Ctrl-C inside an exec, Python would exit by the signal instead of the exit code
     if first_here():
-        log("harness: interrupted; what was done is kept, and the same command continues it")
+        log("harness: interrupted; the same command resumes the run")
     return INTERRUPTED
 
 
 def _speaker() -> str:
-    """Who says it: the program, or one of its processes."""
+    """Prefix of the message: the program, or one of its processes."""
     with suppress(InputError):
         rank, size = place()
         if rank:
@@ -71,7 +71,7 @@ def _usage(error: Exception) -> str:
 
 
 def _disk_refused(error: BaseException) -> BaseException | None:
-    """The error in the chain that says that the disk is full, whichever library put it into its own words."""
+    """The error in the chain for a full or unwritable disk, also if a library wraps it."""
     for link in _chain(error):
         if (isinstance(link, OSError) and link.errno in NO_ROOM) or os.strerror(errno.ENOSPC) in str(link):
             return link
@@ -89,8 +89,8 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def _kept(error: Exception) -> str:
-    """Writes the traceback; where it is, in words."""
+def _traceback_location(error: Exception) -> str:
+    """Writes the traceback; its location in words."""
     from harness.core.environment import cache_dir
 
     try:

@@ -1,4 +1,4 @@
-"""`harness evaluate`: measures rankings made elsewhere, and stores them as a run."""
+"""`harness evaluate`: evaluates external rankings and stores them as a run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def evaluate(
         ),
     ],
     dataset: Dataset,
-    name: Annotated[str | None, typer.Option(help="What the leaderboard calls it.", show_default="file name")] = None,
-    seed: Annotated[int | None, typer.Option(help="Rankings of one name with a seed each are one row.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the leaderboard.", show_default="file name")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; the seeds of one name are one row.")] = None,
     sets: Sets = None,
     protocol: Protocol = None,
     order: Order = None,
@@ -36,7 +36,7 @@ def evaluate(
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Measure rankings made elsewhere under the same protocol, and store them as a run."""
+    """Evaluate external rankings under the same protocol, and store them as a run."""
     from harness.cli.output import print_summary
     from harness.runs.external import External
     from harness.runs.external import evaluate as measure

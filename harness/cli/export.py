@@ -1,13 +1,19 @@
-"""`harness export`: the tuned model of a stored run as a plain Hugging Face folder."""
+"""`harness export`: the fine-tuned model of a stored run as a Hugging Face folder."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    MaybeDataset,
+    OutputFolder,
+    Results,
+    RunName,
+)
 from harness.cli.output import check_new_folder, print_json, stdout_kept
 
 
@@ -17,18 +23,18 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id or its beginning, or a model's name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")],
+    run: RunName,
+    output: OutputFolder,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="Leave an unmerged adapter apart, in DIR/adapter, for peft.")
+        bool, typer.Option("--adapter", help="Save an unmerged adapter separately in DIR/adapter, for peft.")
     ] = False,
     dataset: MaybeDataset = None,
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Write a tuned language model as a Hugging Face folder: weights, tokenizer with code tokens, items' codes.
+    """Write a fine-tuned language model as a Hugging Face folder: weights, tokenizer with code tokens, item codes.
 
-    AutoModelForCausalLM and AutoTokenizer load it without this program.
+    AutoModelForCausalLM and AutoTokenizer load it without this package.
     """
     from harness.errors import InputError
     from harness.registry import model_entries
@@ -41,11 +47,11 @@ def export(
     stored = choose_one(Store(results), run, dataset)
     name = stored.record.model
     if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
-        able = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
+        exportable = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
         raise InputError(
-            f"{name} is no language model to export",
+            f"{name} is not a language model and cannot be exported",
             where="RUN",
-            hint=f"choose {' or '.join(able)}",
+            hint=f"choose {' or '.join(exportable)}",
             code="bad-selection",
         )
     with stdout_kept():

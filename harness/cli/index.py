@@ -1,4 +1,4 @@
-"""`harness index build` and `harness index inspect`: item codes as an index file, and how healthy they are."""
+"""`harness index build` and `harness index inspect`: item codes as an index file, and its statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.data.reading import PLAIN, Reading
 def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(
-        help="Item codes as an index file, a JSON object of items and lists of their tokens; how healthy they are."
+        help="Item codes as an index file (a JSON object of items and lists of tokens), and its statistics."
     )
     group.callback(invoke_without_command=True)(_help)
     group.command()(build)
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    """Item codes as an index file, a JSON object of items and lists of their tokens; how healthy they are."""
+    """Item codes as an index file (a JSON object of items and lists of tokens), and its statistics."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -33,9 +33,9 @@ def _help(context: typer.Context) -> None:
 @with_reading
 def build(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the index file is written.")],
-    model: Annotated[str, typer.Option(help="The model whose codes are made.")] = "eager-llm",
-    seed: Annotated[int, typer.Option(help="The seed of vectors and codes.")] = 1,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The index file.")],
+    model: Annotated[str, typer.Option(help="Model of the codes.")] = "eager-llm",
+    seed: Annotated[int, typer.Option(help="Seed of vectors and codes.")] = 1,
     profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
     sets: Sets = None,
     protocol: Protocol = None,
@@ -44,9 +44,9 @@ def build(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the codes that a run with these settings and this seed has, and write them as an index file.
+    """Build the codes of a run with these settings and this seed, and write them as an index file.
 
-    What they were made from is kept beside the file, and checked where the file is used (eager.index.kind=file).
+    Their provenance is written next to the file, and checked when the file is used (eager.index.kind=file).
     """
     from harness.cli.progress import reporter
     from harness.generative.item_codes import inspect as look
@@ -74,7 +74,7 @@ def inspect(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Collisions, use and entropy of each level, how prefixes branch, the share of test targets that share a code."""
+    """Collisions, usage and entropy of each level, branching of prefixes, share of test targets with a shared code."""
     from harness.generative.item_codes import CodeTable
     from harness.generative.item_codes import inspect as look
     from harness.protocol.audit.provenance import read_provenance

@@ -1,7 +1,4 @@
-"""`harness leaderboard`: all stored runs, best first, in the format that is asked for.
-
-`harness report`: everything that is stored of a data set, as one page to look at.
-"""
+"""`harness leaderboard`: all stored runs, best first; `harness report`: one HTML page on a data set."""
 
 from __future__ import annotations
 
@@ -13,16 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, Dataset, MaybeDataset, Protocol, Results
+from harness.cli.options import (
+    RESULTS,
+    TABLE_FORMATS,
+    Dataset,
+    MaybeDataset,
+    OutputFile,
+    Protocol,
+    Results,
+)
 from harness.cli.output import check_output, console, log, print_plain, write_output
 
 if TYPE_CHECKING:
     from harness.protocol.predictions import Predictions
     from harness.reports.leaderboard import Board, Row
     from harness.store.run_store import Store, StoredRun
-
-
-FORMATS = "table, markdown, latex, csv, json or html."
 
 
 def register(app: typer.Typer) -> None:
@@ -34,12 +36,10 @@ def register(app: typer.Typer) -> None:
 def leaderboard(
     dataset: MaybeDataset = None,
     metric: Annotated[
-        str | None, typer.Option(help="What the order goes by.", show_default="ndcg@10, or the first of --metrics")
+        str | None, typer.Option(help="Metric of the order.", show_default="ndcg@10, or the first of --metrics")
     ] = None,
-    models: Annotated[str | None, typer.Option(metavar="A,B", help="Rows of these models alone.")] = None,
-    runs: Annotated[
-        str | None, typer.Option(metavar="ID,ID", help="These runs alone, by the beginning of ids.")
-    ] = None,
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="Only these models.")] = None,
+    runs: Annotated[str | None, typer.Option(metavar="ID,ID", help="Only these runs, by the beginning of ids.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="ROW=NAME", help="Another name for a model or a run; repeatable.")
     ] = None,
@@ -50,8 +50,8 @@ def leaderboard(
         ),
     ] = None,
     k: Annotated[str | None, typer.Option("--k", metavar="5,10", help="K of --metrics, up to 100.")] = None,
-    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "table",
-    published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    form: Annotated[str, typer.Option("--format", help=TABLE_FORMATS)] = "table",
+    published: Annotated[bool, typer.Option("--published", help="Add published rows, marked as such.")] = False,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -59,19 +59,15 @@ def leaderboard(
             show_default="the first three",
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file.", show_default="stdout")
-    ] = None,
+    output: OutputFile = None,
     results: Results = RESULTS,
     protocol: Protocol = None,
-    protocols: Annotated[
-        bool, typer.Option("--protocols", help="The rank of each model under every protocol, and how it changes.")
-    ] = False,
+    protocols: Annotated[bool, typer.Option("--protocols", help="Rank of each model under every protocol.")] = False,
     test: Annotated[
         bool | None,
         typer.Option(
             "--test/--no-test",
-            help="Test the best against the second, paired by user: a dagger where it leads significantly.",
+            help="Test the best against the second, paired by user: a dagger marks a significant lead.",
             show_default="with -d",
         ),
     ] = None,
@@ -92,7 +88,7 @@ def leaderboard(
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
     metric = metric or next(iter(current_selection.metrics), MAIN_METRIC)
-    by = metric if metric in METRICS else MAIN_METRIC  # the others are measured for the chosen rows alone
+    by = metric if metric in METRICS else MAIN_METRIC  # others are computed for the selected rows only
     check_metric(metric)
     if protocols:
         if metric != by:
@@ -149,14 +145,14 @@ def _deeper(location: str | None) -> Callable[[StoredRun, int], Predictions]:
 
 
 def _commanded(row: Row) -> Row:
-    """The row with what makes its runs again; a published one has no runs."""
+    """The row with the command of its runs; published rows have none."""
     from harness.runs.reproduce import command
 
     return replace(row, command=command(row.runs)) if row.runs else row
 
 
 def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:
-    """What `harness verify --tie-seeds` has stored of the board's data set and split."""
+    """The stored result of `harness verify --tie-seeds` for the board's data set and split."""
     from harness.store.tie_orders import read_tie_report
 
     return read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint)
@@ -172,7 +168,7 @@ def _known(protocol: str | None) -> str | None:
 
 
 def _protocols(store: Store, dataset: str | None, metric: str, form: str, output: Path | None) -> None:
-    """The rank of every configuration under each protocol."""
+    """The rank of each configuration under each protocol."""
     from harness.reports import protocol_ranks as protocols
     from harness.reports.formats import sheets_drawn
     from harness.reports.selection import stored_name
@@ -196,11 +192,11 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="The page.", show_default="RESULTS/DATASET.html"),
     ] = None,
-    metric: Annotated[str, typer.Option(help="What the order goes by, and what is drawn.")] = "ndcg@10",
-    published: Annotated[bool, typer.Option("--published", help="Add the papers' own rows, marked as such.")] = False,
+    metric: Annotated[str, typer.Option(help="Metric of order and plots.")] = "ndcg@10",
+    published: Annotated[bool, typer.Option("--published", help="Add published rows, marked as such.")] = False,
     results: Results = RESULTS,
 ) -> None:
-    """Write one HTML page with the tables and plots of all stored runs on a data set; it opens without a network."""
+    """Write one HTML page with the tables and plots of all stored runs on a data set; it is self-contained."""
     from harness.reports.html.build import ReportOptions, report
     from harness.reports.selection import stored_name
     from harness.runs.index_builder import check_writable

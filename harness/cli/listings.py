@@ -1,4 +1,4 @@
-"""`harness models` and `harness datasets`: what is registered. Nothing heavy is imported."""
+"""`harness models` and `harness datasets`: what is registered."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One model: what can be set of it.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the settings of this model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List every registered model; or the settings of one: defaults, meaning, what each profile changes."""
+    """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
     from harness.registry import model_entries, model_entry
 
     if name is not None:
@@ -66,18 +66,18 @@ def _describe(entry: ModelEntry, as_json: bool) -> None:
 
 
 def _changes(row: Mapping[str, Any]) -> str:
-    """What profiles and variants set it to."""
+    """Values that profiles and variants set."""
     bundles = {**row.get("profiles", {}), **row.get("variants", {})}
     return ", ".join(f"{name} {_short(value)}" for name, value in bundles.items())
 
 
 def _short(value: Any) -> str:
-    """A value as it is written behind `--set`."""
+    """A value as written for `--set`."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def datasets(as_json: AsJson = False) -> None:
-    """List every registered data set."""
+    """List all registered data sets."""
     from harness.data.catalog import catalogue_entries
 
     rows: list[dict[str, Any]] = []

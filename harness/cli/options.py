@@ -1,8 +1,6 @@
-"""The options that several commands share, each stated once.
+"""Options and arguments that several commands share, and the expansion of `~` in paths.
 
-What a path on the command line means: `~` is the home folder, also behind an equals sign, where no shell looks.
-
-One rule for all of them, put round every command where the command line is built, so that no command goes past it.
+`expand_paths` wraps every command, so that `~` is expanded also after an equals sign, where the shell does not.
 """
 
 from __future__ import annotations
@@ -18,46 +16,29 @@ import typer
 from harness.errors import InputError
 
 WHICH = "A registered name, or a folder or file with data."
-
+RESULTS = Path("results")
+TABLE_FORMATS = "table, markdown, latex, csv, json or html."
 
 Dataset = Annotated[str, typer.Option("-d", "--dataset", help=WHICH)]
-
-
 MaybeDataset = Annotated[str | None, typer.Option("-d", "--dataset", help=WHICH)]
-
-
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are stored.")]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-
-
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; repeatable."),
 ]
-
-
 Profile = Annotated[
     str | None, typer.Option(help="auto, smoke, cpu, gpu or paper: settings for a purpose.", show_default="auto")
 ]
-
-
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")]
-
-
 Protocol = Annotated[
     str | None,
     typer.Option("--protocol", help="leave-one-out, global-time or rolling-time.", show_default="leave-one-out"),
 ]
-
-
 Order = Annotated[
     str | None,
-    typer.Option("--order", help="time, or file: the lines of a folder's files stand in order.", show_default="time"),
+    typer.Option("--order", help="time, or file: the lines of the files are in order.", show_default="time"),
 ]
-
-
 Track = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,25 +47,30 @@ Track = Annotated[
         help="Log to tensorboard[=DIR], mlflow[=URI], wandb[=PROJECT] or another tracker as well; repeatable.",
     ),
 ]
-
-
-RESULTS = Path("results")
+ModelName = Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id or its beginning, or a model's name.")]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write to this file.", show_default="stdout"),
+]
+OutputFolder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")]
+Fresh = Annotated[bool, typer.Option("--fresh/--resume", help="Repeat complete runs, or resume interrupted ones.")]
 
 
 def numbers(text: str | None) -> tuple[int, ...]:
-    """What `--seeds 1,2,3` says; none for None."""
+    """Parses `--seeds 1,2,3`; () for None."""
     if text is None:
         return ()
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
-            f"{text!r} is no list of whole numbers", where="--seeds", hint="write 1,2,3", code="bad-setting"
+            f"{text!r} is not a list of integers", where="--seeds", hint="write 1,2,3", code="bad-setting"
         ) from error
 
 
 def expand_paths(app: typer.Typer) -> None:
-    """Has every command of `app`, and of the groups in it, called with `~` and `~user` written out in each path."""
+    """Makes every command of `app` and its groups expand `~` and `~user` in paths."""
     for command in app.registered_commands:
         if command.callback is not None:
             command.callback = _expanded(command.callback)
@@ -102,7 +88,7 @@ def _expanded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def expanded(value: Any) -> Any:
-    """A path, or each path of a list, with the home folder written out; anything else as it is."""
+    """A path, or each path of a list, with `~` expanded; other values are unchanged."""
     if isinstance(value, Path):
         return Path(os.path.expanduser(value))
     return [expanded(each) for each in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""Output: results to stdout, everything else to stderr; with `--json`, stdout is exactly one document.
+"""Output: results on stdout, everything else on stderr; with `--json`, stdout is exactly one document.
 
-Also the summary that `run` and `evaluate` print: the metrics of each run and its place in the leaderboard.
+`print_summary` prints the metrics of runs and their place in the leaderboard.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from harness.store.run_store import Store
 
 
-WIDE = 240  # columns of a table that is not drawn on a terminal
+WIDE = 240  # width of a table outside a terminal
 
 
 def replace_unencodable() -> None:
-    """Lets stdout and stderr print `?` for characters that their encoding lacks (ASCII, Windows code pages)."""
+    """Makes stdout and stderr print `?` for characters outside their encoding (ASCII, Windows code pages)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -40,13 +40,13 @@ def log(line: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Prints the one document; as ASCII where stdout cannot encode all of Unicode."""
+    """Prints the document; as ASCII if stdout cannot encode Unicode."""
     is_unicode = (sys.stdout.encoding or "utf-8").lower().replace("-", "").startswith("utf")
     print(json.dumps(document, indent=2, ensure_ascii=not is_unicode, allow_nan=False))
 
 
 def console(*, as_json: bool = False) -> Console:
-    """Where tables are drawn: stdout, or stderr beside a JSON document."""
+    """Console for tables: stdout, or stderr next to a JSON document."""
     from rich.console import Console
 
     terminal = (sys.stderr if as_json else sys.stdout).isatty()
@@ -54,7 +54,7 @@ def console(*, as_json: bool = False) -> Console:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Rows of plain values under `columns` (key to heading), to stdout."""
+    """Rows of plain values under `columns` (key to heading), on stdout."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -69,7 +69,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 
 def print_plain(sample: Any, *, as_json: bool = False) -> None:
-    """A drawn thing, without blanks at the ends of lines where it does not go to a terminal."""
+    """Prints a renderable, outside a terminal without trailing blanks."""
     target = console(as_json=as_json)
     if target.is_terminal:
         target.print(sample)
@@ -81,36 +81,34 @@ def print_plain(sample: Any, *, as_json: bool = False) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Raises `InputError` unless `path` is free or an empty folder; asked before anything is computed."""
+    """Raises `InputError` unless `path` is free or an empty folder; called before any computation."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InputError("not an empty folder", where=str(path), hint="name a new one", code="already-exists")
 
 
 def check_output(path: Path | None) -> None:
-    """Raises `InputError` where a folder stands in the place of `-o`; asked before anything is computed."""
+    """Raises `InputError` if the path of `-o` is a folder; called before any computation."""
     if path is not None and path.is_dir():
-        raise InputError(
-            "a folder, where a file is to be written", where=str(path), hint="name a file in it", code="cannot-write"
-        )
+        raise InputError("the path is a folder", where=str(path), hint="name a file in it", code="cannot-write")
 
 
 def write_output(path: Path, text: str) -> None:
-    """What was asked for with `-o`; folders above it are made. Raises `InputError` where it cannot be written."""
+    """Writes the file of `-o`; creates its folders. Raises `InputError` if it cannot be written."""
     files.write_text(path, text, "choose another place with -o")
     log(f"written to {path}")
 
 
 @contextmanager
 def stdout_kept() -> Iterator[None]:
-    """For the block, whatever libraries and child processes print to stdout goes to stderr."""
+    """For the block, output of libraries and child processes to stdout goes to stderr."""
     sys.stdout.flush()
-    kept_file, saved = sys.stdout, os.dup(1)
+    original, saved = sys.stdout, os.dup(1)
     try:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         yield
     finally:
-        sys.stdout = kept_file
+        sys.stdout = original
         os.dup2(saved, 1)
         os.close(saved)
 
@@ -126,7 +124,7 @@ def _text(value: Any) -> str:
 
 
 def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
-    """Tables to stdout, or to stderr beside the JSON document (a list of them where there are several runs)."""
+    """Tables on stdout, or on stderr next to the JSON document (a list for several runs)."""
     from harness.protocol.protocol import MAIN_METRIC
     from harness.reports import formats
     from harness.reports.leaderboard import boards, standing

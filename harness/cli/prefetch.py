@@ -13,7 +13,7 @@ from harness.cli.output import print_json, print_table
 from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.errors import InputError
 
-# Files of a model repository that a loader reads; PyTorch's pickles are never read.
+# Files of a model repository that loaders read; no pickles.
 PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 MODEL_KEYS = ("backbone.name", "semantic.encoder")
 
@@ -25,16 +25,14 @@ def register(app: typer.Typer) -> None:
 
 def prefetch(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models whose backbone and encoder are needed.")
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models whose backbone and encoder are downloaded.")
     ] = None,
-    datasets: Annotated[
-        list[str] | None, typer.Option("-d", "--dataset", help="A registered data set; repeatable.")
-    ] = None,
+    datasets: Annotated[list[str] | None, typer.Option("-d", "--dataset", help="A data set; repeatable.")] = None,
     profile: Profile = None,
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download backbones, text encoders and data sets, so that runs with HARNESS_OFFLINE=1 find them."""
+    """Download backbones, text encoders and data sets for runs with HARNESS_OFFLINE=1."""
     if not models and not datasets:
         raise InputError("nothing to download", hint="name models, or data sets with -d", code="bad-setting")
     if offline():
@@ -49,7 +47,7 @@ def prefetch(
 
 
 def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
-    """The backbones and encoders that the models' settings name. Raises `InputError` for wrong settings."""
+    """Backbones and encoders in the models' settings. Raises `InputError` for invalid settings."""
     from harness.registry import model_entry
     from harness.runs.config import ConfigFile, resolve
 
@@ -67,7 +65,7 @@ def _named_in(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _download_model(name: str) -> dict[str, str]:
-    """One model; built-in names and folders need no download. Raises `InputError` where the hub refuses."""
+    """One model; packaged names and folders need no download. Raises `InputError` if the download fails."""
     if "/" not in name or Path(name).expanduser().exists():
         return {"kind": "model", "name": name, "path": "no download needed"}
     from huggingface_hub import snapshot_download
@@ -78,18 +76,21 @@ def _download_model(name: str) -> dict[str, str]:
         path = snapshot_download(name, allow_patterns=patterns)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "check the name and the network; the same command continues"
+        hint = "check the name and the network; run the same command again"
         raise InputError(f"cannot be downloaded ({first})", where=name, hint=hint, code="not-available") from error
     return {"kind": "model", "name": name, "path": str(path)}
 
 
 def _download_dataset(name: str) -> dict[str, str]:
-    """One data set; a public one is downloaded and prepared unless it is ready. Raises `InputError`."""
+    """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
+    Raises `InputError`."""
     from harness.cli.progress import reporter
-    from harness.data.catalog import catalogue_entry
+    from harness.data.catalog import catalogue_entries, catalogue_entry
     from harness.data.raw.prepare import prepare
     from harness.data.raw.request import Request
 
+    if name not in catalogue_entries() and Path(name).expanduser().exists():
+        return {"kind": "data set", "name": name, "path": "no download needed"}
     entry = catalogue_entry(name)
     if not entry.ready() and entry.kept:
         with reporter() as progress:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar for every stage on a terminal, a line now and then where there is none."""
+"""Progress on stderr: a bar for every stage on a terminal, otherwise lines at intervals."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.cli.output import log
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-QUIET = 1.0  # seconds that a stage must last to leave a line behind
-EVERY = 20.0  # seconds between lines where there is no terminal
-KEPT = 12  # finished bars that stay on the screen
+QUIET = 1.0  # minimal seconds of a stage for a line at its end
+EVERY = 20.0  # seconds between lines without a terminal
+MAX_FINISHED = 12  # finished bars on the screen
 
 
 class PlainReporter:
-    """A `Reporter` that writes whole lines: for files, pipes and continuous integration."""
+    """A `Reporter` that writes complete lines: for files, pipes and continuous integration."""
 
     def __enter__(self) -> PlainReporter:
         return self
@@ -37,7 +37,7 @@ class PlainReporter:
 
 
 class PlainStage:
-    """Counts, and says how far it is every `EVERY` seconds."""
+    """Counts steps, and prints progress every `EVERY` seconds."""
 
     def __init__(self, name: str, total: int | None) -> None:
         self.name, self.total = name, total
@@ -65,7 +65,7 @@ class PlainStage:
 
 
 class BarReporter:
-    """A `Reporter` of rich bars: steps, time gone, time left, and the values that the stage shows."""
+    """A `Reporter` with rich bars: steps, elapsed and remaining time, values of the stage."""
 
     def __enter__(self) -> BarReporter:
         from rich.console import Console
@@ -99,7 +99,7 @@ class BarReporter:
             self._progress.remove_task(stage.task)
             return
         self._done.append(stage.task)
-        if len(self._done) > KEPT:
+        if len(self._done) > MAX_FINISHED:
             self._progress.remove_task(self._done.pop(0))
 
     def event(self, **fields: Any) -> None:
@@ -126,12 +126,12 @@ class BarStage:
 
 
 def reporter() -> BarReporter | PlainReporter:
-    """What suits the terminal; a context manager."""
+    """The reporter for this terminal; a context manager."""
     return BarReporter() if sys.stderr.isatty() else PlainReporter()
 
 
 def values(text: dict[str, Any]) -> str:
-    """Loss, metric and the like beside a bar.
+    """Loss, metric etc. next to a bar.
 
     >>> values({"loss": 2.34567, "lr": 1e-05, "phase": "warm-up"})
     'loss 2.346 lr 1e-05 phase warm-up'

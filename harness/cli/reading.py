@@ -1,4 +1,4 @@
-"""The options that say how files are read, shared by every command with `-d`: which columns, and which rows count."""
+"""Options of reading files, shared by all commands with `-d`: columns, and filters of rows."""
 
 from __future__ import annotations
 
@@ -18,37 +18,31 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="user=NAME,item=NAME,…",
-        help="What the file calls user, item, timestamp, rating, title, …; numbers for a file without a header.",
+        help="Names of the columns user, item, timestamp, rating, title, …; numbers without a header.",
         rich_help_panel=PANEL,
     ),
 ]
 Core = Annotated[
-    int | None, typer.Option("--core", min=1, metavar="K", help="Both of the next two.", rich_help_panel=PANEL)
+    int | None, typer.Option("--core", min=1, metavar="K", help="--min-user and --min-item.", rich_help_panel=PANEL)
 ]
 MinUser = Annotated[
     int | None,
-    typer.Option(
-        "--min-user", min=0, metavar="N", help="Leave out users of fewer interactions.", rich_help_panel=PANEL
-    ),
+    typer.Option("--min-user", min=0, metavar="N", help="Drop users with fewer interactions.", rich_help_panel=PANEL),
 ]
 MinItem = Annotated[
     int | None,
-    typer.Option(
-        "--min-item", min=0, metavar="N", help="Leave out items of fewer interactions.", rich_help_panel=PANEL
-    ),
+    typer.Option("--min-item", min=0, metavar="N", help="Drop items with fewer interactions.", rich_help_panel=PANEL),
 ]
 MinRating = Annotated[
     float | None,
-    typer.Option(
-        "--min-rating", metavar="R", help="Leave out interactions that are rated lower.", rich_help_panel=PANEL
-    ),
+    typer.Option("--min-rating", metavar="R", help="Drop interactions with lower ratings.", rich_help_panel=PANEL),
 ]
 BadLines = Annotated[
     float | None,
     typer.Option(
         "--bad-lines",
         metavar="SHARE",
-        help="How many lines may be wrong and are left out, counted; 0: none.",
+        help="Maximal number of invalid lines, which are dropped and counted; 0: none.",
         show_default=str(BAD_LINES),
         rich_help_panel=PANEL,
     ),
@@ -64,7 +58,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def with_reading(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with a parameter `reading` takes these options in its place."""
+    """Replaces the parameter `reading` of a command by these options."""
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
     parameters = []
@@ -82,7 +76,7 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
         reading = Reading.of({name: value for name, value in fields.items() if value is not None})
         command(*args, **options, reading=reading)
 
-    del run.__wrapped__  # Typer would look through it
+    del run.__wrapped__  # Typer would use the original signature
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run

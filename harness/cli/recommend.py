@@ -25,11 +25,11 @@ def recommend(
         str, typer.Argument(metavar="RUN", help="A run id or its beginning, its folder, or a model's name.")
     ],
     history: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Raw item ids, the latest last.", show_default=False)
+        str | None, typer.Option(metavar="A,B,C", help="Raw item ids, oldest first.", show_default=False)
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option(metavar="U", help="A user of the data set, after all of their interactions.", show_default=False),
+        typer.Option(metavar="U", help="A user of the data set, with their complete history.", show_default=False),
     ] = None,
     file: Annotated[
         Path | None,
@@ -39,14 +39,14 @@ def recommend(
             show_default=False,
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="How many items.")] = 10,
-    unseen: Annotated[bool, typer.Option("--unseen", help="Leave out the items of the history.")] = False,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="Number of items.")] = 10,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Exclude the items of the history.")] = False,
     dataset: MaybeDataset = None,
     results: Results = RESULTS,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items with the stored model of a run: for a history, for a user of its data set, or for a file."""
+    """Recommend items with the stored model of a run: for a history, a user of its data set, or a file of histories."""
     from harness.reports.selection import choose_one
     from harness.runs.recommending import recommend as ask
     from harness.runs.recommending import restore
@@ -72,7 +72,7 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
 
     if sum(option is not None for option in (history, user, file)) != 1:
         raise InputError(
-            "say for whom, in one way",
+            "give exactly one of --history, --user and --file",
             where="RUN",
             hint="add --history A,B,C, --user U or --file F",
             code="conflicting-options",
@@ -98,7 +98,7 @@ def _print(entries: dict[str, Any], *, blank: bool) -> None:
 
 
 def _text(line: str) -> Any:
-    """A line as it is: no markup of rich is read in titles."""
+    """A line without rich markup, which titles may contain."""
     from rich.text import Text
 
     from harness.errors import escape_control

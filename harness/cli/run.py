@@ -1,4 +1,4 @@
-"""`harness run`: prepare, train, recommend, measure, store; then the place in the leaderboard."""
+"""`harness run`: trains, ranks, evaluates and stores a model; prints its metrics and place in the leaderboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Order, Profile, Protocol, Results, Sets, Track
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Device,
+    Fresh,
+    MaybeDataset,
+    ModelName,
+    Order,
+    Profile,
+    Protocol,
+    Results,
+    Sets,
+    Track,
+)
 from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
@@ -27,32 +40,30 @@ def register(app: typer.Typer) -> None:
 
 @with_reading
 def run(
-    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    model: ModelName,
     dataset: MaybeDataset = None,
     profile: Profile = None,
-    seed: Annotated[list[int] | None, typer.Option(help="The run's seed; repeatable.", show_default="1")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the run; repeatable.", show_default="1")] = None,
     sets: Sets = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A configuration, such as a stored run's config.yaml.")
     ] = None,
     results: Results = RESULTS,
-    fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Make complete runs again, or continue interrupted ones.")
-    ] = False,
+    fresh: Fresh = False,
     device: Device = None,
     protocol: Protocol = None,
     order: Order = None,
     reading: Reading = PLAIN,
     track: Track = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what would be reused, continued and made, and why; make nothing.")
+        bool, typer.Option("--explain", help="Show what would be reused, resumed and computed, and why; run nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
 
-    A complete run is returned at once, an interrupted one continues. Without -d the data set is ml-100k. Started by
-    torchrun or accelerate launch, EAGER-LLM, LC-Rec and TIGER share the work among all processes.
+    A stored run is returned, an interrupted one is resumed. The default data set is ml-100k. Under torchrun or
+    accelerate launch, EAGER-LLM, LC-Rec and TIGER distribute the work over all processes.
     """
     from harness.cli.output import print_summary
     from harness.cli.progress import reporter
@@ -76,7 +87,7 @@ def run(
                     run_as_worker(job, world)
                 continue
             if world.size > 1 and not shares:
-                log(f"{model} is made by one process; the other {world.size - 1} have nothing to do")
+                log(f"{model} runs in one process; the other {world.size - 1} are idle")
             with reporter() as bars:
                 process_group = world if shares else SINGLE_PROCESS
                 done.append(execute(job, store, fresh=fresh, reporter=bars, note=log, world=process_group))

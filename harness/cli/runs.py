@@ -1,4 +1,4 @@
-"""`harness runs list` and `harness runs rm`: what the store holds, and how to take runs away."""
+"""`harness runs list` and `harness runs rm`: lists and removes stored runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from harness.store.listing import Entry
 
-HELP = "List stored runs; take runs away."
+HELP = "List and remove stored runs."
 
 
 def register(app: typer.Typer) -> None:
@@ -24,18 +24,18 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help=HELP)
     group.callback(invoke_without_command=True)(_help)
     group.command("list")(show)
-    group.command("rm")(take_away)
+    group.command("rm")(remove_runs)
     app.add_typer(group, name="runs")
 
 
 def _help(context: typer.Context) -> None:
-    """List stored runs; take runs away."""
+    """List and remove stored runs."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJson = False) -> None:
-    """List every run: model, data set, seed, state, main metric, size on disk. Unfinished ones too."""
+    """List all runs, also unfinished ones: model, data set, seed, state, main metric, size on disk."""
     from harness.protocol.protocol import MAIN_METRIC
 
     entries = _entries(results, dataset)
@@ -60,23 +60,23 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
     log(f"{len(rows)} runs, {_size(sum(entry.size for entry in entries))}")
 
 
-def take_away(
+def remove_runs(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN [RUN ...]", help="Run ids or their beginnings, or models' names.")
     ],
     dataset: MaybeDataset = None,
     results: Results = RESULTS,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take runs away: records, rankings, models. Asks first; a run that is being made is refused."""
+    """Remove runs: records, rankings, models. Asks for confirmation; active runs are rejected."""
     from harness.store.listing import remove
 
     entries = _chosen(_entries(results, dataset), runs, results)
     if running := [entry for entry in entries if entry.state == "running"]:
-        hint = "wait until it is complete, or end that process first"
+        hint = "wait until it is complete, or end that process"
         raise InputError(
-            f"{running[0].run_id} is being made by a process",
+            f"{running[0].run_id} is being executed by a process",
             where=str(running[0].path),
             hint=hint,
             code="bad-selection",
@@ -86,19 +86,19 @@ def take_away(
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(
-                f"nobody can be asked whether {len(entries)} runs may go",
+                f"removing {len(entries)} runs needs a confirmation",
                 where="RUN",
                 hint="add --yes",
                 code="bad-selection",
             )
-        typer.confirm(f"take {len(entries)} runs away for good?", abort=True, err=True)
+        typer.confirm(f"remove {len(entries)} runs permanently?", abort=True, err=True)
     for entry in entries:
         remove(entry)
     size = sum(entry.size for entry in entries)
     if as_json:
         print_json({"removed": [str(entry.path) for entry in entries], "bytes": size})
     else:
-        print(f"{len(entries)} runs taken away, {_size(size)} free")
+        print(f"{len(entries)} runs removed, {_size(size)} free")
 
 
 def _entries(results: Path, dataset: str | None) -> list[Entry]:
@@ -111,8 +111,7 @@ def _entries(results: Path, dataset: str | None) -> list[Entry]:
 
 
 def _chosen(selected_entries: Sequence[Entry], requested: Sequence[str], results: Path) -> list[Entry]:
-    """The runs that are meant, in the order of the list. Raises `InputError` for a name that means none, and for the
-    beginning of several ids."""
+    """The selected runs, in the order of the list. Raises `InputError` for unknown names and ambiguous ids."""
     target: dict[Path, Entry] = {}
     for text in requested:
         entries = [
@@ -148,7 +147,7 @@ def _document(entry: Entry, metric: str) -> dict[str, Any]:
 
 
 def _size(count: int) -> str:
-    """Bytes as a person reads them.
+    """Bytes in readable form.
 
     >>> _size(512), _size(20_480), _size(3 * 2**30)
     ('512 B', '20.0 KiB', '3.0 GiB')

@@ -1,4 +1,4 @@
-"""`harness tune`: settings searched on the validation cases; then, on demand, the runs with the best of them."""
+"""`harness tune`: searches settings on the validation cases, and optionally runs the best."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Device, Order, Profile, Protocol, Results, Sets, numbers
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Dataset,
+    Device,
+    ModelName,
+    Order,
+    Profile,
+    Protocol,
+    Results,
+    Sets,
+    numbers,
+)
 from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
@@ -26,28 +38,28 @@ def register(app: typer.Typer) -> None:
 
 @with_reading
 def tune(
-    model: Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")],
+    model: ModelName,
     dataset: Dataset,
-    trials: Annotated[int, typer.Option(help="Configurations to try in all, the one as it stands first.")] = 20,
+    trials: Annotated[int, typer.Option(help="Number of trials in total, the default settings first.")] = 20,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="No trial starts after so much time in all.", show_default="none"),
+        typer.Option(metavar="SECONDS", help="No trial starts after this total time.", show_default="none"),
     ] = None,
-    metric: Annotated[str, typer.Option(help="What is maximised, on the validation cases.")] = "ndcg@10",
+    metric: Annotated[str, typer.Option(help="Maximised metric on the validation cases.")] = "ndcg@10",
     space: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .yaml file of what to vary.", show_default="its own")
+        Path | None, typer.Option(metavar="FILE", help="A .yaml file with a search space.", show_default="the model's")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search and of its trials.", show_default="1")] = None,
-    run: Annotated[bool, typer.Option("--run", help="Then make the runs with the best settings.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the search and its trials.", show_default="1")] = None,
+    run: Annotated[bool, typer.Option("--run", help="Then run the best settings.")] = False,
     seeds: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="The seeds of these runs.", show_default="the search's")
+        str | None, typer.Option(metavar="1,2,3", help="Seeds of these runs.", show_default="the search's")
     ] = None,
     profile: Profile = None,
     sets: Sets = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A configuration under every trial.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Base configuration of every trial.")] = None,
     results: Results = RESULTS,
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Begin the study (and the runs) anew, or go on with it.")
+        bool, typer.Option("--fresh/--resume", help="Restart the study (and the runs), or resume it.")
     ] = False,
     device: Device = None,
     protocol: Protocol = None,
@@ -55,10 +67,10 @@ def tune(
     reading: Reading = PLAIN,
     as_json: AsJson = False,
 ) -> None:
-    """Search settings on the validation cases alone; test cases are never ranked.
+    """Search settings on the validation cases only; test cases are never ranked.
 
-    The same command goes on where it was interrupted, and with more trials goes on from there. The best settings are
-    written to a file for `harness run MODEL --config`, whose record then tells the effort.
+    The same command resumes after an interruption, and continues with more trials. The best settings are written to a
+    file for `harness run MODEL --config`, whose record then has the tuning effort.
     """
     from harness.cli.progress import reporter
     from harness.experiments.study import Search
@@ -70,7 +82,7 @@ def tune(
         raise InputError(
             "are for the runs with the best settings",
             where="--seeds",
-            hint="add --run, or say --seed",
+            hint="add --run, or use --seed",
             code="conflicting-options",
         )
     items = numbers(seeds)
@@ -79,9 +91,7 @@ def tune(
     store = Store(results)
     with stdout_kept():
         current_study = study(model, Search(trials, timeout, metric, space), options, store)
-        with alone(
-            current_study, lambda: log(f"another process works on {current_study.path}; waiting for it"), fresh=fresh
-        ):
+        with alone(current_study, lambda: log(f"another process works on {current_study.path}; waiting"), fresh=fresh):
             _announce(current_study)
             conduct(current_study, reporter, log)
         done = _runs(current_study, items, fresh=fresh) if run else []
@@ -94,7 +104,7 @@ def _announce(study: Study) -> None:
     log(f"{entry.name} on {study.dataset.name}, {study.search.metric} of {cases} validation cases")
     for key, text in study.space.document().items():
         log(f"  {key}: {text}")
-    log(f"{study.search.trials} trials, {min(present, study.search.trials)} of them there already")
+    log(f"{study.search.trials} trials, {min(present, study.search.trials)} of them stored")
 
 
 def _runs(study: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:

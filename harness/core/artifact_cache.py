@@ -1,4 +1,4 @@
-"""A cache of artifacts under a key of everything that determines them, with checksums.
+"""A cache of artefacts under a key of everything that determines them, with checksums.
 
 The manifest (JSON) of an entry has the parts of its key and the SHA-256 of each file. It is written last: files without
 a manifest are unfinished. A corrupt entry logs a warning and is treated as a cache miss.
@@ -22,29 +22,29 @@ from harness.core.json_files import read_json_object
 from harness.errors import InputError
 
 SCHEMA = 1
-SEAL = "seal"  # of a manifest: the hash of all else in it
-SETTLED = 2.5  # seconds since a file's last change, after which the next one shows another time: FAT counts by twos
+SEAL = "seal"  # key of the hash of the rest of the manifest
+SETTLED = 2.5  # seconds since a change after which the next has another timestamp (FAT: 2 s)
 
 State = Literal["kept", "missing", "damaged"]
 
 
 @dataclass(frozen=True)
 class Key:
-    """`parts` are all that decides the content of an entry of this `kind`: hashes of large things, settings as they
-    are, the code version of the method; JSON-able, by name."""
+    """`parts`: everything that determines the content of an entry of this `kind`, by name: hashes of large inputs,
+    settings, the code version of the method; JSON-able."""
 
     kind: str
     parts: Mapping[str, Any]
 
     @cached_property
     def digest(self) -> str:
-        """The key as part of a file's name."""
+        """The key as part of a file name."""
         return fingerprint(self.kind, dict(self.parts))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One part of a key, by its dotted name: what the nearest kept entry has, and what is asked for."""
+    """One part of a key by its dotted name, in the closest stored entry (`kept`) and in the requested one (`asked`)."""
 
     part: str
     kept: Any
@@ -53,23 +53,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry that a run would look for. `manifest` is where its manifest lies or would lie."""
+    """An entry of the cache. `manifest`: path of its manifest, which need not exist."""
 
     key: Key
     manifest: Path
 
     def read(self) -> dict[str, Any] | None:
-        """The details that were kept with it; None where it is missing or damaged, and then a warning says so."""
+        """The details stored with the entry; None if it is missing or corrupt, with a warning in the latter case."""
         if not self.manifest.is_file():
             return None
         try:
             return _sound(self.manifest, self.key)
         except InputError as error:
-            print(f"warning: {error}; made again", file=sys.stderr)
+            print(f"warning: {error}; computed again", file=sys.stderr)
             return None
 
     def state(self) -> State:
-        """Whether a run would take it as it is."""
+        """Whether a run would use the entry."""
         if not self.manifest.is_file():
             return "missing"
         try:
@@ -79,7 +79,7 @@ class CacheEntry:
         return "kept"
 
     def write(self, files: Sequence[Path], details: Mapping[str, Any]) -> None:
-        """Puts the manifest of finished `files`, in its folder or below, in place, in one step. Raises `InputError`."""
+        """Writes the manifest of finished `files` in its folder, atomically. Raises `InputError`."""
         document = {
             "schema": SCHEMA,
             "kind": self.key.kind,
@@ -91,14 +91,14 @@ class CacheEntry:
         write_text(self.manifest, json.dumps(document, ensure_ascii=False))
 
     def closest(self, pattern: str) -> tuple[Difference, ...] | None:
-        """How the entry that differs in the fewest parts differs, among those whose manifests fit `pattern` (as for
-        `Path.glob`, beside this one); None where there is none."""
+        """Differences to the stored entry with the fewest of them, among manifests that match `pattern` (as in
+        `Path.glob`, in the same folder); None if there is none."""
         results = [differences(parts, self.key.parts) for parts in _kept(self.manifest.parent, pattern, self.key.kind)]
         return min((each for each in results if each), key=len, default=None)
 
 
 def differences(entries: Mapping[str, Any], requested: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """Part by part, nested ones by their dotted names.
+    """Compares part by part; nested parts have dotted names.
 
     >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
     (Difference(part='a.b', kept=1, asked=3),)
@@ -110,8 +110,8 @@ def differences(entries: Mapping[str, Any], requested: Mapping[str, Any]) -> tup
 
 
 def sha256_of(path: Path) -> str:
-    """In hexadecimal digits; of a file that has not changed since, without reading it again. One that has changed just
-    now is read: within a tick of its clock it may change again, and show the same time."""
+    """SHA-256 in hexadecimal digits. Cached for files that have not changed; a file that changed just now is read, as
+    it may change again within the resolution of its timestamp."""
     status = path.stat()
     digest = _sha256 if time.time() - status.st_mtime > SETTLED else _sha256.__wrapped__
     return digest(path, status.st_mtime_ns, status.st_size, status.st_ino)
@@ -124,20 +124,20 @@ def _sha256(path: Path, changed: int, size: int, node: int) -> str:
 
 
 def _sound(manifest: Path, key: Key) -> dict[str, Any]:
-    """The details. Raises `InputError` where the entry is not what its manifest says, or the manifest not of `key`."""
+    """The details. Raises `InputError` if the entry does not match its manifest, or the manifest not `key`."""
     location, document = str(manifest), read_json_object(manifest)
     if document.pop(SEAL, None) != fingerprint(document) or document.get("schema") != SCHEMA:
-        raise InputError("damaged: it is not what was written", where=location, code="wrong-checksum")
+        raise InputError("corrupt: its checksum does not match", where=location, code="wrong-checksum")
     if document["kind"] != key.kind or document["parts"] != json.loads(json.dumps(dict(key.parts))):
-        raise InputError("damaged: it belongs to another key", where=location, code="wrong-checksum")
+        raise InputError("corrupt: it belongs to another key", where=location, code="wrong-checksum")
     for name, digest in document["files"].items():
         path = manifest.parent / name
         try:
             if sha256_of(path) != digest:
-                raise InputError("damaged: its SHA-256 is not what was written", where=str(path), code="wrong-checksum")
+                raise InputError("corrupt: its SHA-256 does not match", where=str(path), code="wrong-checksum")
         except OSError as error:
             raise InputError(
-                f"damaged: cannot be read ({error.strerror})", where=str(path), code="wrong-checksum"
+                f"corrupt: cannot be read ({error.strerror})", where=str(path), code="wrong-checksum"
             ) from error
     return document["details"]
 

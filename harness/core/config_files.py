@@ -1,8 +1,6 @@
-"""YAML as the harness reads and writes it: `1e-3` is a number, and nothing but plain values comes out.
+"""Configuration files: YAML (plain values, `1e-3` is a number), TOML (deprecated), and paths that settings name.
 
-TOML as the harness reads it: JSON's kinds of values alone, nothing infinite, no nesting without end.
-
-Files that settings name: made absolute where they are read, so that a stored configuration works from anywhere.
+Paths become absolute when they are read, so that a stored configuration works from any folder.
 """
 
 from __future__ import annotations
@@ -21,12 +19,19 @@ from harness.core.json_files import SMALL, read_text
 from harness.core.plugins import warn
 from harness.errors import InputError
 
+MAX_VALUES = 100_000  # values of a document, with aliases expanded
+LONGEST_NUMBER = 100  # characters
+
+# A packaged name, a hub name, or a folder, which alone begins with ~.
+UserName = Annotated[str, AfterValidator(lambda name: os.path.expanduser(name) if name.startswith("~") else name)]
+UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes `1e-3` for text and `2020-01-01` for a date; here the one is a number, the other text."""
+    """YAML 1.1 reads `1e-3` as text and `2020-01-01` as a date; here they are a number and text."""
 
 
-_Loader.yaml_implicit_resolvers = {  # its own table: the class it inherits from keeps what it had
+_Loader.yaml_implicit_resolvers = {  # a copy: the base class keeps its resolvers
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -41,15 +46,9 @@ _FLOAT = re.compile(
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
-MOST = 100_000  # values of a document, each alias counted with all that it stands for
-
-
-LONGEST_NUMBER = 100  # characters; also where YAML has a base in which Python would read more
-
-
 def parse(text: str, location: str) -> Any:
-    """The value that `text` says. Raises `InputError` for text that is not YAML, for a key that stands twice (YAML
-    would quietly keep the last), and for aliases that unfold without end.
+    """Parses a YAML text. Raises `InputError` for invalid YAML, for a repeated key (YAML would take the last), and for
+    aliases that expand without end.
 
     >>> parse("1e-3", "--set"), parse("[1, 2]", "--set"), parse("true", "--set"), parse("bf16", "--set")
     (0.001, [1, 2], True, 'bf16')
@@ -59,9 +58,9 @@ def parse(text: str, location: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        if _unfolded(node, {}) > MOST:
+        if _unfolded(node, {}) > MAX_VALUES:
             raise InputError(
-                f"more than {MOST:,} values", where=location, hint="write it without aliases", code="too-large"
+                f"more than {MAX_VALUES:,} values", where=location, hint="write it without aliases", code="too-large"
             )
         return loader.construct_document(node)
     except yaml.YAMLError as error:
@@ -74,23 +73,23 @@ def parse(text: str, location: str) -> Any:
         raise InputError("YAML nested too deeply", where=location, code="bad-file") from error
     except ValueError as error:
         raise InputError(f"not YAML: {error}", where=location, code="bad-file") from error
-    except (TypeError, AttributeError, LookupError, OverflowError) as error:  # such as `!!timestamp soon`
-        raise InputError("not YAML: a value is not what its tag says", where=location, code="bad-file") from error
+    except (TypeError, AttributeError, LookupError, OverflowError) as error:  # for example `!!timestamp soon`
+        raise InputError("not YAML: a value does not match its tag", where=location, code="bad-file") from error
 
 
 def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
-    """How many values a node stands for once its aliases are written out; each node is looked at once. Raises
-    `ValueError` for an alias to what it stands in, for a key that stands twice and for a number without end."""
+    """Number of values of a node with aliases expanded; each node is visited once. Raises `ValueError` for an alias
+    that contains itself, a repeated key, and a number that is too long."""
     if node in sizes:
         if sizes[node] < 0:
-            raise ValueError("an alias to what it stands in itself")
+            raise ValueError("an alias that contains itself")
         return sizes[node]
     sizes[node], total = -1, 1
     if isinstance(node, yaml.MappingNode):
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names and key.value != "<<":
-                raise ValueError(f"key {key.value!r} stands twice")
+                raise ValueError(f"key {key.value!r} is repeated")
             names.add(str(key.value))
         total += sum(_unfolded(key, sizes) + _unfolded(value, sizes) for key, value in node.value)
     elif isinstance(node, yaml.SequenceNode):
@@ -102,7 +101,7 @@ def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
 
 
 def small_text(path: Path, kind: str) -> str:
-    """A configuration's text; nothing for an empty file. Raises `InputError` where it cannot be read or is large."""
+    """Text of a configuration file. Raises `InputError` if it cannot be read or is too large."""
     try:
         return read_text(path, SMALL)
     except InputError as error:
@@ -138,8 +137,8 @@ def parse_mapping(text: str, location: str) -> dict[str, Any]:
 
 
 def relative_to_file(name: str, path: Path) -> str:
-    """A name or path that the configuration file `path` gives: where it exists relative to the file's folder, that
-    path; otherwise unchanged (a registered name, an absolute path).
+    """A name or path in the configuration file `path`: relative to the file's folder if that exists, else unchanged (a
+    registered name, an absolute path).
 
     >>> relative_to_file("ml-100k", Path("run.yaml"))
     'ml-100k'
@@ -149,12 +148,12 @@ def relative_to_file(name: str, path: Path) -> str:
 
 
 def write(content: dict[str, Any]) -> str:
-    """A mapping as YAML, in its own order."""
+    """A mapping as YAML, in its order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse_toml(text: str, location: str) -> dict[str, Any]:
-    """The table that `text` says. Raises `InputError` for text that is not TOML, and for dates and infinite numbers.
+    """Parses a TOML text. Raises `InputError` for invalid TOML, dates and infinite numbers.
 
     >>> parse_toml("a.b = 1", "grid")
     {'a': {'b': 1}}
@@ -168,28 +167,19 @@ def parse_toml(text: str, location: str) -> dict[str, Any]:
         raise InputError("TOML nested too deeply", where=location, code="bad-file") from error
     except TypeError as error:
         raise InputError(
-            "a date or a time stands in it, and no setting takes one", where=location, code="bad-setting"
+            "it has a date or a time, which no setting accepts", where=location, code="bad-setting"
         ) from error
-    except ValueError as error:  # also where Python reads no whole number of more than 4,300 digits
-        raise InputError(
-            "a number in it is infinite, none, or of too many digits", where=location, code="bad-file"
-        ) from error
+    except ValueError as error:  # also for integers of more than 4,300 digits
+        raise InputError("a number is infinite, NaN or too long", where=location, code="bad-file") from error
     return table
 
 
-# A built-in name, a hub name, or a folder, which alone begins with ~.
-UserName = Annotated[str, AfterValidator(lambda name: os.path.expanduser(name) if name.startswith("~") else name)]
-
-
-UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-
-
 class ReadyIndex(BaseModel):
-    """Base of the sections that say how codes are made: a `kind`, and with `kind="file"` the `file` of ready ones."""
+    """Base of tokenizer sections with a `kind`; `kind="file"` reads existing codes from `file`."""
 
     @model_validator(mode="after")
     def _file_is_read(self) -> Self:
         kind, file = getattr(self, "kind", None), getattr(self, "file", None)
         if file is not None and kind != "file":
-            raise ValueError(f"kind={kind} makes codes and reads no file; say kind=file for those of {file.name}")
+            raise ValueError(f"kind={kind} reads no file; set kind=file to read {file.name}")
         return self

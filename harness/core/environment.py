@@ -18,18 +18,20 @@ from typing import Any
 from harness.errors import InputError
 
 NAMES = ("HARNESS_OFFLINE", "HARNESS_TRUST_REMOTE_CODE", "HARNESS_DEBUG")
-
-
 ON = ("1", "true", "yes", "on", "y", "t")
-
-
 OFF = ("", "0", "false", "no", "off", "n", "f")
+VARIABLE = "HARNESS_HOME"
+OFFLINE_VARIABLE = "HARNESS_OFFLINE"
+REMOTE_CODE_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
+HF_ENV_VARS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by the libraries at import
+
+_guarded = False  # whether the audit hook is installed
 
 
 def switch(name: str) -> bool:
-    """Whether the environment variable `name` is on; off where it is not set. Case and blanks do not count.
+    """Whether the environment variable `name` is on; off if it is not set. Case and blanks are ignored.
 
-    Raises `InputError` for a value that is neither on nor off: a guess could turn on what was meant to be off.
+    Raises `InputError` for other values, rather than to guess.
     """
     value = os.environ.get(name, "")
     plain = value.strip().lower()
@@ -40,18 +42,15 @@ def switch(name: str) -> bool:
 
 
 def check_switches() -> None:
-    """Raises `InputError` for the first of the program's own switches that is neither on nor off."""
+    """Raises `InputError` for the first of the harness's switches with an invalid value."""
     for name in NAMES:
         switch(name)
 
 
-VARIABLE = "HARNESS_HOME"
-
-
 def cache_dir() -> Path:
-    """`$HARNESS_HOME`, or the user's cache folder by the platform's convention; made where it is missing.
+    """`$HARNESS_HOME`, or the platform's user cache folder; created if missing.
 
-    Raises `InputError` where it cannot be made.
+    Raises `InputError` if it cannot be created.
     """
     name = os.environ.get(VARIABLE)
     if name:
@@ -64,21 +63,12 @@ def cache_dir() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the cache folder cannot be made ({error.strerror})",
+            f"the cache folder cannot be created ({error.strerror})",
             where=str(folder),
-            hint=f"set {VARIABLE} to another",
+            hint=f"set {VARIABLE} to another folder",
             code="cannot-write",
         ) from error
     return folder.resolve()
-
-
-OFFLINE_VARIABLE = "HARNESS_OFFLINE"
-
-
-HF_ENV_VARS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")  # read by their libraries when imported
-
-
-_guarded = False
 
 
 def offline() -> bool:
@@ -88,14 +78,14 @@ def offline() -> bool:
 
 def offline_hint() -> str:
     """The start of the hint for a missing model in offline mode; otherwise empty."""
-    return f"{OFFLINE_VARIABLE}=1 forbids to download it: unset it, or " if offline() else ""
+    return f"{OFFLINE_VARIABLE}=1 forbids downloading it: unset it, or " if offline() else ""
 
 
 def configure_offline() -> None:
     """Sets the offline variables of other libraries before they are imported, and installs the audit hook.
 
-    `import harness` calls it. Without `HARNESS_OFFLINE` it only disables the hub's telemetry. An invalid switch counts
-    as on here; each command refuses it before it does anything.
+    Called by `import harness`. Without `HARNESS_OFFLINE` it only disables the hub's telemetry. An invalid value counts
+    as on here; each command rejects it later.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
@@ -105,7 +95,7 @@ def configure_offline() -> None:
         pass
     for name in HF_ENV_VARS:
         os.environ[name] = "1"
-    if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # it came before us and has read its variable
+    if (hub := sys.modules.get("huggingface_hub.constants")) is not None:  # imported before
         vars(hub)["HF_HUB_OFFLINE"] = True
     global _guarded
     if not _guarded:
@@ -116,12 +106,12 @@ def configure_offline() -> None:
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Audit hook: refuses connections to public addresses in offline mode."""
     if event in ("socket.connect", "socket.sendto") and public(arguments[1]) and offline():
-        message = f"{OFFLINE_VARIABLE}=1 forbids to connect to {arguments[1][0]}"
+        message = f"{OFFLINE_VARIABLE}=1 forbids connecting to {arguments[1][0]}"
         raise InputError(message, hint="unset it, or use what is on this machine", code="not-available")
 
 
 def public(address: object) -> bool:
-    """Whether a socket's address lies on the public network: not a path, not loopback, not a private address.
+    """Whether the address of a socket is public: no path, loopback or private address.
 
     >>> public(("127.0.0.1", 80)), public(("10.0.0.7", 80)), public(("8.8.8.8", 80)), public("/run/some.sock")
     (False, False, True, False)
@@ -132,10 +122,7 @@ def public(address: object) -> bool:
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
-        return host not in ("", "localhost")  # a name that the system would look up
-
-
-REMOTE_CODE_VARIABLE = "HARNESS_TRUST_REMOTE_CODE"
+        return host not in ("", "localhost")  # a name that the system would resolve
 
 
 def trusted() -> bool:
@@ -144,28 +131,28 @@ def trusted() -> bool:
 
 
 def remote_code_options() -> dict[str, Any]:
-    """How transformers is called for settings and tokenizers. False, not left out: else transformers asks on the
-    terminal and waits."""
+    """Options for transformers when loading configurations and tokenizers. An explicit False: otherwise transformers
+    prompts on the terminal."""
     return {"trust_remote_code": trusted()}
 
 
 def weights_only() -> dict[str, Any]:
-    """How transformers is called for weights: safetensors, where it would also take PyTorch's pickles."""
+    """Options for transformers when loading weights: safetensors only, no pickles."""
     return {"use_safetensors": True, **remote_code_options()}
 
 
 def loader_error(reason: str) -> str:
-    """The first line of what a loader said; where it asks for trust or for safetensors, what the user can do."""
+    """First line of a loader's message, or what to do if it needs trust or safetensors."""
     first = next((line.strip() for line in reason.splitlines() if line.strip()), "unknown")
     if "trust_remote_code" in reason:
         return f"it needs code of its repository; set {REMOTE_CODE_VARIABLE}=1 if you trust it"
     if "safetensors" in first:
-        return f"{first} (PyTorch's own .bin files are pickles, and are not read: convert them to safetensors)"
+        return f"{first} (PyTorch's own .bin files are pickles and not read: convert them to safetensors)"
     return first
 
 
 def package_version() -> str:
-    """The installed version of this project; `0+source` in a checkout that was never installed."""
+    """The installed version of this project; `0+source` in a checkout that is not installed."""
     try:
         return version("eager-harness")
     except PackageNotFoundError:

@@ -18,17 +18,15 @@ from harness.errors import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
-
-DEAD = 0.1  # seconds; a writer on another machine, where there is no lock, has at least so long
-
-
+DEAD = 0.1  # minimal age in seconds of another writer's temporary file, if there is no lock
 CACHE_HINT = "free some space, or set HARNESS_HOME to another folder; the same command continues"
+RESULTS_HINT = "free some space, or choose another folder with --results"
 
 
 @contextmanager
 def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
-    """Turns the operating system's error for an unwritable folder or a full disk into an `InputError`, also where a
-    library has wrapped it."""
+    """Turns the operating system's error for an unwritable folder or a full disk into an `InputError`, also if a
+    library wraps it."""
     try:
         yield
     except InputError:
@@ -39,7 +37,7 @@ def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
         )
         if message is None and not isinstance(error, OSError):
             raise
-        label = message or getattr(error, "strerror", None) or error  # Arrow says a whole sentence
+        label = message or getattr(error, "strerror", None) or error  # Arrow's message is a sentence
         raise InputError(f"cannot write: {label}", where=str(path), hint=hint, code="cannot-write") from error
 
 
@@ -69,7 +67,7 @@ def temporary_name(path: Path) -> Path:
 
 def _without_dead(own: Path, path: Path) -> None:
     """Removes temporary files of killed writers of `path`: older than `own` by more than `DEAD` seconds of the file
-    system's clock, and of a process that does not run. A file with this process's id is another container's."""
+    system's clock, of a process that does not run. A file with this process's id is of another container."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
         with suppress(OSError, ValueError):
             if other != own and own.stat().st_mtime - other.stat().st_mtime > DEAD:
@@ -86,14 +84,14 @@ def write_text(path: Path, text: str, hint: str = CACHE_HINT) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flushes the content of a file to the disk. Writable handle: Windows refuses to flush a read-only one."""
+    """Flushes a file to disk. The handle is writable: Windows does not flush read-only handles."""
     with path.open("r+b" if os.access(path, os.W_OK) else "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes the entries of a folder, where the system supports it."""
-    with suppress(OSError):  # Windows and some network file systems open no folder
+    """Flushes the entries of a folder, if the system supports it."""
+    with suppress(OSError):  # Windows and some network file systems cannot open folders
         lock = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(lock)
@@ -110,13 +108,10 @@ def sync_tree(folder: Path) -> None:
 
 
 def remove_stale_temp_files(folder: Path, name: str = "*") -> None:
-    """Removes temporary files of `name` (a glob pattern) in a folder. The caller holds the lock of all its writers."""
+    """Removes temporary files of `name` (a glob pattern) in a folder. The caller holds the lock of all writers."""
     for path in folder.glob(f".{name}.*.tmp"):
         with suppress(OSError):
             path.unlink()
-
-
-RESULTS_HINT = "free some space, or choose another folder with --results"
 
 
 def writing_results(path: Path) -> AbstractContextManager[None]:

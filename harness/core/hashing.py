@@ -1,7 +1,4 @@
-"""Content hashes: the same content gives the same fingerprint on every machine.
-
-Owns how values become bytes. What goes into a key is decided where the key is made.
-"""
+"""Content hashes: equal content has equal fingerprints on every machine."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-LENGTH = 16  # hexadecimal digits kept of SHA-256: 64 bits, ample for the number of runs a store will ever hold
+LENGTH = 16  # hexadecimal digits of SHA-256: 64 bits
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 over JSON-able values and NumPy arrays, cut to 16 hexadecimal digits.
+    """SHA-256 over JSON-able values and NumPy arrays, truncated to 16 hexadecimal digits.
 
-    Arrays count by type, shape and little-endian bytes; mappings by their sorted keys.
+    Arrays are hashed with type, shape and little-endian bytes; mappings by sorted keys.
 
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True

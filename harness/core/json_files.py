@@ -1,7 +1,4 @@
-"""Reading files that people, or strangers, made: every fault becomes one `InputError` that names file, line and field.
-
-Owns bytes to text to JSON. What the fields mean is each reader's business.
-"""
+"""Reads files of unknown origin as bytes, text or JSON; every error is one `InputError` with file, line and field."""
 
 from __future__ import annotations
 
@@ -18,17 +15,17 @@ from typing import IO, Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
-AGAIN = "fetch the file again"
+REFETCH = "download the file again"
 MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
     1 << 26,
     100,
-)  # bytes that may come out of any file; of a larger one, so many for each that goes in
-SMALL = 1 << 20  # bytes of a file that a person could have written: a configuration, a grid, a space
+)  # decompressed bytes allowed for any file; for larger ones, maximal compression ratio
+SMALL = 1 << 20  # maximal bytes of a file written by hand: a configuration, a grid, a search space
 
 
 def read_text(path: Path, max_bytes: int | None = None) -> str:
-    """The file as UTF-8 text (a byte order mark is dropped); it must exist and hold something, and no more than
-    `max_bytes` bytes (None: what memory holds)."""
+    """The file as UTF-8 text (without byte order mark); it must exist and not be empty, and have at most `max_bytes`
+    bytes (None: limited by memory)."""
     try:
         limit = room() if max_bytes is None else max_bytes
         if path.suffix.lower() == ".gz":
@@ -44,7 +41,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
         raise InputError(f"the file cannot be read ({reason})", where=str(path), code="unreadable-file") from error
     if raw is None:
         message = "too large for this machine's memory" if max_bytes is None else f"more than {max_bytes:,} bytes"
-        raise InputError(message, where=str(path), hint="is it the file that you mean?", code="too-large")
+        raise InputError(message, where=str(path), hint="check that it is the right file", code="too-large")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,7 +55,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
 
 
 def _whole(file: BinaryIO, limit: int) -> bytes | None:
-    """All that a file or a pipe gives, None where that is more than `limit` bytes."""
+    """Content of a file or a pipe, None if it has more than `limit` bytes."""
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode):
         return file.read() if status.st_size <= limit else None
@@ -76,8 +73,8 @@ def _piped(file: BinaryIO | io.BufferedReader, limit: int) -> bytes | None:
 
 
 def room() -> int:
-    """Bytes of text that may be read whole: a sixteenth of the free memory, for what is made of them takes many times
-    their size."""
+    """Maximal bytes of text read at once: a sixteenth of the free memory, as parsed values need several times
+    as much."""
     import psutil
 
     return psutil.virtual_memory().available // 16
@@ -85,8 +82,8 @@ def room() -> int:
 
 @contextmanager
 def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
-    """The file as UTF-8 text, line by line (`newline` as for `open`), unpacked where it ends in `.gz`; faults as
-    `read_text` tells them, also those that are met half way through."""
+    """The file as UTF-8 text for reading by lines (`newline` as in `open`), decompressed if it ends in `.gz`; errors as
+    in `read_text`, also while reading."""
     try:
         if path.suffix.lower() == ".gz":
             with _unpacked(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as file:
@@ -95,26 +92,26 @@ def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
             with path.open(encoding="utf-8-sig", newline=newline) as file:
                 yield file
     except (OSError, UnicodeDecodeError):
-        read_text(path)  # which says what is wrong, and where
+        read_text(path)  # raises the error with its location
         raise
 
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
-    """The content of a gzip file. Raises `InputError` for one that is cut off, broken, or unfolds to more than text."""
+    """Content of a gzip file. Raises `InputError` if it is truncated, corrupt, or expands too much."""
     try:
         with path.open("rb") as packed, gzip.open(packed) as content:
             yield io.BufferedReader(BoundedDecompressor(content, packed, str(path)))
     except EOFError as error:
-        raise InputError("the gzip file is cut off", where=str(path), hint=AGAIN, code="bad-file") from error
+        raise InputError("the gzip file is cut off", where=str(path), hint=REFETCH, code="bad-file") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"the compressed file is broken ({error})", where=str(path), hint=AGAIN, code="bad-file"
+            f"the compressed file is broken ({error})", where=str(path), hint=REFETCH, code="bad-file"
         ) from error
 
 
 class BoundedDecompressor(io.RawIOBase):
-    """A compressed stream, read only as far as it unfolds to what text can: a few bytes may stand for terabytes."""
+    """A decompressed stream with a maximal compression ratio, against decompression bombs."""
 
     def __init__(self, content: IO[bytes] | gzip.GzipFile, file: IO[bytes], name: str) -> None:
         self._content, self._file, self._name, self._size = content, file, name, 0
@@ -127,22 +124,22 @@ class BoundedDecompressor(io.RawIOBase):
         buffer[: len(part)] = part
         self._size += len(part)
         if self._size > MAX_DECOMPRESSED_BYTES and self._size > MAX_RATIO * self._file.tell():
-            message = f"{self._size:,} bytes come out of {self._file.tell():,}: no text is packed like that"
-            raise InputError(message, where=self._name, hint=AGAIN, code="too-large")
+            message = f"{self._size:,} bytes from {self._file.tell():,} compressed: this cannot be text"
+            raise InputError(message, where=self._name, hint=REFETCH, code="too-large")
         return len(part)
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in the file. A key that stands twice is an error: JSON would quietly keep the last."""
+    """The JSON value in the file. A repeated key is an error: JSON would take the last."""
     return parse_json(read_text(path), str(path))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file, which must hold something."""
+    """The JSON object in the file, which must not be empty."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(
-            "a JSON object is needed at the top", where=str(path), hint='begin with {"id": …}', code="bad-file"
+            "the top level must be a JSON object", where=str(path), hint='begin with {"id": …}', code="bad-file"
         )
     if not value:
         raise InputError(
@@ -152,8 +149,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, location: str) -> Any:
-    """The value that `text` says. Raises `InputError` for what is not JSON, for a key that stands twice, and for what
-    Python reads and cannot work with: nesting without end, numbers of thousands of digits, halves of characters."""
+    """Parses JSON. Raises `InputError` for invalid JSON, for a repeated key, and for what Python parses but cannot
+    process: deep nesting, numbers of thousands of digits, lone surrogates."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
@@ -161,7 +158,7 @@ def parse_json(text: str, location: str) -> Any:
             names: set[str] = set()
             key = next(key for key, _ in pairs if key in names or names.add(key))
             raise InputError(
-                f"key {key!r} stands twice",
+                f"key {key!r} is repeated",
                 where=_place(location, text, key),
                 hint="keep one of the two",
                 code="duplicate",
@@ -170,7 +167,7 @@ def parse_json(text: str, location: str) -> Any:
 
     try:
         value = json.loads(text, object_pairs_hook=unique)
-        if "\\u" in text:  # an escape may be half a character, which no file could hold
+        if "\\u" in text:  # an escape may be a lone surrogate, which cannot be encoded
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         place = f"{location} line {error.lineno} column {error.colno}"
@@ -182,20 +179,20 @@ def parse_json(text: str, location: str) -> Any:
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
         raise InputError(
-            f"{half!r} is half a character",
+            f"{half!r} is a lone surrogate",
             where=location,
             hint="write the file again as UTF-8",
             code="unreadable-file",
         ) from error
-    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+    except ValueError as error:  # Python parses no integer of more than 4,300 digits
         raise InputError(
-            "a number of too many digits", where=location, hint="write the file again", code="bad-file"
+            "a number is too long", where=location, hint="write the file again", code="bad-file"
         ) from error
     return value
 
 
 def _place(location: str, text: str, key: str) -> str:
-    """`where line N`, with the line of the second place where `key` is written as a key."""
+    """`where line N`, with the line of the second occurrence of `key`."""
     output = json.dumps(key, ensure_ascii=False)
     first = text.find(output)
     second = text.find(output, first + 1)

@@ -1,8 +1,8 @@
-"""`acquire_lock`: one process at a time, also over machines that share a folder; dead holders lose it.
+"""`acquire_lock`: mutual exclusion of processes, also on machines that share a folder; dead holders lose the lock.
 
-Two locks are taken. The kernel's (`flock`) is freed when its holder dies, and works over NFS where locking is on; with
-`nolock` it reaches one machine only. The lease is a file that its holder touches: a process on the same machine sees at
-once that the holder is dead, one on another machine after `LEASE` seconds without a touch by its own clock.
+Two locks are taken. The kernel's (`flock`) is released when its holder dies, and works over NFS if locking is enabled;
+with `nolock` it covers one machine only. The lease is a file that its holder touches: a process on the same machine
+sees at once that the holder is dead, one on another machine after `LEASE` seconds without a touch by its own clock.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from typing import Any
 
 from harness.core.files import CACHE_HINT, temporary_name, translate_os_errors
 
-GRACE = 2.0  # seconds after which a lease without content is that of a holder killed before it wrote its name
-LEASE = 60.0  # seconds without a touch after which another machine's holder counts as dead
+GRACE = 2.0  # seconds after which an empty lease counts as that of a killed holder
+LEASE = 60.0  # seconds without a touch after which a holder on another machine counts as dead
 LEASED = ".lease"
-LONGEST = 4096  # bytes of a lease
+MAX_LEASE_BYTES = 4096  # bytes of a lease
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # how a file system says that it has no locks
-RETRYABLE_ERRNOS = (errno.EPERM, errno.ESTALE)  # how SFTP and NFS say that somebody else was first
-TRIES, PAUSE = 20, 0.05  # of what may be haste, and seconds between two
+NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # errors of file systems without locks
+RETRYABLE_ERRNOS = (errno.EPERM, errno.ESTALE)  # errors of SFTP and NFS if another process was first
+TRIES, PAUSE = 20, 0.05  # attempts for retryable errors, and seconds between them
 
 
 @dataclass
 class LockHandle:
-    """A lock that is held. `lost` where another machine has taken it over, because this process stood still for longer
-    than the lease: what it guards must not be written any more."""
+    """A held lock. `lost`: another machine has taken it over, because this process was suspended for longer than the
+    lease; then the protected files must not be written."""
 
     lost: bool = False
 
 
-def _unheard() -> None:
+def _no_op() -> None:
     pass
 
 
 @contextmanager
-def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, hint: str = CACHE_HINT) -> Iterator[LockHandle]:
-    """Holds the lock `path` (and `path` with `.lease`) for the block; calls `waiting` first where another process does.
+def acquire_lock(path: Path, waiting: Callable[[], None] = _no_op, hint: str = CACHE_HINT) -> Iterator[LockHandle]:
+    """Holds the lock `path` (and `path` with `.lease`) for the block. Calls `waiting` once if another process holds it.
 
-    Raises `InputError` where the folder cannot be written.
+    Raises `InputError` if the folder is not writable.
     """
     from filelock import FileLock, SoftFileLease
 
@@ -75,7 +75,7 @@ def acquire_lock(path: Path, waiting: Callable[[], None] = _unheard, hint: str =
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock `path` right now, as far as the kernel knows; asked without waiting for it."""
+    """Whether a process holds the lock `path`, by the kernel's lock; does not wait."""
     from filelock import FileLock, Timeout
 
     if not path.exists():
@@ -90,7 +90,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None, *, is_reported: bool) -> bool:
-    """Waits for one lock; whether `waiting` has been called by now."""
+    """Waits for one lock; returns whether `waiting` has been called."""
     from filelock import Timeout
 
     timeout, refused = 0.0, 0
@@ -116,10 +116,10 @@ def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | 
 
 @dataclass
 class StaleLeaseReaper:
-    """Looks after a lease that another holds. filelock takes over a dead holder's by exchanging two names, which NFS,
-    SMB and many FUSE file systems refuse, and then waits for ever; so it does with one that has no content.
+    """Removes the stale lease of another process. filelock replaces a dead holder's lease by exchanging two names,
+    which NFS, SMB and many FUSE file systems do not support, and then waits forever; likewise for an empty lease.
 
-    `held` is the kernel's lock beside it where this process has that; None where the file system knows no locks.
+    `held`: the kernel's lock of the same path if this process has it; None if the file system has no locks.
     """
 
     lease: Path
@@ -128,7 +128,7 @@ class StaleLeaseReaper:
     _since: float = 0.0
 
     def dead(self) -> bool:
-        """Whether its holder is known to be dead by now; to be asked again and again."""
+        """Whether the holder is known to be dead; to be polled."""
         now = self._look()
         if now is None:
             return False
@@ -136,11 +136,11 @@ class StaleLeaseReaper:
             self._seen, self._since = now, time.monotonic()
         content, unchanged = now[2], time.monotonic() - self._since
         if self.held is not None and (token := _signed(self.held)) is not None and token in content:
-            return True  # it had the kernel's lock by this very kernel, and has it no more
+            return True  # its kernel lock on this kernel is released
         return unchanged >= (LEASE + GRACE if content else GRACE)
 
     def remove(self) -> None:
-        """Takes the lease away that was found dead, and no other: one that has come meanwhile is put back."""
+        """Removes the stale lease and no other: a lease that has replaced it meanwhile is restored."""
         path = temporary_name(self.lease)
         with suppress(OSError):
             os.replace(self.lease, path)
@@ -151,23 +151,23 @@ class StaleLeaseReaper:
 
     def _look(self) -> tuple[int, int, bytes] | None:
         try:
-            with self.lease.open("rb") as file:  # opening makes a network file system ask its server
+            with self.lease.open("rb") as file:  # opening refreshes attributes on network file systems
                 status = os.fstat(file.fileno())
-                return status.st_ino, status.st_mtime_ns, file.read(LONGEST)
+                return status.st_ino, status.st_mtime_ns, file.read(MAX_LEASE_BYTES)
         except OSError:
             return None
 
 
 def _sign(path: Path, token: str | None) -> None:
-    """Leaves in the kernel's lock which lease was taken with it, and by which kernel and mount: a later holder there
-    knows by it that the lease is a dead one's."""
+    """Stores in the kernel's lock which lease was taken with it, and by which kernel and mount, so that a later holder
+    there can recognise the lease of a dead one."""
     with suppress(OSError):
         if (current := _mount(path)) is not None and token is not None:
             path.write_text(f"{current}\n{token}\n", encoding="ascii")
 
 
 def _signed(path: Path) -> bytes | None:
-    """The lease that the last holder took by this kernel and mount; None where it was another's, or none says so."""
+    """The lease that the last holder took by this kernel and mount; None if unknown or of another."""
     try:
         current, _, token = path.read_text(encoding="ascii").partition("\n")
         return token.strip().encode() or None if current == _mount(path) else None
@@ -176,7 +176,7 @@ def _signed(path: Path) -> bytes | None:
 
 
 def _mount(path: Path) -> str | None:
-    """One name for each mount of each running kernel, as far as its locks reach; None where the system has none."""
+    """An identifier of the mount and the running kernel, the scope of its locks; None if the system has none."""
     try:
         return f"{BOOT.read_text(encoding='ascii').strip()} {path.stat().st_dev}"
     except (OSError, ValueError):

@@ -1,4 +1,7 @@
-"""What installed packages and single files add: loaded one by one, so that a broken one stops nothing but itself."""
+"""Plugins: models and data sets of installed packages and of single files.
+
+They are loaded one by one; a broken one is skipped with a warning.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ ENDING = ".py"
 
 
 def plugins(points: Iterable[EntryPoint], kind: type[EntryT]) -> Iterator[tuple[str, EntryT]]:
-    """Where each entry point comes from, in words, and its object, which must be a `kind`. One that cannot be loaded
-    is left out, with one line on stderr that names it."""
+    """Source (in words) and object of each entry point; the object must be a `kind`. One that cannot be loaded is
+    skipped with a warning on stderr."""
     for point in points:
         source = _source(point)
         try:
             entry = point.load()
-        except Exception as error:  # anything may be wrong in somebody else's package
-            warn(f"{source} is left out: {type(error).__name__}: {error}")
+        except Exception as error:  # a plugin may raise anything
+            warn(f"{source} is skipped: {type(error).__name__}: {error}")
             continue
         if isinstance(entry, kind):
             yield source, entry
         else:
-            warn(f"{source} is left out: its object is {type(entry).__name__}, not {kind.__name__}")
+            warn(f"{source} is skipped: its object is {type(entry).__name__}, not {kind.__name__}")
 
 
 def _source(point: EntryPoint) -> str:
@@ -57,7 +60,7 @@ def is_file_target(name: str) -> bool:
 
 
 def file_parts(name: str) -> tuple[Path, str]:
-    """The file and the class of `PATH.py:CLASS`. Raises `InputError` for a file that is not there."""
+    """Path and class name of `PATH.py:CLASS`. Raises `InputError` if the file does not exist."""
     place, _, attribute = name.rpartition(":")
     path = Path(place).expanduser().absolute()
     if not path.is_file():
@@ -68,7 +71,7 @@ def file_parts(name: str) -> tuple[Path, str]:
 
 
 def from_file(name: str) -> object:
-    """The class that `PATH.py:CLASS` names. Raises `InputError` for a file that cannot be run or lacks the class."""
+    """The class that `PATH.py:CLASS` names. Raises `InputError` if the file fails or lacks the class."""
     path, attribute = file_parts(name)
     module = _module(path, digest(path))
     if not hasattr(module, attribute):
@@ -83,24 +86,24 @@ def from_file(name: str) -> object:
 
 
 def class_in_file(target: str, kind: type) -> type:
-    """The class that `PATH.py:CLASS` names, which derives from `kind` and fills all of it. Raises `InputError`."""
+    """The class that `PATH.py:CLASS` names, a concrete subclass of `kind`. Raises `InputError`."""
     path, attribute = file_parts(target)
-    result = from_file(target)
-    if not (isinstance(result, type) and issubclass(result, kind)):
+    plugin = from_file(target)
+    if not (isinstance(plugin, type) and issubclass(plugin, kind)):
         hint = f"derive it from {kind.__module__}.{kind.__name__}"
-        raise InputError(f"{attribute} is no {kind.__name__}", where=str(path), hint=hint, code="bad-plugin")
-    if missing := sorted(getattr(result, "__abstractmethods__", ())):
+        raise InputError(f"{attribute} is not a {kind.__name__}", where=str(path), hint=hint, code="bad-plugin")
+    if missing := sorted(getattr(plugin, "__abstractmethods__", ())):
         raise InputError(
             f"{attribute} lacks {', '.join(missing)}",
             where=str(path),
             hint="docs/extending.md shows each",
             code="bad-plugin",
         )
-    return result
+    return plugin
 
 
 def model_name(target: str) -> str:
-    """What the runs of `PATH.py:CLASS` are stored under.
+    """Name under which runs of `PATH.py:CLASS` are stored.
 
     >>> model_name("models/my-model.py:Model")
     'my_model:Model'
@@ -110,13 +113,13 @@ def model_name(target: str) -> str:
 
 
 def digest(path: Path) -> str:
-    """The content of a file, as it stands in a run's key."""
+    """Hash of a file's content for a run's key."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 @cache
 def _module(path: Path, content: str) -> ModuleType:
-    """The file as a module, run once in a process. Modules beside it can be imported."""
+    """The file as a module, executed once in a process. It can import modules of its folder."""
     name = f"harness_file_{path.stem}_{content}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "a .py file"
@@ -126,7 +129,7 @@ def _module(path: Path, content: str) -> ModuleType:
         sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever somebody else's file does
+    except Exception as error:  # a plugin may raise anything
         del sys.modules[name]
         line = _line(error, path)
         message = f"{type(error).__name__}: {error}"
@@ -137,10 +140,10 @@ def _module(path: Path, content: str) -> ModuleType:
 
 
 def _line(error: Exception, path: Path) -> int | None:
-    """The line of the file at which it failed."""
-    result, step = getattr(error, "lineno", None), error.__traceback__
+    """Line of the file that raised the error."""
+    line, step = getattr(error, "lineno", None), error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_filename == str(path):
-            result = step.tb_lineno
+            line = step.tb_lineno
         step = step.tb_next
-    return result
+    return line

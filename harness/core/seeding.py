@@ -1,6 +1,6 @@
-"""One seed enters as a value; each consumer derives its own stream from it.
+"""Random seeds: each consumer derives its own stream from the seed of the run.
 
-A consumer names itself, so that adding one never shifts the numbers that another draws.
+A consumer is identified by name, so that adding one does not change the numbers of another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *consumer: str | int) -> int:
-    """A 63-bit seed for one named consumer, stable over machines and Python versions.
+    """A 63-bit seed for one consumer, stable over machines and Python versions.
 
     >>> derive_seed(1, "trainer", 5) == derive_seed(1, "trainer", 5) != derive_seed(1, "trainer", 6)
     True
@@ -23,7 +23,7 @@ def derive_seed(seed: int, *consumer: str | int) -> int:
 
 
 def generator(seed: int, *consumer: str | int) -> np.random.Generator:
-    """A NumPy generator of its own for one named consumer."""
+    """A NumPy generator for one consumer."""
     import numpy as np
 
     return np.random.default_rng(derive_seed(seed, *consumer))

@@ -1,4 +1,4 @@
-"""When to write the next checkpoint: by elapsed time, less often where a checkpoint is slow to write."""
+"""`CheckpointTimer`: when to write the next checkpoint, by elapsed time and by the cost of writing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-KEEP_SECONDS = 45.0  # between two snapshots: what an interruption may cost
-CHEAP = 5.0  # seconds that a snapshot may take; of a dearer one there are fewer, so that all take a tenth of the time
+KEEP_SECONDS = 45.0  # between two checkpoints: the maximal loss of an interruption
+CHEAP = 5.0  # seconds of writing; slower checkpoints are less frequent, so that they take a tenth of the time
 
 
 class CheckpointTimer:
-    """Says when it is time for the next snapshot. `seconds`: None takes `KEEP_SECONDS`."""
+    """Tells when the next checkpoint is due. `seconds`: interval, None: `KEEP_SECONDS`."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = KEEP_SECONDS if seconds is None else seconds
@@ -24,7 +24,7 @@ class CheckpointTimer:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around the making of a snapshot."""
+        """Context of writing a checkpoint."""
         start_time = time.monotonic()
         yield
         self._last = time.monotonic()

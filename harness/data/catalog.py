@@ -1,9 +1,8 @@
-"""The data sets that `-d NAME` knows: a table of entries as data.
+"""The catalogue of data sets for `-d NAME`.
 
-Beside the one that comes with a package these are the public ones that `harness data prepare` makes, and whatever was
-prepared or imported on this machine (`harness.data.local_store`). A third-party package adds to it with an entry point
-in the group `harness.datasets`, whose object is a `CatalogueEntry`. Listing the table and asking what is ready imports
-nothing heavy.
+It has the data set of a package, the public ones that `harness data prepare` builds, and those prepared or imported on
+this machine (`harness.data.local_store`). A third-party package adds to it with an entry point in the group
+`harness.datasets`, whose object is a `CatalogueEntry`. Listing the catalogue imports no heavy library.
 """
 
 from __future__ import annotations
@@ -29,12 +28,10 @@ GROUP = "harness.datasets"
 class CatalogueEntry:
     """One registered data set.
 
-    `reader` is `module:function`, a function without arguments that gives the `Dataset`; an entry whose files are
-    `kept` on this machine by `data prepare` or `data import` has a function of its name instead. `files` is
-    `package:folder/inside` where its files come with an installed package, empty where the reader needs none.
-    `users`, `items`, `interactions` and `fingerprint` are what the reader must give (None where not stated);
-    `harness data verify` holds it to them (for one that is still to be prepared they are the published ones). `obtain`
-    is the hint where it is not ready.
+    `reader`: `module:function`, a function without arguments that returns the `Dataset`; a data set stored on this
+    machine (`kept`) has its own function. `files`: `package:folder/inside` if an installed package has the files, else
+    empty. `users`, `items`, `interactions` and `fingerprint`: expected values (None if not stated), which `harness data
+    verify` checks (published ones for a data set that is not prepared yet). `obtain`: hint if it is not ready.
     """
 
     name: str
@@ -57,7 +54,7 @@ class CatalogueEntry:
         return not self.files or packaged_folder(self.files) is not None
 
     def load(self) -> Dataset:
-        """Reads it; `InputError` where its files are missing or wrong."""
+        """Reads the data set; `InputError` if its files are missing or invalid."""
         if self.kept:
             if not self.ready():
                 raise InputError(
@@ -86,8 +83,8 @@ DATASETS = (
 
 
 def catalogue_entries() -> dict[str, CatalogueEntry]:
-    """All data sets by name: this project's, those kept on this machine, then those that installed packages add (which
-    may take no name away)."""
+    """All data sets by name: those of the project, those stored on this machine, and those of installed packages (which
+    cannot replace a name)."""
     entries = {entry.name: entry for entry in DATASETS}
     entries.update({name: _public(name) for name, data in named_sets().items() if data.listed})
     for name, entry in local_store.list_stored().items():
@@ -102,7 +99,7 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
 
 
 def catalogue_entry(name: str) -> CatalogueEntry:
-    """The entry of one name, or of a category's full name; `InputError` with near names for a miss."""
+    """The entry of a name, or of a category's full name; `InputError` with similar names if there is none."""
     entries = catalogue_entries()
     if name in entries:
         return entries[name]
@@ -116,7 +113,7 @@ def catalogue_entry(name: str) -> CatalogueEntry:
 
 
 def _public(name: str) -> CatalogueEntry:
-    """A data set that `harness data prepare` can make."""
+    """A data set that `harness data prepare` builds."""
     data = resolve(name)
     expected = next((entry for entry in data.published if entry.interactions is not None), Published(""))
     return CatalogueEntry(
@@ -134,7 +131,7 @@ def _public(name: str) -> CatalogueEntry:
 
 
 def _as_kept(entry: CatalogueEntry, stored_dataset: local_store.StoredDataset) -> CatalogueEntry:
-    """The entry with what the machine's own copy holds."""
+    """The entry with the values of the stored copy."""
     return replace(
         entry,
         source=stored_dataset.source or entry.source,

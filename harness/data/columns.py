@@ -1,4 +1,4 @@
-"""Names of columns and fields, written once; readers and writers of tables import them from here."""
+"""Names and aliases of columns and fields, shared by readers and writers."""
 
 from __future__ import annotations
 

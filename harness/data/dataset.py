@@ -1,6 +1,6 @@
-"""`Dataset`: one frozen value that holds what a data set is, and its content hash.
+"""`Dataset`: an immutable data set with a content hash.
 
-Knows nothing of splits, models and metrics. Readers make it; the protocol cuts it.
+It is independent of splits, models and metrics. Readers create it; the protocol splits it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review
 from harness.errors import InputError
 
-# what orders a user's interactions: timestamps, or the lines as they stand
+# order of a user's interactions: by timestamp, or by line
 Order = Literal["time", "file"]
 ORDERS: tuple[Order, ...] = ("time", "file")
 
-PLACEHOLDER = "unknown item"  # the title of an item without text, where a model is to do with that
+PLACEHOLDER = "unknown item"  # title of items without text under `missing_text=empty`
 
 
 @dataclass(frozen=True)
 class ItemText:
-    """What an item says of itself; fields that a source lacks are empty."""
+    """Texts of an item; fields that the source does not have are empty."""
 
     title: str = ""
     description: str = ""
@@ -41,10 +41,10 @@ class ItemText:
 
 @dataclass(frozen=True, eq=False)
 class CanonicalOrder:
-    """A naming of users and items that does not depend on the order of a file: for hashes, never for ids.
+    """A numbering of users and items by raw id, independent of the order of a file: for hashes, not for ids.
 
-    `users[n]` and `items[n]` are the positions of the n-th raw id in alphabetical order; `item_ranks[i]` is the place
-    of item `i` in that order.
+    `users[n]` and `items[n]` are the positions of the n-th raw id in alphabetical order; `item_ranks[i]` is the rank of
+    item `i` in that order.
     """
 
     users: np.ndarray
@@ -62,14 +62,14 @@ class CanonicalOrder:
         return cls(user_order, item_order, ranks)
 
     def sequences(self, rows: RaggedArray) -> RaggedArray:
-        """Rows of item ids, one a user, under this naming."""
+        """Rows of item ids, one a user, in this numbering."""
         ragged_array = rows.take(self.users)
         return RaggedArray(self.item_ranks[ragged_array.values], ragged_array.offsets)
 
 
 @dataclass(frozen=True)
 class ItemFile:
-    """The item file that a data set was read with, and the raw ids of all its rows in the file's order."""
+    """The item file of a data set, and the raw ids of all its rows in their order."""
 
     path: Path
     items: tuple[str, ...]
@@ -77,17 +77,15 @@ class ItemFile:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Interactions in time order, user by user, with item text where there is some.
+    """Interactions by user in order of time, with item text if there is any.
 
-    User and item ids inside the harness are positions in `users` and `items` (raw ids as strings, in order of first
-    appearance in the source). `sequences[u]` holds item ids, oldest first. `timestamps` (seconds since 1970, aligned
-    with `sequences.values`) is None where the source states only an order. `text[i]` belongs to item `i`; None where
-    the source has no text at all. `notes` says in words what the reader did (ties, dropped rows); `lost` counts
-    what did not make it into the data set, each with its reason. `index_file` is a ready-made item index that lies
-    beside the data: for models that ask for it, and no part of the content hash. `reviews` names users and items by
-    raw ids; None where the source has none. `item_file` is None where there is none, or where its order is not known (a
-    data set kept on this machine). `warnings` are the notes that every run shows.
-    `placeholder` is the title that models are given of items without text: no part of the content hash.
+    User and item ids are positions in `users` and `items` (raw ids as strings, by first appearance in the source).
+    `sequences[u]`: item ids, oldest first. `timestamps`: seconds since 1970, aligned with `sequences.values`; None if
+    the source has an order only. `text[i]`: text of item `i`; None if the source has none. `notes`: remarks of the
+    reader (ties, dropped rows); `lost`: counts of dropped data by reason. `index_file`: an item index stored with the
+    data, not part of the content hash. `reviews`: by raw ids; None if there are none. `item_file`: None if there is
+    none, or if its order is unknown (a stored data set). `warnings`: notes that every run shows. `placeholder`: title
+    of items without text for models, not part of the content hash.
     """
 
     name: str
@@ -127,12 +125,12 @@ class Dataset:
 
     @property
     def order(self) -> Order:
-        """`time` where timestamps order a user's interactions, `file` where the source's own order is taken."""
+        """`time` if timestamps order a user's interactions, `file` if the order of the source is used."""
         return "file" if self.timestamps is None else "time"
 
     @property
     def model_text(self) -> tuple[ItemText, ...] | None:
-        """The text as models are given it."""
+        """The text as models see it."""
         if not self.placeholder:
             return self.text
         texts = self.text or (ItemText(),) * len(self.items)
@@ -140,13 +138,13 @@ class Dataset:
 
     @cached_property
     def canonical(self) -> CanonicalOrder:
-        """Users and items in the order of their raw ids, whatever order the source has them in."""
+        """Users and items in the order of their raw ids."""
         return CanonicalOrder.of(self.users, self.items)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of ids, sequences and text; names and notes do not count, nor does the order of users and items: the
-        same content read from another layout, or from shuffled lines, has the same fingerprint."""
+        """Hash of ids, sequences and text, without names, notes and the order of users and items: equal content from
+        another layout, or from shuffled lines, has the same fingerprint."""
         order = self.canonical
         rows = order.sequences(self.sequences)
         texts = None
@@ -161,7 +159,7 @@ class Dataset:
 def require_text(
     text: Sequence[ItemText] | None, items: Sequence[str], *, location: str, section: str = "SECTION"
 ) -> Sequence[ItemText]:
-    """The texts, or an `InputError` that names the items that have none. `section` is the model's, for the message."""
+    """The texts, or an `InputError` that lists items without text. `section`: section of the model, for the message."""
     if text is None:
         hint = "add an item file with titles, or choose a model that needs no text"
         raise InputError(

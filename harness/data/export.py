@@ -1,6 +1,6 @@
-"""A data set into files of another layout: what each layout cannot carry is said, and the result is read back.
+"""Exports a data set to another layout: lists what the layout cannot hold, and reads the result back.
 
-Written beside its place and moved there whole. Readers of the same layouts are in `harness.data.readers`.
+It is written to a temporary folder and moved into place. `harness.data.readers` reads the same layouts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from harness.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. `exact`: reading it back gives the same fingerprint. `lost` says what the layout cannot carry;
-    `order` is what reading it back needs after `--order`."""
+    """Result of an export. `exact`: reading it back gives the same fingerprint. `lost`: what the layout cannot hold;
+    `order`: value of `--order` for reading it back."""
 
     folder: Path
     layout: str
@@ -32,10 +32,10 @@ class Exported:
 
 
 def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
-    """Writes `dataset` into `folder`, which must be new or empty. `layout` is one of `LAYOUTS`.
+    """Writes `dataset` to `folder`, which must be new or empty. `layout` is one of `LAYOUTS`.
 
-    Raises `InputError` for an unknown layout, a folder that holds something, ids that the layout cannot hold, and a
-    disk that refuses; nothing half-written is left.
+    Raises `InputError` for an unknown layout, a folder that is not empty, ids that the layout cannot hold, and disk
+    errors; the folder is unchanged then.
     """
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS, where="--layout")
@@ -52,8 +52,8 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to be filled, which then takes its place in one step. Raises `InputError` where there is
-    something already, and for a disk that refuses; nothing half-written is left."""
+    """A temporary folder that replaces `folder` after the block. Raises `InputError` if `folder` is not empty, and for
+    disk errors; nothing is left then."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
             "there is something already", where=str(folder), hint="choose a new or empty folder", code="already-exists"

@@ -1,4 +1,4 @@
-"""What is left out of a whole data set: short users and rare items, and items without text."""
+"""Filters of complete data sets: short users, rare items, items without text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.errors import InputError
 
 
 def filtered(dataset: Dataset, reading: Reading) -> Dataset:
-    """Without users and items of fewer interactions than `reading` asks for. Both are left out in turn until none is
-    left that has fewer; with equal numbers that is the k-core. Raises `InputError` where nothing is left."""
+    """Iteratively drops users and items with fewer interactions than `reading` requires; with equal limits this is the
+    k-core. Raises `InputError` if nothing is left."""
     if not (reading.min_user or reading.min_item):
         return dataset
     rows, items = dataset.sequences.rows(), dataset.sequences.values
@@ -34,7 +34,7 @@ def filtered(dataset: Dataset, reading: Reading) -> Dataset:
 
 
 def with_text(dataset: Dataset) -> Dataset:
-    """Without the items that have no text, and their interactions. Raises `InputError` where nothing is left."""
+    """Drops items without text, and their interactions. Raises `InputError` if nothing is left."""
     texts = dataset.text or ()
     empty = np.array([text.empty for text in texts] or [True] * len(dataset.items), bool)
     if not empty.any():
@@ -43,8 +43,7 @@ def with_text(dataset: Dataset) -> Dataset:
 
 
 def _subset(dataset: Dataset, stays: np.ndarray, requested: str, hint: str) -> Dataset:
-    """The interactions where `stays` (bool, one each), and the users and items that they are of; ids keep their
-    order."""
+    """The interactions where `stays` (bool, one each), with their users and items; ids keep their order."""
     if not stays.any():
         raise InputError(f"nothing is left with {requested} alone", where=dataset.name, hint=hint, code="empty-data")
     rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]

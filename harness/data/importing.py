@@ -1,4 +1,4 @@
-"""`harness data import`: a folder in any known layout becomes a data set of this machine, known by its name."""
+"""`harness data import`: stores a folder in any supported layout as a named data set of this machine."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def import_folder(
     tie_seed: int | None = None,
     repeat: bool = False,
 ) -> tuple[local_store.StoredDataset, Dataset]:
-    """Reads the folder or file and keeps what it holds under `name`; the folder is not needed any more. `tie_seed`
-    gives equal timestamps another order than that of the lines.
+    """Reads a folder or file and stores its content under `name`; the source is not needed afterwards. `tie_seed`
+    orders equal timestamps by a hash instead of by line.
 
-    A name that cannot be a folder of results is made one (`safe_name`). The same content under the same name is taken
-    as it is; other content only with `repeat`. Raises `InputError` for a name that is taken or unfit, and whatever the
-    readers find wrong.
+    A name that is not valid as a folder of results is converted (`safe_name`). Equal content under the same name is
+    reused; other content needs `repeat`. Raises `InputError` for an invalid or used name, and errors of the readers.
     """
     if not name.strip() or "/" in name or "\\" in name:
         hint = "use letters, digits, blanks and . _ + @ -"
@@ -83,8 +82,8 @@ def import_folder(
 
 
 def reorder_ties(dataset: Dataset, seed: int) -> Dataset:
-    """The data set with equal timestamps of a user in the order of a hash, by the rule of `harness data prepare`; ids
-    stay what they are. Raises `InputError` where there are no timestamps."""
+    """The data set with equal timestamps of a user ordered by a hash, as in `harness data prepare`; ids are unchanged.
+    Raises `InputError` without timestamps."""
     if dataset.timestamps is None:
         message = "there are no timestamps, so nothing is tied"
         raise InputError(

@@ -1,7 +1,4 @@
-"""The ready-made item index that may lie beside a data set (`NAME.index.json`): where the data set goes, it goes too.
-
-What its tokens mean is the business of the generative models.
-"""
+"""The optional item index of a data set (`NAME.index.json`), which is copied with it and not interpreted here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`load_dataset`: from what a user types after `-d` to a `Dataset`."""
+"""`load_dataset`: loads the data set that `-d` names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.errors import InputError
 
 
 def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None = None) -> Dataset:
-    """A registered name, else a folder or a file in a known layout. With `order="file"` the lines of files stand in the
-    order in time, whatever their timestamps say; `reading` says which columns and rows count.
+    """A registered name, else a folder or file in a supported layout. With `order="file"` the lines of files define the
+    order, not their timestamps; `reading` selects columns and rows.
 
-    Raises `InputError` for an unknown name (with near names), a folder in no known layout, or files that are wrong.
+    Raises `InputError` for an unknown name (with similar names), an unknown layout, or invalid files.
     """
     by, reading = check_order(order), reading or Reading()
     path = Path(name_or_path).expanduser()
@@ -33,7 +33,7 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
                 message, where=name_or_path, hint=f"leave {option} out, or give the folder", code="conflicting-options"
             )
         return filtered(entry.load(), reading)
-    if name_or_path and path.is_dir():  # "" would be the working folder
+    if name_or_path and path.is_dir():  # "" would be the working directory
         return read_folder(path, by, reading)
     if name_or_path and path.exists():
         return read_file(path, by, reading)
@@ -41,4 +41,4 @@ def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None
         raise InputError(
             "no such folder", where=name_or_path, hint="check the path, or see harness datasets", code="missing-file"
         )
-    return filtered(catalogue_entry(name_or_path).load(), reading)  # which raises, with near names
+    return filtered(catalogue_entry(name_or_path).load(), reading)  # raises with similar names

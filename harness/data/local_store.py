@@ -1,10 +1,9 @@
-"""Data sets kept on this machine, under `$HARNESS_HOME/data`: what `data prepare` and `data import` leave there.
+"""Data sets stored on this machine under `$HARNESS_HOME/data` by `data prepare` and `data import`.
 
-Each lies in a folder of its own, `NAME-<key>`, as Parquet (lists and timestamps survive exactly) with its
-`provenance.json` and the item index that it came with, if any; the key is a hash of its content, its timestamps, the
-order of its ids and that index. The small file `NAME.json` says which folder the name means now: it is written last, in
-one atomic step, so that a name never leads to half a data set, and an older version stays readable by its folder.
-Listing what is kept imports nothing heavy.
+Each has a folder `NAME-<key>` with Parquet files (lists and timestamps are exact), `provenance.json` and its item
+index, if any; the key is a hash of content, timestamps, order of ids and index. The file `NAME.json` points to the
+current folder of a name: it is written last and atomically, so that a name never refers to an incomplete data set, and
+older versions stay readable by their folder. Listing imports no heavy library.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # a folder's name, and no way out of the shelf
-SEPARATOR = "="  # parts a name from the rest of a hidden folder's: no name holds it
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # valid as a folder name within the store
+SEPARATOR = "="  # after the name in hidden folders; no name contains it
 AGAIN = "prepare or import it again"
 
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """What `NAME.json` says: enough to list a data set without opening it."""
+    """Content of `NAME.json`: enough to list a data set without opening it."""
 
     name: str
     folder: str
@@ -55,19 +54,19 @@ class StoredDataset:
 
 
 def list_stored() -> dict[str, StoredDataset]:
-    """Every data set of this machine, by name; a file that says nothing sensible is no data set."""
+    """All data sets of this machine by name; invalid files are ignored."""
     entries = (_read_entry(path) for path in sorted(_root().glob("*.json")))
     return {entry.name: entry for entry in entries if entry is not None}
 
 
 def find(name: str) -> StoredDataset | None:
-    """What is kept under a name, or None."""
+    """The data set stored under a name, or None."""
     entry = _read_entry(_root() / f"{name}.json")
     return entry if entry is not None and entry.name == name else None
 
 
 def load(name: str) -> Dataset:
-    """The data set of a name; `InputError` where it is not kept here, or its files were changed."""
+    """The data set of a name; `InputError` if it is not stored here, or its files have changed."""
     entry = find(name)
     if entry is None:
         raise InputError(
@@ -85,7 +84,7 @@ def load(name: str) -> Dataset:
 
 
 def provenance(name: str) -> dict[str, Any] | None:
-    """How it came to be, as its maker wrote it; None for a name that is not kept here."""
+    """Provenance of a stored data set; None if it is not stored here."""
     entry = find(name)
     return None if entry is None else _story(entry.path)
 
@@ -93,10 +92,10 @@ def provenance(name: str) -> dict[str, Any] | None:
 def save_dataset(
     dataset: Dataset, story: Mapping[str, Any], *, licence: str = "", description: str = ""
 ) -> StoredDataset:
-    """Writes a data set and its provenance (`story`, JSON-able), whole or not at all, and lets its name mean it.
+    """Writes a data set and its provenance (`story`, JSON-able) atomically, and points its name to it.
 
-    The same content under the same name replaces only the provenance. Raises `InputError` where the disk refuses, or
-    where the data set holds what Parquet rows cannot say (users without interactions).
+    Equal content under the same name replaces the provenance only. Raises `InputError` for disk errors, and for content
+    that Parquet rows cannot express (users without interactions).
     """
     shelf = _root()
     entry = StoredDataset(
@@ -114,7 +113,7 @@ def save_dataset(
     fields = {**story, "dataset": own}
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
-        _remove(_hidden(dataset.name, "tmp"))  # by a process that was killed
+        _remove(_hidden(dataset.name, "tmp"))  # of a killed process
         if not _whole(entry):
             _put_folder(entry, dataset, fields)
         remove_stale_temp_files(entry.path)
@@ -124,16 +123,16 @@ def save_dataset(
 
 
 def unfinished(name: str) -> list[Path]:
-    """The folders that `making` has left for a name: of a process at work, or of one that was killed."""
+    """Folders that `staging_dir` left for a name: of a running or a killed process."""
     return _hidden(name, "unfinished")
 
 
 @contextmanager
 def staging_dir(name: str, mark: str) -> Iterator[Path]:
-    """A folder for what the making of a data set has so far, which a killed process leaves to the next.
+    """A folder for intermediate results of building a data set, which the next process reuses after a kill.
 
-    `mark` stands for all that decides what is in it. One process at a time makes `name`; others wait. The folder goes
-    when the block ends well; what other marks left goes at once.
+    `mark`: hash of everything that determines the content. One process at a time builds `name`; others wait. The folder
+    is removed after success; folders of other marks at once.
     """
     folder = _root() / f".{name}{SEPARATOR}{mark}.unfinished"
     with acquire_lock(_root() / f".{name}{SEPARATOR}making.lock"):
@@ -143,7 +142,7 @@ def staging_dir(name: str, mark: str) -> Iterator[Path]:
 
 
 def _hidden(name: str, kind: str) -> list[Path]:
-    """No other name's: a name may begin with another one, but holds no `PARTED`."""
+    """Hidden folders of this name only: names do not contain `SEPARATOR`."""
     return sorted(_root().glob(f".{name}{SEPARATOR}*.{kind}"))
 
 
@@ -153,7 +152,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 
 def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:
-    """Fills a folder beside its place, reads it back, and moves it there."""
+    """Fills a temporary folder, reads it back, and moves it into place."""
     from harness.data.writers import LAYOUTS
 
     path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
@@ -170,7 +169,7 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
             )
         path.chmod(0o755)
         sync_tree(path)
-        shutil.rmtree(entry.path, ignore_errors=True)  # it is not whole
+        shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
         path.rename(entry.path)
         sync_folder(entry.path.parent)
     finally:
@@ -178,7 +177,7 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
 
 
 def _key(dataset: Dataset) -> str:
-    """Over more than the fingerprint, which leaves out timestamps, the order of ids, and the index beside them."""
+    """Hash of the fingerprint, timestamps, order of ids, and index."""
     from harness.core.hashing import fingerprint
 
     parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
@@ -187,7 +186,7 @@ def _key(dataset: Dataset) -> str:
 
 
 def _whole(entry: StoredDataset) -> bool:
-    """Whether the folder holds what its name says."""
+    """Whether the folder has the content that its name states."""
     try:
         return entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
     except InputError:
@@ -240,5 +239,5 @@ def _read_entry(path: Path) -> StoredDataset | None:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """JSON, whole or not at all."""
+    """Writes JSON atomically."""
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Names of data sets: what can be a folder of results, and what is made of a name that cannot."""
+"""Names of data sets: which are valid as folders of results, and the conversion of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that an installed package carries, found without importing the package."""
+"""Files of installed packages, located without importing the package."""
 
 from __future__ import annotations
 

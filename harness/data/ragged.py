@@ -1,4 +1,4 @@
-"""Lists of unequal length in two flat arrays: what sequences and histories are kept in."""
+"""`RaggedArray`: lists of unequal length in two flat arrays."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RaggedArray:
 
     def __post_init__(self) -> None:
         for name in ("values", "offsets"):
-            array = np.array(getattr(self, name), dtype=np.int64)  # a copy: freezing must not reach the caller's array
+            array = np.array(getattr(self, name), dtype=np.int64)  # a copy: the caller's array stays writable
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.values):
@@ -55,18 +55,18 @@ class RaggedArray:
         return (self[row] for row in range(len(self)))
 
     def rows(self) -> np.ndarray:
-        """The row number of every value, shape (len(values),)."""
+        """Row number of every value, shape (len(values),)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def drop_last(self, dropped: int) -> RaggedArray:
-        """Every row without its last `dropped` values (an empty row where it has no more)."""
+        """Every row without its last `dropped` values."""
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
         mask = place < np.repeat(self.lengths - dropped, self.lengths)
         lengths = np.maximum(self.lengths - dropped, 0)
         return RaggedArray(self.values[mask], np.concatenate([[0], np.cumsum(lengths)]))
 
     def first(self, lengths: np.ndarray) -> RaggedArray:
-        """The first `lengths[i]` values of row `i`, shape (rows,); no more than it has.
+        """The first `lengths[i]` values of row `i`, or all if it has fewer.
 
         >>> RaggedArray.of([[3, 1], [], [2]]).first(np.array([1, 1, 1])).values.tolist()
         [3, 2]

@@ -9,16 +9,16 @@ from typing import Any
 from harness.data.columns import ALIASES
 from harness.errors import InputError, unknown_name
 
-BAD_LINES = 0.01  # share of a file's lines that may be left out because they are wrong
-FEW = 3  # wrong lines that a small file may have, but never more than a tenth of its lines
+BAD_LINES = 0.01  # maximal share of invalid lines, which are dropped
+FEW = 3  # invalid lines allowed in a small file, up to a tenth of its lines
 FORM = "write user=NAME,item=NAME,…, NAME being a column of the file, or its number where the file has no header"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`columns` are (our name, the file's) pairs. `min_rating` leaves out interactions that are rated lower. Users and
-    items with fewer than `min_user` and `min_item` interactions are left out in turn, until none has fewer.
-    `bad_lines` is the share of lines that may be wrong (0: none)."""
+    """`columns`: pairs (canonical name, name in the file). `min_rating`: drop interactions with lower ratings. Users
+    and items with fewer than `min_user` and `min_item` interactions are dropped iteratively. `bad_lines`: maximal share
+    of invalid lines (0: none)."""
 
     columns: tuple[tuple[str, str], ...] = ()
     min_rating: float | None = None
@@ -43,25 +43,25 @@ class Reading:
 
     @property
     def of_files(self) -> bool:
-        """Whether anything is said that only the reader of a file can do."""
+        """Whether an option applies to readers of files only."""
         return bool(self.columns) or self.min_rating is not None or self.bad_lines != BAD_LINES
 
     def column(self, canonical: str) -> str | None:
-        """The file's name for one of our columns, None where nothing is said of it."""
+        """The file's name of a canonical column, None if not given."""
         return dict(self.columns).get(canonical)
 
     def tolerated(self, lines: int) -> int:
-        """How many of a file's lines may be wrong."""
+        """Number of invalid lines allowed."""
         return max(int(self.bad_lines * lines), min(FEW, lines // 10)) if self.bad_lines else 0
 
     def document(self) -> dict[str, Any]:
-        """What differs from the defaults, JSON-able; empty where nothing does."""
+        """Values that differ from the defaults, JSON-able."""
         plain = Reading()
         message = {key: value for key, value in asdict(self).items() if value != getattr(plain, key)}
         return {**message, "columns": dict(self.columns)} if self.columns else message
 
     def options(self) -> list[str]:
-        """The same as words of a command line."""
+        """The same as command-line words."""
         message = self.document()
         if self.columns:
             message["columns"] = ",".join(f"{canonical}={theirs}" for canonical, theirs in self.columns)
@@ -69,7 +69,7 @@ class Reading:
 
     @classmethod
     def of(cls, document: Mapping[str, Any] | None, location: str = "data") -> Reading:
-        """From `document`, or what a configuration file says in its place. Raises `InputError`."""
+        """From `document`, or from a configuration file. Raises `InputError`."""
         message = dict(document or {})
         names = [field.name for field in fields(cls)] + ["core"]
         for key in message:
@@ -90,7 +90,7 @@ class Reading:
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """What `--columns` says.
+    """Parses `--columns`.
 
     >>> parse_columns("user=customer, item=sku")
     (('user', 'customer'), ('item', 'sku'))

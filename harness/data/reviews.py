@@ -1,10 +1,9 @@
-"""What users wrote of items: read from, and written to, the `NAME.review.json` of the LC-Rec layout; and the rules that
-reviews of any layout keep.
+"""Reviews of items: reader and writer of `NAME.review.json` of the LC-Rec layout, and rules for reviews of any layout.
 
     {"('<user>', '<item>')": {"review": "…", "summary": "…"}}
 
-The keys are what Python shows of a pair, as the layout's own script writes them. A review belongs to an interaction:
-it is training text only where that interaction is training.
+The keys are Python representations of a pair, as in the layout's published script. A review belongs to an interaction:
+it is training text only if the interaction is a training interaction.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ LONGEST_KEY = 1 << 14  # characters of a pair of ids
 
 
 class Review(NamedTuple):
-    """Raw ids of user and item, and the text: the summary and the review itself."""
+    """Raw ids of user and item, and the text: summary and review."""
 
     user: str
     item: str
@@ -35,8 +34,8 @@ class Review(NamedTuple):
 
 
 def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tuple[Review, ...] | None:
-    """As `fitting` gives them. Raises `InputError` for a key that is no pair, for users and items of another data set,
-    and for what is no text."""
+    """Reads and validates a file of reviews (`fitting`). Raises `InputError` for a key that is not a pair, for users
+    and items of another data set, and for values that are not text."""
     placed = ((f"{path} key {key!r}", key, fields) for key, fields in read_json_object(path).items())
     return fitting(
         ((location, Review(*_pair(key, location), _text(fields, location))) for location, key, fields in placed),
@@ -48,8 +47,8 @@ def read_reviews(path: Path, users: Iterable[str], items: Iterable[str]) -> tupl
 def fitting(
     placed: Iterable[tuple[str, Review]], users: Iterable[str], items: Iterable[str]
 ) -> tuple[Review, ...] | None:
-    """The reviews that are not empty, in the order of their raw ids, each given with its place in words; None where
-    there are none. Raises `InputError` for users and items of another data set."""
+    """The non-empty reviews in the order of raw ids, each given with its location; None if there are none. Raises
+    `InputError` for users and items of another data set."""
     known_users, known_items = set(users), set(items)
     results = []
     for location, review in placed:

@@ -1,4 +1,4 @@
-"""What a data set looks like in numbers: `harness data stats`."""
+"""Statistics of a data set: `harness data stats`."""
 
 from __future__ import annotations
 

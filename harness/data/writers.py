@@ -1,4 +1,4 @@
-"""Writes a data set in each of the supported layouts."""
+"""Writers of data sets in each of the supported layouts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What comes after a model has answered: scores by ranx, the audit of lists, paired statistics."""
+"""Evaluation: metrics by ranx, checks of lists, paired statistics."""

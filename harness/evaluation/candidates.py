@@ -1,13 +1,13 @@
-"""Whether lists made elsewhere look like candidates drawn with the answer among them, and ranked again.
+"""Detects external lists that look like re-ranked sampled candidates with the target among them.
 
-Such lists hold their answer by construction, so their metrics say nothing of a ranking of the catalogue. A ranking
-cannot know the answer, which leaves two things to look at where nearly every list holds it:
+Such lists contain their target by construction, so that their metrics do not measure a ranking of the catalogue. A
+ranking does not know the target, which gives two criteria if nearly every list contains it:
 
-- Similar lists belong to similar users, so each should hold the answer of the other as well, unless its user has it
-  already. Forced answers do not: the rest of the list is only as good as what drew it.
-- A ranking gives similar users similar lists. Sampled candidates share no more items than draws at random do.
+- Similar lists belong to similar users, so that each should contain the other's target as well, unless its user has it
+  already. Inserted targets do not: the rest of the list is only as good as the sampler.
+- A ranking gives similar users similar lists. Sampled candidates have no more items in common than random samples.
 
-No test can tell candidates that were cut to their first items, or whose rest was ranked as well as the answer.
+Candidates that were truncated, or that were ranked as well as the target, cannot be detected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The report card: which test users a metric comes from, and what the lists hold besides hits.
+"""The report card: metrics by groups of test users, and properties of the lists besides accuracy.
 
-Users are grouped by how near training already was to their target, by how often the target was bought, and by the
-length of their history. Lists are described by the usual measures beyond accuracy, each with the source of its formula.
+Users are grouped by the similarity of training data to their target, by popularity of the target, and by length of the
+history. Beyond-accuracy measures of lists are stated with the source of their formula.
 """
 
 from __future__ import annotations

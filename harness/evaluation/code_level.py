@@ -1,14 +1,12 @@
-"""What scoring codes instead of items would say: the flattering metric of work in which a colliding code is a hit.
+"""Metrics over codes instead of items, as in work that counts a colliding code as a hit, and the inflation they cause.
 
-Only ever recorded beside the metrics, as the difference to them; nothing is ranked by it.
+They are recorded as a difference to the metrics and never ranked by.
 
-What scoring codes instead of items adds to a metric, from the item index alone, for any model that ranks codes.
-
-A code of g items says nothing of which of them is meant. A list of codes therefore becomes a list of items by naming
-the items of each code in an order that does not look at the target, which puts the target at each of the g places of
-its code equally often. With the target's code at place r, behind codes of one item each, a metric m that counts codes
-gives m(r), one that counts items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items before it only move
-the target further down, so the difference is the least that scoring codes adds.
+A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
+one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the
+target at each of the g positions of its code equally often. With the target's code at position r, behind codes of one
+item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items
+before it only move the target further down, so that the difference is a lower bound.
 """
 
 from __future__ import annotations

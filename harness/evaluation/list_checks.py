@@ -1,6 +1,6 @@
-"""The audit of lists as counts: what a run's record says beside its metrics.
+"""Counts of defects in ranked lists for the run's record, and `protocol.exclude_history`.
 
-`protocol.exclude_history`: takes the items of the history out of every model's list, in one place for all models.
+`without_history` removes the items of the history from the lists of every model.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The only place that calls ranx: validated lists and known answers in, the protocol's metrics out.
+"""Metrics of validated lists by ranx; the only module that calls ranx.
 
-Each case has one relevant item, so Recall@k is 1 where it is among the first k, NDCG@k is 1 / log2(1 + its rank), and
-MRR@10 is 1 / its rank. A user's metrics thus depend on nothing but the place of that item in the list: ranx scores one
-list for each place that there is, and every user gets the numbers of their place. ranx gets fresh arrays whose scores
-are made from the rank (it sorts ties unstably and edits what it is given).
+Each case has one relevant item, so that Recall@k is 1 if it is among the first k, NDCG@k is 1 / log2(1 + rank), and
+MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
+gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Paired statistics: do two models differ on the same users, by how much, and how sure is that?
+"""Paired statistics of two models on the same users: difference, confidence interval, significance.
 
-A user is the sampling unit. Where a model was trained with several seeds, a user's value is the mean over them, so the
-question is about the trained models at hand; how far seeds alone move a mean is said beside it (`seeds_p`). One
-relevant item a user makes few distinct values, so users of equal difference are drawn together: a sum of random signs
-is binomial and a resample multinomial, which is the same distribution at a fraction of the cost.
+Users are the sampling unit. With several seeds, a user's value is the mean over them, so that the test is about the
+trained models at hand; `seeds_p` tests over seeds. With one relevant item there are few distinct values, so that users
+of equal difference are sampled together: a sum of random signs is binomial and a resample multinomial, the same
+distribution at lower cost.
 
-Where a protocol has several cases a user, cases of one user are not independent. The mean is over cases, and `clusters`
-names the user of each: signs are drawn a user, resamples draw users with all their cases (cluster bootstrap, Field &
+If a protocol has several cases a user, cases of one user are not independent. The mean is over cases, and `clusters`
+names the user of each: signs are sampled a user, resamples draw users with all their cases (cluster bootstrap, Field &
 Welsh 2007), and the standard error is that of a ratio of two sums over users (Cochran 1977, ch. 6).
 """
 

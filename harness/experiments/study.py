@@ -1,8 +1,8 @@
-"""`Study`: a search of one model's settings by a metric of the validation cases, and its trials.
+"""`Study`: a search of one model's settings by a validation metric, and its trials.
 
-Trial 0 is the configuration without changes, so that a study never ends below it; `harness.experiments.trials` draws
-the others. Studies are stored in `RESULTS/tuning/`, apart from runs, and appear on no leaderboard. The split of a trial
-has no test cases, so that nothing in it can use them.
+Trial 0 has the default settings, so that a study never ends below them; `harness.experiments.trials` samples the
+others. Studies are stored in `RESULTS/tuning/`, separate from runs, and are on no leaderboard. The split of a trial has
+no test cases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`harness tune`: plans a study, and makes its trials one after the other until its bounds are reached.
+"""`harness tune`: plans a study, and runs its trials one after the other up to its limits.
 
-A stored study is continued: the next trial depends only on the trials before it and the seed.
+A stored study is continued: the next trial depends only on the previous trials and the seed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The ways in which public index files write code tokens, read as numbers: `<a_12>` and what others have in its place.
+"""Code tokens of published index files: parsers of the styles in use (`<a_12>`, `<|a_12|>`, `<sid_0_12>`, integers).
 
-Owns the styles. Which numbers a code may have, and what they mean, is the business of `CodeTable`.
+`CodeTable` defines what the numbers mean.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from harness.errors import InputError, truncate
 
 MOST_LEVELS, LONGEST, LONGEST_NUMBER = 128, 40, 6  # tokens of a code, characters of a token, digits of a number
-MEND = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and whole numbers are read too"
+HINT = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and integers are read too"
 TOKEN = re.compile(r"<[^<>]*>")
 WRAPPED = re.compile(r"<\|([\w-]+)\|>|<([\w-]+)>|\[([\w-]+)\]|([\w-]+)", re.ASCII)
 LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z]{1,2})[_-]?(\d+)", re.IGNORECASE | re.ASCII)  # a_12, item_a_12, a12
@@ -33,15 +33,15 @@ def level_name(level: int) -> str:
 
 
 def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> np.ndarray:
-    """int64, shape (items, levels), from each item's code as its file has it: a list of tokens, or one text of tokens
-    in angle brackets.
+    """Codes as int64 (items, levels). `codes`: of each item a list of tokens, or one string of tokens in angle
+    brackets.
 
-    Whole numbers that count on from level to level (0 to 255, 256 to 511, …) are numbered from 0 on each. Raises
-    `InputError` for anything else, codes of unequal length, and tokens that name another level than their own.
+    Integers that continue from level to level (0 to 255, 256 to 511, …) are renumbered from 0 on each level. Raises
+    `InputError` for other tokens, for codes of unequal length, and for tokens that name another level.
     """
     rows = [_tokens(code, item, location) for code, item in zip(codes, items, strict=True)]
     if len({len(row) for row in rows}) != 1:
-        raise InputError("codes of unequal length", where=location, hint="rebuild it")
+        raise InputError("codes of unequal length", where=location, hint="rebuild the index")
     plain = [[_plain(token) for token in row] for row in rows]
     if all(isinstance(token, int) for row in plain for token in row):
         return _counted_by_level(np.array(plain, dtype=np.int64))
@@ -51,22 +51,22 @@ def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> 
         if -1 in digits[-1]:
             level = digits[-1].index(-1)
             message = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
-            raise InputError(message, where=location, hint=MEND)
+            raise InputError(message, where=location, hint=HINT)
     return np.array(digits, dtype=np.int64)
 
 
 def _tokens(code: object, item: str, location: str) -> list[object]:
-    """The tokens of one code, as they stand there."""
+    """The tokens of one code, unparsed."""
     if isinstance(code, str):
         code = TOKEN.findall(code) if "".join(TOKEN.findall(code)) == "".join(code.split()) else None
     if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
         hint = f"write [token, …], 1 to {MOST_LEVELS} of them"
-        raise InputError(f"the code of item {item!r} is no list of tokens", where=location, hint=hint)
+        raise InputError(f"the code of item {item!r} is not a list of tokens", where=location, hint=hint)
     return code
 
 
 def _plain(token: object) -> str | int:
-    """A token without its brackets; whole numbers as such."""
+    """A token without its brackets; integers as `int`."""
     if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 10**6:
         return token
     text = str(token)
@@ -78,14 +78,14 @@ def _plain(token: object) -> str | int:
 
 
 def _first_level(rows: Sequence[Sequence[str | int]]) -> int:
-    """What the first level is called where tokens name their levels by numbers: 0 or 1."""
+    """Number of the first level (0 or 1) where tokens name their levels by numbers."""
     results = (LEVELLED.fullmatch(str(row[0])) for row in rows)
     values = {int(each.group(1)) for each in results if each is not None and len(each.group(1)) < 3}
     return 1 if values == {1} else 0
 
 
 def _digit(token: str | int, level: int, first: int) -> int:
-    """The number of a token on its level, -1 where it is none of that level."""
+    """The token's number on its level, -1 if it is not a token of the level."""
     text = str(token)
     lettered, levelled = LETTERED.fullmatch(text), LEVELLED.fullmatch(text)
     if lettered is not None:
@@ -98,7 +98,7 @@ def _digit(token: str | int, level: int, first: int) -> int:
 
 
 def _counted_by_level(digits: np.ndarray) -> np.ndarray:
-    """Numbers of each level from 0 on where the levels' own numbers follow each other."""
+    """Numbers from 0 on each level, if the numbers of the levels follow each other."""
     minimum, limit = digits.min(axis=0), digits.max(axis=0)
     flat = digits.shape[1] > 1 and bool((minimum[1:] > limit[:-1]).all())
     return digits - minimum if flat else digits

@@ -1,18 +1,15 @@
-"""Comprehension of the language model, measured before tuning and after each stage.
+"""Comprehension of the language model, measured before training and after each stage.
 
-EAGER-LLM claims a balance of recommendation and comprehension. The measures:
+- `title_to_code`: the code of an item's title (prompt of the task item2index), by beam search with `BEAMS` beams;
+  `code_to_title`: the title of a code, greedily. `exact` is the accuracy, `token_f1` the mean F1 over tokens (code
+  tokens, or words in lower case) as in SQuAD (Rajpurkar et al., EMNLP 2016). Measured on items of the text tasks, and
+  under `held_out` on items outside them (`tasks.held_out`), which the model can only answer by generalising.
+- `item_text_perplexity`: of the texts of the held-out items; of the other items if none is held out.
+- `plain_text_perplexity`: of `plain_text.txt`, written for this project and in no training corpus; `plain_text_drift`
+  is its ratio to the base model's, minus 1: 0 is unchanged, 1 is twice the perplexity.
 
-- `title_to_code`: an item's title in (in the words of the task item2index), its code out, by the same search as
-  recommendations, with `BEAMS` beams; `code_to_title`: its code in, its title out, greedily. `exact` is the share of
-  answers that are right, `token_f1` the mean F1 of their tokens (code tokens; words without regard to case), as in
-  SQuAD (Rajpurkar et al., EMNLP 2016). Asked for items that stand in text tasks, and under `held_out` for items that
-  stand in none (`tasks.held_out`): there a title or a code is right only where the model generalises.
-- `item_text_perplexity`: of the texts of the held-out items; of the others where nothing is held out.
-- `plain_text_perplexity`: of `plain_text.txt`, prose of our own that no model has seen; `plain_text_drift` is its ratio
-  to the base model's, less one: 0 is unchanged, 1 is twice as perplexed.
-
-Items are chosen by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities are over the
-backbone's own vocabulary and are comparable between runs of one backbone only.
+Items are sampled by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities are over the
+backbone's vocabulary, so that they are comparable between runs of one backbone only.
 """
 
 from __future__ import annotations
@@ -49,10 +46,10 @@ BEAMS, BATCH = 20, 64
 CheckpointScores = Literal["before", "aligned", "annealed"]
 
 
-def asked_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` ids of those where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
+def sample_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` ids where `of` (bool, n_items) is true, by a fixed hash of their raw ids; ascending.
 
-    >>> asked_items(["a", "b", "c", "d"], np.array([True, True, False, True]), 2).tolist()
+    >>> sample_items(["a", "b", "c", "d"], np.array([True, True, False, True]), 2).tolist()
     [1, 3]
     """
     hashed = [hashlib.sha256(f"comprehension/{item}".encode()).digest() for item in items]
@@ -71,13 +68,13 @@ def token_f1(prediction: Sequence[Hashable], target: Sequence[Hashable]) -> floa
 
 
 def plain_text() -> str:
-    """The plain text that drift is measured on."""
+    """The text that drift is measured on."""
     return files("harness.generative").joinpath("plain_text.txt").read_text("utf-8")
 
 
 @dataclass(frozen=True, eq=False)
 class ComprehensionItems:
-    """The questions: item texts (one an item), and ids of items in (`known`) and out of the text tasks."""
+    """Item texts (one an item), and ids of items in (`known`) and outside the text tasks."""
 
     text: Sequence[ItemText]
     known: np.ndarray
@@ -86,7 +83,7 @@ class ComprehensionItems:
 
 @dataclass
 class Comprehension:
-    """Measures one model at several checkpoints of its training; nothing where there are no questions."""
+    """Measures one model at several points of its training; does nothing without items."""
 
     model: CodeLM
     trie: CodeTrie
@@ -97,8 +94,8 @@ class Comprehension:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def measure(self, checkpoint: CheckpointScores, context: RunContext) -> None:
-        """Adds this checkpoint's figures to `scores`; those that an interrupted run has stored are not measured again.
-        Leaves the model in evaluation mode. Only the first process measures: all have the same model."""
+        """Adds the scores at this point of training to `scores`, unless an interrupted run has stored them. Leaves the
+        model in evaluation mode. Only the main process measures, as all processes have the same model."""
         if context.world.rank:
             return
         context = replace(context, world=SINGLE_PROCESS)
@@ -116,7 +113,7 @@ class Comprehension:
                 write_text(path, json.dumps(self.scores), DISK_HINT)
 
     def record(self) -> dict[str, Any] | None:
-        """The figures of all checkpoints, and what they were measured on; None where nothing was measured."""
+        """All scores, and the data they were measured on; None if nothing was measured."""
         if not self.scores:
             return None
         tokens = len(self.prompts.ids(plain_text()))

@@ -1,18 +1,17 @@
-"""`harness audit memory`: has a language model seen the catalogue?
+"""`harness audit memory`: was the catalogue part of a language model's training data?
 
-Each probe scores the title of an item in its true context and in the contexts of other items, and asks how often and by
-how much the true one is better:
+Each probe scores an item's title in its own context and in contexts of other items:
 
-- `ids`: the context is the item's raw id, below a few other rows `id::title` of the item file. Ids are arbitrary, so a
-  model that has not seen the file gains nothing.
-- `neighbours`: the context is the titles of the items before it in a training sequence. Here a gain may be plain
-  knowledge of the items (sequels, kinds), so it is an upper bound of what was memorised, and is reported as such.
-- `newer`: mean log-likelihood a token of the titles against that of texts which are newer than the model. Titles that
-  are much easier than new ones of the same kind may have been seen.
+- `ids`: the context is the item's raw id, after some other rows `id::title` of the item file. Ids are arbitrary, so a
+  model that was not trained on the file has no gain.
+- `neighbours`: the context is the titles of the previous items in a training sequence. A gain can be world knowledge
+  (sequels, genres), so it is an upper bound of memorisation.
+- `newer`: mean log-likelihood a token of the titles against that of texts published after the model. Titles that are
+  much more likely than new ones of the same kind may have been in the training data.
 
-The score of a title in a context is its log-likelihood a token there. The gain is the true context's score minus the
-mean score in `CONTEXTS` contexts of other items; the same title stands in all of them, so how common it is cancels
-out. This is the shuffled-pairs test of Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs rather than orders.
+The score of a title in a context is its log-likelihood a token. The gain is the score in its own context minus the mean
+score in `CONTEXTS` contexts of other items, so that the frequency of the title cancels out: the shuffled-pairs test of
+Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from harness.generative.models.precision import to_float64
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
-CONTEXTS = 3  # of other items, a title
-SHOTS = 4  # rows of the file above the one that is asked for
-HISTORY = 3  # titles before the next one
+CONTEXTS = 3  # contexts of other items for each title
+SHOTS = 4  # rows of the file before the scored one
+HISTORY = 3  # titles before the scored one
 BATCH = 16  # texts of a forward pass
-LONGEST = 512  # tokens of a context and its title; older ones are cut
+LONGEST = 512  # tokens of a context and its title; older ones are dropped
 
 Pair = tuple[str, str]  # a context and a title
 
@@ -41,14 +40,14 @@ Pair = tuple[str, str]  # a context and a title
 def memory_probe(
     backbone: Backbone, data: TrainingData, context: RunContext, *, items: int = 200, newer: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The probes over at most `items` items, JSON-able: for `ids` and `neighbours` the number of titles, the mean gain
-    in nats a token with its standard error, and the share of titles whose true context is best of `CONTEXTS` + 1
-    (chance: 1 / (`CONTEXTS` + 1)); for `newer` the two means and their difference. A probe without data is None."""
+    """All probes over at most `items` items, JSON-able: for `ids` and `neighbours` the number of titles, the mean gain
+    in nats a token with its standard error, and the share of titles that score best in their own context (chance: 1 /
+    (`CONTEXTS` + 1)); for `newer` the two means and their difference. A probe without data is None."""
     assert data.text is not None
     rng = generator(context.seed, "memory probe")
     named = [item for item in range(data.n_items) if data.text[item].title.strip()]
     order = rng.permutation(np.array(named, dtype=np.int64)).tolist()
-    shots, chosen = order[:SHOTS], order[SHOTS : SHOTS + items]  # an id that is asked for never stands above
+    shots, chosen = order[:SHOTS], order[SHOTS : SHOTS + items]  # scored rows are never in the prompt
     titles = [" ".join(data.text[item].title.split()) for item in range(data.n_items)]
     rows = "".join(f"{data.items[item]}::{titles[item]}\n" for item in shots)
     with context.stage("scoring titles") as stage:
@@ -91,7 +90,7 @@ class _Scorer:
         return values
 
     def _ids(self, context: str, title: str) -> tuple[list[int], int]:
-        """Token ids, and where the title begins; the context has at least one token."""
+        """Token ids and the position where the title begins; the context has at least one token."""
         backbone = self.backbone
         tokenizer: Any = backbone.tokenizer
         head = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
@@ -104,7 +103,7 @@ class _Scorer:
 def _gain(
     contexts: Sequence[tuple[str, str]], answers: Sequence[int], titles: Sequence[str], score: _Scorer, rng: Any
 ) -> dict[str, Any] | None:
-    """`contexts`: what stays with the title's place, and what is exchanged between titles."""
+    """`contexts`: pairs of the part that stays with the title, and the part that is exchanged between titles."""
     count = len(answers)
     if count <= CONTEXTS:
         return None
@@ -141,7 +140,7 @@ def _newer(titles: Sequence[str], newer: Sequence[str], score: _Scorer) -> dict[
 
 
 def _sequences(data: TrainingData, titles: Sequence[str], count: int, rng: Any) -> list[np.ndarray]:
-    """Ends of training sequences whose items all have titles: at most `HISTORY` and the next item."""
+    """Ends of training sequences whose items all have titles: at most `HISTORY` items and the next one."""
     rows = []
     for user in rng.permutation(data.n_users).tolist():
         row = data.sequences[user][-HISTORY - 1 :]

@@ -1,7 +1,7 @@
-"""A tuned `CodeLM` as a plain Hugging Face folder: transformers loads model and tokenizer without this project.
+"""Export of a `CodeLM` to a Hugging Face folder that transformers loads without this project.
 
-The model is of the backbone's own family, with one embedding and one head over text and code tokens; the tokenizer has
-the code tokens, each one token. Logits are those of the `CodeLM`, up to the order in which numbers are added.
+The model has the class of its backbone, with one embedding and one head over text and code tokens; each code token is
+one token of the tokenizer. Logits equal those of the `CodeLM` up to floating-point rounding.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 ADAPTER, ITEMS, PAGE = "adapter", "item.index.json", "README.md"
 TEXT = """# {name}
 
-Tuned by `harness`; plain transformers loads model and tokenizer. `{items}` has the tokens of every item.
+Fine-tuned with `harness`; transformers loads model and tokenizer. `{items}` has the code tokens of every item.
 {adapter}
-What comes next in a history, as raw item ids, the likeliest first:
+Next items of a history, as raw item ids, best first:
 
     import json
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(DIR), AutoModelForCausalLM.from_pretrained(DIR)
     index = json.load(open(DIR + "/{items}"))
-    prompt = {lead!r} + "".join("".join(index[item]) for item in history)  # the oldest first
+    prompt = {lead!r} + "".join("".join(index[item]) for item in history)  # oldest first
     ids = tokenizer(prompt, return_tensors="pt").input_ids
     codes = {{tuple(tokenizer.convert_tokens_to_ids(code)): item for item, code in index.items()}}
     following = {{}}
@@ -42,27 +42,27 @@ What comes next in a history, as raw item ids, the likeliest first:
         for depth in range({levels}):
             following.setdefault(code[:depth], set()).add(code[depth])
 
-    def allowed(_, sequence):  # a real code, then the end
+    def allowed(_, sequence):  # an existing code, then the end-of-sequence token
         return sorted(following.get(tuple(sequence[ids.shape[1]:].tolist()), {{{eos}}}))
 
     beams = dict(num_beams=20, num_return_sequences=20, max_new_tokens={levels} + 1, length_penalty=0.0)
-    made = model.generate(ids, prefix_allowed_tokens_fn=allowed, do_sample=False, **beams)[:, ids.shape[1] :].tolist()
-    items = [codes[tuple(row[:{levels}])] for row in made if tuple(row[:{levels}]) in codes]
+    lists = model.generate(ids, prefix_allowed_tokens_fn=allowed, do_sample=False, **beams)[:, ids.shape[1] :].tolist()
+    items = [codes[tuple(row[:{levels}])] for row in lists if tuple(row[:{levels}]) in codes]
 
-These are the lists of a run with `decode.normalise=vocabulary`; other runs compare a code's tokens with fewer others.
+The lists equal those of a run with `decode.normalise=vocabulary`; other settings normalise over fewer tokens.
 """
-APART = "`PeftModel.from_pretrained(model, DIR + '/adapter')` puts the adapter on, which is apart.\n"
+APART = "`PeftModel.from_pretrained(model, DIR + '/adapter')` loads the adapter, which is saved separately.\n"
 
 
 def export(
     model: CodeLM, tokenizer: PreTrainedTokenizerBase, folder: Path, texts: Mapping[str, str], *, is_apart: bool
 ) -> None:
-    """Writes `folder`, whole or not at all, where there is none yet or an empty one; `texts` are more files for it.
-    `tokenizer` has the code tokens as its last. An adapter on the body is merged first, for good, or with `is_apart`
-    written beside the model, in `folder/adapter`.
+    """Writes `folder` atomically; it must be missing or empty. `texts`: additional files by name. The code tokens are
+    the last of `tokenizer`. An adapter on the backbone is merged (in place), or with `is_apart` saved in
+    `folder/adapter`.
 
-    Raises `InputError` where the tokenizer has more tokens than the backbone has rows: no model of one family then has
-    a row for each token.
+    Raises `InputError` if the tokenizer has more tokens than the backbone's embedding has rows: no model of its class
+    has a row for each token.
     """
     first = len(tokenizer) - len(model.code_in)
     if first > model.vocabulary:
@@ -88,10 +88,10 @@ def export(
             (path / name).write_text(text, encoding="utf-8")
         sync_tree(path)
         if folder.is_dir():
-            folder.rmdir()  # Windows renames onto nothing
+            folder.rmdir()  # Windows does not rename onto a folder
         path.rename(folder)
 
 
 def page(name: str, lead: str, levels: int, eos: int, *, is_apart: bool) -> str:
-    """What a person who finds the folder must know. `lead` is the text before a history."""
+    """The model card. `lead`: the text before a history in the prompt."""
     return TEXT.format(name=name, lead=lead, levels=levels, eos=eos, items=ITEMS, adapter=APART if is_apart else "")

@@ -1,10 +1,8 @@
-"""`CodeTable`: item ⇄ code, a code being one token of each level; read and written as an LC-Rec-style index file.
+"""`CodeTable`: codes of items, one token a level; LC-Rec-style index files; statistics of an index.
 
-Owns the names of tokens and the flat numbering of code tokens. How codes are made is a method's business.
-
-How healthy an index is: collisions, use and entropy of each level, how prefixes branch, and who is affected.
-
-One description for all: a run's record holds it, `harness index build` and `harness index inspect` print it.
+A code token has a number on its level and a flat number over all levels, and is named `<a_0>`, `<a_1>`, …, `<b_0>`, ….
+`inspect` describes the quality of an index: collisions, usage and entropy of each level, branching of prefixes. The
+run's record, `harness index build` and `harness index inspect` show the same description.
 """
 
 from __future__ import annotations
@@ -24,17 +22,16 @@ from harness.core.json_files import read_json_object
 from harness.errors import InputError
 from harness.generative.code_styles import MOST_LEVELS, level_name, read_codes
 
-MEND = "free some space, or name a file in another folder"
-
-
-MOST_TOKENS = 1 << 16  # that an index file may have besides one for each token written in it
+DISK_HINT = "free some space, or name a file in another folder"
+EXTRA_TOKENS = 1 << 16  # unused tokens that an index file may imply, beyond the number of tokens in it
+COLLISIONS = 0.01  # share of items with a shared code above which `warnings` reports it
 
 
 @dataclass(frozen=True, eq=False)
 class CodeTable:
-    """`digits[i, l]` is the token of item `i` on level `l`, in 0..sizes[l]-1; int64, shape (n_items, levels).
+    """`digits[i, l]` is the token number of item `i` on level `l`, in 0..sizes[l]-1; int64 (n_items, levels).
 
-    Code tokens are numbered flat: level `l` owns `offsets[l] .. offsets[l + 1] - 1`.
+    Flat numbers: level `l` has `offsets[l]` to `offsets[l + 1] - 1`.
     """
 
     digits: np.ndarray
@@ -47,11 +44,11 @@ class CodeTable:
         if digits.ndim != 2 or digits.shape[1] != len(self.sizes) or not 0 < len(self.sizes) <= MOST_LEVELS:
             raise ValueError(f"digits {digits.shape} do not fit {len(self.sizes)} levels")
         if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
-            raise ValueError("a digit outside its level")
+            raise ValueError("a number outside its level")
 
     @classmethod
     def joined(cls, parts: Sequence[np.ndarray], k: int) -> CodeTable:
-        """Codes of several sources, one behind the other, each level of size `k`."""
+        """Concatenates the codes of several sources, each level of size `k`."""
         digits = np.concatenate(parts, axis=1)
         return cls(digits, (k,) * digits.shape[1])
 
@@ -69,7 +66,7 @@ class CodeTable:
 
     @cached_property
     def flat(self) -> np.ndarray:
-        """Flat token numbers, shape of `digits`."""
+        """Flat token numbers, the shape of `digits`."""
         return self.digits + self.offsets[:-1]
 
     @cached_property
@@ -83,41 +80,41 @@ class CodeTable:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """The number of each item's code, int64 (n_items,): items with equal numbers share a code."""
+        """Number of each item's code, int64 (n_items,): items with equal numbers share a code."""
         return np.unique(self.digits, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
     def collisions(self) -> np.ndarray:
-        """Items that share their code with another, ascending ids."""
+        """Items whose code another item has too, ascending ids."""
         return np.flatnonzero(np.bincount(self.groups)[self.groups] > 1)
 
     def write(self, path: Path, items: Sequence[str]) -> None:
-        """An index file: {raw item id: [token, …]}."""
-        write_text(path, self.text(items), MEND)
+        """Writes an index file: {raw item id: [token, …]}."""
+        write_text(path, self.text(items), DISK_HINT)
 
     def text(self, items: Sequence[str]) -> str:
-        """What an index file holds."""
+        """Content of an index file."""
         names = np.array(self.tokens, dtype=object)[self.flat]
         return json.dumps(dict(zip(items, names.tolist(), strict=True)), ensure_ascii=False)
 
     @classmethod
     def read(cls, path: Path, items: Sequence[str]) -> CodeTable:
-        """From an index file whose keys are raw item ids: exactly those of the catalogue, in any order.
+        """Reads an index file whose keys are the raw item ids of the catalogue, in any order.
 
-        Raises `InputError` for a file that is no such object, an item that is missing, stands twice or is unknown,
-        codes of unequal length, or a token of no known style (see `code_styles`). Shared codes are allowed.
+        Raises `InputError` if the file is not such an object, if an item is missing, repeated or unknown, if codes
+        differ in length, and for tokens in no known style (see `code_styles`). Shared codes are allowed.
         """
         index = read_json_object(path)
         if missing := [item for item in items if item not in index]:
             hint = "rebuild it for this data set"
             raise InputError(f"{len(missing)} items have no code ({_some(missing)})", where=str(path), hint=hint)
         if unknown := sorted(index.keys() - set(items)):
-            hint = "this is the index of another catalogue: rebuild it, or take these items out"
+            hint = "the index is of another catalogue: rebuild it, or remove these items"
             raise InputError(f"{len(unknown)} unknown items have a code ({_some(unknown)})", where=str(path), hint=hint)
         digits = read_codes([index[item] for item in items], items, str(path))
         sizes = tuple(int(size) for size in digits.max(axis=0) + 1)
-        if sum(sizes) > MOST_TOKENS + digits.size:
-            message = f"{sum(sizes):,} tokens for {len(digits):,} items: each would be a row of the model"
-            raise InputError(message, where=str(path), hint="number the tokens of each level from 0 on")
+        if sum(sizes) > EXTRA_TOKENS + digits.size:
+            message = f"{sum(sizes):,} tokens for {len(digits):,} items, each with its own embedding"
+            raise InputError(message, where=str(path), hint="number the tokens of each level from 0")
         return cls(digits, sizes)
 
 
@@ -125,13 +122,10 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-COLLISIONS = 0.01  # share of items that share a code, above which an index is warned of
-
-
 def inspect(table: CodeTable, targets: np.ndarray | None = None) -> dict[str, Any]:
-    """JSON-able. `collision_rate` is the share of items whose code another item has too, `groups` the number of codes
-    that are shared, `biggest_group` the most items of one code (1 where all are unique). `targets`, item ids of test
-    cases, adds `affected_targets`: the share of them that a code cannot tell from another item."""
+    """JSON-able statistics of an index. `collision_rate`: share of items whose code another item has too; `groups`:
+    number of shared codes; `biggest_group`: largest number of items with one code (1 if all are unique). With `targets`
+    (item ids of test cases) also `affected_targets`: the share of them with a shared code."""
     _, inverse, counts = np.unique(table.digits, axis=0, return_inverse=True, return_counts=True)
     shared = counts[inverse.reshape(-1)] > 1
     entries: dict[str, Any] = {
@@ -149,22 +143,22 @@ def inspect(table: CodeTable, targets: np.ndarray | None = None) -> dict[str, An
 
 
 def warnings(entries: dict[str, Any]) -> list[str]:
-    """What in an inspection deserves a word, one line each."""
+    """Problems of an index, one line each."""
     lines = []
     if (rate := entries["collision_rate"]) > COLLISIONS:
         lines.append(
             f"{rate:.1%} of the items share their code with another "
-            f"(the biggest group has {entries['biggest_group']}): such items can only be listed together"
+            f"(the biggest group has {entries['biggest_group']}): the model cannot rank such items separately"
         )
     for number, level in enumerate(entries["levels"], start=1):
         if level["used"] == 1 and entries["items"] > 1:
-            lines.append(f"level {number} has the same token for all items: it says nothing")
+            lines.append(f"level {number} has the same token for all items")
     return lines
 
 
 def _level(table: CodeTable, level: int) -> dict[str, Any]:
-    """`used` tokens of `size`, `entropy` of their use in bits (at most log2(size)), `prefixes` that reach this level's
-    tokens (distinct codes cut off behind it) and `fanout`: children of a prefix of the level before, mean and most."""
+    """`used` tokens of `size`, `entropy` of their distribution in bits (at most log2(size)), `prefixes`: distinct codes
+    up to this level, `fanout`: children of a prefix of the previous level, mean and maximum."""
     size = table.sizes[level]
     counts = np.bincount(table.digits[:, level], minlength=size)
     share = counts[counts > 0] / counts.sum()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
-from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, asked_items
+from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.readers import PromptBatch
@@ -134,7 +134,7 @@ class InstructionTuning:
         """Questions about some items of the text tasks, and some of those held out from them."""
         model, items, limit = self.model, inputs.data.items, self.config.comprehension.items
         held_out = held_out_items(items, self.config.tasks.held_out)
-        known, unknown = (asked_items(items, mask, limit) for mask in (~held_out, held_out))
+        known, unknown = (sample_items(items, mask, limit) for mask in (~held_out, held_out))
         questions = ComprehensionItems(self._text, known, unknown)
         return Comprehension(
             model.network, inputs.trie, model.prompts, model.backbone.tokenizer, questions, model.precision

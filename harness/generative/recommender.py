@@ -1,7 +1,7 @@
 """`GenerativeRecommender`: tokenizer x sequence model x training recipe x decoding.
 
-items → item codes → a network over code tokens → training → search along the trie of codes. A method is a preset: it
-composes a `Method` from its configuration, and everything else is written here once.
+Items get codes, a network over code tokens is trained, and beam search along the trie of codes generates ranked lists.
+A method is a preset: `compose` builds a `Method` from its configuration; this module has everything else.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class RankingConfig(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """The parts of a generative recommender. `embeddings` are item vectors that the model or the recipe reads besides
-    those of the tokenizer; a source that both name is computed once."""
+    """The parts of a generative recommender. `embeddings`: item vectors of the model or the recipe, besides those of
+    the tokenizer; a source in both is computed once."""
 
     tokenizer: Tokenizer
     model: SequenceModel
@@ -65,7 +65,7 @@ InstructConfigT = TypeVar("InstructConfigT", bound=InstructConfig)
 
 
 class GenerativeRecommender(Recommender[ConfigT]):
-    """Base of the presets: a subclass names its configuration and implements `compose`."""
+    """Base of the presets: a subclass sets its configuration class and implements `compose`."""
 
     distributed: ClassVar[bool] = True
 
@@ -79,21 +79,21 @@ class GenerativeRecommender(Recommender[ConfigT]):
 
     @abstractmethod
     def compose(self) -> Method:
-        """The parts that the configuration describes."""
+        """The parts, from the configuration."""
 
     @property
     def model(self) -> Any:
-        """The fitted or loaded network."""
+        """The trained or loaded network."""
         return self.method.model.network
 
     def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
-        """All item vectors that the method reads, and the item codes."""
+        """All item vectors of the method, and the item codes."""
         vectors, index = self.method.tokenizer.fit(data, self._of_tokenizer(context))
         others: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
         return {**vectors, **others}, _by_source(index)
 
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
-        """The item codes alone, as a run with this configuration and seed has them: for `harness index build`."""
+        """The item codes only, as in a run with this configuration and seed: for `harness index build`."""
         return _by_source(self.method.tokenizer.fit(data, self._of_tokenizer(context))[1])
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
@@ -152,13 +152,13 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self._record = document["record"]
         state = load_file(folder / WEIGHTS)
         if different := sorted(set(state) ^ set(model.parameters())):
-            raise ValueError(f"{folder} holds another model: {different}")
+            raise ValueError(f"{folder} has the weights of another model: {different}")
         model.network.load_state_dict(state, strict=False)
         model.load_adapter(folder)
         model.network.to(context.device)
 
     def _build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
-        """The untrained model over the codes of `table`."""
+        """Builds the untrained model over the codes of `table`."""
         self.method.model.build(table, data, context)
         self._table, self._trie = table, CodeTrie(table)
 
@@ -174,7 +174,7 @@ class GenerativeRecommender(Recommender[ConfigT]):
         return recommend(model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context)
 
     def _validate(self, context: RunContext, users: int) -> float:
-        """ndcg@10 of the model in its current state on at most `users` validation users, evenly spaced."""
+        """ndcg@10 of the current model on at most `users` evenly spaced validation users."""
         assert context.validation is not None
         requests = context.validation.requests
         sample = requests.take(evenly_spaced(len(requests), users))
@@ -188,13 +188,13 @@ class GenerativeRecommender(Recommender[ConfigT]):
         return context if seed is None else replace(context, seed=seed)
 
     def _other_sources(self) -> tuple[EmbeddingSource, ...]:
-        """The sources that the tokenizer does not read itself."""
+        """The sources of item vectors that are not part of the tokenizer."""
         names = {source.name for source in self.method.tokenizer.sources()}
         return tuple(source for source in self.method.embeddings if source.name not in names)
 
 
 def _by_source(index: ItemIndex) -> SourceIndex:
-    """`index`, its levels attributed to sources of item vectors: to item text where the tokenizer does not say."""
+    """`index` with the source of item vectors of each level: item text if the tokenizer does not say."""
     return index if isinstance(index, SourceIndex) else SourceIndex.of(index, "semantic")
 
 
@@ -202,8 +202,8 @@ class LanguageModelRecommender(GenerativeRecommender[InstructConfigT]):
     """Base of the presets whose sequence model is a `LanguageModel`: they can be exported."""
 
     def export(self, folder: Path, data: TrainingData, *, is_apart: bool = False) -> None:
-        """The fitted or loaded model as a plain Hugging Face folder (`exporting.export`), with the items' codes and a
-        page on how to use it. With `is_apart` an adapter that is not merged is written beside the model."""
+        """Exports the trained or loaded model to a Hugging Face folder (`exporting.export`) with the item codes and a
+        model card. With `is_apart` an adapter that is not merged is saved separately."""
         model = self.method.model
         assert isinstance(model, LanguageModel)
         is_apart = is_apart and attached(model.network.body)

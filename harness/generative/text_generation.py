@@ -1,4 +1,4 @@
-"""What a `CodeLM` says of plain text: how likely it finds it, and how it goes on. The text vocabulary alone counts."""
+"""Perplexity and greedy generation of a `CodeLM` on plain text, over the text vocabulary only."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from harness.generative.models.packing import read_padded
 from harness.generative.models.precision import Precision, autocast, to_float64
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 
-SPAN = 256  # tokens that see each other
-SPANS = 16  # spans read at once, of like length
-BATCH = 64  # prompts continued at once
+SPAN = 256  # tokens of a text span
+SPANS = 16  # spans in a batch, of similar length
+BATCH = 64  # prompts in a batch
 
 
 @torch.inference_mode()
 def perplexity(
     model: CodeLM, texts: Iterable[Sequence[int]], device: str, precision: Precision, bos: Sequence[int] = ()
 ) -> float | None:
-    """exp of the mean negative log-likelihood (nats) a token, over all `texts` (token ids of the text vocabulary), each
-    read in spans of `SPAN` tokens, each behind `bos`. The first token of a span is not scored; None where none is.
-    Tokens are normalised over the text vocabulary, so that code tokens do not move the figure by being there."""
+    """exp of the mean negative log-likelihood (nats) a token of `texts` (token ids of the text vocabulary), split into
+    spans of `SPAN` tokens, each after `bos`. The first token of a span is not scored; None if there is no scored token.
+    Code tokens are not part of the normalisation, so that adding them does not change the figure."""
     lead = len(bos)
     spans = [np.asarray(text[at : at + SPAN]) for text in texts for at in range(0, len(text), SPAN)]
     spans = sorted((span for span in spans if len(span) > 1), key=len)
@@ -50,10 +50,10 @@ def perplexity(
 def continuations(
     model: CodeLM, prompts: Sequence[Sequence[int]], limit: int, device: str, precision: Precision
 ) -> list[list[int]]:
-    """The likeliest next text token, again and again, up to the end-of-sequence token (left out) or `limit` tokens.
+    """Greedy decoding of text tokens, up to the end-of-sequence token (left out) or `limit` tokens.
 
-    Prompts may hold code tokens; those of one length are computed together, so that nothing is padded and an answer
-    does not depend on its neighbours.
+    Prompts may contain code tokens. Prompts of equal length share a batch without padding, so that an answer does not
+    depend on the other prompts.
     """
     answers: list[list[int]] = [[] for _ in prompts]
     lengths = np.array([len(prompt) for prompt in prompts])
@@ -71,12 +71,12 @@ def continuations(
 
 
 def _cast(head: torch.Tensor, device: str, precision: Precision) -> torch.Tensor:
-    """The head as its products are made, once: autocast would cast the whole of it for every one of them."""
+    """The head in the dtype of its products, cast once: autocast would cast it for every product."""
     return head.detach() if precision == "float32" else head.detach().bfloat16()
 
 
 def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) -> torch.Tensor:
-    """Token ids, (batch, up to `limit`); what stands behind a row's end-of-sequence token means nothing."""
+    """Token ids (batch, up to `limit`); those after a row's end-of-sequence token are undefined."""
     cache: Any = DynamicCache(config=model.body.config)
     values: list[torch.Tensor] = []
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)

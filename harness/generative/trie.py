@@ -1,7 +1,6 @@
-"""The trie of all item codes, as flat (CSR) arrays: which tokens may follow a prefix, for many prefixes at once.
+"""The trie of all item codes as flat (CSR) arrays: children of many prefixes at once.
 
-Memory grows with the codes, never with the product of anything and a node's widest fan: children are listed, not padded
-to the widest node of a level.
+Children are listed and not padded to the widest node of a level, so that memory is linear in the number of codes.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from harness.generative.item_codes import CodeTable
 
 @dataclass(frozen=True)
 class Children:
-    """What may follow the beams of each user, all beams of a user in one row: `node` (batch, most), the node of the
-    next depth; `beam`, which beam it continues; `real`, false behind the end of a shorter row (node and beam 0)."""
+    """Children of the beams of each user, all beams of a user in one row. `node` (batch, most): node of the next depth;
+    `beam`: the beam it continues; `real`: False in the padding of a shorter row (node and beam 0)."""
 
     node: torch.Tensor
     beam: torch.Tensor
@@ -28,13 +27,13 @@ class Children:
 
 
 class CodeTrie:
-    """Nodes of depth d are numbered by the order of their prefixes; the children of node `n` are the nodes
-    `first[d][n] .. first[d][n + 1] - 1` of depth d + 1, and `digit[d + 1][child]` is the token that leads to them.
+    """Nodes of depth d are numbered in the order of their prefixes. The children of node `n` are the nodes
+    `first[d][n]` to `first[d][n + 1] - 1` of depth d + 1; `digit[d + 1][child]` is the token that leads to `child`.
 
-    `prefixes[item, d]` is the node of depth d that leads to the item's token d, shape (n_items, levels).
+    `prefixes[item, d]` is the node of depth d that the item's token d continues, shape (n_items, levels).
 
-    A node of the last depth is a code; `items_of(leaf)` are the items that own it, by the order of a fixed hash of
-    their ids, which never looks at a target. The arrays lie on the CPU; `on(device)` gives a trie that searches there.
+    A node of the last depth is a code; `items_of(leaf)` are its items, ordered by a fixed hash of their ids. The arrays
+    are on the CPU; `on(device)` is a copy for search on a device.
     """
 
     def __init__(self, table: CodeTable) -> None:
@@ -43,7 +42,7 @@ class CodeTrie:
         self.levels = table.levels
         self.first: list[torch.Tensor] = []
         self.digit: list[torch.Tensor] = [torch.zeros(1, dtype=torch.int64)]
-        starts = np.zeros(1, dtype=np.int64)  # row of `digits` where each node of this depth begins
+        starts = np.zeros(1, dtype=np.int64)  # first row of `digits` of each node of this depth
         new = np.zeros(len(digits), dtype=bool)
         ahead = [np.zeros(len(digits), dtype=np.int64)]
         for level in range(table.levels):
@@ -58,27 +57,27 @@ class CodeTrie:
         nodes = np.empty((len(digits), table.levels + 1), np.int64)
         nodes[order] = np.column_stack(ahead)
         self.prefixes = torch.from_numpy(nodes[:, :-1].copy())
-        self._nodes = nodes  # of each depth, that lead to each item
+        self._nodes = nodes  # the node of each depth that leads to each item
         self._items = _declared_order(order, self._begin)
 
     @property
     def codes(self) -> int:
-        """How many different codes there are."""
+        """Number of distinct codes."""
         return len(self._begin) - 1
 
     @property
     def n_items(self) -> int:
-        """How many items the codes lead to."""
+        """Number of items."""
         return len(self._items)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the codes and of the items that they lead to, in the order of their ids."""
+        """Hash of the codes and of their items, in the order of ids."""
         arrays = (array.cpu().numpy() for array in (*self.first, *self.digit))
         return fingerprint(*arrays, self._begin, self._items)
 
     def on(self, device: str | torch.device) -> CodeTrie:
-        """This trie with the arrays of the search on `device`."""
+        """A trie with the arrays of the search on `device`."""
         code_trie = object.__new__(CodeTrie)
         code_trie.__dict__ |= self.__dict__
         code_trie.first = [array.to(device) for array in self.first]
@@ -91,7 +90,7 @@ class CodeTrie:
         return self.first[depth][nodes + 1] - self.first[depth][nodes]
 
     def children(self, depth: int, nodes: torch.Tensor) -> Children:
-        """Of the beams' nodes (batch, beams): in the order of the beams, those of one beam in the order of the trie."""
+        """Children of nodes (batch, beams): ordered by beam, those of one beam in the order of the trie."""
         batch, width = nodes.shape
         fan = self.fan(depth, nodes)
         ends = fan.cumsum(dim=1)
@@ -117,7 +116,7 @@ class CodeTrie:
         return spans
 
     def covered(self, rows: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        """For each depth from 1 on, bool (rows, nodes of the depth): whether a node leads to items of the row alone."""
+        """For each depth from 1 on, bool (rows, nodes of the depth): True if all items below a node are in the row."""
         masks = []
         for depth in range(1, self.levels + 1):
             nodes, size = self._nodes[:, depth], len(self.digit[depth])
@@ -130,16 +129,16 @@ class CodeTrie:
         return masks
 
     def items_of(self, leaf: int) -> np.ndarray:
-        """The items that own this code, in their declared order."""
+        """The items of a code, in their declared order."""
         return self._items[self._begin[leaf] : self._begin[leaf + 1]]
 
     def single_items(self) -> np.ndarray | None:
-        """Item of each leaf where every code has one owner, else None."""
+        """Item of each leaf if all codes are unique, else None."""
         return self._items if self.codes == len(self._items) else None
 
 
 def _declared_order(items: np.ndarray, begin: np.ndarray) -> np.ndarray:
-    """Items of equal codes by a multiplicative hash of their ids: neither popularity nor position decides."""
+    """Orders items of equal codes by a multiplicative hash of their ids, independent of popularity and position."""
     hashed = (items.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     leaf = np.repeat(np.arange(len(begin) - 1), np.diff(begin))
     return items[np.lexsort((items, hashed, leaf))]

@@ -1,7 +1,7 @@
-"""The report card of a board: which users each row's metric comes from, and what its lists are like.
+"""The report card of a board: metrics by groups of users, and properties of the lists.
 
-A row's values are means over its seeds, users are the sampling unit of intervals, and measures of lists are means over
-seeds. `harness.evaluation.card` says what the groups and the measures are.
+Values are means over seeds; intervals have users as sampling unit. `harness.evaluation.card` defines the groups and
+measures.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""`harness certify`: what a reviewer asks of a stored run, as files; and `harness verify DIR`, which checks them again.
+"""`harness certify`: the evidence of a stored run as files; `harness verify DIR` checks them.
 
-The folder holds `certificate.json` (the record and the SHA-256 of every other file), `config.yaml`, `run.trec` and
-`qrels.txt` (TREC's formats, raw ids), `checklist.md` (reproducibility checklist), `README.md` (a model card) and
-`.eval_results/DATASET.yaml` (results in the hub's format). In the TREC files a blank or a % within an id is written
-percent-encoded, because their columns are separated by blanks.
+The folder has `certificate.json` (the record and the SHA-256 of every other file), `config.yaml`, `run.trec` and
+`qrels.txt` (TREC formats, raw ids), `checklist.md` (reproducibility checklist), `README.md` (a model card) and
+`.eval_results/DATASET.yaml` (results in the hub's format). In the TREC files blanks and % in ids are percent-encoded,
+as columns are separated by blanks.
 
-Verification needs nothing but the folder: it recomputes every metric from the two TREC files and compares all digits.
+Verification needs the folder only: it recomputes every metric from the TREC files and compares all digits.
 """
 
 from __future__ import annotations

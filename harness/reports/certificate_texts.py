@@ -1,4 +1,4 @@
-"""The texts of a certificate, from the record: reproducibility checklist, model card, results in the hub's format."""
+"""Texts of a certificate from the record: reproducibility checklist, model card, results in the hub's format."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Paired comparison of stored runs: who is better on the same users, by how much, how sure, and where.
+"""Paired comparison of stored runs on the same users: differences, intervals, significance, and breakdowns.
 
-Every pair and metric of one call is one family, corrected together. The breakdown says where a difference comes from;
-it is there to look at, not to conclude from, so it has intervals and no test.
+All pairs and metrics of one call are one family, corrected together. Breakdowns show where a difference comes from;
+they are exploratory and have intervals but no test.
 """
 
 from __future__ import annotations

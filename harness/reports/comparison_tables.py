@@ -1,4 +1,4 @@
-"""How a comparison looks: its sheets, and the words and digits of differences."""
+"""The tables of a comparison, and the formatting of differences."""
 
 from __future__ import annotations
 

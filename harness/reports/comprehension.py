@@ -1,7 +1,7 @@
-"""What a language model still understands, as columns: from a record's `comprehension`, whatever of it is there.
+"""Columns of language comprehension from a record's `comprehension`.
 
-`comprehension[stage][figure]` is a number or a mapping of numbers; stages are `before` (the backbone as it came),
-`aligned` (after stage 1) and `annealed`. A record may lack any part of it.
+`comprehension[stage][figure]` is a number or a mapping of numbers; stages are `before` (the base model), `aligned`
+(after stage 1) and `annealed`. A record may lack any part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What tells rows of one model apart: the settings in which their stored configurations differ.
+"""Notes that distinguish rows of one model: settings in which their stored configurations differ.
 
 Beside these, a note names settings that more than half of the rows do not share.
 """

@@ -1,7 +1,6 @@
-"""How reports look: which columns, which words, how many digits. The only place that rounds; csv and json keep every
-digit. `sheet`, `latex` and `page` then write what is decided here.
+"""Formats of reports: columns, headings and rounding, and the export of boards as csv and json.
 
-Boards for other programs: csv and json, every digit kept.
+Only this module rounds; csv and json have all digits. `tables`, `latex` and `html_table` render the result.
 """
 
 from __future__ import annotations

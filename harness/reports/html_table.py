@@ -1,4 +1,4 @@
-"""HTML: the tables as one page that opens from disk, light and dark, without scripts or external resources."""
+"""HTML tables as one self-contained page, light and dark, without scripts or external resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LaTeX: booktabs tables in a document that compiles as it stands; the best is bold, the second underlined."""
+"""LaTeX booktabs tables in a complete document; the best is bold, the second underlined."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which leads of a board are more than chance: in each metric the best row against the second, paired by user.
+"""Significance of a board's leads: in each metric the best row against the second, paired by user.
 
-The two are chosen by the very figures that are tested, so a dagger says that these two rows differ, and not that the
-first would stay first among more models. `harness compare` tests any other pair.
+The two rows are selected by the tested metric, so that a dagger states that these two rows differ, not that the first
+would stay first among more models. `harness compare` tests any other pair.
 """
 
 from __future__ import annotations

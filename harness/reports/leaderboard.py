@@ -1,7 +1,7 @@
 """The leaderboard: all stored runs of a data set, best first, mean ± standard deviation over seeds.
 
-Runs measured on different data or under different rules never share a board: each pair of fingerprints has its own,
-and what tells the boards apart is said in words. Numbers are left as they are; `render` rounds.
+Runs on different data or protocols are never on one board: each pair of fingerprints has its own, with a description of
+the difference. Values are not rounded here (`formats`).
 """
 
 from __future__ import annotations

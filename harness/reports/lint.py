@@ -1,14 +1,14 @@
-"""Whether the printed metrics of one published row can all be right.
+"""Consistency of the printed metrics of one published row.
 
-With one relevant item a case, whose rank is r, recall@k counts 1, ndcg@k 1 / log2(r + 1) and mrr@k 1 / r where r <= k.
-Averages are linear, so between two cut-offs a < b every rank in a + 1 ... b adds to the averages in a ratio that lies
-between the ratios of those two ranks: ndcg@b - ndcg@a is at least (recall@b - recall@a) / log2(b + 1) and at most
-(recall@b - recall@a) / log2(a + 2), and likewise for mrr against either. A cut-off of 0, where every metric is 0, gives
-the bounds of a single cut-off: recall@k / log2(k + 1) <= ndcg@k <= recall@k, ndcg@1 = recall@1. No metric falls with
-the cut-off, which binds one metric at one cut-off to another one at another.
+With one relevant item a case, of rank r, recall@k is 1, ndcg@k 1 / log2(r + 1) and mrr@k 1 / r if r <= k. Averages are
+linear, so that between two cut-offs a < b every rank in a + 1 ... b adds to the averages in a ratio between the ratios
+of those two ranks: ndcg@b - ndcg@a is at least (recall@b - recall@a) / log2(b + 1) and at most (recall@b - recall@a) /
+log2(a + 2), and likewise for mrr against either. A cut-off of 0, where every metric is 0, gives the bounds of a single
+cut-off: recall@k / log2(k + 1) <= ndcg@k <= recall@k, ndcg@1 = recall@1. No metric decreases with the cut-off, which
+gives bounds between cut-offs of one metric.
 
-Each pair is judged by itself, with every number anywhere within half a unit of its last printed digit. A row that fails
-is inconsistent: a misprint is as likely as anything else.
+Each pair is tested separately, with every value within half a unit of its last printed digit. A row that fails is
+inconsistent, possibly by a misprint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Per-user values of stored runs, made again from their ranked lists: what paired comparisons start from.
+"""Per-user metrics of stored runs, recomputed from their ranked lists, for paired comparisons.
 
-The data set is read from where the runs' configuration says it lies, and must be the very data and rules that they
-were measured on.
+The data set is read from the location in the runs' configuration; data and protocol must match their fingerprints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`harness leaderboard --protocols`: the same models under each protocol, and how their order changes.
+"""`harness leaderboard --protocols`: the ranks of the same models under each protocol.
 
-A metric under one protocol says nothing about the same metric under another (other users are asked, after other
-histories), so only ranks are compared, among the configurations that were measured under every one of them.
+Metrics under different protocols are not comparable (other users, other histories), so that only ranks are compared,
+among the configurations with runs under every protocol.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""The papers' own rows, for the side of a leaderboard: quoted, marked, never ranked or tested with what was measured
-here.
+"""Published rows on leaderboards: quoted and marked, never ranked or tested together with measured rows.
 
-The project's tables are `results/published/*.csv`: one line a method, data set and metric, with where it is printed
-and what is known of the protocol behind it. They are found wherever runs are stored; `RESULTS/published/*.csv` adds
-to them, and a file of the same name takes the place of the project's.
+The project's tables are `results/published/*.csv`: one line for each method, data set and metric, with its source and
+what is known of its protocol. `RESULTS/published/*.csv` adds to them; a file of the same name replaces the project's.
 """
 
 from __future__ import annotations

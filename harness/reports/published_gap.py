@@ -1,9 +1,7 @@
-"""Stored runs against what the papers print: ours, theirs, the difference, and in what the protocols differ.
+"""Stored runs against published figures: both values, their difference, and differences between the protocols.
 
-A published number has no per-user values and other conditions, so nothing is tested here: a gap comes with its
-suspects instead. What the source does not say, and what is not known of a run, is called unknown, never the same.
-
-How runs beside published rows look: the numbers, and in what the protocols differ.
+A published figure has no per-user values and other conditions, so that nothing is tested; instead the possible causes
+of a gap are listed. Fields that are not stated, or not known of a run, are `unknown`, never equal.
 """
 
 from __future__ import annotations

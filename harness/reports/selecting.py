@@ -1,8 +1,8 @@
-"""Which rows a board shows, what they are called, and which metrics at which K: the tables that a paper needs.
+"""Selection of rows, labels and metrics of a board, for the tables of a paper.
 
-A metric that no record holds is measured from the stored lists, which reach down to the run's `protocol.depth` items;
-for a larger K the caller may rank again with the stored model.
-On one relevant item a user, `hit@K` equals `recall@K` and `map@K` equals `mrr@K`.
+A metric that records lack is computed from the stored lists, which have `protocol.depth` items; for a larger K the
+caller can rank again with the stored model. With one relevant item a user, `hit@K` equals `recall@K` and `map@K` equals
+`mrr@K`.
 """
 
 from __future__ import annotations

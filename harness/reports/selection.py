@@ -1,6 +1,6 @@
-"""Which stored runs a user means: by id, the beginning of an id, a folder, a model's name, or several ids with commas.
+"""Selection of stored runs: by id, prefix of an id, folder, model name, or several ids with commas.
 
-Only the records that are asked for are read. Runs that may not be compared are refused, with the fields that differ.
+Only the requested records are read. Runs that are not comparable are rejected, with the fields that differ.
 """
 
 from __future__ import annotations

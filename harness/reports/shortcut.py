@@ -1,8 +1,7 @@
-"""A board's shortcut score: how near the best model that trains nothing comes to the best row.
+"""A board's shortcut score: the best training-free model relative to the best row.
 
-Rows stay in the order of the metric; those of training-free models (family `sanity`) are marked, and the score stands
-below the board. Near 1, the benchmark is solved by counts and nearest neighbours, and a lead on it says little. After
-arXiv 2605.07125.
+Rows of training-free models (family `sanity`) are marked, and the score is printed below the board. Near 1, counts and
+nearest neighbours solve the benchmark, and a lead on it means little. After arXiv 2605.07125.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much search stands behind the sides of a table, and what to say where they had unequal shares of it."""
+"""The tuning effort of the rows of a table, and warnings for unequal effort."""
 
 from __future__ import annotations
 

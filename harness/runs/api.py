@@ -1,4 +1,4 @@
-"""`harness.run` and `harness.evaluate`, and the options that the functions of `import harness` share."""
+"""`harness.run` and `harness.evaluate`, and the options shared by the functions of `import harness`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ EVALUATE = ("name", "seed", "set", "protocol", "order", "data", "results")  # op
 
 @dataclass(frozen=True)
 class Options:
-    """The keyword options of `run`, `ablate` and `tune`, as on the command line. `seed` is a number or several; `set`
-    is a mapping from `section.key` to a value (or of sections, as in a configuration file), or lines
-    `section.key=value`; `data` has the options of reading files (`{"core": 5, "columns": {"user": "customer"}}`)."""
+    """Keyword options of `run`, `ablate` and `tune`, as on the command line. `seed`: a number or a sequence; `set`: a
+    mapping from `section.key` to a value (or nested, as in a configuration file), or lines `section.key=value`; `data`:
+    options of reading files (`{"core": 5, "columns": {"user": "customer"}}`)."""
 
     profile: str | None = None
     seed: int | Sequence[int] | None = None
@@ -43,7 +43,7 @@ class Options:
 
     @classmethod
     def of(cls, function: str, options: Mapping[str, Any]) -> Options:
-        """From keyword arguments. Raises `InputError` for an unknown one, with the near names."""
+        """From keyword arguments. Raises `InputError` for an unknown one, with similar names."""
         names = [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
@@ -60,7 +60,7 @@ class Options:
         return isinstance(self.seed, Iterable) and not isinstance(self.seed, str)
 
     def run_options(self, dataset: str | Path | None, *, elsewhere: bool = False) -> RunOptions:
-        """The same for `plan`. Raises `InputError`."""
+        """The same as `RunOptions`. Raises `InputError`."""
         listed = self.seed if self.several else () if self.seed is None else (self.seed,)
         return RunOptions(
             dataset=None if dataset is None else _dataset(dataset),
@@ -78,12 +78,12 @@ class Options:
 
 
 def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finished | list[Finished]:
-    """Makes the run of `model` on `dataset` (a name or a folder; `ml-100k` without one), or returns the stored one.
+    """Runs `model` on `dataset` (a name or a folder; default `ml-100k`), or returns the stored run.
 
     Options: `profile`, `seed`, `set`, `config`, `device`, `protocol`, `order`, `data`, `track`, `results`, `fresh`,
-    `reporter`. Gives one `Finished`, or a list of them where `seed` is a sequence: `.record` is `result.json`,
-    `.metrics` its test metrics, `.path` the run's folder, `.reused` whether it was there already. Raises `InputError`
-    for wrong input.
+    `reporter`. Returns one `Finished`, or a list if `seed` is a sequence: `.record` is `result.json`, `.metrics` the
+    test metrics, `.path` the run's folder, `.reused` whether the run was stored before. Raises `InputError` for invalid
+    input.
     """
     value = Options.of("run", options)
     jobs = plan(model, value.run_options(dataset))
@@ -92,10 +92,10 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
 
 
 def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None = None, **options: Any) -> Finished:
-    """Measures a file of rankings made elsewhere under the same protocol, and stores it as a run of that `name` (the
-    file's, without one).
+    """Measures a file of external rankings under the same protocol, and stores it as a run named `name` (default: the
+    file's name).
 
-    Options: `seed`, `set`, `protocol`, `order`, `data`, `results`, as in `run`. Raises `InputError` for wrong input.
+    Options: `seed`, `set`, `protocol`, `order`, `data`, `results`, as in `run`. Raises `InputError` for invalid input.
     """
     for option in options:
         if option not in EVALUATE:
@@ -115,26 +115,26 @@ def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None =
 
 
 def _dataset(dataset: str | Path) -> str:
-    """A name or a folder. Raises `InputError` for anything else."""
+    """A name or a folder. Raises `InputError` for another type."""
     if isinstance(dataset, (str, Path)):
         return str(dataset)
-    hint = "give the name or the folder: the record has to name the data"
+    hint = "give the name or the folder, which the record states"
     raise InputError(f"{type(dataset).__name__} is neither a name nor a folder", where="dataset", hint=hint)
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy number or a path, which JSON cannot hold."""
+    """Converts NumPy numbers and paths, which JSON does not support."""
     return value.item() if hasattr(value, "item") else str(value)
 
 
 def _seed(value: Any) -> int:
-    """A whole number of any type, NumPy's too. Raises `InputError`."""
+    """An integer of any type, NumPy included. Raises `InputError`."""
     try:
         if not isinstance(value, bool):
             return index(value)
     except TypeError:
         pass
-    raise InputError(f"{value!r} is no seed", where="seed", hint="give a whole number from 0 on, or several")
+    raise InputError(f"{value!r} is not a seed", where="seed", hint="give an integer from 0, or several")
 
 
 def _lines(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:

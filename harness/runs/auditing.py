@@ -1,4 +1,4 @@
-"""Metrics of a file of rankings, for audits that store nothing."""
+"""Metrics of a ranking file for audits, without storing a run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.protocol.protocol import DEPTH
 from harness.protocol.split import Split
 from harness.runs.rankings import read_rankings
 
-DEEPEST = 200  # items of a list that are read to find `DEPTH` distinct codes
+DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
 
 
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
-    """The rankings of any file that `harness evaluate` reads, under the rules of the split, at most `depth` items
-    a test user; and what is odd about the file, one line each. Raises `InputError` as `read_rankings` does."""
+    """Rankings of any file that `harness evaluate` reads, under the split's protocol, at most `depth` items a test
+    user; and notes on the file, one line each. Raises `InputError` like `read_rankings`."""
     protocol = split.protocol
     rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, split.test)
     lists = rankings.predictions
@@ -33,8 +33,8 @@ def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> t
 def measured_codes(
     path: Path, dataset: Dataset, split: Split, groups: np.ndarray
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Metrics of a file's lists over items and over codes, what codes add, and `cut_lists` (see `code_level`);
-    with what is odd about the file. Lists are read deep enough that shared codes do not leave too few of them."""
+    """Metrics of a file's lists over items and over codes, the difference, and `cut_lists` (see `code_level`); and
+    notes on the file. Lists are read deeper, so that shared codes leave enough of them."""
     depth = min(DEEPEST, DEPTH * int(np.bincount(groups).max()))
     lists, notes = settled(path, dataset, split, depth)
     codes = code_level(lists, split.test.targets, groups)

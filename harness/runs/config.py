@@ -1,8 +1,7 @@
-"""Resolves the configuration of a run from its sources, and validates it.
+"""Resolves and validates the configuration of a run.
 
 Precedence, later wins: class defaults < the registry entry's preset < variant < profile < `--config` file < `--set`.
-An error names the key, its value, what is expected, and the source. What a setting means is documented in its
-configuration class.
+Errors name the key, its value, the expected value and the source. Settings are documented in the configuration classes.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ Layer = tuple[str, Mapping[str, Any]]
 
 
 def explain(error: ValidationError, section: str, model: type[BaseModel], layers: Sequence[Layer]) -> InputError:
-    """One `InputError` for the first error of pydantic; `layers` are the sources, later ones win."""
+    """An `InputError` for the first error of pydantic; `layers`: the sources, later ones win."""
     first = error.errors(include_url=False)[0]
     location = first["loc"]
     names = [section, *map(str, location)]
     source = _source(names, layers)
     if first["type"] == "extra_forbidden":
         known = _fields(model, location[:-1])
-        # near names are searched among the last parts: with their common prefix all of them would be near
-        hint = unknown_name("setting", names[-1], known).hint if known else "there is nothing to set here"
+        # similar names are searched by the last part: with a common prefix all names would be similar
+        hint = unknown_name("setting", names[-1], known).hint if known else "this section has no settings"
         return InputError(f"unknown setting {'.'.join(names)!r}", where=source, hint=hint)
-    if first["type"] == "value_error":  # a rule between settings, in the configuration class's own words
+    if first["type"] == "value_error":  # a validator of the configuration class
         return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=source)
     return InputError(f"{'.'.join(names)} is {first['input']!r}, expected {_expected(first, model)}", where=source)
 
@@ -77,7 +76,7 @@ def _fields(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The settings of the (nested) configuration at `location`."""
     for name in location:
         field = model.model_fields.get(str(name))
-        if field is None:  # the name of a union's branch, or an index
+        if field is None:  # a union's tag, or an index
             continue
         for choice in _choices(field.annotation):
             if isinstance(choice, type) and issubclass(choice, BaseModel):
@@ -92,7 +91,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
 
 
-DEEPEST = 16  # names behind a section in one `--set`; a configuration has some four
+MAX_DEPTH = 16  # maximal depth of a key in `--set`
 
 
 TOP_KEYS = (
@@ -103,7 +102,7 @@ TOP_KEYS = (
     "data",
     "profile",
     "seed",
-)  # of a configuration file, besides its sections
+)  # keys of a configuration file besides its sections
 
 
 @dataclass(frozen=True)
@@ -125,19 +124,19 @@ class ConfigFile:
     effort: TuningEffort | None = None
 
     def get(self, key: str) -> Any:
-        """The value of one of `TOP_KEYS`, None where the file has none."""
+        """Value of one of `TOP_KEYS`, None if the file does not have it."""
         return (self.top or {}).get(key)
 
 
 def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
-    """Reads and checks the outline of a configuration file for one model. Raises `InputError`."""
+    """Reads a configuration file and checks its outline for one model. Raises `InputError`."""
     if path is None:
         return ConfigFile()
     content = config_files.read(path)
     effort = _effort(content.pop(SECTION, None), f"{path}, {SECTION}")
-    made_for = content.get("model")
-    if isinstance(made_for, str) and made_for != entry.name:
-        raise InputError(f"made for model {made_for!r}, not {entry.name!r}", where=str(path))
+    file_model = content.get("model")
+    if isinstance(file_model, str) and file_model != entry.name:
+        raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=str(path))
     if entry.former_section and entry.former_section in content:
         content[_current(entry.former_section, entry, str(path))] = content.pop(entry.former_section)
     literals = (*TOP_KEYS, *_sections(entry))
@@ -148,7 +147,7 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
     for key, value in top.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            expected = {int: "a whole number", dict: "a mapping"}.get(kinds[key], "text")
+            expected = {int: "an integer", dict: "a mapping"}.get(kinds[key], "text")
             raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
     if isinstance(dataset := top.get("dataset"), str):
         top["dataset"] = config_files.relative_to_file(dataset, path)
@@ -166,11 +165,11 @@ def _effort(section: Any, location: str) -> TuningEffort | None:
     except ValidationError as error:
         first = error.errors()[0]
         message = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise InputError(message, where=location, hint="leave this section as harness tune wrote it") from error
+        raise InputError(message, where=location, hint="do not edit this section, which harness tune wrote") from error
 
 
 def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[str]) -> Settings:
-    """The settings of one run. `profile` is `auto` or a name; raises `InputError` for anything that does not fit."""
+    """The settings of one run. `profile` is `auto` or a name; raises `InputError` for invalid settings."""
     config_class = entry.load().config_class
     profile = resolve_profile(profile, entry.name, config_class)
     layers: list[Layer] = [("preset", {entry.section: dict(entry.preset)})]
@@ -183,7 +182,7 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
         merged = _merged(layers)
 
     def build(section: str, model: type[BaseModel]) -> Any:
-        # JSON mode, because strict checking there still takes a list for a tuple and text for an enumeration
+        # JSON mode: strict validation there accepts a list for a tuple and text for an enumeration
         values = merged.get(section) or {}
         try:
             return model.model_validate_json(_finite(values, section), strict=True)
@@ -194,8 +193,8 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
 
 
 def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: str) -> tuple[str, ...]:
-    """The sections of a configuration file as `--set` assignments, without those that the profile gives
-    anyway on this device."""
+    """The sections of a configuration file as `--set` assignments, without those that equal the profile on
+    this device."""
     sections = _placed(file, entry.section, entry.load().config_class)
     variant = (sections.get(entry.section) or {}).get("variant")
     first = () if variant is None else tuple(assignments({entry.section: {"variant": variant}}, {}))
@@ -208,20 +207,20 @@ def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: st
 
 
 def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
-    """The sections of a file; relative paths in the model's are relative to the file where they exist there."""
+    """Sections of a file; relative paths in the model's section are relative to the file if they exist there."""
     sections = dict(file.sections or {})
     if file.path is not None and section in sections:
-        sections[section] = _beside(sections[section], config_class, file.path.absolute().parent)
+        sections[section] = _relative_to_file(sections[section], config_class, file.path.absolute().parent)
     return sections
 
 
-def _beside(values: Mapping[str, Any], kind: type[BaseModel], folder: Path) -> dict[str, Any]:
+def _relative_to_file(values: Mapping[str, Any], kind: type[BaseModel], folder: Path) -> dict[str, Any]:
     placed = dict(values)
     for name, value in values.items():
         field = kind.model_fields.get(name)
         inner = None if field is None else field.annotation
         if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
-            placed[name] = _beside(value, inner, folder)
+            placed[name] = _relative_to_file(value, inner, folder)
         elif isinstance(value, str) and _is_path(inner) and (folder / value).exists():
             placed[name] = str(folder / value)
     return placed
@@ -232,20 +231,20 @@ def _is_path(kind: Any) -> bool:
 
 
 def _finite(values: Any, section: str) -> str:
-    """As JSON, which has no infinity and no NaN, and integers of 64 bits. Raises `InputError`."""
+    """As JSON, without infinity and NaN, and with integers of 64 bits. Raises `InputError`."""
     if (size := _largest(values)) >= 2**63:
-        raise InputError(f"a setting of {section} is {size}", hint="give a whole number below 2^63")
+        raise InputError(f"a setting of {section} is {size}", hint="give an integer below 2^63")
     try:
         return json.dumps(values, default=str, allow_nan=False)
     except ValueError as error:
         message = f"a setting of {section} is infinite or not a number"
         raise InputError(message, hint="give a finite number") from error
     except TypeError as error:
-        raise InputError(f"a key in {section} is no text", hint="write SECTION.KEY: VALUE") from error
+        raise InputError(f"a key in {section} is not text", hint="write SECTION.KEY: VALUE") from error
 
 
 def _largest(value: Any) -> int:
-    """The size of the largest whole number in plain values; 0 where there is none."""
+    """The largest absolute integer in plain values; 0 if there is none."""
     if isinstance(value, Mapping):
         return max(map(_largest, value.values()), default=0)
     if isinstance(value, (list, tuple)):
@@ -263,7 +262,7 @@ def protocol_sets(name: str | None) -> tuple[str, ...]:
 
 
 def resolve_protocol(sets: Iterable[str]) -> Protocol:
-    """The protocol alone, for rankings made elsewhere."""
+    """The protocol only, for external rankings."""
     layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
     merged = _merged(layers)
     try:
@@ -273,8 +272,8 @@ def resolve_protocol(sets: Iterable[str]) -> Protocol:
 
 
 def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -> str:
-    """A profile that the model has. `cpu` and `gpu` are the class defaults where it does not name them, and a model
-    without any profile is the same under each."""
+    """A profile of the model. `cpu` and `gpu` are the class defaults if the model does not define them; a model without
+    profiles is the same under each."""
     from harness.runs.devices import cuda_available
 
     if profile not in PROFILES:
@@ -294,7 +293,7 @@ def _sections(entry: ModelEntry | None) -> tuple[str, ...]:
 
 
 def _current(section: str, entry: ModelEntry | None, location: str) -> str:
-    """The section's name of today."""
+    """The current name of the section."""
     if entry is None or section != entry.former_section:
         return section
     warn(f"{location}: the settings of {entry.name} are in the section {entry.section!r} now")
@@ -304,7 +303,7 @@ def _current(section: str, entry: ModelEntry | None, location: str) -> str:
 def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
     path, equals, value = text.partition("=")
     section, *keys = path.strip().split(".")
-    if not equals or not keys or not all(keys) or len(keys) > DEEPEST:
+    if not equals or not keys or not all(keys) or len(keys) > MAX_DEPTH:
         raise InputError(f"{text!r} is not of the form section.key=value", where="--set")
     section = _current(section, entry, f"--set {text}")
     if section not in _sections(entry):

@@ -1,4 +1,4 @@
-"""`harness data verify`: the rules of data and split, the audit, and the provenance of artefacts."""
+"""`harness data verify`: checks of data and split, the audit, and the provenance of artefacts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from harness.runs.config import protocol_sets, resolve_protocol
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """`audit` is None where the protocol cannot be applied to the data, which a broken check then says."""
+    """Result of the checks. `audit` is None if the protocol cannot be applied to the data, which a failed check
+    reports."""
 
     dataset: Dataset
     protocol: Protocol
@@ -31,16 +32,16 @@ class DatasetReport:
 
     @property
     def broken(self) -> list[str]:
-        """Names of the broken rules."""
+        """Names of the failed checks."""
         return [check.name for check in self.checks if not check.ok]
 
     @property
     def alarms(self) -> list[str]:
-        """The alarms of the audit."""
+        """Leaks that the audit detected."""
         return [] if self.audit is None else self.audit.alarms()
 
     def document(self) -> dict[str, Any]:
-        """JSON-able; `ok` where no rule is broken and no leak was found."""
+        """JSON-able; `ok`: no failed check and no leak."""
         findings = () if self.audit is None else self.audit.findings
         return {
             "dataset": self.dataset.name,
@@ -60,7 +61,7 @@ def inspect(
     files: Sequence[Path] = (),
     reading: Reading | None = None,
 ) -> DatasetReport:
-    """Checks one data set under one protocol. Raises `InputError` where the data cannot be read."""
+    """Checks one data set under one protocol. Raises `InputError` if the data cannot be read."""
     rules = resolve_protocol((*protocol_sets(protocol), *sets))
     dataset = load_dataset(name, order, reading)
     checks = verify(dataset, rules, registered=name in catalogue_entries())
@@ -72,7 +73,7 @@ def inspect(
 
 
 def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
-    """Checks that a file of vectors or codes was made without held-out rows of this split."""
+    """Checks that a file of vectors or codes was computed without held-out rows of this split."""
     name = f"artefact {path.name}"
     if not path.is_file():
         raise InputError("no such file", where=str(path), hint="check --artefact")
@@ -81,6 +82,6 @@ def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
     except InputError as error:
         return Check(name, False, str(error))
     if provenance == UNKNOWN:
-        return Check(name, True, "of unknown origin: nothing to hold it to")
+        return Check(name, True, "unknown provenance: not checked")
     fault = provenance.fault(parts(dataset, rules).train)
     return Check(name, fault is None, fault or f"made by {provenance.made_by} from {provenance.rows} rows")

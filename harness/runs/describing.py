@@ -1,6 +1,6 @@
 """The settings of a model: default, meaning, and what each profile and variant changes.
 
-Read off the model's configuration class, so that it cannot differ from what `harness run` takes.
+Read from the model's configuration class, so that it equals what `harness run` accepts.
 """
 
 from __future__ import annotations
@@ -15,60 +15,60 @@ from pydantic_core import to_jsonable_python
 from harness.protocol.protocol import Protocol
 from harness.registry import ModelEntry
 
-# Settings whose names say the same in every model; what a field says of itself goes above this.
+# Meaning of settings that are the same in every model; a field's own description has precedence.
 COMMON = {
     "backbone": "the language model: a built-in name or a Hugging Face folder",
     "batch": "samples of an optimiser step",
     "blocks": "transformer layers",
-    "caps": "samples of this task in a pass, at most; null: all",
-    "clip": "largest norm of the gradient",
+    "caps": "maximum number of samples of this task in a pass; null: all",
+    "clip": "maximal norm of the gradient",
     "commitment": "weight of the commitment loss",
-    "dropout": "share of activations that are dropped in training",
+    "dropout": "dropout probability in training",
     "embedding_size": "width of the item embeddings",
-    "enabled": "whether this stage is made at all",
-    "encoder": "the model whose item vectors are taken",
-    "epochs": "passes over the training samples, at most",
+    "enabled": "whether this stage runs",
+    "encoder": "the model of the item vectors",
+    "epochs": "maximum number of passes over the training samples",
     "eval_batch_size": "users ranked at once",
-    "extra": "further settings of the library, passed on as they are",
-    "ff_multiplier": "width of the feed-forward layers, as a multiple of hidden_size; null: the layer's own",
-    "filter_viewed": "items of the history go behind all others, as the library's recommend does",
-    "fusionseqrec": "the task: next item's title from codes, or its code from titles",
+    "extra": "further settings, passed to the library",
+    "ff_multiplier": "width of the feed-forward layers, as a multiple of hidden_size; null: the layer's default",
+    "filter_viewed": "items of the history are ranked last, as in the library's recommend",
+    "fusionseqrec": "task: next title from codes, or next code from titles",
     "gbce_t": "calibration of the gBCE loss: 0 is BCE, 1 the full correction",
-    "graph": "how behaviour vectors take in the graph of items",
+    "graph": "use of the item graph in behaviour vectors",
     "head_width": "dimensions of an attention head",
     "heads": "attention heads",
     "hidden_size": "width of the hidden layers",
-    "index2item": "the task: title from code",
+    "index2item": "task: title from code",
     "inner_size": "width of the feed-forward layers",
-    "item2index": "the task: code from title",
-    "itemsearch": "the task: item from an intention",
+    "item2index": "task: code from title",
+    "itemsearch": "task: item from an intention",
     "layer": "kind of transformer layer",
     "layers": "number of layers",
-    "learning_rate": "step size of the optimiser",
+    "learning_rate": "peak learning rate",
     "loss": "training loss",
-    "max_samples": "training ends after the whole epochs that fit into so many samples; null: no bound",
+    "max_samples": "limits training to the complete epochs within this many samples; null: no limit",
     "model": "the library's name of the model",
-    "negatives": "sampled negative items a positive one",
+    "negatives": "sampled negatives for each positive",
     "optimiser": "optimiser",
-    "patience": "epochs without a better validation score that end the training",
-    "preferenceobtain": "the task: preferences from a history",
-    "pretrain_epochs": "passes of the pre-training",
-    "schedule": "how the learning rate falls",
-    "separate": "how items of equal codes are told apart",
-    "seqrec": "the task: next item's code from the history's codes",
-    "small": "a structure that trains in seconds in place of the model's own",
+    "patience": "epochs without improvement before training stops",
+    "preferenceobtain": "task: preferences from a history",
+    "pretrain_epochs": "epochs of pre-training",
+    "schedule": "learning rate schedule",
+    "separate": "how codes are made unique",
+    "seqrec": "task: next code from the history's codes",
+    "small": "a minimal network for tests",
     "temperature": "divides the logits in the loss",
     "train_batch_size": "training samples of a step (users for RecTools)",
-    "warmup": "share of the steps in which the learning rate rises",
+    "warmup": "warm-up as a share of the steps",
     "weight_decay": "weight decay of the optimiser",
     "width": "width of the network",
 }
 
 
 def describe(entry: ModelEntry) -> dict[str, Any]:
-    """`settings`: one document a setting, `name` (as for `--set`), `default` (with the registry entry's preset),
-    `values` (the choices of one that has them), `meaning`, `profiles` and `variants` (their names to the value that
-    they set). `protocol` lists the settings of the protocol in the same way."""
+    """`settings`: one document a setting: `name` (as in `--set`), `default` (with the registry entry's preset),
+    `values` (its choices, if any), `meaning`, `profiles` and `variants` (names to the value they set). `protocol`: the
+    settings of the protocol in the same form."""
     config_class = entry.load().config_class
     standing = config_class(**dict(entry.preset))
     layers = {"profiles": config_class.profiles, "variants": config_class.variants}
@@ -87,7 +87,7 @@ def describe(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _fields(values: BaseModel, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo, Any]]:
-    """Path, field and value of every setting that holds no further ones."""
+    """Path, field and value of every leaf setting."""
     for name, field in type(values).model_fields.items():
         value = getattr(values, name)
         if isinstance(value, BaseModel):
@@ -106,14 +106,14 @@ def _row(section: str, path: tuple[str, ...], field: FieldInfo, value: Any) -> d
 
 
 def _choices(kind: Any) -> list[Any]:
-    """The values of a `Literal`, also where it may be something else too; empty for every other kind."""
+    """Values of a `Literal`, also as part of a union; else empty."""
     if get_origin(kind) is Literal:
         return list(get_args(kind))
     return [value for part in get_args(kind) for value in _choices(part) if part is not kind]
 
 
 def _changes(bundles: Mapping[str, Mapping[str, Any]], path: tuple[str, ...]) -> dict[str, Any]:
-    """What each bundle sets the setting to, where it does."""
+    """The value of the setting in each bundle that sets it."""
     entries = {}
     for name, bundle in bundles.items():
         value: Any = bundle

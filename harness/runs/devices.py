@@ -1,4 +1,4 @@
-"""Which device a run computes on. Imports torch only where a machine may have more than its processor."""
+"""The device of a run. Imports torch only if the machine may have a GPU."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from harness.errors import InputError
 
-# where a Linux kernel shows a graphics card to user programs: NVIDIA, NVIDIA on Jetson, AMD, Windows' Linux
+# device files of GPUs on Linux: NVIDIA, NVIDIA Jetson, AMD, WSL
 _LINUX_CARDS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl", "/dev/kfd", "/dev/dxg")
 
 
 def cuda_available() -> bool:
-    """Whether torch sees a CUDA device, answered without torch where there plainly is none."""
+    """Whether torch sees a CUDA device, without importing torch if there is no GPU."""
     if find_spec("torch") is None:
         return False
     if sys.platform == "linux" and not any(Path(card).exists() for card in _LINUX_CARDS):
@@ -25,8 +25,8 @@ def cuda_available() -> bool:
 
 
 def resolve_device(device: str | None, profile: str, *, is_elsewhere: bool = False) -> str:
-    """The user's device, checked; without one, `cuda` for the profiles `gpu` and `paper`, `cpu` for every other.
-    `is_elsewhere`: it is another machine's, and need not be here."""
+    """The user's device, checked; by default `cuda` for the profiles `gpu` and `paper`, else `cpu`. `is_elsewhere`: the
+    device is on another machine and need not exist here."""
     name = device or ("cuda" if profile in ("gpu", "paper") else "cpu")
     if name == "cpu":
         return name
@@ -35,7 +35,7 @@ def resolve_device(device: str | None, profile: str, *, is_elsewhere: bool = Fal
     if not is_elsewhere and not _present(name):
         location = "--device" if device else f"--profile {profile}"
         raise InputError(
-            f"no device {name!r} here", where=location, hint="choose --device cpu; harness doctor lists them"
+            f"device {name!r} is not available", where=location, hint="choose --device cpu; harness doctor lists them"
         )
     return name
 

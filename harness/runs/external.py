@@ -1,4 +1,4 @@
-"""Measures rankings made elsewhere under the same protocol, and stores them as a run of the family `external`."""
+"""Evaluates external rankings under the same protocol, and stores them as runs of the family `external`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from harness.store.run_key import Outcome, RunKey, folder_name
 from harness.store.run_store import Store
 
 FAMILY = "external"
-# Bumped whenever a change of how rankings are read can move a number. 2: equal scores do not go by the order of lines.
+# Bumped if a change of reading rankings can change metrics. 2: ties are not broken by the order of lines.
 CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class External:
-    """Rankings to measure. `name` stands in the leaderboard; None takes the file's stem. Runs of one name with a
-    `seed` each are one row over seeds; without a seed every file is a row of its own."""
+    """Rankings to evaluate. `name`: row of the leaderboard (default: the file's stem). Runs with one name and different
+    `seed`s are one row over seeds; without a seed every file is its own row."""
 
     path: Path
     dataset: str
@@ -52,8 +52,8 @@ class External:
 
 
 def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
-    """Reads, measures and stores. The same lists under the same name are the same run, and returned at once. `note`
-    gets warnings about the lists."""
+    """Reads, evaluates and stores. The same lists under the same name are the same run, which is returned. `note`
+    receives warnings about the lists."""
     started = datetime.now(UTC)
     if external.seed is not None:
         check_seed(external.seed)
@@ -72,7 +72,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
         if claim.stored is not None:
             if claim.stored.record.details.get("lists") != content:
                 raise InputError(
-                    f"seed {external.seed} of {name!r} is stored already, with other rankings",
+                    f"seed {external.seed} of {name!r} is already stored with other rankings",
                     where=str(claim.final.path),
                     hint="choose another --seed or --name, or remove that folder",
                 )

@@ -1,4 +1,4 @@
-"""Builds item indices: the codes that a run would train on, without training its model."""
+"""Builds item codes as in a run, without training its model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from harness.runs.run import context_of
 
 @dataclass(frozen=True, eq=False)
 class BuiltIndex:
-    """`index` is what the model's `item_codes` gave: it has a code `table`, its `record()`, and can `write` itself.
-    `checkpoint` is a folder of what making it needed to go on after a kill."""
+    """`index`: result of the model's `item_codes`, with a code `table`, `record()` and `write`. `checkpoint`: folder of
+    intermediate results for resuming."""
 
     dataset: Dataset
     split: Split
@@ -35,29 +35,28 @@ class BuiltIndex:
 
 
 def build_index(model: str, options: RunOptions, reporter: Reporter | None = None) -> BuiltIndex:
-    """The index that `model` would make with these options and the first of their seeds.
+    """The index that `model` builds with these options and the first of their seeds.
 
-    Raises `InputError` for a model that makes no item codes, and for whatever is wrong with the options or the data.
+    Raises `InputError` for a model without item codes, and for invalid options or data.
     """
     job = plan(model, options)[0]
     recommender = job.recommender()
-    make = getattr(recommender, "item_codes", None)
-    if make is None:
-        able = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
-        raise InputError(f"{model} makes no item codes", where="--model", hint=f"choose {' or '.join(able)}")
-    dataset = job.data(whole_text=False)  # codes of some settings need none
-    current_split = split(dataset, job.settings.protocol)
-    checkpoint = cache_dir() / "unfinished" / f"index-{model}-{job.outcome(dataset, current_split).run_id}"
-    context = replace(context_of(job, current_split, reporter or SilentReporter()), checkpoint=checkpoint)
+    item_codes = getattr(recommender, "item_codes", None)
+    if item_codes is None:
+        models = sorted(name for name, entry in model_entries().items() if hasattr(entry.load(), "item_codes"))
+        raise InputError(f"{model} has no item codes", where="--model", hint=f"choose {' or '.join(models)}")
+    dataset = job.data(whole_text=False)  # not all settings need text
+    data_split = split(dataset, job.settings.protocol)
+    checkpoint = cache_dir() / "unfinished" / f"index-{model}-{job.outcome(dataset, data_split).run_id}"
+    context = replace(context_of(job, data_split, reporter or SilentReporter()), checkpoint=checkpoint)
     with acquire_lock(checkpoint.with_name(f".{checkpoint.name}.lock")):
-        return BuiltIndex(dataset, current_split, make(current_split.train, context), checkpoint)
+        return BuiltIndex(dataset, data_split, item_codes(data_split.train, context), checkpoint)
 
 
 def load_split(
     dataset: str, order: str | None = None, reading: Reading | None = None, protocol: str | None = None
 ) -> tuple[Dataset, Split]:
-    """A data set under a protocol, the default one for None: an index file is held against its catalogue and its test
-    targets."""
+    """A data set and its split under a protocol (None: the default), to check an index file against."""
     options = RunOptions(dataset=dataset, order=order, reading=reading or Reading(), protocol=protocol)
     (job,) = plan("mostpop", options)
     loaded = job.data()
@@ -65,8 +64,8 @@ def load_split(
 
 
 def check_writable(path: Path) -> None:
-    """Raises `InputError` where no file can be written at `path`; asked before anything is computed."""
+    """Raises `InputError` if no file can be written at `path`; called before any computation."""
     if path.is_dir():
-        raise InputError("a folder, where a file is to be written", where=str(path), hint="name a file in it")
+        raise InputError("the path is a folder", where=str(path), hint="name a file in it")
     if not path.parent.is_dir():
-        raise InputError("no such folder", where=str(path.parent), hint="make it first")
+        raise InputError("no such folder", where=str(path.parent), hint="create it first")

@@ -1,4 +1,4 @@
-"""`Job`: one run to make, as one frozen value, and `plan`, which makes jobs of the user's options.
+"""`Job`: the complete specification of one run; `plan`: jobs from the user's options.
 
 `harness.runs.run` executes a job.
 """
@@ -38,8 +38,8 @@ SEED = 1
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The user's options besides the model; None and empty mean the value of the `--config` file, else the default.
-    `elsewhere`: the runs are made on other machines, whose devices need not exist here."""
+    """The user's options besides the model; None and empty: the value of the `--config` file, else the default.
+    `elsewhere`: the runs are executed on other machines, whose devices need not exist here."""
 
     dataset: str | None = None
     profile: str | None = None
@@ -56,9 +56,9 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `dataset` is a registered name or the absolute path of a folder or file; `order` is what orders a user's
-    rows in its files, `reading` the other options of reading them. `effort` (how the settings were chosen) and
-    `command` (the argument list that repeats the run) go into the record and decide nothing; nor does `track`."""
+    """One run. `dataset`: a registered name or the absolute path of a folder or file; `order`: order of a user's rows
+    in the files, `reading`: other options of reading. `effort` (how the settings were chosen), `command` (the argument
+    list that repeats the run) and `track` are recorded and not part of the key."""
 
     entry: ModelEntry
     dataset: str
@@ -77,8 +77,8 @@ class Job:
         return "text" in self.entry.needs and self.settings.model.reads_text()
 
     def data(self, *, whole_text: bool = True) -> Dataset:
-        """The data set as the model sees it. Raises `InputError` for errors of the readers, and, with `whole_text`, for
-        items without text where the model needs it and `missing_text` is `refuse`."""
+        """The data set as the model sees it. Raises `InputError` for errors of the readers and, with `whole_text`, for
+        items without text if the model needs it and `missing_text` is `refuse`."""
         dataset = load_dataset(self.dataset, self.order, self.reading)
         if not self.needs_text:
             return dataset
@@ -102,7 +102,7 @@ class Job:
             model=self.entry.name,
             configuration=self.settings.model.model_dump(mode="json"),
             code_version=self.entry.code_version(),
-            # Ids follow the source's order, which breaks ties: equal rows in another order make another run.
+            # Ids follow the source's order, which breaks ties: the order of rows is part of the key.
             data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
             protocol=split.key,
             seed=self.seed,
@@ -112,7 +112,8 @@ class Job:
         return self.settings.model.files(split.train)
 
     def configuration(self) -> dict[str, Any]:
-        """The resolved configuration as plain values: `settings` of the record, and what `--config` takes."""
+        """The resolved configuration as plain values: `settings` of the record, and the content of a
+        `--config` file."""
         return {
             "model": self.entry.name,
             **({"file": self.entry.file} if self.entry.file else {}),
@@ -126,12 +127,12 @@ class Job:
         }
 
     def config_yaml(self) -> str:
-        """The configuration as a file: given to `--config`, it repeats this job."""
+        """The configuration as a `--config` file that repeats this job."""
         return config_files.write({**self.configuration(), **block(self.effort)})
 
 
 def plan(model: str, options: RunOptions) -> list[Job]:
-    """One job a seed. Raises `InputError` for wrong options, before any data are read."""
+    """One job a seed. Raises `InputError` for invalid options, before data are read."""
     entry = entry_of(model, options.config)
     file = read_config(options.config, entry)
     order = check_order(options.order or file.get("order") or "time")
@@ -160,8 +161,8 @@ def plan(model: str, options: RunOptions) -> list[Job]:
 
 
 def entry_of(model: str, config: Path | None) -> ModelEntry:
-    """The model's entry. A class in a file is also found by the name that its runs are stored under, where `config` is
-    the stored configuration of such a run, which names the file."""
+    """The model's registry entry. A class in a file is also found by its stored name, if `config` is the stored
+    configuration of such a run, which has the path."""
     try:
         return model_entry(model)
     except InputError:
@@ -172,9 +173,9 @@ def entry_of(model: str, config: Path | None) -> ModelEntry:
 
 
 def check_seed(seed: int) -> None:
-    """Raises `InputError` for a number that is no seed: the record stores it, and JSON's integers have 64 bits."""
+    """Raises `InputError` for an invalid seed: the record stores it as a 64-bit JSON integer."""
     if not 0 <= seed < 2**63:
-        raise InputError(f"{seed} is no seed", where="--seed", hint="give a whole number from 0 on, below 2^63")
+        raise InputError(f"{seed} is not a seed", where="--seed", hint="give an integer from 0, below 2^63")
 
 
 def _digest(path: Path) -> str:
@@ -185,7 +186,7 @@ def _digest(path: Path) -> str:
 
 
 def located(dataset: str) -> str:
-    """Names stay; folders and files become absolute, so that a stored configuration works from anywhere."""
+    """Names are unchanged; folders and files become absolute, so that a stored configuration works from anywhere."""
     folder = Path(dataset).expanduser()
-    is_known = not dataset or dataset in catalogue_entries()  # "" would be the working folder
+    is_known = not dataset or dataset in catalogue_entries()  # "" would be the working directory
     return str(folder.resolve()) if not is_known and folder.exists() else dataset

@@ -1,4 +1,4 @@
-"""Rank and size from the environment of a launcher (`torchrun`, `accelerate launch`). Imports nothing heavy."""
+"""Rank and world size from the environment of a launcher (`torchrun`, `accelerate launch`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _HINT = "start it with torchrun or accelerate launch"
 
 
 def place() -> tuple[int, int]:
-    """This process's rank, and how many there are; (0, 1) without a launcher.
+    """Rank and world size; (0, 1) without a launcher.
 
-    Raises `InputError` where the environment contradicts itself.
+    Raises `InputError` for a contradictory environment.
     """
     size = _number(SIZE, 1)
     if size < 2 or RANK not in os.environ:
@@ -26,17 +26,17 @@ def place() -> tuple[int, int]:
 
 
 def place_here() -> int:
-    """This process's number among those on its machine."""
+    """The local rank."""
     return _number(LOCAL, 0)
 
 
 def first_here() -> bool:
-    """Whether this process is the first, or the only one, on its machine."""
+    """Whether this process is the first on its machine."""
     return os.environ.get(SIZE, "1") == "1" or os.environ.get(LOCAL, "0") == "0"
 
 
 def check_address() -> None:
-    """Raises `InputError` where the processes cannot find each other."""
+    """Raises `InputError` if the master address is missing."""
     for name in ADDRESS:
         if name not in os.environ:
             raise InputError(f"{SIZE} without {name}", where="the environment", hint=_HINT)
@@ -45,5 +45,5 @@ def check_address() -> None:
 def _number(name: str, otherwise: int) -> int:
     value = os.environ.get(name, str(otherwise))
     if not value.isdecimal():
-        raise InputError(f"{name}={value!r} is no number", where="the environment", hint=_HINT)
+        raise InputError(f"{name}={value!r} is not a number", where="the environment", hint=_HINT)
     return int(value)

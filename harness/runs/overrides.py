@@ -15,12 +15,12 @@ FROM_BASE = "from_base"
 
 @dataclass(frozen=True)
 class FromBase:
-    """A value that the base's record holds at `path`, such as `cost.train_seconds`."""
+    """A value at `path` of the base run's record, such as `cost.train_seconds`."""
 
     path: str
 
     def of(self, record: Mapping[str, Any]) -> float:
-        """The number there, to a tenth. Raises `InputError` where there is none."""
+        """The number, rounded to a tenth. Raises `InputError` if there is none."""
         value: Any = record
         for key in self.path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -30,12 +30,12 @@ class FromBase:
 
 
 def line(key: str, value: Any) -> str:
-    """`key=value` as `--set` takes it."""
+    """`key=value` for `--set`."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def assignments(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The leaves of nested `values` that differ from `base`, each as `key=value`, which `--set` reads back.
+    """The leaves of nested `values` that differ from `base`, as `key=value`, which `--set` parses.
 
     >>> list(assignments({"a": {"b": 1.0, "c": "1", "d": None}}, {"a": {"d": None}}))
     ['a.b=1', 'a.c="1"']
@@ -51,7 +51,7 @@ def assignments(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str 
 
 
 def _argument(value: Any) -> str:
-    """JSON, which is YAML; plain words need no quotes."""
+    """JSON, which is YAML; plain words without quotes."""
     if isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum():
         return value if config_files.parse(value, "") == value else json.dumps(value)
     if isinstance(value, float) and value.is_integer():
@@ -60,7 +60,7 @@ def _argument(value: Any) -> str:
 
 
 def flat(table: Mapping[str, Any], above: str = "") -> tuple[tuple[str, Any], ...]:
-    """Dotted keys and their values, from nested tables."""
+    """Dotted keys and values of nested tables."""
     results: list[tuple[str, Any]] = []
     for key, value in table.items():
         name = f"{above}.{key}" if above else str(key)

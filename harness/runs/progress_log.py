@@ -1,4 +1,4 @@
-"""`RunReporter`: writes every stage and event of a run to its `log.jsonl`, and passes it on to the progress display."""
+"""`RunReporter`: writes stages and events of a run to its `log.jsonl`, and forwards them to the progress display."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.store.resources import Stopwatch
 
 
 class _LoggedStage:
-    """Counts steps for the log while the real bar is shown."""
+    """Counts steps for the log and forwards to the displayed stage."""
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.name, self.shown = name, stage
@@ -25,7 +25,7 @@ class _LoggedStage:
 
 
 class RunReporter:
-    """A `Reporter`: one log line where a stage opens, one where it closes with what it showed last."""
+    """A `Reporter`: one log line at the start of a stage, one at its end with the last displayed values."""
 
     def __init__(self, log: EventLog, stage: Reporter) -> None:
         self.log, self.shown = log, stage

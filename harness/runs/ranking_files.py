@@ -1,5 +1,8 @@
-"""Files of rankings made elsewhere, as columns of rows: tables (commas, semicolons or tabs), TREC runs, JSON, ranx' LZ4
-files and Parquet. Ids stay as they are written; what the rows mean is `harness.runs.rankings`."""
+"""Reads external ranking files into rows: tables (commas, semicolons, tabs), TREC runs, JSON, ranx's LZ4 files,
+Parquet.
+
+Ids are not converted; `harness.runs.rankings` interprets the rows.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,10 @@ LZ4_LAYERS = 2  # ranx compresses twice
 
 @dataclass(frozen=True)
 class Listed:
-    """Rows of one file, in its order. `users` and `items` are raw ids; `scores` (larger is better) and `ranks` (smaller
-    is better) are float64, None where the file has none. `empty`: users whose list is said to be empty. `whole`: a user
-    without a row has an empty list, as in our own files. `place(n)` says where row n stands; `unread` are columns that
-    mean nothing here."""
+    """Rows of one file, in its order. `users` and `items`: raw ids; `scores` (larger is better) and `ranks` (smaller is
+    better): float64, None if the file has none. `empty`: users with an explicit empty list. `whole`: a user without
+    rows has an empty list, as in `predictions.parquet`. `place(n)`: location of row n for messages; `unread`: ignored
+    columns."""
 
     layout: str
     users: Sequence[str]
@@ -55,8 +58,8 @@ class Listed:
 
 
 def read_listed(path: Path) -> Listed:
-    """The rows of a file, told apart by its name (.json, .lz4, .parquet, .csv, .tsv) and else by its first line. Raises
-    `InputError` for what is no such file."""
+    """The rows of a file, whose format is detected by its name (.json, .lz4, .parquet, .csv, .tsv), else by its first
+    line. Raises `InputError` for invalid files."""
     kind = path.suffix.lower()
     try:
         if kind == ".json":
@@ -85,7 +88,7 @@ def _delimiter(line: str) -> str:
 
 
 def _role(name: str) -> str:
-    """The role of a column, by its name; empty for an unknown one. RecBole's types behind a colon are ignored.
+    """Role of a column by its name; "" if unknown. RecBole's types after a colon are ignored.
 
     >>> _role("user_id:token"), _role(" Item "), _role("price")
     ('user', 'item', '')
@@ -95,7 +98,7 @@ def _role(name: str) -> str:
 
 
 def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The place of each role's column, and the names of the columns that have none."""
+    """Position of each role's column, and the names of the other columns."""
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         role = _role(name)
@@ -110,7 +113,7 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
 
 
 def _table(path: Path) -> Listed:
-    """A header, then one row an item; a row without an item says that its user's list is empty."""
+    """A header, then one row an item; a row without an item is an empty list."""
     csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
         mark = _delimiter(file.readline(LONGEST_FIELD))
@@ -149,7 +152,7 @@ def _trec(path: Path) -> Listed:
 
 
 def _parquet(path: Path) -> Listed:
-    """One row an item, as in a table; our own `predictions.parquet` is told by its columns."""
+    """One row an item, as in a table; `predictions.parquet` of a run is detected by its columns."""
     table = read_parquet(path)
     names = table.column_names
     places, unread = _columns(names, f"{path} (columns {', '.join(names)})")
@@ -158,8 +161,8 @@ def _parquet(path: Path) -> Listed:
         cells[role] = ["" if value is None else value for value in table.column(place).to_pylist()]
     for role in (USER, ITEM):
         if odd := next((value for value in cells[role] if type(value) not in (str, int)), None):
-            location, hint = f"{path} field {names[places[role]]!r}", "write ids as text or whole numbers"
-            raise InputError(f"ids are needed, not {odd!r}", where=location, hint=hint)
+            location, hint = f"{path} field {names[places[role]]!r}", "write ids as text or integers"
+            raise InputError(f"the column must have ids, not {odd!r}", where=location, hint=hint)
         cells[role] = list(map(str, cells[role]))
     is_ours = tuple(names) == OURS
     layout = "predictions.parquet" if is_ours else "Parquet"
@@ -174,7 +177,7 @@ def _listed(
     *,
     is_whole: bool = False,
 ) -> Listed:
-    """Columns by role, checked; rows without an item taken out."""
+    """Columns by role, validated; rows without an item removed."""
     values = [n for n, item in enumerate(cells[ITEM]) if item != ""]
     empty = {cells[USER][n] for n, item in enumerate(cells[ITEM]) if item == ""}
     rows = {role: [column[n] for n in values] for role, column in cells.items()}
@@ -185,16 +188,16 @@ def _listed(
     if both := empty & set(rows[USER]):
         n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in both)
         message = f"user {cells[USER][n]!r} has items and a row without an item"
-        raise InputError(message, where=place(n), hint="leave the empty row out")
+        raise InputError(message, where=place(n), hint="remove the empty row")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
     return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), is_whole, unread)
 
 
 def _mapping(content: Any, path: Path, layout: str) -> Listed:
-    """{user: {item: score}}, {user: [item, …]} or {user: [[item, score], …]}, the same for all users; an empty list may
-    be either."""
+    """{user: {item: score}}, {user: [item, …]} or {user: [[item, score], …]}, one form for all users; an empty list
+    fits both."""
     if not isinstance(content, Mapping):
-        raise InputError("holds no mapping of users", where=str(path), hint=MAPPING)
+        raise InputError("is not a mapping of users", where=str(path), hint=MAPPING)
     kinds: set[str] = set()
     rows: list[tuple[str, str, Any, int]] = []
     for user, ranked in content.items():
@@ -202,7 +205,7 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
         pairs, kind = _ranked(ranked, location)
         kinds |= {kind} if pairs else set()
         if len(kinds) > 1:
-            raise InputError("has scores here and none elsewhere", where=location, hint=MAPPING)
+            raise InputError("has scores for some users only", where=location, hint=MAPPING)
         rows += [(str(user), _id(item, location), score, place) for place, (item, score) in enumerate(pairs, start=1)]
 
     def place(n: int) -> str:
@@ -218,11 +221,11 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
 
 
 def _ranked(ranked: Any, location: str) -> tuple[list[tuple[Any, Any]], str]:
-    """Items with their scores, and whether it has any: `scores` or `list`."""
+    """Items with their scores, and the form: `scores` or `list`."""
     if isinstance(ranked, Mapping):
         return list(ranked.items()), "scores"
     if not isinstance(ranked, list):
-        raise InputError("holds no mapping of items to scores and no list of items", where=location, hint=MAPPING)
+        raise InputError("is neither a mapping of items to scores nor a list of items", where=location, hint=MAPPING)
     if ranked and all(isinstance(entry, list) and len(entry) == 2 for entry in ranked):
         return [(item, score) for item, score in ranked], "scores"
     return [(item, None) for item in ranked], "list"
@@ -230,12 +233,12 @@ def _ranked(ranked: Any, location: str) -> tuple[list[tuple[Any, Any]], str]:
 
 def _id(item: Any, location: str) -> str:
     if type(item) not in (str, int):
-        raise InputError(f"{str(item)[:40]!r} is no item", where=location, hint="write items as text or whole numbers")
+        raise InputError(f"{str(item)[:40]!r} is not an item", where=location, hint="write items as text or integers")
     return str(item)
 
 
 def _lz4(path: Path) -> Any:
-    """The content of a .lz4 file of ranx' `Run.save`."""
+    """Content of a .lz4 file of ranx's `Run.save`."""
     import io
 
     import cbor2
@@ -251,12 +254,12 @@ def _lz4(path: Path) -> Any:
         return cbor2.loads(raw)
     except (RuntimeError, EOFError, ValueError, MemoryError, RecursionError, cbor2.CBORError) as error:
         raise InputError(
-            "not a run that ranx saved", where=str(path), hint="save it again by ranx' Run.save"
+            "not a file of ranx's Run.save", where=str(path), hint="save it again with Run.save"
         ) from error
 
 
 def _numbers(values: Sequence[Any], role: str, location: Callable[[int], str], *, texts: bool = True) -> np.ndarray:
-    """float64; `texts`: numbers may be written as text. Raises `InputError` for what is no finite number."""
+    """float64; `texts`: numbers may be text. Raises `InputError` for values that are not finite numbers."""
     positions = np.array([_number(value, texts=texts) for value in values], dtype=np.float64)
     if len(wrong := np.flatnonzero(~np.isfinite(positions))):
         n = int(wrong[0])

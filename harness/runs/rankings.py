@@ -1,4 +1,4 @@
-"""Rankings made elsewhere as validated `Predictions`: the lists of a file with raw ids, for the evaluated users.
+"""Validates external rankings as `Predictions`: the lists of a file with raw ids, for the evaluated users.
 
 Larger scores come first. Ties are broken by the file's ranks if it has any, else by a hash of user and item, never by
 the order of lines. Without scores the ranks determine the order, and without ranks the order of lines. The record
@@ -21,17 +21,15 @@ from harness.protocol.split import EvaluationSplit
 from harness.runs.ranking_files import Listed, read_listed
 
 TIE_RULE = "equal scores by rank where the file has ranks, else by a hash of user and item"
-EMPTY = (
-    "rank items for every user that the protocol asks, or say that a list is empty: a row without an item, [] in JSON"
-)
+EMPTY = "rank items for every evaluated user, or give an empty list: a row without an item, [] in JSON"
 
 
 @dataclass(frozen=True)
 class Rankings:
-    """`whole` holds the lists as the file has them, `predictions` the same cut to the depth asked. `tied_users` have
-    equal scores beside each other in the cut list or at its end, `tied_pairs` such neighbours in all, `hashed_pairs`
-    those that no rank tells apart. `crossed` users have ranks that contradict their scores; `empty` users have an empty
-    list. `by`: what the order goes by, `scores`, `ranks` or `lines`."""
+    """`whole`: the complete lists; `predictions`: the lists truncated to the requested depth. `tied_users`: users with
+    ties in the truncated list or at its end; `tied_pairs`: tied neighbours; `hashed_pairs`: those without distinct
+    ranks. `crossed`: users whose ranks contradict their scores; `empty`: users with an empty list. `by`: `scores`,
+    `ranks` or `lines`."""
 
     predictions: Predictions
     whole: Predictions
@@ -51,7 +49,7 @@ class Rankings:
         results = []
         if self.tied_pairs:
             ranked = self.tied_pairs - self.hashed_pairs
-            names = [f"{ranked:,} in the order of the ranks beside them"] if ranked else []
+            names = [f"{ranked:,} by their ranks"] if ranked else []
             names += [f"{self.hashed_pairs:,} by a hash of user and item, not by line"] if self.hashed_pairs else []
             results.append(
                 f"equal {self.by} in the lists of {self.tied_users:,} of {requested:,} users: "
@@ -60,19 +58,18 @@ class Rankings:
         if self.crossed:
             results.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
         if self.by == "lines":
-            results.append("no column of scores or ranks: the order of lines is taken as the ranking")
+            results.append("no column of scores or ranks: items are ranked by the order of lines")
         if self.unread:
-            results.append(f"columns that are not read: {', '.join(self.unread)}")
+            results.append(f"ignored columns: {', '.join(self.unread)}")
         if self.empty:
             results.append(f"empty lists of {self.empty:,} of {requested:,} users count as misses")
         return results
 
 
 def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSplit) -> Rankings:
-    """The lists of the cases of `fold`, cut to `depth`; users stand for cases where each has one. Lists of other users
-    of the data set are read, checked and left out. A list that the file says is empty counts as one; a user whom it
-    does not name is an error. Raises `InputError` for anything that is not one whole ranking.
-    """
+    """The lists of the cases of `fold`, truncated to `depth`; users stand for cases where each has one. Lists of other
+    users of the data set are validated and ignored. An explicit empty list is valid; a missing user is an error. Raises
+    `InputError` for an invalid ranking."""
     listed = read_listed(path)
     names, requested = fold.names(dataset.users), fold.requests.cases
     users, items = _positions(listed, path, names, dataset)
@@ -80,28 +77,28 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSpli
     _check_missing(listed, path, names, users, requested)
     row = np.full(len(names), -1)
     row[requested] = np.arange(len(requested))
-    saved = np.flatnonzero(row[users] >= 0)
+    selected = np.flatnonzero(row[users] >= 0)
     ranks, scores = listed.ranks, listed.scores
     by = "scores" if scores is not None else "ranks" if ranks is not None else "lines"
     if ranks is None:
         ranks = np.arange(len(users)) if by == "lines" else np.zeros(len(users))
     scores = -ranks if scores is None else scores
-    order = _order(listed, saved, row[users], scores, ranks)
-    at = row[users[order]]
-    lengths = np.bincount(at, minlength=len(requested))
+    order = _order(listed, selected, row[users], scores, ranks)
+    list_row = row[users[order]]
+    lengths = np.bincount(list_row, minlength=len(requested))
     place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    predictions = _arrays(requested, at, place, items[order], scores[order])
-    ties = (at[1:] == at[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
-    crossed = (at[1:] == at[:-1]) & (ranks[order][1:] < ranks[order][:-1])
+    predictions = _arrays(requested, list_row, place, items[order], scores[order])
+    ties = (list_row[1:] == list_row[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
+    crossed = (list_row[1:] == list_row[:-1]) & (ranks[order][1:] < ranks[order][:-1])
     return Rankings(
         predictions=Predictions(requested, predictions.items[:, :depth], predictions.scores[:, :depth]),
         whole=predictions,
         layout=listed.layout,
         rows=len(users),
-        tied_users=len(np.unique(at[1:][ties])),
+        tied_users=len(np.unique(list_row[1:][ties])),
         tied_pairs=int(ties.sum()),
         hashed_pairs=int((ties & (ranks[order][1:] == ranks[order][:-1])).sum()),
-        crossed=len(np.unique(at[1:][crossed])),
+        crossed=len(np.unique(list_row[1:][crossed])),
         empty=int((lengths == 0).sum()),
         by=by,
         unread=listed.unread,
@@ -147,16 +144,16 @@ def _check_missing(listed: Listed, path: Path, names: Sequence[str], users: np.n
         )
 
 
-def _order(listed: Listed, mask: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The rows `mask`, list by list, best first."""
-    order = mask[np.lexsort((ranks[mask], -scores[mask], row[mask]))]
+def _order(listed: Listed, selected: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """The selected rows, list by list, best first."""
+    order = selected[np.lexsort((ranks[selected], -scores[selected], row[selected]))]
     same = np.ones(max(0, len(order) - 1), dtype=bool)
     for values in (row, scores, ranks):
         same &= values[order][1:] == values[order][:-1]
     ties = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
     hashes = np.zeros(len(row), dtype=np.uint64)
     hashes[ties] = _hashes(listed.users, listed.items, ties)
-    return mask[np.lexsort((hashes[mask], ranks[mask], -scores[mask], row[mask]))]
+    return selected[np.lexsort((hashes[selected], ranks[selected], -scores[selected], row[selected]))]
 
 
 def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:

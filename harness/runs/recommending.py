@@ -1,8 +1,7 @@
-"""Top items from the model that a complete run has stored: for one history, for users of the data set, or for a file.
+"""Recommendations by the stored model of a run: for one history, for users of the data set, or for a file.
 
-The data set is read again, because a model keeps no item ids and no texts; it must be the one of the run.
-
-A stored run's fitted model, as it was when it was stored: for commands that use it instead of making it.
+`restore` loads the model with its data set, which is read again (a model stores neither item ids nor texts) and must
+have the run's fingerprint.
 """
 
 from __future__ import annotations
@@ -38,12 +37,13 @@ if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
 
 
-EXTERNAL = "external"  # the family of rankings made elsewhere
+EXTERNAL = "external"  # the family of external rankings
+FOLD = "ask"  # name of the requests in events
 
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """The loaded model, and the data that it was fitted on."""
+    """The loaded model and its training data."""
 
     job: Job
     dataset: Dataset
@@ -55,43 +55,42 @@ class Restored:
 def restore(
     run: StoredRun, device: str | None = "cpu", reporter: Reporter | None = None, data: str | None = None
 ) -> Restored:
-    """Raises `InputError` for a run that keeps no model or a damaged one, where its data set is not here as it was
-    (then the numbers of items would mean others), and where this version makes another run of its configuration.
-    `data` is where the data set lies now, if it was moved."""
+    """Loads the model. Raises `InputError` if it is missing or corrupt, if the data set has changed, or if this version
+    of the code has another run key. `data`: current location of the data set, if it was moved."""
     folder, record = run.folder, run.record
     if record.family == EXTERNAL:
-        message = "the rankings of this run were made elsewhere, so it has no model"
+        message = "the run has external rankings and thus no model"
         raise InputError(message, where=record.run_id, hint="name a run of harness run")
-    repeated = f"make the run again: harness run {record.model} --config {folder.config} --fresh"
+    repeat_hint = f"repeat the run: harness run {record.model} --config {folder.config} --fresh"
     if not folder.model.is_dir():
-        raise InputError("this run keeps no model", where=str(folder.path), hint=repeated)
+        raise InputError("this run has no stored model", where=str(folder.path), hint=repeat_hint)
     (job,) = plan(record.model, RunOptions(data, config=folder.config, device=device))
     try:
         dataset = job.data()
     except InputError as error:
         hint = f"give the folder of {record.dataset.name} with -d" if data is None else error.hint
         raise InputError(error.what, where=error.where or job.dataset, hint=hint, code=error.code) from error
-    current_split = split(dataset, job.settings.protocol)
-    if (dataset.fingerprint, current_split.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
-        message = f"the data set {record.dataset.name} is not what the run was made on"
-        raise InputError(message, where=job.dataset, hint="bring it back, give it with -d, or make the run again")
-    if job.outcome(dataset, current_split).run_id != record.run_id:
-        message = "the program, the files that it reads or the order of the data's lines have changed since this run"
-        raise InputError(message, where=str(folder.path), hint=repeated)
-    recommender, context = job.recommender(), context_of(job, current_split, reporter or SilentReporter())
+    data_split = split(dataset, job.settings.protocol)
+    if (dataset.fingerprint, data_split.fingerprint) != (record.dataset.fingerprint, record.protocol.fingerprint):
+        message = f"the data set {record.dataset.name} has changed since the run"
+        raise InputError(message, where=job.dataset, hint="restore it, give it with -d, or repeat the run")
+    if job.outcome(dataset, data_split).run_id != record.run_id:
+        message = "the code, input files or the order of the data's lines have changed since the run"
+        raise InputError(message, where=str(folder.path), hint=repeat_hint)
+    recommender, context = job.recommender(), context_of(job, data_split, reporter or SilentReporter())
     try:
-        recommender.load(folder.model, current_split.train, context)
+        recommender.load(folder.model, data_split.train, context)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeated) from error
-    return Restored(job, dataset, current_split, recommender, context)
+        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeat_hint) from error
+    return Restored(job, dataset, data_split, recommender, context)
 
 
 def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predictions:
-    """The run's test lists with up to `depth` items, ranked anew by its stored model; cases in the order of the test
+    """The run's test lists with up to `depth` items, ranked again by its stored model; cases in the order of the test
     requests. Nothing is stored.
 
-    Raises `InputError` as `restore` does, and where the stored lists are not the beginning of the new ones: a beam
-    search that keeps more beams finds other items, and another device may round otherwise.
+    Raises `InputError` like `restore`, and if the new lists do not begin with the stored ones: a wider beam search can
+    find other items, and another device may round differently.
     """
     stored = restore(run, device=None, data=data)
     requests = stored.split.test.requests
@@ -102,18 +101,15 @@ def deeper_lists(run: StoredRun, depth: int, data: str | None = None) -> Predict
     width = min(former.items.shape[1], lists.items.shape[1])
     if not np.array_equal(former.items[requests.cases, :width], lists.items[:, :width]):
         message = f"lists of {depth} items do not begin with the stored ones (a wider beam search, or another device)"
-        hint = f"make the run with --set protocol.depth={depth}"
+        hint = f"repeat the run with --set protocol.depth={depth}"
         raise InputError(message, where=run.record.run_id, hint=hint, code="incompatible")
     return lists
 
 
-FOLD = "ask"  # the name of these requests in events; neither validation nor test
-
-
 @dataclass(frozen=True)
 class Question:
-    """Whom to recommend for: `user` is a raw user id of the data set, `histories` are pairs of a name (None for an
-    anonymous history) and raw item ids, oldest first."""
+    """Users or histories to recommend for: `user` is a raw user id of the data set, `histories` are pairs of a name
+    (None if anonymous) and raw item ids, oldest first."""
 
     user: str | None = None
     histories: tuple[tuple[str | None, tuple[str, ...]], ...] = ()
@@ -122,14 +118,13 @@ class Question:
 def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = False) -> list[dict[str, Any]]:
     """One document a history: `user`, `history` and `items` (at most `k`, best first), each item with its title.
 
-    With `unseen`, items of the history are left out of the list, as they always are under
-    `protocol.exclude_history`. Histories keep their latest `protocol.max_history` items. Raises `InputError` for
-    unknown users and items.
+    With `unseen`, items of the history are excluded, as always under `protocol.exclude_history`. Histories are
+    truncated to the latest `protocol.max_history` items. Raises `InputError` for unknown users and items.
     """
     if k < 1:
-        raise InputError(f"{k} is no number of items", where="-k", hint="give 1 or more")
+        raise InputError(f"{k} is not a number of items", where="-k", hint="give 1 or more")
     dataset, protocol = stored.dataset, stored.split.protocol
-    names, users, rows = _asked(question, dataset)
+    names, users, rows = _resolved(question, dataset)
     requests = Requests(FOLD, users, RaggedArray.of(rows).last(protocol.max_history))
     unseen = unseen or protocol.exclude_history
     depth = min(len(dataset.items), k + (protocol.max_history if unseen else 0))
@@ -139,24 +134,24 @@ def recommend(stored: Restored, question: Question, k: int, *, unseen: bool = Fa
     return [_document(lists, requests, row, name, dataset, k) for row, name in enumerate(names)]
 
 
-def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.ndarray, list[np.ndarray]]:
-    """Names, user numbers and histories. A history that is not a user's of the data set gets a number behind all of
-    them: models with a vector a user then use none."""
+def _resolved(question: Question, dataset: Dataset) -> tuple[list[str | None], np.ndarray, list[np.ndarray]]:
+    """Names, user numbers and histories. A history of no user of the data set gets a number after all users: models
+    with user embeddings then use none."""
     index_of = {raw: position for position, raw in enumerate(dataset.users)}
     if question.user is not None:
         if question.user not in index_of:
             raise unknown_name("user", question.user, _near(question.user, dataset.users), where=dataset.name)
         user = index_of[question.user]
         return [question.user], np.array([user]), [dataset.sequences[user]]
-    known_by_name = {raw: position for position, raw in enumerate(dataset.items)}
+    known_items = {raw: position for position, raw in enumerate(dataset.items)}
     rows = []
     for name, history in question.histories:
         for item in history:
-            if item not in known_by_name:
+            if item not in known_items:
                 place = dataset.name if name is None else f"the history of {quote(name)}"
                 hint = "harness data items DATASET lists them"
                 raise unknown_name("item", item, _near(item, dataset.items), where=place, otherwise=hint)
-        rows.append(np.array([known_by_name[item] for item in history], dtype=np.int64))
+        rows.append(np.array([known_items[item] for item in history], dtype=np.int64))
     names = [name for name, _ in question.histories]
     numbers = [index_of.get(name, -1) if name is not None else -1 for name in names]
     users = [number if number >= 0 else len(index_of) + row for row, number in enumerate(numbers)]
@@ -164,7 +159,7 @@ def _asked(question: Question, dataset: Dataset) -> tuple[list[str | None], np.n
 
 
 def _near(raw: str, names: Sequence[str]) -> list[str]:
-    """Similar ids; a catalogue is too long to be listed or compared in full."""
+    """Similar ids, without comparing the complete catalogue."""
     start_time = raw[: max(1, len(raw) // 2)]
     return difflib.get_close_matches(raw, [other for other in names if other.startswith(start_time)][:1000], n=3)
 
@@ -190,13 +185,13 @@ def history_of(text: str) -> Question:
     """Parses `--history A,B,C`; an id with a comma is in double quotes."""
     items = tuple(item.strip() for item in next(csv.reader([text], skipinitialspace=True), []) if item.strip())
     if not items:
-        raise InputError("names no item", where="--history", hint="write raw item ids with commas, the latest last")
+        raise InputError("there is no item", where="--history", hint="write raw item ids with commas, oldest first")
     return Question(histories=((None, items),))
 
 
 def histories_of(path: Path) -> Question:
-    """Histories in a file: a JSON object of names and lists of item ids (or a list of lists), a table with columns
-    user and item whose lines stand in order, or a text with one history a line (ids parted by commas or blanks)."""
+    """Histories in a file: a JSON object of names and lists of item ids (or a list of lists), a table with columns user
+    and item in order, or a text with one history a line (ids separated by commas or blanks)."""
     if path.name.endswith(".json"):
         histories = _of_json(path)
     elif path.name.endswith(table_files.ENDINGS):
@@ -206,7 +201,7 @@ def histories_of(path: Path) -> Question:
         split = ([part.strip() for part in line.split("," if "," in line else None)] for line in lines if line)
         histories = [(None, tuple(filter(None, parts))) for parts in split]
     if not histories or not all(items for _, items in histories):
-        raise InputError("holds no history, or an empty one", where=str(path), hint="give each at least one item")
+        raise InputError("no history, or an empty one", where=str(path), hint="give each at least one item")
     return Question(histories=tuple(histories))
 
 

@@ -1,4 +1,4 @@
-"""Builds a run's record; `dataset_mark` and `protocol_mark` also serve rankings made elsewhere."""
+"""Builds the record of a run; external rankings use `dataset_mark` and `protocol_mark` too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunMeasurements:
 def record_of(
     job: Job, dataset: Dataset, split: Split, measured: RunMeasurements, events: list[dict[str, Any]]
 ) -> Record:
-    """The record of a run made here; `events` is its log."""
+    """The record of a run of a model; `events` is its log."""
     outcome = job.outcome(dataset, split)
     sessions = [event for event in events if event.get("event") == "session"]
     model = dict(measured.details.get("model", {}))

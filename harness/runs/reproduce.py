@@ -10,8 +10,8 @@ from harness.store.run_store import StoredRun
 
 
 def command(runs: Sequence[StoredRun]) -> str:
-    """The command of runs that differ by seed only, for a shell. A data folder is given by the name that its runs are
-    stored under, a file of rankings by its own name. For a record of schema 1 the stored `config.yaml` is used."""
+    """The shell command of runs that differ by seed only. A data folder is given by its stored name, a ranking file by
+    its name. For a record of schema 1 the stored `config.yaml` is used."""
     record = runs[0].record
     words = record.command
     if not words and record.seed is None:

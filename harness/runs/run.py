@@ -1,7 +1,7 @@
-"""The flow of a run, top to bottom: data, split, training, ranking, metrics, record.
+"""Execution of a run: data, split, training, ranking, metrics, record.
 
-Models are reached only through the registry. `Targets` meet predictions only here, when the metrics are computed. With
-several processes the main one calls `execute`, the others `run_as_worker`; `fit_and_rank` is the part they share.
+Models are loaded through the registry only. Predictions meet `Targets` only here, when metrics are computed. With
+several processes the main one calls `execute`, the others `run_as_worker`; both call `fit_and_rank`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Su
 
 
 def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKey]:
-    """Data, split and key of the run. Raises `InputError` where processes do not see the same ones."""
+    """Data, split and key of the run. Raises `InputError` if they differ between processes."""
 
     def prepare() -> tuple[Dataset, Split, RunKey]:
         dataset = job.data()
@@ -63,7 +63,7 @@ TRAIN, TRAINED = "train", "trained"  # the events between which the training clo
 
 @dataclass(frozen=True)
 class Finished:
-    """A complete run; `reused` where it was there already."""
+    """A complete run; `reused`: it was stored before."""
 
     run: StoredRun
     reused: bool
@@ -74,7 +74,7 @@ class Finished:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of the test cases."""
+        """Test metrics."""
         return self.record.metrics.test
 
     @property
@@ -97,24 +97,23 @@ def execute(
     note: Callable[[str], None] = lambda line: None,
     world: ProcessGroup = SINGLE_PROCESS,
 ) -> Finished:
-    """Makes the run, continues it where it was interrupted, or returns the stored one where it is complete.
+    """Executes the run, resumes it after an interruption, or returns the stored one.
 
-    With a `world` of several processes this is the main one, the only one that writes; the others call
-    `run_as_worker`. `fresh` repeats a complete run from the start; the old one stays until the new one is complete.
-    `expected` is the run id that was planned, perhaps on another machine. Raises `InputError` for wrong input, for
-    another run id than `expected`, and for errors of the disk. Other errors of a model pass through and leave an
-    unfinished folder.
+    In a `world` of several processes this is the main process, the only one that writes; the others call
+    `run_as_worker`. `fresh` repeats a complete run; the old one stays until the new one is complete. `expected`: the
+    run id of the plan, perhaps on another machine. Raises `InputError` for invalid input, for another run id than
+    `expected`, and for disk errors. Other errors of a model propagate and leave an unfinished folder.
     """
     dataset, split, key = prepare_inputs(job, world)
     if expected not in (None, key.run_id):
         raise InputError(
-            f"planned as {expected}, it would be {key.run_id} here",
+            f"the planned run is {expected}, here it is {key.run_id}",
             where=dataset.name,
-            hint="give every process the same data and the same version of the program",
+            hint="use the same data and the same version of the harness everywhere",
         )
 
     def waiting() -> None:
-        note(f"another process is making {key.run_id}; waiting for it")
+        note(f"another process is executing {key.run_id}; waiting")
 
     with store.claim(key, fresh=fresh, waiting=waiting) as claim:
         world.broadcast_object(claim.stored is None)
@@ -124,10 +123,10 @@ def execute(
         for warning in dataset.warnings:
             note(warning)
         if read_events(claim.folder.log):
-            note(f"continuing the unfinished run in {claim.folder.path}")
+            note(f"resuming the unfinished run in {claim.folder.path}")
         audit = run_audit(dataset, split.protocol, split)
         for alarm in audit.alarms():
-            note(f"the audit found a leak in {dataset.name}: {alarm}")
+            note(f"the audit detected a leak in {dataset.name}: {alarm}")
         try:
             stored_run = _make(job, dataset, split, audit, claim, reporter or SilentReporter(), world)
             return Finished(stored_run, reused=False)
@@ -156,7 +155,7 @@ def _make(
 
 @dataclass(frozen=True)
 class Ranked:
-    """A fitted model and its lists. `peak_memory_mb` has one entry a process."""
+    """A fitted model and its lists. `peak_memory_mb`: one entry a process."""
 
     recommender: Recommender[Any]
     valid: Predictions
@@ -166,8 +165,8 @@ class Ranked:
 
 
 def fit_and_rank(job: Job, split: Split, context: RunContext, log: Callable[[str], None]) -> Ranked:
-    """Trains the model and ranks both folds: the part of a run that all its processes do together. `log` gets the
-    events between which the training clock runs."""
+    """Trains the model and ranks both folds: the part of a run that all processes execute. `log` gets the events of the
+    training clock."""
     recommender, protocol = job.recommender(), split.protocol
     with MemoryWatch() as memory:
         log(TRAIN)
@@ -223,8 +222,7 @@ def _measure(
 
 
 def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
-    """The fold's target of each user, the latest of several, (n_users,), -1 for a user without one: for models that
-    declare a leak."""
+    """The fold's target of each user, the latest of several, (n_users,), -1 if none: for models that declare a leak."""
     items = np.full(n_users, -1, dtype=np.int64)
     items[fold.requests.users] = fold.targets.items  # sorted: the last one of a user stays
     return items
@@ -248,7 +246,8 @@ def context_of(job: Job, split: Split, reporter: Reporter) -> RunContext:
 
 
 def finalize_predictions(predictions: Predictions, requests: Requests, protocol: Protocol) -> Predictions:
-    """The lists as measured and stored: at most `depth` items, without the history if the protocol excludes it."""
+    """The lists that are measured and stored: at most `depth` items, without the history if the protocol
+    excludes it."""
     if protocol.exclude_history:
         return without_history(predictions, requests, protocol.depth)
     return Predictions(
@@ -262,14 +261,14 @@ def ranked(recommender: Recommender[Any], requests: Requests, context: RunContex
 
 
 def _validation_metrics(predictions: Predictions, fold: EvaluationSplit, protocol: Protocol) -> dict[str, float]:
-    """The metrics over the cases that were ranked (a model may validate on some of them)."""
+    """Metrics over the ranked cases (a model may validate on a subset)."""
     requested = np.flatnonzero(np.isin(fold.requests.cases, predictions.cases))
     targets = Targets(fold.targets.cases[requested], fold.targets.items[requested])
     return compute_metrics(finalize_predictions(predictions, fold.requests, protocol), targets)
 
 
 def run_as_worker(job: Job, world: ProcessGroup) -> None:
-    """The run in each process but the main one: its share of training and ranking. It writes nothing."""
+    """The part of the run of each process but the main one: training and ranking. It writes nothing."""
     _, split, _ = prepare_inputs(job, world)
     if world.broadcast_object():  # the main process has no stored run
         context = replace(context_of(job, split, SilentReporter()), world=world)

@@ -1,5 +1,8 @@
-"""A data set's split as files, for models that are trained elsewhere: the parts, the histories of the evaluated users,
-and a page with an example. `harness evaluate` measures the rankings under the same split."""
+"""Exports a data set's split as files for models outside the harness: parts, histories of the evaluated users, a
+README.
+
+`harness evaluate` measures their rankings under the same split.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,10 @@ def export_split(
     dataset: str, folder: Path, order: str, reading: Reading, rules: tuple[str | None, Sequence[str]] = (None, ())
 ) -> dict[str, Any]:
     """Writes `train.csv`, `valid.csv`, `test.csv`, `valid_histories.json`, `test_histories.json`, `items.csv`,
-    `split.json` and the page into `folder`, which must be new or empty; what `split.json` says.
+    `split.json` and the README into `folder`, which must be new or empty. Returns the content of `split.json`.
 
-    `rules`: the protocol's name and the settings `protocol.KEY=VALUE`. Raises `InputError` for wrong data or rules, a
-    folder that holds something, and a disk that refuses.
+    `rules`: the protocol's name and the settings `protocol.KEY=VALUE`. Raises `InputError` for invalid data or rules, a
+    folder that is not empty, and disk errors.
     """
     name, sets = rules
     protocol = resolve_protocol((*protocol_sets(name), *sets))
@@ -63,7 +66,7 @@ def export_split(
 
 
 def _evaluate(dataset: str, order: str, reading: Reading, rules: tuple[str | None, Sequence[str]]) -> str:
-    """The command that measures rankings under this very split."""
+    """The command that measures rankings under this split."""
     name, sets = rules
     messages = ["--order", order] if order != "time" else []
     messages += [*reading.options(), *(["--protocol", name] if name else [])]
@@ -72,7 +75,7 @@ def _evaluate(dataset: str, order: str, reading: Reading, rules: tuple[str | Non
 
 
 def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:
-    """Training rows user by user, oldest first, with their timestamps where there are any."""
+    """Training rows user by user, oldest first, with timestamps if there are any."""
     for user, row in enumerate(split.train.sequences):
         begin = dataset.sequences.offsets[user]
         for place, item in enumerate(row.tolist()):

@@ -1,8 +1,7 @@
-"""`harness verify DATASET --tie-seeds N`: how far the order of equal times moves a split and what is measured on it.
+"""`harness verify DATASET --tie-seeds N`: sensitivity of split and metrics to the order of equal timestamps.
 
-Where a user has two interactions at one time, the source's order decides which of them is the test target. Public
-copies of one data set differ in it. Each tie seed gives such interactions another order, by the hash rule of
-`harness data prepare --tie-seed`; everything else stays.
+If a user has two interactions at one time, the source's order determines the test target, and published copies of a
+data set differ in it. Each tie seed orders such interactions by the hash rule of `harness data prepare --tie-seed`.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ MODELS = ("mostpop", "markov", "itemknn")
 def tie_report(
     options: RunOptions, seeds: int, models: Sequence[str] = MODELS, log: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """The split and the test metrics of training-free models under the source's order and under `seeds` other orders
-    of equal times, JSON-able.
+    """The split and the test metrics of training-free models under the source's order and `seeds` other orders of equal
+    times, JSON-able.
 
-    `orders`: one entry an order, the source's first, with the data set's and the split's fingerprint, and the share of
-    test and validation cases whose target differs from the source's order. `models`: for each model and metric the
-    value under the source's order, and mean, standard deviation (n - 1), least and greatest over the other orders.
-    Raises `InputError` for data without timestamps, and for fewer than 2 seeds.
+    `orders`: one entry an order, the source's first, with fingerprints of data set and split, and the share of test and
+    validation cases whose target differs from the source's order. `models`: for each model and metric the value under
+    the source's order, and mean, standard deviation (n - 1), minimum and maximum over the other orders. Raises
+    `InputError` for data without timestamps, and for fewer than 2 seeds.
     """
     if seeds < 2:
-        raise InputError(f"{seeds} other orders have no spread", where="--tie-seeds", hint="give 2 or more")
+        raise InputError(f"{seeds} other orders have no standard deviation", where="--tie-seeds", hint="give 2 or more")
     jobs = [plan(model, options)[0] for model in models]
     dataset = jobs[0].data()
     if dataset.timestamps is None:
         raise InputError(
-            "there are no timestamps, so no times are equal",
+            "the data set has no timestamps and thus no ties",
             where=dataset.name,
             hint="leave --tie-seeds out, or give data with timestamps",
         )
@@ -75,7 +74,7 @@ def _order(seed: int | None, dataset: Dataset, current: Split, source: Split) ->
 
 
 def _moved(current: EvaluationSplit, source: EvaluationSplit) -> float:
-    """The share of the source order's cases that have another target, or none."""
+    """Share of cases whose target differs or is missing."""
     cases = source.targets.cases
     size = 1 + max(fold.targets.cases.max(initial=-1) for fold in (current, source))
     targets = np.full((2, size), -1, dtype=np.int64)
@@ -85,10 +84,10 @@ def _moved(current: EvaluationSplit, source: EvaluationSplit) -> float:
 
 
 def _tied(dataset: Dataset) -> float:
-    """The share of interactions that have the time of another interaction of their user."""
+    """Share of interactions with the timestamp of another interaction of the user."""
     assert dataset.timestamps is not None
     rows, times = dataset.sequences.rows(), dataset.timestamps
-    equal = (rows[1:] == rows[:-1]) & (times[1:] == times[:-1])  # a user's interactions are in order of time
+    equal = (rows[1:] == rows[:-1]) & (times[1:] == times[:-1])  # a user's interactions are sorted by time
     tied = np.zeros(len(times), dtype=bool)
     tied[1:] |= equal
     tied[:-1] |= equal
@@ -102,7 +101,7 @@ def _metrics(job: Job, current: Split) -> dict[str, float]:
 
 
 def _spread(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Of each metric, first the source order's values, then those of the other orders."""
+    """Statistics of each metric: the source order's values first, then the other orders'."""
     first, *others = values
     spread = {}
     for metric in first:

@@ -1,9 +1,8 @@
-"""`--track`: the events of a run's log, its settings and its final metrics, sent to experiment trackers.
+"""`--track`: sends events of a run's log, its settings and its final metrics to experiment trackers.
 
-The trackers are those of `accelerate.tracking`, imported when a run begins and not before. Tracking decides nothing: it
-is no part of a run's key, and a tracker that fails is dropped with one warning. `tracking.json` in the run's folder
-holds which logs were begun, so that a resumed run continues its curves; a tracker that is added later first gets the
-log so far, of a complete run all of it.
+The trackers are those of `accelerate.tracking`, imported when a run starts. Tracking is not part of a run's key, and a
+tracker that fails is dropped with a warning. `tracking.json` in the run's folder has the logs that were started, so
+that a resumed run continues its curves; a tracker that is added later first gets the previous log.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from harness.store.record import Record
 from harness.store.run_store import RunFolder, StoredRun, warn
 
 Event = Mapping[str, Any]
-PROJECT = "harness"  # of MLflow's experiment and of the other services' project, where the user names none
+PROJECT = "harness"  # default of MLflow's experiment and the other services' project
 STATE = "tracking.json"
 NO_VALUES = {"event", "stage", "step", "epoch", "session_seconds"}
-PACKAGES = {  # accelerate's name of a tracker, which is its module too, to the package that has it
+PACKAGES = {  # accelerate's name of a tracker, also its module, to its package
     "tensorboard": "tensorboard",
     "mlflow": "mlflow",
     "wandb": "wandb",
@@ -44,20 +43,20 @@ PACKAGES = {  # accelerate's name of a tracker, which is its module too, to the 
     "trackio": "trackio",
 }
 ONLINE = ("clearml", "comet_ml", "swanlab")
-OWN_STEPS = ("trackio", "wandb")  # steps must grow over the whole run there: each stage's step is logged as a value
+OWN_STEPS = ("trackio", "wandb")  # their steps must increase over the run: a stage's step is logged as a value
 
 
 @dataclass(frozen=True)
 class TrackerSpec:
-    """One `--track`: a tracker's name, and where it logs to (a folder, a URI or a project; empty for its default)."""
+    """One `--track`: name of a tracker, and its location (a folder, a URI or a project; "" for the default)."""
 
     name: str
     where: str = ""
 
 
 def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
-    """The trackers of `--track NAME[=WHERE]`, given any number of times. Raises `InputError` for an unknown tracker,
-    for one that is not installed, and for one given twice."""
+    """Parses the trackers of `--track NAME[=WHERE]`. Raises `InputError` for a tracker that is unknown, not installed
+    or repeated."""
     from importlib.util import find_spec
 
     entries: dict[str, TrackerSpec] = {}
@@ -66,8 +65,8 @@ def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
         if name not in PACKAGES:
             raise unknown_name("tracker", name, PACKAGES, where=f"--track {text}")
         if name in entries or (equals and not location):
-            message = f"{name} is given twice" if name in entries else "nothing stands behind the ="
-            raise InputError(message, where=f"--track {text}", hint="give each tracker once, with a place or without =")
+            message = f"{name} is given twice" if name in entries else "there is no value after ="
+            raise InputError(message, where=f"--track {text}", hint="give each tracker once, with a location or no =")
         if find_spec(name) is None:
             raise InputError(f"{name} is not installed", where="--track", hint=f"pip install {PACKAGES[name]}")
         online = name in ONLINE or (name == "mlflow" and location.startswith(("http:", "https:")))
@@ -81,7 +80,7 @@ def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """The run that is logged. `settings` is its flattened configuration."""
+    """The logged run. `settings`: its flattened configuration."""
 
     run_id: str
     model: str
@@ -96,7 +95,7 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class Point:
-    """The numbers of one event by `stage/name`, at a step and a time (seconds since 1970)."""
+    """The values of one event by `stage/name`, at a step and a time (seconds since 1970)."""
 
     values: dict[str, float]
     step: int
@@ -105,22 +104,22 @@ class Point:
 
 @dataclass
 class Curves:
-    """Reads events one after the other; a step that a curve has already is skipped."""
+    """Reads events in order; repeated steps of a curve are skipped."""
 
     began: float = 0.0
     last: dict[str, int] = field(default_factory=dict)
 
     def on_event(self, event: Event) -> Point | None:
-        """What is new in an event; None where it holds no numbers."""
+        """New values in an event; None if there are none."""
         if event.get("event") == "session":
             self.began = datetime.fromisoformat(str(event["time"])).timestamp()
         stage = event.get("stage")
         numbers = {name: value for name, value in event.items() if name not in NO_VALUES and _is_number(value)}
-        if "session_seconds" not in event:  # then these are the session's clock, and no measurement
+        if "session_seconds" not in event:  # otherwise the session's clock, not a measurement
             numbers.pop("seconds", None)
         if stage is None or not numbers:
             return None
-        if event.get("event") is not None:  # the end of a stage repeats its last losses
+        if event.get("event") is not None:  # the end of a stage repeats its last values
             numbers = {"stage_seconds": numbers["seconds"]} if event["event"] == "stage end" else {}
         first = next(iter(numbers), "")
         step = event.get("step", event.get("epoch"))
@@ -133,8 +132,7 @@ class Curves:
 
 
 class RunTracker:
-    """One of accelerate's trackers, logging one run. `previous` is the `log_id` of an earlier session that is to be
-    continued, empty for a new log."""
+    """One of accelerate's trackers for one run. `previous`: `log_id` of the session to continue, "" for a new log."""
 
     def __init__(self, spec: TrackerSpec, run: TrackedRun, previous: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -155,7 +153,7 @@ class RunTracker:
         self._stages: set[str] = set()
 
     def log(self, point: Point) -> None:
-        """Sends the numbers of one event."""
+        """Sends the values of one event."""
         values: dict[str, Any] = {self._label(name): value for name, value in point.values.items()}
         if self.name in OWN_STEPS:
             stages = {name.rpartition("/")[0] for name in point.values}
@@ -172,7 +170,7 @@ class RunTracker:
             self._tracker.log(values, step=point.step)
 
     def finish(self, final: Mapping[str, float] | None = None) -> None:
-        """Closes the log, with the final numbers of a complete run."""
+        """Closes the log, with the final metrics of a complete run."""
         if final:
             step = {} if self.name in OWN_STEPS else {"step": 0}
             self._tracker.log({self._label(name): value for name, value in final.items()}, **step)
@@ -183,7 +181,7 @@ class RunTracker:
 
 
 def _start_accelerate() -> None:
-    """Makes accelerate's state, which its loggers need, without its change of torch's number of threads."""
+    """Creates accelerate's state, which its loggers need, without changing torch's number of threads."""
     import torch
     from accelerate import PartialState
 
@@ -199,9 +197,9 @@ def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, 
     if spec.name == "tensorboard":
         own = run.folder / "tensorboard"
         folder = Path(spec.where, run.model, run.dataset, run.run_id) if spec.where else own
-        log_id = str(folder) if spec.where else own.name  # the run's own folder may move
+        log_id = str(folder) if spec.where else own.name  # the run's folder may move
         if log_id != previous:
-            shutil.rmtree(folder, ignore_errors=True)  # of the run that `--fresh` replaces
+            shutil.rmtree(folder, ignore_errors=True)  # of the replaced run
         return log_id, ["", str(folder)], {}
     if spec.name == "mlflow":
         tags = {"model": run.model, "dataset": run.dataset, "run_id": run.run_id}
@@ -216,7 +214,7 @@ def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, 
 
 
 class Tracking:
-    """The trackers of one run that still work."""
+    """The active trackers of one run."""
 
     def __init__(self, tracker_specs: Sequence[TrackerSpec], run: TrackedRun) -> None:
         self.run = run
@@ -229,7 +227,7 @@ class Tracking:
                 self._begin(spec, past)
 
     def on_event(self, event: Event) -> None:
-        """Passes one event of the log on."""
+        """Forwards one event of the log."""
         for name, (tracker, curves) in list(self._open.items()):
             with self._dropped_on_error(name):
                 _log(tracker, curves.on_event(event))
@@ -247,7 +245,7 @@ class Tracking:
                 self._save(name, {**self._state[name], "complete": True})
 
     def close(self) -> None:
-        """Ends the logs that are still open: of a run that was stopped."""
+        """Closes the logs of an interrupted run."""
         for name, (tracker, _) in list(self._open.items()):
             with self._dropped_on_error(name):
                 del self._open[name]
@@ -268,12 +266,12 @@ class Tracking:
 
     @contextmanager
     def _dropped_on_error(self, name: str) -> Iterator[None]:
-        """Drops a tracker where it fails, and its state, so that the next session begins its log anew."""
+        """Drops a tracker that fails, and its state, so that the next session starts its log anew."""
         try:
             yield
         except Exception as error:
             tracker, _ = self._open.pop(name, (None, None))
-            warn(f"{name} is given up for this run: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            warn(f"{name} is disabled for this run: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
             if tracker is not None:
                 with suppress(Exception):
                     tracker.finish()
@@ -293,8 +291,8 @@ class Tracking:
 def tracking(
     tracker_specs: Sequence[TrackerSpec], settings: Mapping[str, Any], folder: RunFolder, final: RunFolder
 ) -> Iterator[Tracking]:
-    """The tracking of a run that is made in `folder` and will lie in `final`; the logs are closed when the block ends,
-    whatever the reason."""
+    """The trackers of a run that is executed in `folder` and moved to `final`; logs are closed at the end of
+    the block."""
     model, dataset, run_id = final.path.parts[-3:]
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(settings)}
     current_tracking = Tracking(tracker_specs, TrackedRun(run_id, model, dataset, folder.path, texts))
@@ -331,7 +329,7 @@ def _read_state(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _mlflow_name(name: str) -> str:
-    """A name as MLflow takes it.
+    """A valid name for MLflow.
 
     >>> _mlflow_name("test/ndcg@10"), _mlflow_name("generating (valid)/loss")
     ('test/ndcg_at_10', 'generating _valid_/loss')

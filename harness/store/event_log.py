@@ -1,4 +1,4 @@
-"""`log.jsonl`: one line an event, on the disk as soon as it has happened.
+"""`log.jsonl`: one line an event, flushed at once.
 
 A run that was interrupted and resumed has several sessions in one file; each begins with the event `session`.
 """

@@ -1,4 +1,4 @@
-"""What a run costs: wall seconds, and the peak memory of this process and its children. Measured, never estimated."""
+"""Cost of a run: wall seconds, and peak memory of this process and its children, as measured."""
 
 from __future__ import annotations
 

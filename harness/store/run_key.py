@@ -1,6 +1,6 @@
-"""The key of a run: where it lies, derived from everything that decides its outcome and from nothing else.
+"""The key of a run: its path, derived from everything that determines its outcome and from nothing else.
 
-The profile and the device are not in it: a profile acts through the settings, which are.
+Profile and device are not part of it: a profile acts through the settings, which are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What other orders of equal times do to a data set, stored beside the runs: `ties/DATASET-FINGERPRINT.json`."""
+"""Results of other orders of equal timestamps, stored next to the runs: `ties/DATASET-FINGERPRINT.json`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The contract suite: each recommender's test class inherits it and says which model it is about.
+"""The contract suite: the test class of each recommender inherits it and sets the model.
 
     class TestMine(RecommenderContract):
         model_class = Mine
         settings = {"layers": 1}
 
-What a model must keep: fit, refit, equal lists for equal seeds, cold items and one-item histories, full lists without
-duplicates, save and load, a configuration that survives JSON, a quality band on a planted pattern and, where
-`resumable`, the same lists after an interruption.
+Checks: fit, refit, equal lists for equal seeds, cold items and one-item histories, full lists without duplicates, save
+and load, a configuration that survives JSON, a minimum quality on a planted pattern and, if `resumable`, equal lists
+after an interruption.
 """
 
 from __future__ import annotations

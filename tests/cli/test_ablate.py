@@ -47,7 +47,7 @@ def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
     asked = ("ablate", "fake", "-d", toy, "--grid", grid, "--seeds", "1,2")
     shown = harness(*asked, "--plan")
     assert shown.code == 0 and shown.out == "" and "bad | one: fake.layer.width=9 (seed 1 to be made" in shown.err
-    assert "6 runs on toy, 0 of them there already" in shown.err and not Path("results").exists()
+    assert "6 runs on toy, 0 of them stored" in shown.err and not Path("results").exists()
     planned = json.loads(harness(*asked, "--plan", "--json").out)
     assert [run["state"] for run in planned["runs"]] == ["new"] * 6 and not Path("results").exists()
     done = harness(*asked)
@@ -55,7 +55,7 @@ def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
     rows = {line.split("  ")[0].strip(): line for line in done.out.splitlines()}
     assert "*" in rows["bad | one"] and "<0.001" in rows["bad | one"] and "the same runs as base" in rows["same"]
     again = harness(*asked)
-    assert again.out == done.out and "6 of them there already" in again.err
+    assert again.out == done.out and "6 of them stored" in again.err
 
 
 def test_components_of_variance(harness: Harness, toy: str, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_a_grid_under_global_time(harness: Harness, toy: str, grid: str) -> None
     assert done.code == 0 and "global-time/1" in done.out, done.err
     board = json.loads(harness("leaderboard", "-d", toy, "--protocol", "global-time", "--format", "json").out)
     assert [entry["protocol"]["cut"] for entry in board] == [[5.0, 6.0]] and len(board[0]["rows"]) == 2
-    assert "0 of them there already" in done.err
+    assert "0 of them stored" in done.err
 
 
 def test_formats_and_files(harness: Harness, toy: str, grid: str, tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy --grid g", "unknown grid 'g'; (a .yaml file works too)"),
         ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
         ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
-        ("ablate fake -d toy --seeds 1,b", "'1,b' is no list of whole numbers"),
+        ("ablate fake -d toy --seeds 1,b", "'1,b' is not a list of integers"),
         ("ablate fake -d toy --metric ndcg", "unknown metric 'ndcg'"),
         ("ablate fake -d toy --format htm", "unknown format 'htm'"),
         ("ablate fake --grid x.toml", "Missing option"),
         ("ablate fake -d toy --workers 0", "Invalid value for '--workers'"),
-        ("ablate fake -d toy --workers 2 --scheduler x:1", "--workers and --scheduler are two ways"),
+        ("ablate fake -d toy --workers 2 --scheduler x:1", "--workers and --scheduler exclude each other"),
         ("ablate fake -d nowhere --scheduler tcp://127.0.0.1:1", "no Dask scheduler answers there"),
         ("ablate fake -d toy --scheduler 127.0.0.1", "no Dask scheduler answers there"),
     ],

@@ -150,7 +150,7 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert alone.code == 0 and table(alone.out) == table(done.out) and len(table(done.out)) == 6
     assert [folder.name for folder in folders("steady", "alone")] == list(sessions)
     again = harness(*asked, "--scheduler", cluster.address)
-    assert again.out == done.out and "12 of them there already" in again.err and "started" not in again.err
+    assert again.out == done.out and "12 of them stored" in again.err and "started" not in again.err
 
 
 def test_late_workers_failures_and_what_waits_for_the_base(
@@ -186,7 +186,7 @@ def test_late_workers_failures_and_what_waits_for_the_base(
     none = harness(*bare, "--scheduler", cluster.address)
     card.join()
     assert "no worker offers a GPU (dask worker --resources GPU=1); waiting for one" in none.err, none.err
-    assert none.code == 2 and "no device 'cuda' here" in none.err and len(events_of_fake()) == 0
+    assert none.code == 2 and "device 'cuda' is not available" in none.err and len(events_of_fake()) == 0
     assert harness(*bare).code == 2, "this machine has no card, and nobody else was asked"
 
 
@@ -241,7 +241,7 @@ def test_a_lost_scheduler_keeps_what_is_done(
     wait_for(lambda: any(events(folder, "stopped") for folder in folders("steady")), "the end of the orphan")
     monkeypatch.delenv("STEADY")
     again = harness(*asked)
-    assert again.code == 0 and "continuing the unfinished run" in again.err
+    assert again.code == 0 and "resuming the unfinished run" in again.err
     assert max(event["step"] for folder in folders("steady") for event in events(folder, "from")) > 0
 
 

@@ -75,12 +75,12 @@ def test_a_model_under_two_protocols_is_refused_by_what_differs(harness: Harness
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("compare markov", "one run alone cannot be compared"),
+        ("compare markov", "a single run cannot be compared"),
         ("compare markov --published", "no runs are stored here"),
         ("compare markov mostpop", "no runs are stored here"),
         ("compare markov mostpop --metric ndcg", "unknown metric 'ndcg'"),
         ("compare markov mostpop --format htm", "did you mean html?"),
-        ("compare markov mostpop -o toy", "toy: a folder, where a file is to be written"),
+        ("compare markov mostpop -o toy", "toy: the path is a folder"),
     ],
 )
 def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:

@@ -142,7 +142,7 @@ def test_a_leak_in_the_data_ends_with_2_and_stands_in_the_record(harness: Harnes
     done = harness("data", "verify", str(tmp_path / "leak"))
     assert done.code == 2 and "the audit found 2 leaks: test_copied" in done.err
     run = harness("run", "fake", "-d", str(tmp_path / "leak"), "--json")
-    assert run.code == 0 and "the audit found a leak in leak: test_copied" in run.err
+    assert run.code == 0 and "the audit detected a leak in leak: test_copied" in run.err
     assert json.loads(run.out)["audit"]["alarms"][0].startswith("test_copied: ")
 
 

@@ -31,7 +31,7 @@ def told(harness: Harness, *more: str) -> dict[str, Any]:
 
 def test_nothing_is_made(harness: Harness) -> None:
     step = told(harness)
-    assert (step["state"], step["why"]) == ("to be made", "nothing of the kind is kept")
+    assert (step["state"], step["why"]) == ("to be made", "there is none in the cache")
     assert not Path("results").exists()
     assert set(step["inputs"]) == {"code_version", "data", "protocol", "seed", "configuration"}
 
@@ -40,7 +40,7 @@ def test_what_is_complete_is_reused_and_what_is_not_is_missed_for_a_reason(harne
     made = json.loads(harness(*RUN, "--json").out)
     step = told(harness)
     assert step["state"] == "reused" and step["key"] == made["run_id"] and "complete since" in step["why"]
-    assert (told(harness, "--fresh")["state"], told(harness, "--fresh")["why"]) == ("to be made", "--fresh says so")
+    assert (told(harness, "--fresh")["state"], told(harness, "--fresh")["why"]) == ("to be made", "--fresh is set")
     for more, part, kept, asked in (
         (("--set", "fake.size=5"), "configuration.size", 3, 5),
         (("--set", "fake.layer.width=9"), "configuration.layer.width", 4, 9),
@@ -92,7 +92,7 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return {step.stage: step for step in plans.explain(job, store).steps}
 
     first = steps()["semantic vectors"]
-    assert (first.state, first.why) == ("to be made", "nothing of the kind is kept")
+    assert (first.state, first.why) == ("to be made", "there is none in the cache")
     (job,) = plan("tiger", RunOptions(dataset="ml-100k", profile="smoke"))
     made = split(data, job.settings.protocol)
     (wanted,) = job.recommender().artefacts(made.train, context_of(job, made, SilentReporter()))
@@ -105,4 +105,4 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     other = steps("tiger.semantic.max_tokens=9")["semantic vectors"]
     assert [(each.part, each.kept, each.asked) for each in other.differs] == [("settings.max_tokens", 256, 9)]
     content.write_bytes(b"vectorz")
-    assert steps()["semantic vectors"].why == "the kept one is damaged"
+    assert steps()["semantic vectors"].why == "the stored one is corrupt"

@@ -42,7 +42,7 @@ def test_a_stored_model_becomes_a_folder_that_transformers_loads(harness: Harnes
     assert merged.shape == base.shape and not torch.equal(merged, base)
     for arguments, said in (
         (("eager-llm", "-o", "whole"), "whole: not an empty folder; name a new one"),
-        (("mostpop", "-o", "new"), "mostpop is no language model to export; choose eager-llm or lcrec"),
+        (("mostpop", "-o", "new"), "mostpop is not a language model and cannot be exported; choose eager-llm or lcrec"),
         (("eager-lm", "-o", "new"), "unknown run 'eager-lm'; did you mean eager-llm?"),
     ):
         done = harness("export", *arguments)
@@ -52,7 +52,7 @@ def test_a_stored_model_becomes_a_folder_that_transformers_loads(harness: Harnes
     rows["u0"].reverse()
     file.write_text(json.dumps(rows))
     done = harness("export", "eager-llm", "-o", "new")
-    assert done.code == 2 and "is not what the run was made on; bring it back" in done.err, done.err
+    assert done.code == 2 and "has changed since the run; restore it" in done.err, done.err
 
 
 def test_a_training_that_runs_away_is_said_in_words(harness: Harness, tmp_path: Path) -> None:

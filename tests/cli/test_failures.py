@@ -28,14 +28,14 @@ from tests.waiting import PATIENCE, wait_for
         ("run fake -d toy --set fake.layer=2", "fake.layer is 2, expected settings below it: width"),
         ("run fake -d toy --set fake.levels=2", "fake.levels is 2, expected a list, such as [2]"),
         ("run fake -d toy --set feke.size=2", "unknown section 'feke'; did you mean fake?"),
-        ("run markov --set markov.a=1", "unknown setting 'markov.a'; there is nothing to set here"),
+        ("run markov --set markov.a=1", "unknown setting 'markov.a'; this section has no settings"),
         ("run fake -d toy --profile smoky", "did you mean smoke?"),
         ("run fake -d toy --device tpu", "unknown device 'tpu'"),
         ("run fake -d toy --config none.yaml", "none.yaml: cannot be read"),
         ("run fake -d toy --seed one", "Invalid value for '--seed'"),
-        ("run fake -d toy --seed -1", "-1 is no seed"),
-        ("run fake -d toy --seed 9223372036854775808", "is no seed; give a whole number from 0 on, below 2^63"),
-        ("evaluate toy/interactions.csv -d toy --seed -1", "-1 is no seed"),
+        ("run fake -d toy --seed -1", "-1 is not a seed"),
+        ("run fake -d toy --seed 9223372036854775808", "is not a seed; give an integer from 0, below 2^63"),
+        ("evaluate toy/interactions.csv -d toy --seed -1", "-1 is not a seed"),
         ("run fake -d toy --results toy/interactions.csv", "cannot write"),
         ("run fake -d toy --sed 1", "No such option: --sed"),
         ("run", "Missing argument"),
@@ -43,9 +43,9 @@ from tests.waiting import PATIENCE, wait_for
         ("leaderboard --metric ndcg", "'ndcg' says no K; write ndcg@10"),
         ("leaderboard --format htm", "unknown format 'htm'; did you mean html?"),
         ("leaderboard --columns costs", "unknown column set 'costs'; did you mean cost?"),
-        ("leaderboard -o toy", "toy: a folder, where a file is to be written; name a file in it"),
-        ("leaderboard --protocols -o toy", "toy: a folder, where a file is to be written; name a file in it"),
-        ("ablate fake -d toy -o toy", "toy: a folder, where a file is to be written; name a file in it"),
+        ("leaderboard -o toy", "toy: the path is a folder; name a file in it"),
+        ("leaderboard --protocols -o toy", "toy: the path is a folder; name a file in it"),
+        ("ablate fake -d toy -o toy", "toy: the path is a folder; name a file in it"),
         ("leaderboard -d nothing", "unknown data set 'nothing'"),
         ("evaluate none.csv -d toy", "none.csv: cannot be read"),
         ("data stats ml-10k", "did you mean ml-100k or ml-1m?"),
@@ -80,11 +80,11 @@ def test_a_full_disk_in_any_words(harness: Harness, monkeypatch: pytest.MonkeyPa
 def test_interrupted_then_continued(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     done = harness("run", "fake", "-d", "toy")
-    assert done.code == 130 and "interrupted; what was done is kept" in done.err
+    assert done.code == 130 and "interrupted; the same command resumes the run" in done.err
     assert not list(Path("results").glob("**/result.json"))
     monkeypatch.setattr(Fake, "failure", None)
     again = harness("run", "fake", "-d", "toy")
-    assert again.code == 0 and "continuing the unfinished run" in again.err
+    assert again.code == 0 and "resuming the unfinished run" in again.err
 
 
 SLOW = """

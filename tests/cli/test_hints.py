@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from harness.cli.app import app
+from harness.registry import model_entries
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(r"\bharness ([a-z]+)(?: ([a-z]+))?")
@@ -70,3 +71,9 @@ def test_hints_name_what_exists() -> None:
     found = list(hints())
     assert len(found) > 300, "the scan sees the hints"
     assert not [f"{place}: {wrong}" for place, text in found for wrong in problems(text, commands, options)]
+
+
+def test_models_that_refuse_items_without_text_have_the_setting_that_the_hint_names() -> None:
+    entries = [entry for entry in model_entries().values() if "text" in entry.needs]
+    assert {"textknn", "tiger", "lcrec", "eager-llm"} <= {entry.name for entry in entries}
+    assert not [entry.name for entry in entries if "missing_text" not in entry.load().config_class.model_fields]

@@ -43,6 +43,8 @@ def test_built_in_models_and_folders_need_no_download(harness: Harness, hub: lis
     for sets in ((), ("--set", "eager.backbone.name=own/llama")):
         done = harness("prefetch", "eager-llm", "--profile", "smoke", *sets)
         assert done.code == 0 and "no download needed" in done.out, done.err
+    done = harness("prefetch", "-d", toy)
+    assert done.code == 0 and "no download needed" in done.out, done.err
     assert hub == []
 
 

@@ -78,7 +78,7 @@ def test_unseen_items_alone(harness: Harness, toy: str) -> None:
     ("arguments", "said"),
     [
         (["markov"], "--history A,B,C, --user U or --file F"),
-        (["markov", "--user", "u1", "--history", "i1"], "in one way"),
+        (["markov", "--user", "u1", "--history", "i1"], "exactly one of"),
         (["markov", "--user", "u99x"], "unknown user 'u99x'; did you mean"),
         (["markov", "--history", "i1,i99x"], "unknown item 'i99x'; did you mean"),
         (["markov", "--history", ","], "names no item"),
@@ -105,7 +105,7 @@ def test_a_run_without_a_model(harness: Harness, toy: str) -> None:
     (run,) = Store(Path("results")).query()
     shutil.rmtree(run.folder.model)
     done = harness("recommend", "markov", "--history", "i1")
-    assert done.code == 2 and "this run keeps no model; make the run again: harness run markov --config" in done.err
+    assert done.code == 2 and "this run has no stored model; repeat the run: harness run markov --config" in done.err
 
 
 def test_rankings_made_elsewhere_have_no_model(harness: Harness, toy: str) -> None:
@@ -113,7 +113,7 @@ def test_rankings_made_elsewhere_have_no_model(harness: Harness, toy: str) -> No
     (run,) = Store(Path("results")).query()
     harness("evaluate", str(run.folder.predictions), "-d", toy, "--name", "mine")
     done = harness("recommend", "mine", "--history", "i1")
-    assert done.code == 2 and "made elsewhere, so it has no model" in done.err
+    assert done.code == 2 and "external rankings and thus no model" in done.err
 
 
 def test_a_data_set_that_is_gone_or_changed(harness: Harness, toy: str) -> None:
@@ -128,4 +128,4 @@ def test_a_data_set_that_is_gone_or_changed(harness: Harness, toy: str) -> None:
     rows = Path(toy, "interactions.csv").read_text().splitlines()
     Path(toy, "interactions.csv").write_text("\n".join(rows[:-1]) + "\n")
     done = harness("recommend", "markov", "--history", "i1")
-    assert done.code == 2 and "is not what the run was made on" in done.err
+    assert done.code == 2 and "has changed since the run" in done.err

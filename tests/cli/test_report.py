@@ -45,7 +45,7 @@ def test_the_command_on_the_page_repeats_the_run(
         ("report -d nothing", "unknown data set 'nothing'"),
         ("report -d ml-100k", "no runs on 'ml-100k' are stored here"),
         ("report -d ml-100k -o nowhere/x.html", "no such folder"),
-        ("report -d ml-100k -o .", "a folder, where a file is to be written"),
+        ("report -d ml-100k -o .", "the path is a folder"),
         ("report -d ml-100k --metric ndcg", "unknown metric 'ndcg'"),
     ],
 )

@@ -40,7 +40,7 @@ def test_every_run_is_listed_and_can_be_taken_away(harness: Harness, toy: str, m
     assert refused.code == 2 and "add --yes" in refused.err and len(listed(harness)) == 3
 
     done = harness("runs", "rm", "fake", rows[1]["run_id"], "--yes")
-    assert done.code == 0 and done.out.startswith("2 runs taken away"), done.err
+    assert done.code == 0 and done.out.startswith("2 runs removed"), done.err
     assert [row["run_id"] for row in listed(harness)] == [rows[2]["run_id"]]
     assert not Path(rows[1]["path"]).exists() and not beside(Path(rows[1]["path"]), "fresh").exists()
     assert harness("run", "markov", "-d", toy, "--seed", "1").code == 0

@@ -55,7 +55,7 @@ def test_what_is_refused(harness: Harness, toy: str) -> None:
     for options, said in (
         (["-o", "parts"], "give --layout NAME, or --split alone"),
         (["-o", "parts", "--split", "--layout", "csv"], "give --layout NAME, or --split alone"),
-        (["-o", "parts", "--layout", "csv", "--protocol", "global-time"], "a layout holds no split"),
+        (["-o", "parts", "--layout", "csv", "--protocol", "global-time"], "a layout has no split"),
         (["-o", "full", "--split"], "there is something already"),
     ):
         done = harness("data", "export", toy, *options)

@@ -16,7 +16,7 @@ def test_run_and_ablate_write_tensorboards_files(harness: Harness, toy: str) -> 
     Path("g.toml").write_text("[changes.wide]\nfake.layer.width = 9\n")
     done = harness("ablate", "fake", "-d", toy, "--grid", "g.toml", "--track", "tensorboard")
     assert done.code == 0 and len(list(Path("results/runs").glob("*/*/*/tensorboard"))) == 2, done.err
-    assert "1 of them there already" in done.err
+    assert "1 of them stored" in done.err
 
 
 def test_a_worker_is_told_what_to_track(toy: str) -> None:

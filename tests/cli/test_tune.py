@@ -30,7 +30,7 @@ def test_tune_then_run(harness: Harness, toy: str) -> None:
     assert said[:2] == ["run", "fake"] and harness(*said).code == 0  # the last line is a command that works
     again = harness("tune", "fake", "-d", toy, "--trials", "3", "--run", "--seeds", "1,2", "--json")
     document = json.loads(again.out)
-    assert "3 of them there already" in again.err and len(document["trials"]) == 3 and document["effort"]["trials"] == 3
+    assert "3 of them stored" in again.err and len(document["trials"]) == 3 and document["effort"]["trials"] == 3
     assert [run["seed"] for run in document["runs"]] == [1, 2] and "is complete already" not in again.out
     assert {run["effort"]["study"] for run in document["runs"]} == {document["study"]}
     board = harness("leaderboard", "--columns", "effort")
@@ -62,8 +62,8 @@ def test_settings_of_one_name_have_a_column_each(
         ("tune fake -d toy --metric ndgc@10", "--metric: unknown metric 'ndgc@10'; did you mean ndcg@10"),
         ("tune fake -d toy --space none.toml", "none.toml: cannot be read"),
         ("tune fake -d toy --seeds 1,2", "--seeds: are for the runs with the best settings; add --run"),
-        ("tune fake -d toy --run --seeds 1,b", "'1,b' is no list of whole numbers"),
-        ("tune fake -d toy --seed -1", "-1 is no seed"),
+        ("tune fake -d toy --run --seeds 1,b", "'1,b' is not a list of integers"),
+        ("tune fake -d toy --seed -1", "-1 is not a seed"),
         ("tune markov -d toy", "markov has no settings, so there is nothing to tune; harness run markov"),
         ("tune fakee -d toy", "unknown model 'fakee'"),
     ],

@@ -87,7 +87,7 @@ def test_a_damaged_entry_is_never_taken(
     if (how, name) == ("gone", "manifest"):  # then it counts as unfinished
         assert kept.state() == "missing" and not said
     else:
-        assert kept.state() == "damaged" and said.startswith("warning: ") and "made again" in said
+        assert kept.state() == "damaged" and said.startswith("warning: ") and "computed again" in said
 
 
 def test_a_manifest_of_another_key_is_no_hit(kept: CacheEntry, tmp_path: Path) -> None:

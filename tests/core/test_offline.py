@@ -49,7 +49,7 @@ except InputError as error:
 
 def test_a_connection_to_the_public_network_is_refused_and_one_to_this_machine_is_not() -> None:
     said = child(CONNECT, HARNESS_OFFLINE="1")
-    assert said.startswith("near HARNESS_OFFLINE=1 forbids to connect to 8.8.8.8")
+    assert said.startswith("near HARNESS_OFFLINE=1 forbids connecting to 8.8.8.8")
 
 
 HUB = """
@@ -70,7 +70,7 @@ for what in (lambda: load_backbone("some/model", None, "pretrained", RunContext(
     try:
         what()
     except InputError as error:
-        print("refused" if "HARNESS_OFFLINE=1 forbids to download it" in str(error) else error)
+        print("refused" if "HARNESS_OFFLINE=1 forbids downloading it" in str(error) else error)
 print(len(asked))
 """
 

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "a list": ({"x.inter.json": '["u"]'}, r"x\.inter\.json: a JSON object is needed"),
     "an empty object": ({"x.inter.json": "{}"}, r"x\.inter\.json: the JSON object is empty"),
     "no interaction": ({"x.inter.json": '{"u": []}'}, r"x\.inter\.json: no user has an interaction"),
-    "user twice": ({"x.inter.json": '{"u": ["a"],\n "v": ["a"],\n "u": ["b"]}'}, r"line 3: key 'u' stands twice"),
+    "user twice": ({"x.inter.json": '{"u": ["a"],\n "v": ["a"],\n "u": ["b"]}'}, r"line 3: key 'u' is repeated"),
     "no list": ({"x.inter.json": '{"u": "a b"}'}, r"x\.inter\.json user 'u': a list of items"),
     "odd item": ({"x.inter.json": '{"u": ["a", 1.5]}'}, r"user 'u': item 1\.5 at place 2 is no id"),
     "null item": ({"x.inter.json": '{"u": [null]}'}, r"user 'u': item None at place 1"),

@@ -111,7 +111,7 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
         _, said = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
     lines = [line for line in said.splitlines() if line.startswith("harness")]
-    assert len(lines) == 1 and "another process of this run has ended; what was done is kept" in lines[0]
+    assert len(lines) == 1 and "another process of this run has ended; the same command resumes the run" in lines[0]
     (path,) = tmp_path.glob(kept)
     stage = read_snapshot(path)
     assert stage is not None and stage[0]["step"] > 0
@@ -125,7 +125,7 @@ def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None
         told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (0, 0), told[1]
     assert json.loads(told[0])["cost"]["device"] == "cpu"
-    assert "mostpop is made by one process; the other 1 have nothing to do" in told[1]
+    assert "mostpop runs in one process; the other 1 are idle" in told[1]
     assert silent == ("", "")
 
 
@@ -157,8 +157,8 @@ def test_other_commands_are_the_first_processs(monkeypatch: pytest.MonkeyPatch, 
         ({"WORLD_SIZE": "4"}, (0, 1)),  # a cluster's own habit: no launcher has given us a rank
         ({"WORLD_SIZE": "4", "RANK": "3"}, (3, 4)),
         ({"WORLD_SIZE": "4", "RANK": "4"}, "RANK=4 of WORLD_SIZE=4"),
-        ({"WORLD_SIZE": "four", "RANK": "3"}, "WORLD_SIZE='four' is no number"),
-        ({"WORLD_SIZE": "4", "RANK": "-1"}, "RANK='-1' is no number"),
+        ({"WORLD_SIZE": "four", "RANK": "3"}, "WORLD_SIZE='four' is not a number"),
+        ({"WORLD_SIZE": "4", "RANK": "-1"}, "RANK='-1' is not a number"),
     ],
 )
 def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.Mon
             {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"},
             "backbone.checkpointing=true in the run",
         ),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed brings an optimiser and a loop of its own; take FSDP"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed has its own optimiser and training loop; use FSDP"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM brings"),
     ],
 )
@@ -249,5 +249,5 @@ def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(PeerLost, match="the same command continues it"), distributed._peer_errors():
+    with pytest.raises(PeerLost, match="the same command resumes the run"), distributed._peer_errors():
         raise RuntimeError("Connection closed by peer")

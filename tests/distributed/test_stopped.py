@@ -56,12 +56,12 @@ def test_ctrl_c_ends_both_and_the_same_command_goes_on(toy: Path, tmp_path: Path
         second.send_signal(signal.SIGINT)
 
     codes, said = stopped(asked, tmp_path / "both", interrupt)
-    line = "harness: interrupted; what was done is kept, and the same command continues it"
+    line = "harness: interrupted; the same command resumes the run"
     assert codes == [130, 130] and said == [[line], []]
     before = kept_steps(tmp_path / "both")
     with started("harness", *asked, "--json") as both:
         out, *_ = [one.communicate(timeout=PATIENCE) for one in both]
-    assert [one.returncode for one in both] == [0, 0] and "continuing the unfinished run" in out[1], out
+    assert [one.returncode for one in both] == [0, 0] and "resuming the unfinished run" in out[1], out
     found = json.loads(out[0])
     events = read_events(Path(found["path"]) / "log.jsonl")
     second = max(number for number, event in enumerate(events) if event.get("event") == "session")
@@ -85,9 +85,9 @@ def test_a_process_that_stands_still_is_missed(victim: int, toy: Path, tmp_path:
     codes, said = stopped(command(toy, tmp_path, **LONG), tmp_path, freeze, "tests.distributed.impatient")
     other = 1 - victim
     speaker = "harness, process 1 of 2" if other else "harness"
-    what = f"process {victim} of 2 has been silent for 4 seconds; what was done is kept"
+    what = f"process {victim} of 2 has not responded for 4 seconds; the same command resumes the run"
     assert codes[other] == 1 and codes[victim] is None
-    assert said[other] == [f"{speaker}: {what}, and the same command continues it"]
+    assert said[other] == [f"{speaker}: {what}"]
     assert kept_steps(tmp_path) > 0
 
 
@@ -95,7 +95,7 @@ def test_the_first_dies_and_the_second_says_so(toy: Path, tmp_path: Path) -> Non
     codes, said = stopped(command(toy, tmp_path, **LONG), tmp_path, lambda first, second: first.kill())
     assert codes == [-9, 1] and len(said[1]) == 1
     assert said[1][0].startswith(
-        "harness, process 1 of 2: another process of this run has ended; what was done is kept"
+        "harness, process 1 of 2: another process of this run has ended; the same command resumes the run"
     )
     assert ".cc:" not in said[1][0], "where in its source the transport says it is nobody's business"
 
@@ -104,7 +104,7 @@ def test_accelerate_launches_two_on_processors(toy: Path, tmp_path: Path) -> Non
     asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
     done = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *asked)
     assert done.returncode == 0 and json.loads(done.stdout)["model"] == "mostpop"
-    assert "mostpop is made by one process; the other 1 have nothing to do" in done.stderr
+    assert "mostpop runs in one process; the other 1 are idle" in done.stderr
 
 
 class Store(dict[str, int]):
@@ -124,4 +124,4 @@ def test_one_that_leaves_in_order_is_not_missed(monkeypatch: pytest.MonkeyPatch)
         assert said == []
     with heartbeat.heartbeat(Store(), 1, 2, said.append):
         wait_for(lambda: said != [], "the end")
-    assert len(said) == 1 and said[0].startswith("harness, process 1 of 2: process 0 of 2 has been silent for")
+    assert len(said) == 1 and said[0].startswith("harness, process 1 of 2: process 0 of 2 has not responded for")

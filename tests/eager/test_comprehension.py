@@ -13,7 +13,7 @@ import pytest
 
 from eager.method import EagerLLM
 from harness.generative import comprehension
-from harness.generative.comprehension import asked_items, plain_text, token_f1
+from harness.generative.comprehension import plain_text, sample_items, token_f1
 from harness.generative.sequence_models import LanguageModel
 from harness.generative.tasks.item_texts import held_out_items
 from harness.generative.text_generation import perplexity
@@ -47,11 +47,11 @@ def test_token_f1_by_hand(said: str, meant: str, mark: float) -> None:
 def test_items_are_asked_for_by_a_hash_of_their_raw_ids() -> None:
     names = [f"i{n}" for n in range(50)]
     of = np.arange(50) % 2 == 0
-    chosen = asked_items(names, of, 9)
+    chosen = sample_items(names, of, 9)
     assert len(chosen) == 9 and not (chosen % 2).any() and sorted(chosen) == chosen.tolist()
-    back = asked_items(names[::-1], of[::-1], 9)
+    back = sample_items(names[::-1], of[::-1], 9)
     assert {names[item] for item in chosen} == {names[::-1][item] for item in back}
-    assert asked_items(names, of, 100).tolist() == np.flatnonzero(of).tolist()
+    assert sample_items(names, of, 100).tolist() == np.flatnonzero(of).tolist()
 
 
 @pytest.mark.nightly

@@ -173,12 +173,12 @@ def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(
     backbone = language_model(config).load_backbone(toys.context(tmp_path))
     backbone.tokenizer.add_tokens(["<c_10>"])
     monkeypatch.setattr(LanguageModel, "load_backbone", lambda self, context: backbone)
-    with pytest.raises(InputError, match=r"has 1 of the code tokens already \(<c_10>\)"):
+    with pytest.raises(InputError, match=r"already has 1 of the code tokens \(<c_10>\)"):
         fitted(config, tmp_path)
     assert not (tmp_path / "cache" / "vectors").exists()
 
 
 def test_width_is_for_a_drawn_llama_alone() -> None:
-    with pytest.raises(ValueError, match=r"backbone\.width is for backbone\.name=random-llama"):
+    with pytest.raises(ValueError, match=r"backbone\.width applies to backbone\.name=random-llama"):
         short(backbone={"width": 64})
     assert short(backbone={"name": "random-llama", "width": 64}).backbone.width == 64

@@ -76,7 +76,7 @@ def test_a_second_try_of_a_fresh_task_makes_nothing_twice(toy: str, store: Store
 
 def test_a_run_is_the_one_that_was_planned(toy: str, store: Store) -> None:
     asked = task(toy, store)
-    with pytest.raises(InputError, match=r"planned as seed1-else, it would be seed1-.* here; give every process the"):
+    with pytest.raises(InputError, match=r"the planned run is seed1-else, here it is seed1-.*; use the same data"):
         execute(asked.job, store, expected="seed1-else")
     assert not store.runs.exists() and Fake.resumed == []
 

@@ -169,7 +169,7 @@ def test_effort_is_no_part_of_the_key_and_a_stored_run_gets_to_know_it(toy: str,
     assert after.reused and after.path == before.path and after.record.effort == made.effort()
     same = {"effort": before.record.effort, "seal": before.record.seal}
     assert after.record.model_copy(update=same) == before.record
-    assert "its record now says that 6 trials chose its settings" in said[0]
+    assert "its record now has 6 trials as tuning effort" in said[0]
     assert yaml.safe_load((Path(after.path) / "config.yaml").read_text())["tuning"]["trials"] == 6
     assert '"event": "effort", "before": 1' in (Path(after.path) / "log.jsonl").read_text()
     (stored,) = store.query()
@@ -190,7 +190,7 @@ def test_a_broken_tuning_section_is_wrong_input(toy: str, store: Store) -> None:
     content = yaml.safe_load(made.best_config.read_text())
     content["tuning"]["trials"] = "many"
     made.best_config.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"tuning: trials: .*; leave this section as harness tune wrote it"):
+    with pytest.raises(InputError, match=r"tuning: trials: .*; do not edit this section"):
         plan("fake", RunOptions(config=made.best_config))
 
 

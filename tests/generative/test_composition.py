@@ -44,6 +44,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "random": {"index.k": 6, "index.sources": ["semantic"]},
     "file": {},
     "spectral": {"branches": 3, "leaf": 4},
+    "letter": {
+        "levels": 2,
+        "size": 8,
+        "losses.clusters": 3,
+        "rqvae.hidden": [16],
+        "rqvae.latent": 4,
+        "rqvae.epochs": 2,
+    },
+    "cid": {"branches": 3, "leaf": 4},
 }
 SPECTRAL = "tests.generative.spectral_tokenizer:SpectralTokenizer"
 

@@ -29,10 +29,10 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("{", "not JSON"),
-        ("[]", "a JSON object is needed"),
+        ("[]", "must be a JSON object"),
         ('{"a": ["<a_1>"]}', r"1 items have no code \(b\)"),
         ('{"a": ["<a_1>"], "b": ["<a_2>"], "c": ["<a_3>"]}', r"1 unknown items have a code \(c\)"),
-        ('{"a": ["<a_1>"], "b": ["<a_2>"], "a": ["<a_3>"]}', "'a' stands twice"),
+        ('{"a": ["<a_1>"], "b": ["<a_2>"], "a": ["<a_3>"]}', "'a' is repeated"),
         ('{"a": ["<a_1>"], "b": "a 2"}', "'b' is no list"),
         ('{"a": [], "b": []}', "'a' is no list"),
         ('{"a": ["<a_1>"], "b": ["<a_99999999999999999999>"]}', "'b'"),

@@ -35,6 +35,9 @@ NDCG, OVERLAP = 0.15, 0.7
 SIZES: dict[str, dict[str, int]] = {
     "tiger": {"users": 24, "length": 24},
     "tiger-decoder": {"users": 24, "length": 24},
+    "letter-tiger": {"users": 24, "length": 24},
+    "letter-lcrec": {"length": 12},
+    "p5-cid": {"users": 24, "length": 24},
     "lcrec": {"length": 12},
     "eager-llm": {"length": 12},
 }

@@ -124,16 +124,16 @@ def test_options_stand_above_the_file(toy: str, tmp_path: Path) -> None:
 
 
 def test_devices(toy: str) -> None:
-    for device, said in (("gpu", "unknown device"), ("cuda:99", "no device")):
+    for device, said in (("gpu", "unknown device"), ("cuda:99", "is not available")):
         with pytest.raises(InputError, match=said):
             plan("fake", RunOptions(dataset=toy, device=device))
-    with pytest.raises(InputError, match="-1 is no seed"):
+    with pytest.raises(InputError, match="-1 is not a seed"):
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))
 
 
 @pytest.mark.parametrize("text", ["fake.size=9223372036854775808", "fake.levels=[1, -9223372036854775808]"])
 def test_a_number_that_no_record_could_hold_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"a setting of fake is 9223372036854775808; give a whole number below 2\^63"):
+    with pytest.raises(InputError, match=r"a setting of fake is 9223372036854775808; give an integer below 2\^63"):
         settle(text)
     settle("fake.size=9223372036854775807")
 
@@ -154,7 +154,7 @@ def test_a_list_that_is_too_short_is_told_in_plain_words() -> None:
 @pytest.mark.parametrize(("model", "section"), [("eager-llm", "eager"), ("tiger", "tiger"), ("lcrec", "lcrec")])
 def test_a_ready_index_that_nothing_reads_is_refused(model: str, section: str) -> None:
     named = f"{section}.index.file=x.json"
-    with pytest.raises(InputError, match="reads no file; say kind=file"):
+    with pytest.raises(InputError, match="reads no file; set kind=file"):
         resolve(model_entry(model), "smoke", ConfigFile(), [named])
     resolve(model_entry(model), "smoke", ConfigFile(), [named, f"{section}.index.kind=file"])
 

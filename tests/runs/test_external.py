@@ -80,7 +80,7 @@ def test_seeds_of_one_name_share_a_row(toy: str, tmp_path: Path, store: Store, r
     path = write(tmp_path, "csv", rows)
     first, second = (evaluate(External(path, toy, "other", seed), store).record for seed in (1, 2))
     assert first.details["configuration"] == second.details["configuration"] and first.run_id != second.run_id
-    with pytest.raises(InputError, match="stored already, with other rankings"):
+    with pytest.raises(InputError, match="already stored with other rankings"):
         evaluate(External(write(tmp_path, "csv", rows[::2]), toy, "other", 2), store)
 
 
@@ -126,12 +126,12 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", '{"u0": {"i0": 1, "i0": 2}}', "'i0' stands twice"),
-        ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' stands twice"),
+        ("a.json", '{"u0": {"i0": 1, "i0": 2}}', "'i0' is repeated"),
+        ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' is repeated"),
         ("a.json", '{"u0": {', "a.json line 1 column 9: not JSON"),
-        ("a.json", "[]", "holds no mapping of users"),
-        ("a.json", '{"u0": "i0"}', "user 'u0': holds no mapping of items to scores and no list of items"),
-        ("a.json", '{"u0": ["i0"], "u1": {"i0": 1}}', "user 'u1': has scores here and none elsewhere"),
+        ("a.json", "[]", "is not a mapping of users"),
+        ("a.json", '{"u0": "i0"}', "user 'u0': is neither a mapping of items to scores nor a list of items"),
+        ("a.json", '{"u0": ["i0"], "u1": {"i0": 1}}', "user 'u1': has scores for some users only"),
         ("a.json", '{"u0": [["i0", 1], ["i1"]]}', "is no item; write items as text or whole numbers"),
         ("a.json", '{"u0": ["i0", "i0"]}', "item 'i0' is listed twice for user 'u0'"),
         ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
@@ -146,7 +146,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ),
         ("a.csv", "user,item\nu0,i0\nu0,\n", "a.csv line 3: user 'u0' has items and a row without an item"),
         ("a.run", "u0 i0 1.0\n", "a.run line 1: 3 fields, a TREC run has 6"),
-        ("a.lz4", "user,item", "a.lz4: not a run that ranx saved"),
+        ("a.lz4", "user,item", "a.lz4: not a file of ranx's Run.save"),
         ("a.parquet", "user,item", "a.parquet: cannot be read as Parquet"),
         ("a.csv", "", "no column 'user'"),
         ("markov.csv", "user,item,score\n", "'markov' is a model of the harness"),

@@ -197,9 +197,7 @@ def test_ranks_beside_equal_scores(tmp_path: Path) -> None:
     path = FORMS["constant scores"](tmp_path, lists())
     found = read(path)
     assert found.tied_pairs == 48 and found.hashed_pairs == 0
-    assert found.notes() == [
-        "equal scores in the lists of 12 of 12 users: 48 neighbours, 48 in the order of the ranks beside them"
-    ]
+    assert found.notes() == ["equal scores in the lists of 12 of 12 users: 48 neighbours, 48 by their ranks"]
 
 
 def test_ranks_that_contradict_the_scores_are_said(tmp_path: Path) -> None:
@@ -212,8 +210,8 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("user,item,price\n" + "".join(f"{user},i0,9\n" for user in DATA.users))
     assert read(path).notes() == [
-        "no column of scores or ranks: the order of lines is taken as the ranking",
-        "columns that are not read: price",
+        "no column of scores or ranks: items are ranked by the order of lines",
+        "ignored columns: price",
     ]
 
 

@@ -190,9 +190,9 @@ def test_options_as_python_users_write_them(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seed": True}, "True is no seed"),
-        ({"seed": "1"}, "'1' is no seed"),
-        ({"seed": [1.5]}, "1.5 is no seed"),
+        ({"seed": True}, "True is not a seed"),
+        ({"seed": "1"}, "'1' is not a seed"),
+        ({"seed": [1.5]}, "1.5 is not a seed"),
         ({"set": "fake.rate"}, "'fake.rate' is not of the form section.key=value"),
         ({"dataset": 7}, "int is neither a name nor a folder"),
     ],

@@ -154,7 +154,7 @@ def test_a_tracker_that_fails_is_given_up_and_begun_anew(
         patched.setattr(RunTracker, "log", broken)
         done = go("tensorboard")
     said = capsys.readouterr().err
-    assert said.count("warning: tensorboard is given up for this run: ConnectionError: the server is gone") == 1
+    assert said.count("warning: tensorboard is disabled for this run: ConnectionError: the server is gone") == 1
     assert not done.reused and json.loads((Path(done.path) / "tracking.json").read_text()) == {}
     assert go("tensorboard").reused  # what is missing is told from the log
     assert [step for step, _ in scalars(Path(done.path) / "tensorboard")["tuning/loss"]] == [1, 2, 3, 4]
@@ -165,7 +165,7 @@ def test_a_tracker_that_fails_is_given_up_and_begun_anew(
     [
         (("tensorbord",), "--track tensorbord: unknown tracker 'tensorbord'; did you mean tensorboard?"),
         (("tensorboard", "tensorboard=x"), "--track tensorboard=x: tensorboard is given twice"),
-        (("tensorboard=",), "nothing stands behind the ="),
+        (("tensorboard=",), "there is no value after ="),
         (("mlflow=http://host",), "HARNESS_OFFLINE=1 forbids it"),
         (("wandb",), "--track: wandb is not installed; pip install wandb"),
     ],

@@ -1,4 +1,4 @@
-"""The published steps on arrays: repeats, items without metadata, k-core by joint passes, order in time, ids.
+"""The published filtering steps on arrays: duplicates, items without metadata, iterative k-core, sorting by time, ids.
 
 Rows keep the file's order; each step selects rows. This module reads no files.
 """

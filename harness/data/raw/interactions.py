@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from harness.core.json_files import AGAIN
+from harness.core.json_files import REFETCH
 from harness.data.download import Progress
 from harness.data.raw.parsing import WrongLine, foreign, packed, parsed, unpacked
 from harness.data.raw.releases import Release
@@ -68,7 +68,7 @@ def read_log(
         return log
     log = _read_slow(file_handle, rules, progress, path, reading)
     if not len(log):
-        raise InputError("the file holds no interactions", where=file_handle.name, hint=AGAIN, code="empty-data")
+        raise InputError("the file holds no interactions", where=file_handle.name, hint=REFETCH, code="empty-data")
     return log
 
 
@@ -256,7 +256,7 @@ def decoded(file_handle: RawFileHandle, line: int, content: bytes) -> str:
     for encoding in dict.fromkeys(("utf-8", file_handle.spec.encoding)):
         with suppress(UnicodeDecodeError):
             return content.decode(encoding).rstrip("\r\n")
-    raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=AGAIN)
+    raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=REFETCH)
 
 
 def check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:

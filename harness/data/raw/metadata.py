@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from harness.core.json_files import AGAIN
+from harness.core.json_files import REFETCH
 from harness.data.dataset import ItemText
 from harness.data.download import Progress
 from harness.data.raw.interactions import decoded
@@ -101,7 +101,7 @@ def read_metadata(
         texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:
-        raise InputError("the file describes no item", where=file_handle.name, hint=AGAIN, code="empty-data")
+        raise InputError("the file describes no item", where=file_handle.name, hint=REFETCH, code="empty-data")
     return Metadata(names, texts, lines, unrated, len(duplicates), left_out)
 
 
@@ -135,7 +135,7 @@ class _Records:
         try:
             text = item_text(record, fields, self.wanted.mode, spec.extra)
         except NoText as error:
-            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), hint=AGAIN) from error
+            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), hint=REFETCH) from error
         return raw, text.title, text.description, text.brand, text.categories
 
     def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
@@ -146,7 +146,7 @@ class _Records:
             parts = decoded(self.found, line, content).split("::")
             if len(parts) != len(spec.columns):
                 message = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
-                raise WrongLine(message, where=self.found.at(line), hint=AGAIN)
+                raise WrongLine(message, where=self.found.at(line), hint=REFETCH)
             record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
         else:
             record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from json import JSONDecodeError
 from typing import Any
 
-from harness.core.json_files import AGAIN
+from harness.core.json_files import REFETCH
 from harness.data.raw.releases import RawFile, Release, releases
 from harness.data.raw.streams import RawFileHandle
 from harness.errors import InputError
@@ -42,7 +42,7 @@ def parsed(file_handle: RawFileHandle, line: int, content: bytes, parse: Callabl
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise _unreadable(file_handle, line, content, error) from error
     if not isinstance(record, Mapping):
-        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=file_handle.at(line), hint=AGAIN)
+        raise WrongLine(f"an object is needed, not {type(record).__name__}", where=file_handle.at(line), hint=REFETCH)
     return record
 
 
@@ -98,7 +98,7 @@ def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: Ba
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return WrongLine("not UTF-8 text", where=location, hint=AGAIN)
+        return WrongLine("not UTF-8 text", where=location, hint=REFETCH)
     if file_handle.spec.format == "json":
         if text.startswith("{'"):
             label = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
@@ -106,6 +106,6 @@ def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: Ba
                 label, where=location, hint="give the file of the release that you prepare", code="bad-line"
             )
         message = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
-        return WrongLine(f"not JSON ({message})", where=location, hint=AGAIN)
+        return WrongLine(f"not JSON ({message})", where=location, hint=REFETCH)
     message = getattr(error, "msg", None) or error
-    return WrongLine(f"not a Python literal ({message})", where=location, hint=AGAIN)
+    return WrongLine(f"not a Python literal ({message})", where=location, hint=REFETCH)

@@ -1,4 +1,4 @@
-"""The table of public releases and of the data sets in them: `releases.yaml` and `sets.yaml` as values, and names.
+"""Public releases and their data sets: `releases.yaml` and `sets.yaml` as values, and their names.
 
 Names, files and published counts of releases are data; this module reads no raw files.
 """

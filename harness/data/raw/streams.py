@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from harness.core.environment import cache_dir
 from harness.core.files import write_atomic
-from harness.core.json_files import AGAIN, BoundedDecompressor
+from harness.core.json_files import REFETCH, BoundedDecompressor
 from harness.core.timer import CheckpointTimer
 from harness.data.download import Progress, RemoteFile, fetch, sha256_of
 from harness.data.raw.releases import RawFile, RawSet
@@ -104,7 +104,7 @@ class RawFileHandle:
                     raise InputError(
                         f"a line of more than {LONGEST_LINE:,} bytes",
                         where=self.at(number),
-                        hint=AGAIN,
+                        hint=REFETCH,
                         code="too-large",
                     )
                 if not number & 16383:
@@ -123,15 +123,15 @@ def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
         yield
     except EOFError as error:
         message = "the gzip file is cut off here or soon after"
-        raise InputError(message, where=file_handle.at(line() + 1), hint=AGAIN, code="bad-file") from error
+        raise InputError(message, where=file_handle.at(line() + 1), hint=REFETCH, code="bad-file") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         location = file_handle.at(line()) if line() else file_handle.name
         raise InputError(
-            f"the compressed file is broken ({error})", where=location, hint=AGAIN, code="bad-file"
+            f"the compressed file is broken ({error})", where=location, hint=REFETCH, code="bad-file"
         ) from error
     except KeyError as error:  # a zip archive without the member
         raise InputError(
-            f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=AGAIN, code="missing-file"
+            f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=REFETCH, code="missing-file"
         ) from error
     except OSError as error:
         raise InputError(

@@ -1,1 +1,1 @@
-"""One reader a layout; each turns files into a `Dataset` or says in one line what is wrong with them."""
+"""Readers, one for each layout: files to a `Dataset`, or an error in one line."""

@@ -1,4 +1,4 @@
-"""Wrong lines of a file: the few and harmless are left out, counted and shown; more than that are an error."""
+"""Invalid lines of a file: up to a limit they are dropped, counted and reported; more are an error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tables of interactions and of items: CSV and JSON lines, `interactions.csv` and, optionally, `items.csv`.
+"""Reader of CSV and JSON lines: `interactions.csv` and, optionally, `items.csv`.
 
-The item file lies beside the interactions, with any ending of a table. Columns go by our names, by known aliases
-(`harness.data.columns`), or as `--columns` says; others are not used, and a note says so.
+The item file is next to the interactions, with any extension of a table. Columns are matched by canonical name, alias
+(`harness.data.columns`) or `--columns`; others are ignored with a note.
 """
 
 from __future__ import annotations

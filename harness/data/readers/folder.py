@@ -1,4 +1,4 @@
-"""Recognises the layout of a folder and reads it."""
+"""Detects the layout of a folder and reads it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A table of (user, item, timestamp) rows becomes a `Dataset`; what CSV and atomic files have in common.
+"""Builds a `Dataset` from rows (user, item, timestamp), for all readers of tables.
 
-Owns ids by first appearance, the order in time and its tie rule, and the checks of both. Where the rows come from is
-the reader's business.
+Ids are numbered by first appearance; rows are sorted by time, ties by the order of rows; both are checked.
 """
 
 from __future__ import annotations

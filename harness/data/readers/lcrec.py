@@ -1,4 +1,4 @@
-"""The layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json` and, optionally, `NAME.item.json` and
+"""Reader of the layout of LC-Rec, LETTER and EAGER-LLM: `NAME.inter.json`, optionally `NAME.item.json`,
 `NAME.review.json`.
 
 `NAME.index.json` (ready-made item indices) is read by the generative models, not here.

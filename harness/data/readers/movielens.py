@@ -1,4 +1,4 @@
-"""MovieLens 100K, as the installed recbole wheel carries it (atomic files); recbole itself is not imported."""
+"""MovieLens 100K from the installed recbole wheel (atomic files), without importing recbole."""
 
 from __future__ import annotations
 

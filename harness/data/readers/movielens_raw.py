@@ -1,5 +1,5 @@
-"""MovieLens as GroupLens publishes it, every size: `u.data` with `u.item` (100K), `ratings.dat` with `movies.dat` (1M,
-10M), `ratings.csv` with `movies.csv` (20M and later, and the "latest" sets). Titles are UTF-8 or Latin-1.
+"""Reader of MovieLens in GroupLens's formats: `u.data` with `u.item` (100K), `ratings.dat` with `movies.dat` (1M, 10M),
+`ratings.csv` with `movies.csv` (20M and later, and the "latest" sets). Titles are UTF-8 or Latin-1.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Parquet: `interactions.parquet` (user, item, timestamp) and, optionally, `items.parquet` (item and text fields) and
-`reviews.parquet` (user, item, review).
+"""Reader of Parquet: `interactions.parquet` (user, item, timestamp), optionally `items.parquet` (item and text fields)
+and `reviews.parquet` (user, item, review).
 
 The only layout without loss: types, lists of categories, exact timestamps, the order of items, and reviews.
 """

@@ -1,7 +1,7 @@
-"""RecBole's atomic files: `NAME.inter` with a timestamp and, optionally, `NAME.item`.
+"""Reader of RecBole's atomic files: `NAME.inter` with a timestamp and, optionally, `NAME.item`.
 
-Tab separated, no quotes; the header gives each field as `name:type`. A sequence of tokens is parted by spaces, or by
-commas where it has some.
+Tab-separated without quotes; the header has each field as `name:type`. Token sequences are separated by spaces, or by
+commas if there are any.
 """
 
 from __future__ import annotations

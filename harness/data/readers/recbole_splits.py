@@ -1,4 +1,4 @@
-"""RecBole's own three split files, `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter`, as one data set.
+"""Reader of RecBole's split files `NAME.train.inter`, `NAME.valid.inter` and `NAME.test.inter` as one data set.
 
 They are joined and split again by the protocol, so that all models share one split. Two forms are read: plain rows,
 and rows with the history written out (`item_id_list:token_seq` and the item that follows).

@@ -1,7 +1,7 @@
-"""Text files without a header, parted by blanks: sequences (OpenP5, GRAM: a line a user, the user first, then items in
-order) and pairs (SASRec: `user item` a line, in order).
+"""Reader of headerless text files separated by blanks: sequences (OpenP5, GRAM: one user a line, the user first, then
+items in order) and pairs (SASRec: `user item` a line, in order).
 
-The order in time is that of the items on a line, or of the lines; there are no timestamps.
+There are no timestamps; the order is that of the items on a line, or of the lines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parses times: the unit of a column is inferred from its range, and every value is converted to seconds.
 
-Seconds, milliseconds, microseconds and nanoseconds since 1970, dates as whole numbers (YYYYMMDD, YYYYMMDDhhmm,
-YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC where a date names no zone.
+Supported are seconds, milliseconds, microseconds and nanoseconds since 1970, dates as integers (YYYYMMDD, YYYYMMDDhhmm,
+YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC if a date has no time zone.
 """
 
 from __future__ import annotations

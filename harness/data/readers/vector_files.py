@@ -1,4 +1,4 @@
-"""Ready item vectors with the ids of their items: Parquet, `.npz`, or `.npy` with a list of ids beside it.
+"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` with a list of ids.
 
 Handles the file formats and matches rows to items by id.
 """

@@ -1,11 +1,11 @@
-"""Trie-constrained search over item codes, by beams or over all items; it returns existing items only.
+"""Search over item codes along their trie, by beams or exhaustively; results are always existing items.
 
-The module defines the score and which prefixes stay alive; `harness/generative/models/readers.py` computes the states.
-The state of the constraint is a node of the trie, its depth the number of generated tokens. A model's generation
-settings are not read.
+This module defines scores and the selection of prefixes; `harness/generative/models/readers.py` computes the states.
+The state of the constraint is a node of the trie, its depth the number of generated tokens. Generation settings of a
+model are not used.
 
-Exhaustive search scores every item exactly: the trie is walked in blocks of neighbouring codes, and within a block each
-prefix is computed once for all codes that begin with it. Memory grows with a block, and with one score a code and user.
+Exhaustive search scores every item exactly: blocks of neighbouring leaves of the trie are scored together, and within a
+block each prefix is computed once. Memory grows with the size of a block, and with one score a code and user.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from harness.generative.trie import Children, CodeTrie
 from harness.protocol.predictions import NO_ITEM
 
 MINUS = float("-inf")
-
-
-ENTRIES = 1 << 22  # logits and candidates that are looked at in one piece: what bounds the memory of a step
+ENTRIES = 1 << 22  # logits and candidates processed at once, which bounds the memory of a step
+TOKENS = 1024  # exhaustive search: tokens of all users in one pass (approximate)
+MIN_BLOCK, MAX_BLOCK = 64, 128  # exhaustive search: codes of a block; small blocks recompute more prefixes
 
 
 class CodeScorer(Protocol):
-    """What the search asks of a model beside its states: `CodeLM` and `CodeT5` give it."""
+    """Logits that the search needs from a model, such as `CodeLM` and `CodeT5`."""
 
     vocabulary: int
     eos: int
@@ -47,7 +47,7 @@ class CodeScorer(Protocol):
 
 @dataclass(frozen=True)
 class Search:
-    """A model, its codes and how they are scored."""
+    """A model, its item codes and their score."""
 
     model: CodeScorer
     trie: CodeTrie
@@ -59,8 +59,8 @@ class Search:
         return self.trie.digit[depth][nodes] + (self.model.vocabulary + self.model.offsets[depth - 1])
 
     def log_probabilities(self, states: torch.Tensor, level: int, children: Children) -> torch.Tensor:
-        """Of the tokens that lead to `children`, (batch, most), behind the beams whose `states` (batch, beams, width)
-        are given. What is not real holds any number."""
+        """log-probabilities of the tokens that lead to `children`, (batch, most), given the `states` (batch, beams,
+        width) of the beams. Padding (not `real`) has undefined values."""
         logits = self.model.level_logits(states, level)
         digits = self.trie.digit[level + 1][children.node]
         chosen = logits.flatten(1).gather(1, children.beam * logits.shape[-1] + digits)
@@ -73,32 +73,32 @@ class Search:
         return chosen - total.gather(1, children.beam)
 
     def log_end(self, states: torch.Tensor) -> torch.Tensor:
-        """log-probability that the response ends behind a whole code, where the score has such a term."""
+        """log-probability of the end of the response after a complete code, if it is part of the score."""
         return self.model.eos_logits(states) - self.model.vocabulary_logsumexp(states)
 
 
 @dataclass
 class _Beams:
-    """Live beams of a batch, best first: trie nodes and scores (batch, beams), the number of each one's own token among
-    all grown tokens. A row short of beams is filled with scores of -inf."""
+    """Live beams of a batch, best first: trie nodes and scores (batch, beams), and the index of each beam's last token
+    among all appended tokens. Rows with fewer beams are padded with scores of -inf."""
 
     nodes: torch.Tensor
     scores: torch.Tensor
     token: torch.Tensor
 
 
-Viewed = Sequence[np.ndarray]  # items that a row's list may not name
+Viewed = Sequence[np.ndarray]  # items excluded from the list of each row
 
 
 @torch.inference_mode()
 def beam_search(
     search: Search, prompts: PromptBatch, beams: int, k: int, viewed: Viewed | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` best items for each prompt, shape (batch, k), `NO_ITEM` behind a short list, and their scores.
+    """The `k` best items for each prompt, shape (batch, k), padded with `NO_ITEM`, and their scores.
 
-    A score is the sum of the log-probabilities of the code's tokens, as `ScoreNormalization` says. Equal scores keep
-    the order of their beams, and of the trie. With `viewed` no beam is spent on a prefix that leads to viewed items
-    alone; scores stay as they are.
+    A score is the sum of the log-probabilities of the code's tokens, normalised as in `ScoreNormalization`. Ties keep
+    the order of their beams, and of the trie. With `viewed` prefixes that lead to viewed items only are excluded;
+    scores do not change.
     """
     covered = None if viewed is None else search.trie.covered(viewed)
     states = search.reader.prefill(prompts)
@@ -117,7 +117,7 @@ def beam_search(
 
 
 def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.Tensor, int]:
-    """States of the beams' last tokens, and how many tokens are grown now."""
+    """States of the beams' last tokens, and the new number of appended tokens."""
     states = search.reader.extend(search.tokens(depth, live.nodes), live.token)
     width = live.nodes.shape[1]
     live.token = torch.arange(grown, grown + width, device=states.device).expand(len(states), width)
@@ -127,8 +127,8 @@ def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.T
 def _extend(
     search: Search, live: _Beams, states: torch.Tensor, beams: int, level: int, covered: torch.Tensor | None
 ) -> None:
-    """Keeps the best children of all beams of a user but those `covered` (batch, nodes of the next depth); looks at as
-    many users at once as memory allows."""
+    """Replaces the beams of each user by the best of their children, without those `covered` (batch, nodes of the next
+    depth); as many users at once as memory allows."""
     widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
     users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
     parts = [
@@ -142,10 +142,10 @@ def _extend(
             strict=covered is not None,
         )
     ]
-    saved = max(part.nodes.shape[1] for part in parts)
+    longest = max(part.nodes.shape[1] for part in parts)
     for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0)):
         columns = [getattr(part, name) for part in parts]
-        padded = [torch.nn.functional.pad(c, (0, saved - c.shape[1]), value=filler) for c in columns]
+        padded = [torch.nn.functional.pad(c, (0, longest - c.shape[1]), value=filler) for c in columns]
         setattr(live, name, torch.cat(padded))
 
 
@@ -161,20 +161,20 @@ def _extend_some(
 
 
 def _best(scores: torch.Tensor, beams: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest of each row, best first, equal ones by place: what a stable sort gives, without sorting it all."""
-    saved = min(beams, scores.shape[1])
-    if 4 * saved < scores.shape[1]:
-        values, places = scores.topk(saved, dim=1)
-        if bool(((scores >= values[:, -1:]).sum(dim=1) == saved).all()):  # nothing equal to the last one is left out
+    """The largest values of each row, best first, ties by position: a stable sort, without sorting all values."""
+    count = min(beams, scores.shape[1])
+    if 4 * count < scores.shape[1]:
+        values, places = scores.topk(count, dim=1)
+        if bool(((scores >= values[:, -1:]).sum(dim=1) == count).all()):  # no tie with the last one is left out
             places = places.sort(dim=1).values
             order = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
             return order.values, places.gather(1, order.indices)
     order = scores.sort(dim=1, descending=True, stable=True)
-    return order.values[:, :saved], order.indices[:, :saved]
+    return order.values[:, :count], order.indices[:, :count]
 
 
 def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> torch.Tensor:
-    """log Σ exp over each beam's own children, (batch, beams)."""
+    """log Σ exp over the children of each beam, (batch, beams)."""
     logits = chosen.masked_fill(~children.real, MINUS)
     limit = logits.new_full((len(logits), beams), MINUS).scatter_reduce(1, children.beam, logits, "amax")
     limit = limit.clamp(min=torch.finfo(logits.dtype).min)
@@ -185,62 +185,58 @@ def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> tor
 def items_at(
     trie: CodeTrie, leaves: torch.Tensor, scores: torch.Tensor, k: int, viewed: Viewed | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes to items: a shared code gives all its items but the viewed ones, in their declared order, at its score."""
+    """Items of codes: a code gives all its items except the viewed ones, in their declared order, with its score."""
     values = to_float64(scores).cpu().numpy()
     nodes = leaves.cpu().numpy()
     items = np.full((len(values), k), NO_ITEM)
-    saved = np.zeros((len(values), k))
+    item_scores = np.zeros((len(values), k))
     single = trie.single_items()
-    for row, (result, value) in enumerate(zip(nodes, values, strict=True)):
-        real = value > MINUS
+    for row, (row_nodes, row_values) in enumerate(zip(nodes, values, strict=True)):
+        real = row_values > MINUS
         owners = (
-            [trie.items_of(int(leaf)) for leaf in result[real]] if single is None else single[result[real]][:, None]
+            [trie.items_of(int(leaf)) for leaf in row_nodes[real]]
+            if single is None
+            else single[row_nodes[real]][:, None]
         )
         if single is None and viewed is not None:
             owners = [owner[~np.isin(owner, viewed[row])] for owner in owners]
         listed = np.concatenate([*owners])[:k] if len(owners) else np.empty(0, np.int64)
         items[row, : len(listed)] = listed
-        saved[row, : len(listed)] = np.repeat(value[real], [len(owner) for owner in owners])[: len(listed)]
-    return items, saved
-
-
-TOKENS = 1024  # about how many tokens of all users are computed in one pass
-
-
-FEWEST, MOST = 64, 128  # codes of a piece: fewer would read many prefixes twice, more would look far for nothing
+        item_scores[row, : len(listed)] = np.repeat(row_values[real], [len(owner) for owner in owners])[: len(listed)]
+    return items, item_scores
 
 
 @torch.inference_mode()
-def score_all(search: Search, prompts: PromptBatch, piece: int | None = None) -> torch.Tensor:
-    """The score of every code in the order of the trie, (batch, codes), as the search scores it. `piece`: codes that
-    are walked together; None: by the size of the batch."""
-    start_time = search.reader.prefill(prompts)
-    size = piece or min(max(FEWEST, TOKENS // len(start_time)), MOST)
+def score_all(search: Search, prompts: PromptBatch, block: int | None = None) -> torch.Tensor:
+    """The score of every code in the order of the trie, (batch, codes). `block`: number of codes scored together; None:
+    by the size of the batch."""
+    start = search.reader.prefill(prompts)
+    size = block or min(max(MIN_BLOCK, TOKENS // len(start)), MAX_BLOCK)
     codes = search.trie.codes
     parts = []
     for begin in range(0, codes, size):
         search.reader.reset()
-        parts.append(_score_piece(search, start_time, range(begin, min(begin + size, codes))))
+        parts.append(_score_block(search, start, range(begin, min(begin + size, codes))))
     return torch.cat(parts, dim=1)
 
 
-def _score_piece(search: Search, start_time: torch.Tensor, leaves: range) -> torch.Tensor:
+def _score_block(search: Search, start: torch.Tensor, leaves: range) -> torch.Tensor:
     """Scores of neighbouring codes, (batch, leaves), level by level."""
-    batch, device = len(start_time), start_time.device
+    batch, device = len(start), start.device
     spans = search.trie.spans(leaves)
-    states, scores = start_time, torch.zeros(batch, 1, device=device)
+    states, scores = start, torch.zeros(batch, 1, device=device)
     token = torch.full((1,), -1, device=device)
     grown = 0
     for level in range(search.trie.levels):
         above, below = spans[level], spans[level + 1]
         if level:
             states, token, grown = _exhaustive_grow(search, level, above, token, batch, grown)
-        every = search.trie.children(level, torch.arange(above.start, above.stop, device=device)[None])
-        children = Children(*(part.expand(batch, -1) for part in (every.node, every.beam, every.real)))
+        fan = search.trie.children(level, torch.arange(above.start, above.stop, device=device)[None])
+        children = Children(*(part.expand(batch, -1) for part in (fan.node, fan.beam, fan.real)))
         logs = scores.gather(1, children.beam) + search.log_probabilities(states, level, children)
-        low = below.start - int(every.node[0, 0])  # children that a neighbouring piece walks are left out
+        low = below.start - int(fan.node[0, 0])  # without children of neighbouring blocks
         scores = logs[:, low : low + len(below)]
-        token = token[every.beam[0, low : low + len(below)]]
+        token = token[fan.beam[0, low : low + len(below)]]
     if search.normalise == "vocabulary":
         states, _, _ = _exhaustive_grow(search, search.trie.levels, spans[-1], token, batch, grown)
         scores = scores + search.log_end(states)
@@ -250,7 +246,7 @@ def _score_piece(search: Search, start_time: torch.Tensor, leaves: range) -> tor
 def _exhaustive_grow(
     search: Search, depth: int, nodes: range, parents: torch.Tensor, batch: int, grown: int
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """States of all nodes of a piece at one depth; the numbers of their tokens, and how many are grown now."""
+    """States of all nodes of a block at one depth, the indices of their tokens, and the number of appended tokens."""
     ids = search.tokens(depth, torch.arange(nodes.start, nodes.stop, device=parents.device))
     states = search.reader.extend(ids.expand(batch, -1), parents.expand(batch, -1))
     return states, torch.arange(grown, grown + len(nodes), device=parents.device), grown + len(nodes)
@@ -259,7 +255,7 @@ def _exhaustive_grow(
 def rank_all(
     search: Search, prompts: PromptBatch, k: int, viewed: Viewed | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` best items for each prompt as `beam_search` gives them, with nothing lost."""
+    """The `k` best items for each prompt as in `beam_search`, exactly."""
     scores = score_all(search, prompts)
     if viewed is not None:
         scores = scores.masked_fill(search.trie.covered(viewed)[-1], MINUS)

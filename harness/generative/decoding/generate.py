@@ -1,10 +1,8 @@
-"""From `Requests` to ranked lists: users are batched by prompt length, the common prefix of all prompts is computed
-once.
+"""Ranked lists for `Requests`: users are batched by prompt length, the common prefix of all prompts is computed once.
 
-The composition of a batch never changes a list. Out of memory halves the batch; beams and precision stay. A prompt that
-exceeds the model's context loses the oldest items of its history, and is counted.
-
-With several processes each user is ranked by one of them, with the same model, and all processes get all lists.
+The composition of a batch does not change the lists. An out-of-memory error halves the batch; beams and precision stay.
+A prompt that exceeds the model's context loses the oldest items of its history, and is counted. With several processes
+each user is ranked by one of them, and all processes get all lists.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from torch import nn
 from harness.core.hashing import fingerprint
 from harness.errors import InputError, InvalidPredictions
 from harness.generative.config import ScoreNormalization
-from harness.generative.decoding.beam_search import MOST, CodeScorer, Search, beam_search, rank_all
+from harness.generative.decoding.beam_search import MAX_BLOCK, CodeScorer, Search, beam_search, rank_all
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.training.partial_results import PartialResults, state_digest
@@ -32,9 +30,15 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 
 BEST = 10  # depth of beam recall
+# How `_recommend_together` reduces the fields of the processes' reports.
+SUMMED = (
+    "users_expected", "users_scored", "short", "invalid", "duplicate", "shortened_prompts", "dropped_items",
+    "prompt_tokens",
+)  # fmt: skip
+SMALLEST = ("batch", "shared_tokens")
 
 
-EXHAUSTIVE_USERS = 8  # users whose complete catalogue is scored at once: bounds the key-value cache
+EXHAUSTIVE_USERS = 8  # batch size of exhaustive search, which bounds the key-value cache
 
 
 Beams = int | Literal["all"]
@@ -44,7 +48,7 @@ Prompt = Callable[[np.ndarray], list[int]]
 
 
 class Decodable(CodeScorer, Protocol):
-    """A model that ranks: `CodeLM`, `CodeT5`."""
+    """A model that generates ranked lists: `CodeLM`, `CodeT5`."""
 
     @property
     def limit(self) -> int:
@@ -60,10 +64,10 @@ class Decodable(CodeScorer, Protocol):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How lists are generated. `beams="all"` scores every item; else every item of `exact_users` users is scored too,
-    so that the report says what their beams lost. `filter_viewed`: no list names an item of its history. `resume`:
-    lists are kept in `RunContext.checkpoint` while they come, and a call for the same lists of the same model goes on
-    from there, with any batch."""
+    """Settings of list generation. `beams="all"` scores every item; otherwise all items of `exact_users` users are
+    scored too, and the report has the recall of their beams. `filter_viewed`: exclude items of the history. `resume`:
+    lists are stored in `RunContext.checkpoint` as they are computed, and a call for the same lists of the same model
+    continues, with any batch size."""
 
     beams: Beams
     batch: int
@@ -76,10 +80,11 @@ class Decoding:
 
 @dataclass
 class DecodeReport:
-    """What decoding did, for the record. `beams` as used (at least as many as items are asked); `reader` how the model
-    reads (`SharedReader` is the fast way); `batch` the smallest that memory left of `batch_asked`; `shortened_prompts`
-    users whose history did not fit the context, `dropped_items` the items they lost; `shared_tokens` of each prompt
-    that were computed once for all; `lost`, where it was asked, what the beams of some users missed (`lost`)."""
+    """Report of decoding for the run's record. `beams`: at least the number of requested items; `reader`: class of the
+    prefix decoder (`SharedReader` is faster); `batch`: smallest batch size after out-of-memory errors, of
+    `batch_asked`; `shortened_prompts`: users whose history exceeded the context, `dropped_items`: items they lost;
+    `shared_tokens`: length of the common prefix; `lost`: items that the beams of some users missed
+    (`beam_recall_loss`), if measured."""
 
     beams: Beams
     normalise: ScoreNormalization
@@ -109,11 +114,11 @@ def recommend(
     decoding: Decoding,
     context: RunContext,
 ) -> tuple[Predictions, DecodeReport]:
-    """Up to `k` items a user, and how they came about. `prompt(history)` gives the token ids of one user's prompt. In
-    several processes each ranks every `size`-th user, and all get all lists.
+    """Up to `k` items a user, and the report. `prompt(history)` gives the token ids of a user's prompt. In several
+    processes each ranks every `size`-th user, and all get all lists.
 
-    Raises `InputError` where the model's context holds no prompt at all, `InvalidPredictions` where a list is not what
-    the trie and the beams promise.
+    Raises `InputError` if a prompt without history exceeds the model's context, `InvalidPredictions` if a list is
+    shorter than the trie and the beams allow, or has invalid items.
     """
     rank = _recommend_alone if context.world.size == 1 else _recommend_together
     predictions, report = rank(model, trie, requests, prompt, k, decoding, context)
@@ -139,7 +144,7 @@ def _recommend_alone(
     depth = trie.levels + (decoding.normalise == "vocabulary")
     model.eval()
     prompts = truncate_prompts(requests, prompt, model.limit - depth, report)
-    lead = shared_lead(prompts)
+    lead = common_prefix(prompts)
     own = [ids[len(lead) :] for ids in prompts]
     report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
     longest = max(map(len, prompts), default=0) + depth
@@ -148,7 +153,7 @@ def _recommend_alone(
         autocast(context.device, decoding.precision),
         context.stage(f"generating ({requests.fold})", len(requests)) as bar,
     ):
-        reader = model.reader(lead, longest, depth * (MOST if beams == "all" else beams))
+        reader = model.reader(lead, longest, depth * (MAX_BLOCK if beams == "all" else beams))
         report.reader = type(reader).__name__
         search = Search(model, trie.on(context.device), reader, decoding.normalise)
 
@@ -185,20 +190,20 @@ def _shards(
     decoding: Decoding,
     context: RunContext,
 ) -> PartialResults:
-    """Stored partial results, in a folder named by a hash of everything that decides the lists."""
+    """Stored partial results, in a folder named by a hash of everything that determines the lists."""
     if not decoding.resume or context.checkpoint is None:
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
     pair = (requests.cases, np.array([len(ids) for ids in prompts], np.int64), tokens)
-    made_by = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
+    model_state = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
     if decoding.filter_viewed:
-        made_by += ["without viewed", requests.histories.values]
-    mark = fingerprint(*pair, k, decoding.beams, decoding.normalise, decoding.precision, *made_by)
+        model_state += ["without viewed", requests.histories.values]
+    mark = fingerprint(*pair, k, decoding.beams, decoding.normalise, decoding.precision, *model_state)
     return PartialResults(context.checkpoint / "lists" / f"{requests.fold}-{mark}")
 
 
 def evenly_spaced(total: int, expected: int) -> np.ndarray:
-    """At most `expected` of `total` positions, evenly spread.
+    """At most `expected` of `total` positions, evenly spaced.
 
     >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist()
     ([0, 4, 8], [0, 1])
@@ -206,15 +211,16 @@ def evenly_spaced(total: int, expected: int) -> np.ndarray:
     return np.unique(np.linspace(0, total - 1, min(total, expected)).astype(np.int64))
 
 
-def missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """How many of the exact top items (`BEST`, or as many as `exact` has) are not in a list's top, int64 (users,)."""
+def count_missed(items: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Number of the exact top items (`BEST`, or as many as `exact` has) that are not in the top of a list, int64
+    (users,)."""
     pairs = zip(items[:, :BEST].tolist(), exact[:, :BEST].tolist(), strict=True)
     return np.array([len({item for item in best if item != NO_ITEM} - set(value)) for value, best in pairs], np.int64)
 
 
 def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """For the record: number of users, and how many of the exact top 10 they miss, mean and maximum."""
-    positions = missed(items, exact)
+    """For the record: number of users, and how many of the exact top 10 their beams miss, mean and maximum."""
+    positions = count_missed(items, exact)
     if not len(positions):
         return {"users": 0}
     return {
@@ -224,10 +230,10 @@ def beam_recall_loss(items: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     }
 
 
-def shared_lead(prompts: Sequence[Sequence[int]]) -> list[int]:
+def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest common prefix of all prompts that leaves each at least one token.
 
-    >>> shared_lead([[7, 7, 1], [7, 7, 2, 3]]), shared_lead([[7, 7], [7, 7, 1]])
+    >>> common_prefix([[7, 7, 1], [7, 7, 2, 3]]), common_prefix([[7, 7], [7, 7, 1]])
     ([7, 7], [7])
     """
     if not prompts:
@@ -249,8 +255,8 @@ def truncate_prompts(requests: Requests, prompt: Prompt, room: int, report: Deco
             ids = prompt(history[dropped:])
         if len(ids) > room:
             raise InputError(
-                f"the model reads {room} tokens before a code, a prompt without any history has {len(ids)}",
-                hint="take a backbone with a longer context",
+                f"a prompt without history has {len(ids)} tokens, the model's context leaves {room} before a code",
+                hint="choose a backbone with a longer context",
             )
         report.shortened_prompts += dropped > 0
         report.dropped_items += dropped
@@ -264,10 +270,10 @@ def _in_batches(
     rows: np.ndarray,
     report: DecodeReport,
 ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Ranks the users `rows` from the longest prompt to the shortest, so that an out-of-memory error comes early.
-    Padding is at most as many tokens as a search step has, so that prompts of similar length share a batch."""
+    """Ranks the users `rows` from the longest prompt to the shortest, so that an out-of-memory error occurs early.
+    Padding is limited to the tokens of a search step, so that prompts of similar length share a batch."""
     rows = rows[np.argsort(-np.asarray(lengths, dtype=np.int64)[rows], kind="stable")]
-    slack = MOST if report.beams == "all" else report.beams
+    slack = MAX_BLOCK if report.beams == "all" else report.beams
     if report.beams == "all":
         report.batch = min(report.batch, EXHAUSTIVE_USERS)
     while len(rows):
@@ -293,8 +299,8 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewed: Requests | None) -> None:
-    """Fills in the counts and raises where a list is not what the trie and the beams promise; `viewed`: whose histories
-    had to stay out."""
+    """Sets the counts of the report. Raises if lists are shorter than possible or have invalid items; `viewed`:
+    requests whose histories are excluded."""
     ordered = np.sort(predictions.items, axis=1)
     k, left = predictions.items.shape[1], np.full(len(predictions.cases), trie.n_items)
     if viewed is not None:
@@ -312,15 +318,6 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
         )
 
 
-SUMMED = (
-    "users_expected", "users_scored", "short", "invalid", "duplicate", "shortened_prompts", "dropped_items",
-    "prompt_tokens",
-)  # fmt: skip
-
-
-SMALLEST = ("batch", "shared_tokens")
-
-
 def _recommend_together(
     model: Decodable,
     trie: CodeTrie,
@@ -335,11 +332,11 @@ def _recommend_together(
     own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
     own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
     items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
-    return Predictions(requests.cases, items, scores), _joined(world, report)
+    return Predictions(requests.cases, items, scores), _reduced(world, report)
 
 
 def _folder(context: RunContext, decoding: Decoding) -> Path | None:
-    """Where this process keeps its lists while they come: in the first's folder, where this machine has it too."""
+    """Folder of this process's partial results: the main process's, if it exists on this machine."""
     message = context.world.broadcast_object(
         None if context.checkpoint is None or not decoding.resume else str(context.checkpoint)
     )
@@ -354,11 +351,11 @@ def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:
     return combined
 
 
-def _joined(world: ProcessGroup, report: DecodeReport) -> DecodeReport:
+def _reduced(world: ProcessGroup, report: DecodeReport) -> DecodeReport:
     """The reports of all processes as one."""
     counts = np.array([[getattr(report, name) for name in (*SUMMED, *SMALLEST)]], np.int64)
     gathered = np.concatenate(world.all_gather(counts))
     summed = dict(zip(SUMMED, gathered.sum(axis=0).tolist(), strict=False))
-    ranked = gathered[gathered[:, 0] > 0] if (gathered[:, 0] > 0).any() else gathered  # without those that had no users
-    smallest = dict(zip(SMALLEST, ranked[:, len(SUMMED) :].min(axis=0).tolist(), strict=True))
+    active = gathered[gathered[:, 0] > 0] if (gathered[:, 0] > 0).any() else gathered  # those that had users
+    smallest = dict(zip(SMALLEST, active[:, len(SUMMED) :].min(axis=0).tolist(), strict=True))
     return replace(report, **summed, **smallest)

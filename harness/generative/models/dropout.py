@@ -10,13 +10,13 @@ from torch.nn import functional
 
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 MLP = ("mlp", "feed_forward", "ffn")
-STEPS = 1 << 16  # a probability is kept to this resolution: 16 random bits decide on each number
+STEPS = 1 << 16  # resolution of a probability: 16 random bits an element
 
 
 def dropout(values: torch.Tensor, probability: float, training: bool = True) -> torch.Tensor:
-    """`values` with numbers set to zero at random and the rest scaled by 1 / (1 - probability), as torch's dropout.
+    """`values` with elements zeroed at random and the others scaled by 1 / (1 - probability), as torch's dropout.
 
-    On the CPU the mask takes 16 random bits a number instead of one draw each, a third of the time of `bernoulli_`.
+    On the CPU the mask takes 16 random bits an element, a third of the time of `bernoulli_`.
     """
     if not training or probability == 0:
         return values
@@ -31,14 +31,13 @@ def dropout(values: torch.Tensor, probability: float, training: bool = True) -> 
 
 
 def add_residual_dropout(body: nn.Module, probability: float) -> int:
-    """Dropout on what each attention and MLP module of `body` adds to the residual stream, in training mode alone.
+    """Adds dropout to the output of each attention and MLP module of `body`, in training mode only.
 
-    Modules are recognised by the names that transformers gives them. Returns how many were; raises `ValueError` where
-    there are none.
+    Modules are recognised by their names in transformers. Returns their number; raises `ValueError` if there are none.
     """
     branches = [module for name, module in body.named_modules() if name.rpartition(".")[2] in (*ATTENTION, *MLP)]
     if not branches:
-        raise ValueError(f"{type(body).__name__} has no attention or MLP modules of a known name")
+        raise ValueError(f"{type(body).__name__} has no attention or MLP modules with a known name")
 
     def drop(module: nn.Module, _: Any, output: Any) -> Any:
         if isinstance(output, tuple):

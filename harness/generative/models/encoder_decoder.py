@@ -1,7 +1,7 @@
 """`CodeT5`: an encoder-decoder over item codes (T5, Raffel et al., JMLR 2020) with random weights, as in TIGER.
 
-The encoder reads a user's history once; the decoder generates a code. Ids: 0 is padding, 1 ends a sequence, the
-method's own tokens (of users) follow up to vocabulary - 1, then vocabulary + flat code number. Input and output
+The encoder reads the history; the decoder generates a code. Ids: 0 is padding, 1 ends a sequence, the method's
+additional tokens (of users) follow up to vocabulary - 1, then vocabulary + flat code number. Input and output
 embeddings are tied.
 """
 
@@ -27,9 +27,9 @@ PAD, EOS = 0, 1
 
 @dataclass(frozen=True)
 class T5Shape:
-    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the table of input embeddings.
-    `inner_layers`: hidden layers of a feed-forward layer. `context`: the longest prompt with its code; T5 itself knows
-    no limit, its positions are relative."""
+    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the input embedding.
+    `inner_layers`: hidden layers of a feed-forward layer. `context`: maximal length of a prompt with its code; T5 has
+    relative positions and thus no limit."""
 
     layers: int = 4
     width: int = 128
@@ -43,7 +43,7 @@ class T5Shape:
 
 
 class CodeT5(nn.Module):
-    """`extra` tokens besides padding, end and codes. Seed torch before: the weights are drawn here."""
+    """`extra`: tokens besides padding, end and codes. Weights are random: seed torch before."""
 
     def __init__(self, sizes: Sequence[int], shape: T5Shape | None = None, extra: int = 0) -> None:
         super().__init__()
@@ -73,37 +73,37 @@ class CodeT5(nn.Module):
         self._factor = shape.width**-0.5 if shape.tied and config.scale_decoder_outputs else 1.0
 
     def encode(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Encoder states (batch, length, width) of prompts with their mask."""
+        """Encoder states (batch, length, width) of padded prompts."""
         return cast(Any, self.t5.encoder)(input_ids=ids, attention_mask=real.long()).last_hidden_state
 
     def states(self, ids: torch.Tensor, real: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-        """The decoder states that predict each token of `response` (batch, tokens) behind the prompts `ids`: what
-        training scores. (batch, tokens, width)"""
+        """Decoder states (batch, tokens, width) that predict each token of `response` (batch, tokens) for the prompts
+        `ids`."""
         shifted = functional.pad(response[:, :-1], (1, 0), value=PAD)
         encoded = self.encode(ids, real)
-        result = cast(Any, self.t5.decoder)(
+        output = cast(Any, self.t5.decoder)(
             input_ids=shifted, encoder_hidden_states=encoded, encoder_attention_mask=real.long(), use_cache=False
         )
-        return result.last_hidden_state
+        return output.last_hidden_state
 
     def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
         """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
         return self._logits(states, self.vocabulary + self.offsets[level], self.vocabulary + self.offsets[level + 1])
 
     def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits of the whole vocabulary, as `generate` scores, (*states.shape[:-1], vocabulary + code tokens)."""
+        """Logits of the complete vocabulary as in `generate`, (*states.shape[:-1], vocabulary + code tokens)."""
         return self._logits(states, 0, None)
 
     def eos_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logit of the end of a sequence, (*states.shape[:-1],)."""
+        """Logit of the end-of-sequence token, (*states.shape[:-1],)."""
         return self._logits(states, EOS, EOS + 1)[..., 0]
 
     def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor:
-        """log Σ exp over the whole vocabulary, (*states.shape[:-1],)."""
+        """log Σ exp over the complete vocabulary, (*states.shape[:-1],)."""
         return self.vocabulary_logits(states).logsumexp(dim=-1)
 
     def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
-        """What a search reads with. An encoder looks both ways, so that nothing of a lead can be shared."""
+        """A reader for beam search. Encoder attention is bidirectional, so that a common prefix cannot be shared."""
         return T5Reader(self, lead, room)
 
     def _logits(self, states: torch.Tensor, begin: int, end: int | None) -> torch.Tensor:
@@ -122,8 +122,8 @@ def _feed_forward(shape: T5Shape) -> nn.Sequential:
 
 
 class T5Reader:
-    """Encodes a prompt once; its cross-attention keys and values serve all beams, which stand as tokens of one decoder
-    sequence behind the start token. Relative positions are differences of depth, not of place."""
+    """Encodes a prompt once; its cross-attention keys and values serve all beams, which are tokens of one decoder
+    sequence after the start token. Relative positions are differences of depth, not of position in the sequence."""
 
     def __init__(self, model: CodeT5, lead: Sequence[int] = (), room: int = 0) -> None:
         self._decoder = cast(Any, model.t5.decoder)
@@ -151,7 +151,7 @@ class T5Reader:
         self._tree = BeamTree(len(self._encoded), self._encoded.device)
 
     def _states(self, tokens: torch.Tensor, visible: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
-        """Decoder states of tokens that see `visible` (batch, tokens, start and all grown) from `depth`."""
+        """Decoder states of tokens at `depth` that attend to `visible` (batch, tokens, start and appended tokens)."""
         states = self._decoder.embed_tokens(tokens)
         keys = functional.pad(self._tree.depth + 1, (1, 0))
         bias = self._bias(keys[:, None] - depth[..., None])
@@ -164,7 +164,7 @@ class T5Reader:
         return self._decoder.final_layer_norm(states)
 
     def _bias(self, relative: torch.Tensor) -> torch.Tensor:
-        """The learned bias of relative positions (batch, tokens, keys), by head: (batch, heads, tokens, keys)."""
+        """The bias of relative positions (batch, tokens, keys), by head: (batch, heads, tokens, keys)."""
         attention = self._decoder.block[0].layer[0].SelfAttention
         buckets = attention._relative_position_bucket(
             relative,

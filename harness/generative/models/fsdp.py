@@ -1,5 +1,4 @@
-"""Fully sharded data parallel training (Zhao et al., VLDB 2023) of backbones that do not fit one device together with
-their gradients and moments.
+"""Fully sharded data parallel training (Zhao et al., VLDB 2023) of backbones that exceed the memory of one device.
 
 Each transformer block is sharded over the processes: its weights are gathered for its forward and backward pass, its
 gradients are reduced to the shards. Embeddings, norms outside the blocks, code embeddings and heads are replicated.
@@ -25,7 +24,7 @@ def is_sharded(tensor: torch.Tensor) -> bool:
 
 
 def split_by_sharding(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Replicated and sharded parameters apart, as no optimizer updates both together; empty groups are left out."""
+    """Splits replicated and sharded parameters, as no optimizer updates both at once; without empty groups."""
     kinds = [[p for p in parameters if is_sharded(p) == cut] for cut in (False, True)]
     return [kind for kind in kinds if kind]
 
@@ -41,15 +40,15 @@ def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The complete `tensor` of this process, sharded as `like` is."""
+    """The complete `tensor` of this process, sharded like `like`."""
     from torch.distributed.tensor import distribute_tensor
 
-    cut: Any = like
-    return distribute_tensor(tensor, cut.device_mesh, cut.placements, src_data_rank=None)
+    target: Any = like
+    return distribute_tensor(tensor, target.device_mesh, target.placements, src_data_rank=None)
 
 
 class ShardedBlocks:
-    """The blocks of a backbone, sharded until `unshard`. Does nothing if `world` asks for no sharding."""
+    """The blocks of a backbone, sharded until `unshard`; unchanged if `world` has no sharding."""
 
     def __init__(self, body: nn.Module, world: ProcessGroup, device: str) -> None:
         self._cut: list[tuple[nn.Module, str, nn.Module]] = []
@@ -60,14 +59,14 @@ class ShardedBlocks:
 
         mesh = init_device_mesh(torch.device(device).type, (world.size,))
         for parent, name, block in list(_blocks(body)):
-            world.broadcast([parameter.detach() for parameter in block.parameters()])  # all shards are of one model
+            world.broadcast([parameter.detach() for parameter in block.parameters()])  # equal weights before sharding
             self._cut.append((parent, name, _bare(block)))
-            result: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
-            result.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients add up
-            result.set_force_sum_reduction_for_comms(True)
+            sharded: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
+            sharded.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients are summed
+            sharded.set_force_sum_reduction_for_comms(True)
 
     def unshard(self) -> None:
-        """Puts complete blocks back into the backbone, in all processes."""
+        """Replaces the shards by complete blocks in all processes."""
         for parent, name, bare in self._cut:
             block = getattr(parent, name)
             state = {key: full_tensor(value).detach() for key, value in block.state_dict().items()}
@@ -81,7 +80,7 @@ class ShardedBlocks:
 
 
 def clip_sharded(parameters: Sequence[nn.Parameter], limit: float, world: ProcessGroup) -> None:
-    """`clip_grad_norm_` if some gradients are sharded: the norm is over all shards."""
+    """`clip_grad_norm_` for sharded gradients: the norm is over all shards."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     local: list[torch.Tensor] = [g.to_local() if is_sharded(g) else g for g in gradients]  # pyright: ignore
     squares = [to_float64(torch.zeros((), device=local[0].device)) for _ in range(2)]
@@ -104,5 +103,5 @@ def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
 
 def _bare(block: nn.Module) -> nn.Module:
-    """A copy of a block without data."""
+    """A copy of a block on the meta device."""
     return copy.deepcopy(block).to("meta")

@@ -1,8 +1,8 @@
-"""The head of a causal LM: from its last states to logits, by one matrix and in some families a bias, a factor, a soft
-cap.
+"""The head of a causal LM: the computation of logits from its last hidden states.
 
-The settings are read from the model and then verified: on a few tokens and over the range of logits, the logits must
-equal those of the model's own forward pass. A model with any other head is refused.
+A head is one matrix and in some families a bias, a factor or a soft cap. Its settings are read from the configuration
+and verified: on a few tokens and over the range of logits, the logits must equal those of the model's forward pass. A
+model with another head is rejected.
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ from torch.nn import functional
 
 from harness.errors import InputError
 
-SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # of a configuration: some families divide by it
+SCALES = (
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+)  # keys; some families divide by the value
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
-TOKENS = 8  # of the check
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # of the largest logit; what half precision rounds is more
-COARSE = 3e-2
-RANGE = 100.0  # the largest logit of the second look: a soft cap, or a factor of small logits, shows itself
+TOKENS = 8  # number of tokens of the verification
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # relative to the largest logit
+COARSE = 3e-2  # tolerance in half precision
+RANGE = 100.0  # largest logit of the second test, which reveals a soft cap or a factor
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """logits = cap · tanh(scale · (W h + bias) / cap), W being the head's matrix, h a state after the final norm.
+    """logits = cap · tanh(scale · (W h + bias) / cap), with the head's matrix W and a state h after the final norm.
 
-    `cap` None: no tanh. `bias` (vocabulary,), float32, or None. Code tokens have rows of their own with a scale of
-    their own and no bias; they go through the same cap.
+    `cap` None: no tanh. `bias`: float32 (vocabulary,), or None. Code tokens have their own rows and scale and no bias,
+    and the same cap.
     """
 
     scale: float = 1.0
@@ -44,7 +48,7 @@ class Head:
 
     @property
     def plain(self) -> bool:
-        """Whether logits are the products themselves."""
+        """Whether logits equal the products."""
         return self.linear and self.scale == 1
 
     def logits(self, states: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
@@ -52,13 +56,13 @@ class Head:
         return self.finish(functional.linear(states, matrix.to(states.dtype)).float())
 
     def finish(self, products: torch.Tensor, rows: Any = None) -> torch.Tensor:
-        """Logits from float32 products of states and rows of the matrix; `rows` says which, where not all."""
+        """Logits from float32 products of states and rows of the matrix; `rows`: indices of these rows if not all."""
         if self.bias is not None:
             products = products + (self.bias if rows is None else self.bias[rows])
         return self.capped(products if self.scale == 1 else products * self.scale)
 
     def capped(self, logits: torch.Tensor) -> torch.Tensor:
-        """The soft cap alone."""
+        """Applies the soft cap only."""
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
 
@@ -67,14 +71,14 @@ PLAIN = Head()
 
 @torch.no_grad()
 def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
-    """The head's matrix (vocabulary, width) and what is done beside it, checked against the forward pass of `model`.
+    """The head's matrix (vocabulary, width) and its other operations, verified against the forward pass of `model`.
 
-    Raises `InputError` for a model whose logits cannot be computed so, whose embeddings and states differ in width, or
-    whose body does not read embeddings in place of token ids.
+    Raises `InputError` if the model's logits are not of this form, if embeddings and states differ in width, or if the
+    transformer does not accept embeddings in place of token ids.
     """
     output, rows = model.get_output_embeddings(), model.get_input_embeddings()
     if not isinstance(output, nn.Linear) or not isinstance(rows, nn.Embedding) or model.base_model is model:
-        raise _refused(name, "its embedding or its head is not a plain matrix")
+        raise _refused(name, "its embedding or its head is not a matrix")
     if output.weight.shape != rows.weight.shape:
         sizes = f"{tuple(rows.weight.shape)} and {tuple(output.weight.shape)}"
         raise _refused(name, f"its embedding and its head differ in shape, {sizes}")
@@ -90,20 +94,20 @@ def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
     finally:
         model.train(training)
     if head is None:
-        raise _refused(name, f"our logits differ from its own by {count:.2g} of the largest")
+        raise _refused(name, f"the computed logits differ from the model's by {count:.2g} of the largest")
     return output.weight.detach().clone(), head
 
 
 def embedding_scale(rows: nn.Embedding) -> float:
-    """What an embedding module multiplies its rows with (in some families √width), 1 for a plain one. The rows of code
-    tokens stand beside those of the module and are multiplied with it too."""
+    """Factor that an embedding module applies to its rows (√width in some families), 1 if none. It applies to code
+    embeddings too."""
     scale = float(getattr(rows, "embed_scale", None) or 1.0)
-    return float(torch.tensor(scale).to(rows.weight.dtype))  # as the module rounds it
+    return float(torch.tensor(scale).to(rows.weight.dtype))  # rounded as in the module
 
 
 def final_norm_size(body: nn.Module) -> float:
-    """Root mean square of the last states that the weight of the final norm makes, 1 where that norm is not known.
-    Weights that stand for 1 + weight are told from others by what the norm does to a vector of ±1."""
+    """Root mean square of the last hidden states that results from the weight of the final norm; 1 if the norm is
+    unknown. Norms that multiply by 1 + weight are recognised by their output on a vector of ±1."""
     for name in ("norm", "ln_f"):
         norm = getattr(body, name, None)
         weight = getattr(norm, "weight", None)
@@ -111,15 +115,15 @@ def final_norm_size(body: nn.Module) -> float:
             assert isinstance(norm, nn.Module)
             unit = torch.ones_like(weight)
             unit[1::2] = -1
-            result = norm(unit) * unit
-            shifted = (result - weight - 1).norm() < (result - weight).norm()
+            scaled = norm(unit) * unit
+            shifted = (scaled - weight - 1).norm() < (scaled - weight).norm()
             size = (weight + 1 if shifted else weight).float().pow(2).mean().sqrt().item()
             return size or 1.0
     return 1.0
 
 
 def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | None, float]:
-    """The first of the possible heads whose logits are the model's own, and how far off the nearest is."""
+    """The first candidate head whose logits equal the model's, and its error; else None and the smallest error."""
     rows = model.get_input_embeddings()
     embedded = functional.embedding(ids, rows.weight) * embedding_scale(rows)
     states = model.base_model(inputs_embeds=embedded.to(rows.weight.dtype), use_cache=False).last_hidden_state
@@ -135,7 +139,7 @@ def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | N
 
 
 def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
-    """The model's own logits, what its head's matrix reads being multiplied by `factor`."""
+    """The model's logits, with the input of its head's matrix multiplied by `factor`."""
 
     def enlarge(_: Any, read: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (read[0] * factor, *read[1:])
@@ -148,7 +152,7 @@ def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def _possible(config: Any, bias: torch.Tensor | None) -> Iterator[Head]:
-    """What the configuration may mean, the plain head last."""
+    """Candidate heads by the configuration, the plain head last."""
     values = [float(value) for name in SCALES if (value := getattr(config, name, None))]
     scales = [*values, *(1 / value for value in values), 1.0]
     caps = [float(value) for name in CAPS if (value := getattr(config, name, None))]
@@ -157,12 +161,12 @@ def _possible(config: Any, bias: torch.Tensor | None) -> Iterator[Head]:
             yield Head(scale, cap, None if bias is None else bias.detach().float().clone())
 
 
-def _distance(own_value: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((own_value - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+def _distance(logits: torch.Tensor, reference: torch.Tensor) -> float:
+    return float((logits - reference).abs().max() / reference.abs().max().clamp(min=1e-6))
 
 
 def _refused(name: str, reason: str) -> InputError:
     return InputError(
-        f"the backbone {name!r} is of a kind that is not supported: {reason}",
+        f"the backbone {name!r} is not supported: {reason}",
         hint="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
     )

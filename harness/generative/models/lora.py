@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al., ICLR 2022) on a backbone, by peft: attached in place, merged, saved and loaded.
 
-An adapter is on every linear projection of attention and MLP, selected by module type (`nn.Linear`, or the `Conv1D` of
-GPT-2) and not by name, so that all families of backbones are treated alike: W' = W + (alpha / rank) · B A, with A
-(rank, in) random and B (out, rank) zero at first.
+Every linear projection of attention and MLP has an adapter. Layers are selected by module type (`nn.Linear`, or the
+`Conv1D` of GPT-2) and not by name, which works for all families: W' = W + (alpha / rank) · B A, with A (rank, in)
+random and B (out, rank) initially zero.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import nn
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-PREFIX = "base_model.model."  # what peft writes before a name, so that its `PeftModel.from_pretrained` reads the files
+PREFIX = "base_model.model."  # of parameter names in files of `PeftModel.from_pretrained`
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """Rank, numerator of the scale, dropout on the adapter's input."""
+    """Rank, alpha (numerator of the scale), dropout on the adapter's input."""
 
     rank: int
     alpha: float
@@ -35,11 +35,11 @@ class AdapterShape:
 
 
 def attach(body: nn.Module, shape: AdapterShape, seed: int) -> list[nn.Parameter]:
-    """Attaches a new adapter to `body` and freezes the rest of it. The adapter's parameters, float32."""
+    """Attaches a new adapter to `body` and freezes all other parameters. Returns the adapter's parameters, float32."""
     from peft import LoraConfig
 
     torch.manual_seed(seed)
-    alpha = cast(int, shape.alpha)  # peft computes with any number
+    alpha = cast(int, shape.alpha)  # peft accepts any number
     return _inject(body, LoraConfig(r=shape.rank, lora_alpha=alpha, lora_dropout=shape.dropout, **_everywhere()))
 
 
@@ -66,18 +66,18 @@ def plain_name(name: str) -> str | None:
 
 
 def save_adapter(body: nn.Module, folder: Path, base: str | None = None) -> None:
-    """Writes the adapter in peft's layout, for the causal LM named `base` whose backbone is `body`:
-    `PeftModel.from_pretrained` attaches it to the model that `AutoModelForCausalLM` loads. It fits the base weights of
-    `body`, which are those of `base` only if no other weights were trained."""
+    """Writes the adapter in peft's format for the causal LM `base` whose transformer is `body`:
+    `PeftModel.from_pretrained` attaches it to the model of `AutoModelForCausalLM`. It fits the base weights of `body`,
+    which equal those of `base` only if no other weights were trained."""
     from peft import TaskType, get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    entries = get_peft_model_state_dict(body, save_embedding_layers=False)  # "auto" would ask the hub
+    entries = get_peft_model_state_dict(body, save_embedding_layers=False)  # "auto" would access the hub
     weights = {f"{PREFIX}{_within(body)}{name}": value.detach().cpu().contiguous() for name, value in entries.items()}
     save_file(weights, folder / WEIGHTS)
     config = copy.copy(cast("LoraConfig", cast(Any, body).peft_config["default"]))
     config.base_model_name_or_path, config.task_type = base, TaskType.CAUSAL_LM
-    config.target_modules = sorted(config.target_modules or ())  # from a set: the same file every time
+    config.target_modules = sorted(config.target_modules or ())  # a set: sorted for a reproducible file
     config.save_pretrained(str(folder))
 
 
@@ -89,11 +89,11 @@ def load_adapter(body: nn.Module, folder: Path) -> None:
     weights = {name.removeprefix(PREFIX).removeprefix(_within(body)): value for name, value in read}
     try:
         _inject(body, cast(LoraConfig, LoraConfig.from_pretrained(str(folder))))
-        result = set_peft_model_state_dict(body, weights)
-    except (ValueError, RuntimeError) as error:  # modules or sizes that are not there
-        raise ValueError(f"{folder} holds another model's adapter: {error}") from error
-    if result.unexpected_keys or any(".lora_" in name for name in result.missing_keys):
-        raise ValueError(f"{folder} holds another model's adapter")
+        report = set_peft_model_state_dict(body, weights)
+    except (ValueError, RuntimeError) as error:  # unknown modules, other sizes
+        raise ValueError(f"{folder} has the adapter of another model: {error}") from error
+    if report.unexpected_keys or any(".lora_" in name for name in report.missing_keys):
+        raise ValueError(f"{folder} has the adapter of another model")
 
 
 def _within(body: nn.Module) -> str:
@@ -109,12 +109,12 @@ def _inject(body: nn.Module, config: LoraConfig) -> list[nn.Parameter]:
     from peft import inject_adapter_in_model
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is on its way out
-        warnings.simplefilter("ignore", UserWarning)  # and finds out by itself that GPT-2's weights are transposed
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
+        warnings.simplefilter("ignore", UserWarning)  # peft corrects fan_in_fan_out for GPT-2 itself
         inject_adapter_in_model(config, body)
     own = [parameter for name, parameter in body.named_parameters() if ".lora_" in name]
     for parameter in own:
-        parameter.data = parameter.data.float()  # small steps would be lost in bfloat16
+        parameter.data = parameter.data.float()  # small updates would be lost in bfloat16
     return own
 
 

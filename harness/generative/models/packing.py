@@ -1,10 +1,8 @@
-"""Sequence packing: many token sequences in one pass of a causal LM, each with the states that it has alone.
+"""Sequence packing: many token sequences in one pass of a causal LM, with the states that each has alone.
 
-Sequences share rows of one width, so that there is almost no padding; a block mask separates them and positions restart
-in each. Their common prefix is computed once: its keys and values are read by every row, and gradients flow to it.
-
-Rows are as short as the longest sequence allows: attention over a row is dense, and at these widths it is a few percent
-of the work (`docs/performance.md`).
+Sequences share rows of equal width with almost no padding; a block mask separates them and positions restart in each.
+Their common prefix is computed once: every row reads its keys and values, and gradients flow to it. Rows are as short
+as the longest sequence allows, since attention over a row is dense (`docs/performance.md` has its share of the time).
 """
 
 from __future__ import annotations
@@ -22,17 +20,17 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.fsdp import any_sharded
 from harness.generative.models.readers import attention_window, can_share
 
-WIDER = (1.0, 1.5, 2.0, 3.0)  # row widths that are tried, in lengths of the longest sequence
-DENSE = 1024  # tokens of a row at which attention is taken to cost as much as all the rest
+WIDER = (1.0, 1.5, 2.0, 3.0)  # candidate row widths, relative to the longest sequence
+DENSE = 1024  # row width at which attention costs as much as all other operations
 
 
 @dataclass(frozen=True, eq=False)
 class PackedStates:
-    """Hidden states of sequences. Token `t` of sequence `s` is flat place `begins[s] + t`."""
+    """Hidden states of sequences. Token `t` of sequence `s` has the flat position `begins[s] + t`."""
 
     states: torch.Tensor  # (rows, width, model width)
     begins: np.ndarray
-    _cells: np.ndarray  # the cell of `states.flatten(0, 1)` that each flat place lies in
+    _cells: np.ndarray  # index into `states.flatten(0, 1)` of each flat position
 
     def __getitem__(self, places: np.ndarray) -> torch.Tensor:
         """States at flat positions of any shape, (*places.shape, model width)."""
@@ -50,7 +48,7 @@ class PackLayout:
 
 
 def pack(lengths: Sequence[int] | np.ndarray) -> PackLayout:
-    """Best fit of the longest first (Johnson 1974), for the row width that makes the least work of those tried.
+    """Best-fit decreasing (Johnson 1974), for the candidate row width of least cost.
 
     >>> layout = pack([2, 6, 4, 3, 3])
     >>> layout.rows * layout.width, layout.row.tolist(), layout.column.tolist()
@@ -76,17 +74,17 @@ def _fit(lengths: np.ndarray, width: int) -> PackLayout:
 
 
 def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = ()) -> PackedStates:
-    """States of each of `sequences` (token ids, none empty) behind `lead`, which they all begin with and whose own
-    states are not given. Models that cannot be read so are read in padded rows."""
+    """States of `sequences` (token ids, none empty) after their common prefix `lead`, whose states are not returned.
+    Models that do not support packing read padded rows."""
     longest = len(lead) + max(map(len, sequences))
     if longest > attention_window(model.body.config) or not can_pack(model):
-        return _behind_its_own(model, sequences, lead, read_padded)
+        return _with_own_prefix(model, sequences, lead, read_padded)
     if lead and not _can_share(model):
-        return _behind_its_own(model, sequences, lead, read_packed)
+        return _with_own_prefix(model, sequences, lead, read_packed)
     device, shared = model.code_in.device, len(lead)
     layout, lengths = pack([len(sequence) for sequence in sequences]), [len(sequence) for sequence in sequences]
     ids = np.zeros((layout.rows, layout.width), np.int64)
-    owner = np.full(ids.shape, -1)  # which sequence a cell belongs to; cells of none see only each other
+    owner = np.full(ids.shape, -1)  # sequence of each cell, -1: padding, which attends to padding only
     positions = np.zeros(ids.shape, np.int64)
     begins = np.concatenate([[0], np.cumsum(lengths)])
     flat = np.concatenate(sequences)
@@ -94,17 +92,17 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     cells = np.repeat(layout.row * layout.width + layout.column, lengths) + place
     ids.flat[cells], positions.flat[cells] = flat, place + shared
     owner.flat[cells] = np.repeat(np.arange(len(sequences)), lengths)
-    index_of: dict[str, Any] = {"position_ids": torch.from_numpy(positions).to(device)}
+    options: dict[str, Any] = {"position_ids": torch.from_numpy(positions).to(device)}
     if shared:
-        index_of |= {"past_key_values": _shared(model, lead, layout.rows), "use_cache": True}
+        options |= {"past_key_values": _shared(model, lead, layout.rows), "use_cache": True}
     if shared or len(sequences) > layout.rows:
-        index_of["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
-    states = model.states(torch.from_numpy(ids).to(device), **index_of)
+        options["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
+    states = model.states(torch.from_numpy(ids).to(device), **options)
     return PackedStates(states, begins[:-1], cells)
 
 
 def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> PackedStates:
-    """The plain way: a row a sequence, padded on the right, where causal attention never looks."""
+    """The reference: one row a sequence, padded on the right, where causal attention ignores it."""
     lengths = np.array([len(sequence) for sequence in sequences])
     ids = np.zeros((len(sequences), int(lengths.max())), np.int64)
     real = np.arange(ids.shape[1]) < lengths[:, None]
@@ -114,7 +112,7 @@ def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> PackedStates:
 
 
 def can_pack(model: CodeLM) -> bool:
-    """Whether sequences in one row keep apart: found out once a model, before its first step (`reading.can_share`)."""
+    """Whether sequences can share a row, tested once for a model (`readers.can_share`)."""
     if model.packs is None:
         training = model.training
         model.packs = can_share(model.eval())
@@ -122,13 +120,13 @@ def can_pack(model: CodeLM) -> bool:
     return model.packs
 
 
-def _behind_its_own(
+def _with_own_prefix(
     model: CodeLM,
     sequences: Sequence[np.ndarray],
     lead: Sequence[int],
     read: Callable[[CodeLM, list[np.ndarray]], PackedStates],
 ) -> PackedStates:
-    """The same states with the lead computed anew for each sequence."""
+    """The same states with the prefix computed for each sequence."""
     packed_states = read(model, [np.concatenate([lead, sequence]).astype(np.int64) for sequence in sequences])
     begins = packed_states.begins - len(lead) * np.arange(len(sequences))
     shift = len(lead) * np.repeat(np.arange(1, len(sequences) + 1), [len(sequence) for sequence in sequences])
@@ -136,8 +134,8 @@ def _behind_its_own(
 
 
 def _can_share(model: CodeLM) -> bool:
-    """Recomputing activations in backward (gradient checkpointing) goes without a cache of keys and values; and a body
-    in pieces is read once a part of a step, as in all processes."""
+    """False in training with gradient checkpointing, which excludes a key-value cache, and with sharded blocks, which
+    must be called once a part of a step in all processes."""
     recomputed = any_sharded(model.body) or any(
         getattr(module, "gradient_checkpointing", False) for module in model.body.modules()
     )
@@ -145,7 +143,7 @@ def _can_share(model: CodeLM) -> bool:
 
 
 def _shared(model: CodeLM, lead: Sequence[int], rows: int) -> DynamicCache:
-    """Keys and values of `lead`, computed once, for every row."""
+    """Keys and values of `lead`, computed once and repeated for every row."""
     cache = DynamicCache(config=model.body.config)
     model.states(torch.tensor([list(lead)], device=model.code_in.device), past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(rows)
@@ -153,9 +151,10 @@ def _shared(model: CodeLM, lead: Sequence[int], rows: int) -> DynamicCache:
 
 
 def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> Any:
-    """(rows, 1, width, shared + width): a token sees the shared lead, and what stands before it in its own sequence.
+    """(rows, 1, width, shared + width): a token attends to the shared prefix and to the previous tokens of its
+    sequence.
 
-    In the form that the body's attention takes: a block mask for FlexAttention, else a dense one.
+    A block mask for FlexAttention, else a dense mask.
     """
     rows, width = owner.shape
     kind = getattr(model.body.config, "_attn_implementation", "sdpa")

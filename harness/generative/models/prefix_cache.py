@@ -1,6 +1,6 @@
-"""Key-value cache with one preallocated tensor a layer: written in place and truncated instead of copied.
+"""A key-value cache with one preallocated tensor a layer, written in place and truncated instead of copied.
 
-The common prefix of all prompts is written once and stays from batch to batch; a batch writes only its own tokens.
+The common prefix of all prompts is written once and reused by every batch; a batch writes only its own tokens.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class PreallocatedKVLayer(DynamicLayer):
-    """Keys and values (batch, heads, capacity, dim) of one layer, of which the first `filled` places are in use."""
+    """Keys and values (batch, heads, capacity, dim) of one layer; the first `filled` positions are in use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.filled = 0
-        self._wanted = (0, 0)  # batch and capacity
+        self._reserved = (0, 0)  # batch size and capacity
         self._lead: tuple[torch.Tensor, ...] | None = None
         self._store: tuple[torch.Tensor, ...] = ()
-        self._led = 0  # rows of the slab that begin with the lead
+        self._led = 0  # rows of the store that begin with the frozen prefix
 
     def freeze_prefix(self) -> None:
-        """Takes what is written so far, by a batch of one, as what every later batch begins with."""
+        """Makes the content, written by a batch of one, the prefix of every later batch."""
         self._lead = tuple(store[:1, :, : self.filled].clone() for store in self._store)
         self._store, self._led = (), 0
 
     def begin(self, batch: int, capacity: int) -> None:
-        """A new batch, behind the lead. The capacity is what it will want in all; more is found where it comes."""
-        self._wanted = (batch, capacity)
+        """Starts a batch after the prefix. `capacity`: expected number of positions; the store grows if needed."""
+        self._reserved = (batch, capacity)
         self.filled = 0 if self._lead is None else self._lead[0].shape[2]
 
     def truncate(self, length: int) -> None:
-        """Forgets what is behind the first `length` places."""
+        """Removes all positions from `length` on."""
         self.filled = length
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
@@ -48,7 +48,7 @@ class PreallocatedKVLayer(DynamicLayer):
         return self.filled
 
     def _make_room(self, like: torch.Tensor, end: int) -> None:
-        batch, capacity = self._wanted
+        batch, capacity = self._reserved
         old = self._store
         if not old or old[0].shape[0] < batch or old[0].shape[2] < max(end, capacity) or old[0].dtype != like.dtype:
             shape = (batch, like.shape[1], max(end, capacity), like.shape[3])
@@ -63,20 +63,20 @@ class PreallocatedKVLayer(DynamicLayer):
 
 
 class PreallocatedKVCache(Cache):
-    """A slab for each of `layers` layers."""
+    """One `PreallocatedKVLayer` for each of `layers` layers."""
 
     def __init__(self, layers: int) -> None:
-        self.slabs = [PreallocatedKVLayer() for _ in range(layers)]
-        super().__init__(layers=list(self.slabs))
+        self.layer_caches = [PreallocatedKVLayer() for _ in range(layers)]
+        super().__init__(layers=list(self.layer_caches))
 
     def freeze_prefix(self) -> None:
-        for slab in self.slabs:
-            slab.freeze_prefix()
+        for layer in self.layer_caches:
+            layer.freeze_prefix()
 
     def begin(self, batch: int, capacity: int) -> None:
-        for slab in self.slabs:
-            slab.begin(batch, capacity)
+        for layer in self.layer_caches:
+            layer.begin(batch, capacity)
 
     def truncate(self, length: int) -> None:
-        for slab in self.slabs:
-            slab.truncate(length)
+        for layer in self.layer_caches:
+            layer.truncate(length)

@@ -1,10 +1,10 @@
 """Prefix decoders: how a causal LM reads prompts and the code tokens that a search appends.
 
-`SharedReader` computes the common prefix of all prompts once and a user's own prompt once. All beams are tokens of one
-sequence after it: a mask lets each attend to the prompt and its own ancestors, and its position is the prompt's length
-plus its depth, so that keys and values are shared and never copied or reordered. `PlainReader` computes every beam's
-complete sequence: the reference, and the fallback for models whose cache or mask does not allow that, which is found by
-a test on a few tokens.
+`SharedReader` computes the common prefix of all prompts once, and each prompt once. All beams are tokens of one
+sequence after it: a mask lets each attend to the prompt and its ancestors, and its position is the prompt's length plus
+its depth, so that keys and values are shared and never copied or reordered. `PlainReader` computes the complete
+sequence of every beam: the reference, and the fallback for models whose cache or mask does not support sharing
+(`can_share`, a test on a few tokens).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PromptBatch:
     def of(
         cls, prompts: Sequence[Sequence[int]], device: str | torch.device, side: Literal["left", "right"] = "right"
     ) -> PromptBatch:
-        """Pads prompts on one side; the states do not depend on the side or the amount of padding."""
+        """Pads prompts on one side; states depend neither on the side nor on the amount of padding."""
         longest = max(len(prompt) for prompt in prompts)
         ids = np.zeros((len(prompts), longest), dtype=np.int64)
         real = np.zeros((len(prompts), longest), dtype=bool)
@@ -48,25 +48,25 @@ class PromptBatch:
 
 
 class CausalModel(Protocol):
-    """What readers use of a model: its transformer, its code embeddings, the states of token ids."""
+    """The interface of a model for readers: its transformer, code embeddings, states of token ids."""
 
     body: Any
     code_in: Any
     vocabulary: int
 
-    def states(self, ids: torch.Tensor, **index_of: Any) -> torch.Tensor: ...
+    def states(self, ids: torch.Tensor, **options: Any) -> torch.Tensor: ...
 
 
 class Reader(Protocol):
     """A batch of prompts, and the tokens that a search appends."""
 
     def prefill(self, prompts: PromptBatch) -> torch.Tensor:
-        """The state at the end of each prompt, (batch, 1, width)."""
+        """State at the end of each prompt, (batch, 1, width)."""
         ...
 
     def extend(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Appends tokens (batch, n) to their `parents` (indices into all appended tokens, -1 for the prompt). Their
-        states, (batch, n, width)."""
+        """Appends tokens (batch, n) to their `parents` (indices into all appended tokens, -1 for the prompt). Returns
+        their states, (batch, n, width)."""
         ...
 
     def reset(self) -> None:
@@ -82,7 +82,7 @@ class BeamTree:
         self.depth = torch.zeros(batch, 0, dtype=torch.int64, device=device)
 
     def grow(self, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds tokens: their rows of the mask (those of their parents, and themselves) and depths."""
+        """Adds tokens: returns their rows of the mask (ancestors and themselves) and their depths."""
         batch, n = parents.shape
         before = self.sees.shape[1]
         root = torch.zeros(batch, 1, before, dtype=torch.bool, device=parents.device)
@@ -227,7 +227,7 @@ def reader_for(model: CausalModel, lead: Sequence[int], longest: int, room: int)
     """`SharedReader` if it is exact for the model, and if `longest` tokens fit its attention window; otherwise
     `PlainReader`."""
     config = model.body.config
-    if hasattr(config, "window_size"):  # GPT-Neo counts places in the row, which has the tokens of all beams
+    if hasattr(config, "window_size"):  # GPT-Neo counts positions in the row, which has the tokens of all beams
         longest += room
     if longest > attention_window(config) or not can_share(model):
         return PlainReader(model, lead)

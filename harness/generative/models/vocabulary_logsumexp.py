@@ -1,9 +1,9 @@
 """Exact log Σ exp over a vocabulary for many states, without all logits in memory at once.
 
-The gradient by a state is the mean of the head's rows under the softmax. With a frozen head it is computed together
-with the sum, from the same logits, so that the backward pass recomputes nothing and stores one vector a state, as fused
-losses do (Hsu et al., *Liger Kernel*, 2024). A trained head, or one with a bias or a soft cap, computes the logits
-twice.
+The gradient with respect to a state is the mean of the head's rows under the softmax. With a frozen head it is computed
+in the forward pass from the same logits, so that the backward pass recomputes nothing and stores one vector a state, as
+in fused losses (Hsu et al., *Liger Kernel*, 2024). A trained head, or one with a bias or a soft cap, recomputes the
+logits in the backward pass.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.generative.models.heads import PLAIN, Head
 
-CHUNK = 256  # states whose logits stand in memory together: 50 MB of float32 for 49,152 tokens
+CHUNK = 256  # states whose logits are in memory together: 50 MB of float32 for 49,152 tokens
 
 
 def text_logsumexp(states: torch.Tensor, head: torch.Tensor, shape: Head = PLAIN) -> torch.Tensor:
-    """log Σ_v exp(logit_v), float32; `states` (*any, width), `head` (vocabulary, width), `shape`: what the head does
-    besides multiplying. Under autocast the products are made in its precision, else in that of the states."""
+    """log Σ_v exp(logit_v), float32 (*any); `states` (*any, width), `head` (vocabulary, width), `shape`: the head's
+    other operations. Products have autocast's precision, else the dtype of the states."""
     kind, device = states.dtype, states.device.type
     if torch.is_autocast_enabled(device):
         kind = torch.get_autocast_dtype(device)

@@ -1,6 +1,6 @@
-"""Batching: which samples a step sees, of sequence windows and of text tasks, in shuffled passes over each.
+"""Batching: the samples of each training step, from sequence windows and text tasks, in shuffled passes over each.
 
-Everything is a function of the seed and the step number, so that a resumed stage sees the same samples.
+Everything is a function of the seed and the step number, so that a resumed stage gets the same samples.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Sample
 
-CHUNK = 50  # batches that are sorted by length together: little padding, still a shuffled order
+CHUNK = 50  # batches sorted by length together: little padding, shuffled order
 
 
 class Batches:
-    """The order of steps and samples of one stage. A step draws its task in proportion to `weights`. `steps`: their
-    number, so that sequence steps make `stage.epochs` passes over all targets, at most as many as `stage.item_targets`
-    and `stage.max_steps` allow; `steps_a_pass`: steps, of all tasks, of one such pass. `sizes`: number of samples of
-    each text task, which are passed over in an order of their own."""
+    """The order of steps and samples of one stage. A step samples its task in proportion to `weights`. `steps`: number
+    of steps for `stage.epochs` passes over all sequence targets, limited by `stage.item_targets` and `stage.max_steps`;
+    `steps_a_pass`: steps of all tasks in one such pass. `sizes`: number of samples of each text task, which has
+    shuffled passes of its own."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Batches:
         self._parts, self._rows = stage.accumulate, max(1, stage.rows // stage.accumulate)
         self._sizes = dict(sizes or {})
         self._pass = lru_cache(maxsize=2)(self._make_pass)
-        self._ends = [len(self._pass(0))]  # batches of the passes so far, added up; one entry a pass that was built
+        self._ends = [len(self._pass(0))]  # cumulative number of batches, one entry for each pass built
         self._order = lru_cache(maxsize=2 * len(weights))(self._make_order)
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
@@ -56,13 +56,13 @@ class Batches:
         self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])
 
     def task(self, step: int) -> Task:
-        """The task of a step."""
+        """Task of a step."""
         return self._names[self._draws[step]]
 
     def windows(self, step: int, part: int = 0) -> list[np.ndarray]:
-        """The windows of one part of a sequence step; each pass is split and shuffled anew.
+        """Windows of one part of a sequence step; each pass is split and shuffled anew.
 
-        Passes differ in their number of batches, so that all earlier passes are built before a later one, each once.
+        Passes differ in their number of batches, so that a pass is built after all earlier ones, each once.
         """
         number = self._number(step, part)
         while number >= self._ends[-1]:
@@ -71,18 +71,18 @@ class Batches:
         return self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
 
     def numbers(self, step: int, part: int = 0) -> np.ndarray:
-        """Sample numbers of one part of a text step, int64: every sample once a pass."""
+        """Sample numbers of one part of a text step, int64; a pass has every sample once."""
         task = self.task(step)
         size = self._sizes[task]
         rows = min(self._rows, size)
         turn, place = divmod(self._number(step, part) * rows, size)
         numbers = self._order(task, turn)[place : place + rows]
-        if len(numbers) < rows:  # the pass ends within the step
+        if len(numbers) < rows:  # the pass ends within this step
             numbers = np.concatenate([numbers, self._order(task, turn + 1)[: rows - len(numbers)]])
         return numbers
 
     def _number(self, step: int, part: int) -> int:
-        """Number of earlier parts of this step's task."""
+        """Number of earlier parts of this task."""
         return int(self._before[self._draws[step], step]) * self._parts + part
 
     def _make_order(self, task: Task, turn: int) -> np.ndarray:
@@ -96,7 +96,7 @@ class Batches:
 @dataclass(frozen=True, eq=False)
 class Pass:
     """All next-item targets once, in batches. Window `w` is `values[begins[w] : ends[w]]`; batch `n` has the windows
-    from `starts[order[n]]` to before `starts[order[n] + 1]`."""
+    `starts[order[n]]` to `starts[order[n] + 1] - 1`."""
 
     values: np.ndarray
     begins: np.ndarray
@@ -106,15 +106,15 @@ class Pass:
 
     @classmethod
     def drawn(cls, sequences: RaggedArray, window: int, targets: int, rng: np.random.Generator) -> Pass:
-        """Splits sequences at random places, shuffles the windows, sorts them by length within chunks, and fills
+        """Splits sequences at random positions, shuffles the windows, sorts them by length within chunks, and fills
         batches of at most `targets` targets (or one longer window), which are shuffled. Vectorised over windows."""
         rows, begins, ends = split_windows(sequences.lengths, window, rng)
         if not len(rows):
-            raise ValueError("no user has two training items: nothing to learn a next item from")
+            raise ValueError("no user has two training items, so that there is no next-item target")
         mixed = rng.permutation(len(rows))
         lengths = (ends - begins)[mixed]
         chunk = max(1, targets // (window - 1)) * CHUNK
-        chosen = np.lexsort((lengths, np.arange(len(rows)) // chunk))  # stable: equal lengths stay shuffled
+        chosen = np.lexsort((lengths, np.arange(len(rows)) // chunk))  # stable, so that equal lengths stay shuffled
         starts = _filled(lengths[chosen] - 1, targets, chunk)
         places = mixed[chosen]
         shift = sequences.offsets[rows[places]]
@@ -122,11 +122,11 @@ class Pass:
         return cls(sequences.values, begins, ends, starts, rng.permutation(len(starts) - 1))
 
     def __len__(self) -> int:
-        """Batches."""
+        """Number of batches."""
         return len(self.order)
 
     def __getitem__(self, number: int) -> list[np.ndarray]:
-        """The windows of a batch, item ids, oldest first."""
+        """The windows of a batch: item ids, oldest first."""
         batch = self.order[number]
         own = slice(self.starts[batch], self.starts[batch + 1])
         pairs = zip(self.begins[own].tolist(), self.ends[own].tolist(), strict=True)
@@ -134,8 +134,8 @@ class Pass:
 
 
 def _filled(costs: np.ndarray, room: int, chunk: int) -> np.ndarray:
-    """Where batches begin, and the end of the last: each takes what follows as long as its `costs` (positive) add up to
-    `room` at most, one at least, and ends where a chunk of `chunk` ends.
+    """Starts of the batches, and the end of the last. A batch has consecutive elements of one chunk (of `chunk`
+    elements) whose `costs` (positive) sum to at most `room`, or one element.
 
     >>> _filled(np.array([1, 1, 2, 3, 9, 1, 1]), 4, 6).tolist()
     [0, 3, 4, 5, 6, 7]
@@ -153,9 +153,9 @@ def _filled(costs: np.ndarray, room: int, chunk: int) -> np.ndarray:
 def split_windows(
     lengths: np.ndarray, window: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sequences of `lengths` items in windows that overlap by one item, long ones cut at a random place: each item but
-    the first is a target of exactly one window, behind at least one item of history. Gives the sequence of each window,
-    and its begin and end in that, int64 (windows,).
+    """Splits sequences of `lengths` items into windows that overlap by one item, long ones at a random position: every
+    item but the first is a target of exactly one window, after at least one item of history. Returns the sequence of
+    each window, and its begin and end in the sequence, int64 (windows,).
 
     >>> rows, begins, ends = split_windows(np.array([9, 1, 2]), 4, np.random.default_rng(0))
     >>> rows.tolist(), begins.tolist(), ends.tolist()
@@ -173,8 +173,8 @@ def split_windows(
 
 
 def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Generator) -> RaggedArray:
-    """The sequences of some users, drawn, with no more than `targets` next-item targets in all; None: all of them. A
-    user who has more than what is left keeps the latest.
+    """Sequences of a random subset of users with at most `targets` next-item targets in total (None: all). The last
+    user's sequence is truncated to its latest items.
 
     >>> rows = subsample(RaggedArray.of([[1, 2, 3], [4, 5, 6, 7]]), 3, np.random.default_rng(0))
     >>> sum(len(row) - 1 for row in rows)
@@ -192,10 +192,10 @@ def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Genera
 
 
 class Tasks:
-    """One stage's tasks, a function of the seed and the step: a resumed stage sees what an undisturbed one sees.
+    """The samples of one stage, a function of the seed and the step number.
 
-    `batches` says which task a step has and which windows a seqrec step sees; `samples` gives those of the others. Each
-    sample draws one of its task's first `templates` for itself. `stream`: the seed and the stage's name.
+    `batches` has the task of a step and the windows of seqrec steps, `samples` the samples of the other tasks. Each
+    sample uses a random one of the first `templates` templates. `stream`: the seed and the name of the stage.
     """
 
     def __init__(
@@ -213,24 +213,22 @@ class Tasks:
         config: TasksConfig,
         stream: tuple[int, str],
     ) -> Tasks:
-        """Stage 1: sequential recommendation within its cap, and every text task that has samples."""
-        ragged_array = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
-        weights = pools.weights(stage, int((ragged_array.lengths - 1).clip(min=0).sum()))
-        return cls(
-            Batches(ragged_array, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream
-        )
+        """Stage 1: sequential recommendation within its cap, and all text tasks that have samples."""
+        capped = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
+        weights = pools.weights(stage, int((capped.lengths - 1).clip(min=0).sum()))
+        return cls(Batches(capped, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream)
 
     @classmethod
     def sequential(
         cls, sequences: RaggedArray, stage: StageConfig, config: TasksConfig, stream: tuple[int, str]
     ) -> Tasks:
-        """Sequential recommendation alone, without a cap."""
+        """Sequential recommendation only, without a cap."""
         return cls(Batches(sequences, config.window, stage, {"seqrec": 1.0}, stream), None, config.templates, stream)
 
     def samples(self, task: Task, step: int, part: int = 0) -> list[Sample]:
-        """The samples of one part of a step whose task is `task`, any but seqrec."""
+        """The samples of one part of a step of `task`, which is not seqrec."""
         if self._pools is None or task != self.batches.task(step):
-            raise ValueError(f"step {step} is one of {self.batches.task(step)}, not of {task}")
+            raise ValueError(f"the task of step {step} is {self.batches.task(step)}, not {task}")
         numbers = self.batches.numbers(step, part)
         seed, name = self._stream
         templates = generator(seed, name, "templates", step, part).integers(self._templates, size=len(numbers))

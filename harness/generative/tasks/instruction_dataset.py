@@ -1,5 +1,6 @@
 """The samples of the text tasks and their templates. Every text is tokenised once. Histories that exceed the context
-lose their oldest items, texts their end; both are counted for the run's record."""
+lose their oldest items, texts are truncated; both are counted for the run's record.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from harness.generative.tasks.token_spans import TokenSpans, append_to_all, sing
 
 @dataclass(frozen=True, eq=False)
 class TemplateGroup:
-    """Samples of one group of templates: sample `n` fills the slots and is answered by row `n` of the spans. `items`:
-    the item that each response names, None where responses are text. `cut`: histories that had to be shortened."""
+    """Samples of one group of templates: `slots` fill the template of sample `n`, row `n` of the spans is its response.
+    `items`: the item that each response names, None if responses are text. `cut`: number of truncated histories."""
 
     name: str
     slots: dict[str, TokenSpans]
@@ -42,12 +43,12 @@ class TemplateGroup:
         ]
 
     def tokens(self) -> int:
-        """Tokens of all samples together, templates not counted."""
+        """Tokens of all samples, without templates."""
         return int(sum(rows.lengths.sum() for rows in (*self.slots.values(), self.response)))
 
 
 class InstructionDataset:
-    """All samples of the text tasks that `config` has on. `samples(task, numbers, templates)` writes some of them."""
+    """All samples of the text tasks that are on in `config`; `samples` writes a selection of them."""
 
     def __init__(self, prompts: Prompts, texts: TaskTexts, config: TasksConfig, seed: int) -> None:
         self._prompts, self._texts, self._config = prompts, texts, config
@@ -70,12 +71,12 @@ class InstructionDataset:
 
     @property
     def sizes(self) -> Mapping[Task, int]:
-        """How many samples a task has, within its cap; tasks without any are left out."""
+        """Number of samples of each task, within its cap; only tasks with samples."""
         return {task: len(samples) for task, samples in self._drawn.items() if len(samples)}
 
     def weights(self, stage: StageConfig, targets: int) -> Mapping[Task, float]:
-        """Weights of the tasks that have samples. With `mixing="samples"` times the steps that one pass over a task
-        takes, so that at equal weights all are passed over equally often; `targets` are the next items of a pass."""
+        """Weights of the tasks that have samples. With `mixing="samples"` they are multiplied by the steps of one pass
+        over the task, so that equal weights give equally many passes; `targets`: next-item targets of a pass."""
         sizes = self.sizes
         weights: dict[Task, float] = {
             task: weight for task, weight in self._config.weights().items() if task == "seqrec" or task in sizes
@@ -87,103 +88,102 @@ class InstructionDataset:
         return {task: weight * steps[task] for task, weight in weights.items()}
 
     def samples(self, task: Task, numbers: np.ndarray, templates: np.ndarray) -> list[Sample]:
-        """The samples `numbers` (below `sizes[task]`) of a task, each in the template given for it; those of one group
-        of templates stand together."""
+        """The samples `numbers` (below `sizes[task]`) of a task in the given templates, grouped by template group."""
         groups = self._groups[task]
         begins = np.cumsum([0, *map(len, groups)])
         rows = self._drawn[task][numbers]
         index = np.searchsorted(begins, rows, side="right") - 1
-        selected_samples: list[Sample] = []
+        samples: list[Sample] = []
         for number, group in enumerate(groups):
             own = index == number
-            selected_samples += group.write(self._prompts, rows[own] - begins[number], templates[own])
-        return selected_samples
+            samples += group.write(self._prompts, rows[own] - begins[number], templates[own])
+        return samples
 
     def record(self) -> dict[str, Any]:
-        """Samples of each task, before the cap too, tokens a sample on average, texts and histories that were cut."""
+        """For each task: samples, samples before the cap, mean tokens of a sample, numbers of truncated texts and
+        histories."""
         tasks = {}
         for task, groups in self._groups.items():
-            every = sum(map(len, groups))
+            total = sum(map(len, groups))
             tokens = sum(group.tokens() + len(group) * self._prompts.overhead(group.name, 1) for group in groups)
             tasks[task] = {
                 "samples": len(self._drawn[task]),
-                "of": every,
-                "tokens": round(tokens / max(every, 1), 1),
+                "of": total,
+                "tokens": round(tokens / max(total, 1), 1),
                 "histories_cut": sum(group.cut for group in groups),
                 "texts_cut": sum(self._cut.get(group.name, 0) for group in groups),
             }
         return {"held_out_items": int((~self._texts.shown).sum()), "written_by": self._texts.written, "tasks": tasks}
 
     def _draw(self, task: Task, groups: Sequence[TemplateGroup], seed: int) -> np.ndarray:
-        """Which samples take part: all, or as many as the cap allows."""
-        every, cap = sum(map(len, groups)), getattr(self._config.caps, task)
-        if cap is None or cap >= every:
-            return np.arange(every)
-        return np.sort(generator(seed, "cap", task).choice(every, cap, replace=False))
+        """Sample numbers within the cap, ascending."""
+        total, cap = sum(map(len, groups)), getattr(self._config.caps, task)
+        if cap is None or cap >= total:
+            return np.arange(total)
+        return np.sort(generator(seed, "cap", task).choice(total, cap, replace=False))
 
     def _item2index(self) -> list[TemplateGroup]:
-        """Its title in, and once more all that is known of it, where that is more; its code out."""
+        """Title to code; also the full description to code, if it differs from the title."""
         texts, items = self._texts.items, np.flatnonzero(self._texts.shown)
         values = [(item, describe(texts[item])) for item in items.tolist()]
         values += [(item, texts[item].title) for item, total in values.copy() if texts[item].title not in ("", total)]
-        name = np.array([item for item, _ in values])
+        owners = np.array([item for item, _ in values])
         room = self._prompts.room("item2index", self._config.templates, self._levels)
         rows = self._tokens("item2index", [text for _, text in values], room)
-        return [TemplateGroup("item2index", {"text": single_span(rows)}, single_span(self._codes, name), name)]
+        return [TemplateGroup("item2index", {"text": single_span(rows)}, single_span(self._codes, owners), owners)]
 
     def _index2item(self) -> list[TemplateGroup]:
-        """Its code in, its title out."""
+        """Code to title."""
         items = np.flatnonzero(self._texts.shown)
         titles = self._titles("index2item")
         return [TemplateGroup("index2item", {"code": single_span(self._codes, items)}, single_span(titles, items))]
 
     def _fusionseqrec(self) -> list[TemplateGroup]:
-        """Titles of a history in, the code of the next item out; codes in, the title of the next out."""
+        """History of titles to the next code; history of codes to the next title."""
         values, begins, ends = self._targets()
-        after = self._prompts.ids(";")
-        room = self._prompts.room("fusionseqrec.titles", self._config.templates, self._levels + len(after))
-        names = append_to_all(self._names("fusionseqrec.titles", min(room, self._config.title_tokens)), after)
-        forth = TokenSpans(names, values, np.maximum(begins, ends - self._config.titles), ends)
-        back = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.window + 1), ends)
+        separator = self._prompts.ids(";")
+        room = self._prompts.room("fusionseqrec.titles", self._config.templates, self._levels + len(separator))
+        names = append_to_all(self._names("fusionseqrec.titles", min(room, self._config.title_tokens)), separator)
+        titles = TokenSpans(names, values, np.maximum(begins, ends - self._config.titles), ends)
+        codes = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.window + 1), ends)
         targets = values[ends]
         return [
-            self._fit("fusionseqrec.titles", {"history": forth}, single_span(self._codes, targets), targets),
+            self._fit("fusionseqrec.titles", {"history": titles}, single_span(self._codes, targets), targets),
             self._fit(
-                "fusionseqrec.codes", {"history": back}, single_span(self._titles("fusionseqrec.codes"), targets)
+                "fusionseqrec.codes", {"history": codes}, single_span(self._titles("fusionseqrec.codes"), targets)
             ),
         ]
 
     def _itemsearch(self) -> list[TemplateGroup]:
-        """The intention behind the next item and the recent codes in, its code out."""
+        """Intention of the next item and recent codes to its code."""
         values, begins, ends = self._targets()
-        known_mask = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
-        begins, ends = begins[known_mask[values[ends]]], ends[known_mask[values[ends]]]
+        mask = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
+        begins, ends = begins[mask[values[ends]]], ends[mask[values[ends]]]
         room = self._prompts.room("itemsearch", self._config.templates, 2 * self._levels)
-        wishes = self._tokens("itemsearch", self._texts.intentions, room, known_mask)
+        wishes = self._tokens("itemsearch", self._texts.intentions, room, mask)
         recent = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.recent), ends)
         targets = values[ends]
         slots = {"history": recent, "intention": single_span(wishes, targets)}
         return [self._fit("itemsearch", slots, single_span(self._codes, targets), targets)]
 
     def _preferenceobtain(self) -> list[TemplateGroup]:
-        """A history in codes in, what it has in common out: of all that is shown, and of the recent items alone."""
+        """History of codes to the preferences of its items: long-term, and of the recent items."""
         groups = []
         for span in SPANS:
             name = f"preferenceobtain.{span}"
-            past = self._texts.histories(span, self._config.window - 1, self._config.recent)
-            gathered = np.array([bool(text) for text in self._texts.preferences[span]], bool) & (past.lengths > 0)
-            users = np.flatnonzero(gathered)
+            histories = self._texts.histories(span, self._config.window - 1, self._config.recent)
+            present = np.array([bool(text) for text in self._texts.preferences[span]], bool) & (histories.lengths > 0)
+            users = np.flatnonzero(present)
             room = self._prompts.room(name, self._config.templates, self._levels + 1)
-            words = append_to_all(
-                self._tokens(name, self._texts.preferences[span], room, gathered), [self._prompts.eos]
+            words = append_to_all(self._tokens(name, self._texts.preferences[span], room, present), [self._prompts.eos])
+            codes = TokenSpans(
+                self._codes, histories.values, histories.offsets[:-1][users], histories.offsets[1:][users]
             )
-            codes = TokenSpans(self._codes, past.values, past.offsets[:-1][users], past.offsets[1:][users])
             groups.append(self._fit(name, {"history": codes}, single_span(words, users)))
         return groups
 
     def _targets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Item ids of all sequences, and for each next item where its history begins and where it ends: there the item
-        itself stands."""
+        """Item ids of all sequences, and for each next item the begin of its history and its own position."""
         sequences = self._texts.sequences
         begins = sequences.offsets[:-1][sequences.rows()]
         ends = np.flatnonzero(np.arange(len(sequences.values)) > begins)
@@ -192,7 +192,7 @@ class InstructionDataset:
     def _fit(
         self, name: str, slots: dict[str, TokenSpans], response: TokenSpans, items: np.ndarray | None = None
     ) -> TemplateGroup:
-        """With histories that leave room for all else; the oldest items go."""
+        """Truncates histories to the room that the other texts leave; the oldest items are dropped."""
         others = response.lengths + sum(rows.lengths for slot, rows in slots.items() if slot != "history")
         room = self._prompts.context - self._prompts.overhead(name, self._config.templates) - others
         history, cut = truncate_left(slots["history"], room)
@@ -206,9 +206,9 @@ class InstructionDataset:
     def _names(self, name: str, cut: int) -> RaggedArray:
         return self._tokens(name, [name_of(text) for text in self._texts.items], cut, self._texts.shown)
 
-    def _tokens(self, name: str, texts: Sequence[str], cut: int, gathered: np.ndarray | None = None) -> RaggedArray:
-        """The texts, empty where not `gathered`, cut to `cut` tokens; the cuts are counted under the group's name."""
-        gathered = np.ones(len(texts), bool) if gathered is None else gathered
-        rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, gathered, strict=True)], cut + 1)
-        self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & gathered).sum())
+    def _tokens(self, name: str, texts: Sequence[str], cut: int, present: np.ndarray | None = None) -> RaggedArray:
+        """The texts (empty where not `present`), truncated to `cut` tokens; truncations are counted for `name`."""
+        present = np.ones(len(texts), bool) if present is None else present
+        rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, present, strict=True)], cut + 1)
+        self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & present).sum())
         return rows.first(np.full(len(rows), cut))

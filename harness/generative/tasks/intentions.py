@@ -1,9 +1,9 @@
-"""Intentions and preferences by a fixed rule, in place of the large language model of the official pipeline.
+"""Intentions and preferences by a fixed rule, which replaces the large language model of the official pipeline.
 
-An intention is what a user who will choose an item might ask for; a preference is what the items of a history have in
-common. Both name categories, brands and words: words that distinguish items (TF-IDF over titles, descriptions and
-reviews of training interactions) and that several items share, so that they describe a kind of item and not one item.
-docs/method.md has the complete rule; `harness/generative/tasks/item_texts.py` reads generated texts instead.
+An intention is a possible query of a user who will choose an item; a preference describes the common properties of a
+history. Both consist of categories, brands and words that are characteristic (TF-IDF over titles, descriptions and
+reviews of training interactions) and shared by several items, so that they do not identify one item. docs/method.md has
+the complete rule; `harness/generative/tasks/item_texts.py` reads generated texts instead.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 
 Span = Literal["long", "short"]
-WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
-SHARED = 3  # a word counts from this many items on
-COMMON = 0.5  # what more than this share of the items has says nothing
-KEPT = 10  # words kept of an item
+WORD = r"[^\W\d_]{3,}"  # three or more letters
+SHARED = 3  # minimal number of items with a word
+COMMON = 0.5  # maximal share of items with a word
+KEPT = 10  # words of an item
 INTENTION_CATEGORIES, INTENTION_WORDS = 2, 4
-TITLE_SHARE = 0.5  # of a title's words that its intention may give away
-# categories, brands and words that a preference names
+TITLE_SHARE = 0.5  # maximal share of the title's words in an intention
+# numbers of categories, brands and words in a preference
 NAMED: dict[Span, tuple[int, int, int]] = {"long": (3, 2, 5), "short": (2, 1, 3)}
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of one item: categories and brand in plain text, words with their TF-IDF weight, best first."""
+    """Categories and brand of an item in plain text, and its words with their TF-IDF weights, best first."""
 
     categories: tuple[str, ...] = ()
     brand: str = ""
@@ -42,9 +42,9 @@ class Traits:
 
 
 def traits(text: Sequence[ItemText], mask: np.ndarray, reviews: Sequence[str] | None = None) -> list[Traits]:
-    """Traits of every item that is `mask` (bool (n_items,)), empty ones for the others, whose text is not looked at.
+    """Traits of the items in `mask` (bool (n_items,)); empty for the others, whose text is not read.
 
-    `reviews[i]` holds what training interactions say of item `i`, or "".
+    `reviews[i]`: text of training interactions with item `i`, or "".
     """
     items: list[int] = np.flatnonzero(mask).tolist()
     words, title_words = _words(text, items, reviews)
@@ -57,9 +57,9 @@ def traits(text: Sequence[ItemText], mask: np.ndarray, reviews: Sequence[str] | 
 
 
 def intention(item: Traits) -> str:
-    """The last (most specific) categories, the brand, and the words of most weight; "" where none of it is known.
+    """The last (most specific) categories, the brand, and the words of highest weight; "" if there are none.
 
-    No more than half of the title's words are given away.
+    At most half of the title's words are included.
 
     >>> stapler = Traits(("Staplers",), "Swing", (("desktop", 0.9), ("stapler", 0.5), ("grip", 0.4)),
     ...                  frozenset(("swing", "desktop", "stapler")))
@@ -81,9 +81,9 @@ def intention(item: Traits) -> str:
 
 
 def preferences(items: Sequence[Traits], histories: RaggedArray, span: Span) -> list[str]:
-    """What each history (item ids, oldest first) has in common; "" where nothing is known of its items.
+    """Common properties of each history (item ids, oldest first); "" if nothing is known of its items.
 
-    The most frequent categories and brands and the words of most weight in sum; of equals, the most recent first.
+    The most frequent categories and brands and the words of highest total weight; ties go to the most recent.
     """
     return [_preference([items[i] for i in history], NAMED[span]) for history in histories]
 
@@ -92,7 +92,7 @@ def _preference(history: Sequence[Traits], pair: tuple[int, int, int]) -> str:
     categories: Counter[str] = Counter()
     brands: Counter[str] = Counter()
     words: dict[str, float] = {}
-    for item in reversed(history):  # a counter lists equals in the order of their first sight
+    for item in reversed(history):  # Counter orders equal counts by first occurrence
         categories.update(item.categories)
         brands.update([item.brand] if item.brand else [])
         for word, weight in item.words:
@@ -111,7 +111,7 @@ def _line(categories: Sequence[str], brand: str, words: Sequence[str]) -> str:
 def _words(
     text: Sequence[ItemText], items: Sequence[int], reviews: Sequence[str] | None
 ) -> tuple[list[tuple[tuple[str, float], ...]], list[frozenset[str]]]:
-    """The `KEPT` words of most TF-IDF weight of each of `items`, and the distinct words of its title."""
+    """The `KEPT` words of highest TF-IDF weight of each of `items`, and the distinct words of its title."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
@@ -119,16 +119,16 @@ def _words(
     )
     split = vectorizer.build_analyzer()
     title_words = [frozenset(split(text[i].title)) for i in items]
-    name = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # said anyway
+    brand_words = [frozenset(split(" ".join((text[i].brand, *text[i].categories)))) for i in items]  # named separately
     documents = [" ".join((text[i].title, text[i].description, reviews[i] if reviews else "")) for i in items]
     try:
         weights = csr_matrix(vectorizer.fit_transform(documents))
-    except ValueError:  # not one word that several items share
+    except ValueError:  # no word is shared by several items
         return [()] * len(items), title_words
     names = vectorizer.get_feature_names_out()
     rows = []
-    for begin, end, names_value in zip(weights.indptr[:-1], weights.indptr[1:], name, strict=True):
+    for begin, end, excluded in zip(weights.indptr[:-1], weights.indptr[1:], brand_words, strict=True):
         columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
         ranked = ((str(names[columns[j]]), float(values[j])) for j in np.lexsort((columns, -values)))
-        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in names_value), KEPT)))
+        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in excluded), KEPT)))
     return rows, title_words

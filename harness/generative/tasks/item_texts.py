@@ -1,13 +1,13 @@
-"""Texts of the text tasks: items that are not held out, training sequences without the held-out items, and the texts of
-items, intentions and preferences. They are read before training, so that an invalid file is reported early.
+"""Texts of the text tasks: held-out items, training sequences without them, item texts, intentions and preferences.
 
-Intentions and preferences that were generated elsewhere are read from a JSON file in place of the rule's:
+Intentions and preferences come from the rule in `intentions`, or from a JSON file of generated texts:
 
-    {"items": {"<raw item id>": "what a user who will choose it asks for"},
-     "users": {"<raw user id>": {"long": "lasting preferences", "short": "recent ones"}}}
+    {"items": {"<raw item id>": "a query of a user who will choose it"},
+     "users": {"<raw user id>": {"long": "long-term preferences", "short": "recent ones"}}}
 
-Either part may be missing (the rule writes it then); a part that is present must cover all items, or all users.
-Held-out items are in no text task, so that comprehension is measured on text that was not trained on.
+Either part may be missing (the rule is used then); a part that is present must cover all items, or all users. The file
+is read before training, so that errors are reported early. Held-out items are in no text task, so that comprehension is
+measured on text outside the training data.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from harness.protocol.split import TrainingData
 
 
 def held_out_items(items: Sequence[str], share: float) -> np.ndarray:
-    """True for about `share` of the raw item ids, bool (n_items,). A fixed hash of the id alone decides: the same items
-    for every seed, split and order of the catalogue, and a larger share holds all of a smaller one.
+    """True for about `share` of the raw item ids, bool (n_items,). A fixed hash of the id decides: the same items for
+    every seed, split and order of the catalogue, and a larger share includes all items of a smaller one.
 
     >>> few, more = (held_out_items([f"i{n}" for n in range(1000)], share) for share in (0.05, 0.1))
     >>> bool(30 < few.sum() < 70), bool((more | ~few).all())
@@ -49,15 +49,15 @@ SPANS: tuple[Span, ...] = get_args(Span)
 
 
 def read_texts(path: Path, data: TrainingData) -> tuple[list[str] | None, Mapping[Span, list[str]] | None]:
-    """An intention an item and, by span, a preference a user, in the order of `data`; None for a part that the file
-    leaves out. Raises `InputError` for another catalogue, missing or unknown ids, and anything that is no text."""
+    """Intentions in the order of `data.items` and, by span, preferences in the order of `data.users`; None for a
+    missing part. Raises `InputError` for missing or unknown ids and for values that are not texts."""
     content = read_json_object(path)
     for part, value in content.items():
         if part not in PARTS:
             raise unknown_name("part", part, PARTS, where=str(path))
         if not isinstance(value, dict):
             raise InputError(
-                f"{part!r} is no object of id: text", where=str(path), hint="see docs/method.md, section 4"
+                f"{part!r} is not an object of id: text", where=str(path), hint="see docs/method.md, section 4"
             )
     items: list[str] | None = None
     users: dict[Span, list[str]] | None = None
@@ -90,23 +90,22 @@ def _of_span(span: Span, listed: Sequence[Any], users: Sequence[str], path: Path
     for user, value in zip(users, listed, strict=True):
         if not isinstance(value, dict) or set(value) != set(SPANS):
             hint = 'write {"long": "…", "short": "…"}'
-            raise InputError("an object of two texts is needed", where=f"{path} user {user!r}", hint=hint)
+            raise InputError("the value must be an object of two texts", where=f"{path} user {user!r}", hint=hint)
         texts.append(_text(value[span], f"user {user!r} {span}", path))
     return texts
 
 
 def _text(value: Any, owner: str, path: Path) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InputError("a text is needed", where=f"{path} {owner}", hint="write a string that is not empty")
+        raise InputError("the value must be a text", where=f"{path} {owner}", hint="write a non-empty string")
     return " ".join(value.split())
 
 
 @dataclass(frozen=True, eq=False)
 class TaskTexts:
-    """`shown`: bool (n_items,), False for held-out items. `sequences`: the training sequences without those.
-    `intentions`: one an item, `preferences[span]`: one a user, "" where there is none. `written`: by whom, "rule" or
-    "file".
-    """
+    """`shown`: bool (n_items,), False for held-out items. `sequences`: training sequences without held-out items.
+    `intentions`: one an item, `preferences[span]`: one a user, "" if there is none. `written`: their source, "rule" or
+    "file"."""
 
     items: Sequence[ItemText]
     shown: np.ndarray
@@ -116,13 +115,13 @@ class TaskTexts:
     written: dict[str, str]
 
     def histories(self, span: Span, longest: int, recent: int) -> RaggedArray:
-        """The items that a preference of this span describes and that its prompt shows."""
+        """The items that a preference of this span describes and that its prompt contains."""
         return self.sequences.last(longest if span == "long" else min(recent, longest))
 
 
 def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig) -> TaskTexts:
     """All texts, from training interactions and item text only. Raises `InputError` if the file of generated texts does
-    not fit the data set, and if every item is held out."""
+    not fit the data set, and if all items are held out."""
     mask = ~held_out_items(data.items, config.held_out)
     if not mask.any():
         hint = "lower tasks.held_out"
@@ -143,7 +142,7 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
 
 
 def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str], reviews: Sequence[str] | None) -> TaskTexts:
-    """Adds the texts that no file gives and that a task reads."""
+    """Adds the texts that a task needs and the file does not have."""
     intentions = texts.intentions
     expected: Mapping[Span, Sequence[str]] = texts.preferences
     needs_intentions = texts.written["intentions"] == "rule" and "itemsearch" in tasks

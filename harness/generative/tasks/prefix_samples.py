@@ -1,7 +1,7 @@
-"""Histories as token ids, and the samples of a step: every prefix of every training sequence, batched by length.
+"""Prefix samples of an encoder-decoder: every prefix of every training sequence, batched by length.
 
-A prompt is [user token] item item … end, where an item is the tokens of its code. In a history the pieces from
-`n_items` on are user tokens.
+A prompt is [user token] item item … end, where an item is the tokens of its code. In histories, numbers from `n_items`
+on are user tokens.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from harness.generative.models.encoder_decoder import EOS
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
-POOL = 16  # batches whose samples are sorted by length together: little padding, and still mixed
-FIRST = 2  # the first id behind padding and end
+POOL = 16  # batches sorted by length together: little padding, shuffled order
+FIRST = 2  # first id after padding and end
 
 
 class Pieces:
-    """What prompts are made of. Ids: padding, end, [separator], users, codes."""
+    """Token ids of prompts, in the order padding, end, [separator], users, codes."""
 
     def __init__(self, table: CodeTable, users: int, *, separator: bool) -> None:
-        self.extra = users + separator  # tokens of our own besides padding and end
+        self.extra = users + separator  # tokens besides padding, end and codes
         codes = table.flat + FIRST + self.extra
         between = np.full((table.n_items, int(separator)), FIRST)
         self._items = np.hstack([codes, between])
@@ -37,22 +37,22 @@ class Pieces:
         self.codes = codes
 
     def prompt(self, history: np.ndarray) -> list[int]:
-        """Token ids of a history of items, or of users' pieces and items."""
+        """Token ids of a history of items, optionally with a user token."""
         users, items = history[history >= self._user], history[history < self._user]
         return [*(users - self._user + self._users).tolist(), *self._items[items].reshape(-1).tolist(), EOS]
 
 
 def hash_users(data: TrainingData, users: int) -> np.ndarray:
-    """The token of each user, int64 (n_users,) in 0..users - 1, by the hash of the raw id (of the number, where a data
-    set has no raw ids)."""
+    """User token of each user, int64 (n_users,) in 0..users - 1, by a hash of the raw id (of the number if there are
+    none)."""
     names = data.users or tuple(map(str, range(data.n_users)))
     hashed = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
     return np.array([number % users for number in hashed], dtype=np.int64)
 
 
 def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
-    """Requests whose histories begin with their user's piece; unchanged where there are none. A user who is not of the
-    data set (a number behind all of its users) gets some user's piece: a piece stands for many users anyway."""
+    """Requests whose histories begin with the user token; unchanged if `pieces` is None. An unknown user (a number
+    after all users of the data set) gets an arbitrary user token, as a token stands for many users."""
     if pieces is None:
         return requests
     histories = requests.histories
@@ -62,8 +62,9 @@ def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """All prefixes of `sequences`: sample `n` asks for item `values[targets[n]]` after the items from `begins[n]` on.
-    A step has `accumulate` parts of `batch` samples; the order of a pass is drawn from the seed and its number."""
+    """All prefixes of `sequences`: the target of sample `n` is item `values[targets[n]]`, its history the items from
+    `begins[n]` on. A step has `accumulate` parts of `batch` samples; the order of a pass depends on the seed and its
+    number."""
 
     sequences: RaggedArray
     max_history: int
@@ -74,14 +75,14 @@ class Samples:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """Places in `sequences.values`, int64 (samples,)."""
+        """Positions in `sequences.values`, int64 (samples,)."""
         firsts = np.zeros(len(self.sequences.values), dtype=bool)
         firsts[self.sequences.offsets[:-1][self.sequences.lengths > 0]] = True
         return np.flatnonzero(~firsts)
 
     @cached_property
     def begins(self) -> np.ndarray:
-        """Where each sample's history begins, int64 (samples,)."""
+        """Begin of each sample's history, int64 (samples,)."""
         starts = self.sequences.offsets[:-1][self.sequences.rows()]
         return np.maximum(starts[self.targets], self.targets - self.max_history)
 
@@ -91,40 +92,40 @@ class Samples:
         return -(-len(self.targets) // (self.batch * self.accumulate))
 
     def part(self, step: int, part: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Histories and target items of one part of a step, steps counted over all passes."""
-        epoch, place = divmod(step, self.steps)
-        mixed, batches = self._pass(epoch)
-        begin = batches[(place * self.accumulate + part) % len(batches)] * self.batch
-        rows = mixed[begin : begin + self.batch]
+        """Histories and target items of one part of a step, with steps counted over all passes."""
+        epoch, position = divmod(step, self.steps)
+        order, batches = self._pass(epoch)
+        begin = batches[(position * self.accumulate + part) % len(batches)] * self.batch
+        rows = order[begin : begin + self.batch]
         values, pairs = self.sequences.values, zip(self.begins[rows].tolist(), self.targets[rows].tolist(), strict=True)
         histories = [values[begin:end] for begin, end in pairs]
         if self.pieces is not None:
-            name = self.pieces[self._users[rows]]
-            histories = [np.append(piece, history) for piece, history in zip(name, histories, strict=True)]
+            user_pieces = self.pieces[self._users[rows]]
+            histories = [np.append(piece, history) for piece, history in zip(user_pieces, histories, strict=True)]
         return histories, values[self.targets[rows]]
 
     @cached_property
     def _users(self) -> np.ndarray:
-        """The user of each sample, int64 (samples,)."""
+        """User of each sample, int64 (samples,)."""
         return self.sequences.rows()[self.targets]
 
     @cached_property
     def _pass(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-        """Of a pass: all samples, mixed, those of `POOL` batches sorted by length together; and the order of batches.
-        The last pass asked for is kept."""
+        """Function of the pass: its shuffled samples, those of `POOL` batches sorted by length, and the order of
+        batches. Caches one pass."""
         lengths = self.targets - self.begins
         pools = np.arange(len(lengths)) // (POOL * self.batch)
 
         def drawn(epoch: int) -> tuple[np.ndarray, np.ndarray]:
             rng = generator(self.seed, "tiger", "order", epoch)
             mixed = rng.permutation(len(lengths))
-            mixed = mixed[np.lexsort((lengths[mixed], pools))]  # stable: equal lengths stay mixed
+            mixed = mixed[np.lexsort((lengths[mixed], pools))]  # stable, so that equal lengths stay shuffled
             return mixed, rng.permutation(-(-len(mixed) // self.batch))
 
         return lru_cache(maxsize=1)(drawn)
 
 
 def target_tokens(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:
-    """Token ids of target codes (n, levels), with the end behind them where it is scored."""
+    """Token ids of target codes (n, levels), followed by the end token if it is scored."""
     ids = np.column_stack([codes, np.full(len(codes), EOS)]) if end else codes
     return torch.from_numpy(ids).to(device)

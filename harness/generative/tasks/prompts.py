@@ -1,8 +1,8 @@
-"""Prompts: templates (data, in `templates.json`) filled with token ids, and samples with labels.
+"""Prompts: templates (data in `templates.json`) filled with token ids, and samples with labels.
 
-Item codes are inserted between tokenised texts as ids, never through the tokenizer, so that a code token is one id with
-any tokenizer. A BOS token is used if the tokenizer adds one. The history is the end of its prompt and the response
-continues it, so that one pass over a sequence trains every next item with the context of its prompt.
+Item codes are inserted between tokenised texts as ids, so that a code is the same tokens with any tokenizer. Prompts
+begin with a BOS token if the tokenizer adds one. The history is at the end of its prompt and the response follows it,
+so that one pass over a sequence trains every next item with its prompt as context.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone
 
-IGNORED = -100  # label of a token that is read, not written
-TEXT_TOKENS = 48  # an item's text in a prompt is cut to this many tokens unless said otherwise
-SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot goes into what fills it, as tokenizers have it
+IGNORED = -100  # label of a token without loss
+TEXT_TOKENS = 48  # default of tokens that an item's text is truncated to
+SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot becomes part of its content, as in tokenizers
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids, and the label of each: the id itself where it belongs to the response, else `IGNORED`. `item` is the
-    target item where the response is its code, else None."""
+    """Token ids, and the label of each: its id in the response, else `IGNORED`. `item`: the target item if the response
+    is its code, else None."""
 
     ids: list[int]
     labels: list[int]
@@ -38,7 +38,7 @@ class Sample:
 
 
 class Prompts:
-    """Writes prompts and samples for one backbone and one code table. `text_tokens`: where a text is cut."""
+    """Writes prompts and samples for a backbone and a code table. `text_tokens`: maximal tokens of a text."""
 
     def __init__(self, backbone: Backbone, table: CodeTable, text_tokens: int = TEXT_TOKENS) -> None:
         self.templates: dict[str, list[str]] = json.loads(
@@ -51,22 +51,22 @@ class Prompts:
         self._filled: dict[tuple[str, int], list[tuple[list[int], str]]] = {}
 
     def lead(self, template: int = 0) -> list[int]:
-        """What stands before a history."""
+        """Tokens before a history."""
         return self.fill("seqrec", template, {})
 
     def history(self, items: np.ndarray, template: int = 0) -> list[int]:
-        """The prompt that asks for the item after `items`, all of them: where the context is too short, decoding leaves
-        out the oldest, and counts them."""
+        """The prompt for the item after `items`, not truncated: decoding drops the oldest items that exceed the
+        context, and counts them."""
         return self.lead(template) + self.codes[items].reshape(-1).tolist()
 
     def item2index(self, item: int, text: ItemText, template: int) -> Sample:
-        """Text in, code out."""
+        """Text to code."""
         cut = self.room("item2index", template + 1, self.codes.shape[1])
         prompt = self.fill("item2index", template, {"text": self.tokens([describe(text)], cut)[0].tolist()})
         return sample(prompt, self.codes[item].tolist(), item)
 
     def index2item(self, item: int, text: ItemText, template: int) -> Sample:
-        """Code in, title out."""
+        """Code to title."""
         cut = self.room("index2item", template + 1, self.codes.shape[1] + 1)
         prompt = self.fill("index2item", template, {"code": self.codes[item].tolist()})
         return sample(prompt, [*self.tokens([name_of(text)], cut)[0].tolist(), self.eos])
@@ -81,23 +81,23 @@ class Prompts:
         return ids
 
     def overhead(self, group: str, templates: int) -> int:
-        """Tokens of the longest of the first `templates` templates, slots not counted."""
+        """Tokens of the longest of the first `templates` templates, without slots."""
         return max(sum(len(words) for words, _ in self._parts(group, number)) for number in range(templates))
 
     def room(self, group: str, templates: int, others: int) -> int:
-        """How many tokens a text may have in a sample of `group` that holds `others` more besides its template: at most
-        `text_tokens`. Raises `InputError` where the backbone's context leaves none."""
+        """Maximal tokens of a text in a sample of `group` with `others` further tokens besides its template: at most
+        `text_tokens`. Raises `InputError` if the backbone's context is too short."""
         room = min(self.text_tokens, self.context - self.overhead(group, templates) - others)
         if room < 1:
             raise InputError(
                 f"a context of {self.context} tokens is too short for the prompts of {group}",
                 where="backbone.name",
-                hint=f"choose a backbone with a longer one, or set tasks.{group.partition('.')[0]}=0",
+                hint=f"choose a backbone with a longer context, or set tasks.{group.partition('.')[0]}=0",
             )
         return room
 
     def tokens(self, texts: Sequence[str], cut: int | None = None) -> RaggedArray:
-        """The texts as they stand within a sentence, tokenised together, each cut to `cut` tokens."""
+        """The texts as part of a sentence, tokenised together, each truncated to `cut` tokens."""
         if not len(texts):
             return RaggedArray.of([])
         rows: list[list[int]] = self._tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
@@ -107,11 +107,11 @@ class Prompts:
         return RaggedArray(np.fromiter(flat, np.int64, offsets[-1]), offsets)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a text as it stands."""
+        """Token ids of a text without leading space."""
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []  # type: ignore[return-value]
 
     def _parts(self, group: str, template: int) -> list[tuple[list[int], str]]:
-        """A template as pieces of token ids, each with the slot that follows it ("" behind the last)."""
+        """A template as token ids, each with the slot that follows it ("" after the last)."""
         key = (group, template)
         if key not in self._filled:
             pieces = SLOT.split(self.templates[group][template])
@@ -137,16 +137,16 @@ class CodePrompts:
 
 
 def describe(text: ItemText) -> str:
-    """An item in one line: title, brand, categories, and the beginning of its description."""
+    """One line on an item: title, brand, categories, and the beginning of its description."""
     parts = [text.title, text.brand, ", ".join(text.categories), text.description]
     return ". ".join(part for part in parts if part)
 
 
 def name_of(text: ItemText) -> str:
-    """What an item is called: its title, or all that is known of it where it has none."""
+    """Name of an item: its title, or its description if it has none."""
     return text.title or describe(text)
 
 
 def sample(prompt: Sequence[int], response: Sequence[int], item: int | None = None) -> Sample:
-    """A sample whose response alone is labelled."""
+    """A sample with labels on the response only."""
     return Sample([*prompt, *response], [IGNORED] * len(prompt) + list(response), item)

@@ -1,4 +1,4 @@
-"""Rows of token ids that are looked up, concatenated and truncated without tokenising a text twice."""
+"""Rows of token ids that are selected, concatenated and truncated without tokenising a text twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TokenSpans:
         return len(self.begin)
 
     def take(self, rows: np.ndarray) -> list[list[int]]:
-        """The given rows."""
+        """Token ids of the given rows."""
         values, parts = _joined(self.values, self.begin[rows], self.end[rows])
         tokens, places = _joined(self.tokens.values, self.tokens.offsets[values], self.tokens.offsets[values + 1])
         flat, cuts = tokens.tolist(), places[parts].tolist()
@@ -54,12 +54,12 @@ def single_span(tokens: RaggedArray, rows: np.ndarray | None = None) -> TokenSpa
 
 
 def truncate_left(spans: TokenSpans, room: np.ndarray) -> tuple[TokenSpans, int]:
-    """Drops the first parts of each row until it has at most `room[n]` tokens; also the number of truncated rows. The
-    last part of a row always stays.
+    """Drops the first parts of each row until it has at most `room[n]` tokens; the last part always stays. Also returns
+    the number of truncated rows.
 
     >>> rows = TokenSpans(RaggedArray.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
-    >>> short, split_windows = truncate_left(rows, np.array([4]))
-    >>> short.take(np.array([0])), split_windows
+    >>> short, truncated = truncate_left(rows, np.array([4]))
+    >>> short.take(np.array([0])), truncated
     ([[2, 2, 3]], 1)
     """
     first = np.searchsorted(spans.sums, spans.sums[spans.end] - room, side="left")

@@ -56,7 +56,10 @@ class CIDTokenizer(Tokenizer):
         graph = co_occurrence(order.item_ranks[data.sequences.values], data.sequences.rows(), data.n_items)
         clustering = Clustering(graph, self.branches, self.leaf, self.assignment, context.seed)
         paths = clustering.paths()[order.item_ranks]
-        codes = np.column_stack([paths, places_in_group(paths, data.items)])
+        cluster = (
+            np.unique(paths, axis=0, return_inverse=True)[1] if paths.shape[1] else np.zeros(data.n_items, np.int64)
+        )
+        codes = np.column_stack([paths, places_in_group(cluster.reshape(-1, 1), data.items)])
         sizes = tuple(int(size) for size in codes.max(axis=0, initial=0) + 1)
         return SourceIndex(
             table=CodeTable(codes, sizes),
@@ -64,7 +67,7 @@ class CIDTokenizer(Tokenizer):
             provenance=Provenance.of(data, VERSION),
             details={
                 "kind": self.kind,
-                "clusters": len(np.unique(paths, axis=0)),
+                "clusters": int(cluster.max()) + 1,
                 "largest_cluster": sizes[-1],
                 "without_neighbours": int((np.diff(graph.indptr) == 0).sum()),
                 "cut_evenly": clustering.cut_evenly,
@@ -113,7 +116,9 @@ class Clustering:
             self._split(alone, rows)
             self._split(np.flatnonzero(joined), rows, force=True)
         depth = max(map(len, rows), default=0)
-        return np.array([row + [self.branches] * (depth - len(row)) for row in rows], np.int64).reshape(-1, depth)
+        return np.array([row + [self.branches] * (depth - len(row)) for row in rows], np.int64).reshape(
+            len(rows), depth
+        )
 
     def _split(self, items: np.ndarray, rows: list[list[int]], *, force: bool = False) -> None:
         """Appends the clusters of `items` to their rows. `force`: at least once, where a row has to have a first."""

@@ -37,7 +37,7 @@ def write_snapshot(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappi
 
 
 def read_snapshot(path: Path | None) -> tuple[Facts, Tensors] | None:
-    """Facts and tensors; None if the file is missing or damaged."""
+    """Facts and tensors; None if the file is missing or corrupt."""
     if path is None or not path.is_file():
         return None
     try:
@@ -66,7 +66,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups
 
 
 def random_state(device: str) -> Tensors:
-    """State of torch's random generators, on the CPU and on a CUDA device."""
+    """State of torch's random generators on the CPU and the CUDA device."""
     cuda = {"random/cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {}
     return {"random/cpu": torch.get_rng_state(), **cuda}
 
@@ -79,15 +79,15 @@ def set_random_state(tensors: Mapping[str, torch.Tensor], device: str) -> None:
 
 
 class Checkpointer:
-    """One checkpoint file, `name` under `folder`; nothing is stored if `folder` is None. A file with another
-    `fingerprint` (a hash of everything that decides the content) counts as missing."""
+    """One checkpoint file, `name` in `folder`; nothing is stored if `folder` is None. A file with another `fingerprint`
+    (a hash of everything that determines the content) is ignored."""
 
     def __init__(self, folder: Path | None, name: str, fingerprint: str = "") -> None:
         self.path = None if folder is None else folder / f"{name.replace(' ', '-')}.safetensors"
         self.fingerprint = fingerprint
 
     def load(self) -> tuple[Facts, Tensors] | None:
-        """Facts and tensors of the last `save`; None if there is none that fits."""
+        """Facts and tensors of the last `save`; None if there is no such checkpoint."""
         snapshot = read_snapshot(self.path)
         return snapshot if snapshot is not None and snapshot[0].get("mark", "") == self.fingerprint else None
 
@@ -107,8 +107,7 @@ class Checkpointer:
 
 @dataclass
 class Progress:
-    """How far a stage is: steps done, of them `skipped` without an update, the last losses, seconds over all
-    sessions."""
+    """Position in a stage: steps, steps `skipped` without an update, last losses, seconds over all sessions."""
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
@@ -117,16 +116,16 @@ class Progress:
 
     @property
     def loss(self) -> float:
-        """Mean of the last losses; 0 before any."""
+        """Mean of the last losses; 0 if there are none."""
         return sum(self.losses) / max(len(self.losses), 1)
 
 
 class TrainingState:
-    """All state of a stage that a checkpoint holds: parameters and buffers, the optimizer's moments, the history and
-    best state of early stopping, the callback's state.
+    """State of a stage in a checkpoint: parameters and buffers, the optimizer's moments, history and best state of
+    early stopping, the callback's state.
 
-    In the file, tensors of the parameter (or buffer) number N are named `N.value`, `N.best` and `N.` with the
-    optimizer's name; those of the callback `callback.NAME`.
+    Tensor names in the file: `N.value`, `N.best` and `N.` with the optimizer's name for parameter (or buffer) number N;
+    `callback.NAME` for the callback.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class TrainingState:
         self.tensors: list[torch.Tensor] = [*parameters, *(callback.buffers if callback else ())]
 
     def save(self, checkpointer: Checkpointer, progress: Progress) -> None:
-        """Writes a checkpoint. With sharded parameters every process calls this; the one with a path writes."""
+        """Writes a checkpoint. With sharded parameters all processes must call it; the one with a path writes."""
         if checkpointer.path is None and not any(map(is_sharded, self.parameters)):
             return
         best = self.early_stopping.values if self.early_stopping is not None else []
@@ -162,7 +161,7 @@ class TrainingState:
         checkpointer.save(facts, tensors)
 
     def load(self, checkpointer: Checkpointer) -> Progress:
-        """Loads the checkpoint, if there is one; in one process."""
+        """Loads the checkpoint, if there is one; for one process."""
         snapshot = checkpointer.load()
         if snapshot is None:
             return Progress()
@@ -186,7 +185,7 @@ class TrainingState:
 
     @torch.no_grad()
     def set(self, number: int, name: str, value: torch.Tensor) -> None:
-        """Takes one stored tensor; those of a lower number, and of the best state, come first."""
+        """Sets one stored tensor, in ascending order of numbers; the best state last."""
         tensor = self.tensors[number]
         if name == "value":
             tensor.detach().copy_(value)
@@ -197,7 +196,7 @@ class TrainingState:
             self.early_stopping.values.append(value.to(tensor.device))
 
     def set_facts(self, facts: Facts) -> Progress:
-        """Takes the stored facts; where the stage stands."""
+        """Sets the stored facts; returns the position in the stage."""
         if self.early_stopping is not None:
             self.early_stopping.history = [(int(step), float(value)) for step, value in facts["seen"]]
         names = ("step", "losses", "seconds")

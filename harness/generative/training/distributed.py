@@ -1,9 +1,9 @@
-"""Gradient synchronisation: each step is computed by several processes together.
+"""Gradient synchronisation of processes that compute each step together.
 
-Each process has the whole model and a share of the step's samples, whose losses add up to the step's loss. Gradients
-are summed before they are clipped, so that every process takes the step that a single process would take. torch's
-DistributedDataParallel does not fit: it averages gradients, and hooks into one `forward`, where a step here calls the
-backbone several times, or not at all on a process without samples.
+Each process has the whole model and a share of the step's samples; the losses of the shares sum to the step's loss.
+Gradients are summed before clipping, so that the update equals that of a single process. torch's
+DistributedDataParallel averages gradients and hooks into one `forward`; a step here calls the backbone several times,
+or not at all in a process without samples.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from harness.generative.models.precision import float64_on_cpu
 from harness.generative.training.checkpoint import Checkpointer, Progress, TrainingState
 from harness.protocol.distributed import ProcessGroup
 
-BUCKET = 1 << 25  # gradient elements that are sent at once, which bounds the memory of their copies
+BUCKET = 1 << 25  # gradient elements in one all-reduce, which bounds the memory of their copies
 
 
 class GradientSynchronizer:
-    """One stage's parameters and optimizer in all processes of `world`."""
+    """Parameters and optimizer of one stage in all processes of `world`."""
 
     def __init__(
         self, world: ProcessGroup, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
     ) -> None:
         self.world, self.parameters, self.optimizer = world, list(parameters), optimizer
-        self.stream = (world.rank,) if world.rank else ()  # of the seed: dropout differs between processes
+        self.stream = (world.rank,) if world.rank else ()  # part of the seed: dropout differs between processes
 
     def begin(self, state: TrainingState, checkpointer: Checkpointer) -> Progress:
-        """All processes take the main process's parameters and its checkpoint, tensor by tensor: a process keeps only
-        its shard of a sharded parameter."""
+        """Broadcasts the main process's parameters and checkpoint, tensor by tensor: a process stores only its shard of
+        a sharded parameter."""
         if self.world.size == 1:
             return state.load(checkpointer)
         if state.callback is not None:
-            raise ValueError("the state of a callback is not shared between processes")
+            raise ValueError("a callback with state does not support several processes")
         snapshot = checkpointer.load()
         facts = self.world.broadcast_object(None if snapshot is None else snapshot[0])
         if facts is None:
@@ -58,28 +58,28 @@ class GradientSynchronizer:
         return state.set_facts(facts)
 
     def clock(self, seconds: float, due: bool) -> tuple[float, bool]:
-        """The main process's seconds and whether a checkpoint is due, so that all processes decide alike."""
+        """The main process's seconds and whether a checkpoint is due, so that all processes agree."""
         if self.world.size == 1:
             return seconds, due
         message = self.world.broadcast_object([seconds, due])
         return float(message[0]), bool(message[1])
 
     def clip(self, limit: float) -> None:
-        """Scales all gradients down if their norm is above `limit`."""
+        """Scales all gradients so that their norm is at most `limit`."""
         if any(map(is_sharded, self.parameters)):
             clip_sharded(self.parameters, limit, self.world)
         else:
             nn.utils.clip_grad_norm_(self.parameters, limit)
 
     def sum_gradients(self, loss: float) -> float:
-        """Sums the gradients and the loss over all processes. A parameter that no process used in the step keeps no
-        gradient, as in one process."""
+        """Sums gradients and loss over all processes. A parameter that no process used in the step has no gradient, as
+        in one process."""
         if self.world.size == 1:
             return loss
         gathered = float64_on_cpu([loss, *(p.grad is not None for p in self.parameters)])
         self.world.all_reduce([gathered])
         counts = zip(self.parameters, gathered[1:].tolist(), strict=True)
-        used = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # FSDP sums the others
+        used = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # else by FSDP
         for parameter in used:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -92,12 +92,12 @@ class GradientSynchronizer:
 
 
 def _empty(size: list[int], dtype: str, device: torch.device) -> torch.Tensor:
-    """A tensor to receive a broadcast; `dtype` as torch prints it."""
+    """A tensor that receives a broadcast; `dtype` as torch prints it."""
     return torch.empty(size, dtype=getattr(torch, dtype.removeprefix("torch.")), device=device)
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[torch.Tensor]]:
-    """Gradients in order, in groups of one dtype and device."""
+    """Consecutive gradients in groups of one dtype and device."""
     bucket: list[torch.Tensor] = []
     for gradient in (parameter.grad for parameter in parameters):
         assert gradient is not None

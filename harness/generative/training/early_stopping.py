@@ -1,4 +1,4 @@
-"""Hooks of the training loop: early stopping on validation, and a callback with a state of its own."""
+"""Hooks of the training loop: early stopping on validation, and callbacks with a state."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 class Callback:
-    """A hook that runs after each step. Its state, and the model's `buffers`, are part of the stage's checkpoints. Only
-    for stages in one process."""
+    """A hook after each step. Its state, and the model's `buffers`, are part of the checkpoints. Only for stages in one
+    process."""
 
     buffers: Sequence[torch.Tensor] = ()
 
     def on_step_end(self, step: int) -> Mapping[str, Any]:
-        """Called after step number `step` (from 1). Fields for the log; empty: the stage logs at its usual steps."""
+        """Called after step number `step` (from 1). Returns fields of a log entry; empty: default logging."""
         return {}
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

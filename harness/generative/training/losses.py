@@ -1,18 +1,18 @@
 """Loss of a training step: cross-entropy of responses (item codes or text), and the auxiliary loss of a method.
 
-Two engines, with the same value and gradient if dropout is off. `shared`: all next items of a user are trained in one
+Two engines with equal values and gradients if dropout is off. `shared`: all next items of a user are trained in one
 pass over the sequence, the common prefix of the prompts is computed once, other samples are packed without padding.
-`plain`: every next item is a padded row with its complete prompt, as in most of the field; it is the reference.
+`plain`: every next item is a padded row with its complete prompt, as in most implementations; the reference.
 
 A token's probability is normalised over the tokens of its kind (`level`: a code token's level, the backbone's
-vocabulary for text), over the children of its prefix in the trie of item codes (`children`, the rule of
-`normalise=children` in beam search: the probabilities of all codes sum to one), or over text and codes together
-(`vocabulary`, as in `generate`). With `vocabulary` the response of a code ends with the end-of-sequence token. It is
-predicted from the state of the code's last token, where a sequence also continues with the next item: it is a target
-and never an input, so that one pass over a sequence stays exact.
+vocabulary for text), over the children of its prefix in the trie of item codes (`children`, as in beam search with
+`normalise=children`: the probabilities of all codes sum to one), or over text and codes together (`vocabulary`, as in
+`generate`). With `vocabulary` the response of a code ends with the end-of-sequence token. It is predicted from the
+state of the code's last token, from which a sequence also continues with the next item: it is a target and never an
+input, so that one pass over a sequence stays exact.
 
-If several processes compute a step together, or one in several parts, each computes its samples' share of the step's
-means: the shares add up to the loss of one process.
+If several processes compute a step, or one process in several parts, each computes its samples' share of the step's
+means: the shares sum to the loss of one process.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def child_cross_entropy(
     trie: CodeTrie, level_logits: LevelLogits, states: torch.Tensor, level: int, prefixes: torch.Tensor,
     digits: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """-log p of one token a state, float32 (n,): `digits` (n,) of `level` after the trie nodes `prefixes` (n,) of depth
-    `level`, predicted from `states` (n, width); log p = logit - log Σ exp(logits of the children). A prefix with one
-    child costs nothing, and its states are not read."""
+    """-log p of one token a state, float32 (n,): the tokens `digits` (n,) of `level` after the trie nodes `prefixes`
+    (n,) of depth `level`, predicted from `states` (n, width); log p = logit - log Σ exp(logits of the children). The
+    loss of an only child is 0, and its state is not read."""
     fan = trie.fan(level, prefixes)
     rows = torch.nonzero(fan > 1)[:, 0]
     if not len(rows):
-        return states[:, :0].sum(dim=1).float()  # zeros that are part of the autograd graph
+        return states[:, :0].sum(dim=1).float()  # zeros in the autograd graph
     logits = level_logits(states[rows], level)
     chosen = logits.gather(1, digits[rows, None])[:, 0]
     if level == 0:
@@ -73,15 +73,15 @@ def _over_children(
     return torch.zeros_like(top).index_add(0, owner, (values - top[owner]).exp()).log() + top
 
 
-NO_ITEM = -1  # in place of an item: the response names none
+NO_ITEM = -1  # the response is not an item
 
 
 class AuxiliaryLoss(Protocol):
-    """A loss on summary states, with parameters that a stage trains together with the model's."""
+    """A loss on summary states, with parameters that a stage trains together with the model."""
 
     @property
     def sequential_only(self) -> bool:
-        """Whether responses of text tasks count as naming no item."""
+        """Whether responses of text tasks are excluded (`NO_ITEM`)."""
         ...
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,11 +89,11 @@ class AuxiliaryLoss(Protocol):
         ...
 
     def denominator(self, items: np.ndarray) -> int:
-        """Over how many of the responses naming `items` (n,) or `NO_ITEM` the loss is a mean."""
+        """Number of responses among those of `items` (n,) or `NO_ITEM` that the loss is a mean over."""
         ...
 
     def __call__(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-        """The loss (a scalar) of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`."""
+        """The loss (a scalar) of summary `states` (n, width) of responses of `items` (n,) or `NO_ITEM`."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -122,9 +122,9 @@ class Targets:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one model on one device; `term` is the method's auxiliary loss. The summary state of a response is the
-    one at its last token; for an item the last of its code, without the end-of-sequence token. Logits are divided by
-    `temperature`, through their states: for a head whose logits are linear in them."""
+    """Losses of one model on one device; `term` is the auxiliary loss. The summary state of a response is the one at
+    its last token; for an item the last token of its code, without the end-of-sequence token. Logits are divided by
+    `temperature` through their states, which needs a linear head."""
 
     model: CodeLM
     prompts: Prompts | CodePrompts
@@ -133,32 +133,32 @@ class Losses:
     engine: Engine = "shared"
     normalise: LossNormalise = "level"
     world: ProcessGroup = SINGLE_PROCESS
-    trie: CodeTrie | None = None  # for `children`, on the model's device
+    trie: CodeTrie | None = None  # for `children`; on the model's device
     temperature: float = 1.0
 
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
-        """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus
-        the auxiliary loss with the negatives `samples`."""
-        counted = self._windows_counted(windows)
+        """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus the
+        auxiliary loss with the negatives `samples`."""
+        total = self._window_denominators(windows)
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_windows(self._own(windows), template)
-            return self._cost(read, targets, samples, counted.within(step))
+            return self._cost(read, targets, samples, total.within(step))
 
-        return Cost(counted.counts, share)
+        return Cost(total.counts, share)
 
     def rows(self, samples: Sequence[Sample], sample: np.ndarray) -> Cost:
         """Mean over the response tokens of text-task samples, plus the auxiliary loss with the negatives `sample`."""
-        current_targets = self._targets(samples, np.zeros(len(samples), np.int64))
+        all_targets = self._targets(samples, np.zeros(len(samples), np.int64))
         nameless = self.term is not None and self.term.sequential_only
-        current_targets = current_targets.naming_none() if nameless else current_targets
-        counted = self._counted(len(current_targets.labels), current_targets.items, len(samples))
+        all_targets = all_targets.naming_none() if nameless else all_targets
+        total = self._denominators(len(all_targets.labels), all_targets.items, len(samples))
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_rows(self._own(samples))
-            return self._cost(read, targets.naming_none() if nameless else targets, sample, counted.within(step))
+            return self._cost(read, targets.naming_none() if nameless else targets, sample, total.within(step))
 
-        return Cost(counted.counts, share)
+        return Cost(total.counts, share)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[PackedStates, Targets]:
         """States and targets of `windows`, in the order of the items."""
@@ -169,14 +169,14 @@ class Losses:
         read = read_packed(self.model, [self.prompts.codes[window].reshape(-1) for window in windows], lead)
         items = np.concatenate([window[1:] for window in windows])
         starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
-        before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the state before each token, and the last
+        before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the states before each token, and the last
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
         tokens = slice(0, levels + (self.normalise == "vocabulary"))
         owners = np.repeat(items, labels[:, tokens].shape[1])
         return read, Targets(before[:, tokens].reshape(-1), labels[:, tokens].reshape(-1), owners, before[:, -1], items)
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[PackedStates, Targets]:
-        """States and targets of `rows`; the common prefix of all prompts is computed once."""
+        """States and targets of `samples`; the common prefix of all prompts is computed once."""
         sequences = [np.asarray(sample.ids, np.int64) for sample in samples]
         if self.engine == "plain":
             read = read_padded(self.model, sequences)
@@ -203,32 +203,32 @@ class Losses:
             item = NO_ITEM if sample.item is None else sample.item
             owners.append(np.where(own[trained] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
-                trained = trained[own[trained] >= self.model.vocabulary]  # the response counts up to the code's end
+                trained = trained[own[trained] >= self.model.vocabulary]  # without the end-of-sequence token
                 if self.normalise == "vocabulary" and own[-1] != self.model.eos:
                     places.append(begin + trained[-1:])
                     labels.append(np.array([self.model.eos]))
                     owners.append(np.array([NO_ITEM]))
             ends.append(begin + trained[-1])
         items = [NO_ITEM if sample.item is None else sample.item for sample in samples]
-        joined = [np.concatenate(part) for part in (places, labels, owners)]
-        return Targets(joined[0], joined[1], joined[2], np.array(ends), np.array(items))
+        columns = [np.concatenate(part) for part in (places, labels, owners)]
+        return Targets(columns[0], columns[1], columns[2], np.array(ends), np.array(items))
 
     def _own(self, samples: Sequence[S]) -> Sequence[S]:
-        """The samples of this process; the first, with weight zero, if there are fewer samples than processes."""
+        """This process's samples; the first sample, with weight zero, if there are fewer samples than processes."""
         if self.world.size == 1:
             return samples
         return [samples[number] for number in shard(self.world, len(samples))] or samples[:1]
 
-    def _windows_counted(self, windows: Sequence[np.ndarray]) -> _Whole:
+    def _window_denominators(self, windows: Sequence[np.ndarray]) -> _Denominators:
         items = np.concatenate([window[1:] for window in windows])
         tokens = self.prompts.codes.shape[1] + (self.normalise == "vocabulary")
-        return self._counted(len(items) * tokens, items, len(windows))
+        return self._denominators(len(items) * tokens, items, len(windows))
 
-    def _counted(self, labels: int, items: np.ndarray, samples: int) -> _Whole:
-        aimed = 0 if self.term is None else self.term.denominator(items)
-        return _Whole(labels, aimed, idle=self.world.rank >= samples)
+    def _denominators(self, labels: int, items: np.ndarray, samples: int) -> _Denominators:
+        responses = 0 if self.term is None else self.term.denominator(items)
+        return _Denominators(labels, responses, idle=self.world.rank >= samples)
 
-    def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Whole) -> torch.Tensor:
+    def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Denominators) -> torch.Tensor:
         if self.normalise == "vocabulary":
             states = self._predicting(read, targets.places)
             loss = (self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)).mean()
@@ -238,14 +238,14 @@ class Losses:
         if self.term is None:
             return loss
         term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(samples))
-        return loss + term * total.share(self.term.denominator(targets.items), total.aimed)
+        return loss + term * total.share(self.term.denominator(targets.items), total.responses)
 
     def _predicting(self, read: PackedStates, places: np.ndarray) -> torch.Tensor:
         states = read[places]
         return states if self.temperature == 1 else states / self.temperature
 
     def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
-        """-log p of each label among its kind: text first, then level by level."""
+        """-log p of each label, normalised over its kind: text first, then level by level."""
         flat = targets.labels - self.model.vocabulary
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
         for kind in np.unique(level):
@@ -258,7 +258,7 @@ class Losses:
                 yield self._code_cost(states, int(kind), self._tensor(targets.label_items[own]), digits)
 
     def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
-        """-log p of one token of a level a state, (n,)."""
+        """-log p of a code token of `level` for each state, (n,)."""
         if self.normalise != "children":
             return functional.cross_entropy(self.model.level_logits(states, level), digits, reduction="none")
         assert self.trie is not None
@@ -266,7 +266,7 @@ class Losses:
         return child_cross_entropy(self.trie, self.model.level_logits, states, level, prefixes, digits)
 
     def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
-        """Logits of one label a state, (n,)."""
+        """Logit of one label a state, (n,)."""
         label = self._tensor(labels)
         flat, last = label - self.model.vocabulary, self.model.vocabulary - 1
         text = self.model.text_head[label.clamp(max=last)]
@@ -278,28 +278,29 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """What the means of a step are over, in all processes: labels, and responses in the term. `idle`: none is here."""
+class _Denominators:
+    """Denominators of a step's means over all processes: labels, and responses in the auxiliary loss. `idle`: this
+    process has no sample."""
 
     labels: int
-    aimed: int
+    responses: int
     idle: bool
 
     @property
     def counts(self) -> Counts:
-        return self.labels, self.aimed
+        return self.labels, self.responses
 
-    def within(self, step: Counts) -> _Whole:
-        """The same part in a step of several."""
-        return replace(self, labels=step[0], aimed=step[1])
+    def within(self, step: Counts) -> _Denominators:
+        """The same part as one of several of a step."""
+        return replace(self, labels=step[0], responses=step[1])
 
     def share(self, current: int, everywhere: int) -> float:
-        """What a mean over some counts for in the mean over all."""
+        """Weight of a mean over `current` terms in the mean over all."""
         return 0.0 if self.idle or not everywhere else current / everywhere
 
 
 def _common(samples: Sequence[Sample]) -> list[int]:
-    """The tokens that all samples begin with, short of those whose states are asked for; none for a sample alone."""
+    """The common prefix of all samples, without the states that predict labels; empty for a single sample."""
     if len(samples) < 2:
         return []
     first = min(next(place for place, label in enumerate(sample.labels) if label != IGNORED) for sample in samples)

@@ -1,7 +1,7 @@
 """Partial results of a loop over rows (texts to encode, users to rank), so that a resumed loop computes only the rest.
 
-Unlike a checkpoint, which replaces the last one, they are append-only: each file has other rows, and nothing that was
-written is written again. A resumed loop may take larger or smaller batches.
+Unlike a checkpoint, which replaces the last one, they are append-only: each file has other rows. A resumed loop can use
+another batch size.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ WORD = 8  # bytes
 
 
 class PartialResults:
-    """Files of rows in `folder` (None: nothing is stored), whose name must hold a hash of everything that decides the
-    rows. `add` writes a file when a checkpoint is due, `flush` at once."""
+    """Files of rows in `folder` (None: nothing is stored), whose name must contain a hash of everything that determines
+    the rows. `add` writes a file when a checkpoint is due, `flush` at once."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class PartialResults:
                 self.flush()
 
     def flush(self) -> None:
-        """Writes the results that are not on disk yet."""
+        """Writes the results that are not stored yet."""
         if self.folder is None or not self._waiting:
             return
         columns = zip(*(arrays for _, arrays in self._waiting), strict=True)
@@ -62,7 +62,7 @@ class PartialResults:
         self._waiting.clear()
 
     def clear(self) -> None:
-        """Deletes all files, once the complete result is stored elsewhere."""
+        """Deletes all files, after the complete result is stored elsewhere."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -88,7 +88,7 @@ def _bytes(flat: torch.Tensor) -> torch.Tensor:
 
 
 def _words(content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes as 64-bit integers, without a copy if they are aligned; and the bytes left over."""
+    """Bytes as 64-bit integers, without a copy if they are aligned; and the remaining bytes."""
     combined = content[: len(content) // WORD * WORD]
     if combined.data_ptr() % WORD or combined.storage_offset() % WORD:
         combined = combined.clone()

@@ -1,7 +1,7 @@
 """Training stages of a generative recommender: trained parameters, sampled tasks, loss, selection of a checkpoint.
 
-A stage trains an adapter or all weights of the backbone, as its configuration says. The code embeddings, their head,
-the scale of their logits and the parameters of the auxiliary loss are always trained.
+A stage trains an adapter or all weights of the backbone, by its configuration. The code embeddings, their head, the
+scale of their logits and the parameters of the auxiliary loss are always trained.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from harness.protocol.split import TrainingData
 
 @dataclass(frozen=True, eq=False)
 class StageInputs:
-    """The model, data and settings that all stages of a method share. `validate(users)` is the model's ndcg@10 on at
-    most so many validation users; None if the run may not use validation."""
+    """The model, data and settings that the stages of a method share. `validate(users)`: the model's ndcg@10 on at most
+    this many validation users; None if the run must not use validation."""
 
     model: CodeLM
     prompts: Prompts
@@ -111,7 +111,7 @@ def _groups(
     name: str, config: StageConfig, tuned: StageInputs, context: RunContext
 ) -> tuple[list[ParameterGroup], ShardedBlocks]:
     """Parameter groups: the backbone or an adapter, with its vocabulary if that is trained; the code embeddings; the
-    scale of their logits and the auxiliary loss. The backbone's blocks are sharded if the run asks for it."""
+    scale of their logits and the auxiliary loss. The backbone's blocks are sharded if configured."""
     model = tuned.model
     if config.adapter:
         shape = AdapterShape(config.rank, config.alpha, config.dropout)

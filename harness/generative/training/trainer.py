@@ -1,8 +1,8 @@
-"""The training loop of every trained part: LLM stages, TIGER, the RQ-VAE, the behaviour encoders.
+"""The training loop of all stages: LLM stages, TIGER, the RQ-VAE, the behaviour encoders.
 
-The loop owns the optimizer, the schedule, precision, accumulation, clipping, early stopping, progress and checkpoints.
-The caller owns the samples: it gives a loss for a step number. Everything random is derived from that number, or is
-part of a callback's state, so that a resumed stage gives the same weights as an undisturbed one.
+The loop has the optimizer, schedule, precision, gradient accumulation, clipping, early stopping, progress and
+checkpoints; the caller gives a loss for a step number. All randomness is derived from that number or is part of a
+callback's state, so that a resumed stage gives the same weights as an uninterrupted one.
 
 On Linux, glibc by default maps each large array anew and unmaps it when it is freed: 4,700 page faults a step of a
 small model, against 131 with `keep_freed_memory`. Steps of many shapes then leave holes in the heap: a run with all
@@ -35,10 +35,10 @@ from harness.generative.training.step_cost import Cost, together
 from harness.protocol.context import RunContext
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
-MMAP_THRESHOLD = 1 << 30  # bytes up to which an array is allocated on the heap
+MMAP_THRESHOLD = 1 << 30  # maximal size in bytes of an array on the heap
 LOG_EVERY = 20  # steps
-LOSSES = 50  # steps that the logged loss is the mean of
-ONE_CYCLE_STEPS = 60  # shortest one-cycle schedule: below, its warm-up would have no steps
+LOSSES = 50  # steps that the logged loss is averaged over
+ONE_CYCLE_STEPS = 60  # minimal length of a one-cycle schedule, so that its warm-up has steps
 
 Optimiser = Literal["adamw", "adam", "adafactor"]
 Schedule = Literal["cosine", "linear", "inverse_sqrt", "one_cycle"]
@@ -74,17 +74,17 @@ class ParameterGroup:
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of a stage. The learning rate rises linearly over the share `warmup` of the stage (or over
-    `warmup_steps`), then falls to the share `floor` of its peak along a half cosine (`floor=1`: constant), to zero
-    along a line (`linear`); `inverse_sqrt` is T5's, 1 / √max(step, warm-up), constant at its peak during the warm-up
+    `warmup_steps`), then falls to the share `floor` of its peak along a half cosine (`floor=1`: constant), linearly
+    to zero (`linear`); `inverse_sqrt` is T5's, 1 / √max(step, warm-up), constant at its peak during the warm-up
     (Raffel et al., JMLR 2020); `one_cycle` is torch's OneCycleLR. Gradients are clipped to the norm `clip`. `beta2` is
-    Adam's; `adam` adds the decay to the gradient; `fused` selects torch's fused kernel, whose last digits differ.
+    Adam's; `adam` adds the decay to the gradient; `fused` selects torch's fused kernel, which rounds differently.
 
-    With `max_seconds` the stage also ends when it has computed for so long, over all sessions, and its schedule
-    follows whichever of steps and seconds is further on, so that models of any size get equal time and a complete
-    schedule. The number of steps then depends on the machine: such a stage resumes, but not to the same digits.
+    With `max_seconds` the stage also ends after this time, over all sessions, and its schedule follows the larger share
+    of steps and seconds, so that models of any size get equal time and a complete schedule. The number of steps then
+    depends on the machine: such a stage can be resumed, but is not exactly reproducible.
 
-    `title` is shown beside the progress bar (default: `stage`). `fingerprint`: a checkpoint with another one is not
-    used. `reseed=False`: torch's random generator is not seeded at each step; the callback restores it.
+    `title`: label of the progress bar (default: `stage`). `fingerprint`: a checkpoint with another one is ignored.
+    `reseed=False`: torch's random generator is not seeded at each step; the callback restores it.
     """
 
     stage: str
@@ -115,7 +115,7 @@ class StageResult:
 
 
 def schedule_step(step: int, seconds: float, config: TrainingConfig) -> int:
-    """The position of the schedule after `step` steps and `seconds`; `config.steps` ends the stage.
+    """Position in the schedule after `step` steps and `seconds`; `config.steps` ends the stage.
 
     >>> [schedule_step(10, seconds, TrainingConfig("x", 100, max_seconds=60)) for seconds in (1, 30, 60)]
     [10, 50, 100]
@@ -126,7 +126,7 @@ def schedule_step(step: int, seconds: float, config: TrainingConfig) -> int:
 
 
 def lr_factor(step: int, config: TrainingConfig) -> float:
-    """The share of the peak learning rate at `step` (from 0); not for `one_cycle`.
+    """Learning rate at `step` (from 0) as a share of the peak; not for `one_cycle`.
 
     >>> [round(lr_factor(step, TrainingConfig("x", 11, warmup=0.1, floor=0.0)), 2) for step in (0, 1, 6, 10)]
     [1.0, 1.0, 0.5, 0.02]
@@ -147,8 +147,8 @@ def lr_factor(step: int, config: TrainingConfig) -> float:
 
 
 def one_cycle(step: int, peak: float, config: TrainingConfig) -> tuple[float, float]:
-    """Learning rate and Adam's beta1 of the one-cycle policy (Smith & Topin 2019), digit by digit as torch's OneCycleLR
-    computes them with its defaults: here a function of the step, so that a checkpoint need not hold a scheduler."""
+    """Learning rate and Adam's beta1 of the one-cycle policy (Smith & Topin 2019), bit-identical to torch's OneCycleLR
+    with default settings, as a function of the step: a checkpoint needs no scheduler state."""
     total = max(config.steps, ONE_CYCLE_STEPS)
     top = config.warmup * total - 1
     if step <= top:
@@ -169,11 +169,12 @@ def train(
     callback: Callback | None = None,
 ) -> StageResult:
     """Runs the stage, from the checkpoint in `context.checkpoint` if there is one. `loss(step, part)` is the cost of
-    one of the `accumulate` parts of a step; a tensor is a part (or this process's share of it) with the weight of every
-    other; None leaves the part out, and a step without parts changes nothing. The parameters are changed in place; with
+    one of the `accumulate` parts of a step; a tensor is a part (or this process's share of it) with the same weight as
+    the others; None skips the part, and a step without parts has no update. Parameters are changed in place; with
     `early_stopping` they end in their best state.
 
-    Raises `InputError` if the loss is not finite."""
+    Raises `InputError` if the loss is not finite.
+    """
     keep_freed_memory()
     parameters = [parameter for group in groups for parameter in group.parameters]
     optimizer = _optimizer(groups, config)
@@ -208,7 +209,7 @@ def train(
 def _step_ended(
     state: TrainingState, progress: Progress, config: TrainingConfig, context: RunContext, is_last: bool
 ) -> bool:
-    """Runs the callback and the evaluation, and logs. True if this state is worth a checkpoint whatever the time."""
+    """Runs callback, evaluation and logging. True if a checkpoint is due regardless of the time."""
     step, stopping = progress.step, state.early_stopping
     fields = {} if state.callback is None else dict(state.callback.on_step_end(step))
     evaluated = stopping is not None and (step % stopping.every == 0 or is_last)
@@ -288,5 +289,5 @@ def _diverged(loss: float, step: int, config: TrainingConfig, groups: Sequence[d
     return InputError(
         f"training diverged: the loss is {loss} at step {step + 1} of {config.steps} (learning rate {rates})",
         where=f"stage {config.stage}",
-        hint="lower its learning rate, give it more warm-up or a smaller clip, or compute it in float32",
+        hint="lower its learning rate, use more warm-up or a smaller clip, or use float32",
     )

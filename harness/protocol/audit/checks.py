@@ -1,9 +1,8 @@
-"""The single checks of the audit: each counts one property of a data set under a protocol.
+"""The checks of the audit, each of which measures one property of a data set under a protocol; the leakage canary.
 
-A check for leaks compares the held-out rows with the training rows: a property that is as frequent in both is of the
-data, one that is frequent in the held-out rows only is an alarm.
-
-Leakage canary: replace the held-out items and assert that no model input changes.
+A leak check compares held-out rows with training rows: a property equally frequent in both belongs to the data, one
+that is frequent in held-out rows only is an alarm. The canary replaces the held-out items and asserts that no model
+input changes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`Provenance`: which interactions an artefact (item vectors, an index file) was made from, kept beside its file.
+"""`Provenance`: the interactions that an artefact (item vectors, an index file) was computed from, in a sidecar file.
 
-Item vectors and codes decide what a model can tell apart, so one that saw held-out rows carries answers into a run that
-looks clean. Whoever makes an artefact states what it saw; whoever uses it calls `check`, which refuses what saw too
-much. A file of unknown origin may be used, and the record says `unknown`.
+Item vectors and codes carry information, so that one computed from held-out rows leaks answers into a run. The producer
+of an artefact states the rows; its consumer calls `check`, which rejects held-out rows. A file of unknown provenance is
+accepted, and the record states `unknown`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`harness data verify`: an independent check of a data set and its split, which shares no code with the split.
 
-Everything is recomputed per user with plain lists, slow but simple on purpose.
+Everything is recomputed for each user with plain lists.
 """
 
 from __future__ import annotations

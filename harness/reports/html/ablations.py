@@ -1,4 +1,4 @@
-"""Ablation bars: what each stored grid of a data set says, from its state file and the runs that it names."""
+"""Bar charts of ablations: one for each stored grid of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.evaluation.significance import LEVEL
 from harness.reports.ablation import AblationTable, Variant, ablation_table, sheet
 from harness.reports.comparison import Pair
 from harness.reports.formats import LEAK
-from harness.reports.html.figures import COLOURS, Figure, View, broken, plot, shown
+from harness.reports.html.figures import COLOURS, Figure, View, broken, error_bars, plot, shown
 from harness.reports.per_user import Measured
 from harness.store.run_key import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record
@@ -129,13 +129,7 @@ def _plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot
         orientation="h",
         y=list(range(len(pairs))),
         x=[one.difference for one in differences],
-        error_x={
-            "type": "data",
-            "array": [one.high - one.difference for one in differences],
-            "arrayminus": [one.difference - one.low for one in differences],
-            "width": 4,
-            "thickness": 1.4,
-        },
+        error_x=error_bars([(one.low, one.difference, one.high) for one in differences], width=4, thickness=1.4),
         marker={
             "color": [
                 colour if pair.significant else "rgba(0,0,0,0)"

@@ -1,8 +1,7 @@
-"""What the page of a data set shows: a section a board, each part of it where the store has something for it.
+"""Builds the HTML page of a data set: a section for each board, with the figures that the store has data for.
 
-Which rows of a board the figures draw: of each model the configuration that was best on validation cases.
-
-A choice by test metrics would show each model at its luckiest; so rows without validation metrics come last.
+Figures show for each model the configuration that was best on the validation cases, as a selection by test metrics
+would be biased; rows without validation metrics come last.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Code-tree view: the first two levels of the item codes that a run kept, with titles as examples.
+"""Code-tree view: the first two levels of a run's item codes, with titles as examples.
 
-Big catalogues stay small: the tokens with most items are shown, the others are counted together.
+Only the tokens with most items are shown; the others are counted together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quality against cost: every row of a board, and the Pareto front of those that do not leak."""
+"""Quality against cost: all rows of a board, and the Pareto front of those without leaks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The report page as one HTML file. The template escapes all values.
+"""The report page as one HTML file; the template escapes all values.
 
-The page loads nothing: its content security policy allows only its two scripts, by their hashes.
+Its content security policy allows only its two scripts, by their hashes, and no external resources.
 """
 
 from __future__ import annotations

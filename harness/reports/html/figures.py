@@ -1,6 +1,6 @@
-"""`Figure`: a plot in one or more views, each with its numbers as a table; and how lines, marks and texts look.
+"""`Figure`: a plot with one or more views, each with its values as a table; styles of lines, markers and texts.
 
-Colours of the page (ink, grid, ground) are the page's own, for light and dark; those of models are chosen here.
+Page colours (ink, grid, background) are CSS variables, for light and dark; colours of models are chosen here.
 """
 
 from __future__ import annotations
@@ -97,6 +97,17 @@ def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: 
             }
         ),
     )
+
+
+def error_bars(bounds: Sequence[tuple[float, float, float]], *, width: int, thickness: float) -> dict[str, Any]:
+    """Asymmetric error bars of a trace, from (low, value, high) of each point; sizes in pixels."""
+    return {
+        "type": "data",
+        "array": [high - value for _, value, high in bounds],
+        "arrayminus": [value - low for low, value, _ in bounds],
+        "width": width,
+        "thickness": thickness,
+    }
 
 
 def log_axis(low: float, high: float, title: str) -> dict[str, Any]:

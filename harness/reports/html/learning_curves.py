@@ -1,4 +1,4 @@
-"""Learning curves: what the runs' logs say of loss and validation, by time and by step."""
+"""Learning curves: loss and validation from the runs' logs, by time and by step."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Protocol and provenance: under which rules a board was measured, where and when each run was made, and the command
-that makes it again."""
+"""Protocol and provenance of a board: its rules, when and where each run was executed, and the command to repeat it."""
 
 from __future__ import annotations
 

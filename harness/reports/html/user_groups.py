@@ -1,4 +1,4 @@
-"""A metric by groups of test users: by the length of their history, and by how popular their target is."""
+"""A metric by groups of test users: by length of the history, and by popularity of the target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.evaluation.significance import LEVEL, bootstrap_ci
 from harness.protocol.protocol import unit_of
 from harness.reports.comparison import groups, ways
 from harness.reports.formats import LEAK, metric_text
-from harness.reports.html.figures import Figure, Style, View, plot, shown
+from harness.reports.html.figures import Figure, Style, View, error_bars, plot, shown
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
 from harness.reports.tables import Column, ReportTable, TableRow
@@ -136,13 +136,9 @@ def _plot(
             go.Scatter(
                 x=[round(group + shift, 4) for group in range(len(selected_cells))],
                 y=[cell.mean for cell in selected_cells],
-                error_y={
-                    "type": "data",
-                    "array": [cell.high - cell.mean for cell in selected_cells],
-                    "arrayminus": [cell.mean - cell.low for cell in selected_cells],
-                    "width": 0,
-                    "thickness": 1.2,
-                },
+                error_y=error_bars(
+                    [(cell.low, cell.mean, cell.high) for cell in selected_cells], width=0, thickness=1.2
+                ),
                 mode="markers",
                 marker={"color": style.colour, "symbol": style.symbol + ("-open" if row.leaks else ""), "size": 8},
                 name=name,

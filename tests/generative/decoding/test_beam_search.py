@@ -96,7 +96,7 @@ def test_double_precision_agrees_closely(tmp_path: Path, normalise: ScoreNormali
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes).double()
     asked = prompts(2, 6)
-    scores = score_all(searching(model, codes, normalise), asked, piece=7)
+    scores = score_all(searching(model, codes, normalise), asked, block=7)
     for row, prompt in enumerate(asked.ids.tolist()):
         expected = sorted(
             reference(model, codes, prompt, 30, normalise), key=lambda pair: codes.digits[pair[0]].tolist()

@@ -15,7 +15,7 @@ from harness.errors import InputError, InvalidPredictions
 from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import generate
 from harness.generative.decoding.beam_search import Search, beam_search
-from harness.generative.decoding.generate import Beams, Decoding, recommend, shared_lead
+from harness.generative.decoding.generate import Beams, Decoding, common_prefix, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import autocast
@@ -105,7 +105,7 @@ def test_what_all_prompts_share_is_read_once(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("prompts", [[[1, 2, 3]], [[1, 2], [1, 2]], [[4], [5]], [[1, 2, 3], [1, 2, 4, 5]], []])
 def test_each_prompt_keeps_a_token_of_its_own(prompts: list[list[int]]) -> None:
-    lead = shared_lead(prompts)
+    lead = common_prefix(prompts)
     assert all(prompt[: len(lead)] == lead and len(prompt) > len(lead) for prompt in prompts)
 
 
@@ -159,7 +159,7 @@ def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path
 def test_a_context_without_room_for_any_prompt_is_refused(tmp_path: Path) -> None:
     made = asked(tmp_path)
     made.model.body.config.max_position_embeddings = 5
-    with pytest.raises(InputError, match=r"2 tokens.*has 3"):
+    with pytest.raises(InputError, match=r"has 3 tokens, .* leaves 2"):
         made.lists(PLAIN)
 
 

@@ -84,7 +84,7 @@ def test_layers_are_the_first_ones_and_weights_may_be_drawn_anew(kind: str, tmp_
     again = load_backbone(str(place), None, "random", context)
     assert torch.equal(drawn.body.state_dict()[name], again.body.state_dict()[name])
     lists(first)
-    with pytest.raises(InputError, match="has 2 layers, 5 are asked for"):
+    with pytest.raises(InputError, match="has 2 layers, 5 are requested"):
         load_backbone(str(place), 5, "pretrained", context)
 
 

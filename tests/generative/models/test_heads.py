@@ -85,7 +85,7 @@ def test_packed_sequences_keep_apart_or_are_not_packed(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("kind", families.REFUSED)
 def test_a_head_of_another_kind_is_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"backbone '.*bert' is of a kind that is not supported: our logits differ"):
+    with pytest.raises(InputError, match=r"backbone '.*bert' is not supported: the computed logits differ"):
         loaded(kind, tmp_path)
 
 
