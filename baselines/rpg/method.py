@@ -208,6 +208,7 @@ class ParallelModel:
 
     network: ParallelNetwork
     precision: Precision
+    _precision: PrecisionSetting
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
         self.config, self._precision = config, precision
