@@ -197,6 +197,8 @@ def _folder() -> Path:
     spec = find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
-            "RecBole is not installed", hint="install this project under Python 3.11", code="missing-package"
+            "RecBole is not installed",
+            hint="make install brings it, or pip install --no-deps -r constraints.txt",
+            code="missing-package",
         )
     return Path(next(iter(spec.submodule_search_locations)))

@@ -201,6 +201,12 @@ class Session:
         code = self._process.poll()
         self.close()
         message = " | ".join(lines) or "-"
+        if missing := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", message):
+            return InputError(
+                f"{self.worker.library} needs the package {missing[1]}, which is not installed",
+                hint="pip install --no-deps -r constraints.txt installs all that this project's models import",
+                code="missing-package",
+            )
         return HarnessError(f"{self.worker.library}'s process ended with code {code} during {command!r}: {message}")
 
 

@@ -148,6 +148,14 @@ def test_a_worker_that_dies_in_recbole_gives_one_error_with_its_last_words(tmp_p
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
 
 
+def test_a_package_that_recbole_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip install --no-deps recbole`, which brings ml-100k alone."""
+    (tmp_path / "texttable.py").write_text("raise ModuleNotFoundError(\"No module named 'texttable'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(InputError, match="RecBole needs the package texttable, which is not installed"):
+        fitted(tmp_path / "run", model="SASRec", inner_size=16)
+
+
 def test_a_killed_worker_gives_one_error(tmp_path: Path) -> None:
     split = toys.split()
     model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **TINY))
