@@ -69,8 +69,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Part:
-    """One group of users: those whose history has `low` to `high` items before the target, or whose target was bought
-    `low` to `high` times in training."""
+    """One group of users: with `low` to `high` items in the history, or whose target was bought `low` to `high` times
+    in training."""
 
     by: str
     low: int
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that `harness compare` says."""
+    """Result of `harness compare`."""
 
     sides: tuple[RunGroup, ...]
     metrics: tuple[str, ...]

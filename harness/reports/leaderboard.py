@@ -47,12 +47,11 @@ COST = {
 
 @dataclass(frozen=True)
 class Row:
-    """One model with one configuration. `metrics` maps a metric to its values, one a seed; `rank` is None for rows
-    that were not measured here; `leaks` says which held-out rows the configuration shows to the model; `codes` are the
-    means of `CODES`, empty for models that rank no codes; `effort` how much search chose it; `passes` over the training
-    data, mean over seeds, None where the records do not say; `command` what makes its runs again, `card` the report
-    card, `memory` the stored probe of its language model, where these were asked for. `quoted` says where a published
-    row is printed and what is known of its protocol; empty for rows measured here."""
+    """One model with one configuration. `metrics`: values of each metric, one a seed; `rank`: None for rows that were
+    not measured here; `leaks`: held-out rows that the configuration shows to the model; `codes`: means of `CODES`,
+    empty for models without item codes; `effort`: tuning effort; `passes`: passes over the training data, mean over
+    seeds, None if not recorded; `command`: command of its runs, `card`: report card, `memory`: stored probe of its
+    language model, if requested. `quoted`: source and protocol of a published row; empty for rows measured here."""
 
     model: str
     family: str
@@ -93,10 +92,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared. `apart` says what sets it apart from other boards of this data set, if any. `leads`
-    holds the tests of the best row against the second, one a metric; `untested` why there are none, where they were
-    asked for (`harness.reports.lead_tests`). `card` is that of the data set, where it was asked for; `ties` the stored
-    report of `harness verify --tie-seeds`, where there is one."""
+    """Rows that are comparable. `apart`: what distinguishes it from other boards of the data set, if any. `leads`:
+    tests of the best row against the second, one a metric; `untested`: why there are none, if requested
+    (`harness.reports.lead_tests`). `card`: that of the data set, if requested; `ties`: the stored report of `harness
+    verify --tie-seeds`, if any."""
 
     dataset: DatasetInfo
     protocol: ProtocolInfo

@@ -27,7 +27,7 @@ from harness.store.run_store import StoredRun, Unreadable, check_files
 
 @dataclass(frozen=True)
 class Measured:
-    """The data behind a comparison."""
+    """Data and split of a comparison."""
 
     dataset: Dataset
     split: Split

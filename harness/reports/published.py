@@ -55,9 +55,9 @@ PLACE = ("share", "eager-harness", "published")  # where an installed package ke
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method's numbers as one source prints them. `hand`: `first` where the source itself was read, `second` where
-    the numbers were seen in another work alone. `known`: what is known of the protocol, by column. `printed`: each
-    metric as it stands in the file, whose last digit says how far it was rounded."""
+    """Figures of one method as one source prints them. `hand`: `first` if the source was read, `second` if the figures
+    were seen in another work only. `known`: known fields of the protocol, by column. `printed`: each metric as in the
+    file, whose last digit gives the rounding."""
 
     dataset: str
     release: str

@@ -40,7 +40,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Field:
-    """One condition of a measurement; empty where it is not known."""
+    """One condition of a measurement; empty if unknown."""
 
     name: str
     ours: str
@@ -50,8 +50,8 @@ class Field:
 
 @dataclass(frozen=True)
 class PublishedGap:
-    """One side against one published row. `numbers`: metric to (ours, theirs), for the metrics asked that both have;
-    ours is the mean over `seeds` runs."""
+    """One side against one published row. `numbers`: metric to (ours, theirs), for the requested metrics that both
+    have; ours is the mean over `seeds` runs."""
 
     label: str
     seeds: int

@@ -26,8 +26,8 @@ Deeper = Callable[[StoredRun, int], Predictions]  # a run's test lists with so m
 
 @dataclass(frozen=True)
 class Selection:
-    """Empty parts choose everything. `runs` are ids or their beginnings, `labels` map a model, a run id or its
-    beginning to a row's name, `metrics` are names with their K."""
+    """Empty parts select everything. `runs`: ids or their prefixes, `labels`: a model, run id or prefix to a row's
+    name, `metrics`: names with their K."""
 
     models: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: a text and a mark a column. `apart`: stands below the others and is not compared with them."""
+    """One row: a text and a mark a column. `apart`: it is below the others and not compared with them."""
 
     texts: tuple[str, ...]
     marks: tuple[Mark, ...] = ()
@@ -48,7 +48,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table with a title above it and notes below it."""
+    """A table with a title and notes."""
 
     title: str
     columns: tuple[Column, ...]

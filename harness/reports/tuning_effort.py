@@ -12,8 +12,8 @@ LESS = "§"  # behind the name of a model that had fewer trials than another one
 
 @dataclass(frozen=True)
 class Budget:
-    """`trials`: configurations tried to choose this one (1: as it stands, 0: the model has nothing to set, None: the
-    record does not say). `seconds`: of the search."""
+    """`trials`: configurations tried to select this one (1: defaults, 0: the model has no settings, None: not
+    recorded). `seconds`: of the search."""
 
     trials: int | None = None
     seconds: float | None = None
