@@ -13,7 +13,7 @@ ids instead of a random draw; items without neighbours, which there have a last 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -150,15 +150,16 @@ class Clustering:
             return np.linalg.eigh(scale[:, None] * graph.toarray() * scale)[1][:, -count:], scale
         start = generator(self.seed, "cid", "start", n).normal(size=n)
         normalised = sparse.csr_array(sparse.diags_array(scale) @ graph @ sparse.diags_array(scale))
-        return eigsh(normalised, count, which="LA", v0=start, tol=1e-6)[1], scale
+        tolerance = cast(Any, 1e-6)  # a number, which the stubs do not know
+        return eigsh(normalised, count, which="LA", v0=start, tol=tolerance)[1], scale
 
     def _assigned(self, vectors: np.ndarray, scale: np.ndarray, count: int) -> np.ndarray:
         """The cluster of each row: by the columns that a pivoted QR decomposition picks (Damle, Minden and Ying,
         Information and Inference 2019), or by k-means (Ng, Jordan and Weiss, NeurIPS 2001)."""
         if self.assignment == "cluster_qr":
             vectors = vectors * scale[:, None]
-            pivots = qr(vectors.T, mode="r", pivoting=True)[1][:count]
+            pivots = cast(Any, qr(vectors.T, mode="r", pivoting=True))[1][:count]
             return np.abs(vectors @ polar(vectors[pivots].T)[0]).argmax(axis=1)
         points = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         seed = derive_seed(self.seed, "cid", "kmeans") % (1 << 32)
-        return KMeans(count, n_init=3, random_state=seed).fit_predict(points)
+        return KMeans(count, n_init=cast(Any, 3), random_state=seed).fit_predict(points)
