@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.generative.item_codes import CodeTable
+from harness.generative.models.precision import to_float64
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NO_ITEM
 
@@ -169,7 +170,7 @@ class Catalogue:
         values, places = scores.topk(most, dim=1)
         columns, order = nodes.gather(1, places).sort(dim=1)
         values, best = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-        columns, values = columns.gather(1, best)[:, :depth].cpu().numpy(), values[:, :depth].double().cpu().numpy()
+        columns, values = columns.gather(1, best)[:, :depth].cpu().numpy(), to_float64(values[:, :depth]).cpu().numpy()
         items, listed = np.full((len(columns), k), NO_ITEM), np.zeros((len(columns), k))
         real = values > MINUS
         items[:, :depth], listed[:, :depth] = np.where(real, self.items[columns], NO_ITEM), np.where(real, values, 0)

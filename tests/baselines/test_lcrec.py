@@ -87,7 +87,7 @@ def test_every_switch_does_something(section: dict[str, Any], plain: LCRec, tmp_
 
 @pytest.mark.parametrize("section", ["tuning", "decode"])
 def test_training_and_decoding_by_different_rules_are_refused(section: str) -> None:
-    with pytest.raises(ValueError, match="have to score by the same rule"):
+    with pytest.raises(ValueError, match="use the same normalisation"):
         changed(**{section: {"normalise": "children"}})
 
 

@@ -81,7 +81,7 @@ def test_unseen_items_alone(harness: Harness, toy: str) -> None:
         (["markov", "--user", "u1", "--history", "i1"], "exactly one of"),
         (["markov", "--user", "u99x"], "unknown user 'u99x'; did you mean"),
         (["markov", "--history", "i1,i99x"], "unknown item 'i99x'; did you mean"),
-        (["markov", "--history", ","], "names no item"),
+        (["markov", "--history", ","], "there is no item"),
         (["markov", "--file", "none.json"], "none.json"),
         (["markow", "--history", "i1"], "unknown run 'markow'; did you mean markov?"),
     ],

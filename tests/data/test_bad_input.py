@@ -53,7 +53,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         r"x\.item line 4 field 'item_id': item 'a' stands twice",
     ),
     "not json": ({"x.inter.json": '{"u": ["a",\n "b"'}, r"x\.inter\.json line 2 column 5: not JSON"),
-    "a list": ({"x.inter.json": '["u"]'}, r"x\.inter\.json: a JSON object is needed"),
+    "a list": ({"x.inter.json": '["u"]'}, r"x\.inter\.json: the top level must be a JSON object"),
     "an empty object": ({"x.inter.json": "{}"}, r"x\.inter\.json: the JSON object is empty"),
     "no interaction": ({"x.inter.json": '{"u": []}'}, r"x\.inter\.json: no user has an interaction"),
     "user twice": ({"x.inter.json": '{"u": ["a"],\n "v": ["a"],\n "u": ["b"]}'}, r"line 3: key 'u' is repeated"),

@@ -37,6 +37,7 @@ from harness.runs.job import RunOptions, plan
 from tests import toys
 from tests.eager.switches import VECTORS, WEIGHTS, Switch, own_backbone
 from tests.eager.test_method import changed, fitted
+from tests.generative.tokenizers.test_tokenizer_seed import codes
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -183,7 +184,7 @@ def test_what_a_score_is_among_is_read(ranking: EagerLLM, place: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tuning.normalise", "annealing.normalise", "decode.normalise"])
 def test_training_and_decoding_by_different_rules_are_refused(name: str, place: Path) -> None:
-    with pytest.raises(ValidationError, match="same rule"):
+    with pytest.raises(ValidationError, match="same normalisation"):
         configured(place, {name: "children"})
 
 
@@ -221,7 +222,7 @@ def test_merging_is_read(merge: bool, place: Path) -> None:
 
 def test_rows_of_annealing_are_refused() -> None:
     """They would do nothing: it has sequence steps alone. Stored configurations hold the default."""
-    with pytest.raises(ValidationError, match="no steps of text tasks"):
+    with pytest.raises(ValidationError, match="has no text tasks"):
         AnnealingConfig(rows=8)
     assert AnnealingConfig(rows=AnnealingConfig().rows) == AnnealingConfig()
 
@@ -264,6 +265,10 @@ def test_missing_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert toys.split(filled).train.text == (ItemText("unknown item"), *data.text[1:])
 
 
+def test_the_tokenizer_seed_is_read(tmp_path: Path) -> None:
+    assert (codes(tmp_path, 1, "eager.tokenizer_seed=2") != codes(tmp_path, 1)).any()
+
+
 ELSEWHERE: dict[str, Callable[..., Any]] = {
     "decode.beams": test_beams_are_read,
     "decode.batch": test_the_batch_is_read,
@@ -273,6 +278,7 @@ ELSEWHERE: dict[str, Callable[..., Any]] = {
     "semantic.vectors_rows": test_rows_by_the_item_file_are_read,
     "behavior.vectors_rows": test_rows_by_the_item_file_are_read,
     "missing_text": test_missing_text_is_read,
+    "tokenizer_seed": test_the_tokenizer_seed_is_read,
     "annealing.merge": test_merging_is_read,
     "annealing.rows": test_rows_of_annealing_are_refused,
     "comprehension.items": test_the_number_of_items_asked_for_is_read,

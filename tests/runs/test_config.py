@@ -78,9 +78,9 @@ def test_a_wrong_setting_is_told_in_one_line(text: str, said: str) -> None:
     [
         ("fake: 3", "section 'fake' is 3, expected a mapping"),
         ("faek: {size: 3}", "unknown section 'faek'"),
-        ("model: sasrec", "made for model 'sasrec', not 'fake'"),
-        ("model: sasrec\nrecbole: {}", "made for model 'sasrec', not 'fake'"),
-        ("seed: x", "seed is 'x', expected a whole number"),
+        ("model: sasrec", "the file is for model 'sasrec', not 'fake'"),
+        ("model: sasrec\nrecbole: {}", "the file is for model 'sasrec', not 'fake'"),
+        ("seed: x", "seed is 'x', expected an integer"),
         ("- 1", "not a mapping"),
         ("a: [", "not YAML"),
     ],

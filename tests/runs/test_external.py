@@ -132,7 +132,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.json", "[]", "is not a mapping of users"),
         ("a.json", '{"u0": "i0"}', "user 'u0': is neither a mapping of items to scores nor a list of items"),
         ("a.json", '{"u0": ["i0"], "u1": {"i0": 1}}', "user 'u1': has scores for some users only"),
-        ("a.json", '{"u0": [["i0", 1], ["i1"]]}', "is no item; write items as text or whole numbers"),
+        ("a.json", '{"u0": [["i0", 1], ["i1"]]}', "is not an item; write items as text or integers"),
         ("a.json", '{"u0": ["i0", "i0"]}', "item 'i0' is listed twice for user 'u0'"),
         ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
         ("a.json", '{"u0": ["i0"], "nobody": []}', "unknown user 'nobody'"),

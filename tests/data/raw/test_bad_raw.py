@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty metadata": (lambda raw: put(raw / META, ""), r"meta_\S+: the file describes no item"),
     "truncated gzip": (
         cut_off,
-        r"meta_Musical_Instruments\.json\.gz line 1: the gzip file is cut off here or soon after; fetch",
+        r"meta_Musical_Instruments\.json\.gz line 1: the gzip file is cut off here or soon after; download",
     ),
     "broken gzip": (broken_bytes, r"meta_\S+: the compressed file is broken"),
     "not gzip": (lambda raw: (raw / META).write_text("hello"), r"meta_\S+: the compressed file is broken"),

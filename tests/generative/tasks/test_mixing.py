@@ -90,7 +90,7 @@ def test_samples_are_a_function_of_seed_step_and_part(backbone: Backbone) -> Non
         assert one.samples(task, step) == other.samples(task, step)
     assert seen(one, "itemsearch") != seen(different, "itemsearch")
     wrong: Task = "item2index" if one.batches.task(chosen[0]) != "item2index" else "itemsearch"
-    with pytest.raises(ValueError, match="is one of"):
+    with pytest.raises(ValueError, match="the task of step"):
         one.samples(wrong, chosen[0])
 
 
