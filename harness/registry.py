@@ -330,7 +330,7 @@ def model_entries() -> dict[str, ModelEntry]:
     for source, entry in plugins(entry_points(group=GROUP), ModelEntry):
         if entry.name in known_by_name:
             owner = known_by_name[entry.name].source or "this program"
-            warn(f"{source} is left out: the model name {entry.name!r} is taken by {owner}")
+            warn(f"{source} is skipped: the model name {entry.name!r} is taken by {owner}")
         else:
             known_by_name[entry.name] = replace(entry, source=source)
     return known_by_name

@@ -61,7 +61,7 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
     [
         ("none.py:Model", None, "no such file"),
         ("m.py:Other", "class Model: pass", "there is no 'Other'; it has Model"),
-        ("m.py:Model", "class Model: pass", "Model is no Recommender"),
+        ("m.py:Model", "class Model: pass", "Model is not a Recommender"),
         ("m.py:Model", "x = 1\nx.y\nclass Model: pass", "m.py line 2: AttributeError"),
         ("m.py:Model", "def", "m.py line 1: SyntaxError"),
         (

@@ -92,7 +92,7 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
         entries[name] = _as_kept(entries[name], entry) if entries[name].kept else entries[name]
     for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
         if entry.name in entries:
-            warn(f"{source} is left out: the data set name {entry.name!r} is taken")
+            warn(f"{source} is skipped: the data set name {entry.name!r} is taken")
         else:
             entries[entry.name] = entry
     return entries

@@ -97,7 +97,7 @@ def test_export_says_what_it_loses(harness: Harness, toy: str, tmp_path: Path) -
         assert told["exact"] and told["lost"] == []
         assert load_dataset(told["path"]).fingerprint == told["fingerprint"]
     done = harness("data", "export", toy, "--layout", "lcrec", "-o", "lcrec-out")
-    assert done.code == 0 and "not carried: timestamps" in done.err and "the same fingerprint" in done.out
+    assert done.code == 0 and "not written: timestamps" in done.err and "the same fingerprint" in done.out
     assert harness("data", "export", toy, "--layout", "csv", "-o", "csv-out").code == 2
     assert "did you mean parquet" in harness("data", "export", toy, "--layout", "parket", "-o", "x").err
 
@@ -118,7 +118,7 @@ def test_verify_holds_artefacts_to_the_split(harness: Harness, toy: str, tmp_pat
         if provenance is not None:
             write_provenance(files[name], provenance)
     good = harness("data", "verify", toy, "--artefact", str(files["clean"]), "--artefact", str(files["unknown"]))
-    assert good.code == 0 and "of unknown origin" in good.out
+    assert good.code == 0 and "unknown provenance" in good.out
     for name in ("leaky", "index"):
         bad = harness("data", "verify", toy, "--artefact", str(files[name]))
         assert bad.code == 2 and f"artefact {name}.npy" in bad.err and "rows held out" in bad.out

@@ -126,7 +126,7 @@ def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # no
         assert board["rows"][0][name] == row[name]
     shutil.rmtree(runs[20].folder.model)
     refused = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
-    assert refused.code == 2 and "this run keeps no model" in refused.err
+    assert refused.code == 2 and "this run has no stored model" in refused.err
 
 
 def test_lists_that_a_model_ranks_otherwise_are_refused(
@@ -159,4 +159,4 @@ def test_a_catalogue_smaller_than_k(harness: Harness, tmp_path: Path) -> None:  
     done = harness("evaluate", str(run.folder.predictions), "-d", data, "--name", "mine")
     assert done.code == 0, done.err
     refused = harness("leaderboard", "-d", data, "--models", "mine", "--metric", "recall@50")
-    assert refused.code == 2 and "the rankings of this run were made elsewhere" in refused.err
+    assert refused.code == 2 and "the run has external rankings" in refused.err
