@@ -91,8 +91,8 @@ def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
     ("arguments", "says"),
     [
         (("--set", "eager.index.ordr=released"), "order"),
-        (("--set", "eager.decode.beams=many"), "beams"),
-        (("--set", "eager.index.k=1000"), "eager.index.k"),
+        pytest.param(("--set", "eager.decode.beams=many"), "beams", marks=pytest.mark.nightly),
+        pytest.param(("--set", "eager.index.k=1000"), "eager.index.k", marks=pytest.mark.nightly),
         (("--set", "eager.backbone.name=no-such-folder"), "no-such-folder"),
     ],
 )

@@ -24,6 +24,7 @@ from tests import toys
 SMOKE = LCRecConfig.profiles["smoke"]
 
 
+@pytest.mark.nightly
 class TestLCRec(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = LCRec
     settings: ClassVar[dict[str, Any]] = SMOKE

@@ -27,6 +27,7 @@ from tests.eager.test_tree_tokenizer import planted
 SMOKE = LetterTigerConfig.profiles["smoke"]
 
 
+@pytest.mark.nightly
 class TestLetterTiger(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = LetterTiger
     settings: ClassVar[dict[str, Any]] = SMOKE

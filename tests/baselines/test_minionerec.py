@@ -22,6 +22,7 @@ from tests.generative import toy_models
 SMOKE = MiniOneRecConfig.profiles["smoke"]
 
 
+@pytest.mark.nightly
 class TestMiniOneRec(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = MiniOneRec
     settings: ClassVar[dict[str, Any]] = SMOKE

@@ -22,6 +22,7 @@ from tests import toys
 SMOKE = P5CIDConfig.profiles["smoke"]
 
 
+@pytest.mark.nightly
 class TestP5CID(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = P5CID
     settings: ClassVar[dict[str, Any]] = SMOKE

@@ -75,6 +75,7 @@ def lists(run: str) -> pd.DataFrame:
     return pd.read_parquet(Path(run) / "predictions.parquet")[["user", "rank", "item"]]
 
 
+@pytest.mark.nightly
 def test_one_run_by_two_processes_of_torchrun_and_found_again_by_accelerate(toy: Path, tmp_path: Path) -> None:
     alone = harness.run("tiger", str(toy), profile="smoke", set=SHORT, results=tmp_path / "alone")
     asked = [*command(toy, tmp_path / "both"), "--json"]

@@ -123,6 +123,7 @@ def test_vectors_and_codes_read(name: str, place: Path) -> None:
     assert vectors_and_codes(base, place) != vectors_and_codes(other, place)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_training_reads(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone, "_embedded_folder", lambda context: own_backbone(place))  # random-llama's tokenizer

@@ -84,6 +84,7 @@ def tokenizer_sets(method: str, kind: str, folder: Path) -> list[str]:
     return [f"{section}.tokenizer.kind={kind}", *named]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_tokenizer_crosses_with_every_method(method: str, kind: str, tmp_path: Path) -> None:
