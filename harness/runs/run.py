@@ -109,7 +109,7 @@ def execute(
         raise InputError(
             f"the planned run is {expected}, here it is {key.run_id}",
             where=dataset.name,
-            hint="use the same data and the same version of the harness everywhere",
+            hint="use the same data and the same version of this program everywhere",
         )
 
     def waiting() -> None:

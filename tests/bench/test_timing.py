@@ -10,7 +10,7 @@ from harness.bench.timing import Outcome, Paired, Side, Timing, paired
 
 def test_sides_take_turns_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    sides = [Side(name, lambda name=name: order.append(name), 1) for name in ("a", "b")]
+    sides = [Side(name, lambda name=name: order.append(name), 1) for name in ("candidate", "reference")]
     timed = paired(sides[0], sides[1], rounds=3)
     assert order == [
         "candidate",

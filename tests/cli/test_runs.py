@@ -53,7 +53,7 @@ def test_a_run_that_is_being_made_is_refused(harness: Harness, toy: str) -> None
     with acquire_lock(beside(run.folder.path, "lock")):
         assert [row["status"] for row in listed(harness)] == ["running"]
         done = harness("runs", "rm", "markov", "--yes")
-        assert done.code == 2 and "is being made by a process" in done.err
+        assert done.code == 2 and "is being executed by a process" in done.err
     assert run.folder.result.exists()
 
 
