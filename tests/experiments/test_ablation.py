@@ -184,7 +184,7 @@ def test_what_another_command_is_making_comes_last(tmp_path: Path, toy: str, sto
 
         def note(line: str) -> None:
             said.append(line)
-            if "another process is making" in line:
+            if "another process is executing" in line:
                 stack.close()
 
         run_grid(made, SerialExecutor(Silent, note), note=note)
