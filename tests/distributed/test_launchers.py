@@ -193,7 +193,7 @@ def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.Mon
             "backbone.checkpointing=true in the run",
         ),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed has its own optimiser and training loop; use FSDP"),
-        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM brings"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM has"),
     ],
 )
 def test_what_accelerate_was_configured_to(
@@ -227,7 +227,7 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
     assert device_named(placed(cards, both), both) == "2 x cuda (nccl)"
     assert placed(cards, SINGLE_PROCESS) is cards and device_named(cards, SINGLE_PROCESS) == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(InputError, match="process 2 on this machine, which has 2 graphics cards"):
+    with pytest.raises(InputError, match="process 2 on this machine, which has 2 GPUs"):
         placed(cards, both)
     with pytest.raises(InputError, match="2 processes cannot share 'cuda:1'"):
         placed(replace(job, device="cuda:1"), both)
