@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +17,6 @@ import torch
 from pydantic import Field, model_validator
 
 from baselines.rpg.network import Catalogue, ParallelNetwork, decoding_graph
-from harness.core.artifact_cache import CacheEntry
 from harness.core.config_files import ReadyIndex, UserFile
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
@@ -28,22 +26,22 @@ from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.recipes import RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import PrecisionSetting, resolve_precision
+from harness.generative.sequence_models import PrecisionSetting, RandomNetwork, resolve_precision
 from harness.generative.tasks.batching import Pass
 from harness.generative.tokenizers.base import (
     AnyTokenizer,
     FileTokenizer,
+    TokenizedConfig,
     Tokenizer,
     tokenizer_field,
     tokenizer_seed_field,
 )
-from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.recommender import ModelConfig, TextModelConfig
+from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
@@ -85,7 +83,7 @@ class NetworkConfig(Section):
         return self
 
 
-class WindowTrainingConfig(Section):
+class ParallelTrainingConfig(Section):
     """All next items of a window are targets of one pass through the network."""
 
     targets: int = Field(default=1024, ge=1, description="next items of a step, at most")
@@ -126,7 +124,7 @@ class ParallelDecodeConfig(Section):
     )
 
 
-class RPGConfig(TextModelConfig):
+class RPGConfig(TokenizedConfig):
     """The method. Defaults are the paper's network and codes, and its settings for Beauty where it has some."""
 
     semantic: SemanticConfig = SemanticConfig()
@@ -134,7 +132,7 @@ class RPGConfig(TextModelConfig):
     tokenizer: AnyTokenizer | None = tokenizer_field()
     tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
-    training: WindowTrainingConfig = WindowTrainingConfig()
+    training: ParallelTrainingConfig = ParallelTrainingConfig()
     decode: ParallelDecodeConfig = ParallelDecodeConfig()
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -190,63 +188,30 @@ class RPGConfig(TextModelConfig):
         settings = index.model_dump(include={"levels", "size", "pca", "rotations", "distinct"})
         return OPQTokenizer(**settings, semantic=self.semantic)
 
-    def reads_text(self) -> bool:
-        """Not where codes, or the vectors that they are made of, are ready."""
-        return self.item_tokenizer().reads_text()
 
-    def leaks(self) -> tuple[str, ...]:
-        """Those of the tokenizer."""
-        return self.item_tokenizer().leaks()
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """Ready vectors and a ready index, where they are used."""
-        return self.item_tokenizer().files(data)
-
-
-class ParallelModel:
+class ParallelModel(RandomNetwork):
     """`ParallelNetwork` as a sequence model: its prompt is the history itself."""
 
     network: ParallelNetwork
     precision: Precision
-    _precision: PrecisionSetting
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        self.config, self._precision = config, precision
-
-    def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
-        return ()
-
-    def prepare(self, context: RunContext) -> None:
-        """Nothing is pretrained."""
+        super().__init__(precision)
+        self.config = config
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         torch.manual_seed(derive_seed(context.seed, "rpg", "weights"))
         self.network = ParallelNetwork(table, self.config, data.max_history)
         self.precision = resolve_precision(self._precision, context.device)
 
-    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
-        """All initial weights are random."""
-
     def prompt(self, history: np.ndarray) -> list[int]:
         return history.tolist()
 
-    def requests(self, requests: Requests) -> Requests:
-        return requests
 
-    def parameters(self) -> dict[str, torch.Tensor]:
-        return dict(self.network.named_parameters())
-
-    def save_adapter(self, folder: Path) -> None:
-        """There is none."""
-
-    def load_adapter(self, folder: Path) -> None:
-        """There is none."""
-
-
-class WindowTraining:
+class ParallelTraining:
     """Cross-entropy of all digits of every next item, in windows that are cut and shuffled anew each pass."""
 
-    def __init__(self, model: ParallelModel, config: WindowTrainingConfig) -> None:
+    def __init__(self, model: ParallelModel, config: ParallelTrainingConfig) -> None:
         self.model, self.config = model, config
 
     def prepare(self, data: TrainingData) -> None:
@@ -298,7 +263,7 @@ class RPG(GenerativeRecommender[RPGConfig]):
     def compose(self) -> Method:
         config = self.config
         model = ParallelModel(config.network, config.training.precision)
-        return Method(config.item_tokenizer(), model, WindowTraining(model, config.training), config.decode)
+        return Method(config.item_tokenizer(), model, ParallelTraining(model, config.training), config.decode)
 
     def _rank(
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False

@@ -7,7 +7,6 @@ and the user's overrides both.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -23,13 +22,13 @@ from harness.generative.tokenizers.base import (
     AnyTokenizer,
     FileTokenizer,
     RQVAETokenizer,
+    TokenizedConfig,
     Tokenizer,
     tokenizer_field,
     tokenizer_seed_field,
 )
 from harness.generative.tokenizers.rqvae import RQVAEConfig
-from harness.protocol.recommender import ModelConfig, TextModelConfig
-from harness.protocol.split import TrainingData
+from harness.protocol.recommender import ModelConfig
 
 
 class RQConfig(RQVAEConfig):
@@ -62,7 +61,7 @@ class RankingConfig(DecodeConfig):
     )
 
 
-class TigerConfig(TextModelConfig):
+class TigerConfig(TokenizedConfig):
     """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear, and a
     token's probability among the tokens that lead on to a real code."""
 
@@ -156,18 +155,6 @@ class TigerConfig(TextModelConfig):
             rqvae=index.rqvae,
             semantic=self.semantic,
         )
-
-    def reads_text(self) -> bool:
-        """Not where codes, or the vectors that they are made of, are ready."""
-        return self.item_tokenizer().reads_text()
-
-    def leaks(self) -> tuple[str, ...]:
-        """Those of the tokenizer."""
-        return self.item_tokenizer().leaks()
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """Ready vectors and a ready index, where they are used."""
-        return self.item_tokenizer().files(data)
 
 
 def _over(low: Any, high: Any) -> Any:

@@ -155,10 +155,9 @@ class RandomNetwork:
 
     network: Any
     precision: Precision
-    _precision: PrecisionSetting
 
-    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        self.config, self._precision = config, precision
+    def __init__(self, precision: PrecisionSetting) -> None:
+        self._precision: PrecisionSetting = precision
 
     def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
         return ()
@@ -192,8 +191,8 @@ class EncoderDecoder(RandomNetwork):
     users: np.ndarray | None
 
     def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
-        super().__init__(config, precision)
-        self.user_tokens = user_tokens
+        super().__init__(precision)
+        self.config, self.user_tokens = config, user_tokens
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
@@ -216,6 +215,10 @@ class DecoderOnly(RandomNetwork):
     network: CodeDecoder
     precision: Precision
     prompts: CodePrompts
+
+    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
+        super().__init__(precision)
+        self.config = config
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         config = self.config

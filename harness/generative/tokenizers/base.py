@@ -28,6 +28,7 @@ from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
+from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 from harness.registry import load_tokenizer
 
@@ -128,6 +129,26 @@ def _by_kind(value: Any) -> Any:
 
 AnyTokenizer = Annotated[SerializeAsAny[Tokenizer], BeforeValidator(_by_kind)]
 """A setting that holds any registered tokenizer, chosen by its `kind`."""
+
+
+class TokenizedConfig(TextModelConfig):
+    """Base of the configurations of methods that read nothing but what their tokenizer reads."""
+
+    @abstractmethod
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes."""
+
+    def reads_text(self) -> bool:
+        """Not where codes, or the vectors that they are made of, are ready."""
+        return self.item_tokenizer().reads_text()
+
+    def leaks(self) -> tuple[str, ...]:
+        """Those of the tokenizer."""
+        return self.item_tokenizer().leaks()
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """Ready vectors and a ready index, where they are used."""
+        return self.item_tokenizer().files(data)
 
 
 def tokenizer_field() -> Any:
