@@ -14,6 +14,7 @@ from harness.data.dataset import Dataset
 from harness.data.names import safe_name
 from harness.data.ragged import RaggedArray
 from harness.data.raw.filters import HASH_RULE, tie_keys
+from harness.data.raw.releases import named_sets
 from harness.data.readers.folder import check_order, read_file, read_folder
 from harness.data.readers.interactions import TIE_RULE
 from harness.data.reading import Reading
@@ -33,14 +34,15 @@ def import_folder(
     orders equal timestamps by a hash instead of by line.
 
     A name that is not valid as a folder of results is converted (`safe_name`). Equal content under the same name is
-    reused; other content needs `repeat`. Raises `InputError` for an invalid or used name, and errors of the readers.
+    reused; other content needs `repeat`. The name of a public data set is for data with its published numbers of users,
+    items and interactions. Raises `InputError` for an invalid or used name, and errors of the readers.
     """
     if not name.strip() or "/" in name or "\\" in name:
         hint = "use letters, digits, blanks and . _ + @ -"
         raise InputError(f"{name!r} is no name for a data set", where="--name", hint=hint, code="bad-setting")
     name = safe_name(name)
     stored_dataset = local_store.find(name)
-    if stored_dataset is None and name in catalogue_entries():
+    if stored_dataset is None and name in catalogue_entries() and name not in named_sets():
         raise InputError(
             f"{name!r} is a registered data set already",
             where="--name",
@@ -52,6 +54,8 @@ def import_folder(
         raise InputError("no such folder or file", where=str(folder), hint="check the path", code="missing-file")
     current_dataset = (read_folder if place.is_dir() else read_file)(place, check_order(order), reading)
     current_dataset = current_dataset if tie_seed is None else reorder_ties(current_dataset, tie_seed)
+    if stored_dataset is None:
+        _check_published_counts(name, current_dataset)
     dataset = replace(
         current_dataset,
         name=name,
@@ -79,6 +83,25 @@ def import_folder(
     return local_store.save_dataset(
         dataset, story, licence="as its owner says", description=f"imported, {current_dataset.source}"
     ), dataset
+
+
+def _check_published_counts(name: str, dataset: Dataset) -> None:
+    """Raises `InputError` if `name` is a public data set and none of its published counts are those of `dataset`."""
+    if name not in named_sets():
+        return
+    counts = (len(dataset.users), len(dataset.items), dataset.interactions)
+    published = [(entry.users, entry.items, entry.interactions) for entry in named_sets()[name].published]
+    if counts not in published:
+        known = " or ".join(
+            f"{users:,}, {items:,}, {rows:,}" for users, items, rows in published if users and items and rows
+        )
+        raise InputError(
+            f"{name!r} is a public data set with {known or 'an unpublished number of'} users, items and interactions; "
+            f"these are {counts[0]:,}, {counts[1]:,} and {counts[2]:,}",
+            where="--name",
+            hint="choose another name",
+            code="already-exists",
+        )
 
 
 def reorder_ties(dataset: Dataset, seed: int) -> Dataset:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from harness.data.loading import load_dataset
+from harness.data.raw.releases import Published, named_sets
 from harness.protocol.audit.provenance import Provenance, write_provenance
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split as split_by
@@ -35,8 +37,21 @@ def test_a_folder_that_shares_its_name_with_a_registered_set_is_not_held_to_it(h
     assert done.code == 0 and "not in the catalogue" in done.out
 
 
+def test_a_public_name_is_for_data_with_its_published_counts(
+    harness: Harness, toy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = json.loads(harness("data", "stats", toy, "--json").out)
+    counts = {key: told[key] for key in ("users", "items", "interactions")}
+    named = replace(named_sets()["beauty"], published=(Published("a copy", **counts),))
+    monkeypatch.setitem(named_sets(), "beauty", named)
+    assert harness("data", "import", toy, "--name", "beauty").code == 0
+    assert json.loads(harness("data", "stats", "beauty", "--json").out)["users"] == told["users"]
+
+
 def test_names_that_are_taken_or_unfit(harness: Harness, toy: str, tmp_path: Path) -> None:
     assert "is a registered data set already" in harness("data", "import", toy, "--name", "ml-100k").err
+    refused = harness("data", "import", toy, "--name", "beauty")
+    assert refused.code == 2 and "22,363, 12,101, 198,502" in refused.err and "choose another name" in refused.err
     assert "is no name for a data set" in harness("data", "import", toy, "--name", "a/b").err
     assert "no such folder" in harness("data", "import", str(tmp_path / "gone"), "--name", "x").err
     harness("data", "import", toy, "--name", "mine")
