@@ -13,6 +13,7 @@ from harness.data.names import safe_name
 from harness.data.readers import (
     csv_tables,
     lcrec,
+    minionerec,
     movielens_raw,
     parquet_tables,
     recbole_atomic,
@@ -77,6 +78,7 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
     Layout("CSV", _file(*TABLES), csv_tables.read),
     Layout("Parquet", _file(INTERACTIONS_PARQUET), parquet_tables.read),
     Layout("RecBole split", recbole_splits.names, recbole_splits.read),
+    Layout("MiniOneRec", minionerec.names, minionerec.read),
     Layout("MovieLens", movielens_raw.names, movielens_raw.read),
     Layout("table", _lone_table, _read_lone_table),
     Layout("sequences", sequences.files, sequences.read),
@@ -118,6 +120,8 @@ def _read_file(path: Path, order: Order, reading: Reading | None) -> Dataset:
             if f".{part}" in recbole_splits.PARTS and stem in recbole_splits.names(folder):
                 return recbole_splits.read(folder, stem, order, reading)
             return read(folder, own, order, reading)
+    if (cases := minionerec.of_file(path)) is not None:
+        return minionerec.read(folder.parent, cases, order, reading)
     if name in movielens_raw.FILES and movielens_raw.names(folder):
         return movielens_raw.read(folder, folder.resolve().name, order, reading)
     if name.endswith(".json") and not table_files.is_json_table(path):
