@@ -9,7 +9,6 @@ interactions have equal times, are not in the files.
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +16,10 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
+from harness.data.names import is_hidden
 from harness.data.readers import lcrec
 from harness.data.readers.bad_lines import BadLines
+from harness.data.readers.csv_tables import written_list
 from harness.data.readers.interactions import Log
 from harness.data.readers.rolling_cases import Case, Joined, joined
 from harness.data.readers.table_files import TableFile, read_table
@@ -37,7 +38,7 @@ RULE = (
 
 def names(folder: Path) -> list[str]:
     """The `NAME`s of which all three files exist."""
-    stems = (path.name.removesuffix(ENDING) for path in (folder / PARTS[0]).glob(f"?*{ENDING}"))
+    stems = (path.name.removesuffix(ENDING) for path in (folder / PARTS[0]).glob(f"?*{ENDING}") if not is_hidden(path))
     return sorted(name for name in stems if all(path.is_file() for path in _paths(folder, name)))
 
 
@@ -97,27 +98,13 @@ def _cases(file: TableFile, bad: BadLines) -> list[Case]:
     rows = zip(*(file.column(name) for name in (USER, HISTORY, ITEM)), file.lines, strict=True)
     for number, (user, history, item, line) in enumerate(rows, start=1):
         location = f"{file.path} line {line}"
-        listed = _listed(history)
+        listed = written_list(history)
         if listed and user.strip() and item.strip():
             cases.append(Case(user.strip(), listed, item.strip(), line, location))
         else:
             message, hint = f"a row needs {USER}, {HISTORY} and {ITEM}", f"write {HISTORY} as [12, 7, 3], not empty"
             bad.add(InputError(message, where=location, hint=hint, code="bad-line"), number)
     return cases
-
-
-def _listed(text: str) -> list[str]:
-    """The items of a written list; none where it is no list of ids."""
-    try:
-        listed = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return []
-    if not isinstance(listed, list) or any(
-        isinstance(item, bool) or not isinstance(item, int | str) for item in listed
-    ):
-        return []
-    items = [str(item).strip() for item in listed]
-    return items if all(items) else []
 
 
 def _texts(folder: Path, name: str, files: list[TableFile]) -> tuple[dict[str, ItemText] | None, ItemFile | None]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
+from harness.data.names import is_hidden
 from harness.data.readers import recbole_atomic
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log
@@ -27,7 +28,7 @@ RULE = "order within a user: the train, valid and test file one after the other,
 
 def names(folder: Path) -> list[str]:
     """The possible `NAME`s in this folder, of which all three files exist."""
-    firsts = folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}")
+    firsts = (path for path in folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}") if not is_hidden(path))
     problems = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
     return sorted(name for name in problems if all(path.is_file() for path in _paths(folder, name)))
 
