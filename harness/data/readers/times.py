@@ -128,20 +128,21 @@ def _of_numbers(values: np.ndarray) -> Times:
 def _formatted(values: Sequence[str], distinct: list[str]) -> Times | None:
     """Dates in the one of `FORMATS` that most values have; all NaN where two formats fit and differ."""
     sample = distinct[:SAMPLE]
-    counts = {form: sum(not np.isnan(_in_format(raw, form)) for raw in sample) for form in FORMATS}
-    fitting = [form for form, count in counts.items() if count and count >= FITTING * max(counts.values())]
-    parsed = {form: {raw: _in_format(raw, form) for raw in distinct} for form in fitting}
-    most = {form: int(np.isfinite(list(dates.values())).sum()) for form, dates in parsed.items()}
+    fitting = [form for form in FORMATS if any(not np.isnan(_in_format(raw, form)) for raw in sample)]
+    columns = {}
+    for form in fitting:
+        times = {raw: _in_format(raw, form) for raw in distinct}
+        columns[form] = np.array([times[raw] for raw in values])
+    rows = {form: int(np.isfinite(column).sum()) for form, column in columns.items()}
     best = sorted(
-        (form for form in fitting if most[form] >= FITTING * max(most.values())), key=lambda form: -most[form]
+        (form for form in fitting if rows[form] >= FITTING * max(rows.values())), key=lambda form: -rows[form]
     )
-    if not best or most[best[0]] < FITTING * len([raw for raw in distinct if raw.strip()]) - 3:
+    if not best:
         return None
-    columns = {form: np.array(list(parsed[form].values())) for form in best}
-    if any(not np.array_equal(columns[form], columns[best[0]], equal_nan=True) for form in best[1:]):
+    times = columns[best[0]]
+    if any(not np.array_equal(columns[form], times, equal_nan=True) for form in best[1:]):
         return Times(np.full(len(values), np.nan), UNDECIDED)
-    times = parsed[best[0]]
-    return Times(_within(np.array([times[raw] for raw in values])), f"dates of the form {best[0]}")
+    return Times(_within(times), f"dates of the form {best[0]}")
 
 
 def _in_format(raw: str, form: str) -> float:
