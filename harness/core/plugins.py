@@ -139,7 +139,7 @@ def _module(path: Path, content: str) -> ModuleType:
     return module
 
 
-def _line(error: Exception, path: Path) -> int | None:
+def _line(error: BaseException, path: Path) -> int | None:
     """Line of the file that raised the error."""
     line, step = getattr(error, "lineno", None), error.__traceback__
     while step is not None:

@@ -62,22 +62,33 @@ def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> 
 
 
 def _tokens(code: object, item: str, location: str) -> list[object]:
-    """The tokens of one code, unparsed."""
+    """The tokens of one code, unparsed, without marks of its begin and end."""
+    tokens: list[object] = []
     if isinstance(code, str):
-        text, tokens = code.strip(), TOKEN.findall(code)
-        if "".join(tokens) == "".join(code.split()):
-            code = tokens
-        elif (bare := BARE.fullmatch(text)) is not None:
-            parted = re.split(r"[\s,]+", bare.group(1))
-            code = parted if len(parted) > 1 else parted[0].split("-")
-        else:
-            code = None
-    if isinstance(code, list) and len(code) > 2 and all(isinstance(token, str) for token in (code[0], code[-1])):
-        code = code[bool(MARK.fullmatch(code[0])) : len(code) - bool(MARK.fullmatch(code[-1]))]
-    if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
+        tokens += _parted(code)
+    elif isinstance(code, list):
+        tokens += code
+    if len(tokens) > 2:
+        begins, ends = (
+            isinstance(token, str) and MARK.fullmatch(token) is not None for token in tokens[:: len(tokens) - 1]
+        )
+        tokens = tokens[begins : len(tokens) - ends]
+    if not 0 < len(tokens) <= MOST_LEVELS:
         hint = f"write [token, …], 1 to {MOST_LEVELS} of them"
         raise InputError(f"the code of item {item!r} is not a list of tokens", where=location, hint=hint)
-    return code
+    return tokens
+
+
+def _parted(text: str) -> list[str]:
+    """The tokens of a code that is one text; none where it is none."""
+    tokens = TOKEN.findall(text)
+    if "".join(tokens) == "".join(text.split()):
+        return tokens
+    bare = BARE.fullmatch(text.strip())
+    if bare is None:
+        return []
+    parted = re.split(r"[\s,]+", bare.group(1))
+    return parted if len(parted) > 1 else parted[0].split("-")
 
 
 def _plain(token: object) -> str | int:

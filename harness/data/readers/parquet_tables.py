@@ -167,8 +167,9 @@ def _joined(paths: Sequence[Path]) -> pa.Table:
 def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
     """A table whose items are lists as one with an item a row; a list of times goes with it."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute  # its functions are made at import
     if not pa.types.is_list(table.column(fields[0]).type):
         return table
     columns = [table.column(field).combine_chunks() for field in fields]

@@ -60,7 +60,7 @@ def put_wide_and_more(path: Path, ids: list[str]) -> Path:
 
 
 def put_upper(path: Path, ids: list[str]) -> Path:
-    np.savez(path, **{"IDs": np.array(ids), "Vectors": rows(ids)})
+    np.savez(path, IDs=np.array(ids), Vectors=rows(ids))
     return path
 
 
