@@ -55,7 +55,7 @@ class ModelEntry:
             return from_file(self.target)  # pyright: ignore[reportReturnType]  # `_of_file` has looked
         try:
             return _load(self.target)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not self.source:
                 raise
             message = f"the model {self.name!r} cannot be loaded: {type(error).__name__}: {error}"

@@ -64,6 +64,7 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
         ("m.py:Model", "class Model: pass", "Model is not a Recommender"),
         ("m.py:Model", "x = 1\nx.y\nclass Model: pass", "m.py line 2: AttributeError"),
         ("m.py:Model", "def", "m.py line 1: SyntaxError"),
+        ("m.py:Model", "import sys\nsys.exit(3)", "m.py line 2: SystemExit: 3"),
         (
             "m.py:Model",
             "from harness.protocol.recommender import Recommender\nclass Model(Recommender): pass",
@@ -130,7 +131,7 @@ class Point:
         self.name, self.made = name, made
 
     def load(self) -> Any:
-        if isinstance(self.made, Exception):
+        if isinstance(self.made, BaseException):
             raise self.made
         return self.made
 
@@ -139,6 +140,7 @@ def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: p
     points = [
         Point("bad", ImportError("no module named bad")),
         Point("odd", 3),
+        Point("leaver", SystemExit("usage: leaver")),
         Point("thief", replace(FAKE, name="markov")),
         Point("good", replace(FAKE, name="good")),
         Point("late", replace(FAKE, name="late", target="no_such_module_here:Model")),
@@ -149,6 +151,7 @@ def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: p
     names = [row["name"] for row in json.loads(done.out)]
     assert done.code == 0 and "good" in names and names.count("markov") == 1
     assert "plug-in 'bad' is skipped: ImportError: no module named bad" in done.err
+    assert "plug-in 'leaver' is skipped: SystemExit: usage: leaver" in done.err
     assert "plug-in 'odd' is skipped: its object is int, not ModelEntry" in done.err
     assert "plug-in 'thief' is skipped: the model name 'markov' is taken by this program" in done.err
     assert registry.model_entry("markov").target == "baselines.classic.simple:Markov"

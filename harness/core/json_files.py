@@ -15,6 +15,7 @@ from typing import IO, Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
+GZIP, UTF_16 = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")  # how such files begin
 REFETCH = "download the file again"
 MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
     1 << 26,
@@ -24,11 +25,11 @@ SMALL = 1 << 20  # maximal bytes of a file written by hand: a configuration, a g
 
 
 def read_text(path: Path, max_bytes: int | None = None) -> str:
-    """The file as UTF-8 text (without byte order mark); it must exist and not be empty, and have at most `max_bytes`
-    bytes (None: limited by memory)."""
+    """The file as text, without byte order mark: UTF-16 if it has that of UTF-16, else UTF-8. It must exist and not be
+    empty, and have at most `max_bytes` bytes (None: limited by memory)."""
     try:
         limit = room() if max_bytes is None else max_bytes
-        if path.suffix.lower() == ".gz":
+        if _packed(path):
             with _unpacked(path) as file:
                 raw = _piped(file, limit)
         else:
@@ -43,15 +44,32 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
         message = "too large for this machine's memory" if max_bytes is None else f"more than {max_bytes:,} bytes"
         raise InputError(message, where=str(path), hint="check that it is the right file", code="too-large")
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode(_encoding(raw))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(
-            "not UTF-8 text", where=f"{path} line {line}", hint="save the file as UTF-8", code="unreadable-file"
+            "not UTF-8 text",
+            where=f"{path} line {line}",
+            hint=f"save the file as UTF-8: iconv -f latin1 -t utf-8 {path.name}, if it is Latin-1",
+            code="unreadable-file",
         ) from error
     if not text.strip():
         raise InputError("the file is empty", where=str(path), hint="write the data to it again", code="empty-data")
     return text
+
+
+def _packed(path: Path) -> bool:
+    """Whether the file is gzipped, by its name or its first bytes."""
+    if path.suffix.lower() == ".gz":
+        return True
+    if not path.is_file():  # a pipe is read once
+        return False
+    with path.open("rb") as file:
+        return file.read(len(GZIP)) == GZIP
+
+
+def _encoding(start: bytes) -> str:
+    return "utf-16" if start[:2] in UTF_16 else "utf-8-sig"
 
 
 def _whole(file: BinaryIO, limit: int) -> bytes | None:
@@ -82,14 +100,12 @@ def room() -> int:
 
 @contextmanager
 def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
-    """The file as UTF-8 text for reading by lines (`newline` as in `open`), decompressed if it ends in `.gz`; errors as
-    in `read_text`, also while reading."""
+    """The file as text for reading by lines (`newline` as in `open`), decompressed if it is gzipped; encoding and
+    errors as in `read_text`, also while reading."""
     try:
-        if path.suffix.lower() == ".gz":
-            with _unpacked(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline=newline) as file:
-                yield file
-        else:
-            with path.open(encoding="utf-8-sig", newline=newline) as file:
+        with _unpacked(path) if _packed(path) else path.open("rb") as content:
+            encoding = _encoding(content.peek(2))
+            with io.TextIOWrapper(content, encoding, newline=newline) as file:
                 yield file
     except (OSError, UnicodeDecodeError):
         read_text(path)  # raises the error with its location

@@ -29,7 +29,7 @@ def plugins(points: Iterable[EntryPoint], kind: type[EntryT]) -> Iterator[tuple[
         source = _source(point)
         try:
             entry = point.load()
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             warn(f"{source} is skipped: {type(error).__name__}: {error}")
             continue
         if isinstance(entry, kind):
@@ -129,7 +129,7 @@ def _module(path: Path, content: str) -> ModuleType:
         sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a plugin may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         del sys.modules[name]
         line = _line(error, path)
         message = f"{type(error).__name__}: {error}"
@@ -139,7 +139,7 @@ def _module(path: Path, content: str) -> ModuleType:
     return module
 
 
-def _line(error: Exception, path: Path) -> int | None:
+def _line(error: BaseException, path: Path) -> int | None:
     """Line of the file that raised the error."""
     line, step = getattr(error, "lineno", None), error.__traceback__
     while step is not None:

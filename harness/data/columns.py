@@ -45,10 +45,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ITEM: (
         ITEM, "item_id", "iid", "parent_asin", "asin", "product", "product_id", "sku", "movie_id", "book_id",
         "business_id", "track_id", "song_id", "article_id", "news_id", "video_id", "game_id", "poi_id", "isbn",
+        "items", "item_ids", "item_list", "item_id_list",
     ),
     TIMESTAMP: (
         TIMESTAMP, "time", "unix_timestamp", "unix_review_time", "event_time", "created_at", "datetime", "date", "ts",
-        "t_dat",
+        "t_dat", "timestamps",
     ),
     RATING: (RATING, "ratings", "overall", "stars", "score", "rate"),
     TITLE: (TITLE, "name", "item_name", "movie_title", "product_title", "product_name", "item_title", "prod_name"),

@@ -1,14 +1,20 @@
-"""Names of data sets: which are valid as folders of results, and the conversion of others."""
+"""Names of data sets and files: which are valid as folders of results, the conversion of others, hidden files."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 from harness.core.hashing import fingerprint
 
 FIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 UNFIT = re.compile(r"[^A-Za-z0-9._+@-]+")
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is none of the user's: macOS puts `._NAME` beside each file that it copies or zips."""
+    return path.name.startswith(".")
 
 
 def safe_name(name: str) -> str:

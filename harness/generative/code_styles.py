@@ -15,9 +15,15 @@ from harness.errors import InputError, truncate
 
 MOST_LEVELS, LONGEST, LONGEST_NUMBER = 128, 40, 6  # tokens of a code, characters of a token, digits of a number
 HINT = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and integers are read too"
-TOKEN = re.compile(r"<[^<>]*>")
-WRAPPED = re.compile(r"<\|([\w-]+)\|>|<([\w-]+)>|\[([\w-]+)\]|([\w-]+)", re.ASCII)
-LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z]{1,2})[_-]?(\d+)", re.IGNORECASE | re.ASCII)  # a_12, item_a_12, a12
+TOKEN = re.compile(r"<[^<>]*>|\[[^\[\], ]*\]")
+BARE = re.compile(
+    r"[\[(]?\s*([\w-]*\d(?:[\s,]+[\w-]*\d)+|\d+(?:-\d+)+)\s*[\])]?", re.ASCII
+)  # 12 7, (12, 7), a_12 b_7, 12-7
+MARK = re.compile(r"\W*(?:\w*_)?(?:begin|start|end|bos|eos)\W*", re.IGNORECASE | re.ASCII)  # <|sid_begin|>, <s_end>
+WRAPPED = re.compile(r"<\|([\w:.-]+)\|>|<<?([\w:.-]+)>?>|\[([\w-]+)\]|[({]([\w-]+)[)}]|([\w-]+)", re.ASCII)
+LETTERED = re.compile(
+    r"(?:[a-z]+[_-])*?([a-z]{1,2})[_:.-]?(\d+)", re.IGNORECASE | re.ASCII
+)  # a_12, item_a_12, a12, a:12
 LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
 PLAIN = re.compile(r"\d+", re.ASCII)
 
@@ -56,17 +62,39 @@ def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> 
 
 
 def _tokens(code: object, item: str, location: str) -> list[object]:
-    """The tokens of one code, unparsed."""
+    """The tokens of one code, unparsed, without marks of its begin and end."""
+    tokens: list[object] = []
     if isinstance(code, str):
-        code = TOKEN.findall(code) if "".join(TOKEN.findall(code)) == "".join(code.split()) else None
-    if not isinstance(code, list) or not 0 < len(code) <= MOST_LEVELS:
+        tokens += _parted(code)
+    elif isinstance(code, list):
+        tokens += code
+    if len(tokens) > 2:
+        begins, ends = (
+            isinstance(token, str) and MARK.fullmatch(token) is not None for token in tokens[:: len(tokens) - 1]
+        )
+        tokens = tokens[begins : len(tokens) - ends]
+    if not 0 < len(tokens) <= MOST_LEVELS:
         hint = f"write [token, …], 1 to {MOST_LEVELS} of them"
         raise InputError(f"the code of item {item!r} is not a list of tokens", where=location, hint=hint)
-    return code
+    return tokens
+
+
+def _parted(text: str) -> list[str]:
+    """The tokens of a code that is one text; none where it is none."""
+    tokens = TOKEN.findall(text)
+    if "".join(tokens) == "".join(text.split()):
+        return tokens
+    bare = BARE.fullmatch(text.strip())
+    if bare is None:
+        return []
+    parted = re.split(r"[\s,]+", bare.group(1))
+    return parted if len(parted) > 1 else parted[0].split("-")
 
 
 def _plain(token: object) -> str | int:
     """A token without its brackets; integers as `int`."""
+    if isinstance(token, float) and token.is_integer():
+        token = int(token)
     if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 10**6:
         return token
     text = str(token)

@@ -63,7 +63,8 @@ def _metrics(names: Sequence[str], ks: Sequence[str], location: str = "--metrics
     depths = [_depth(k, "--k") for k in ks]
     problems: list[str] = []
     for name in names or (NAMES if ks else ()):
-        kind, at, k = name.partition("@")
+        kind, at, k = name.lower().partition("@")
+        kind = "hit" if kind == "hr" else kind
         if kind not in FUNCTIONS:
             raise unknown_name("metric", name, [*METRICS, *FUNCTIONS], where=location)
         if not at and not depths:

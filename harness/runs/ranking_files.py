@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.json_files import read_json, room
+from harness.core.json_files import open_text, parse_json, read_json, room
 from harness.data.columns import ITEM, RANK, SCORE, USER
+from harness.data.readers.matching import normalized
 from harness.data.readers.parquet_tables import read_parquet
 from harness.data.readers.table_files import LONGEST_FIELD
 from harness.errors import InputError
@@ -31,6 +32,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     SCORE: ("score", "scores", "prediction", "pred", "similarity", "logit"),
     RANK: ("rank", "position"),
 }
+LISTS = ("items", "item_ids", "item_list", "predictions", "recommendations", "ranking", "topk")
 TABLE_NAMES = (".csv", ".tsv")
 EXPECTED = "begin with a header such as user,item,score (or rank in place of score)"
 MAPPING = "give {user: {item: score}} or {user: [item, …]}, best first"
@@ -60,13 +62,18 @@ class Listed:
 def read_listed(path: Path) -> Listed:
     """The rows of a file, whose format is detected by its name (.json, .lz4, .parquet, .csv, .tsv), else by its first
     line. Raises `InputError` for invalid files."""
-    kind = path.suffix.lower()
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
         if kind == ".json":
-            return _mapping(read_json(path), path, "JSON")
+            content = read_json(path)
+            return _records(content, path, "JSON") if _is_records(content) else _mapping(content, path, "JSON")
+        if kind in (".jsonl", ".ndjson"):
+            with open_text(path, "\n") as file:
+                rows = [parse_json(line, f"{path} line {n}") for n, line in enumerate(file, 1) if line.strip()]
+            return _records(rows, path, "JSON lines")
         if kind == ".lz4":
             return _mapping(_lz4(path), path, "ranx LZ4")
-        if kind in (".parquet", ".parq"):
+        if kind in (".parquet", ".parq", ".pq"):
             return _parquet(path)
         return _table(path) if kind in TABLE_NAMES or _has_header(path) else _trec(path)
     except csv.Error as error:
@@ -78,13 +85,13 @@ def read_listed(path: Path) -> Listed:
 
 def _has_header(path: Path) -> bool:
     """Whether the first line names a user and an item column."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_text(path) as file:
         line = file.readline(LONGEST_FIELD)
     return {USER, ITEM} <= set(map(_role, line.split(_delimiter(line))))
 
 
 def _delimiter(line: str) -> str:
-    return next((mark for mark in "\t,;" if mark in line), ",")
+    return next((mark for mark in "\t,;|" if mark in line), ",")
 
 
 def _role(name: str) -> str:
@@ -93,8 +100,8 @@ def _role(name: str) -> str:
     >>> _role("user_id:token"), _role(" Item "), _role("price")
     ('user', 'item', '')
     """
-    plain = name.strip().strip('"').partition(":")[0].casefold()
-    return next((role for role, names in ALIASES.items() if plain in names), "")
+    plain = normalized(name)
+    return next((role for role, names in ALIASES.items() if plain in map(normalized, names)), "")
 
 
 def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -115,9 +122,9 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
 def _table(path: Path) -> Listed:
     """A header, then one row an item; a row without an item is an empty list."""
     csv.field_size_limit(LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_text(path) as file:
         mark = _delimiter(file.readline(LONGEST_FIELD))
-        file.seek(0)
+    with open_text(path) as file:
         reader = csv.reader(file, delimiter=mark, strict=True)
         names = next(reader, [])
         places, unread = _columns(names, f"{path} line 1")
@@ -130,14 +137,14 @@ def _table(path: Path) -> Listed:
                 rows.append(row)
                 lines.append(reader.line_num)
     layout = {"\t": "table (tabs)", ";": "table (semicolons)"}.get(mark, "CSV")
-    cells = {role: [row[place] for row in rows] for role, place in places.items()}
+    cells = {role: [row[place].strip() for row in rows] for role, place in places.items()}
     return _listed(layout, cells, lambda n: f"{path} line {lines[n]}", unread)
 
 
 def _trec(path: Path) -> Listed:
     """Lines of user, Q0, item, rank, score and tag."""
     rows, lines = [], []
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path, "\n") as file:
         for number, line in enumerate(file, start=1):
             if not (fields := line.split()):
                 continue
@@ -155,6 +162,8 @@ def _parquet(path: Path) -> Listed:
     """One row an item, as in a table; `predictions.parquet` of a run is detected by its columns."""
     table = read_parquet(path)
     names = table.column_names
+    if any(str(kind).startswith(("list", "large_list")) for kind in table.schema.types):
+        return _records(table.to_pylist(), path, "Parquet")
     places, unread = _columns(names, f"{path} (columns {', '.join(names)})")
     cells: dict[str, list[Any]] = {}
     for role, place in places.items():
@@ -191,6 +200,41 @@ def _listed(
         raise InputError(message, where=place(n), hint="remove the empty row")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
     return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), is_whole, unread)
+
+
+def _is_records(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(isinstance(row, Mapping) for row in content)
+
+
+def _records(rows: Sequence[Any], path: Path, layout: str) -> Listed:
+    """Objects with a user and an item, or with a user and a list of items, best first, and perhaps one of scores."""
+    if not _is_records(rows):
+        raise InputError("no rows of objects", where=str(path), hint='write {"user": …, "item": …, "score": …} a line')
+    names = [name for name, value in rows[0].items() if _role(name) or (name in LISTS and isinstance(value, list))]
+    places = {"item" if name in LISTS else _role(name): name for name in names}
+    if missing := [role for role in (USER, ITEM) if role not in places]:
+        message = f"no column {missing[0]!r} (it has {', '.join(rows[0])})"
+        raise InputError(message, where=f"{path} row 1", hint=EXPECTED)
+    cells: dict[str, list[Any]] = {role: [] for role in places}
+    owners: list[int] = []
+    for number, row in enumerate(rows, start=1):
+        values = {role: row.get(name) for role, name in places.items()}
+        size = len(values[ITEM]) if isinstance(values[ITEM], list) else 1
+        if size == 0:
+            values[ITEM], size = "", 1
+        for role, value in values.items():
+            listed = value if isinstance(value, list) else [value] * size
+            if len(listed) != size:
+                raise InputError(f"{len(listed)} {role}s for {size} items", where=f"{path} row {number}", hint=EXPECTED)
+            cells[role] += listed
+        owners += [number] * size
+    if SCORE not in cells and RANK not in cells:
+        cells[RANK] = [n + 1 for n in range(len(owners))]  # best first
+    for role in (USER, ITEM):
+        cells[role] = [
+            "" if v in ("", None) else _id(v, f"{path} row {n}") for v, n in zip(cells[role], owners, strict=True)
+        ]
+    return _listed(layout, cells, lambda n: f"{path} row {owners[n]}", ())
 
 
 def _mapping(content: Any, path: Path, layout: str) -> Listed:

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.data.importing import reorder_ties
+from harness.data.readers.times import EARLY
 from harness.errors import InputError
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import SilentReporter
@@ -43,6 +44,12 @@ def tie_report(
             "the data set has no timestamps and thus no ties",
             where=dataset.name,
             hint="leave --tie-seeds out, or give data with timestamps",
+        )
+    if not _tied(dataset) and dataset.timestamps.max(initial=0) < EARLY:
+        raise InputError(
+            "the timestamps are an order, not times, so equal times cannot be seen",
+            where=dataset.name,
+            hint="leave --tie-seeds out, or give data with true timestamps",
         )
     source = split(dataset, jobs[0].settings.protocol)
     orders: list[dict[str, Any]] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Harness
+from tests.protocol.test_rolling_time import CASES, INDUSTRIAL, OFFICE, layout, made_reviews, minionerec
 
 TARGETS = {f"u{user}": (7 * user + 7) % 24 for user in range(60)}  # the circle's last items
 SHARED = sum(target < 4 for target in TARGETS.values())
@@ -57,6 +59,30 @@ def test_lists_are_read_deep_enough_for_their_codes(harness: Harness, toy: str) 
     name = index("one.json", dict.fromkeys(range(22), 0))
     measured = json.loads(harness("audit", "codes", name, "-d", toy, "--rankings", "lists.json", "--json").out)
     assert measured["rankings"]["codes"]["recall@5"] == 1.0
+
+
+@pytest.mark.parametrize(("category", "shared", "share"), [(INDUSTRIAL, 317, "6.99"), (OFFICE, 84, "1.73")])
+def test_codes_of_minionerecs_layout(harness: Harness, tmp_path: Path, category: str, shared: int, share: str) -> None:
+    """Pairs of items share codes, so many that they are the known number of test targets; then none do."""
+    users, total, counts = CASES[category]
+    reference = minionerec(made_reviews(users, users + total, seed=1))
+    path = layout(tmp_path / "cases", category, reference)
+    items = sorted({item for part in reference for _, history, target in part for item in (*history, target)})
+    left, paired, times = shared, [], Counter(target for _, _, target in reference[2])
+    for item in items:
+        if 0 < times[item] <= left:
+            left -= times[item]
+            paired.append(item)
+    paired += [item for item in items if not times[item]][: len(paired) % 2]
+    clean = {item: [f"<a_{n // 64}>", f"<b_{n % 64}>"] for n, item in enumerate(items)}
+    planted = clean | {twin: clean[item] for item, twin in zip(paired[::2], paired[1::2], strict=True)}
+    for name, index, count in (("planted", planted, f"{shared}"), ("clean", clean, "0")):
+        Path(f"{name}.json").write_text(json.dumps(index))
+        done = harness("audit", "codes", f"{name}.json", "-d", path, "--protocol", "rolling-time")
+        assert done.code == 0, done.err
+        assert f"{count} of {counts[2]:,} ({share if name == 'planted' else '0.00'}%)" in done.out
+    ties = harness("verify", path, "--protocol", "rolling-time", "--tie-seeds", "2")
+    assert ties.code == 2 and "equal times cannot be seen" in ties.err
 
 
 def test_an_index_of_another_catalogue_is_one_line(harness: Harness, toy: str) -> None:

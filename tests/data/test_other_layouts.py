@@ -80,6 +80,20 @@ def test_recbole_splits_with_written_histories(tmp_path: Path) -> None:
     assert raw(load_dataset(path)) == {"u": ["a", "b", "c", "d"], "v": ["b", "c", "a", "d"]}
 
 
+@pytest.mark.parametrize("window", [3, 50])
+def test_windows_of_histories_are_joined(window: int, tmp_path: Path) -> None:
+    """Histories truncated to the latest items, a row for each item, as MiniOneRec's preparation writes them."""
+    sequences = {"u": list("abcabbcadea"), "v": list("ccccd")}
+    header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    parts: dict[str, str] = dict.fromkeys(("train", "valid", "test"), header)
+    for user, row in sequences.items():
+        for n in range(1, len(row)):
+            part = "test" if n == len(row) - 1 else "valid" if n == len(row) - 2 else "train"
+            parts[part] += f"{user}\t{' '.join(row[max(0, n - window) : n])}\t{row[n]}\n"
+    path = write(tmp_path / "shop", **{f"shop__{part}__inter": text for part, text in parts.items()})
+    assert raw(load_dataset(path)) == sequences
+
+
 FILMS = {"1": ("Cité perdue, La (1995)", ("Drama", "Sci-Fi")), "2": ("Plain (1996)", ("Comedy",))}
 RATED = [("9", "1", "5", "978300760"), ("9", "2", "3", "978302109"), ("8", "2", "4", "978300275")]
 

@@ -50,18 +50,134 @@ def json_lines() -> str:
         ("interactions.jsonl", json_lines()),
         ("interactions.jsonl.gz", json_lines()),
         ("log of the shop.csv", csv("visitorid,itemid,event_time")),
+        ("Shop.CSV", csv("user,item,timestamp")),
+        ("interactions.tsv", csv("user,item,timestamp", "\t").encode("utf-16")),
+        ("interactions.csv", gzip.compress(csv("user,item,timestamp").encode())),
+        ("interactions.csv", "sep=;\n" + csv("user,item,timestamp", ";")),
+        ("interactions.csv", "# made by us\n% 72 lines\n" + csv("user,item,timestamp")),
+        ("interactions.csv", csv("user,item,timestamp", ", ")),
+        ("interactions.csv", csv("user,item,timestamp").replace("\n", ",,\n")),
+        ("interactions.csv", csv("user_id:token,item_id:token,timestamp:float")),
+        ("interactions.tsv", csv("user,item,time", "\t").replace("\n", '\t"Heroes" live\n')),
+        ("interactions.csv", csv("user,item,time", ";").replace("\n", ';"say \\"ho\\"; ho"\n')),
+        ("interactions.csv", csv("user,item,timestamp").replace("\n", "\r")),
     ],
 )
-def test_one_content_in_many_forms(name: str, content: str, tmp_path: Path) -> None:
+def test_one_content_in_many_forms(name: str, content: str | bytes, tmp_path: Path) -> None:
     whole = plain(tmp_path)
     (tmp_path / "shop").mkdir()
-    raw = content.encode()
+    raw = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "shop" / f"._{name}").write_bytes(b"\0\5\x16\7")  # as macOS puts beside a copied file
     (tmp_path / "shop" / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
     of_folder, of_file = load_dataset(str(tmp_path / "shop")), load_dataset(str(tmp_path / "shop" / name))
     assert of_folder.fingerprint == of_file.fingerprint == whole.fingerprint
     assert of_folder.name == "shop" == folder_dataset(tmp_path / "shop")
     assert of_file.name == folder_dataset(tmp_path / "shop" / name)
     assert of_folder.timestamps is not None and of_folder.timestamps[0] == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("log.dat", csv("user,item,timestamp", "::"), ""),
+        ("user_artists.dat", csv("userID,artistID,timestamp", "\t"), "item=artistID"),
+        ("clicks.dat", csv("user,item,timestamp").partition("\n")[2], "user=1,item=2,timestamp=3"),
+        ("checkins.txt", csv("user,item,timestamp", "\t").partition("\n")[2], "user=1,item=2,timestamp=3"),
+        ("links.txt", csv("user,item,timestamp", "  ").partition("\n")[2], "user=1,item=2,timestamp=3"),
+        ("log.txt", csv("user_id,item_id,timestamp", "\t"), ""),
+        ("log.txt.gz", csv("user_id,item_id,timestamp"), ""),
+    ],
+)
+def test_text_files_that_are_tables(name: str, content: str, columns: str, tmp_path: Path) -> None:
+    whole = plain(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    reading = Reading(columns=parse_columns(columns)) if columns else Reading()
+    assert load_dataset(str(path), reading=reading).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Baby.train", "Baby.valid", "Baby.test"),
+        ("train", "val", "test"),
+        ("part-00000", "part-00001-c000.snappy", "part-00002"),
+        ("train-00000-of-00003", "train-00001-of-00003", "train-00002-of-00003"),
+    ],
+)
+def test_a_table_in_parts_is_one(ending: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    whole = plain(tmp_path)
+    (tmp_path / "shop").mkdir()
+    frame = pd.read_csv(io.StringIO(csv("user,item,timestamp")))
+    for name, rows in zip(names, (slice(None, 40), slice(40, 60), slice(60, None)), strict=True):
+        path = tmp_path / "shop" / f"{name}{ending}"
+        if ending == ".csv":
+            frame[rows].to_csv(path, index=False)
+        elif ending == ".jsonl":
+            frame[rows].to_json(path, orient="records", lines=True)
+        else:
+            frame[rows].to_parquet(path)
+    data = load_dataset(str(tmp_path / "shop"))
+    assert data.fingerprint == whole.fingerprint
+    assert any("are joined; the protocol splits them again" in note for note in data.notes)
+    if "test" in names[-1]:
+        assert load_dataset(str(tmp_path / "shop" / f"{names[0]}{ending}")).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_lists_of_items_are_rows(ending: str, tmp_path: Path) -> None:
+    whole = plain(tmp_path)
+    frame = pd.read_csv(io.StringIO(csv("user_id,item_list,timestamps")))
+    lists = frame.groupby("user_id", sort=False).agg(list).reset_index()
+    path = tmp_path / f"log{ending}"
+    if ending == ".csv":
+        lists.to_csv(path, index=False)
+    elif ending == ".jsonl":
+        lists.to_json(path, orient="records", lines=True)
+    else:
+        lists.to_parquet(path)
+    assert load_dataset(str(path)).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("mark", ["NA", "nan", "NULL", "\\N", "None", " "])
+def test_a_mark_for_a_missing_id_is_no_id(mark: str, tmp_path: Path) -> None:
+    lines = csv("user,item,timestamp").splitlines()
+    (tmp_path / "interactions.csv").write_text("\n".join([*lines, f"{mark},i1,1500000000"]) + "\n")
+    data = load_dataset(str(tmp_path))
+    assert data.fingerprint == plain(tmp_path).fingerprint and "empty user id" in data.warnings[0]
+    (tmp_path / "interactions.csv").write_text("\n".join([lines[0], *(f"{mark},i{n},{n}" for n in range(9))]))
+    with pytest.raises(InputError, match="9 of 9 lines are wrong"):
+        load_dataset(str(tmp_path))
+
+
+def test_whole_ids_that_pandas_made_floats_fit_the_item_file(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text(csv("user,sku,timestamp").replace(",i", ",").replace(",15", ".0,15"))
+    (tmp_path / "items.csv").write_text("item,title\n" + "".join(f" {n} ,T{n}\n" for n in range(9)))
+    data = load_dataset(str(tmp_path))
+    assert data.text is not None and [text.title for text in data.text] == [f"T{item}" for item in data.items]
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        ({"data.zip": b"PK"}, r"unpack data\.zip"),
+        ({"inner/interactions.csv": csv("user,item,timestamp").encode()}, "its folder inner has one: give"),
+        ({"interactions.csv": "user,item,timestamp\né,i,1\n".encode("latin-1")}, "iconv -f latin1"),
+    ],
+)
+def test_a_hint_says_what_to_do(files: dict[str, bytes], hint: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=hint):
+        load_dataset(str(tmp_path))
+
+
+def test_a_table_that_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text(csv("user,item,timestamp"))
+    (tmp_path / "movies.csv").write_text("item,title\ni0,Pen\n")
+    assert any("not read: movies.csv" in note for note in load_dataset(str(tmp_path)).notes)
 
 
 def test_columns_by_name_and_by_number(tmp_path: Path) -> None:

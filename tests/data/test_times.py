@@ -32,12 +32,30 @@ MARCH = 1_551_398_400  # 2019-03-01, in seconds
         (["2019-03-01 00:00:00", "2019-03-02 00:00:00"], "dates as text"),
         (["2019-03-01T01:00:00+01:00", "2019-03-02T00:00:00Z"], "dates as text"),
         (["2019/03/01", "2019/3/2"], "dates as text"),
+        (["2019-03-01 00:00:00 UTC", "2019-03-02 00:00:00 UTC"], "dates as text"),
+        (["Fri Mar 01 00:00:00 +0000 2019", "Fri Mar 01 16:00:00 -0800 2019"], "%a %b %d %H:%M:%S %z %Y"),
+        (["Fri, 01 Mar 2019 00:00:00 GMT", "Sat, 02 Mar 2019 00:00:00 GMT"], "%a, %d %b %Y"),
+        (["03 1, 2019", "03 2, 2019"], "%m %d, %Y"),
+        (["Mar 1, 2019", "Mar 2, 2019"], "%b %d, %Y"),
+        (["1 March 2019", "2 March 2019"], "%d %B %Y"),
+        (["01.03.2019", "02.03.2019"], "%d.%m.%Y"),
+        (["01/Mar/2019:00:00:00 +0000", "02/Mar/2019:00:00:00 +0000"], "%d/%b/%Y"),
+        (["636869952000000000", "636870816000000000"], ".NET ticks"),
+        (["131958720000000000", "131959584000000000"], "Windows file times"),
     ],
 )
 def test_the_same_two_days_in_every_unit(values: list[str], unit: str) -> None:
     read = read_times(values)
     assert unit in read.unit
     assert read.seconds.tolist() == [MARCH, MARCH + 86_400]
+
+
+def test_day_and_month_are_told_apart_by_the_whole_column() -> None:
+    days = ["2/1/2019", "2/13/2019 ", "2/28/2019"]
+    assert read_times(days).unit.endswith("%m/%d/%Y")
+    assert read_times(["1/2/2019 4:05 PM", "13/2/2019 5:00 AM"]).seconds[0] == 1_549_037_100
+    assert np.isnan(read_times(["1/2/2019", "3/4/2019"]).seconds).all()  # both may be
+    assert np.isnan(read_times([*["1/2/2019", "3/4/2019", "5/6/2019"] * 50, "13/2/2019"]).seconds).any()
 
 
 def test_a_column_of_numbers_that_are_an_order_stays_what_it_is() -> None:

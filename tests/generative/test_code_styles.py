@@ -24,6 +24,12 @@ STYLES: dict[str, Callable[[int, int], object]] = {
     "bare": lambda level, digit: f"{LETTERS[level]}{digit}",
     "level from 0": lambda level, digit: f"<|sid_{level}_{digit}|>",
     "level from 1": lambda level, digit: f"<s{level + 1}_{digit}>",
+    "doubled": lambda level, digit: f"<<{LETTERS[level]}_{digit}>>",
+    "curly": lambda level, digit: f"{{{LETTERS[level]}_{digit}}}",
+    "round": lambda level, digit: f"({LETTERS[level]}_{digit})",
+    "colon": lambda level, digit: f"<{LETTERS[level]}:{digit}>",
+    "full stop": lambda level, digit: f"<{LETTERS[level]}.{digit}>",
+    "floats": lambda _, digit: float(digit),
     "numbers": lambda _, digit: digit,
     "numbers as text": lambda _, digit: str(digit),
     "counted on": lambda level, digit: digit + 256 * level,
@@ -50,8 +56,20 @@ def test_levels_behind_the_alphabet_have_two_letters(tmp_path: Path) -> None:
         read_codes([["<a_1>"] * 129], ["x"], "f")
 
 
-def test_one_text_of_tokens_is_a_code() -> None:
-    assert read_codes(["<a_1><b_2>", "<a_0> <b_7>"], ["x", "y"], "f").tolist() == [[1, 2], [0, 7]]
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["<a_1><b_2>", "<a_7> <b_0>"],
+        ["[a_1][b_2]", "[a_7][b_0]"],
+        ["a_1 b_2", "a_7, b_0"],
+        ["1-2", "7-0"],
+        ["1,2", "7 0"],
+        ["(1, 2)", "[7, 0]"],
+        [["<|sid_begin|>", "<a_1>", "<b_2>", "<|sid_end|>"], ["<|sid_begin|>", "<a_7>", "<b_0>", "<|sid_end|>"]],
+    ],
+)
+def test_one_text_of_tokens_is_a_code(codes: list[object]) -> None:
+    assert read_codes(codes, ["x", "y"], "f").tolist() == [[1, 2], [7, 0]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -109,14 +110,32 @@ def made_reviews(users: int, total: int, seed: int) -> list[tuple[str, str, int]
     return [lines[n] for n in random.permutation(len(lines)).tolist()]
 
 
-@pytest.mark.parametrize(
-    ("users", "samples", "counts"),
-    [
-        (7_694, 45_324, (36_259, 4_532, 4_533)),  # Industrial and Scientific
-        (6_000, 48_656, (38_924, 4_866, 4_866)),  # Office Products: a total that has its 4,866 test cases
-    ],
-)
-def test_the_cases_of_minionerec(tmp_path: Path, users: int, samples: int, counts: tuple[int, ...]) -> None:
+INDUSTRIAL, OFFICE = "Industrial_and_Scientific", "Office_Products"
+CASES = {INDUSTRIAL: (7_694, 45_324, (36_259, 4_532, 4_533)), OFFICE: (6_000, 48_656, (38_924, 4_866, 4_866))}
+
+
+def layout(folder: Path, category: str, samples: tuple[list[Sample], ...]) -> str:
+    """MiniOneRec's files of these train, valid and test samples, histories of 10 items, without an index."""
+    for part, listed in zip(("train", "valid", "test"), samples, strict=True):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        with (folder / part / f"{category}_5_2016-10-2018-11.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["user_id", "history_item_title", "item_title", "history_item_id", "item_id"])
+            for user, history, item in listed:
+                writer.writerow(
+                    [user, [f'No. {h}, 2"' for h in history[-10:]], f"No. {item}", list(history[-10:]), item]
+                )
+    return str(folder)
+
+
+def cases_of(data: Dataset, fold: EvaluationSplit) -> list[Sample]:
+    rows_of = zip(fold.requests.users.tolist(), fold.requests.histories, fold.targets.items.tolist(), strict=True)
+    return sorted((data.users[u], tuple(data.items[i] for i in h), data.items[t]) for u, h, t in rows_of)
+
+
+@pytest.mark.parametrize("category", CASES)
+def test_the_cases_of_minionerec(tmp_path: Path, category: str) -> None:
+    users, samples, counts = CASES[category]
     lines = made_reviews(users, users + samples, seed=users)
     rows = "".join(f"{user},{item},{day}\n" for user, item, day in lines)
     (tmp_path / "interactions.csv").write_text("user,item,timestamp\n" + rows)
@@ -127,11 +146,42 @@ def test_the_cases_of_minionerec(tmp_path: Path, users: int, samples: int, count
     trained = int(np.maximum(made.train.sequences.lengths - 1, 0).sum())
     assert (trained, len(made.valid.requests), len(made.test.requests)) == counts
     for fold, expected in ((made.valid, reference[1]), (made.test, reference[2])):
-        rows_of = zip(fold.requests.users.tolist(), fold.requests.histories, fold.targets.items.tolist(), strict=True)
-        cases = [(data.users[u], tuple(data.items[i] for i in h), data.items[t]) for u, h, t in rows_of]
-        assert sorted(cases) == sorted((user, history[-10:], item) for user, history, item in expected)
+        assert cases_of(data, fold) == sorted((user, history[-10:], item) for user, history, item in expected)
     repeats = sum(item in history for _, history, item in reference[2])
     assert audit(data, made.protocol, made)["test_in_history"].count == repeats > 50
+
+
+@pytest.mark.parametrize("category", CASES)
+def test_minionerecs_own_files_give_their_cases(tmp_path: Path, category: str) -> None:
+    users, total, counts = CASES[category]
+    reference = minionerec(made_reviews(users, users + total, seed=1))
+    data = load_dataset(layout(tmp_path, category, reference))
+    made = split_by(data, protocol(max_history=10))
+    trained = int(np.maximum(made.train.sequences.lengths - 1, 0).sum())
+    assert (trained, len(made.valid.requests), len(made.test.requests)) == counts and not data.warnings
+    for fold, expected in ((made.valid, reference[1]), (made.test, reference[2])):
+        assert cases_of(data, fold) == sorted((user, history[-10:], item) for user, history, item in expected)
+    assert data.name == f"{category}_5_2016-10-2018-11" and data.text is not None
+    file = tmp_path / "test" / f"{data.name}.csv"
+    assert load_dataset(str(file)).fingerprint == data.fingerprint
+
+
+def test_files_with_another_cut_name_the_option(tmp_path: Path) -> None:
+    train, valid, test = minionerec(made_reviews(200, 1_400, seed=2))
+    path = layout(tmp_path, OFFICE, (train, [(user, history[::-1], item) for user, history, item in valid], test))
+    with pytest.raises(InputError, match="does not follow from the rows of that user before it"):
+        load_dataset(path)
+    data = load_dataset(layout(tmp_path, OFFICE, (train[:800], [*train[800:], *valid], test)))
+    assert f"say --set protocol.cut=[800.5,{len(train) + len(valid)}.5]" in data.warnings[-1]
+    made = split_by(data, protocol(cut=(800.5, len(train) + len(valid) + 0.5), max_history=10))
+    assert cases_of(data, made.test) == sorted((user, history[-10:], item) for user, history, item in test)
+    assert len(made.valid.requests) == len(train) + len(valid) - 800
+    assert [check for check in verify(data, made.protocol) if not check.ok] == []
+    longest = list({user: (user, history, item) for user, history, item in train}.values())
+    data = load_dataset(layout(tmp_path, OFFICE, (longest, valid, test)))
+    made = split_by(data, protocol(cut=(len(longest) + 0.5, len(longest) + len(valid) + 0.5), max_history=10))
+    assert "rolling-time would cut elsewhere" in data.warnings[-1]
+    assert cases_of(data, made.test) == sorted((user, history[-10:], item) for user, history, item in test)
 
 
 def several() -> tuple[Dataset, Split]:

@@ -97,6 +97,8 @@ def test_what_is_refused(said: dict, wrong: str) -> None:
 
 
 def test_k_alone_is_recall_and_ndcg() -> None:
+    papers = selection(None, None, (), "HR@10,NDCG@5,Recall@3,MRR@5", None).metrics
+    assert papers == ("hit@10", "ndcg@5", "recall@3", "mrr@5")
     assert selection(None, None, (), None, "3,5").metrics == ("recall@3", "recall@5", "ndcg@3", "ndcg@5")
 
 

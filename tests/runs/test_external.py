@@ -161,5 +161,5 @@ def test_a_wrong_file_is_named(toy: str, tmp_path: Path, store: Store, name: str
 
 
 def test_a_missing_file(toy: str, tmp_path: Path, store: Store) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="the file is missing"):
         evaluate(External(tmp_path / "none.csv", toy), store)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +88,53 @@ def as_parquet(users: str, items: str, last: str) -> Write:
     return write
 
 
+def as_records(name: str, *, listed: bool, score: bool = True) -> Write:
+    """Objects with an item each, or with a list of items; as JSON, JSON lines or Parquet."""
+
+    def write(folder: Path, rows: Rows) -> Path:
+        records: list[dict[str, Any]] = [{"user_id": user, "item": item, "score": s} for user, _, item, s in rows]
+        if listed:
+            users = list(dict.fromkeys(user for user, *_ in rows))
+            of = {user: [row for row in rows if row[0] == user] for user in users}
+            records = [{"user_id": user, "items": [item for _, _, item, _ in of[user]]} for user in users]
+            for record in records if score else ():
+                record["scores"] = [s for *_, s in of[record["user_id"]]]
+        path = folder / name
+        if name.endswith("parquet") or name.endswith("pq"):
+            pq.write_table(pa.Table.from_pylist(records), path)
+        else:
+            lines = name.endswith("jsonl")
+            path.write_text("".join(json.dumps(r) + "\n" for r in records) if lines else json.dumps(records))
+        return path
+
+    return write
+
+
+def changed(write: Write, name: str, change: Callable[[bytes], bytes]) -> Write:
+    """The file of another writer with its bytes changed."""
+
+    def changing(folder: Path, rows: Rows) -> Path:
+        (folder / name).write_bytes(change(write(folder, rows).read_bytes()))
+        return folder / name
+
+    return changing
+
+
+CSV = text("x.csv", "user,item,score\n", lambda u, r, i, s: f"{u},{i},{s!r}")
+TREC = text("x.run", "", lambda u, r, i, s: f"{u} Q0 {i} {r} {s!r} tag")
 FORMS: dict[str, Write] = {
+    "UTF-16": changed(CSV, "y.csv", lambda raw: raw.decode().encode("utf-16")),
+    "gzipped": changed(CSV, "y.csv.gz", gzip.compress),
+    "gzipped TREC": changed(TREC, "y.trec.gz", gzip.compress),
+    "gzipped JSON": changed(as_json("pairs"), "y.json.gz", gzip.compress),
+    "blanks after commas": text("x.csv", "user, item, score\n", lambda u, r, i, s: f"{u}, {i}, {s!r}"),
+    "bars": text("x.csv", "user|item|score\n", lambda u, r, i, s: f"{u}|{i}|{s!r}"),
+    "camel case": text("x.csv", "userId,movieId,Score\n", lambda u, r, i, s: f"{u},{i},{s!r}"),
+    "JSON lines": as_records("x.jsonl", listed=False),
+    "JSON rows": as_records("x.json", listed=False),
+    "JSON lines of lists and scores": as_records("x.jsonl", listed=True),
+    "JSON rows of lists": as_records("x.json", listed=True, score=False),
+    "Parquet of lists": as_records("x.pq", listed=True, score=False),
     "csv": text("x.csv", "user,item,score\n", lambda u, r, i, s: f"{u},{i},{s!r}"),
     "csv with a byte order mark": text("x.csv", "\ufeffuser,item,score\n", lambda u, r, i, s: f"{u},{i},{s!r}"),
     "user_id, item_id, rank": text("x.csv", "user_id,item_id,rank\n", lambda u, r, i, s: f"{u},{i},{r}"),
@@ -117,6 +165,10 @@ FORMS: dict[str, Write] = {
 }
 
 
+RANKED = ("user_id, item_id, rank", "rank first", "JSON lists", "Parquet with ranks", "JSON rows of lists",
+          "Parquet of lists")  # fmt: skip
+
+
 def read(path: Path, depth: int = 20) -> Rankings:
     return read_rankings(path, DATA, depth, FOLD)
 
@@ -136,7 +188,7 @@ def test_each_form_gives_the_same_lists(tmp_path: Path, form: str) -> None:
     assert found.tied_users == (len(DATA.users) if "constant scores" in form else 0)
     assert found.by == {"order of lines": "lines"}.get(
         form,
-        "ranks" if form in ("user_id, item_id, rank", "rank first", "JSON lists", "Parquet with ranks") else "scores",
+        "ranks" if form in RANKED else "scores",
     )
 
 

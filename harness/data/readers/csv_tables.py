@@ -6,9 +6,14 @@ The item file is next to the interactions, with any extension of a table. Column
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from harness.core.json_files import open_text
 from harness.data.columns import (
     CATEGORIES,
     ITEM,
@@ -23,11 +28,15 @@ from harness.data.raw.text_cleaning import sentences
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import WITHOUT_TIME, Log
 from harness.data.readers.matching import Matched, matched, normalized
-from harness.data.readers.table_files import ENDINGS, TableFile, read_table
-from harness.data.reading import FORM, Reading
+from harness.data.readers.table_files import ENDINGS, TableFile, first_line, read_table, read_tables, separator_of
+from harness.data.reading import FORM, PLAIN, Reading
 from harness.errors import InputError
 
 INTERACTIONS, ITEMS = "interactions", "items"
+MISSING = frozenset(
+    ("NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None", "\\N")
+)  # no ids, whoever wrote the file
+_FLOAT = re.compile(r"\d+\.0")
 
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
@@ -35,20 +44,23 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     return read_file(named(folder, INTERACTIONS) or folder / f"{INTERACTIONS}.csv", name, order, reading)
 
 
-def read_file(path: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
+def read_file(
+    path: Path, name: str, order: Order = "time", reading: Reading | None = None, parts: Sequence[Path] = ()
+) -> Dataset:
     """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
     `file` the rows stand as they do, and the timestamp may be missing. Item text is that of `items.csv` (or of another
-    ending) in the same folder."""
+    ending) in the same folder. `parts`: the files of the table where there are several, `path` being one of them."""
     reading = reading or Reading()
-    file = read_table(path, reading)
+    file = read_tables(parts, reading) if parts else read_table(path, reading)
     needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
     columns = columns_of(file, (*needed, RATING), needed, reading)
-    described = named(path.parent, ITEMS)
+    described = named(path.parent, ITEMS) or named(path.parent, "item")
     texts, payload, item_file = (None, (), None) if described is None else read_items(described, reading)
+    file = _unrolled(file, columns.places[ITEM], columns.places.get(TIMESTAMP) if order == "time" else None)
     log = Log(
         path=path,
-        users=file.column(columns.places[USER]),
-        items=file.column(columns.places[ITEM]),
+        users=plain_ids(file.column(columns.places[USER])),
+        items=plain_ids(file.column(columns.places[ITEM])),
         timestamps=file.column(columns.places.get(TIMESTAMP)) if order == "time" else [],
         lines=file.lines,
         order=order,
@@ -56,7 +68,7 @@ def read_file(path: Path, name: str, order: Order = "time", reading: Reading | N
         ratings=file.column(columns.places[RATING]) if RATING in columns.places else None,
         reading=reading,
         bad=file.bad,
-        notes=(*columns.notes(path.name), *payload),
+        notes=(*columns.notes(path.name), *file.notes, *payload),
         item_file=item_file,
     )
     kind = "JSON lines" if ".json" in path.name or ".ndjson" in path.name else "CSV"
@@ -66,6 +78,66 @@ def read_file(path: Path, name: str, order: Order = "time", reading: Reading | N
 def named(folder: Path, name: str) -> Path | None:
     """The table of that name in a folder, by the order of `ENDINGS`; None where there is none."""
     return next((path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
+
+
+def _unrolled(file: TableFile, item: str, time: str | None) -> TableFile:
+    """A table with a list of items a row as one with an item a row; a list of times goes with it. Other tables as they
+    are. A row whose lists are none, or are of two lengths, is a wrong line."""
+    if not file.rows or not all(cell.strip().startswith("[") for cell in file.column(item)):
+        return file
+    rows, lines = [], []
+    places = [file.columns.index(name) for name in (item, time) if name is not None]
+    for row, line in zip(file.rows, file.lines, strict=True):
+        lists = [written_list(row[place]) for place in places]
+        if not lists[0] or any(len(listed) != len(lists[0]) for listed in lists):
+            message = f"a list of items is needed{', and one of as many times' if time else ''}"
+            hint = "write [12, 7, 3], or one row an item"
+            file.bad.add(InputError(message, where=f"{file.path} line {line}", hint=hint, code="bad-line"))
+            continue
+        for values in zip(*lists, strict=True):
+            single = list(row)
+            for place, value in zip(places, values, strict=True):
+                single[place] = value
+            rows.append(single)
+            lines.append(line)
+    return replace(file, rows=rows, lines=lines, notes=(*file.notes, f"lists of {item} are read as one row an item"))
+
+
+def written_list(text: str) -> list[str]:
+    """The ids or numbers of a list as JSON or Python writes it; none where it is no such list.
+
+    >>> written_list("[12, 7]"), written_list("['a', 'b']"), written_list("no list")
+    (['12', '7'], ['a', 'b'], [])
+    """
+    try:
+        listed = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    if not isinstance(listed, list) or not all(isinstance(item, int | float | str) for item in listed):
+        return []
+    items = [str(item).strip() for item in listed]
+    return items if all(items) else []
+
+
+def plain_ids(ids: Sequence[str]) -> list[str]:
+    """Ids without blanks around them; empty where the file says that there is none. If all are whole numbers with `.0`,
+    as pandas writes a column with gaps, without that.
+
+    >>> plain_ids([" a", "NA", "b"]), plain_ids(["3.0", "", "12.0"])
+    (['a', '', 'b'], ['3', '', '12'])
+    """
+    plain = ["" if (text := raw.strip()) in MISSING else text for raw in ids]
+    if any(plain) and all(not text or _FLOAT.fullmatch(text) for text in plain):
+        return [text.removesuffix(".0") for text in plain]
+    return plain
+
+
+def has_header(path: Path) -> bool:
+    """Whether the first line of a text file names a column of users and one of items."""
+    with open_text(path) as file:
+        _, line = first_line(file)
+    names = [name.strip() for name in line.strip().split(separator_of(line.strip()))]
+    return {USER, ITEM} <= matched(names, (USER, ITEM), PLAIN, str(path)).places.keys()
 
 
 def columns_of(file: TableFile, names: tuple[str, ...], needed: tuple[str, ...], reading: Reading) -> Matched:
@@ -95,7 +167,11 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
         raise InputError(
             f"the header lacks {', '.join(missing)}", where=f"{path} line 1", hint=hint, code="missing-column"
         )
-    cells = zip(*(file.column(columns.places.get(name)) for name in literals), strict=True)
+    cells = zip(
+        plain_ids(file.column(columns.places[ITEM])),
+        *(file.column(columns.places.get(name)) for name in TEXT_FIELDS),
+        strict=True,
+    )
     extra = [file.column(name) for name in columns.extra]
     bars = normalized(columns.places.get(CATEGORIES, "")) in ("genres", "genre")
     texts: dict[str, ItemText] = {}
@@ -106,7 +182,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
         text = ItemText(prose(title), described, prose(brand), listed)
         _add(texts, item, text, file.bad, f"{path} line {file.lines[row]} field {columns.places[ITEM]!r}")
         order.append(item)
-    notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))
+    notes = (*columns.notes(path.name), *file.notes, *file.bad.settle(len(file.rows) + file.bad.count))
     return texts, notes, ItemFile(path, tuple(order))
 
 

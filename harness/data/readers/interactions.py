@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import RaggedArray
 from harness.data.readers.bad_lines import EXAMPLES, BadLines
-from harness.data.readers.times import SECONDS, number, read_times
+from harness.data.readers.times import SECONDS, UNDECIDED, number, read_times
 from harness.data.reading import Reading
 from harness.errors import InputError, truncate
 
@@ -119,7 +119,10 @@ class Log:
                 if not wrong[row]:
                     bad.add(
                         InputError(
-                            f"empty {kind} id", where=self._at(row, kind), hint="give every row one", code="bad-line"
+                            f"empty {kind} id",
+                            where=self._at(row, kind),
+                            hint="give every row one (NA, nan, null and \\N count as empty)",
+                            code="bad-line",
                         )
                     )
                 wrong[row] = True
@@ -134,6 +137,10 @@ class Log:
         return np.flatnonzero(~wrong), read.seconds, read.notes()
 
     def _no_time(self, row: int, unit: str) -> InputError:
+        if unit == UNDECIDED:
+            label = f"timestamp {_shown(self.timestamps[row])} may begin with the day or with the month"
+            hint = "write dates as 2018-01-31"
+            return InputError(label, where=self._at(row, "timestamp"), hint=hint, code="bad-line")
         message = "" if unit == SECONDS else f", which most of the column has ({unit})"
         label = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{message}"
         hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"

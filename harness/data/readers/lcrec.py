@@ -51,7 +51,7 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     lengths = np.fromiter((len(row) for row in listed.values()), dtype=np.int64, count=len(listed))
     sequences = RaggedArray(flat, np.concatenate([[0], np.cumsum(lengths)]))
     described = folder / f"{name}{ITEMS}"
-    text = _texts(described) if described.exists() else None
+    text = read_texts(described) if described.exists() else None
     texts, notes, values = texts_of(items, text)
     return Dataset(
         name=name,
@@ -83,7 +83,8 @@ def _row(path: Path, user: str, row: Any) -> list[str]:
     return [str(item) for item in row]
 
 
-def _texts(path: Path) -> dict[str, ItemText]:
+def read_texts(path: Path) -> dict[str, ItemText]:
+    """The text of each item of an item file, in its order."""
     return {item: _text(path, item, fields) for item, fields in read_json_object(path).items()}
 
 

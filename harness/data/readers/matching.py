@@ -11,6 +11,7 @@ from harness.data.reading import Reading
 from harness.errors import InputError
 
 NOT_LETTERS = re.compile(r"[\W_]+")
+TYPES = re.compile(r":(token|float)(_seq)?$")
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Matched:
 
 
 def normalized(name: str) -> str:
-    """A column's name without case, blanks and punctuation.
+    """A column's name without case, blanks, punctuation, and RecBole's type.
 
-    >>> normalized("User ID") == normalized("user_id") == normalized("userId")
+    >>> normalized("User ID") == normalized("user_id") == normalized("userId") == normalized("user_id:token")
     True
     """
-    return NOT_LETTERS.sub("", name.lower())
+    return NOT_LETTERS.sub("", TYPES.sub("", name.lower()))
 
 
 def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:

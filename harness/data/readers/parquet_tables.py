@@ -6,6 +6,7 @@ The only layout without loss: types, lists of categories, exact timestamps, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FILES = (INTERACTIONS_PARQUET, ITEMS_PARQUET, REVIEWS_PARQUET)
+ENDINGS = (".parquet", ".pq", ".parquet.gzip")
 ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
 SMALL = 1 << 24  # bytes that any file may unfold to
 WRITE_AGAIN = "write it again as Parquet"
@@ -55,16 +58,26 @@ def read_stored(folder: Path, name: str, order: Order) -> Dataset:
 
 
 def read_file(
-    path: Path, name: str, order: Order = "time", reading: Reading | None = None, *, in_seconds: bool = False
+    path: Path,
+    name: str,
+    order: Order = "time",
+    reading: Reading | None = None,
+    parts: Sequence[Path] = (),
+    *,
+    in_seconds: bool = False,
 ) -> Dataset:
     """Users in order of first appearance, row by row; items in the order of `items.parquet` where there is one, else by
     first appearance; each user's rows by (timestamp, row), with the order `file` by row alone.
 
-    Ids are text or whole numbers; a timestamp is a number, a date as text, or a Parquet timestamp or date.
+    Ids are text or whole numbers; a timestamp is a number, a date as text, or a Parquet timestamp or date. `parts`: the
+    files of the table where there are several, `path` being one of them.
     """
     reading = reading or Reading()
-    table, columns = _table(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), (RATING,), reading)
+    needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
+    table, columns = _table(path, needed, (RATING,), reading, parts)
+    joined = (f"{', '.join(part.name for part in parts)} are joined; the protocol splits them again",) if parts else ()
     places = columns.places
+    table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in needed])
     catalogue, texts, lines = _items(path.parent / ITEMS_PARQUET, reading)
     log = Log(
         path=path,
@@ -79,7 +92,7 @@ def read_file(
         ratings=_numbers(path, table, places[RATING]) if RATING in places else None,
         reading=reading,
         in_seconds=in_seconds,
-        notes=(*columns.notes(path.name), *lines),
+        notes=(*columns.notes(path.name), *joined, *lines),
         item_file=ItemFile(path.parent / ITEMS_PARQUET, tuple(catalogue)) if catalogue else None,
     )
     dataset = log.dataset(name, texts, f"Parquet, {path.name}")
@@ -117,9 +130,13 @@ def _bounded(path: Path, description: Any) -> None:
 
 
 def _table(
-    path: Path, needed: tuple[str, ...], value: tuple[str, ...] = (), reading: Reading | None = None
+    path: Path,
+    needed: tuple[str, ...],
+    value: tuple[str, ...] = (),
+    reading: Reading | None = None,
+    parts: Sequence[Path] = (),
 ) -> tuple[pa.Table, Matched]:
-    table, reading = read_parquet(path), reading or Reading()
+    table, reading = _joined(parts) if parts else read_parquet(path), reading or Reading()
     names = table.column_names
     of_file = replace(reading, columns=tuple(pair for pair in reading.columns if pair[1] in names))
     columns = matched(names, (*needed, *value), of_file, str(path))
@@ -133,12 +150,49 @@ def _table(
     return table, columns
 
 
+def _joined(paths: Sequence[Path]) -> pa.Table:
+    """The rows of several files, one after the other."""
+    import pyarrow as pa
+
+    tables = [read_parquet(path) for path in paths]
+    try:
+        names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
+        return pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
+    except (pa.ArrowException, KeyError) as error:
+        hint = "give all files the same columns, or give one file"
+        message = f"the columns of {', '.join(path.name for path in paths)} differ ({error})"
+        raise InputError(message, where=str(paths[0].parent), hint=hint, code="missing-column") from error
+
+
+def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
+    """A table whose items are lists as one with an item a row; a list of times goes with it."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute  # its functions are made at import
+    if not pa.types.is_list(table.column(fields[0]).type):
+        return table
+    columns = [table.column(field).combine_chunks() for field in fields]
+    try:
+        parents = pc.list_parent_indices(columns[0])
+        if any(not pc.list_parent_indices(column).equals(parents) for column in columns):
+            raise pa.ArrowInvalid("a row has more items than times, or fewer")
+        flat = {field: pc.list_flatten(column) for field, column in zip(fields, columns, strict=True)}
+    except (pa.ArrowException, NotImplementedError) as error:
+        location, hint = f"{path} field {fields[0]!r}", "write one row an item"
+        raise InputError(f"lists that do not fit ({error})", where=location, hint=hint, code="bad-line") from error
+    rows = table.take(parents)
+    return pa.table({name: flat.get(name, rows.column(name)) for name in table.column_names})
+
+
 def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     """One id column as text; a missing id is an empty one, which the log refuses with its row."""
     import pyarrow as pa
 
     column = table.column(field)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_floating(kind) and all(raw is None or raw.is_integer() for raw in column.to_pylist()):
+        return ["" if raw is None else str(int(raw)) for raw in column.to_pylist()]
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         location, hint = f"{path} field {field!r}", "write ids as text or whole numbers"
         raise InputError(f"ids are needed, not {column.type}", where=location, hint=hint, code="bad-line")

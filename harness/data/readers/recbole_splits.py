@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
+from harness.data.names import is_hidden
 from harness.data.readers import recbole_atomic
+from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log
+from harness.data.readers.rolling_cases import Case, joined
 from harness.data.reading import Reading
 
 PARTS = (".train", ".valid", ".test")
@@ -25,7 +28,7 @@ RULE = "order within a user: the train, valid and test file one after the other,
 
 def names(folder: Path) -> list[str]:
     """The possible `NAME`s in this folder, of which all three files exist."""
-    firsts = folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}")
+    firsts = (path for path in folder.glob(f"?*{PARTS[0]}{recbole_atomic.INTERACTIONS}") if not is_hidden(path))
     problems = (path.name.removesuffix(f"{PARTS[0]}{recbole_atomic.INTERACTIONS}") for path in firsts)
     return sorted(name for name in problems if all(path.is_file() for path in _paths(folder, name)))
 
@@ -41,16 +44,16 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
     needed = {USER: "token", ITEM: "token", **({TIMESTAMP: "float"} if timed else {})}
     files = [recbole_atomic.read_atomic(path, needed, reading, (RATING,)) for path in paths]
     texts, message, item_file = recbole_atomic.read_items(folder / f"{name}{recbole_atomic.ITEMS}", reading)
-    columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed)]
+    bad = files[0].bad
+    for file in files[1:]:
+        bad.join(file.bad)
+    columns = [_columns(file, timed=timed) for file in files] if listed is None else [_unrolled(files, listed, bad)]
     users = list(chain.from_iterable(part.users for part in columns))
     items = list(chain.from_iterable(part.items for part in columns))
     times = list(chain.from_iterable(part.times for part in columns))
     lines = list(chain.from_iterable(part.lines for part in columns))
     rated = listed is None and all(RATING in file.columns.places for file in files)
     ratings = chain.from_iterable(file.column(file.columns.places[RATING]) for file in files) if rated else ()
-    bad = files[0].bad
-    for file in files[1:]:
-        bad.join(file.bad)
     log = Log(
         paths[0].with_name(f"{name}.*{recbole_atomic.INTERACTIONS}"),
         users,
@@ -87,16 +90,18 @@ def _columns(file: recbole_atomic.AtomicFile, *, timed: bool) -> _Rows:
     return _Rows(file.column(places[USER]), file.column(places[ITEM]), times, file.lines)
 
 
-def _unrolled(files: list[recbole_atomic.AtomicFile], listed: str) -> _Rows:
-    """Each user's longest history with the item behind it; of equally long ones the last, which reaches furthest."""
-    longest: dict[str, tuple[list[str], int]] = {}
-    for file in files:
-        places = file.columns.places
-        rows = zip(file.column(places[USER]), file.column(listed), file.column(places[ITEM]), file.lines, strict=True)
-        for user, history, item, line in rows:
-            sequence = [*history.split(), item]
-            if user not in longest or len(sequence) >= len(longest[user][0]):
-                longest[user] = (sequence, line)
-    users = [user for user, (sequence, _) in longest.items() for _ in sequence]
-    lines = [line for sequence, line in longest.values() for _ in sequence]
-    return _Rows(users, [item for sequence, _ in longest.values() for item in sequence], [], lines)
+def _unrolled(files: list[recbole_atomic.AtomicFile], listed: str, bad: BadLines) -> _Rows:
+    """The sequences of which the rows are histories, perhaps truncated, and the items that follow."""
+    cases = [
+        Case(user, history.split(), item, line, f"{file.path} line {line}")
+        for file in files
+        for user, history, item, line in zip(
+            file.column(file.columns.places[USER]),
+            file.column(listed),
+            file.column(file.columns.places[ITEM]),
+            file.lines,
+            strict=True,
+        )
+    ]
+    rows = joined(cases, bad)
+    return _Rows(rows.users, rows.items, [], rows.lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, Order
+from harness.data.names import is_hidden
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log
 from harness.data.reading import Reading
@@ -23,7 +24,8 @@ RULE = "order within a user: as the file lists it"
 
 def files(folder: Path) -> list[str]:
     """Names, without endings, of files that may have this layout: a known name, else the folder's only text file."""
-    texts = [path.name for ending in ENDINGS for path in folder.glob(f"*{ending}") if path.is_file()]
+    paths = (path for ending in ENDINGS for path in folder.glob(f"*{ending}"))
+    texts = [path.name for path in paths if path.is_file() and not is_hidden(path)]
     names = [name for name in texts if name.partition(".")[0] in NAMES]
     candidates = names or [name for name in texts if _of_numbers_or_ids(folder / name)]
     return sorted({name.partition(".txt")[0] for name in candidates})
@@ -53,7 +55,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     rows: list[tuple[int, list[str]]] = []
     with open_text(path, "\n") as file:
         for number, line in enumerate(file, start=1):
-            if len(words := line.split()) > 1:
+            if len(words := _words(line)) > 1:
                 rows.append((number, words))
             elif words:
                 message = "a user without items, where a line has a user and items, parted by blanks"
@@ -72,7 +74,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
             raise InputError(
                 message,
                 where=f"{path} line {number}",
-                hint="give a user one line, or pairs USER ITEM alone",
+                hint="give a user one line, or pairs USER ITEM; for a table say --columns user=1,item=2,timestamp=4",
                 code="duplicate",
             )
         history[user] = number
@@ -83,6 +85,17 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     kind = "pairs of user and item" if pairs else "sequences, a line a user"
     dataset = log.dataset(name, None, f"{kind}, {path.name}")
     return replace(dataset, notes=(RULE, *dataset.notes[1:]))
+
+
+def _words(line: str) -> list[str]:
+    """The user and the items of a line.
+
+    >>> _words("u1 a b"), _words("u1: a, b"), _words("u1\\ta,b")
+    (['u1', 'a', 'b'], ['u1', 'a', 'b'], ['u1', 'a', 'b'])
+    """
+    user, *items = line.split() or [""]
+    words = [user.removesuffix(":").removesuffix(","), *(item for word in items for item in word.split(","))]
+    return [word for word in words if word]
 
 
 def _of_numbers_or_ids(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """Parses times: the unit of a column is inferred from its range, and every value is converted to seconds.
 
-Supported are seconds, milliseconds, microseconds and nanoseconds since 1970, dates as integers (YYYYMMDD, YYYYMMDDhhmm,
-YYYYMMDDhhmmss), and dates as text (ISO 8601, also with slashes); UTC if a date has no time zone.
+Supported are seconds, milliseconds, microseconds and nanoseconds since 1970, .NET ticks and Windows file times, dates
+as integers (YYYYMMDD, YYYYMMDDhhmm, YYYYMMDDhhmmss), and dates as text: ISO 8601, also with slashes, and the forms of
+`FORMATS`. UTC if a date has no time zone.
 """
 
 from __future__ import annotations
@@ -17,16 +18,35 @@ LONGEST_NUMBER = 64  # characters of a timestamp
 LATEST = 4_102_444_800.0  # 2100-01-01: a time behind it was read in a wrong unit
 EARLY = 10 * 365.25 * 86_400  # a whole column before 1980 is rather an order than times
 SECONDS = "seconds since 1970"
-# the least size of the middle value, the unit's name, and how many of it make a second
+# the least size of the middle value, the unit's name, how many of it make a second, and seconds from its zero to 1970
 UNITS = (
-    (1e17, "nanoseconds since 1970", 1e9),
-    (1e14, "microseconds since 1970", 1e6),
-    (1e11, "milliseconds since 1970", 1e3),
-    (0.0, SECONDS, 1.0),
+    (6.8e17, "nanoseconds since 1970", 1e9, 0.0),
+    (6.2e17, ".NET ticks", 1e7, 62_135_596_800.0),
+    (1.6e17, "nanoseconds since 1970", 1e9, 0.0),
+    (1.165e17, "Windows file times", 1e7, 11_644_473_600.0),
+    (1e17, "nanoseconds since 1970", 1e9, 0.0),
+    (1e14, "microseconds since 1970", 1e6, 0.0),
+    (1e11, "milliseconds since 1970", 1e3, 0.0),
+    (0.0, SECONDS, 1.0, 0.0),
 )
 CALENDARS = {14: "YYYYMMDDhhmmss", 12: "YYYYMMDDhhmm", 8: "YYYYMMDD"}  # by number of digits
 FITTING = 0.99  # share of a column that must be valid dates before whole numbers are taken for dates
 ISO = "dates as text"
+UNDECIDED = "dates of which the day or the month may come first"
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_DAYS = (
+    "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%Y.%m.%d", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y",
+    "%d %b %Y", "%d %B %Y", "%d-%b-%Y",
+)  # fmt: skip
+FORMATS = (
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a %b %d %H:%M:%S %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %Z",
+    "%d/%b/%Y:%H:%M:%S %z",
+    *(day + clock for day in _DAYS for clock in _CLOCKS),
+)
+SAMPLE = 200  # distinct values that select the formats to try on all
 _SLASHES = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})")
 
 
@@ -70,6 +90,8 @@ def read_times(values: Sequence[str] | np.ndarray, *, in_seconds: bool = False) 
     positions = np.array([dates.get(raw, np.nan) for raw in values])
     if np.isfinite(positions).sum() > np.isfinite(numbers).sum():
         return Times(_within(positions), ISO)
+    if not np.isfinite(numbers).any() and (formatted := _formatted(values, list(dates))) is not None:
+        return formatted
     return _of_numbers(numbers)
 
 
@@ -99,8 +121,36 @@ def _of_numbers(values: np.ndarray) -> Times:
     middle = float(np.partition(usable, len(usable) // 2)[len(usable) // 2])
     if (dated := _calendar(values, middle)) is not None:
         return dated
-    _, unit, scale = next(entry for entry in UNITS if middle >= entry[0])
-    return Times(_within(values / scale), unit)
+    _, unit, scale, offset = next(entry for entry in UNITS if middle >= entry[0])
+    return Times(_within(values / scale - offset), unit)
+
+
+def _formatted(values: Sequence[str], distinct: list[str]) -> Times | None:
+    """Dates in the one of `FORMATS` that most values have; all NaN where two formats fit and differ."""
+    sample = distinct[:SAMPLE]
+    fitting = [form for form in FORMATS if any(not np.isnan(_in_format(raw, form)) for raw in sample)]
+    columns = {}
+    for form in fitting:
+        times = {raw: _in_format(raw, form) for raw in distinct}
+        columns[form] = np.array([times[raw] for raw in values])
+    rows = {form: int(np.isfinite(column).sum()) for form, column in columns.items()}
+    best = sorted(
+        (form for form in fitting if rows[form] >= FITTING * max(rows.values())), key=lambda form: -rows[form]
+    )
+    if not best:
+        return None
+    times = columns[best[0]]
+    if any(not np.array_equal(columns[form], times, equal_nan=True) for form in best[1:]):
+        return Times(np.full(len(values), np.nan), UNDECIDED)
+    return Times(_within(times), f"dates of the form {best[0]}")
+
+
+def _in_format(raw: str, form: str) -> float:
+    try:
+        moment = datetime.strptime(raw.strip(), form)
+    except ValueError:
+        return np.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _calendar(values: np.ndarray, middle: float) -> Times | None:

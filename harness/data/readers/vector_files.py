@@ -17,13 +17,17 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.json_files import read_text
+from harness.data.readers.matching import normalized
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError, truncate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ID_NAMES = ("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin")
+ID_NAMES = (
+    *("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid"),
+    *("product_id", "product", "movie_id", "article_id", "sku"),
+)
 VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "values", "features")
 IDS_ENDING = ".ids.txt"
 UNFOLDED, UNFOLDS = (
@@ -56,13 +60,17 @@ def read_vectors(path: Path) -> VectorTable:
             table = _from_parquet(path)
         elif kind == ".npz":
             table = _from_npz(path)
+        elif kind not in (".npy", ""):
+            raise ValueError(f"a file that ends in {kind}")
         else:
             values, neighbours = read_npy(path), ids_file(path)
             ids = (
                 None
                 if neighbours is None
-                else tuple(line.strip() for line in read_text(neighbours).rstrip().splitlines())
+                else tuple(line.partition("\t")[0].strip() for line in read_text(neighbours).rstrip().splitlines())
             )
+            if ids and len(ids) == len(values) + 1 and normalized(ids[0]) in map(normalized, ID_NAMES):
+                ids = ids[1:]  # a header
             table = VectorTable(values, ids, "" if neighbours is None else neighbours.name)
     except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
         message = f"no vectors can be read from it ({truncate(str(error))})"
@@ -148,6 +156,10 @@ def _from_parquet(path: Path) -> VectorTable:
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
         numbers = [column for column in others if _is_number(table.column(column).type)]
+        numbered = [
+            column for column in numbers if column[-1:].isdigit()
+        ]  # 0, dim_1, …: other numbers say other things
+        numbers = numbered or numbers
         if not numbers:
             raise ValueError(f"no column of vectors among {', '.join(table.column_names)}")
         values = np.stack([table.column(column).to_numpy() for column in numbers], axis=1)
@@ -186,9 +198,10 @@ def _from_npz(path: Path) -> VectorTable:
 
 def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[str], message: str) -> str:
     """The name among `present` that is a known one, by the order of `names`."""
+    plain = {normalized(name): name for name in reversed(list(present))}
     for name in names:
-        if name in present:
-            return name
+        if normalized(name) in plain:
+            return plain[normalized(name)]
     has_value = ", ".join(present)
     raise InputError(
         f"no {message} (it has {has_value})",
@@ -203,7 +216,7 @@ def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
     for row, value in enumerate(raw):
         if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
             raise ValueError(f"row {row + 1}: {value!r} is no id: write ids as text or whole numbers")
-    return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in raw)
+    return tuple((value.decode() if isinstance(value, bytes) else str(value)).strip() for value in raw)
 
 
 def read_npy(path: Path) -> np.ndarray:

@@ -124,6 +124,23 @@ class Backbone:
         return int(getattr(self.body.config, "max_position_embeddings", 1 << 30))
 
 
+def _check_folder(name: str) -> None:
+    """Raises `InputError` where a name is a path of no folder of a model."""
+    path, message = Path(name), ""
+    if path.is_file():
+        message = "is a file, not the folder of a model"
+    elif path.is_dir():
+        if not (path / "config.json").is_file():
+            message = "has no config.json"
+        elif not any(any(path.glob(pattern)) for pattern in ("*token*", "*.model", "vocab*", "merges*")):
+            message = "has no tokenizer (tokenizer.json)"
+    elif name.startswith(("/", "./", "../", "~")) or "\\" in name:
+        message = "is no folder"
+    if message:
+        hint = "give a folder that save_pretrained has written for a model and its tokenizer, or a hub name"
+        raise InputError(f"the backbone {name!r} {message}", where="backbone.name", hint=hint, code="bad-file")
+
+
 def load_backbone(
     name: str,
     layers: int | None,
@@ -146,6 +163,8 @@ def load_backbone(
     if name == TINY:
         tokenizer = byte_tokenizer()
         return _split(name, init_random(tiny_shape(layers, len(tokenizer)), context.seed, dtype), tokenizer)
+    if name not in (EMBEDDED, RANDOM_LLAMA):
+        _check_folder(name)
     folder = str(_embedded_folder(context)) if name in (EMBEDDED, RANDOM_LLAMA) else name
     try:
         tokenizer = _tokenizer(folder)

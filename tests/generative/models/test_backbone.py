@@ -108,6 +108,23 @@ def test_an_encoder_is_no_backbone(tmp_path: Path) -> None:
         load_backbone(str(tmp_path / "t5"), None, "random", toy_models.context(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ((), "is no folder"),
+        (("m",), "is a file, not the folder of a model"),
+        (("m/tokenizer.json",), "has no config.json"),
+        (("m/config.json", "m/model.safetensors"), "has no tokenizer"),
+    ],
+)
+def test_a_path_that_is_no_folder_of_a_model(made: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    for name in made:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=says):
+        load_backbone(str(tmp_path / "m"), None, "random", toy_models.context(tmp_path))
+
+
 def test_a_blank_backbone_has_the_shape_of_the_real_one(tmp_path: Path) -> None:
     for kind in FAMILIES:
         place = folder(tmp_path / kind, kind)

@@ -52,6 +52,24 @@ def put_wide(path: Path, ids: list[str]) -> Path:
     return path
 
 
+def put_wide_and_more(path: Path, ids: list[str]) -> Path:
+    """Another column of numbers is no dimension."""
+    table = {"Product_ID": [f" {i}" for i in ids], "price": [9.5] * len(ids)}
+    pq.write_table(pa.table({**table, **{f"{n}": rows(ids)[:, n] for n in range(DIM)}}), path)
+    return path
+
+
+def put_upper(path: Path, ids: list[str]) -> Path:
+    np.savez(path, IDs=np.array(ids), Vectors=rows(ids))
+    return path
+
+
+def put_ids_with_titles(path: Path, ids: list[str]) -> Path:
+    np.save(path, rows(ids))
+    path.with_suffix(".ids.txt").write_text("item_id\ttitle\n" + "".join(f"{i}\tBox {i}\n" for i in ids))
+    return path
+
+
 def put_fixed(path: Path, ids: list[str]) -> Path:
     column = pa.FixedSizeListArray.from_arrays(pa.array(rows(ids).ravel()), DIM)
     pq.write_table(pa.table({"id": ids, "vector": column}), path)
@@ -82,6 +100,9 @@ FORMS = {
     "d.npz": put_npz,
     "e.npy": put_npy,
     "f.npy": put_npy_too,
+    "g.parquet": put_wide_and_more,
+    "h.npz": put_upper,
+    "i.npy": put_ids_with_titles,
 }
 
 
