@@ -43,7 +43,7 @@ class Variant:
         return tuple(dict.fromkeys(text for run in self.runs for text in run.record.leaks))
 
     def values(self, metric: str) -> list[float]:
-        """The metric a seed."""
+        """The metric of each seed."""
         return [run.record.metrics.test[metric] for run in self.runs]
 
     def seconds(self) -> float | None:
@@ -63,13 +63,13 @@ class AblationTable:
     found: Comparison | None
 
     def pair(self, variant: Variant) -> Pair | None:
-        """A row against the base; None for the base, for a row without runs and for one that is the base's runs."""
+        """A row against the base; None for the base, for a row without runs, and for a row with the base's runs."""
         pairs = self.found.pairs if self.found else ()
         return next((pair for pair in pairs if pair.a == variant.name), None)
 
 
 def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[str], base: Measured) -> AblationTable:
-    """Compares every row with the base, as one family. Raises `InputError` where no run is complete."""
+    """Compares every row with the base, as one family of tests. Raises `InputError` if no run is complete."""
     if not any(variant.runs for variant in variants):
         reasons = [reason for variant in variants for reason in variant.failures]
         raise InputError(
@@ -106,7 +106,7 @@ def sheet(table: AblationTable) -> ReportTable:
 
 
 def csv_text(table: AblationTable) -> str:
-    """One line a row, every digit."""
+    """One line a row, unrounded."""
     rows = [{key: _flat(value) for key, value in row.items()} for row in document(table)["rows"]]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")

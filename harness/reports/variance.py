@@ -1,4 +1,4 @@
-"""The table of `harness ablate --factor`: components of variance, and the least differences that can be told apart."""
+"""The table of `harness ablate --factor`: components of variance, and the least detectable differences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = {
     "residual": "residual (interaction of both)",
     "users": "draw of the users",
 }
-PLACES = DIGITS + 1  # deviations of a mean are smaller than means
+PLACES = DIGITS + 1  # more digits than for means, since deviations are smaller
 
 
 def sheet(title: str, found: Components) -> ReportTable:
@@ -42,7 +42,7 @@ def document(title: str, metric: str, found: Components) -> dict[str, Any]:
 
 
 def csv_text(found: Components) -> str:
-    """One line a component, every digit."""
+    """One line for each component, unrounded."""
     out = io.StringIO()
     rows = [{**asdict(one), "deviation": one.deviation} for one in found.components]
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")

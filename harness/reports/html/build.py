@@ -30,7 +30,7 @@ MOST = 14  # models in one figure
 
 
 def valid(row: Row, metric: str) -> float | None:
-    """The mean validation metric over seeds; None where a run has none."""
+    """The mean validation metric over seeds; None if a run has none."""
     results = [run.record.metrics.valid.get(metric) for run in row.runs]
     values = [value for value in results if value is not None]
     return statistics.fmean(values) if values and len(values) == len(results) else None
@@ -49,7 +49,7 @@ def chosen(board: Board, metric: str) -> list[Row]:
 
 
 def left_out(board: Board, rows: list[Row]) -> str:
-    """What the figures do not show, in words; empty where they show every row."""
+    """A note on the rows that figures leave out; empty if they show every row."""
     ranked = [row for row in board.rows if row.rank is not None]
     if len(ranked) == len(rows):
         return ""
@@ -68,7 +68,7 @@ COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What the user asked for. `dataset` is a name, or a folder where the data lie."""
+    """Options of the command. `dataset` is a name or a folder."""
 
     dataset: str
     metric: str
@@ -76,8 +76,8 @@ class ReportOptions:
 
 
 def report(store: Store, options: ReportOptions, message: Callable[[str], None] = lambda _: None) -> str:
-    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
-    data set, and where no run on it is stored. `message` hears of the stages of work."""
+    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or data
+    set, and if no run on it is stored. `message` is called with each stage of work."""
     name = stored_name(store, options.dataset)
     skipped: list[str] = []
 
@@ -151,7 +151,7 @@ def _section(
 
 
 def _measured(rows: Sequence[Row], location: str | None) -> tuple[Measured | None, str]:
-    """The data behind a board; None with the reason where they are not at hand."""
+    """The data of a board, or None and the reason why they are missing."""
     try:
         return measured([run for row in rows for run in row.runs], location), ""
     except InputError as error:
@@ -169,7 +169,7 @@ def _leaderboard(store: Store, board: Board, options: ReportOptions, location: s
 
 
 def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
-    """The sheet less the columns that no row fills, under another title: the board's is the section's."""
+    """The sheet without its empty columns and with another title, since the section has the board's title."""
     values = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
     lines = [
         type(line)(
