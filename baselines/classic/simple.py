@@ -65,9 +65,9 @@ class Markov(ArrayRecommender[MarkovConfig]):
         values, rows = data.sequences.values, data.sequences.rows()
         inside = np.flatnonzero(rows[1:] == rows[:-1])
         pairs, times = np.unique(values[inside] * data.n_items + values[inside + 1], return_counts=True)
-        last, after = np.divmod(pairs, data.n_items)
-        order = np.lexsort((after, -data.counts()[after], -times, last))
-        return {"last": last[order], "after": after[order], "times": times[order]}
+        last, following = np.divmod(pairs, data.n_items)
+        order = np.lexsort((following, -data.counts()[following], -times, last))
+        return {"last": last[order], "after": following[order], "times": times[order]}
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         lengths, ends = requests.histories.lengths, requests.histories.offsets[1:]

@@ -191,18 +191,18 @@ def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
     for setting in extra:
         if setting not in kind.config_class.model_fields:
             raise RemoteError(name=setting, known=sorted(kind.config_class.model_fields))
-    own: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
+    arguments: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
     if "relative_time_attention" in kind.config_class.model_fields:
-        own["relative_time_attention"] = False  # requests have no timestamps
+        arguments["relative_time_attention"] = False  # requests have no timestamps
     try:
-        model = kind.from_config({**settings, **own})
+        model = kind.from_config({**settings, **arguments})
     except ValidationError as error:
         first = error.errors()[0]
         message = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise RemoteError(what=message, where="rectools.extra", code="bad-setting") from error
     mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
     if mask:
-        model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})
+        model = kind.from_config({**settings, **arguments, "session_max_len": settings["session_max_len"] + mask})
     return model
 
 

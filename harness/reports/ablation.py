@@ -76,17 +76,17 @@ def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[st
             f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}", code="no-runs"
         )
     first = variants[0]
-    others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
+    rest = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
     result = None
-    if first.runs and others:
-        sides = [RunGroup(variant.name, variant.runs) for variant in (first, *others)]
+    if first.runs and rest:
+        sides = [RunGroup(variant.name, variant.runs) for variant in (first, *rest)]
         result = against(sides, (metrics[0],), base)
     return AblationTable(title, tuple(variants), tuple(metrics), result)
 
 
 def sheet(table: AblationTable) -> ReportTable:
     """The table, ready to print."""
-    main, *others = table.metrics
+    main, *rest = table.metrics
     lines = [_line(table, variant) for variant in table.variants]
     heads = (
         Column("variant", left=True),
@@ -95,7 +95,7 @@ def sheet(table: AblationTable) -> ReportTable:
         Column(f"{main} - base"),
         Column("interval", drop=4),
         Column("p Holm", drop=3),
-        *(Column(name, drop=2) for name in others),
+        *(Column(name, drop=2) for name in rest),
         Column("train s", drop=1),
         Column("note", left=True, wraps=True, drop=0),
     )

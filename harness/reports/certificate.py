@@ -129,9 +129,10 @@ def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
     except InputError as error:
         yield Outcome("data set", None, f"not here ({error.what}); give it with -d")
         return
-    seen, stated = dataset.fingerprint, record.dataset.fingerprint
-    yield Outcome("data set", seen == stated, f"fingerprint {seen}" + ("" if seen == stated else f", stated {stated}"))
-    if seen != stated:
+    actual, stated = dataset.fingerprint, record.dataset.fingerprint
+    note = "" if actual == stated else f", stated {stated}"
+    yield Outcome("data set", actual == stated, f"fingerprint {actual}{note}")
+    if actual != stated:
         return
     current = split(dataset, protocol_of(record))
     yield Outcome("split", current.fingerprint == record.protocol.fingerprint, f"fingerprint {current.fingerprint}")

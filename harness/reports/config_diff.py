@@ -34,9 +34,9 @@ def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
         keys = dict.fromkeys(key for one in results for key in one)
         reference = {key: _usual([one.get(key) for one in results]) for key in keys}
         telling = _telling(results, keys)
-        for number, own in zip(rivals, results, strict=True):
-            shown = {key: own[key] for key in telling if key in own}
-            messages[number] = _note(shown, {key: value for key, value in own.items() if value != reference[key]})
+        for number, result in zip(rivals, results, strict=True):
+            listed = {key: result[key] for key in telling if key in result}
+            messages[number] = _note(listed, {key: value for key, value in result.items() if value != reference[key]})
         _add_run_ids(messages, rivals, groups)
     return messages
 

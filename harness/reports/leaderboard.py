@@ -234,8 +234,8 @@ def _passes(records: Sequence[Record]) -> float | None:
         reports = [trained.get("training"), *(trained.get("stages") or {}).values()]
         parts = [report["passes"] for report in reports if isinstance(report, dict) and "passes" in report]
         counts.append(sum(parts) if parts else trained.get("epochs"))
-    known = [float(count) for count in counts if isinstance(count, int | float)]
-    return statistics.fmean(known) if known and len(known) == len(counts) else None
+    values = [float(count) for count in counts if isinstance(count, int | float)]
+    return statistics.fmean(values) if values and len(values) == len(counts) else None
 
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:
@@ -254,10 +254,10 @@ def _apart(board: Board, selected_boards: Sequence[Board]) -> str:
     """The fields that distinguish this board from the others of the same name."""
     payload = []
     for part in ("dataset", "protocol"):
-        own = getattr(board, part)
-        for name in type(own).model_fields:
+        value = getattr(board, part)
+        for name in type(value).model_fields:
             if len({getattr(getattr(other, part), name) for other in selected_boards}) > 1:
-                payload.append(f"{part}.{name}={getattr(own, name)}")
+                payload.append(f"{part}.{name}={getattr(value, name)}")
     return "not comparable with the other boards of this data set: " + ", ".join(payload)
 
 

@@ -84,10 +84,10 @@ def _falls(family: str, a: int, b: int, values: Mapping[int, str]) -> str:
     return f"{family}@{b} is below {family}@{a}" if _rise(values[a], values[b])[1] < -SLACK else ""
 
 
-def _rise(before: str, after: str) -> tuple[float, float]:
+def _rise(first: str, second: str) -> tuple[float, float]:
     """The least and the largest difference of two rounded numbers."""
-    room = _half(before) + _half(after)
-    rise = Decimal(after or 0) - Decimal(before or 0)
+    room = _half(first) + _half(second)
+    rise = Decimal(second or 0) - Decimal(first or 0)
     return float(rise - room), float(rise + room)
 
 

@@ -53,8 +53,8 @@ def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
         return {"status": RANDOM}
-    found = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
-    return {"status": NOT_MEASURED} if found is None else found
+    probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
+    return {"status": NOT_MEASURED} if probe is None else probe
 
 
 def _backbone(row: Row) -> Mapping[str, Any] | None:

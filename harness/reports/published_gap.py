@@ -74,8 +74,8 @@ class PublishedGap:
             "note": quoted.note,
             INCONSISTENT: quoted.inconsistent,
             "metrics": {
-                name: {"ours": local, "published": theirs, "difference": local - theirs}
-                for name, (local, theirs) in self.numbers.items()
+                name: {"ours": local, "published": published, "difference": local - published}
+                for name, (local, published) in self.numbers.items()
             },
             "protocol": [asdict(field) for field in self.fields],
         }
@@ -161,26 +161,26 @@ def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mappi
         for name in metrics
         if name in row.metrics
     }
-    theirs = {"release": "" if row.release == UNSTATED else row.release, **row.known}
+    published = {"release": "" if row.release == UNSTATED else row.release, **row.known}
     fields = tuple(
-        Field(name, own, message, _verdict(own, message))
+        Field(name, measured, stated, _verdict(measured, stated))
         for name in ("release", *PROTOCOL)
-        for own, message in [(local.get(name, ""), theirs.get(name, ""))]
-        if own or message
+        for measured, stated in [(local.get(name, ""), published.get(name, ""))]
+        if measured or stated
     )
     is_alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
     return PublishedGap(side.label, len(records), row, is_alike, numbers, fields)
 
 
-def _verdict(local: str, theirs: str) -> Verdict:
+def _verdict(local: str, published: str) -> Verdict:
     """Compares lists without order, and everything without case.
 
     >>> _verdict("20", "20"), _verdict("title, brand", "Brand, title"), _verdict("full", ""), _verdict("20", "50")
     ('same', 'same', 'unknown', 'differs')
     """
-    if not local or not theirs:
+    if not local or not published:
         return "unknown"
-    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (local, theirs))
+    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (local, published))
     return "same" if one == other else "differs"
 
 
@@ -214,8 +214,8 @@ def sheets(
 ) -> list[ReportTable]:
     """Two sheets a side."""
     results = []
-    for side, (_, own) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
-        gaps = list(own)
+    for side, (_, side_gaps) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
+        gaps = list(side_gaps)
         results += [_numbers(side, gaps, metrics), _protocols(gaps)]
     return results
 

@@ -71,8 +71,8 @@ def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> li
 def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun:
     """The single run of `name`. Raises `InputError` as `choose` does, and for a name of several runs."""
     (group,) = choose(store, [name], dataset)
-    first, *others = group.runs
-    if others:
+    first, *rest = group.runs
+    if rest:
         ids = ", ".join(run.record.run_id for run in group.runs)
         raise InputError(
             f"{name!r} stands for {len(group.runs)} runs", where="RUN", hint=f"name one of {ids}", code="bad-selection"

@@ -58,8 +58,8 @@ def unequal(models: Mapping[str, Budget]) -> str:
     if not under_tuned(models):
         return ""
     ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
-    (name, budget), *others = ordered
-    message = ", ".join([f"{name} had {_text(budget, ' trials')}", *(f"{name} {_text(one)}" for name, one in others)])
+    (name, budget), *rest = ordered
+    message = ", ".join([f"{name} had {_text(budget, ' trials')}", *(f"{name} {_text(one)}" for name, one in rest)])
     return f"{LESS} unequal effort: {message}; part of a lead over {LESS} may be the search's"
 
 

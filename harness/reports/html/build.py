@@ -120,7 +120,7 @@ def _section(
     metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
     rows = chosen(board, metric)
     base, missing = _measured(rows, location)
-    spared = left_out(board, rows)
+    omitted = left_out(board, rows)
     parts = [
         _leaderboard(store, board, options, location),
         Part(
@@ -128,11 +128,11 @@ def _section(
             "Quality against cost",
             figures=[one for one in [cost.figure(board, metric, rows, model_styles)] if one],
         ),
-        _curves(rows, model_styles, spared),
-        _groups(base, rows, metrics, model_styles, [spared, missing]),
-        _card(board, base, rows, metric, spared),
+        _curves(rows, model_styles, omitted),
+        _groups(base, rows, metrics, model_styles, [omitted, missing]),
+        _card(board, base, rows, metric, omitted),
         _ablations(store, board, metrics, base, missing),
-        _tree(rows, base, spared),
+        _tree(rows, base, omitted),
         Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
         Part(
             "commands",
@@ -180,9 +180,9 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
 
 
-def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], spared: str) -> Part:
+def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
     figures, notes = learning_curves.figures(rows, model_styles)
-    return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
+    return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
 
 
 def _groups(
@@ -192,21 +192,21 @@ def _groups(
     model_styles: Mapping[str, Style],
     messages: list[str],
 ) -> Part:
-    spared, missing = messages
+    omitted, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
         values, part.notes = user_groups.read(base, rows, metrics)
         part.figures = user_groups.figures(base, rows, values, model_styles)
-        part.about = spared if part.figures else ""
+        part.about = omitted if part.figures else ""
     return part
 
 
-def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, spared: str) -> Part:
+def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, omitted: str) -> Part:
     part = Part("card", "Report card")
     if base is not None:
         carded, part.notes = card.on_data(replace(board, rows=tuple(rows)), metric, base)
         part.sheets = card.sheets(carded, metric)
-        part.about = " ".join(filter(None, [card.ABOUT, spared]))
+        part.about = " ".join(filter(None, [card.ABOUT, omitted]))
     return part
 
 
@@ -221,8 +221,8 @@ def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measure
     return part
 
 
-def _tree(rows: Sequence[Row], base: Measured | None, spared: str) -> Part:
+def _tree(rows: Sequence[Row], base: Measured | None, omitted: str) -> Part:
     pair = (None, None) if base is None else (base.dataset, base.split.train.counts())
     figure, notes = code_tree.figure(rows, *pair)
     figures = [] if figure is None else [figure]
-    return Part("tree", "Code tree", spared if figures else "", figures=figures, notes=notes)
+    return Part("tree", "Code tree", omitted if figures else "", figures=figures, notes=notes)

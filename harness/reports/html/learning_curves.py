@@ -42,10 +42,10 @@ class Curve:
 def curves(run: StoredRun) -> list[Curve]:
     """The curves of one run, in the order of its stages; empty if its log is missing or has none."""
     entries: dict[str, Curve] = {}
-    before = last = 0.0
+    earlier = last = 0.0
     for event in read_events(run.folder.log):
         if event.get("event") == "session":
-            before, last = before + last, 0.0
+            earlier, last = earlier + last, 0.0
         last = _number(event.get("session_seconds", event.get("seconds"))) or last
         stage, step = event.get("stage"), _number(event.get("step", event.get("epoch")))
         loss, valid = _number(event.get("loss")), _number(event.get("valid", event.get(MAIN_METRIC)))
@@ -53,7 +53,7 @@ def curves(run: StoredRun) -> list[Curve]:
             continue
         curve = entries.setdefault(stage, Curve(run.record.model, run.record.seed, stage))
         curve.unit = "step" if "step" in event else "epoch"
-        curve.seconds.append(before + last)
+        curve.seconds.append(earlier + last)
         curve.steps.append(step)
         curve.loss.append(loss)
         curve.valid.append(valid)
