@@ -34,11 +34,11 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
         self._prepare(data, context)
 
     def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
-        """Further arrays besides the training count of each item."""
+        """Computes the arrays of the model from the training data, besides the training count of each item."""
         return {}
 
     def _prepare(self, data: TrainingData, context: RunContext) -> None:
-        """Makes of the arrays what ranking needs."""
+        """Derives what ranking needs from the arrays, after fitting and after loading."""
         self.ranking = by_popularity(self.arrays["counts"])
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
@@ -80,5 +80,5 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
         self._prepare(data, context)
 
     def size(self) -> ModelSize:
-        """The numbers that it keeps; none is trained by gradient."""
+        """Number of stored values; none is trained by gradient."""
         return ModelSize(parameters=sum(array.size for array in self.arrays.values()))

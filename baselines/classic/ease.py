@@ -18,8 +18,8 @@ from harness.protocol.recommender import ModelConfig, ModelSize
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
-ROWS = 1024  # of the matrix that are filled at once
-CELL = 8 + 4  # bytes at the peak: the Gram matrix in float64, inverted where it stands, and the weights in float32
+ROWS = 1024  # rows of the matrix that are filled at once
+CELL = 8 + 4  # bytes at the peak: the Gram matrix in float64, inverted in place, and the weights in float32
 
 
 class EASEConfig(ModelConfig):
@@ -37,10 +37,11 @@ class EASEConfig(ModelConfig):
 
 class EASE(ArrayRecommender[EASEConfig]):
     """`B = I - P / diag(P)` with `P = (X'X + l2 I)^-1` for the training incidence `X` (users by items, 0 or 1); the
-    diagonal of `B` is zero. A user's scores are the history's weights times `B`, an item `a` places before the last one
-    weighing `recency ** a`. Equal scores: the more bought first, then item order.
+    diagonal of `B` is zero. A user's scores are the history's weights times `B`; an item `a` places before the last has
+    weight `recency ** a`. Ties are broken by training count, then by item order.
 
-    Solved in float64, kept in float32. Only the counts are saved: `load` solves anew, in the time that `fit` takes.
+    Solved in float64, stored in float32. Only the counts are saved; `load` solves the system again and takes as long as
+    `fit`.
     """
 
     config_class = EASEConfig
@@ -71,12 +72,12 @@ class EASE(ArrayRecommender[EASEConfig]):
         return np.where(columns == NO_ITEM, NO_ITEM, self.ranking[columns]), best
 
     def size(self) -> ModelSize:
-        """One weight a pair of items; none is trained by gradient."""
+        """One weight for each pair of items; none is trained by gradient."""
         return ModelSize(parameters=self.weights.size)
 
 
 def require_memory(data: TrainingData) -> None:
-    """Raises `InputError` where the item matrix would not fit the memory that is free now."""
+    """Raises `InputError` if the item matrix does not fit into the free memory."""
     import psutil
 
     needed, free = data.n_items**2 * CELL, psutil.virtual_memory().available
@@ -101,7 +102,7 @@ def item_weights(purchases: sparse.csr_array, l2: float) -> np.ndarray:
         gram[:, start : start + ROWS] = block.toarray().T
     gram[np.diag_indices(n_items)] += l2
     factor, invert = get_lapack_funcs(("potrf", "potri"), (gram,))
-    lower, failed = factor(gram, lower=1, clean=0, overwrite_a=1)  # both work where the matrix stands
+    lower, failed = factor(gram, lower=1, clean=0, overwrite_a=1)  # both work in place
     if not failed:
         lower, failed = invert(lower, lower=1, overwrite_c=1)
     if failed:

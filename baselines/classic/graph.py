@@ -22,8 +22,8 @@ from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
-CELLS = 2**23  # of a dense block of items times items: bounds memory, changes no number
-LAST = 2**40  # the place of what a list takes only when nothing else is left
+CELLS = 2**23  # entries of a dense block of items times items: bounds memory, does not change results
+LAST = 2**40  # the place of items that a list takes only if nothing else is left
 
 
 class GraphConfig(ModelConfig):
@@ -47,22 +47,22 @@ class GraphConfig(ModelConfig):
 
 
 class Graph(ArrayRecommender[GraphConfig]):
-    """Candidates stand in three rings round the last item of the history, by their distance in the directed graph of
-    training transitions: one step, two steps, more (or not to be reached at all).
+    """Candidates form three rings around the last item of the history, by their distance in the directed graph of
+    training transitions: one step, two steps, more (or unreachable).
 
     Inside a ring they are ranked by the cosine of their TF-IDF text with the last item's; the first ring adds
-    `edge_weight * log(1 + n) / log(1 + greatest n from that item)` for `n` transitions. Equal scores: the more bought
-    first, then item order. `rings` are quotas: with 7, 2, 1 each ten places of a list hold seven of the first ring,
-    then two of the second and one of the third, so that the first ten do not depend on how many are asked for. Where a
-    ring has no more, the places behind move up. A score is one divided by the place.
+    `edge_weight * log(1 + n) / log(1 + greatest n from that item)` for `n` transitions. Ties are broken by training
+    count, then by item order. `rings` are quotas: with 7, 2, 1 each ten places of a list hold seven of the first ring,
+    then two of the second and one of the third, so that the first ten do not depend on the length of the list. If a
+    ring is exhausted, later items move up. A score is one divided by the place.
 
     Without text the first ring is ranked by its transitions, the second by the summed products of both steps' weights,
-    and the third is empty: popularity fills up, as wherever the rings do not reach. The record says which it was.
+    and the third is empty. Lists are filled up by popularity. The record says which ranking was used.
 
     Differs from the paper's code: TF-IDF in place of a language model's vectors, and so a greater `edge_weight` (0.5
-    there); the second step and the first ring know the `neighbours` most frequent transitions of an item; what a ring
-    lacks is made up in turn and not by the next ring alone; popularity in place of random items; items of the history
-    left out of every ring (`exclude_seen`).
+    there); only the `neighbours` most frequent transitions of an item are used; a short ring is filled up from all
+    rings in turn and not from the next ring alone; popularity in place of random items; items of the history left out
+    of every ring (`exclude_seen`).
     """
 
     config_class = GraphConfig
@@ -105,7 +105,7 @@ class Graph(ArrayRecommender[GraphConfig]):
         return {"edges": len(self.arrays["before"]), "text": self.text is not None}
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        """The rings round each item that is somebody's last are made once, then the lists chunk by chunk."""
+        """Computes the rings of each distinct last item once, then the lists chunk by chunk."""
         histories = requests.histories
         ends = histories.offsets[1:][histories.lengths > 0] - 1
         last = np.unique(self.places[histories.values[ends]])
@@ -114,7 +114,7 @@ class Graph(ArrayRecommender[GraphConfig]):
         return self._in_chunks(lambda chunk: self._chunk(chunk, k, last, rings), requests, k, context)
 
     def _chunk(self, requests: Requests, k: int, last: np.ndarray, rings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lists from the rings round each of `last` (rising)."""
+        """Lists from the rings around each of `last` (ascending)."""
         histories = requests.histories
         barred = histories if self.config.exclude_seen else None
         requested = np.flatnonzero(histories.lengths > 0)
@@ -141,7 +141,7 @@ class Graph(ArrayRecommender[GraphConfig]):
         return items, np.where(items == NO_ITEM, 0.0, 1 / (1.0 + selected))
 
     def _rings(self, last: np.ndarray, depth: int, context: RunContext) -> np.ndarray:
-        """The best `depth` of each ring round each of `last`, int32 (n, 3, depth), all as places in the ranking."""
+        """The best `depth` items of each ring around each of `last`, int32 (n, 3, depth), as places in the ranking."""
         result = np.empty((len(last), 3, depth), np.int32)
         size = max(1, CELLS // len(self.ranking))
         with context.stage("rings", total=len(last)) as stage:

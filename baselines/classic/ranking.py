@@ -9,12 +9,12 @@ from harness.data.ragged import RaggedArray
 from harness.protocol.predictions import NO_ITEM
 from harness.protocol.split import TrainingData
 
-CHUNK = 1024  # users handled at once: bounds memory, changes no number
-BLOCK = 256  # rows of like length that are partitioned as one table
+CHUNK = 1024  # users handled at once: bounds memory, does not change results
+BLOCK = 256  # rows of similar length that are partitioned as one table
 
 
 def by_popularity(counts: np.ndarray) -> np.ndarray:
-    """All items, most counted first, equal counts in item order: int64, shape (n_items,)."""
+    """All items by descending count, ties in item order: int64, shape (n_items,)."""
     return np.argsort(-counts, kind="stable")
 
 
@@ -26,15 +26,15 @@ def places(ranking: np.ndarray) -> np.ndarray:
 
 
 def incidence(data: TrainingData) -> sparse.csr_array:
-    """Which items each user has in training: ones, float64, shape (n_users, n_items)."""
+    """Sparse matrix of the items of each user in training: ones, float64, shape (n_users, n_items)."""
     pairs = np.unique(data.sequences.rows() * data.n_items + data.sequences.values)
     return sparse.csr_array((np.ones(len(pairs)), np.divmod(pairs, data.n_items)), shape=(data.n_users, data.n_items))
 
 
 def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the first `k` entries of each row stand, for entries grouped by ascending `rows`.
+    """Positions of the first `k` entries of each row, for entries grouped by ascending `rows`.
 
-    Gives the kept entries (indices) and the column of each.
+    Returns the indices of these entries and the column of each.
     """
     starts = np.searchsorted(rows, np.arange(n_rows))
     columns = np.arange(len(rows)) - starts[rows]
@@ -43,10 +43,10 @@ def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np
 
 
 def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` greatest entries of each row, equal entries by column: columns and values, both of shape (rows, k).
+    """The `k` greatest entries of each row, ties by column: columns and values, both of shape (rows, k).
 
-    `NOBODY` and 0 behind the last entry of a shorter row. The k-th greatest value of a long row comes from a partition;
-    only the entries that reach it are sorted, so that a tie at the k-th place is cut by column and not by chance.
+    Shorter rows are padded with `NOBODY` and 0. The k-th greatest value of a long row comes from a partition; only
+    entries of at least this value are sorted, so that a tie at the k-th place is resolved by column.
     """
     values, lengths = np.asarray(table.data, dtype=np.float64), np.diff(table.indptr).astype(np.int64)
     minimum = np.full(len(lengths), -np.inf)
@@ -74,14 +74,14 @@ def best_of_table(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kth_greatest(table: np.ndarray, k: int) -> np.ndarray:
-    """Of each row, shape (rows,); `k` is at most the number of columns."""
+    """The k-th greatest value of each row, shape (rows,); `k` is at most the number of columns."""
     return np.partition(table, table.shape[1] - k, axis=1)[:, -k]
 
 
 def _sorted_lists(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Entries as lists of the given shape: greatest first, equal ones by column, no more than fit."""
+    """Entries as lists of the given shape: greatest first, ties by column, cut to the shape."""
     order = np.lexsort((columns, -values, rows))
     mask, places = first_of_each(rows[order], shape[0], shape[1])
     chosen = order[mask]
@@ -91,8 +91,8 @@ def _sorted_lists(
 
 
 def weighed(histories: RaggedArray, n_items: int, recency: float) -> sparse.csr_array:
-    """Histories as rows of weights, shape (users, n_items): an item `a` places before the last weighs `recency ** a`,
-    and the sum of these where it occurs several times."""
+    """Histories as rows of weights, shape (users, n_items): an item `a` places before the last has weight `recency **
+    a`, summed over its occurrences."""
     ages = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.values))
     return sparse.csr_array((recency**ages, (histories.rows(), histories.values)), shape=(len(histories), n_items))
 
@@ -100,11 +100,11 @@ def weighed(histories: RaggedArray, n_items: int, recency: float) -> sparse.csr_
 def fill_up(
     items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int, barred: RaggedArray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without what row
-    `i` of `barred` names.
+    """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without the
+    items of row `i` of `barred`.
 
-    Filled-in places score below all others: 0, -1, -2, … by place in the ranking. `NOBODY` stays only where the ranking
-    is too short.
+    Filled-in items have scores below all others: 0, -1, -2, … by place in the ranking. `NOBODY` remains only if the
+    ranking is too short.
     """
     short = np.flatnonzero((items[:, :k] == NO_ITEM).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
     full_items, full_scores = np.full((len(items), k), NO_ITEM), np.zeros((len(items), k))
@@ -114,7 +114,7 @@ def fill_up(
     items, scores = items[short], scores[short]
     kept_out = RaggedArray.of([]) if barred is None else barred.take(short)
     value = int(kept_out.lengths.max(initial=0))
-    width = min(k + items.shape[1] + value, len(ranking))  # enough: no more of them can repeat or be barred
+    width = min(k + items.shape[1] + value, len(ranking))  # enough: at most so many can repeat or be barred
     spare = np.broadcast_to(ranking[:width], (len(items), width))
     repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
     if value:
@@ -127,18 +127,18 @@ def fill_up(
 
 
 def without(items: np.ndarray, scores: np.ndarray, barred: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists, shape (n, m), without the items that row `i` of `barred` names, cut to `k` (at most m) columns."""
+    """Lists, shape (n, m), without the items of row `i` of `barred`, cut to `k` (at most m) columns."""
     return _packed(np.where(among(items, barred), NO_ITEM, items), scores, k)
 
 
 def among(items: np.ndarray, rows: RaggedArray) -> np.ndarray:
-    """Which of `items`, shape (n, m), row `i` of `rows` names."""
+    """Whether row `i` of `rows` contains each of `items`, shape (n, m)."""
     size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NOBODY` below item 0
     return np.isin(np.arange(len(items))[:, None] * size + items + 1, rows.rows() * size + rows.values + 1)
 
 
 def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `k` items of each row, in order, `NOBODY` and 0 behind them."""
+    """The first `k` items of each row, in order, padded with `NOBODY` and 0."""
     order = np.argsort(items == NO_ITEM, axis=1, kind="stable")[:, :k]
     listed = np.take_along_axis(items, order, axis=1)
     return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))

@@ -1,7 +1,7 @@
 """Training-free baselines: popularity, first-order Markov, item-kNN.
 
-Memory grows with the interactions, not with users times items. Each class defines the order of ties, so that any two
-implementations agree exactly.
+Memory grows with the interactions, not with users times items. Each class defines the order of ties, so that results
+are reproducible exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
-ITEMS = 512  # items whose neighbours are computed at once: bounds memory, changes no number
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 class MostPopularConfig(ModelConfig):
@@ -40,7 +40,7 @@ class ItemKNNConfig(ModelConfig):
 
 
 class MostPopular(ArrayRecommender[MostPopularConfig]):
-    """Training count down, then item order; the score is the count."""
+    """By descending training count, then item order; the score is the count."""
 
     config_class = MostPopularConfig
 
@@ -53,7 +53,8 @@ class MostPopular(ArrayRecommender[MostPopularConfig]):
 
 
 class Markov(ArrayRecommender[MarkovConfig]):
-    """From the last item of the history: training transition count down, then training count down, then item order.
+    """By descending count of transitions from the last item of the history, then descending training count, then item
+    order.
 
     Filled up by popularity without repeats. The score is the transition count.
     """
@@ -64,9 +65,9 @@ class Markov(ArrayRecommender[MarkovConfig]):
         values, rows = data.sequences.values, data.sequences.rows()
         inside = np.flatnonzero(rows[1:] == rows[:-1])
         pairs, times = np.unique(values[inside] * data.n_items + values[inside + 1], return_counts=True)
-        last, after = np.divmod(pairs, data.n_items)
-        order = np.lexsort((after, -data.counts()[after], -times, last))
-        return {"last": last[order], "after": after[order], "times": times[order]}
+        last, following = np.divmod(pairs, data.n_items)
+        order = np.lexsort((following, -data.counts()[following], -times, last))
+        return {"last": last[order], "after": following[order], "times": times[order]}
 
     def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
         lengths, ends = requests.histories.lengths, requests.histories.offsets[1:]
@@ -87,9 +88,9 @@ class Markov(ArrayRecommender[MarkovConfig]):
 class ItemKNN(ArrayRecommender[ItemKNNConfig]):
     """Items bought by the same users: cosine of the training incidence vectors, `n_ij / (sqrt(n_i n_j) + shrinkage)`.
 
-    Each item keeps its `neighbours` most similar others. A candidate's score is the sum of its similarities to the
-    items of the history, an item `a` places before the last one weighing `recency ** a`. Equal scores by item order;
-    filled up by popularity without repeats. After Sarwar et al., WWW 2001.
+    Each item keeps its `neighbours` most similar others. A candidate's score is the weighted sum of its similarities to
+    the items of the history; an item `a` places before the last has weight `recency ** a`. Ties are broken by item
+    order; lists are filled up by popularity. After Sarwar et al., WWW 2001.
     """
 
     config_class = ItemKNNConfig

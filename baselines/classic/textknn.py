@@ -17,7 +17,7 @@ from harness.protocol.recommender import TextModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
-ITEMS = 512  # items whose neighbours are computed at once: bounds memory, changes no number
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 class TextKNNConfig(TextModelConfig):
@@ -38,8 +38,9 @@ class TextKNNConfig(TextModelConfig):
 class TextKNN(ArrayRecommender[TextKNNConfig]):
     """Cosine of TF-IDF vectors (`baselines.classic.text`); each item keeps its `neighbours` nearest others.
 
-    A candidate's score is the sum of its similarities to the items of the history, an item `a` places before the last
-    one weighing `recency ** a`. Equal scores: the more bought first, then item order; filled up by popularity.
+    A candidate's score is the weighted sum of its similarities to the items of the history; an item `a` places before
+    the last has weight `recency ** a`. Ties are broken by training count, then by item order; lists are filled up by
+    popularity.
     """
 
     config_class = TextKNNConfig

@@ -37,8 +37,8 @@ def latest(folder: Path, mark: str) -> tuple[dict[str, Any], dict[str, Tensors]]
         return None
     parts: dict[str, Tensors] = {}
     for name, value in pair[1].items():
-        part, _, own = name.partition("/")
-        parts.setdefault(part, {})[own] = value
+        part, _, inner = name.partition("/")
+        parts.setdefault(part, {})[inner] = value
     return pair[0], parts
 
 

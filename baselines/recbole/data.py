@@ -164,10 +164,10 @@ class PretrainingData:
         inside = real & (place >= starts[:, None]) & (place < (starts + sizes)[:, None]) & (lengths > 1)[:, None]
         every = rows[real]
         tensor = _below(len(every) - sizes + 1)[:, None] + (place - starts[:, None])
-        others = every[torch.where(inside, tensor, 0)]
+        mapped = every[torch.where(inside, tensor, 0)]
         outside = torch.where(real & (lengths > 1)[:, None], self.mask, rows)
-        own, other = (torch.where(inside, segment, outside) for segment in (rows, others))
-        return rows.masked_fill(inside, self.mask), own, other
+        row, other = (torch.where(inside, segment, outside) for segment in (rows, mapped))
+        return rows.masked_fill(inside, self.mask), row, other
 
 
 def _below(limits: torch.Tensor) -> torch.Tensor:

@@ -161,10 +161,10 @@ def recbole_model(name: str) -> RecBoleModel:
         )
     if name in REFUSED:
         raise InputError(f"RecBole's {name} {REFUSED[name]}", hint=hint, code="incompatible")
-    own = _defaults(name)
+    defaults = _defaults(name)
     # FPMC and TransRec have only a pairwise loss, which TransRec does not name
-    loss = CROSS_ENTROPY if own.get("loss_type", "BPR") == "CE" else PAIRWISE
-    return RecBoleModel(pinned={**loss, "selected_features": list(FIELDS)} if "selected_features" in own else loss)
+    loss = CROSS_ENTROPY if defaults.get("loss_type", "BPR") == "CE" else PAIRWISE
+    return RecBoleModel(pinned={**loss, "selected_features": list(FIELDS)} if "selected_features" in defaults else loss)
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -52,15 +52,20 @@ def train(engine: Engine, link: Channel, order: dict[str, Any]) -> dict[str, Any
     """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
     current_order = Order(**{**order, **paths})
-    before = {}
+    pretrained = {}
     if engine.samples == "pretrained":
-        before = {"pretrain_epochs": _pretrain(engine, link, current_order)}
+        pretrained = {"pretrain_epochs": _pretrain(engine, link, current_order)}
     loader = _loader(engine, engine.dataset)
     if engine.samples == "masked":
         loader.transform = MaskedItems(engine.config, engine.rows)
     base = get_trainer(engine.config["MODEL_TYPE"], engine.config["model"])
     trainer = _run(base, engine, link, current_order, loader)
-    return {**before, "epochs": trainer.start_epoch, "best_epoch": trainer.best_epoch, "best_valid": trainer.best_valid}
+    return {
+        **pretrained,
+        "epochs": trainer.start_epoch,
+        "best_epoch": trainer.best_epoch,
+        "best_valid": trainer.best_valid,
+    }
 
 
 def _pretrain(engine: Engine, link: Channel, order: Order) -> int:
@@ -131,17 +136,17 @@ class HarnessTrainerMixin:
         seed = derive_seed(self.order.seed, SEED_NAMES[self.order.stage], epoch_idx) % SEEDS
         init_seed(seed, reproducibility=True)
         train_data.generator.manual_seed(seed)
-        start_time = said = time.monotonic()
+        start_time = last_message = time.monotonic()
         steps = 0
         inner = loss_func or self.model.calculate_loss
         self.running: Any = 0.0
 
         def heard_loss(interaction: Any) -> Any:
-            nonlocal steps, said
+            nonlocal steps, last_message
             steps += 1
-            if time.monotonic() - said > NOTE_SECONDS:
+            if time.monotonic() - last_message > NOTE_SECONDS:
                 self.link.note(advance=steps)
-                steps, said = 0, time.monotonic()
+                steps, last_message = 0, time.monotonic()
             losses = inner(interaction)
             parts = losses if isinstance(losses, tuple) else (losses,)
             self.running = self.running + torch.stack([part.detach() for part in parts]).sum()

@@ -38,7 +38,7 @@ def rectools_models() -> tuple[str, ...]:
 
 
 def check_model(name: str) -> str:
-    """The name as RecTools spells it, for upper or lower case. Raises `InputError` for a model that it lacks."""
+    """The name as RecTools spells it, whatever its case. Raises `InputError` for an unknown model."""
     for names in rectools_models():
         if names.lower() == name.lower():
             return names
@@ -59,7 +59,7 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-# Settled by the protocol, by the other fields or by the engine: `extra` may not move them.
+# Set by the protocol, by the other fields or by the engine; refused in `extra`.
 RESERVED = {
     "cls", "batch_size", "data_preparator_type", "dataloader_num_workers", "deterministic", "dropout_rate", "epochs",
     "gbce_t", "get_trainer_func", "get_trainer_func_kwargs", "get_val_mask_func", "get_val_mask_func_kwargs",
@@ -80,7 +80,7 @@ LAYERS = {
 WIDENED = ("preln", "ligr")  # layers whose feed-forward part has a width of its own
 
 
-# Model → its own layers, and what else differs from the defaults below.
+# Model → its default layers, and other settings that differ from the defaults below.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "SASRec": {"layer": "sasrec"},
     "BERT4Rec": {"layer": "preln"},
@@ -92,11 +92,11 @@ SMALL = {"hidden_size": 32, "blocks": 1, "heads": 1, "dropout": 0.1, "negatives"
 
 
 class RecToolsConfig(LibraryConfig):
-    """One RecTools transformer and how it is trained. A sample of `max_samples` is a next item that is learnt.
+    """One RecTools transformer and how it is trained. `max_samples` counts next items as samples.
 
-    `layer` is the kind of transformer layer, by default the model's own. `train_batch_size` counts users.
-    `temperature` divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, puts the items
-    of the history behind all others: a third of ndcg@10 where no item comes twice, and on in the published rows.
+    `layer` is the kind of transformer layer, by default the model's own. `train_batch_size` counts users. `temperature`
+    divides the logits in the loss. `filter_viewed`, an argument of RecTools' `recommend`, ranks the items of the
+    history last; it is on in the published rows, and a third of ndcg@10 depends on it where users never repeat an item.
     """
 
     model: str = "SASRec"
@@ -152,7 +152,8 @@ class RecToolsConfig(LibraryConfig):
         return self
 
     def settings(self, max_history: int) -> dict[str, Any]:
-        """Arguments of RecTools' model class and `filter_viewed`, JSON-able; the engine adds what the class decides."""
+        """Arguments of RecTools' model class and `filter_viewed`, as JSON values; the engine adds what depends on the
+        class."""
         wide = {} if self.ff_multiplier is None else {"ff_factors_multiplier": self.ff_multiplier}
         extra = {name: value for name, value in self.extra.items() if not name.endswith("_kwargs")}
         mapping = {name: value for name, value in self.extra.items() if name.endswith("_kwargs")}

@@ -27,12 +27,12 @@ from baselines.recbole.worker_process import RemoteError, read_ragged, read_requ
 from baselines.rectools.sampled import SampledSimilarity
 
 WEIGHTS, FACTS = "model.safetensors", "rectools.json"
-GROUPS = 4  # a batch is read in so many groups of about equal lengths, so that little of it is padding
+GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
 
 
 class Engine:
-    """`files` names the training sequences. `extra`: names of the settings that came from the user, which must be
-    RecTools'. The seed in `run` settles the initial weights."""
+    """`files` names the training sequences. `extra`: names of the user's settings, which RecTools must know. The seed
+    in `run` determines the initial weights."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Engine:
         self.name, self.n_items, self.device = model, n_items, run["device"]
         self.sequences = read_ragged(Path(files["training"]))
         self.batch_size, self.eval_batch_size = settings["batch_size"], settings["recommend_batch_size"]
-        self.fixed_length = model == "HSTU"  # its layers know one length only
+        self.fixed_length = model == "HSTU"  # its layers support one length only
         self.filter_viewed = settings.pop("filter_viewed")
         wrapped = _model(model, settings, extra)
         torch.manual_seed(run["seed"])
@@ -56,12 +56,12 @@ class Engine:
         self.preparator.item_id_map = IdMap(np.array(ids, dtype=object))
         self.preparator._init_extra_token_ids()
         self.offset = self.preparator.n_item_extra_tokens
-        self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for real places only
+        self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for unpadded places
         self.module = _module(wrapped, self.offset + n_items)
         self.network = self.module.torch_model.to(self.device)
 
     def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
-        """The commands that need no talk in between."""
+        """Executes a command that exchanges no further messages."""
         if command == "recommend":
             self.recommend(Path(message["requests"]), message["k"], Path(message["lists"]))
         elif command == "save":
@@ -82,10 +82,10 @@ class Engine:
         }
 
     def sessions(self) -> list[np.ndarray]:
-        """What is trained on, in RecTools' numbering: each training sequence of two items or more, a longer one than
-        the model reads in windows from its end, so that every item is learnt once (RecTools drops the older ones)."""
+        """The training sequences of at least two items, in RecTools' numbering. Sequences longer than the model's input
+        are cut into windows from the end, so that every item is a target once (RecTools drops the older ones)."""
         windows = []
-        shared = self.preparator.train_session_max_len_addition  # the first item of a window is the last one before it
+        shared = self.preparator.train_session_max_len_addition  # a window begins with the last item before it
         longest = self.preparator.session_max_len
         for sequence in self.sequences:
             end = len(sequence)
@@ -95,12 +95,12 @@ class Engine:
         return windows
 
     def loss(self, sessions: Sequence[np.ndarray]) -> torch.Tensor | None:
-        """RecTools' loss of one batch, over all of its targets; None where it has none (a masked model may draw so)."""
+        """RecTools' loss of one batch, over all of its targets; None if it has none (possible for masked models)."""
         order = np.argsort([len(session) for session in sessions], kind="stable")
         groups = [order] if self.fixed_length else np.array_split(order, GROUPS)
         batches = [self._batch([sessions[row] for row in group]) for group in groups if len(group)]
         table = self.network.item_model.get_all_embeddings()
-        # only the items of this batch are read, so that no group's gradient is a whole table
+        # reads only the items of this batch, so that a group's gradient does not cover the whole table
         padding = torch.zeros(1, dtype=torch.int64)
         read = torch.unique(torch.cat([padding, *(batch["x"].flatten() for batch in batches)]))
         few = table[read.to(self.device)]
@@ -130,7 +130,7 @@ class Engine:
         self.network.eval()
         with torch.inference_mode():
             table = self.network.item_model.get_all_embeddings()
-            for length in np.unique(lengths):  # equal lengths together: no list depends on who is asked with it
+            for length in np.unique(lengths):  # equal lengths: lists do not depend on the batch
                 rows = np.flatnonzero(lengths == length)
                 for part in np.split(rows, np.arange(self.eval_batch_size, len(rows), self.eval_batch_size)):
                     values = [histories[row][-longest:] for row in part]
@@ -139,7 +139,7 @@ class Engine:
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
         """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table`
-        has all item vectors. An empty history is read as one padding item."""
+        has all item vectors. An empty history is one padding item."""
         rows = [((history + self.offset).tolist() or [0], [], {}) for history in histories]
         batch = self._trimmed(self.preparator._collate_fn_recommend(rows))
         states = self.network.encode_sessions({"x": batch["x"].to(self.device)}, table)[:, -1:]
@@ -150,13 +150,13 @@ class Engine:
         return scores
 
     def _batch(self, sessions: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-        """RecTools' samples of some sessions: what is read as `x`, what is to be learnt at each place as `y`, or 0."""
+        """RecTools' samples of some sessions: inputs `x`, and the target of each place `y` (0: none)."""
         rows = [(session.tolist(), [1.0] * len(session), {}) for session in sessions]
         return self._trimmed(self.preparator._collate_fn_train(rows))
 
     def _trimmed(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A batch without the places that are padding in each row. RecTools counts positions from the end and its
-        attention leaves padding out, so that nothing changes."""
+        """A batch without the places that are padding in every row. Results are equal, since RecTools counts positions
+        from the end and its attention masks padding."""
         real = (batch["x"] != 0).any(dim=0).nonzero()
         begin = 0 if self.fixed_length else int(real[0]) if len(real) else batch["x"].shape[1] - 1
         return {name: value[:, begin:] for name, value in batch.items()}
@@ -166,13 +166,13 @@ class Engine:
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Weights as safetensors, and what they belong to as JSON."""
+        """Writes the weights as safetensors, and model name and number of items as JSON."""
         save_file(self.state(), folder / WEIGHTS)
         facts = {"model": self.name, "n_items": self.n_items, "rectools": VERSION}
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """What `save` wrote, of the same model over a catalogue of the same size."""
+        """Loads what `save` wrote. Raises `InputError` for another model or another number of items."""
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
             message = f"holds {facts['model']} over {facts['n_items']} items"
@@ -186,29 +186,29 @@ class Engine:
 
 
 def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
-    """RecTools' model object, which holds the settings; its own trainer is never made."""
+    """RecTools' model object, which holds the settings; its trainer is not created."""
     kind = getattr(rectools.models, f"{name}Model")
     for setting in extra:
         if setting not in kind.config_class.model_fields:
             raise RemoteError(name=setting, known=sorted(kind.config_class.model_fields))
-    own: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
+    arguments: dict[str, Any] = {"get_trainer_func": lambda: None, "similarity_module_type": SampledSimilarity}
     if "relative_time_attention" in kind.config_class.model_fields:
-        own["relative_time_attention"] = False  # requests carry no times
+        arguments["relative_time_attention"] = False  # requests have no timestamps
     try:
-        model = kind.from_config({**settings, **own})
+        model = kind.from_config({**settings, **arguments})
     except ValidationError as error:
         first = error.errors()[0]
         message = f"RecTools refuses {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise RemoteError(what=message, where="rectools.extra", code="bad-setting") from error
     mask = 1 - model.data_preparator.train_session_max_len_addition  # a masked model needs a place for the mask
     if mask:
-        model = kind.from_config({**settings, **own, "session_max_len": settings["session_max_len"] + mask})
+        model = kind.from_config({**settings, **arguments, "session_max_len": settings["session_max_len"] + mask})
     return model
 
 
 def _module(model: Any, size: int) -> Any:
-    """RecTools' network and loss over `size` items, the padding and the mask among them, with RecTools' first weights;
-    as RecTools builds them where it loads a model."""
+    """RecTools' network and loss over `size` items, padding and mask included, with RecTools' initial weights, built as
+    RecTools does when it loads a model."""
     part = {"n_hot": size, "id_map": {"size": size, "dtype": "|O"}, "features": None}
     schema = DatasetSchema.model_validate({"n_interactions": 1, "users": part, "items": part})
     network = model._init_torch_model(model._construct_item_net_from_dataset_schema(schema))

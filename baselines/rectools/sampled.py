@@ -14,11 +14,11 @@ from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 from scipy import sparse
 from torch.nn import functional
 
-ROWS = 4  # places scored at once, few enough for their candidates to stay in a core's cache
+ROWS = 4  # places scored at once; their candidates fit a core's cache
 
 
 class SampledSimilarity(DistanceSimilarityModule):
-    """Takes the place of RecTools' module where a CPU computes."""
+    """Replaces RecTools' module on a CPU."""
 
     def _get_pos_neg_logits(
         self, session_embs: torch.Tensor, item_embs: torch.Tensor, candidate_item_ids: torch.Tensor
@@ -48,7 +48,7 @@ class _Sampled(torch.autograd.Function):
         (of_scores,) = gradients
         of_scores = of_scores.contiguous()
         of_states = functional.embedding_bag(candidates, table, per_sample_weights=of_scores, mode="sum")
-        # the same with the roles exchanged: each item sums the states of the places that named it
+        # the transposed product: each item sums the states of the places that have it as candidate
         shape, ends = (len(candidates), len(table)), np.arange(len(candidates) + 1) * candidates.shape[1]
         by_place = sparse.csr_array((of_scores.numpy().ravel(), candidates.numpy().ravel(), ends), shape=shape)
         by_item = by_place.tocsc()

@@ -23,14 +23,15 @@ from harness.core.seeding import derive_seed
 from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import flat_optimizer, restore_optimizer
 
-NOTE_SECONDS = 0.5  # between two signs of progress
+NOTE_SECONDS = 0.5  # between two progress messages
 SEEDS = 2**32  # NumPy's old generator takes no larger seed
 
 
 @dataclass(frozen=True)
 class Order:
-    """One training as the harness asks for it. `validation` is a file of requests; `mark` names what is trained, so
-    that no other training's state is taken up. A state is kept after each epoch, and within one after `keep_seconds`.
+    """One training requested by the harness. `validation` is a file of requests; `mark` identifies the training, so
+    that the checkpoint of another one is not used. A checkpoint is written after each epoch, and within an epoch after
+    `keep_seconds`.
     """
 
     seed: int
@@ -45,7 +46,7 @@ class Order:
 
 
 def train(engine: Engine, link: Channel, order: dict[str, Any]) -> dict[str, Any]:
-    """Trains to the end and leaves the best weights in the engine. Returns what belongs in the record."""
+    """Trains to the end and leaves the best weights in the engine. Returns the entries for the record."""
     paths = {name: order[name] and Path(order[name]) for name in ("validation", "checkpoint")}
     training = Training(engine, link, Order(**{**order, **paths}))
     training.run()
@@ -73,7 +74,7 @@ class Training:
             self._resume(*stored)
 
     def run(self) -> None:
-        """All epochs that are left; the best weights are in the engine afterwards."""
+        """Trains the remaining epochs; the best weights are in the engine afterwards."""
         done = self.epoch * self.batches + self.batch
         self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
         while not self.finished:
@@ -116,8 +117,8 @@ class Training:
         return mean
 
     def _judge(self) -> float | None:
-        """The harness's score of the weights as they are; keeps the best ones (of equal epochs the last; the last epoch
-        where nothing is validated) and says whether it is over."""
+        """Scores the current weights by the harness; keeps the best ones (ties: the later epoch; without validation:
+        the last epoch) and returns whether training is over."""
         valid = None
         if self.order.validation is not None:
             lists = Path.cwd() / "valid-lists.npz"
@@ -131,7 +132,7 @@ class Training:
         return valid
 
     def _store(self, folder: Path, inside: tuple[int, float] | None) -> None:
-        """The state between two epochs, or `inside` one: batches done and the sum of their losses."""
+        """Writes the checkpoint between two epochs, or `inside` one: batches done and the sum of their losses."""
         facts, draws = checkpoint.rng_state(self.engine.device) if inside else (None, {})
         batch, summed = inside or (0, 0.0)
         flat, groups = flat_optimizer(self.optimizer)

@@ -9,7 +9,7 @@ RECTOOLS = Worker("RecTools", "baselines.rectools.worker")
 
 
 def load() -> Library:
-    """Imports RecTools: seconds of processor time, most of them Lightning's."""
+    """Imports RecTools; this takes seconds of CPU time, mostly for Lightning."""
     from baselines.rectools.engine import Engine
     from baselines.rectools.training import train
 

@@ -153,13 +153,13 @@ def gemm_rate(rows: int = 1024, width: int = 576, out: int = 1536, precision: st
     import torch
 
     kind = getattr(torch, precision)
-    left, right = torch.randn(rows, width).to(kind), torch.randn(width, out).to(kind)
-    torch.mm(left, right)
+    first, second = torch.randn(rows, width).to(kind), torch.randn(width, out).to(kind)
+    torch.mm(first, second)
     seconds = []
     for _ in range(5):
         start_time = time.perf_counter()
         for _ in range(8):
-            torch.mm(left, right)
+            torch.mm(first, second)
         seconds.append((time.perf_counter() - start_time) / 8)
     return 2 * rows * width * out / statistics.median(seconds)
 

@@ -212,10 +212,10 @@ def _variance(under_way: Ablation, metric: str) -> Report:
         [under_way.stored(slot) for slot in under_way.slots if slot.cell == cell.name] for cell in under_way.grid.cells
     ]
     values = [base.values([run for run in row if run is not None], (metric,))[metric] for row in runs]
-    found = components(np.stack(values), base.clusters)
+    variance = components(np.stack(values), base.clusters)
     rules = under_way.split.protocol
     title = f"{under_way.model} on {under_way.dataset.name} · {rules.name}, history {rules.max_history} · {metric}"
-    return Report(sheet(title, found), document(title, metric, found), csv_text(found))
+    return Report(sheet(title, variance), document(title, metric, variance), csv_text(variance))
 
 
 def _tested(table: AblationTable) -> Report:

@@ -51,8 +51,8 @@ class PlainStage:
         if now - self.told >= EVERY:
             self.told = now
             removed = now - self.began
-            left = f", {clock(removed * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
-            self._say(f"{clock(removed)} gone{left}")
+            remaining = f", {clock(removed * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
+            self._say(f"{clock(removed)} gone{remaining}")
 
     def close(self) -> None:
         removed = time.monotonic() - self.began

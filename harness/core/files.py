@@ -65,12 +65,12 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def _without_dead(own: Path, path: Path) -> None:
+def _without_dead(current: Path, path: Path) -> None:
     """Removes temporary files of killed writers of `path`: older than `own` by more than `DEAD` seconds of the file
     system's clock, of a process that does not run. A file with this process's id is of another container."""
     for other in path.parent.glob(f".{escape(path.name)}.*-*.tmp"):
         with suppress(OSError, ValueError):
-            if other != own and own.stat().st_mtime - other.stat().st_mtime > DEAD:
+            if other != current and current.stat().st_mtime - other.stat().st_mtime > DEAD:
                 from psutil import pid_exists
 
                 writer = int(other.name.removeprefix(f".{path.name}.").partition("-")[0])

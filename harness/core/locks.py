@@ -55,23 +55,23 @@ def acquire_lock(path: Path, waiting: Callable[[], None] = _no_op, hint: str = C
 
     with translate_os_errors(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
-    own = FileLock(path, fallback_to_soft=False)
+    file_lock = FileLock(path, fallback_to_soft=False)
     lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
         with translate_os_errors(path, hint):
-            is_reported = _acquired(own, waiting, None, is_reported=False)
+            is_reported = _acquired(file_lock, waiting, None, is_reported=False)
             _acquired(
                 lease,
                 waiting,
-                StaleLeaseReaper(Path(lease.lock_file), path if own.is_locked else None),
+                StaleLeaseReaper(Path(lease.lock_file), path if file_lock.is_locked else None),
                 is_reported=is_reported,
             )
-            if own.is_locked:
+            if file_lock.is_locked:
                 _sign(path, lease.token)
         yield hold
     finally:
         lease.release()
-        own.release()
+        file_lock.release()
 
 
 def is_locked(path: Path) -> bool:

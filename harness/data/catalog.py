@@ -104,12 +104,12 @@ def catalogue_entry(name: str) -> CatalogueEntry:
     if name in entries:
         return entries[name]
     try:
-        own = resolve(name).name
+        canonical = resolve(name).name
     except InputError as error:
         if ":" in name:
             raise
         raise unknown_name("data set", name, entries, otherwise="(a path to a folder works too)") from error
-    return entries[own] if own in entries else _public(own)
+    return entries[canonical] if canonical in entries else _public(canonical)
 
 
 def _public(name: str) -> CatalogueEntry:

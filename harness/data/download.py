@@ -132,7 +132,7 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
 
     part = _part(target)
     with requests.Session() as session:
-        for left in reversed(range(attempts)):
+        for attempts_left in reversed(range(attempts)):
             is_begun = part.exists()
             try:
                 _transfer(session, url, file, part, progress)
@@ -143,7 +143,7 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
                     raise _Wrong(message)
                 raise _Broken(f"{message}; what was kept of an earlier attempt is thrown away")
             except _Broken:
-                if not left:
+                if not attempts_left:
                     raise
     sync(part)
     os.replace(part, target)

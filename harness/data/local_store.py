@@ -109,8 +109,8 @@ def save_dataset(
         licence=licence,
         description=description,
     )
-    own = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
-    fields = {**story, "dataset": own}
+    facts = {key: getattr(dataset, key) for key in ("source", "notes", "lost", "order")}
+    fields = {**story, "dataset": facts}
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
         _remove(_hidden(dataset.name, "tmp"))  # of a killed process
@@ -136,7 +136,7 @@ def staging_dir(name: str, mark: str) -> Iterator[Path]:
     """
     folder = _root() / f".{name}{SEPARATOR}{mark}.unfinished"
     with acquire_lock(_root() / f".{name}{SEPARATOR}making.lock"):
-        _remove(left for left in unfinished(name) if left != folder)
+        _remove(stale for stale in unfinished(name) if stale != folder)
         yield folder
         _remove([folder])
 
@@ -197,14 +197,14 @@ def _read(folder: Path, name: str) -> Dataset:
     from harness.data.dataset import ORDERS
     from harness.data.readers import parquet_tables
 
-    own = _story(folder).get("dataset", {})
+    fields = _story(folder).get("dataset", {})
     try:
-        order = own.get("order", "time")
+        order = fields.get("order", "time")
         if order not in ORDERS:
             raise ValueError(order)
-        notes = tuple(str(note) for note in own.get("notes", ()))
-        values = tuple((str(reason), int(count)) for reason, count in own.get("lost", ()))
-        source = str(own.get("source", ""))
+        notes = tuple(str(note) for note in fields.get("notes", ()))
+        values = tuple((str(reason), int(count)) for reason, count in fields.get("lost", ()))
+        source = str(fields.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             "not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN, code="bad-file"

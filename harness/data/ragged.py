@@ -77,9 +77,9 @@ class RaggedArray:
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""
-        left = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
+        remaining = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
         lengths = np.minimum(self.lengths, longest)
-        return RaggedArray(self.values[left <= longest], np.concatenate([[0], np.cumsum(lengths)]))
+        return RaggedArray(self.values[remaining <= longest], np.concatenate([[0], np.cumsum(lengths)]))
 
     def take(self, rows: np.ndarray) -> RaggedArray:
         """The given rows, in the given order."""

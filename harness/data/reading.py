@@ -64,7 +64,7 @@ class Reading:
         """The same as command-line words."""
         message = self.document()
         if self.columns:
-            message["columns"] = ",".join(f"{canonical}={theirs}" for canonical, theirs in self.columns)
+            message["columns"] = ",".join(f"{canonical}={column}" for canonical, column in self.columns)
         return [word for key, value in message.items() for word in (_option(key), str(value))]
 
     @classmethod
@@ -81,7 +81,7 @@ class Reading:
         if isinstance(columns, str):
             message["columns"] = parse_columns(columns)
         elif columns:
-            message["columns"] = tuple((str(canonical), str(theirs)) for canonical, theirs in dict(columns).items())
+            message["columns"] = tuple((str(canonical), str(column)) for canonical, column in dict(columns).items())
         for key in ("min_rating", "min_user", "min_item", "bad_lines"):
             kind = int if key in ("min_user", "min_item") else (int, float)
             if message.get(key) is not None and (not isinstance(message[key], kind) or isinstance(message[key], bool)):
@@ -96,9 +96,9 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     (('user', 'customer'), ('item', 'sku'))
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not pairs or not all(equals and canonical.strip() and theirs.strip() for canonical, equals, theirs in pairs):
+    if not pairs or not all(equals and canonical.strip() and column.strip() for canonical, equals, column in pairs):
         raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM, code="missing-column")
-    results = tuple((canonical.strip(), theirs.strip()) for canonical, _, theirs in pairs)
+    results = tuple((canonical.strip(), column.strip()) for canonical, _, column in pairs)
     if len({canonical for canonical, _ in results}) < len(results):
         raise InputError(f"{text!r} names a column twice", where="--columns", hint=FORM, code="duplicate")
     return results

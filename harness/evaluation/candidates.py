@@ -67,10 +67,12 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     """`predictions` are the lists as they were given, not cut; `targets` are aligned with `requests`, which hold the
     same cases. Items of the history are left out before anything is counted, unless they are the answer."""
     answers = targets.items[np.argsort(targets.cases)][np.searchsorted(np.sort(targets.cases), predictions.cases)]
-    own = predictions.items == answers[:, None]
-    listed = (predictions.items != NO_ITEM) & (own | ~seen(predictions, requests))
+    is_target = predictions.items == answers[:, None]
+    listed = (predictions.items != NO_ITEM) & (is_target | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
-    places = np.where(own.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(own)), own.argmax(axis=1)], 0)
+    places = np.where(
+        is_target.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(is_target)), is_target.argmax(axis=1)], 0
+    )
     lists, lock = int((lengths > 0).sum()), int((places > 0).sum())
     lower = int((places > (lengths + 1) // 2).sum())
     candidates = Candidates(lists, lock, lower)
@@ -79,19 +81,19 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     room = n_items - names.sum(axis=1)
     if lists < LISTS or lock < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return candidates
-    rest = _membership(np.where(listed & ~own, predictions.items, NO_ITEM), n_items)
+    rest = _membership(np.where(listed & ~is_target, predictions.items, NO_ITEM), n_items)
     rows = np.flatnonzero((places > 0) & (lengths > 1))
     if len(rows) < LISTS:
         return candidates
-    requested, others = (
+    requested, neighbours = (
         rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] for limit in (ASKED, OTHERS)
     )
-    has_value = _hold_neighbours(rest, names, requested, others, answers)
+    has_value = _hold_neighbours(rest, names, requested, neighbours, answers)
     users = requests.users[own_rows]
-    own_pair = users[requested][:, None] == users[others]
-    likeness = _likeness(rest, requested, others, own_pair)
-    sample = _drawn(rest, requested, others, n_items)
-    random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(others)), own_pair)
+    own_pair = users[requested][:, None] == users[neighbours]
+    likeness = _likeness(rest, requested, neighbours, own_pair)
+    sample = _drawn(rest, requested, neighbours, n_items)
+    random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(neighbours)), own_pair)
     figures = (float(has_value.mean()), float(likeness.mean()), float(random.mean()))
     return Candidates(lists, lock, lower, *figures, alarm=_alarm(candidates, has_value, *figures[1:]))
 
@@ -138,35 +140,37 @@ def _known(histories: RaggedArray, n_items: int) -> csr_array:
 
 
 def _hold_neighbours(
-    rest: csr_array, names: csr_array, requested: np.ndarray, others: np.ndarray, answers: np.ndarray
+    rest: csr_array, names: csr_array, requested: np.ndarray, neighbours: np.ndarray, answers: np.ndarray
 ) -> np.ndarray:
     """Whether each list of `requested` holds the answer of the most similar one of `others`, bool. The two answers are
     left out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less
     similar; users with the same answer are not compared, nor with those whose answer is in the history."""
-    own, theirs = rest[requested], rest[others]
-    common = (own @ theirs.T).toarray()
-    holds, lock = own[:, answers[others]].toarray(), theirs[:, answers[requested]].toarray().T
-    sizes = own.sum(axis=1)[:, None] - holds + theirs.sum(axis=1) - lock
+    rows, neighbour_rows = rest[requested], rest[neighbours]
+    common = (rows @ neighbour_rows.T).toarray()
+    holds, lock = rows[:, answers[neighbours]].toarray(), neighbour_rows[:, answers[requested]].toarray().T
+    sizes = rows.sum(axis=1)[:, None] - holds + neighbour_rows.sum(axis=1) - lock
     index = common / np.maximum(1, sizes - common)
-    index[(answers[requested][:, None] == answers[others]) | (names[requested][:, answers[others]].toarray() > 0)] = -1
+    index[
+        (answers[requested][:, None] == answers[neighbours]) | (names[requested][:, answers[neighbours]].toarray() > 0)
+    ] = -1
     return holds[np.arange(len(requested)), index.argmax(axis=1)] > 0
 
 
-def _likeness(rest: csr_array, requested: np.ndarray, others: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _likeness(rest: csr_array, requested: np.ndarray, neighbours: np.ndarray, same_user: np.ndarray) -> np.ndarray:
     """The share of its items that each list of `requested` has in common with the one of `others` that has most of
     them; `own` marks the pairs of one user's lists."""
-    common = (rest[requested] @ rest[others].T).toarray()
-    common[own] = 0
+    common = (rest[requested] @ rest[neighbours].T).toarray()
+    common[same_user] = 0
     return common.max(axis=1) / np.maximum(1, rest[requested].sum(axis=1))
 
 
-def _drawn(rest: csr_array, requested: np.ndarray, others: np.ndarray, n_items: int) -> csr_array:
+def _drawn(rest: csr_array, requested: np.ndarray, neighbours: np.ndarray, n_items: int) -> csr_array:
     """As many lists of the same lengths, their items drawn without replacement by how many lists have them: those of
     `requested` and then those of `others`, where a list that is both is drawn twice."""
     rng = np.random.default_rng(SEED)
     counts = np.asarray(rest.sum(axis=0)).ravel()
     pool = np.flatnonzero(counts)
-    lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([requested, others])].astype(int)
+    lengths = np.asarray(rest.sum(axis=1)).ravel()[np.concatenate([requested, neighbours])].astype(int)
     items = np.full((len(lengths), max(1, int(lengths.max()))), NO_ITEM)
     for n, length in enumerate(lengths):  # Gumbel's trick: the largest of log weight + noise
         keys = np.log(counts[pool]) + rng.gumbel(size=len(pool))

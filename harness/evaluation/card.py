@@ -154,7 +154,7 @@ def _together(split: Split) -> np.ndarray:
     case, item = histories.rows(), histories.values
     other = item != answers[case]
     ones = np.ones(int(other.sum()), dtype=np.int32)
-    before = csr_array((ones, (case[other], item[other])), shape=(len(answers), n_items))
+    previous = csr_array((ones, (case[other], item[other])), shape=(len(answers), n_items))
     mask, at = np.unique(answers, return_inverse=True)
     order = np.argsort(at, kind="stable")
     owners, result = has_value.T.tocsr(), np.zeros(len(answers), dtype=bool)
@@ -162,5 +162,5 @@ def _together(split: Split) -> np.ndarray:
         first, last = np.searchsorted(at[order], [begin, begin + CHUNK])
         part = order[first:last]
         near = owners[mask[begin : begin + CHUNK]] @ has_value
-        result[part] = near[at[part] - begin].multiply(before[part]).sum(axis=1) > 0
+        result[part] = near[at[part] - begin].multiply(previous[part]).sum(axis=1) > 0
     return result

@@ -187,13 +187,13 @@ def _jobs(
     seeds: Sequence[int],
 ) -> list[Job]:
     """The jobs of one row. Errors name the row."""
-    own = cell.sets(record)
-    sets = (*grid.settings, *options.sets, *own)
+    cell_sets = cell.sets(record)
+    sets = (*grid.settings, *options.sets, *cell_sets)
     try:
         return plan(model, replace(options, sets=sets, seeds=tuple(seeds)))
     except InputError as error:
         message = (error.where or "").removeprefix("--set ")
-        if message in own:
+        if message in cell_sets:
             raise InputError(
                 error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint, code=error.code
             ) from error
@@ -201,7 +201,7 @@ def _jobs(
             raise InputError(
                 error.what, where=f"{grid.where}, settings: {message}", hint=error.hint, code=error.code
             ) from error
-        if own and not error.where:
+        if cell_sets and not error.where:
             raise InputError(
                 error.what, where=f"{grid.where}, {cell.name}", hint=error.hint, code=error.code
             ) from error

@@ -76,8 +76,8 @@ class _GridScheduler:
             self._fail(slot, f"it was made, but {self.under_way.store.root} here does not show it")
         else:
             self.under_way.record(replace(slot, state="complete", reason="", trace=""))
-            left = len(self.waiting) + len(self.running)
-            self.note(f"done: {slot.name}{f', {left} to go' if left else ''}")
+            remaining = len(self.waiting) + len(self.running)
+            self.note(f"done: {slot.name}{f', {remaining} to go' if remaining else ''}")
 
     def _seen(self, slot: GridRun) -> bool:
         """Whether the run is in the store: a network file system may show the files of another machine late."""

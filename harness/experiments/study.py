@@ -149,12 +149,12 @@ class Study:
 
     def job(self, values: dict[str, Any]) -> Job:
         """The base with some settings changed. Raises `InputError` where they do not fit together."""
-        own = tuple(line(key, json.dumps(value)) for key, value in values.items())
+        sets = tuple(line(key, json.dumps(value)) for key, value in values.items())
         try:
-            (job,) = plan(self.base.entry.name, replace(self.options, sets=(*self.options.sets, *own)))
+            (job,) = plan(self.base.entry.name, replace(self.options, sets=(*self.options.sets, *sets)))
         except InputError as error:
             message = (error.where or "").removeprefix("--set ")
-            if message not in own:
+            if message not in sets:
                 raise
             raise InputError(
                 error.what, where=f"{self.space.where}: {message}", hint=error.hint, code=error.code
@@ -208,8 +208,8 @@ class Study:
 
     def next_values(self) -> dict[str, Any]:
         """The changes of the next trial."""
-        tried = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
-        return suggest(self.space, tried, self.base.seed) if tried else self._unchanged()
+        attempted = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
+        return suggest(self.space, attempted, self.base.seed) if attempted else self._unchanged()
 
     def _unchanged(self) -> dict[str, Any]:
         return {p.key: value for p in self.space.parameters if (value := value_of(self.base, p.key)) is not None}

@@ -51,16 +51,16 @@ class Trial:
     repeats: int | None = None
 
 
-def suggest(space: Space, tried: Sequence[Tried], seed: int) -> dict[str, Any]:
+def suggest(space: Space, attempted: Sequence[Tried], seed: int) -> dict[str, Any]:
     """Values for the next trial, to be maximised; after Bergstra et al., NeurIPS 2011 (tree-structured Parzen)."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        seed=derive_seed(seed, "tune", len(tried)) % SEEDS, n_startup_trials=FIRST, constant_liar=False
+        seed=derive_seed(seed, "tune", len(attempted)) % SEEDS, n_startup_trials=FIRST, constant_liar=False
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.add_trials([_frozen(space, values, score) for values, score in tried])
+    study.add_trials([_frozen(space, values, score) for values, score in attempted])
     sample = study.ask({parameter.key: _distribution(parameter) for parameter in space.parameters}).params
     return {p.key: _legible(p, sample[p.key]) for p in space.parameters}
 
@@ -117,11 +117,11 @@ def _frozen(
     """A trial that has ended, for Optuna; values outside the space (of trial 0) are left out."""
     import optuna
 
-    held = [p for p in space.parameters if p.key in values and p.holds(values[p.key])]
+    locked = [p for p in space.parameters if p.key in values and p.holds(values[p.key])]
     return optuna.trial.create_trial(
         state=optuna.trial.TrialState.FAIL if score is None else optuna.trial.TrialState.COMPLETE,
-        params={p.key: _plain(p, values[p.key]) for p in held},
-        distributions={p.key: _distribution(p) for p in held},
+        params={p.key: _plain(p, values[p.key]) for p in locked},
+        distributions={p.key: _distribution(p) for p in locked},
         value=score,
         user_attrs=attributes,
     )

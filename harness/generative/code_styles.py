@@ -117,12 +117,12 @@ def _digit(token: str | int, level: int, first: int) -> int:
     text = str(token)
     lettered, levelled = LETTERED.fullmatch(text), LEVELLED.fullmatch(text)
     if lettered is not None:
-        own, number = lettered.group(1).lower() == level_name(level), lettered.group(2)
+        matches, number = lettered.group(1).lower() == level_name(level), lettered.group(2)
     elif levelled is not None:
-        own, number = levelled.group(1) in (str(level + first), f"0{level + first}"), levelled.group(2)
+        matches, number = levelled.group(1) in (str(level + first), f"0{level + first}"), levelled.group(2)
     else:
-        own, number = False, ""
-    return int(number) if own and len(number) <= LONGEST_NUMBER else -1
+        matches, number = False, ""
+    return int(number) if matches and len(number) <= LONGEST_NUMBER else -1
 
 
 def _counted_by_level(digits: np.ndarray) -> np.ndarray:

@@ -129,13 +129,13 @@ def _newer(titles: Sequence[str], newer: Sequence[str], score: _Scorer) -> dict[
     texts = [" ".join(text.split()) for text in newer if text.strip()]
     if not texts or not titles:
         return None
-    own, new = (score([("", text) for text in part]) for part in (titles, texts))
+    known_gain, new = (score([("", text) for text in part]) for part in (titles, texts))
     return {
         "texts": len(texts),
-        "titles_mean": float(own.mean()),
+        "titles_mean": float(known_gain.mean()),
         "newer_mean": float(new.mean()),
-        "difference": float(own.mean() - new.mean()),
-        "standard_error": float(np.sqrt(own.var() / len(own) + new.var() / len(new))),
+        "difference": float(known_gain.mean() - new.mean()),
+        "standard_error": float(np.sqrt(known_gain.var() / len(known_gain) + new.var() / len(new))),
     }
 
 

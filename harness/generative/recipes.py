@@ -229,12 +229,13 @@ class PrefixTraining(CodeTraining):
 
         def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
-            own = shard(context.world, len(items))
-            rows = own if len(own) else np.zeros(1, np.int64)  # a process without samples still runs the network once
+            shard_rows = shard(context.world, len(items))
+            # a process without samples still runs the network once
+            rows = shard_rows if len(shard_rows) else np.zeros(1, np.int64)
 
             def share(counts: Counts) -> torch.Tensor:
                 mean = self._loss([histories[row] for row in rows], items[rows], trie, context.device)
-                return mean * (len(own) / counts[0])
+                return mean * (len(shard_rows) / counts[0])
 
             return Cost((len(items),), share)
 

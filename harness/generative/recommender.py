@@ -89,17 +89,17 @@ class GenerativeRecommender(Recommender[ConfigT]):
     def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
         """All item vectors of the method, and the item codes."""
         vectors, index = self.method.tokenizer.fit(data, self._of_tokenizer(context))
-        others: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
-        return {**vectors, **others}, _by_source(index)
+        other_vectors: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
+        return {**vectors, **other_vectors}, _by_source(index)
 
     def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
         """The item codes only, as in a run with this configuration and seed: for `harness index build`."""
         return _by_source(self.method.tokenizer.fit(data, self._of_tokenizer(context))[1])
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        others = [entry for source in self._other_sources() for entry in source.cache_entries(data, context)]
-        own = self.method.tokenizer.cache_entries(data, self._of_tokenizer(context))
-        return (*self.method.model.cache_entries(context), *own, *others)
+        vectors = [entry for source in self._other_sources() for entry in source.cache_entries(data, context)]
+        entries = self.method.tokenizer.cache_entries(data, self._of_tokenizer(context))
+        return (*self.method.model.cache_entries(context), *entries, *vectors)
 
     def size(self) -> ModelSize:
         count = sum(parameter.numel() for parameter in self.model.parameters())

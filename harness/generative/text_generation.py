@@ -37,8 +37,10 @@ def perplexity(
         payload = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
         with autocast(device, precision):
             read = read_padded(model, [np.concatenate([bos, span]).astype(np.int64) for span in batch])
-            before = [start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)]
-            states = read[np.concatenate(before)]
+            positions = [
+                start + lead + np.arange(len(span) - 1) for start, span in zip(read.begins, batch, strict=True)
+            ]
+            states = read[np.concatenate(positions)]
             normaliser = text_logsumexp(states, head, model.head)
         chosen = model.head.finish((states.to(head.dtype).float() * head[payload].float()).sum(dim=-1), payload)
         total += float(to_float64(normaliser - chosen).sum())

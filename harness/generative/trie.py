@@ -123,8 +123,8 @@ class CodeTrie:
             total = np.bincount(nodes, minlength=size)
             mask = np.zeros((len(rows), size), dtype=bool)
             for row, items in enumerate(rows):
-                own, counts = np.unique(nodes[np.unique(items)], return_counts=True)
-                mask[row, own] = counts == total[own]
+                targets, counts = np.unique(nodes[np.unique(items)], return_counts=True)
+                mask[row, targets] = counts == total[targets]
             masks.append(torch.from_numpy(mask).to(self.prefixes.device))
         return masks
 

@@ -43,7 +43,7 @@ class Variant:
         return tuple(dict.fromkeys(text for run in self.runs for text in run.record.leaks))
 
     def values(self, metric: str) -> list[float]:
-        """The metric a seed."""
+        """The metric of each seed."""
         return [run.record.metrics.test[metric] for run in self.runs]
 
     def seconds(self) -> float | None:
@@ -63,30 +63,30 @@ class AblationTable:
     found: Comparison | None
 
     def pair(self, variant: Variant) -> Pair | None:
-        """A row against the base; None for the base, for a row without runs and for one that is the base's runs."""
+        """A row against the base; None for the base, for a row without runs, and for a row with the base's runs."""
         pairs = self.found.pairs if self.found else ()
         return next((pair for pair in pairs if pair.a == variant.name), None)
 
 
 def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[str], base: Measured) -> AblationTable:
-    """Compares every row with the base, as one family. Raises `InputError` where no run is complete."""
+    """Compares every row with the base, as one family of tests. Raises `InputError` if no run is complete."""
     if not any(variant.runs for variant in variants):
         reasons = [reason for variant in variants for reason in variant.failures]
         raise InputError(
             f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}", code="no-runs"
         )
     first = variants[0]
-    others = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
+    rest = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
     result = None
-    if first.runs and others:
-        sides = [RunGroup(variant.name, variant.runs) for variant in (first, *others)]
+    if first.runs and rest:
+        sides = [RunGroup(variant.name, variant.runs) for variant in (first, *rest)]
         result = against(sides, (metrics[0],), base)
     return AblationTable(title, tuple(variants), tuple(metrics), result)
 
 
 def sheet(table: AblationTable) -> ReportTable:
     """The table, ready to print."""
-    main, *others = table.metrics
+    main, *rest = table.metrics
     lines = [_line(table, variant) for variant in table.variants]
     heads = (
         Column("variant", left=True),
@@ -95,7 +95,7 @@ def sheet(table: AblationTable) -> ReportTable:
         Column(f"{main} - base"),
         Column("interval", drop=4),
         Column("p Holm", drop=3),
-        *(Column(name, drop=2) for name in others),
+        *(Column(name, drop=2) for name in rest),
         Column("train s", drop=1),
         Column("note", left=True, wraps=True, drop=0),
     )
@@ -106,7 +106,7 @@ def sheet(table: AblationTable) -> ReportTable:
 
 
 def csv_text(table: AblationTable) -> str:
-    """One line a row, every digit."""
+    """One line a row, unrounded."""
     rows = [{key: _flat(value) for key, value in row.items()} for row in document(table)["rows"]]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")

@@ -28,8 +28,7 @@ def leaderboard(
     code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
     (of `harness tune`), passes (over the training data), note, leaks; where a language model was measured also
     `comprehension.STAGE.FIGURE`. `published` adds the papers' rows, without a rank, with `published.hand`,
-    `published.source` and what is known of their
-    protocol. Raises `InputError` for an unknown metric or data set.
+    `published.source` and the known fields of their protocol. Raises `InputError` for an unknown metric or data set.
     """
     import pandas as pd
 

@@ -50,7 +50,7 @@ LISTS = (
 
 def with_card(board: Board, metric: str, location: str | None = None) -> Board:
     """The board with the card of its data and of every row that was measured here. `location` is the data set's name or
-    folder, where the runs' own configuration does not say it. Where data or lists are not at hand, the card says so."""
+    folder, if the runs' configuration does not have it. If data or lists are missing, the card says so."""
     runs = [run for row in board.rows for run in row.runs]
     if not runs:
         return board
@@ -63,7 +63,7 @@ def with_card(board: Board, metric: str, location: str | None = None) -> Board:
 
 
 def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
-    """The same with data at hand; and which rows have no card, in words."""
+    """Adds the cards, given the data; also returns a message for each row without a card."""
     groups = case_groups(base.split)
     rows, missing = [], []
     for row in board.rows:
@@ -84,7 +84,7 @@ def texts(row: Row) -> dict[str, str]:
 
 
 def notes(board: Board) -> list[str]:
-    """The sizes of the groups and what they mean; why there is no card, if there is none."""
+    """Sizes and definitions of the groups, or why there is no card."""
     missing = list(board.card.get("missing", []))
     if "groups" not in board.card:
         return missing
@@ -92,7 +92,7 @@ def notes(board: Board) -> list[str]:
 
 
 def sheets(board: Board, metric: str) -> list[ReportTable]:
-    """The data's groups with each row's metric and interval, and what the lists are like."""
+    """Tables of each row's metric and interval by group, and of the properties of the lists."""
     rows = [row for row in board.rows if row.card]
     total = board.card["users"]
     lines = [

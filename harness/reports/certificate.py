@@ -42,7 +42,7 @@ LARGEST = 2**31  # bytes of a file that is read
 
 @dataclass(frozen=True)
 class Outcome:
-    """One point of a verification. `ok` is None for what could not be checked here; `detail` says why."""
+    """Result of one check. `ok` is None if it could not be done here; `detail` says why."""
 
     name: str
     ok: bool | None
@@ -51,8 +51,8 @@ class Outcome:
 
 def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = None) -> list[Path]:
     """Writes the certificate of a run into `folder`, a new or empty one, and returns its files. `command` repeats the
-    run; `data` is where its data set lies now, if it was moved. Raises `InputError` where the data set is not the run's
-    or the lists are damaged."""
+    run; `data`: location of the data set, if it was moved. Raises `InputError` for another data set or damaged lists.
+    """
     side = measured([run], data)
     record, settings = run.record, configuration(run)
     lists = side.lists(run)
@@ -77,8 +77,8 @@ def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = 
 
 
 def verify_certificate(folder: Path, data: str | None = None) -> list[Outcome]:
-    """Every check of a certificate, in a fixed order. `data` is a data set's name or folder; without it the name that
-    the record has is tried. Raises `InputError` where there is no certificate that can be read."""
+    """Every check of a certificate, in a fixed order. `data`: a data set's name or folder, by default the record's
+    name. Raises `InputError` for a missing or unreadable certificate."""
     path = folder / CERTIFICATE
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -129,9 +129,10 @@ def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
     except InputError as error:
         yield Outcome("data set", None, f"not here ({error.what}); give it with -d")
         return
-    seen, stated = dataset.fingerprint, record.dataset.fingerprint
-    yield Outcome("data set", seen == stated, f"fingerprint {seen}" + ("" if seen == stated else f", stated {stated}"))
-    if seen != stated:
+    actual, stated = dataset.fingerprint, record.dataset.fingerprint
+    note = "" if actual == stated else f", stated {stated}"
+    yield Outcome("data set", actual == stated, f"fingerprint {actual}{note}")
+    if actual != stated:
         return
     current = split(dataset, protocol_of(record))
     yield Outcome("split", current.fingerprint == record.protocol.fingerprint, f"fingerprint {current.fingerprint}")
@@ -188,7 +189,7 @@ def _read_qrels(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarray]
 
 
 def _read_run(path: Path, users: Mapping[str, int], items: dict[str, int]) -> Predictions:
-    """The lists of all `users`; items that are nobody's target get numbers of their own in `items`."""
+    """The lists of all `users`; items that are no user's target are added to `items`."""
     lists = np.full((len(users), DEEPEST), NO_ITEM, dtype=np.int64)
     scores = np.zeros(lists.shape)
     for number, line in enumerate(_lines(path), start=1):

@@ -13,7 +13,7 @@ from harness.protocol.protocol import METRICS, unit_of
 from harness.store.record import Record
 
 NOT_RECORDED = "not recorded"
-HEADINGS = {  # heading of the checklist → what the names of its settings hold
+HEADINGS = {  # heading of the checklist → parts of the names of its settings
     "Text and encoder": r"text|semantic|encoder|pooling|feature",
     "Tokenizer and item codes": r"index|tokenizer|codes?\b|rqvae|tree|behavior|contrast",
     "Prompts and tasks": r"prompt|task|template|sample|window",
@@ -27,7 +27,7 @@ HEADINGS = {  # heading of the checklist → what the names of its settings hold
 
 
 def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
-    """The reproducibility checklist as Markdown: what the record holds, and in words what it does not."""
+    """The reproducibility checklist as Markdown: entries of the record, and a note for each that is missing."""
     lines = [f"# Reproducibility checklist: {record.model} on {record.dataset.name}", ""]
     for heading, rows in _sections(record, settings, command).items():
         lines += [f"## {heading}", "", "| item | value |", "| --- | --- |"]
@@ -100,7 +100,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
 
 
 def model_card(record: Record, settings: Mapping[str, Any], command: str) -> str:
-    """A model card: YAML front matter, then what the model is, how it was measured, and how to repeat it."""
+    """A model card: YAML front matter, description of the model, evaluation, and the command that repeats it."""
     front = {
         "tags": ["recommender-system", "sequential-recommendation", record.family],
         "model_name": record.model,

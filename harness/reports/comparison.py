@@ -30,7 +30,7 @@ from harness.reports.selection import RunGroup, check_comparable
 from harness.reports.tuning_effort import by_model, spent, unequal
 
 METRICS_SHOWN = ("ndcg@10", "recall@10")
-SEED = 1  # of the resampling: the same runs give the same digits
+SEED = 1  # of the resampling
 PARTS = 4  # groups of users in a breakdown, of about equal size
 
 Values = Mapping[str, np.ndarray]  # metric → (seeds, cases)
@@ -69,8 +69,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Part:
-    """One group of users: with `low` to `high` items in the history, or whose target was bought `low` to `high` times
-    in training."""
+    """Users with `low` to `high` items in the history, or with a target of `low` to `high` training interactions."""
 
     by: str
     low: int
@@ -97,7 +96,7 @@ class Comparison:
 
     @property
     def effort(self) -> str:
-        """What to say where the models had unequal search; empty where they had the same."""
+        """A note on unequal tuning effort; empty if it is equal."""
         return unequal(by_model((side.first.model, spent(run.record for run in side.runs)) for side in self.sides))
 
     def document(self) -> dict[str, Any]:
@@ -119,8 +118,8 @@ class Comparison:
 
 
 def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | None = None) -> Comparison:
-    """All pairs of `sides`, the earlier one against the later one. `location` is the data set's name or folder, where
-    the runs' own configuration does not say it. Raises `InputError` where they cannot be compared."""
+    """All pairs of `sides`, each side against the later ones. `location`: the data set's name or folder, if the runs'
+    configuration does not have it. Raises `InputError` for runs that are not comparable."""
     check_comparable(sides)
     base = measured([run for side in sides for run in side.runs], location)
     values = [base.values(side.runs) for side in sides]
@@ -162,8 +161,7 @@ def tested(
 
 
 def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values, Values], metric: str) -> list[Part]:
-    """Where two sides differ: by the length of a user's history before the target, and by how often the target was
-    bought in training."""
+    """The difference of two sides by groups: length of the history, and training count of the target."""
     a, b = (side[metric].mean(axis=0) for side in values)
     results = []
     clusters = split.test.requests.clusters
@@ -180,7 +178,7 @@ def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values
 
 
 def ways(split: Split) -> dict[str, np.ndarray]:
-    """What test cases are grouped by: whole numbers, int64 (cases,), as in `split.test.requests`."""
+    """Values by which test cases are grouped: int64 (cases,), in the order of `split.test.requests`."""
     return {
         "history length": split.cut.test.places,
         "target's training count": split.train.counts()[split.test.targets.items],
@@ -188,7 +186,7 @@ def ways(split: Split) -> dict[str, np.ndarray]:
 
 
 def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
-    """Ranges of whole numbers that hold about equally many of `sizes`; zero, where it occurs, is a group of its own.
+    """Ranges of whole numbers that contain about equally many of `sizes`; zero is a group of its own.
 
     >>> groups(np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8]))
     [(0, 0), (1, 2), (3, 4), (5, 6), (7, 8)]
@@ -204,7 +202,7 @@ def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
 
 
 def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, Any]:
-    """What a JSON document says of the runs themselves."""
+    """The entries of a JSON document about the runs."""
     first = sides[0].first
     return {
         "dataset": first.dataset.model_dump(),

@@ -14,7 +14,7 @@ STAR = "*"
 
 
 def sheets(comparison: Comparison) -> list[ReportTable]:
-    """What was compared, the differences, and where they come from."""
+    """Tables of the compared runs, their differences, and the differences by groups."""
     return [_sides(comparison), _pairs(comparison), *([_parts(comparison)] if comparison.parts else [])]
 
 
@@ -48,7 +48,7 @@ def difference_text(pair: Pair) -> str:
 
 
 def family_note(count: int, users: int) -> str:
-    """What the statistics of a table are."""
+    """Explains the statistics of a table."""
     number = f"{count} comparisons" if count != 1 else "1 comparison"
     return (
         f"Paired over {users:,} users, each the mean over a row's seeds; {LEVEL:.0%} interval by bootstrap over users; "

@@ -12,12 +12,12 @@ from typing import Any
 
 from harness.store.record import Record
 
-STAGES = ("annealed", "aligned", "before")  # the last stage that a run reached counts
+STAGES = ("annealed", "aligned", "before")  # a run's last stage is shown
 BEFORE = "before"
 
 
 def flattened(record: Record) -> dict[str, float]:
-    """`stage.figure[.part]` to its number; whatever is no finite number is left out."""
+    """Maps `stage.figure[.part]` to its number; values that are no finite numbers are left out."""
     entries: dict[str, float] = {}
     _numbers("", record.comprehension or {}, entries)
     return entries
@@ -33,8 +33,8 @@ def over_seeds(records: Sequence[Record]) -> dict[str, list[float]]:
 
 
 def texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """The columns as they are shown: figures of the last stage that has them, means over seeds; perplexities with what
-    they were before. Empty where nothing was measured."""
+    """The formatted columns: figures of the last stage that has them, means over seeds; perplexities with the value of
+    the base model. Empty if nothing was measured."""
     return {
         "title→code": _last(values, "title_to_code.exact"),
         "title→code F1": _last(values, "title_to_code.token_f1"),
@@ -59,7 +59,7 @@ def _change(values: Mapping[str, Sequence[float]], figure: str) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits that count; no exponent for what a table holds.
+    """Three significant digits, without an exponent.
 
     >>> _short(0.04567), _short(23.456), _short(123456.7)
     ('0.0457', '23.5', '123,457')
@@ -68,7 +68,7 @@ def _short(value: float) -> str:
 
 
 def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
-    """Adds what is below `part`; thousands of records are read for one leaderboard."""
+    """Adds the numbers below `part`; called for thousands of records, so it must be fast."""
     if isinstance(part, dict):
         for key, value in part.items():
             _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)

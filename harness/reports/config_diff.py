@@ -13,13 +13,13 @@ from typing import Any
 from harness.store.run_store import StoredRun
 
 NOT_THE_MODELS = ("protocol", "tuning", "data")  # sections that describe the split, the study and the files
-SHOWN = 3  # settings that a note names before it only counts; those that tell rows apart are always named
+SHOWN = 3  # settings that a note names before it counts the rest; those that distinguish rows are always named
 WHOLE = ("protocol.depth",)  # keys that a note shows with their section
 
 
 def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
-    """One note a group (runs that differ by seed only); empty where its model has no other group. Notes of one model
-    differ: each names the settings that tell its group from the others, and run ids where no setting does."""
+    """One note a group (runs that differ by seed only); empty if its model has no other group. Notes of one model are
+    distinct: each names the settings that distinguish its group, or run ids if no setting does."""
     models: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         models.setdefault(group[0].record.model, []).append(number)
@@ -34,15 +34,15 @@ def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
         keys = dict.fromkeys(key for one in results for key in one)
         reference = {key: _usual([one.get(key) for one in results]) for key in keys}
         telling = _telling(results, keys)
-        for number, own in zip(rivals, results, strict=True):
-            shown = {key: own[key] for key in telling if key in own}
-            messages[number] = _note(shown, {key: value for key, value in own.items() if value != reference[key]})
+        for number, result in zip(rivals, results, strict=True):
+            listed = {key: result[key] for key in telling if key in result}
+            messages[number] = _note(listed, {key: value for key, value in result.items() if value != reference[key]})
         _add_run_ids(messages, rivals, groups)
     return messages
 
 
 def _telling(results: Sequence[Mapping[str, str]], keys: Iterable[str]) -> list[str]:
-    """Few settings, in the order of `keys`, whose values differ between any two rows that differ at all."""
+    """A small set of settings, in the order of `keys`, that distinguishes any two different rows."""
     ordered = list(keys)
     counts = {key: len({one.get(key) for one in results}) for key in ordered}
     total, chosen = len({tuple(map(one.get, ordered)) for one in results}), []
@@ -54,7 +54,7 @@ def _telling(results: Sequence[Mapping[str, str]], keys: Iterable[str]) -> list[
 
 
 def _elsewhere(run: StoredRun) -> dict[str, str]:
-    """What else may tell runs of equal settings apart: the files and how they were read, and the length of lists."""
+    """Other differences between runs of equal settings: files, how they were read, and the length of lists."""
     fields = {key: run.settings[key] for key in ("dataset", "order", "data") if key in run.settings}
     return {key: _text(value) for key, value in _leaves({**fields, "protocol.depth": run.record.protocol.depth}, "")}
 
@@ -74,7 +74,7 @@ def _usual(values: Sequence[str | None]) -> str | None:
 
 
 def _note(telling: Mapping[str, str], unusual: Mapping[str, str]) -> str:
-    """All of `telling`, and of `unusual` so many that `SHOWN` are named."""
+    """All of `telling`, and of `unusual` as many as fit into `SHOWN`."""
     rest = [key for key in unusual if key not in telling]
     room = max(0, SHOWN - len(telling))
     named = {**telling, **{key: unusual[key] for key in rest[:room]}}
@@ -83,7 +83,7 @@ def _note(telling: Mapping[str, str], unusual: Mapping[str, str]) -> str:
 
 
 def settings(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
-    """The flattened configuration of each run, as text; empty where it cannot be read."""
+    """The flattened configuration of each run, as text; empty if it is unreadable."""
     return [
         {"profile": run.record.profile, "code_version": run.record.env.code_version, **flattened(run.settings)}
         for run in runs

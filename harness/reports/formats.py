@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def as_csv(boards: Sequence[Board]) -> str:
-    """One line a row of a board, a column for everything that any row has."""
+    """One line for each row of a board, with the union of the rows' columns."""
     out = io.StringIO()
     rows = [{**place(board), **cells(row), **_card(row), **memory.cells(row)} for board in boards for row in board.rows]
     names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
@@ -82,7 +82,7 @@ def as_json(boards: Sequence[Board], metric: str) -> str:
 
 
 def _card(row: Row) -> dict[str, float | None]:
-    """The means of the report card, where there is one."""
+    """The means of the report card, if any."""
     if not row.card:
         return {}
     groups = {part["name"]: part["mean"] for part in row.card["groups"]}
@@ -100,7 +100,7 @@ SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
 }
 
 
-# what `--columns` chooses from
+# values of `--columns`
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
 
 
@@ -110,7 +110,7 @@ SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 
 
-# columns that a narrow terminal goes without, the first of these first
+# columns that are dropped on a narrow terminal, in this order
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 
 
@@ -130,7 +130,7 @@ QUOTED_NOTE = (
 
 
 def check_format(name: str) -> str:
-    """A format that can be rendered; `InputError` for others, before anything is computed."""
+    """Checks a format's name. Raises `InputError`; called before anything is computed."""
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS, where="--format")
     return name
@@ -152,7 +152,7 @@ def check_columns(text: str | None) -> tuple[str, ...]:
 
 
 def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
-    """The metrics of a board that is ordered by `metric`: those that are asked for, else the usual ones."""
+    """The metrics of a board that is ordered by `metric`: the requested ones, else the default ones."""
     if metrics:
         return tuple(dict.fromkeys((*metrics, metric)))
     return SHOWN if metric in SHOWN else (*SHOWN, metric)
@@ -161,7 +161,7 @@ def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
 def render(
     boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
 ) -> str:
-    """The boards as text that ends with a line break. Raises `InputError` as `check_format` does."""
+    """The boards as text with a final line break. Raises `InputError` as `check_format` does."""
     check_format(form)
     if form in SHEETS:
         return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
@@ -169,7 +169,7 @@ def render(
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
-    """A metric as it is shown: four digits, `±` where there are several seeds, a dash where there is nothing."""
+    """A formatted metric: four digits, `±` for several seeds, a dash for a missing value."""
     if mean is None:
         return "-"
     return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
@@ -184,8 +184,8 @@ def row_texts(
     is_less: bool = False,
     free: bool = False,
 ) -> dict[str, str]:
-    """One row as it is shown, by column; the column of `metric` is always among them. Without `columns`: quality, one
-    column of integrity, and cost. `is_less`: other models had more trials. `free`: it is marked as training-free."""
+    """One formatted row, by column; the column of `metric` is always included. Without `columns`: quality, one column
+    of integrity, and cost. `is_less`: other models had more trials. `free`: it is marked as training-free."""
     sets: dict[str, dict[str, str]] = {
         "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
         "broken": {"short": _integrity(row)},
@@ -275,8 +275,8 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
 
 
 def tie_note(board: Board, metric: str) -> str:
-    """How far other orders of equal times move the training-free rows, beside the spread over seeds; empty where
-    `harness verify --tie-seeds` was not run."""
+    """Effect of other orders of equal times on the training-free rows; empty if `harness verify --tie-seeds` was not
+    run."""
     models = board.ties.get("models", {})
     spreads = {model: values[metric] for model, values in models.items() if metric in values}
     if not spreads:
@@ -291,8 +291,7 @@ def tie_note(board: Board, metric: str) -> str:
 
 
 def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
-    """What the mark behind a model's name means, by the sentences of the rows that have it: first those that their
-    models declare, then what the lists alone suggest."""
+    """Explains the leak marks: first leaks that models declare, then those that the lists suggest."""
     messages = list(dict.fromkeys(leaks))
     declared = "; ".join(sentence for sentence in messages if not sentence.startswith(SUSPECTED))
     suspected = [sentence for sentence in messages if sentence.startswith(SUSPECTED)]
@@ -300,7 +299,7 @@ def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
 
 
 def place_text(board: Board, row: Row, metric: str) -> str:
-    """Where a row stands, in words."""
+    """A row's rank, as a sentence."""
     ranked = sum(other.rank is not None for other in board.rows)
     mean = metric_text(row.mean(metric), row.std(metric))
     leaks = "".join(f"; {text}" for text in leak_notes(row.leaks, "it leaks"))
@@ -308,7 +307,7 @@ def place_text(board: Board, row: Row, metric: str) -> str:
 
 
 def title(board: Board, metric: str) -> str:
-    """What a board is of."""
+    """The title of a board."""
     data, rules = board.dataset, board.protocol
     if board.published_only:
         split = f" ({rules.name})" if rules.name else ""
@@ -321,7 +320,7 @@ def title(board: Board, metric: str) -> str:
 def table(
     boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
 ) -> Group:
-    """The boards as rich tables of at most `width` columns of text, where the fewest columns allow it."""
+    """The boards as rich tables of at most `width` characters, if the columns that cannot be dropped fit."""
     return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
 
 
@@ -352,7 +351,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _marks(row: Row, *, is_less: bool, free: bool) -> list[str]:
-    """What stands behind the model's name."""
+    """The marks behind the model's name."""
     inconsistent = row.quoted.get(INCONSISTENT)
     values = ((LEAK, row.leaks), (LESS, is_less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
     return [mark for mark, names in values if names]

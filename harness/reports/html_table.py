@@ -20,7 +20,7 @@ def html(sheets: Sequence[ReportTable], title: str = "Leaderboard") -> str:
 
 
 def cell_attributes(column: Column, mark: Mark, text: str, sorts: bool) -> Markup:
-    """The attributes of a `td`: its classes, and with `sorts` the number that it sorts by."""
+    """The attributes of a `td`: its classes, and with `sorts` its sort key."""
     classes = _classes(column.left, column.wraps, mark)
     if not sorts or (key := sort_key(text)) is None:
         return classes
@@ -34,7 +34,7 @@ def _classes(left: bool, wraps: bool, mark: Mark) -> Markup:
 
 
 def sort_key(text: str) -> float | None:
-    """The number that a cell sorts by: its first, or the first behind an arrow; None for words.
+    """The number by which a cell is sorted: its first, or the first behind an arrow; None for text.
 
     >>> sort_key("0.0729 ± 0.0003"), sort_key("1,234.5"), sort_key("135.7M"), sort_key("40 → 30"), sort_key("0.12%")
     (0.0729, 1234.5, 135700000.0, 30.0, 0.12)

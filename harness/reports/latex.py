@@ -17,7 +17,7 @@ SPECIAL = {
     "^": r"\textasciicircum{}",
     "[": "{[}",  # behind \\ a bracket would begin an option
     "]": "{]}",
-    "<": r"\textless{}",  # in a paper without T1 fonts these three are other signs
+    "<": r"\textless{}",  # these three are other characters without T1 fonts
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "\u2060": "{}",
@@ -35,12 +35,12 @@ SPECIAL = {
     "…": r"\ldots{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-WRAPPED = 25  # letters of a column of 4 cm; the template sets tables of more than 140 letters in a smaller size
-LAST_LATIN = "\u017f"  # T1 fonts know the letters up to here
+WRAPPED = 25  # characters in a column of 4 cm; the template uses a smaller size for tables of more than 140 characters
+LAST_LATIN = "\u017f"  # last character of T1 fonts
 
 
 def escaped(text: str) -> str:
-    r"""Text that LaTeX prints as it is; a letter that its fonts lack becomes its plain form, or a question mark.
+    r"""Escapes text for LaTeX; characters that its fonts lack become their plain form, or a question mark.
 
     >>> print(escaped("a_b & 5% ± 1"), escaped("run --seed 1"))
     a\_b \& 5\% $\pm$ 1 run -{}-seed 1
@@ -57,7 +57,7 @@ def latex(sheets: Sequence[ReportTable]) -> str:
 
 
 def _width(sheet: ReportTable) -> int:
-    """The letters of a row of the widest cells; a column that wraps has its own width."""
+    """Characters of a row of the widest cells; a wrapping column has a fixed width."""
     columns = enumerate(sheet.columns)
     return sum(
         WRAPPED if column.wraps else max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
@@ -81,7 +81,7 @@ def _cell(column: Column, line: TableRow, place: int) -> Markup:
         return Markup()
     styles = {"best": r"\textbf{%s}", "second": r"\underline{%s}"}
     text = (r"\textit{%s}" if line.apart else styles.get(line.mark(place), "%s")) % text
-    if column.wraps:  # a line may break after the signs that join a setting's name and value
+    if column.wraps:  # a line may break after the characters that join a setting's name and value
         for sign in (".", "=", r"\_"):
             text = text.replace(sign, sign + r"\allowbreak{}")
     return Markup(text)

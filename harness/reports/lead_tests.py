@@ -1,7 +1,7 @@
 """Significance of a board's leads: in each metric the best row against the second, paired by user.
 
-The two rows are selected by the tested metric, so that a dagger states that these two rows differ, not that the first
-would stay first among more models. `harness compare` tests any other pair.
+The two rows are selected by the tested metric; a dagger states that these two rows differ, not that the first one is
+the best of all models. `harness compare` tests any other pair.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ DAGGER = "†"
 
 
 def with_leads(board: Board, metrics: Sequence[str], location: str | None = None) -> Board:
-    """The board with its best row tested against its second in each of `metrics`, corrected together. Rows that leak
-    or were not measured here take no part, nor does a metric whose best is shared. `location` is the data set's name or
-    folder, where the runs' own configuration does not say it. Where the data or the lists are not at hand, the board
-    says why nothing was tested."""
+    """The board with its best row tested against its second in each of `metrics`, corrected together. Rows that leak or
+    were not measured here are left out, and metrics with a tied best. `location`: the data set's name or folder, if the
+    runs' configuration does not have it. If data or lists are missing, the board says why nothing was tested."""
     tests = [(*two, metric) for metric in metrics if (two := _two_best(board.rows, metric)) is not None]
     if not tests:
         return board
@@ -42,7 +41,7 @@ def with_leads(board: Board, metrics: Sequence[str], location: str | None = None
 
 
 def lead_notes(board: Board) -> list[str]:
-    """What the dagger means, or why there is none; and how small a difference a board of this size can tell apart."""
+    """Explains the dagger or its absence, and gives the least difference that a board of this size can detect."""
     return [*_daggers(board), *_least(board)]
 
 
@@ -71,7 +70,7 @@ def _daggers(board: Board) -> list[str]:
 
 
 def _two_best(rows: Sequence[Row], metric: str) -> tuple[int, int] | None:
-    """Numbers of the best row and of the second, where their figures differ as shown."""
+    """Indices of the best row and of the second, if their formatted values differ."""
     text = {number: row.mean(metric) for number, row in enumerate(rows) if row.rank is not None and not row.leaks}
     results = sorted(((-value, number) for number, value in text.items() if value is not None))[:2]
     if len(results) < 2 or round(results[0][0], DIGITS) == round(results[1][0], DIGITS):

@@ -77,7 +77,7 @@ class Row:
         return tuple(run.record.run_id for run in self.runs)
 
     def mean(self, metric: str) -> float | None:
-        """Over seeds; None where the row does not say."""
+        """Mean over seeds; None if the row has no value."""
         values = self.metrics.get(metric)
         return statistics.fmean(values) if values else None
 
@@ -86,7 +86,7 @@ class Row:
         values = self.metrics.get(metric) or []
         if len(values) < 2:
             return None
-        mean = math.fsum(values) / len(values)  # `statistics.stdev` computes in fractions, at thirty times the time
+        mean = math.fsum(values) / len(values)  # `statistics.stdev` is thirty times slower (fractions)
         return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
@@ -108,12 +108,12 @@ class Board:
 
     @property
     def published_only(self) -> bool:
-        """Whether all of its rows are published ones, so that it has no data and no rules of its own."""
+        """Whether all of its rows are published ones; such a board has no data and no protocol of its own."""
         return all(row.quoted for row in self.rows)
 
     @property
     def efforts(self) -> dict[str, Budget]:
-        """The search behind each model that was measured here and has settings."""
+        """The tuning effort of each model that was measured here and has settings."""
         return by_model((row.model, row.effort) for row in self.rows if row.rank is not None)
 
 
@@ -140,21 +140,21 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
 
 
 def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC, *, every: bool = False) -> list[Board]:
-    """The boards of one data set, or of all. A folder stands for the data set in it. Of runs that differ in the length
-    of their lists alone the longest counts, unless `every` run does. Raises `InputError` for a data set that is neither
-    stored nor known."""
+    """The boards of one data set, or of all. A folder means the data set in it. Of runs that differ only in the length
+    of their lists the longest is used, unless `every` is set. Raises `InputError` for a data set that is neither stored
+    nor known."""
     name = None if dataset is None else stored_name(store, dataset)
     runs = store.query(name)
     return boards(runs if every else with_longest_lists(runs), metric)
 
 
 def place(board: Board) -> dict[str, Any]:
-    """The columns that say where a row belongs."""
+    """The columns that identify a row's board."""
     return {"dataset": board.dataset.name, "board": board.protocol.fingerprint}
 
 
 def cells(row: Row) -> dict[str, Any]:
-    """One row as plain columns, unrounded; None where nothing was measured."""
+    """One row as plain columns, unrounded; None for missing values."""
     numbers: dict[str, Any] = {}
     for metric in dict.fromkeys((*METRICS, *(row.metrics if row.runs else ()))):
         numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
@@ -227,19 +227,19 @@ def _row(runs: list[StoredRun], note: str) -> Row:
 
 
 def _passes(records: Sequence[Record]) -> float | None:
-    """Mean over seeds of the passes over the training data, all stages together; None where a record does not say."""
+    """Mean over seeds of the passes over the training data, summed over stages; None if a record lacks it."""
     counts = []
     for record in records:
         trained = record.details.get("model") or {}
         reports = [trained.get("training"), *(trained.get("stages") or {}).values()]
         parts = [report["passes"] for report in reports if isinstance(report, dict) and "passes" in report]
         counts.append(sum(parts) if parts else trained.get("epochs"))
-    known = [float(count) for count in counts if isinstance(count, int | float)]
-    return statistics.fmean(known) if known and len(known) == len(counts) else None
+    values = [float(count) for count in counts if isinstance(count, int | float)]
+    return statistics.fmean(values) if values and len(values) == len(counts) else None
 
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:
-    """Means over seeds of what the records say of codes; empty where one of them says nothing."""
+    """Means over seeds of the records' figures of codes; empty if one record has none."""
     entries = {}
     for name, (key, *path) in CODES.items():
         values = [(record.codes or {}).get(key) for record in records]
@@ -251,18 +251,18 @@ def _codes(records: Sequence[Record]) -> dict[str, float]:
 
 
 def _apart(board: Board, selected_boards: Sequence[Board]) -> str:
-    """Which fields tell this board from the others of the same name."""
+    """The fields that distinguish this board from the others of the same name."""
     payload = []
     for part in ("dataset", "protocol"):
-        own = getattr(board, part)
-        for name in type(own).model_fields:
+        value = getattr(board, part)
+        for name in type(value).model_fields:
             if len({getattr(getattr(other, part), name) for other in selected_boards}) > 1:
-                payload.append(f"{part}.{name}={getattr(own, name)}")
+                payload.append(f"{part}.{name}={getattr(value, name)}")
     return "not comparable with the other boards of this data set: " + ", ".join(payload)
 
 
 def standing(selected_boards: Sequence[Board], run_id: str) -> tuple[Board, Row]:
-    """The board and the row that a run stands in. Raises `InputError` where it is in none."""
+    """The board and the row of a run. Raises `InputError` if there is none."""
     for board in selected_boards:
         for row in board.rows:
             if run_id in row.run_ids:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import combinations, product
 
-GAINS: dict[str, Callable[[int], float]] = {  # of a hit at rank r, the slowest decay first
+GAINS: dict[str, Callable[[int], float]] = {  # contribution of a hit at rank r, the slowest decay first
     "recall": lambda rank: 1.0,
     "ndcg": lambda rank: 1 / math.log2(rank + 1),
     "mrr": lambda rank: 1 / rank,
@@ -29,12 +29,12 @@ INCONSISTENT_NOTE = (
     "it may be a misprint"
 )
 ZERO = ""  # the exact 0 of cut-off 0
-SLACK = 1e-9  # what floating point may add
+SLACK = 1e-9  # tolerance for floating point
 
 
 def inconsistencies(printed: Mapping[str, str]) -> list[str]:
-    """What cannot be, one sentence a pair of cut-offs; empty for a consistent row. `printed` maps a metric such as
-    `ndcg@10` to its value as it is printed, a share."""
+    """The inconsistencies, one sentence for each pair of cut-offs; empty for a consistent row. `printed` maps a metric
+    such as `ndcg@10` to its value as it is printed, a share."""
     families: dict[str, dict[int, str]] = {}
     for metric, text in printed.items():
         family, _, cut = metric.partition("@")
@@ -52,7 +52,7 @@ def inconsistencies(printed: Mapping[str, str]) -> list[str]:
 
 
 def _ratio(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[int, str]]) -> str:
-    """Whether `fast` rises from cut-off `a` to `b` as the rise of `slow` allows; empty where it does."""
+    """Checks the rise of `fast` from cut-off `a` to `b` against the rise of `slow`; empty if it is possible."""
     (fewer, value), (low, high) = (_rise(families[name][a], families[name][b]) for name in (slow, fast))
     minimum, limit = (GAINS[fast](rank) / GAINS[slow](rank) for rank in (b, a + 1))
     floor, ceiling = max(fewer, 0.0) * minimum, max(value, 0.0) * limit
@@ -66,8 +66,8 @@ def _ratio(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[
 
 
 def _across(slow: str, fast: str, families: Mapping[str, Mapping[int, str]]) -> list[tuple[int, int, str]]:
-    """Where `fast` at one cut-off contradicts `slow` at another: it holds what the smaller cut-off gives at least, and
-    cannot be above what the larger one holds."""
+    """Checks `fast` at one cut-off against `slow` at another: values at the smaller cut-off are lower bounds, values at
+    the larger one upper bounds."""
     results = []
     for a, b in product(families[slow], families[fast]):
         (fewer, value), (low, high) = _rise(ZERO, families[slow][a]), _rise(ZERO, families[fast][b])
@@ -80,14 +80,14 @@ def _across(slow: str, fast: str, families: Mapping[str, Mapping[int, str]]) -> 
 
 
 def _falls(family: str, a: int, b: int, values: Mapping[int, str]) -> str:
-    """Whether a metric is smaller at the larger cut-off; empty where it is not."""
+    """Checks whether a metric is smaller at the larger cut-off; empty if it is not."""
     return f"{family}@{b} is below {family}@{a}" if _rise(values[a], values[b])[1] < -SLACK else ""
 
 
-def _rise(before: str, after: str) -> tuple[float, float]:
-    """The least and the largest difference that two printed numbers stand for."""
-    room = _half(before) + _half(after)
-    rise = Decimal(after or 0) - Decimal(before or 0)
+def _rise(first: str, second: str) -> tuple[float, float]:
+    """The least and the largest difference of two rounded numbers."""
+    room = _half(first) + _half(second)
+    rise = Decimal(second or 0) - Decimal(first or 0)
     return float(rise - room), float(rise + room)
 
 

@@ -1,4 +1,5 @@
-"""What is known of a row's language model: had it seen the catalogue? From what `harness audit memory` has stored."""
+"""Columns of memorisation: whether a row's language model knew the catalogue, from stored results of `harness audit
+memory`."""
 
 from __future__ import annotations
 
@@ -27,17 +28,17 @@ def with_memory(board: Board, root: Path) -> Board:
 
 
 def texts(row: Row) -> dict[str, str]:
-    """The columns as they are shown; empty for a row without a language model."""
+    """The formatted columns; empty for a row without a language model."""
     return {title: _text(row.memory, name) for name, title in PROBES.items()}
 
 
 def notes(board: Board) -> list[str]:
-    """What the columns mean, where there are figures."""
+    """Explains the columns, if there are figures."""
     return [ABOUT] if any(name in row.memory for row in board.rows for name in PROBES) else []
 
 
 def cells(row: Row) -> dict[str, Any]:
-    """For CSV and JSON: gain and standard error of each probe; empty where nothing was measured."""
+    """For CSV and JSON: gain and standard error of each probe; empty if nothing was measured."""
     entries = {}
     for name in PROBES:
         if isinstance(part := row.memory.get(name), Mapping):
@@ -52,8 +53,8 @@ def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
         return {"status": RANDOM}
-    found = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
-    return {"status": NOT_MEASURED} if found is None else found
+    probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
+    return {"status": NOT_MEASURED} if probe is None else probe
 
 
 def _backbone(row: Row) -> Mapping[str, Any] | None:

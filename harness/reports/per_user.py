@@ -33,13 +33,13 @@ class Measured:
     split: Split
 
     def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
-        """Each metric a seed and test case, float64, shape (runs, cases); cases as in `split.test.requests`."""
+        """Each metric by seed and test case, float64, shape (runs, cases); cases as in `split.test.requests`."""
         results = [self._of(run, names) for run in runs]
         return {name: np.stack([one[name] for one in results]) for name in results[0]}
 
     @property
     def clusters(self) -> np.ndarray | None:
-        """The user of each test case, where a user may have several; else None."""
+        """The user of each test case if a user may have several; else None."""
         return self.split.test.requests.clusters
 
     @property
@@ -51,7 +51,7 @@ class Measured:
         return per_user(self.lists(run), self.split.test.targets, names)
 
     def lists(self, run: StoredRun) -> Predictions:
-        """A run's ranked lists, cases as in `split.test.requests`. Raises `InputError` where they cannot be read."""
+        """A run's ranked lists, cases as in `split.test.requests`. Raises `InputError` if they are unreadable."""
         try:
             check_files(run)
         except Unreadable as error:
@@ -62,8 +62,8 @@ class Measured:
 
 
 def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured:
-    """The data and split of runs that share them. `location` is a name or folder; without it, what the runs' own
-    configuration says. Raises `InputError` where that is not what they were measured on."""
+    """The data and split that the runs share. `location`: a name or folder, by default that of the runs' configuration.
+    Raises `InputError` if the runs were measured on other data."""
     record = runs[0].record
     fields = configuration(runs[0])
     name, message = fields.get("dataset"), fields.get("order")
@@ -90,10 +90,10 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
 
 
 def protocol_of(record: Record) -> Protocol:
-    """The rules of a record."""
+    """The protocol of a record."""
     return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
 
 
 def configuration(run: StoredRun) -> dict[str, Any]:
-    """The run's resolved configuration; empty where it cannot be read."""
+    """The run's resolved configuration; empty if it is unreadable."""
     return run.settings

@@ -24,8 +24,8 @@ Key = tuple[str, str]  # model, configuration
 
 @dataclass(frozen=True)
 class RankRow:
-    """One configuration. `ranks` and `rows` are aligned with `ProtocolComparison.protocols`; a rank is None where the
-    configuration was not measured under every protocol, a row None where it was not measured under this one."""
+    """One configuration. `ranks` and `rows` are aligned with `ProtocolComparison.protocols`; a rank is None if the
+    configuration was not measured under every protocol, a row None if it was not measured under this one."""
 
     model: str
     note: str
@@ -34,7 +34,7 @@ class RankRow:
 
     @property
     def moved(self) -> tuple[int | None, ...]:
-        """Places won (positive) or lost from the first protocol to each of the others."""
+        """Difference of ranks between the first protocol and each of the others; positive: better."""
         first = self.ranks[0]
         return tuple(None if rank is None or first is None else first - rank for rank in self.ranks[1:])
 
@@ -53,7 +53,7 @@ class ProtocolComparison:
 
 
 def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
-    """One crossing for each data set (by content) that was measured under more than one protocol."""
+    """One comparison for each data set (by content) that was measured under more than one protocol."""
     settings = {run.record.run_id: run.record.details.get("configuration", run.record.run_id) for run in runs}
     grouped: dict[tuple[str, str], list[Board]] = {}
     for board in boards(runs, metric):
@@ -66,7 +66,7 @@ def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison
 
 
 def sheet(crossing: ProtocolComparison) -> ReportTable:
-    """A crossing, ready to print: by the order of the first protocol, what stands under one protocol only below."""
+    """The table of a comparison, in the order of the first protocol; rows of one protocol only come last."""
     columns = [Column("model", left=True)]
     for number, label in enumerate(crossing.labels):
         columns += [Column(f"# {label}", main=True), Column(crossing.metric)]
@@ -79,7 +79,7 @@ def sheet(crossing: ProtocolComparison) -> ReportTable:
 
 
 def render(protocol_comparisons: Sequence[ProtocolComparison], form: str) -> str:
-    """The crossings as text that ends with a line break. Raises `InputError` for an unknown format."""
+    """The comparisons as text with a final line break. Raises `InputError` for an unknown format."""
     check_format(form)
     if form in SHEETS:
         return SHEETS[form]([sheet(crossing) for crossing in protocol_comparisons])
@@ -102,7 +102,7 @@ def render(protocol_comparisons: Sequence[ProtocolComparison], form: str) -> str
 
 
 def _place(board: Board) -> tuple[bool, str, int]:
-    """Leave-one-out, which every paper has, comes first."""
+    """Sort key of a protocol: leave-one-out comes first."""
     return not board.protocol.name.startswith("leave-one-out"), board.protocol.name, -len(board.rows)
 
 
@@ -145,7 +145,7 @@ def _tau(one: Sequence[int], other: Sequence[int]) -> float | None:
 
 
 def _labels(marks: Sequence[ProtocolInfo]) -> tuple[str, ...]:
-    """The protocol's name, and what tells it from another of the same name."""
+    """The protocol's name, with the fields that distinguish protocols of one name."""
     labels = []
     for mark in marks:
         lines = [mark.name]

@@ -23,7 +23,7 @@ from harness.store.run_store import Store
 
 FAMILY = "published"
 NEEDED = ("dataset", "release", "method", "metric", "value", "hand", "source")
-# What may be known of the protocol; empty where the paper does not say. `run`: whose run it is, where not the authors'.
+# Fields of the protocol; empty if the paper does not say. `run`: whose run it is, if not the authors'.
 PROTOCOL = (
     "split",
     "hits",
@@ -42,15 +42,15 @@ PROTOCOL = (
     "backbone",
 )
 ABOUT = ("dataset", "release", "method", "hand", "source", "run", "note")
-SAME = (*ABOUT, *PROTOCOL)  # what the lines of one row share
+SAME = (*ABOUT, *PROTOCOL)  # columns that the lines of one row share
 COLUMNS = (*SAME, "metric", "value")
 UNSTATED = "not stated"  # as a release
 HINTS = {"release": f"write {UNSTATED!r} where the source does not say"}
 HANDS = {"first": "first-hand", "second": "second-hand"}
-METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # papers print cut-offs that the protocol has not
-RULES = "leave-one-out/"  # the protocols beside which published rows stand
-SPLIT = "leave-one-out"  # rows of any other split have boards of their own
-PLACE = ("share", "eager-harness", "published")  # where an installed package keeps the project's tables
+METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # cut-offs that papers print
+RULES = "leave-one-out/"  # the protocols whose boards show published rows
+SPLIT = "leave-one-out"  # rows of other splits get boards of their own
+PLACE = ("share", "eager-harness", "published")  # location of the project's tables in an installed package
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,22 @@ class PublishedRow:
 
     @property
     def beside(self) -> bool:
-        """Whether it may stand on a board of ours: its split is that of `RULES`, or nobody says."""
+        """Whether it may be shown on a measured board: its split is that of `RULES`, or unknown."""
         return self.known.get("split", SPLIT) == SPLIT
 
     @property
     def inconsistent(self) -> str:
-        """Why its numbers cannot all be right (`harness.reports.lint`); empty where they can."""
+        """Why its numbers are inconsistent (`harness.reports.lint`); empty if they are consistent."""
         return "; ".join(inconsistencies(self.printed))
 
     @property
     def told(self) -> str:
-        """Where it comes from, in words."""
+        """Its source, as a sentence."""
         release = "release not stated" if self.release == UNSTATED else self.release
         return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run, release]))
 
     def row(self) -> Row:
-        """As a row of a board, without a rank."""
+        """The row of a board, without a rank."""
         metadata = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
         doubt = self.inconsistent
         metadata |= {"note": self.note, INCONSISTENT: doubt}
@@ -97,8 +97,8 @@ class PublishedRow:
 
 
 def published_boards(store: Store, dataset: str | None, metric: str) -> list[Board]:
-    """The stored boards, each with the published rows of its data set below its own; then, for data sets without such
-    a board, boards of published rows alone. Raises `InputError` for a bad file, and for a data set that nobody knows.
+    """The stored boards, each with the published rows of its data set below its own; then, for data sets without such a
+    board, boards of published rows alone. Raises `InputError` for an invalid file or an unknown data set.
     """
     quoted = read_published(store.root)
     names = {row.dataset for row in quoted}
@@ -110,20 +110,20 @@ def published_boards(store: Store, dataset: str | None, metric: str) -> list[Boa
 
 
 def with_published(boards: Sequence[Board], results: Path) -> list[Board]:
-    """The boards under the papers' kind of protocol, each with the published rows of its data set below its own; the
-    others as they are. Raises `InputError` for a bad file."""
+    """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
+    unchanged. Raises `InputError` for an invalid file."""
     return _joined(boards, read_published(results))
 
 
 def read_published(results: Path) -> list[PublishedRow]:
-    """All published rows, by file and line. Raises `InputError` with file and line for whatever is wrong in them."""
+    """All published rows, by file and line. Raises `InputError` with file and line for invalid entries."""
     paths = {path.name: path for path in shipped()}
     paths |= {path.name: path for path in sorted((Path(results) / FAMILY).glob("*.csv"))}
     return [row for name in sorted(paths) for row in _read(paths[name])]
 
 
 def shipped() -> list[Path]:
-    """The project's own tables: of a checkout, else where an installed package put them; empty where it has none."""
+    """The project's tables: of a checkout, else of the installed package; empty if there are none."""
     base = Path(__file__).parents[2]
     for folder in (base / "results" / FAMILY, base.joinpath(*PLACE), *_installed()):  # the second: `pip --target`
         if folder.is_dir():
@@ -153,8 +153,8 @@ def _rows(quoted: Sequence[PublishedRow], dataset: str) -> list[Row]:
 
 
 def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) -> Iterator[Board]:
-    """Boards of nothing but published rows, one a split: they have no data and no rules of ours. `names`: data sets
-    with a board of ours, which the rows of our split stand on."""
+    """Boards of published rows only, one for each split. `names`: data sets with a measured board, which shows the rows
+    of our split."""
     dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
     published_rows = [row for row in quoted if row.dataset == name]
     for split in dict.fromkeys("" if row.beside else row.known["split"] for row in published_rows):
@@ -166,7 +166,7 @@ def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) ->
 
 
 def _read(path: Path) -> Iterator[PublishedRow]:
-    """One file; lines that agree in all but metric and value are one row."""
+    """Rows of one file; lines that agree in all but metric and value are one row."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for location, cells in _lines(path):
         printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
@@ -187,7 +187,7 @@ def _read(path: Path) -> Iterator[PublishedRow]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each line, checked, with where it stands; columns that the file lacks are empty."""
+    """Each checked line with its location; missing columns are empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -230,7 +230,7 @@ def _check_columns(names: Sequence[str], location: str) -> None:
 
 
 def _check_value(text: str, location: str) -> None:
-    """Raises `InputError` for what is no share."""
+    """Raises `InputError` for a value that is no share."""
     try:
         value = float(text)
     except ValueError as error:

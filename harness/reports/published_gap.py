@@ -1,7 +1,7 @@
 """Stored runs against published figures: both values, their difference, and differences between the protocols.
 
-A published figure has no per-user values and other conditions, so that nothing is tested; instead the possible causes
-of a gap are listed. Fields that are not stated, or not known of a run, are `unknown`, never equal.
+A published figure has no per-user values and other conditions. Nothing is tested; the possible causes of a gap are
+listed. Fields that are not stated, or not known of a run, are `unknown`, never equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.store.run_store import Store
 Verdict = Literal["same", "differs", "unknown"]
 
 
-# Ends of our configuration's keys that say what a column of the published tables says.
+# Column of the published tables → ends of the configuration keys with the same meaning.
 SETTINGS = {
     "beams": ".decode.beams",
     "text_fields": ".semantic.fields",
@@ -50,7 +50,7 @@ class Field:
 
 @dataclass(frozen=True)
 class PublishedGap:
-    """One side against one published row. `numbers`: metric to (ours, theirs), for the requested metrics that both
+    """One side against one published row. `numbers`: metric → (ours, published), for the requested metrics that both
     have; ours is the mean over `seeds` runs."""
 
     label: str
@@ -74,16 +74,16 @@ class PublishedGap:
             "note": quoted.note,
             INCONSISTENT: quoted.inconsistent,
             "metrics": {
-                name: {"ours": local, "published": theirs, "difference": local - theirs}
-                for name, (local, theirs) in self.numbers.items()
+                name: {"ours": local, "published": published, "difference": local - published}
+                for name, (local, published) in self.numbers.items()
             },
             "protocol": [asdict(field) for field in self.fields],
         }
 
 
 def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> list[PublishedGap]:
-    """Each side against every published row of its data set, the rows of its own method first. Raises `InputError`
-    where there is none, or none that prints one of `metrics`."""
+    """Each side against every published row of its data set, the rows of its own method first. Raises `InputError` if
+    there is none with one of `metrics`."""
     quoted = read_published(store.root)
     results = []
     for side in sides:
@@ -116,7 +116,7 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
 
 
 def conditions(side: RunGroup) -> dict[str, str]:
-    """What is known of how a side was measured, by the columns of the published tables."""
+    """The known conditions of a side, by the columns of the published tables."""
     record = side.first
     data, rules = record.dataset, record.protocol
     public = named_sets().get(data.name) if _is_public(data) else None
@@ -137,14 +137,15 @@ def conditions(side: RunGroup) -> dict[str, str]:
         messages = [value for key, value in settings.items() if key.endswith(end) and value != "null"]
         stated[name] = messages[0].strip("[]") if messages else ""
     if stated["beams"]:
-        stated["constraint"] = "trie"  # the only way in which anything here decodes
+        stated["constraint"] = "trie"  # the only kind of decoding here
     if any(key.endswith(".tasks.templates") for key in settings):
-        stated["prompts"] = "1"  # test cases are asked by the first template alone
+        stated["prompts"] = "1"  # ranking uses the first template only
     return stated
 
 
 def _is_public(data: DatasetInfo) -> bool:
-    """Whether data of a public set's name are that set: its prepared copy's hash, or else its published counts."""
+    """Whether a data set with a public name is the public one, by the hash of its prepared copy or by its published
+    counts."""
     entry = catalogue_entries().get(data.name)
     if entry is None:
         return False
@@ -160,31 +161,31 @@ def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mappi
         for name in metrics
         if name in row.metrics
     }
-    theirs = {"release": "" if row.release == UNSTATED else row.release, **row.known}
+    published = {"release": "" if row.release == UNSTATED else row.release, **row.known}
     fields = tuple(
-        Field(name, own, message, _verdict(own, message))
+        Field(name, measured, stated, _verdict(measured, stated))
         for name in ("release", *PROTOCOL)
-        for own, message in [(local.get(name, ""), theirs.get(name, ""))]
-        if own or message
+        for measured, stated in [(local.get(name, ""), published.get(name, ""))]
+        if measured or stated
     )
     is_alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
     return PublishedGap(side.label, len(records), row, is_alike, numbers, fields)
 
 
-def _verdict(local: str, theirs: str) -> Verdict:
-    """Lists compare without order, everything without case.
+def _verdict(local: str, published: str) -> Verdict:
+    """Compares lists without order, and everything without case.
 
     >>> _verdict("20", "20"), _verdict("title, brand", "Brand, title"), _verdict("full", ""), _verdict("20", "50")
     ('same', 'same', 'unknown', 'differs')
     """
-    if not local or not theirs:
+    if not local or not published:
         return "unknown"
-    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (local, theirs))
+    one, other = ({part.strip().casefold() for part in text.split(",")} for text in (local, published))
     return "same" if one == other else "differs"
 
 
 def _bare(name: str) -> str:
-    """A method's name as it is compared.
+    """A method's name, normalised for comparison.
 
     >>> _bare("EAGER-LLM") == _bare("eager-llm"), _bare("LC-Rec")
     (True, 'lcrec')
@@ -193,7 +194,7 @@ def _bare(name: str) -> str:
 
 
 def mismatches(gap: PublishedGap, verdict: Verdict) -> str:
-    """The fields of one verdict in words; those that differ with both values, ours first."""
+    """The fields of one verdict as text; differing ones with both values, ours first."""
     chosen = [field for field in gap.fields if field.verdict == verdict]
     if verdict != "differs":
         return ", ".join(field.name for field in chosen)
@@ -201,7 +202,7 @@ def mismatches(gap: PublishedGap, verdict: Verdict) -> str:
 
 
 def hand_text(quoted: PublishedRow) -> str:
-    """Whose number it is, and where it was seen."""
+    """Whose number it is, and its source."""
     return "; ".join(filter(None, [f"{HANDS[quoted.hand]}: {quoted.source}", quoted.run]))
 
 
@@ -213,8 +214,8 @@ def sheets(
 ) -> list[ReportTable]:
     """Two sheets a side."""
     results = []
-    for side, (_, own) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
-        gaps = list(own)
+    for side, (_, side_gaps) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
+        gaps = list(side_gaps)
         results += [_numbers(side, gaps, metrics), _protocols(gaps)]
     return results
 

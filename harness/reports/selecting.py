@@ -20,8 +20,8 @@ from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
 from harness.store.run_store import StoredRun
 
-NAMES = ("recall", "ndcg")  # the metrics of `--k` alone
-Deeper = Callable[[StoredRun, int], Predictions]  # a run's test lists with so many items
+NAMES = ("recall", "ndcg")  # the metrics of `--k` without `--metrics`
+Deeper = Callable[[StoredRun, int], Predictions]  # gives a run's test lists with this many items
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Selection:
 def selection(
     models: str | None, runs: str | None, labels: Iterable[str], metrics: str | None, ks: str | None
 ) -> Selection:
-    """What `--models A,B`, `--runs ID,ID`, `--label ROW=NAME`, `--metrics hit@10,mrr` and `--k 5,10` say. Raises
+    """Parses `--models A,B`, `--runs ID,ID`, `--label ROW=NAME`, `--metrics hit@10,mrr` and `--k 5,10`. Raises
     `InputError`."""
     fields = {}
     for text in labels:
@@ -76,7 +76,7 @@ def _metrics(names: Sequence[str], ks: Sequence[str], location: str = "--metrics
 
 
 def check_metric(name: str) -> None:
-    """Raises `InputError` for what is no metric with its K."""
+    """Raises `InputError` for text that is no metric with its K."""
     _metrics([name], (), "--metric")
 
 
@@ -98,10 +98,9 @@ def select_rows(
     location: str | None = None,
     deeper: Deeper | None = None,
 ) -> list[Board]:
-    """The boards with the chosen rows, ranked anew by `metric`, with every metric that is asked for. Boards without a
-    chosen row are left out. `location` is where the data lie, as for `measured`; `deeper` gives lists that are longer
-    than the stored ones. Raises `InputError` for a model, a run or a label that no row has, and without `deeper` for a
-    K beyond the stored lists."""
+    """The boards with the selected rows, ranked by `metric`, with all requested metrics. Boards without a selected row
+    are left out. `location` is as for `measured`; `deeper` gives lists that are longer than the stored ones. Raises
+    `InputError` for an unknown model, run or label, and without `deeper` for a K beyond the stored lists."""
     every = [row for board in boards for row in board.rows]
     _check(selected, every)
     results = []
@@ -133,7 +132,7 @@ def _check(selected: Selection, rows: Sequence[Row]) -> None:
 
 
 def _kept(row: Row, selected: Selection) -> Row | None:
-    """The row, with the chosen runs alone; None where it is not chosen."""
+    """The row with the selected runs only; None if it is not selected."""
     if selected.models and row.model not in selected.models:
         return None
     if not selected.runs:
@@ -150,7 +149,7 @@ def _kept(row: Row, selected: Selection) -> Row | None:
 
 
 def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | None, deeper: Deeper | None) -> list[Row]:
-    """The rows with these metrics too: from their records, else measured from their lists."""
+    """Adds these metrics to the rows, from their records or else from their lists."""
     expected = {name: _stored(name) for name in names}
     missing = [name for name, stored in expected.items() if stored not in METRICS]
     runs = [run for row in rows for run in row.runs]
@@ -169,8 +168,8 @@ def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | Non
 
 
 def _values(data: Measured, run: StoredRun, names: Sequence[str], deeper: Deeper | None) -> Mapping[str, np.ndarray]:
-    """Each metric a test user, from the stored lists where these are long enough or hold the whole catalogue. Raises
-    `InputError` for a K beyond them without `deeper`."""
+    """Each metric of each test user, from the stored lists if these are long enough or contain the whole catalogue.
+    Raises `InputError` for a K beyond them without `deeper`."""
     depth, items = run.record.protocol.depth, run.record.dataset.items
     needed = min(items, max(int(name.partition("@")[2]) for name in names))
     if needed <= depth:
@@ -186,7 +185,7 @@ def _values(data: Measured, run: StoredRun, names: Sequence[str], deeper: Deeper
 
 
 def _stored(name: str) -> str:
-    """The metric of a record that says the same, on one relevant item a user.
+    """The equal metric of a record, for one relevant item a user.
 
     >>> _stored("hit@10"), _stored("map@10"), _stored("ndcg@3")
     ('recall@10', 'mrr@10', 'ndcg@3')
@@ -196,7 +195,7 @@ def _stored(name: str) -> str:
 
 
 def _labelled(row: Row, labels: Mapping[str, str]) -> Row:
-    """The row under the name that it is given, by a run of its own before its model."""
+    """The row with its label; labels of its runs come before labels of its model."""
     for text, name in labels.items():
         if any(run_id.startswith(text) for run_id in row.run_ids):
             return replace(row, model=name)

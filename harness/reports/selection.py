@@ -44,9 +44,8 @@ class RunGroup:
 
 
 def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> list[RunGroup]:
-    """One `RunGroup` for each of `names`. Raises `InputError` for what is not stored (with near names), for the
-    beginning of an id that several runs share, for a model of several configurations or data sets, and for one side
-    twice."""
+    """One `RunGroup` for each of `names`. Raises `InputError` for unknown names (with similar ones), for an ambiguous
+    prefix of an id, for a model of several configurations or data sets, and for repeated sides."""
     paths = sorted(path.parent for path in store.runs.glob("*/*/*/result.json") if not path.parent.name.startswith("."))
     if not paths:
         raise InputError(
@@ -70,10 +69,10 @@ def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> li
 
 
 def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun:
-    """The one run that `name` stands for. Raises `InputError` as `choose` does, and for a name of several runs."""
+    """The single run of `name`. Raises `InputError` as `choose` does, and for a name of several runs."""
     (group,) = choose(store, [name], dataset)
-    first, *others = group.runs
-    if others:
+    first, *rest = group.runs
+    if rest:
         ids = ", ".join(run.record.run_id for run in group.runs)
         raise InputError(
             f"{name!r} stands for {len(group.runs)} runs", where="RUN", hint=f"name one of {ids}", code="bad-selection"
@@ -82,7 +81,7 @@ def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun
 
 
 def check_comparable(chosen: Sequence[RunGroup]) -> None:
-    """Raises `InputError` where the runs were not measured on the same data under the same rules."""
+    """Raises `InputError` if the runs were not measured on the same data under the same protocol."""
     message = _apart([run.record for side in chosen for run in side.runs])
     if message:
         raise InputError(
@@ -93,7 +92,7 @@ def check_comparable(chosen: Sequence[RunGroup]) -> None:
 
 
 def _apart(records: Sequence[Record]) -> str:
-    """Which fields differ between runs that were not measured on the same data under the same rules; else nothing."""
+    """The fields of data and protocol in which the runs differ; empty if they are comparable."""
     payload = []
     for part in ("dataset", "protocol"):
         for name in type(getattr(records[0], part)).model_fields:
@@ -134,7 +133,7 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
 
 
 def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
-    """The runs that one name stands for."""
+    """The runs of one name."""
     if Path(text, "result.json").is_file():
         return [_read(Path(text))]
     name = [path for path in paths if path.name == text]
@@ -175,7 +174,7 @@ def _read(path: Path) -> StoredRun:
 
 
 def _readable(paths: Sequence[Path]) -> list[StoredRun]:
-    """The runs of one model; those whose records cannot be used are skipped, each with a warning, while any is left."""
+    """The runs of one model. Runs with unusable records are skipped with a warning, unless no run is left."""
     results, skipped = [], []
     for path in paths:
         try:
@@ -201,7 +200,7 @@ def _listed(runs: Sequence[StoredRun]) -> str:
 
 
 def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
-    """A model's name where that tells the sides apart, else with what differs, else with run ids."""
+    """A model's name if that distinguishes the sides, else with the differing settings, else with run ids."""
     names = [runs[0].record.model for runs in sides]
     messages = config_differences(sides)
     lines = [
@@ -215,7 +214,8 @@ def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
 
 
 def stored_name(store: Store, dataset: str) -> str:
-    """The name that runs of a data set, given by name or folder, are stored under. Raises `InputError` for a miss."""
+    """The name under which runs of a data set, given by name or folder, are stored. Raises `InputError` if there are
+    none."""
     from harness.data.catalog import catalogue_entries
     from harness.data.names import safe_name
 

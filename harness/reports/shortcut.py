@@ -1,7 +1,7 @@
 """A board's shortcut score: the best training-free model relative to the best row.
 
 Rows of training-free models (family `sanity`) are marked, and the score is printed below the board. Near 1, counts and
-nearest neighbours solve the benchmark, and a lead on it means little. After arXiv 2605.07125.
+nearest neighbours solve the benchmark, and a lead on it is weak evidence. After arXiv 2605.07125.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from harness.reports.leaderboard import Row
 from harness.reports.tables import DIGITS
 
 TRAINING_FREE = "sanity"
-FREE = "¶"  # behind the name of a training-free model
+FREE = "¶"  # mark of a training-free model
 
 
 def shortcut_score(rows: Sequence[Row], metric: str) -> float | None:
-    """The best training-free row divided by the best row, by the mean of `metric`: at most 1. None where either kind of
-    row is missing or the best is 0. Rows that leak or were not measured here take no part."""
+    """The best training-free row divided by the best row, by the mean of `metric`: at most 1. None if either kind of
+    row is missing or the best is 0. Rows that leak or were not measured here are left out."""
     return None if (two := _best(rows, metric)) is None else two[0][0] / max(two)[0]
 
 
 def shortcut_note(rows: Sequence[Row], metric: str) -> str:
-    """The note below a board; empty where it has no score."""
+    """The note below a board; empty if it has no score."""
     if (two := _best(rows, metric)) is None:
         return ""
     (free, free_name), (trained, trained_name) = two

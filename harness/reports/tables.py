@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Mark = Literal["", "best", "second"]
-DIGITS = 4  # of a metric as it is shown
+DIGITS = 4  # digits of a formatted metric
 NOTE_WIDTH = 20  # a longer note is wrapped
-WIDE = 240  # columns of text of a table in a file
-MANY = 200  # rows from which on a table is not drawn but laid out as plain text: drawing takes a millisecond a row
+WIDE = 240  # characters of a table's line in a file
+MANY = 200  # longer tables are written as plain columns, since drawing takes a millisecond a row
 
 
 @dataclass(frozen=True)
 class Column:
-    """`left`: text, else right-aligned. `wraps`: long text that may take several lines. `main`: what the order goes
-    by. `drop`: which columns a narrow terminal goes without, the lowest number first; None: never."""
+    """`left`: left-aligned. `wraps`: long text that may take several lines. `main`: the column that rows are ordered
+    by. `drop`: order in which columns are dropped on a narrow terminal, the lowest number first; None: never."""
 
     name: str
     left: bool = False
@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: a text and a mark a column. `apart`: it is below the others and not compared with them."""
+    """One row: a text and a mark for each column. `apart`: it is shown below the others and not compared with them."""
 
     texts: tuple[str, ...]
     marks: tuple[Mark, ...] = ()
@@ -57,7 +57,7 @@ class ReportTable:
 
 
 def ranking(values: Sequence[float | None]) -> list[Mark]:
-    """Marks the highest and the second highest of the values as they are shown; equal values share a mark.
+    """Marks the highest and the second highest of the rounded values; equal values share a mark.
 
     >>> ranking([0.1, None, 0.3, 0.3, 0.2])
     ['', '', 'best', 'best', 'second']
@@ -68,7 +68,7 @@ def ranking(values: Sequence[float | None]) -> list[Mark]:
 
 
 def to_rich(sheet: ReportTable, width: int) -> Table:
-    """The sheet as a rich table of at most `width` columns of text, where the fewest columns allow it."""
+    """The sheet as a rich table of at most `width` characters, if the columns that cannot be dropped fit."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -93,7 +93,7 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
 
 
 def fitting(sheet: ReportTable, width: int) -> list[int]:
-    """Which columns are shown; empty ones and those that may go give way until the rest fits."""
+    """The columns that are shown: empty ones and droppable ones are removed until the rest fits."""
 
     def needed(place: int) -> int:
         column = sheet.columns[place]
@@ -109,12 +109,12 @@ def fitting(sheet: ReportTable, width: int) -> list[int]:
 
 
 def table_text(sheets: Sequence[ReportTable]) -> str:
-    """The sheets as plain columns, for a file, and for tables that are too long to be drawn."""
+    """The sheets as plain columns, for files and for long tables."""
     return "\n".join("\n".join([plain(sheet, WIDE), *sheet.notes, ""]) for sheet in sheets)
 
 
 def plain(sheet: ReportTable, width: int) -> str:
-    """The sheet in columns of text, without its notes; a column that wraps when it is drawn stays on its line."""
+    """The sheet in columns of text, without its notes; nothing is wrapped."""
     values = fitting(sheet, width)
     heads = [sheet.columns[place] for place in values]
     rows = [[head.name for head in heads], *([line.texts[place] for place in values] for line in sheet.lines)]
@@ -129,7 +129,7 @@ def plain(sheet: ReportTable, width: int) -> str:
 
 
 def markdown(sheets: Sequence[ReportTable]) -> str:
-    """GitHub's tables. The best of a column is bold, rows that stand apart are in italics."""
+    """GitHub's tables. The best of a column is bold, rows that are not compared are in italics."""
     out: list[str] = []
     for sheet in sheets:
         out += [f"**{markdown_text(sheet.title)}**", ""]
@@ -143,7 +143,7 @@ def markdown(sheets: Sequence[ReportTable]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    r"""Text that Markdown shows as it is.
+    r"""Escapes text for Markdown.
 
     >>> print(markdown_text("a_b | <c>"))
     a\_b \| \<c>

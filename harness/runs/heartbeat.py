@@ -71,8 +71,8 @@ class _Heartbeat:
     def watch(self, end: Callable[[str], None]) -> None:
         while not self.over.wait(BEAT):
             self.checks += 1
-            others = [r for r in range(self.size) if r not in (self.rank, *self.ended)]
-            silent = [r for r in others if (self.checks - self.last_change.get(r, 0)) * BEAT > SILENT]
+            peers = [r for r in range(self.size) if r not in (self.rank, *self.ended)]
+            silent = [r for r in peers if (self.checks - self.last_change.get(r, 0)) * BEAT > SILENT]
             if silent and not self.over.is_set():
                 owner = f"process {silent[0]} of {self.size}"
                 speaker = f"harness, process {self.rank} of {self.size}" if self.rank else "harness"

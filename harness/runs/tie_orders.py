@@ -109,10 +109,10 @@ def _metrics(job: Job, current: Split) -> dict[str, float]:
 
 def _spread(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Statistics of each metric: the source order's values first, then the other orders'."""
-    first, *others = values
+    first, *rest = values
     spread = {}
     for metric in first:
-        column = np.array([each[metric] for each in others])
+        column = np.array([each[metric] for each in rest])
         spread[metric] = {
             "source": first[metric],
             "mean": float(column.mean()),

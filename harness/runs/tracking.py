@@ -195,9 +195,9 @@ def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, 
     """The log's id, and the positional and keyword arguments of accelerate's tracker."""
     project = spec.where or PROJECT
     if spec.name == "tensorboard":
-        own = run.folder / "tensorboard"
-        folder = Path(spec.where, run.model, run.dataset, run.run_id) if spec.where else own
-        log_id = str(folder) if spec.where else own.name  # the run's folder may move
+        default = run.folder / "tensorboard"
+        folder = Path(spec.where, run.model, run.dataset, run.run_id) if spec.where else default
+        log_id = str(folder) if spec.where else default.name  # the run's folder may move
         if log_id != previous:
             shutil.rmtree(folder, ignore_errors=True)  # of the replaced run
         return log_id, ["", str(folder)], {}

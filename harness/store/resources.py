@@ -52,7 +52,7 @@ class MemoryWatch:
         self._done.set()
         self._thread.join()
         self._sample()
-        risen = [now for before, now in zip(self._marks, _high_water(), strict=True) if now > before]
+        risen = [now for previous, now in zip(self._marks, _high_water(), strict=True) if now > previous]
         self.peak_mb = max([self._peak, *risen]) / MB
 
     def _watch(self) -> None:
@@ -78,8 +78,10 @@ def _high_water() -> tuple[int, int]:
     except ImportError:  # Windows
         return (0, 0)
     unit = 1 if sys.platform == "darwin" else 1024
-    own, children = (resource.getrusage(owner).ru_maxrss for owner in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own * unit, children * unit
+    current, children = (
+        resource.getrusage(owner).ru_maxrss for owner in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return current * unit, children * unit
 
 
 def reset_device_memory(device: str) -> None:

@@ -95,9 +95,11 @@ def read_metadata(
         if text[0] is None:
             continue
         current_item_text = ItemText(*text[:3], categories=tuple(text[3]))
-        if (before := texts.get(raw)) is not None and before != current_item_text:
+        if (previous := texts.get(raw)) is not None and previous != current_item_text:
             duplicates.add(raw)
-            current_item_text = current_item_text if requested.mode == "released" else fuller(before, current_item_text)
+            current_item_text = (
+                current_item_text if requested.mode == "released" else fuller(previous, current_item_text)
+            )
         texts[raw] = current_item_text
     left_out = bad.settle(lines + bad.count)
     if not lines:

@@ -73,17 +73,17 @@ def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, A
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not file_handle.spec.marks or any(mark in record for mark in file_handle.spec.marks):
         return
-    others = [
+    candidates = [
         (sum(mark in record for mark in spec.marks), other, spec)
         for other in releases().values()
         for spec in (*other.interactions, *other.metadata)
         if other.key != release.key or spec not in _alike(release, file_handle.spec)
     ]
-    count, other, spec = max(others, key=lambda entry: entry[0])
+    count, other, spec = max(candidates, key=lambda entry: entry[0])
     if count:
         history = ", ".join(mark for mark in spec.marks if mark in record)
-        theirs, needed = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
-        message = f"it has {history}, as {theirs} of {other.title} has, and nothing that {needed} has"
+        expected, needed = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
+        message = f"it has {history}, as {expected} of {other.title} has, and nothing that {needed} has"
         raise InputError(
             message, where=file_handle.at(1), hint=f"give the file of {release.title}", code="missing-column"
         )

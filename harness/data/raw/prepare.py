@@ -43,10 +43,10 @@ def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str,
     lines = []
     for entry in published:
         for message, actual in current.items():
-            if (theirs := getattr(entry, message)) is not None:
+            if (stated := getattr(entry, message)) is not None:
                 unit = entry.rounded.get(message, 1)
-                rounds = abs(actual - theirs) <= unit / 2 if unit > 1 else actual == theirs
-                lines.append(_line(message, theirs, actual, 0 if rounds else actual - theirs, entry.source))
+                rounds = abs(actual - stated) <= unit / 2 if unit > 1 else actual == stated
+                lines.append(_line(message, stated, actual, 0 if rounds else actual - stated, entry.source))
         if entry.mean_length is not None:
             actual = round(mean, MEAN_DIGITS)
             difference = round(actual - entry.mean_length, MEAN_DIGITS)
@@ -118,11 +118,11 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     entries = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
     raw = [file.record() for file in entries.values()]
     made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
-    if not unfinished(name) and (before := _before(name, made_of)) is not None:
-        return before
+    if not unfinished(name) and (previous := _before(name, made_of)) is not None:
+        return previous
     with staging_dir(name, fingerprint(SCHEMA, made_of)) as folder:
-        if (before := _before(name, made_of)) is not None:
-            return before
+        if (previous := _before(name, made_of)) is not None:
+            return previous
         work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
         dataset, fields = build(data, entries, settings, work)
         dataset = replace(dataset, name=name)
@@ -242,8 +242,8 @@ def _published_end(rows: FilteredRows, data: RawSet, metadata: Metadata) -> Filt
 
 def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> None:
     if not len(rows.kept):
-        left = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
-        message = f"nothing is left after the steps of {data.title} (interactions: {left})"
+        remaining = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
+        message = f"nothing is left after the steps of {data.title} (interactions: {remaining})"
         hint = "give the whole public file"
         if any("outside the window" in str(entry["step"]) for entry in rows.history):
             reach = f"from {day(rows.log.times.min())} to {day(rows.log.times.max())}"
@@ -268,8 +268,8 @@ def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
 def _warnings(rows: FilteredRows) -> list[str]:
     counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
     steps = list(counts)
-    for before, step in pairwise(steps):
-        dropped = 1 - counts[step] / max(counts[before], 1)
+    for previous, step in pairwise(steps):
+        dropped = 1 - counts[step] / max(counts[previous], 1)
         if step.endswith(NOT_IN_METADATA) and dropped > SUSPICIOUS:
             return [f"{dropped:.0%} of the interactions are with items without metadata: do the files belong together?"]
     return []

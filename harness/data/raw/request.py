@@ -81,8 +81,8 @@ def _window(data: RawSet, request: Request) -> list[str] | None:
 
 def name_of(data: RawSet, request: Request) -> str:
     """The name of the data set; another tie order or text mode is part of it."""
-    own = 0 if data.release.ties == "hash" else None
-    ties = "" if request.tie_seed in (None, own) else f"-tie{request.tie_seed}"
+    default = 0 if data.release.ties == "hash" else None
+    ties = "" if request.tie_seed in (None, default) else f"-tie{request.tie_seed}"
     window = "".join(
         f"-{word}-{UNFIT.sub('', date)}" for word, date in (("from", request.since), ("to", request.until)) if date
     )

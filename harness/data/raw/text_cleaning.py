@@ -34,7 +34,7 @@ def item_text(
 ) -> ItemText:
     """The text of one record whose fields go by the names `fields`; a field that is missing or null is empty. The
     fields `extra` are appended to the description, except in mode `released`, whose scripts do not read them."""
-    raw = {canonical: record.get(theirs) for canonical, theirs in fields.items()}
+    raw = {canonical: record.get(column) for canonical, column in fields.items()}
     if mode == "released":
         return _released(raw, fields)
     names = [part for field in extra for part in sentences(record.get(field), field)]

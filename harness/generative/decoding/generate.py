@@ -145,7 +145,7 @@ def _recommend_alone(
     model.eval()
     prompts = truncate_prompts(requests, prompt, model.limit - depth, report)
     lead = common_prefix(prompts)
-    own = [ids[len(lead) :] for ids in prompts]
+    suffixes = [ids[len(lead) :] for ids in prompts]
     report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
     longest = max(map(len, prompts), default=0) + depth
     with (
@@ -158,7 +158,7 @@ def _recommend_alone(
         search = Search(model, trie.on(context.device), reader, decoding.normalise)
 
         def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            batch = PromptBatch.of([own[row] for row in rows], context.device)
+            batch = PromptBatch.of([suffixes[row] for row in rows], context.device)
             viewed = [requests.histories[int(row)] for row in rows] if decoding.filter_viewed else None
             if beams == "all":
                 return rank_all(search, batch, k, viewed)
@@ -172,7 +172,7 @@ def _recommend_alone(
             missing[rows] = False
             report.users_scored = len(rows)
             bar.advance(len(rows))
-        for rows, pair in _in_batches(ranked, [len(ids) for ids in own], np.flatnonzero(missing), report):
+        for rows, pair in _in_batches(ranked, [len(ids) for ids in suffixes], np.flatnonzero(missing), report):
             items[rows], scores[rows] = pair
             shards.add(rows, *pair)
             bar.advance(len(rows))
@@ -302,10 +302,10 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
     """Sets the counts of the report. Raises if lists are shorter than possible or have invalid items; `viewed`:
     requests whose histories are excluded."""
     ordered = np.sort(predictions.items, axis=1)
-    k, left = predictions.items.shape[1], np.full(len(predictions.cases), trie.n_items)
+    k, remaining = predictions.items.shape[1], np.full(len(predictions.cases), trie.n_items)
     if viewed is not None:
-        left -= [len(np.unique(history)) for history in viewed.histories]
-    promised = np.minimum(k, left)
+        remaining -= [len(np.unique(history)) for history in viewed.histories]
+    promised = np.minimum(k, remaining)
     report.users_expected = len(predictions.cases)
     report.short = int((predictions.lengths < k).sum())
     report.invalid = int(((predictions.items < NO_ITEM) | (predictions.items >= trie.n_items)).sum())
@@ -330,8 +330,8 @@ def _recommend_together(
     world = context.world
     own_requests = requests.take(shard(world, len(requests)))
     own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
-    own, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
-    items, scores = (_in_order(world, rows, len(requests)) for rows in (own.items, own.scores))
+    ranked, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
+    items, scores = (_in_order(world, rows, len(requests)) for rows in (ranked.items, ranked.scores))
     return Predictions(requests.cases, items, scores), _reduced(world, report)
 
 

@@ -2,7 +2,8 @@
 
 Sequences share rows of equal width with almost no padding; a block mask separates them and positions restart in each.
 Their common prefix is computed once: every row reads its keys and values, and gradients flow to it. Rows are as short
-as the longest sequence allows, since attention over a row is dense (`docs/performance.md` has its share of the time).
+as the longest sequence allows, since attention over a row is dense (its share of the time:
+`results/measurements/speed.md`).
 """
 
 from __future__ import annotations

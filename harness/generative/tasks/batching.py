@@ -128,8 +128,8 @@ class Pass:
     def __getitem__(self, number: int) -> list[np.ndarray]:
         """The windows of a batch: item ids, oldest first."""
         batch = self.order[number]
-        own = slice(self.starts[batch], self.starts[batch + 1])
-        pairs = zip(self.begins[own].tolist(), self.ends[own].tolist(), strict=True)
+        span = slice(self.starts[batch], self.starts[batch + 1])
+        pairs = zip(self.begins[span].tolist(), self.ends[span].tolist(), strict=True)
         return [self.values[begin:end] for begin, end in pairs]
 
 

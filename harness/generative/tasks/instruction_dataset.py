@@ -95,8 +95,8 @@ class InstructionDataset:
         index = np.searchsorted(begins, rows, side="right") - 1
         samples: list[Sample] = []
         for number, group in enumerate(groups):
-            own = index == number
-            samples += group.write(self._prompts, rows[own] - begins[number], templates[own])
+            selected = index == number
+            samples += group.write(self._prompts, rows[selected] - begins[number], templates[selected])
         return samples
 
     def record(self) -> dict[str, Any]:
@@ -193,8 +193,8 @@ class InstructionDataset:
         self, name: str, slots: dict[str, TokenSpans], response: TokenSpans, items: np.ndarray | None = None
     ) -> TemplateGroup:
         """Truncates histories to the room that the other texts leave; the oldest items are dropped."""
-        others = response.lengths + sum(rows.lengths for slot, rows in slots.items() if slot != "history")
-        room = self._prompts.context - self._prompts.overhead(name, self._config.templates) - others
+        fixed = response.lengths + sum(rows.lengths for slot, rows in slots.items() if slot != "history")
+        room = self._prompts.context - self._prompts.overhead(name, self._config.templates) - fixed
         history, cut = truncate_left(slots["history"], room)
         return TemplateGroup(name, {**slots, "history": history}, response, items, cut)
 

@@ -84,10 +84,10 @@ class Prompts:
         """Tokens of the longest of the first `templates` templates, without slots."""
         return max(sum(len(words) for words, _ in self._parts(group, number)) for number in range(templates))
 
-    def room(self, group: str, templates: int, others: int) -> int:
+    def room(self, group: str, templates: int, fixed: int) -> int:
         """Maximal tokens of a text in a sample of `group` with `others` further tokens besides its template: at most
         `text_tokens`. Raises `InputError` if the backbone's context is too short."""
-        room = min(self.text_tokens, self.context - self.overhead(group, templates) - others)
+        room = min(self.text_tokens, self.context - self.overhead(group, templates) - fixed)
         if room < 1:
             raise InputError(
                 f"a context of {self.context} tokens is too short for the prompts of {group}",

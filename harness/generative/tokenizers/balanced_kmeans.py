@@ -35,15 +35,15 @@ def balanced_kmeans(
     n = len(vectors)
     sizes, norms = balanced_sizes(n, clusters), np.einsum("nd,nd->n", vectors, vectors)
     centres = _spread_centres(vectors, norms, clusters, rng)
-    assigned, before = np.full(n, -1), np.inf
+    assigned, last_inertia = np.full(n, -1), np.inf
     for _ in range(max_passes):
         previous, assigned = assigned, assign_with_sizes(squared_distances(vectors, centres, norms), sizes)
         centres = _means(vectors, assigned, sizes)
         # Σ|x - c|² = Σ|x|² - Σ s |c|² where c is the mean of its s points
         inertia = float(norms.sum(dtype=np.float64) - (sizes * np.einsum("kd,kd->k", centres, centres)).sum())
-        if (assigned == previous).all() or before - inertia < TOLERANCE * before < np.inf:
+        if (assigned == previous).all() or last_inertia - inertia < TOLERANCE * last_inertia < np.inf:
             break
-        before = inertia
+        last_inertia = inertia
     return assigned, centres
 
 
@@ -57,21 +57,21 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     n = len(distances)
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
-    points, wish = np.arange(n), distances.argmin(axis=1)
-    cost, minimum = distances[points, wish], _CandidateHeap.of(len(sizes))
+    points, choices = np.arange(n), distances.argmin(axis=1)
+    cost, minimum = distances[points, choices], _CandidateHeap.of(len(sizes))
     while True:
         # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
-        order = np.lexsort((cost, wish))
-        counts = np.bincount(wish, minlength=len(sizes))
+        order = np.lexsort((cost, choices))
+        counts = np.bincount(choices, minlength=len(sizes))
         begins = np.cumsum(counts) - counts
-        refused = order[points - begins[wish[order]] >= sizes[wish[order]]]
+        refused = order[points - begins[choices[order]] >= sizes[choices[order]]]
         full = np.flatnonzero(counts >= sizes)
         last = order[begins[full] + sizes[full] - 1]
         minimum.cost[full], minimum.point[full] = cost[last], last
         if len(refused) <= FEW * n:
-            return _ask_one_by_one(distances, wish, cost, sizes, refused, minimum)
+            return _ask_one_by_one(distances, choices, cost, sizes, refused, minimum)
         open_to = minimum.open_to(distances[refused], refused[:, None])
-        wish[refused], cost[refused] = open_to.argmin(axis=1), open_to.min(axis=1)
+        choices[refused], cost[refused] = open_to.argmin(axis=1), open_to.min(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,16 @@ class _CandidateHeap:
 
 def _ask_one_by_one(
     distances: np.ndarray,
-    wish: np.ndarray,
+    choices: np.ndarray,
     cost: np.ndarray,
     sizes: np.ndarray,
     refused: np.ndarray,
     minimum: _CandidateHeap,
 ) -> np.ndarray:
     """The rest of the asking. A cluster's points stand in a heap whose first is the one that it likes least."""
-    inside = np.setdiff1d(np.arange(len(wish)), refused)
-    inside = inside[np.lexsort((-inside, -cost[inside], wish[inside]))]  # a sorted list is a heap
-    cuts = np.searchsorted(wish[inside], np.arange(len(sizes) + 1)).tolist()
+    inside = np.setdiff1d(np.arange(len(choices)), refused)
+    inside = inside[np.lexsort((-inside, -cost[inside], choices[inside]))]  # a sorted list is a heap
+    cuts = np.searchsorted(choices[inside], np.arange(len(sizes) + 1)).tolist()
     pairs = list(zip((-cost[inside]).tolist(), (-inside).tolist(), strict=True))
     values = [pairs[begin:end] for begin, end in pairwise(cuts)]
     waiting = refused.tolist()
@@ -110,7 +110,7 @@ def _ask_one_by_one(
         point = waiting.pop()
         open_to = minimum.open_to(distances[point], point)
         cluster = int(open_to.argmin())
-        wish[point], heap = cluster, values[cluster]
+        choices[point], heap = cluster, values[cluster]
         asking = (-float(open_to[cluster]), -point)
         if len(heap) < sizes[cluster]:
             heapq.heappush(heap, asking)
@@ -118,15 +118,15 @@ def _ask_one_by_one(
             waiting.append(-heapq.heappushpop(heap, asking)[1])
         if len(heap) == sizes[cluster]:
             minimum.cost[cluster], minimum.point[cluster] = -heap[0][0], -heap[0][1]
-    return wish
+    return choices
 
 
 def squared_distances(vectors: np.ndarray, centres: np.ndarray, norms: np.ndarray | None = None) -> np.ndarray:
     """Squared Euclidean distances in the type of `vectors`, shape (n, clusters); `norms` are those of the vectors,
     squared, where they are known."""
-    own = np.einsum("nd,nd->n", vectors, vectors) if norms is None else norms
+    squares = np.einsum("nd,nd->n", vectors, vectors) if norms is None else norms
     distances = vectors @ (-2 * centres.T)
-    distances += own[:, None]
+    distances += squares[:, None]
     distances += np.einsum("kd,kd->k", centres, centres)
     return distances
 
@@ -149,8 +149,8 @@ def _spread_centres(vectors: np.ndarray, norms: np.ndarray, clusters: int, rng: 
         closest[chosen[-1]] = 0
         bounds = np.cumsum(closest, dtype=np.float64)
         if bounds[-1] == 0:  # fewer distinct points than clusters: the other centres are any points
-            others = np.setdiff1d(np.arange(len(vectors)), chosen)
-            chosen += rng.permutation(others)[: clusters - len(chosen)].tolist()
+            rest = np.setdiff1d(np.arange(len(vectors)), chosen)
+            chosen += rng.permutation(rest)[: clusters - len(chosen)].tolist()
         else:
             sample = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
             chosen.append(min(sample, len(vectors) - 1))

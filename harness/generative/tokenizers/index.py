@@ -89,16 +89,16 @@ def code_directions(index: SourceIndex, vectors: Vectors, width: int, seed: int)
     table, blocks, first = index.table, [], 0
     for source, levels in index.blocks:
         item_vectors = vectors.get(source) if source else None
-        left = centred(item_vectors.values) if item_vectors else np.zeros((table.n_items, 1), dtype=np.float32)
-        projection = torch.randn(left.shape[1], width, generator=generator)
-        parents = np.zeros(len(left), dtype=np.int64)
+        residual = centred(item_vectors.values) if item_vectors else np.zeros((table.n_items, 1), dtype=np.float32)
+        projection = torch.randn(residual.shape[1], width, generator=generator)
+        parents = np.zeros(len(residual), dtype=np.int64)
         for level in range(first, first + levels):
             digit, size = table.digits[:, level], table.sizes[level]
-            rows = torch.from_numpy(_means(left, digit, size)).float() @ projection
+            rows = torch.from_numpy(_means(residual, digit, size)).float() @ projection
             noise = torch.randn(size, width, generator=generator)
             blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if item_vectors else noise)
             _, parents = np.unique(parents * size + digit, return_inverse=True)
-            left = left - _means(left, parents, int(parents.max()) + 1)[parents]
+            residual = residual - _means(residual, parents, int(parents.max()) + 1)[parents]
         first += levels
     return torch.cat(blocks)
 

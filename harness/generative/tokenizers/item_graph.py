@@ -41,9 +41,9 @@ def graph_vectors(rows: Sequence[np.ndarray], n_items: int, dim: int, config: Gr
     graph = item_graph(rows, n_items, config)
     rank = min(dim, n_items)
     iterations = cast(Any, ITERATIONS)  # a number, which the stubs do not know
-    left, values, _ = randomized_svd(graph, rank, n_iter=iterations, random_state=seed)
+    u, values, _ = randomized_svd(graph, rank, n_iter=iterations, random_state=seed)
     vectors = np.zeros((n_items, dim))
-    vectors[:, :rank] = left * np.sqrt(values)
+    vectors[:, :rank] = u * np.sqrt(values)
     connected = np.diff(sparse.csr_array(graph).indptr) > 1  # besides the diagonal
     norms = np.linalg.norm(vectors, axis=1)
     usable = connected & (norms > 1e-12)

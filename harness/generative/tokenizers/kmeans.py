@@ -139,8 +139,8 @@ class OPQTokenizer(KMeansTokenizer):
         for turn in range(self.rotations):
             passes = PASSES if turn else FIRST_PASSES
             _, decoded, books = self._slices(vectors @ rotation, books, passes, seed)
-            left, _, right = np.linalg.svd(vectors.T @ decoded)  # the nearest rotation (orthogonal Procrustes)
-            rotation = (left @ right).astype(np.float32)
+            u, _, right = np.linalg.svd(vectors.T @ decoded)  # the nearest rotation (orthogonal Procrustes)
+            rotation = (u @ right).astype(np.float32)
         digits, decoded, _ = self._slices(vectors @ rotation, books, self.passes, seed)
         return digits, decoded @ rotation.T
 

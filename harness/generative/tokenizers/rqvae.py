@@ -116,16 +116,16 @@ class RQVAE(nn.Module):
         """The loss of a batch (n, dim), its digits (n, levels), and the sum of its codes (n, latent), whose gradient
         goes on to the encoder as it is."""
         latent = self.encoder(vectors)
-        left, digits, mask, penalty = latent, [], torch.zeros_like(latent), latent.new_zeros(())
+        residual, digits, mask, penalty = latent, [], torch.zeros_like(latent), latent.new_zeros(())
         last = len(self.books) - 1
         for level, book in enumerate(self.books):
-            distances = torch.cdist(left.detach(), book.detach()).square()
+            distances = torch.cdist(residual.detach(), book.detach()).square()
             uniform = level == last and self.config.sinkhorn > 0
             digit = self.sinkhorn_assign(distances) if uniform else distances.argmin(dim=1)
             code = book[digit]
-            penalty = penalty + functional.mse_loss(code, left.detach())
-            penalty = penalty + self.config.commitment * functional.mse_loss(left, code.detach())
-            left, mask = left - code.detach(), mask + code
+            penalty = penalty + functional.mse_loss(code, residual.detach())
+            penalty = penalty + self.config.commitment * functional.mse_loss(residual, code.detach())
+            residual, mask = residual - code.detach(), mask + code
             digits.append(digit)
         quantised = latent + (mask - latent).detach()
         loss = functional.mse_loss(self.decoder(quantised), vectors) + penalty / len(self.books)
@@ -134,13 +134,13 @@ class RQVAE(nn.Module):
     @torch.no_grad()
     def nearest(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Nearest codes (n, levels), and the residuals before the last level (n, latent)."""
-        left, digits = self.encoder(vectors), []
-        before = left
+        residual, digits = self.encoder(vectors), []
+        previous = residual
         for book in self.books:
-            digit = torch.cdist(left, book).argmin(dim=1)
-            before, left = left, left - book[digit]
+            digit = torch.cdist(residual, book).argmin(dim=1)
+            previous, residual = residual, residual - book[digit]
             digits.append(digit)
-        return torch.stack(digits, dim=1), before
+        return torch.stack(digits, dim=1), previous
 
     def sinkhorn_assign(self, distances: torch.Tensor) -> torch.Tensor:
         """Uniform mapping: codes (n,) by `distances` (n, size), used evenly (Sinkhorn & Knopp 1967)."""
@@ -156,23 +156,23 @@ class RQVAE(nn.Module):
     @torch.no_grad()
     def start_books(self, vectors: torch.Tensor, generator: torch.Generator) -> None:
         """k-means on the residuals of each level."""
-        left = self.encoder(vectors)
+        residual = self.encoder(vectors)
         for book in self.books:
-            book.copy_(_kmeans(left, len(book), generator))
-            left = left - book[torch.cdist(left, book).argmin(dim=1)]
+            book.copy_(_kmeans(residual, len(book), generator))
+            residual = residual - book[torch.cdist(residual, book).argmin(dim=1)]
 
     @torch.no_grad()
     def reset_dead_codes(self, used: torch.Tensor, batch: torch.Tensor, generator: torch.Generator) -> int:
         """Resets codes with count 0 in `used` (levels, size) to random residuals of `batch`. Number of resets."""
-        left, changed = self.encoder(batch), 0
+        residual, changed = self.encoder(batch), 0
         for book, counts in zip(self.books, used, strict=True):
             dead = torch.nonzero(counts == 0)[:, 0]
-            closest = torch.cdist(left, book).argmin(dim=1)
+            closest = torch.cdist(residual, book).argmin(dim=1)
             if len(dead):
-                samples = torch.randint(len(left), (len(dead),), generator=generator)
-                book[dead] = left[samples.to(left.device)]
+                samples = torch.randint(len(residual), (len(dead),), generator=generator)
+                book[dead] = residual[samples.to(residual.device)]
                 changed += len(dead)
-            left = left - book[closest]
+            residual = residual - book[closest]
         return changed
 
 
@@ -208,10 +208,10 @@ def rqvae_codes(
     parts = (CHECKPOINT, vectors, levels, size, config.model_dump(mode="json"), context.seed)
     mark = fingerprint(*parts, stream.mark) if stream.mark else fingerprint(*parts)
     loss = _train(_Epochs(model, points, generator, stream.term), context, name, mark)
-    digits, left = model.nearest(points)
+    digits, residual = model.nearest(points)
     first = _shared(digits)
     rounds = {"none": lambda *values: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
-        model, digits, left
+        model, digits, residual
     )
     return RQCodes(
         digits.cpu().numpy(), loss, float(first.float().mean()), float(_shared(digits).float().mean()), rounds
@@ -294,7 +294,7 @@ class _Epochs(Callback):
             )
 
 
-def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
+def resolve_collisions(model: RQVAE, digits: torch.Tensor, residual: torch.Tensor) -> int:
     """LC-Rec's rounds: the items that share a code are mapped evenly over the codes of the last level. Changes
     `digits` in place. Number of rounds."""
     for number in range(model.config.rounds):
@@ -302,18 +302,18 @@ def resolve_collisions(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -
             return number
         for members in _groups(digits):
             if len(members) > 1:
-                distances = torch.cdist(left[members], model.books[-1]).square().detach()
+                distances = torch.cdist(residual[members], model.books[-1]).square().detach()
                 digits[members, -1] = model.sinkhorn_assign(distances)
     return model.config.rounds
 
 
-def _assign(model: RQVAE, digits: torch.Tensor, left: torch.Tensor) -> int:
+def _assign(model: RQVAE, digits: torch.Tensor, residual: torch.Tensor) -> int:
     """For each prefix, the nearest item keeps a shared code, the others take free codes with the minimal sum of
     distances: unique unless a prefix has more items than the last level has codes. Number of rounds."""
     if not _shared(digits).any():
         return 0
     for members in _groups(digits[:, :-1]):
-        distances = to_float64(torch.cdist(left[members], model.books[-1]).square().detach()).cpu().numpy()
+        distances = to_float64(torch.cdist(residual[members], model.books[-1]).square().detach()).cpu().numpy()
         codes = digits[members, -1].cpu().numpy()
         closest = np.lexsort((distances[np.arange(len(codes)), codes], codes))
         keeps = closest[np.unique(codes[closest], return_index=True)[1]]

@@ -156,8 +156,8 @@ class TrainingState:
         if self.early_stopping is not None:
             facts["seen"] = self.early_stopping.history
         if self.callback is not None:
-            facts["callback"], own = self.callback.state_dict()
-            tensors |= {f"callback.{name}": value for name, value in own.items()}
+            facts["callback"], callback_state = self.callback.state_dict()
+            tensors |= {f"callback.{name}": value for name, value in callback_state.items()}
         checkpointer.save(facts, tensors)
 
     def load(self, checkpointer: Checkpointer) -> Progress:
@@ -170,8 +170,10 @@ class TrainingState:
             for name, value in entries.items():
                 self.set(number, name, value)
         if self.callback is not None:
-            own = {name.removeprefix("callback."): v for name, v in tensors.items() if name.startswith("callback.")}
-            self.callback.load_state_dict(facts["callback"], own)
+            callback_state = {
+                name.removeprefix("callback."): v for name, v in tensors.items() if name.startswith("callback.")
+            }
+            self.callback.load_state_dict(facts["callback"], callback_state)
         return self.set_facts(facts)
 
     def by_tensor(self, tensors: Tensors) -> list[Tensors]:

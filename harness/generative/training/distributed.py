@@ -44,7 +44,7 @@ class GradientSynchronizer:
             return Progress()
         entries = state.by_tensor({} if snapshot is None else snapshot[1])
         shapes = self.world.broadcast_object(
-            [{name: [list(v.shape), str(v.dtype)] for name, v in own.items()} for own in entries]
+            [{name: [list(v.shape), str(v.dtype)] for name, v in tensors.items()} for tensors in entries]
         )
         for number, parameter in enumerate(self.parameters):
             for name, (size, dtype) in shapes[number].items():

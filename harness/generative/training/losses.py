@@ -169,11 +169,14 @@ class Losses:
         read = read_packed(self.model, [self.prompts.codes[window].reshape(-1) for window in windows], lead)
         items = np.concatenate([window[1:] for window in windows])
         starts = [begin + levels * np.arange(1, len(w)) for begin, w in zip(read.begins, windows, strict=True)]
-        before = np.concatenate(starts)[:, None] + np.arange(-1, levels)  # the states before each token, and the last
+        # the states before each token, and the last
+        positions = np.concatenate(starts)[:, None] + np.arange(-1, levels)
         labels = np.column_stack([self.prompts.codes[items], np.full(len(items), self.model.eos)])
         tokens = slice(0, levels + (self.normalise == "vocabulary"))
         owners = np.repeat(items, labels[:, tokens].shape[1])
-        return read, Targets(before[:, tokens].reshape(-1), labels[:, tokens].reshape(-1), owners, before[:, -1], items)
+        return read, Targets(
+            positions[:, tokens].reshape(-1), labels[:, tokens].reshape(-1), owners, positions[:, -1], items
+        )
 
     def read_rows(self, samples: Sequence[Sample]) -> tuple[PackedStates, Targets]:
         """States and targets of `samples`; the common prefix of all prompts is computed once."""
@@ -196,15 +199,15 @@ class Losses:
     def _targets(self, samples: Sequence[Sample], begins: np.ndarray) -> Targets:
         places, labels, owners, ends = [], [], [], []
         for sample, begin in zip(samples, begins, strict=True):
-            own = np.asarray(sample.labels)
-            trained = np.flatnonzero(own != IGNORED)
+            selected = np.asarray(sample.labels)
+            trained = np.flatnonzero(selected != IGNORED)
             places.append(begin + trained - 1)
-            labels.append(own[trained])
+            labels.append(selected[trained])
             item = NO_ITEM if sample.item is None else sample.item
-            owners.append(np.where(own[trained] >= self.model.vocabulary, item, NO_ITEM))
+            owners.append(np.where(selected[trained] >= self.model.vocabulary, item, NO_ITEM))
             if sample.item is not None:
-                trained = trained[own[trained] >= self.model.vocabulary]  # without the end-of-sequence token
-                if self.normalise == "vocabulary" and own[-1] != self.model.eos:
+                trained = trained[selected[trained] >= self.model.vocabulary]  # without the end-of-sequence token
+                if self.normalise == "vocabulary" and selected[-1] != self.model.eos:
                     places.append(begin + trained[-1:])
                     labels.append(np.array([self.model.eos]))
                     owners.append(np.array([NO_ITEM]))
@@ -249,13 +252,13 @@ class Losses:
         flat = targets.labels - self.model.vocabulary
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
         for kind in np.unique(level):
-            own = level == kind
-            states, labels = self._predicting(read, targets.places[own]), targets.labels[own]
+            selected = level == kind
+            states, labels = self._predicting(read, targets.places[selected]), targets.labels[selected]
             if kind < 0:
                 yield text_logsumexp(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
-                digits = self._tensor(flat[own] - self.model.offsets[kind])
-                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[own]), digits)
+                digits = self._tensor(flat[selected] - self.model.offsets[kind])
+                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[selected]), digits)
 
     def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
         """-log p of a code token of `level` for each state, (n,)."""

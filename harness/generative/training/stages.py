@@ -87,8 +87,8 @@ def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, 
     """Runs one stage. Its report: `StageResult`, passes over the data, trained parameters of the model, selection."""
     tuned.model.train()
     groups, blocks = _groups(name, config, tuned, context)
-    own = {id(parameter) for parameter in tuned.model.parameters()}
-    trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in own}
+    backbone_ids = {id(parameter) for parameter in tuned.model.parameters()}
+    trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in backbone_ids}
     with gradient_checkpointing(tuned.model.body, tuned.config.backbone.checkpointing):
         choice = _choice(config, tasks, tuned)
         outcome = _run(name, groups, config, tasks, tuned, context, choice)
@@ -125,11 +125,11 @@ def _groups(
     opened = tuned.config.backbone.vocabulary == "trained"
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
-    others = [] if tuned.term is None else list(tuned.term.parameters())
+    extra = [] if tuned.term is None else list(tuned.term.parameters())
     return [
         ParameterGroup([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
         ParameterGroup([model.code_in, model.code_out], config.code_rate, config.weight_decay),
-        ParameterGroup([model.scale, *others], config.code_rate / 3),
+        ParameterGroup([model.scale, *extra], config.code_rate / 3),
     ], blocks
 
 

@@ -182,8 +182,8 @@ def train(
     checkpointer = Checkpointer(context.checkpoint, config.stage, config.fingerprint)
     synchronizer = GradientSynchronizer(context.world, parameters, optimizer)
     progress = synchronizer.begin(state, checkpointer)
-    started, timer, before = time.monotonic(), CheckpointTimer(), progress.seconds
-    position = schedule_step(progress.step, before, config)
+    started, timer, earlier = time.monotonic(), CheckpointTimer(), progress.seconds
+    position = schedule_step(progress.step, earlier, config)
     with context.stage(config.title or config.stage, config.steps) as bar:
         if progress.step:
             bar.advance(progress.step)
@@ -195,7 +195,7 @@ def train(
             progress.skipped += value is None
             progress.losses = [*progress.losses, *([] if value is None else [value])][-LOSSES:]
             progress.step += 1
-            progress.seconds, due = synchronizer.clock(before + time.monotonic() - started, timer.due)
+            progress.seconds, due = synchronizer.clock(earlier + time.monotonic() - started, timer.due)
             position = schedule_step(progress.step, progress.seconds, config)
             bar.advance(1, loss=progress.loss)
             if _step_ended(state, progress, config, context, position >= config.steps) or due:
@@ -203,7 +203,7 @@ def train(
                     state.save(checkpointer, progress)
     if early_stopping is not None:
         early_stopping.restore_best(state.tensors)
-    return StageResult(progress.loss, progress.step, before + time.monotonic() - started)
+    return StageResult(progress.loss, progress.step, earlier + time.monotonic() - started)
 
 
 def _step_ended(

@@ -37,7 +37,7 @@ class Grid:
 
 
 def grids(store: Store, dataset: str, split: str) -> tuple[list[Grid], list[str]]:
-    """The grids on a data set under one split, by path; and which files could not be used, in words."""
+    """The grids on a data set under one split, by path; and a message for each unusable file."""
     results, notes = [], []
     for path in sorted((store.root / "ablations").glob(f"*/{dataset}/*.json")):
         try:
@@ -52,7 +52,8 @@ def grids(store: Store, dataset: str, split: str) -> tuple[list[Grid], list[str]
 
 
 def figures(selected_grids: Sequence[Grid], metrics: Sequence[str], base: Measured) -> tuple[list[Figure], list[str]]:
-    """One figure a grid whose base and another row are complete, a view a metric; what is left out, in words."""
+    """One figure for each grid whose base and another row are complete, with one view a metric; and messages for grids
+    that are left out."""
     results, notes = [], []
     for number, grid in enumerate(selected_grids):
         try:
@@ -101,7 +102,7 @@ def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
 
 
 def _run(store: Store, key: RunKey) -> StoredRun | None:
-    """None where the run is gone or cannot be read: the query over the store has said so."""
+    """None if the run is missing or unreadable; the query over the store has warned about it."""
     folder = store.folder(key)
     try:
         return StoredRun(read_record(folder.result), folder)

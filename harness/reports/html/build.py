@@ -30,7 +30,7 @@ MOST = 14  # models in one figure
 
 
 def valid(row: Row, metric: str) -> float | None:
-    """The mean validation metric over seeds; None where a run has none."""
+    """The mean validation metric over seeds; None if a run has none."""
     results = [run.record.metrics.valid.get(metric) for run in row.runs]
     values = [value for value in results if value is not None]
     return statistics.fmean(values) if values and len(values) == len(results) else None
@@ -49,7 +49,7 @@ def chosen(board: Board, metric: str) -> list[Row]:
 
 
 def left_out(board: Board, rows: list[Row]) -> str:
-    """What the figures do not show, in words; empty where they show every row."""
+    """A note on the rows that figures leave out; empty if they show every row."""
     ranked = [row for row in board.rows if row.rank is not None]
     if len(ranked) == len(rows):
         return ""
@@ -68,7 +68,7 @@ COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What the user asked for. `dataset` is a name, or a folder where the data lie."""
+    """Options of the command. `dataset` is a name or a folder."""
 
     dataset: str
     metric: str
@@ -76,8 +76,8 @@ class ReportOptions:
 
 
 def report(store: Store, options: ReportOptions, message: Callable[[str], None] = lambda _: None) -> str:
-    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or
-    data set, and where no run on it is stored. `message` hears of the stages of work."""
+    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or data
+    set, and if no run on it is stored. `message` is called with each stage of work."""
     name = stored_name(store, options.dataset)
     skipped: list[str] = []
 
@@ -120,7 +120,7 @@ def _section(
     metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
     rows = chosen(board, metric)
     base, missing = _measured(rows, location)
-    spared = left_out(board, rows)
+    omitted = left_out(board, rows)
     parts = [
         _leaderboard(store, board, options, location),
         Part(
@@ -128,11 +128,11 @@ def _section(
             "Quality against cost",
             figures=[one for one in [cost.figure(board, metric, rows, model_styles)] if one],
         ),
-        _curves(rows, model_styles, spared),
-        _groups(base, rows, metrics, model_styles, [spared, missing]),
-        _card(board, base, rows, metric, spared),
+        _curves(rows, model_styles, omitted),
+        _groups(base, rows, metrics, model_styles, [omitted, missing]),
+        _card(board, base, rows, metric, omitted),
         _ablations(store, board, metrics, base, missing),
-        _tree(rows, base, spared),
+        _tree(rows, base, omitted),
         Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
         Part(
             "commands",
@@ -151,7 +151,7 @@ def _section(
 
 
 def _measured(rows: Sequence[Row], location: str | None) -> tuple[Measured | None, str]:
-    """The data behind a board; None with the reason where they are not at hand."""
+    """The data of a board, or None and the reason why they are missing."""
     try:
         return measured([run for row in rows for run in row.runs], location), ""
     except InputError as error:
@@ -169,7 +169,7 @@ def _leaderboard(store: Store, board: Board, options: ReportOptions, location: s
 
 
 def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
-    """The sheet less the columns that no row fills, under another title: the board's is the section's."""
+    """The sheet without its empty columns and with another title, since the section has the board's title."""
     values = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
     lines = [
         type(line)(
@@ -180,9 +180,9 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
     return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
 
 
-def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], spared: str) -> Part:
+def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
     figures, notes = learning_curves.figures(rows, model_styles)
-    return Part("curves", "Learning curves", spared if figures else "", figures=figures, notes=notes)
+    return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
 
 
 def _groups(
@@ -192,21 +192,21 @@ def _groups(
     model_styles: Mapping[str, Style],
     messages: list[str],
 ) -> Part:
-    spared, missing = messages
+    omitted, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
         values, part.notes = user_groups.read(base, rows, metrics)
         part.figures = user_groups.figures(base, rows, values, model_styles)
-        part.about = spared if part.figures else ""
+        part.about = omitted if part.figures else ""
     return part
 
 
-def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, spared: str) -> Part:
+def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, omitted: str) -> Part:
     part = Part("card", "Report card")
     if base is not None:
         carded, part.notes = card.on_data(replace(board, rows=tuple(rows)), metric, base)
         part.sheets = card.sheets(carded, metric)
-        part.about = " ".join(filter(None, [card.ABOUT, spared]))
+        part.about = " ".join(filter(None, [card.ABOUT, omitted]))
     return part
 
 
@@ -221,8 +221,8 @@ def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measure
     return part
 
 
-def _tree(rows: Sequence[Row], base: Measured | None, spared: str) -> Part:
+def _tree(rows: Sequence[Row], base: Measured | None, omitted: str) -> Part:
     pair = (None, None) if base is None else (base.dataset, base.split.train.counts())
     figure, notes = code_tree.figure(rows, *pair)
     figures = [] if figure is None else [figure]
-    return Part("tree", "Code tree", spared if figures else "", figures=figures, notes=notes)
+    return Part("tree", "Code tree", omitted if figures else "", figures=figures, notes=notes)

@@ -23,15 +23,15 @@ from harness.reports.tables import Column, ReportTable, TableRow
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-FIRST, SECOND = 16, 15  # tokens that are shown: of the first level, and below each of them
-EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles of a token, letters of each, and of a line of one: of what a box holds
+FIRST, SECOND = 16, 15  # number of tokens that are shown: of the first level, and below each of them
+EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles in a box, characters of a title, and characters of a line
 HEIGHT = 680
 ROOT = "first tokens"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A token of the tree, or the other ones below a token together. `items` are positions in the catalogue."""
+    """A token of the tree, or all other tokens below a token. `items` are positions in the catalogue."""
 
     key: str
     label: str
@@ -40,8 +40,9 @@ class Node:
 
 
 def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | None) -> tuple[Figure | None, list[str]]:
-    """A view a model that kept its codes, of its first seed that did. `counts`: training interactions an item, int64
-    (items,); with `dataset` None there are no titles and no counts. Second: what could not be read, in words."""
+    """One view for each model with stored codes, of its first seed that has them. `counts`: training interactions an
+    item, int64 (items,); with `dataset` None there are no titles and no counts. Also returns messages about unreadable
+    codes."""
     views, notes = [], []
     for row in rows:
         path = _kept(row)
@@ -191,7 +192,7 @@ def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequen
 
 
 def _examples(node: Node, dataset: Dataset | None, counts: np.ndarray | None) -> list[str]:
-    """The titles of the node's items that are bought most; none without titles."""
+    """The titles of the node's most frequent items; empty without titles."""
     if dataset is None or dataset.text is None:
         return []
     order = sorted(node.items, key=lambda item: (0 if counts is None else -int(counts[item]), item))

@@ -21,7 +21,7 @@ MARGIN = 0.08  # share of the plot's width that the axis leaves free on each sid
 
 @dataclass(frozen=True)
 class CostAxis:
-    """One thing that a row costs. `less` is better, or more."""
+    """A kind of cost. `less`: whether less is better."""
 
     key: str
     label: str
@@ -36,8 +36,8 @@ PRICES = (
 
 
 def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True) -> list[int]:
-    """Positions of the (cost, quality) points that no other one beats in both, cheapest first; `is_less` says that less
-    cost is better.
+    """Positions of the (cost, quality) points that no other point beats in both, cheapest first; `is_less`: less cost
+    is better.
 
     >>> pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2)])
     [0, 1]
@@ -53,7 +53,7 @@ def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True)
 
 
 def figure(board: Board, metric: str, selected_rows: Sequence[Row], styles: Mapping[str, Style]) -> Figure | None:
-    """None where no row says what it costs."""
+    """None if no row has this cost."""
     views, notes = [], []
     for price in PRICES:
         rows = [row for row in board.rows if row.rank is not None and (row.cost.get(price.key) or 0) > 0]
@@ -138,7 +138,7 @@ def _plot(
 
 
 def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> Scatter:
-    """Rows of one model, all of which leak or none."""
+    """Marks of rows of one model, which all leak or all do not."""
     import plotly.graph_objects as go
 
     leaks = bool(rows[0].leaks)
@@ -160,7 +160,7 @@ def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> S
 
 
 def _among(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether it is one of them itself: rows of equal figures are others."""
+    """Whether it is one of these objects; rows of equal values are different rows."""
     return any(row is other for other in rows)
 
 

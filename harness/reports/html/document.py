@@ -22,7 +22,7 @@ from harness.reports.templating import render_html
 
 @dataclass
 class Part:
-    """One heading of a section with what stands under it."""
+    """A heading of a section with its content."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """One board: what all of it shares, and its parts."""
+    """One board: facts that its runs share, and its parts."""
 
     title: str
     facts: Mapping[str, str]
@@ -49,7 +49,7 @@ class Section:
 
 
 def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """The whole page, as text that UTF-8 can encode."""
+    """The whole page, as text that can be encoded in UTF-8."""
     from plotly.offline import get_plotlyjs
 
     library, script = _script(get_plotlyjs()), _script(_file("page.js"))
@@ -79,7 +79,7 @@ def plot_data(figure: Figure) -> Markup:
 
 
 def data(value: object) -> str:
-    """JSON for a script element: no letter in it can end the element or begin a comment.
+    """JSON for a script element: no character in it can end the element or begin a comment.
 
     >>> data("</script><!--&")
     '"\\\\u003c/script\\\\u003e\\\\u003c!--\\\\u0026"'
@@ -89,14 +89,14 @@ def data(value: object) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """A content security policy: these scripts, styles of the page, pictures that it makes itself, and nothing else."""
+    """A content security policy that allows these scripts, the page's styles and its generated pictures only."""
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     sources = " ".join(f"'sha256-{text}'" for text in hashes)
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
 
 
 def _script(text: str) -> str:
-    """As a browser reads it, which is what it hashes."""
+    """A script with line breaks as the browser normalises them before hashing."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -17,20 +17,20 @@ from harness.reports.tables import ReportTable
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-# Hues apart for the colour-blind (after Okabe and Ito 2008), each as light as shows on a white and on a dark ground.
-# Marks and dashes differ too, so that no line is told by its colour alone.
+# Hues for colour-blind readers (after Okabe and Ito 2008), visible on a white and on a dark background.
+# Marks and dashes differ too, so that lines differ in more than colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C0629A", "#8A7000", "#7D62C9", "#7A7A7A")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x", "pentagon", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot")
 HEIGHT = 440  # pixels of a plot
-MANY = 3  # powers of ten from which on only they have ticks
-WIDTH = 28  # letters of a name before it is broken
-LONGEST = 160  # letters of a name that are shown
+MANY = 3  # from this many powers of ten on, only powers have ticks
+WIDTH = 28  # characters of a name before it is broken
+LONGEST = 160  # characters of a name that are shown
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a figure. `said` is what a reader who cannot see it is told."""
+    """One view of a figure. `said` is its text for screen readers."""
 
     label: str
     plot: Plot
@@ -40,7 +40,7 @@ class View:
 
 @dataclass(frozen=True)
 class Figure:
-    """`name` is unique in its section; `about` says how to read it, `choice` what its views differ in."""
+    """`name` is unique in its section; `about` explains it; `choice` names the difference between its views."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ def styles(models: Iterable[str]) -> dict[str, Style]:
 
 
 def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Plot:
-    """Traces between two axes, without any colour of the page."""
+    """Traces between two axes, without the colours of the page."""
     import plotly.graph_objects as go
 
     return go.Figure(
@@ -125,7 +125,7 @@ def log_axis(low: float, high: float, title: str) -> dict[str, Any]:
 
 
 def shown(text: str) -> str:
-    """Text for a plot, which takes some tags and entities for markup: here they are letters.
+    """Escapes text for a plot, where some tags and entities are markup.
 
     >>> shown("<b>A & B</b>")
     '&lt;b&gt;A &amp; B&lt;/b&gt;'

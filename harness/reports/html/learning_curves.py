@@ -22,7 +22,7 @@ MOST = 300  # points of a curve
 @dataclass
 class Curve:
     """One stage of one run. `seconds` count from the start of the run, over all its sessions; `steps` are the stage's
-    own: optimiser steps or passes, as its log has them. `loss` and `valid` are None where a line says nothing of it."""
+    own: optimiser steps or passes, as its log has them. `loss` and `valid` are None if a line lacks them."""
 
     model: str
     seed: int | None
@@ -40,12 +40,12 @@ class Curve:
 
 
 def curves(run: StoredRun) -> list[Curve]:
-    """The curves of one run, in the order of its stages; empty where its log is missing or tells none."""
+    """The curves of one run, in the order of its stages; empty if its log is missing or has none."""
     entries: dict[str, Curve] = {}
-    before = last = 0.0
+    earlier = last = 0.0
     for event in read_events(run.folder.log):
         if event.get("event") == "session":
-            before, last = before + last, 0.0
+            earlier, last = earlier + last, 0.0
         last = _number(event.get("session_seconds", event.get("seconds"))) or last
         stage, step = event.get("stage"), _number(event.get("step", event.get("epoch")))
         loss, valid = _number(event.get("loss")), _number(event.get("valid", event.get(MAIN_METRIC)))
@@ -53,7 +53,7 @@ def curves(run: StoredRun) -> list[Curve]:
             continue
         curve = entries.setdefault(stage, Curve(run.record.model, run.record.seed, stage))
         curve.unit = "step" if "step" in event else "epoch"
-        curve.seconds.append(before + last)
+        curve.seconds.append(earlier + last)
         curve.steps.append(step)
         curve.loss.append(loss)
         curve.valid.append(valid)
@@ -61,8 +61,8 @@ def curves(run: StoredRun) -> list[Curve]:
 
 
 def figures(rows: Sequence[Row], evaluations: Mapping[str, Style]) -> tuple[list[Figure], list[str]]:
-    """The validation metric of all models in one plot, the loss of each stage in one of its own; and what is missing,
-    in words."""
+    """The validation metric of all models in one plot, the loss of each stage in another one; and messages about
+    missing curves."""
     selected_curves = [curve for row in rows for run in row.runs for curve in curves(run)]
     silent = [row.model for row in rows if not any(curve.model == row.model for curve in selected_curves)]
     notes = [f"No curve in the log of {', '.join(silent)}."] if silent else []
@@ -152,7 +152,7 @@ def _lines(
 
 
 def _names(selected_curves: Sequence[Curve]) -> dict[int, str]:
-    """A model's name, with the stage where it tells of several."""
+    """A model's name, with the stage if it has several."""
     stages: dict[str, set[str]] = {}
     for curve in selected_curves:
         stages.setdefault(curve.model, set()).add(curve.stage)

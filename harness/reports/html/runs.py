@@ -13,12 +13,12 @@ from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.record import Env, Record
 from harness.store.run_store import StoredRun
 
-EXTERNAL = "external"  # the family of rankings that were made elsewhere
-COMMIT = 10  # letters of a git commit that are shown
+EXTERNAL = "external"  # the family of imported rankings
+COMMIT = 10  # characters of a git commit that are shown
 
 
 def facts(board: Board) -> dict[str, str]:
-    """What every run of a board shares, as name and text."""
+    """Facts that all runs of a board share, as name and text."""
     data, rules = board.dataset, board.protocol
     fields = {
         "data set": f"{data.name}: {data.users:,} users, {data.items:,} items, {data.interactions:,} interactions",
@@ -34,7 +34,7 @@ def facts(board: Board) -> dict[str, str]:
 
 
 def sheets(board: Board) -> list[ReportTable]:
-    """The runs, and the environments that they were made in."""
+    """Tables of the runs and of their environments."""
     environments: dict[str, tuple[int, Env]] = {}
     lines = []
     for row, run in _runs(board):
@@ -71,12 +71,12 @@ def sheets(board: Board) -> list[ReportTable]:
 
 
 def commands(board: Board, results: Path) -> list[str]:
-    """One command a run, in the board's order."""
+    """One command for each run, in the board's order."""
     return [command(run, results) for _, run in _runs(board)]
 
 
 def command(run: StoredRun, results: Path) -> str:
-    """What makes a run again, for a shell. Lists that were made elsewhere are measured again from their file."""
+    """The shell command that repeats a run. Imported rankings are measured again from their file."""
     record, fields = run.record, configuration(run)
     data = str(fields.get("dataset") or record.dataset.name)
     names = [] if results == Path("results") else ["--results", str(results)]

@@ -22,9 +22,9 @@ from harness.reports.tables import Column, ReportTable, TableRow
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-RESAMPLES = 2_000  # of an interval that is looked at, not tested
+RESAMPLES = 2_000  # resamples of an interval that is not a test
 SEED = 1
-SPREAD = 0.62  # of a group's width that its marks take
+SPREAD = 0.62  # share of a group's width that its marks take
 TOLD = {
     "history length": (
         "history",
@@ -54,8 +54,8 @@ class Cell:
 def read(
     base: Measured, rows: Sequence[Row], metrics: Sequence[str]
 ) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
-    """Each row's (by its place) values a metric, means over its seeds, float64 (users,); and which rows have no lists
-    to make them from, in words."""
+    """Each row's values of each metric by its index, means over seeds, float64 (users,); and a message for each row
+    without usable lists."""
     entries, notes = {}, []
     for number, row in enumerate(rows):
         try:
@@ -73,7 +73,7 @@ def figures(
     values: Mapping[int, Mapping[str, np.ndarray]],
     evaluations: Mapping[str, Style],
 ) -> list[Figure]:
-    """One figure a way to group users, a view a metric; none without values."""
+    """One figure for each grouping of users, with one view a metric; none without values."""
     if not values:
         return []
     metrics = list(next(iter(values.values())))
