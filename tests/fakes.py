@@ -96,5 +96,5 @@ class Choosy(Fake):
         assert self.tested or requests.fold == "valid", "test cases were shown"
         off = round(3 * abs(np.log10(self.config.rate) + 1) + abs(self.config.layer.width - 8) / 2)
         last = np.array([history[-1] for history in requests.histories])
-        away = (np.arange(self.n) - last[:, None] - 1 + off) % self.n
-        return Predictions.best(requests.cases, -away.astype(float), k)
+        removed = (np.arange(self.n) - last[:, None] - 1 + off) % self.n
+        return Predictions.best(requests.cases, -removed.astype(float), k)

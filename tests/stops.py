@@ -12,7 +12,7 @@ class StopAfter(SilentReporter):
     def __init__(self, at: int | None = None) -> None:
         self.at, self.calls = at, 0
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **output: float | str) -> None:
         self.calls += 1
         if self.calls == self.at:
             raise KeyboardInterrupt

@@ -42,8 +42,8 @@ def texts(**changes: Any) -> Split:
 
 
 def text_mark(split: Split, config: SemanticConfig, context: RunContext) -> str:
-    (found,) = semantic_artefacts(split.train, config, context)
-    return found.key.digest
+    (result,) = semantic_artefacts(split.train, config, context)
+    return result.key.digest
 
 
 TEXT_SETTINGS = {
@@ -61,27 +61,27 @@ def test_every_setting_of_text_vectors_is_looked_at() -> None:
 
 @pytest.mark.parametrize("name", TEXT_SETTINGS)
 def test_text_vectors_of_other_settings(name: str, tmp_path: Path) -> None:
-    context, own = toys.context(tmp_path), SemanticConfig()
-    other = own.model_copy(update={name: TEXT_SETTINGS[name]})
-    assert text_mark(texts(), own, context) == text_mark(texts(), SemanticConfig(), context)
-    assert text_mark(texts(), other, context) != text_mark(texts(), own, context)
+    context, local = toys.context(tmp_path), SemanticConfig()
+    other = local.model_copy(update={name: TEXT_SETTINGS[name]})
+    assert text_mark(texts(), local, context) == text_mark(texts(), SemanticConfig(), context)
+    assert text_mark(texts(), other, context) != text_mark(texts(), local, context)
 
 
 def test_text_vectors_of_other_texts_weights_code_and_device(tmp_path: Path, monkeypatch: Patch) -> None:
-    context, own = toys.context(tmp_path), SemanticConfig()
+    context, local = toys.context(tmp_path), SemanticConfig()
     folder = Path(shutil.copytree(encoder_folder(EMBEDDED), tmp_path / "encoder"))
-    marks = [text_mark(texts(), own, context)]
-    same = own.model_copy(update={"encoder": str(folder)})
+    marks = [text_mark(texts(), local, context)]
+    same = local.model_copy(update={"encoder": str(folder)})
     assert text_mark(texts(), same, context) == marks[0], "equal weights, wherever they lie"
-    marks.append(text_mark(texts(title="another"), own, context))
-    marks.append(text_mark(texts(), own, replace(context, device="cuda")))
+    marks.append(text_mark(texts(title="another"), local, context))
+    marks.append(text_mark(texts(), local, replace(context, device="cuda")))
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     marks.append(text_mark(texts(), same, context))
     monkeypatch.setattr(text_embeddings, "VERSION", "semantic/next")
-    marks.append(text_mark(texts(), own, context))
+    marks.append(text_mark(texts(), local, context))
     assert len(set(marks)) == 5
 
 
@@ -93,8 +93,8 @@ BEHAVIOUR_SETTINGS: dict[str, Any] = {
 
 
 def behaviour_mark(split: Split, config: BehaviorConfig, context: RunContext) -> str:
-    (found,) = behavior_artefacts(split.train, config, context)
-    return found.key.digest
+    (result,) = behavior_artefacts(split.train, config, context)
+    return result.key.digest
 
 
 def test_every_setting_of_behaviour_vectors_is_looked_at() -> None:
@@ -104,34 +104,34 @@ def test_every_setting_of_behaviour_vectors_is_looked_at() -> None:
 @pytest.mark.parametrize("name", BEHAVIOUR_SETTINGS)
 def test_behaviour_vectors_of_other_settings(name: str, tmp_path: Path) -> None:
     split = toys.split()
-    held = np.full(split.train.n_users, -1)
-    held[split.valid.targets.cases] = split.valid.targets.items
-    context = replace(toys.context(tmp_path, split.valid), validation_items=held)
-    own = BehaviorConfig()
-    assert behaviour_mark(split, own, context) == behaviour_mark(toys.split(), BehaviorConfig(), context)
-    other = own.model_copy(update={name: BEHAVIOUR_SETTINGS[name]})
-    assert behaviour_mark(split, other, context) != behaviour_mark(split, own, context)
+    locked = np.full(split.train.n_users, -1)
+    locked[split.valid.targets.cases] = split.valid.targets.items
+    context = replace(toys.context(tmp_path, split.valid), validation_items=locked)
+    local = BehaviorConfig()
+    assert behaviour_mark(split, local, context) == behaviour_mark(toys.split(), BehaviorConfig(), context)
+    other = local.model_copy(update={name: BEHAVIOUR_SETTINGS[name]})
+    assert behaviour_mark(split, other, context) != behaviour_mark(split, local, context)
 
 
 def test_behaviour_vectors_of_other_rows_items_answers_seeds_code_and_device(
     tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    own, split = BehaviorConfig(), toys.split()
+    local, split = BehaviorConfig(), toys.split()
     context = toys.context(tmp_path, split.valid)
     assert context.validation is not None
     renamed = replace(split.train, items=tuple(f"x{item}" for item in split.train.items))
     longer = toys.split(toys.cycle(length=9))
     marks = [
-        behaviour_mark(split, own, context),
-        behaviour_mark(replace(split, train=renamed), own, context),
-        behaviour_mark(longer, own, context),
-        behaviour_mark(split, own, replace(context, seed=2)),
-        behaviour_mark(split, own, replace(context, device="cuda:0")),
-        behaviour_mark(split, own, replace(context, validation=replace(context.validation, digest="other answers"))),
+        behaviour_mark(split, local, context),
+        behaviour_mark(replace(split, train=renamed), local, context),
+        behaviour_mark(longer, local, context),
+        behaviour_mark(split, local, replace(context, seed=2)),
+        behaviour_mark(split, local, replace(context, device="cuda:0")),
+        behaviour_mark(split, local, replace(context, validation=replace(context.validation, digest="other answers"))),
     ]
-    assert behaviour_mark(split, own, replace(context, device="cuda:1")) == marks[4], "which card is no matter"
+    assert behaviour_mark(split, local, replace(context, device="cuda:1")) == marks[4], "which card is no matter"
     monkeypatch.setattr(behavior_encoder, "VERSION", "behavior/next")
-    marks.append(behaviour_mark(split, own, context))
+    marks.append(behaviour_mark(split, local, context))
     assert len(set(marks)) == 7
 
 
@@ -140,15 +140,15 @@ def test_behaviour_vectors_of_other_rows_items_answers_seeds_code_and_device(
 def test_damaged_vectors_are_made_again(
     how: str, source: str, tmp_path: Path, monkeypatch: Patch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made: list[int] = []
+    result: list[int] = []
 
     def encode(strings: list[str], *rest: object) -> np.ndarray:
-        made.append(1)
+        result.append(1)
         return np.random.default_rng(1).normal(size=(len(strings), 4))
 
-    def train(*given: Any) -> tuple[Any, dict[str, Any]]:
-        made.append(1)
-        return real(*given)
+    def train(*value: Any) -> tuple[Any, dict[str, Any]]:
+        result.append(1)
+        return real(*value)
 
     real = behavior_encoder.train
     monkeypatch.setattr(text_embeddings, "encode", encode)
@@ -167,10 +167,10 @@ def test_damaged_vectors_are_made_again(
     if how != "nothing":
         DAMAGE[how](file)
     np.testing.assert_array_equal(ask(), first)
-    assert len(made) == (1 if how == "nothing" else 2)
+    assert len(result) == (1 if how == "nothing" else 2)
     assert ("computed again" in capfd.readouterr().err) == (how != "nothing")
     np.testing.assert_array_equal(ask(), first)
-    assert len(made) == (1 if how == "nothing" else 2), "what was made again is kept"
+    assert len(result) == (1 if how == "nothing" else 2), "what was made again is kept"
 
 
 def test_the_unpacked_backbone(tmp_path: Path, monkeypatch: Patch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -196,9 +196,9 @@ def test_the_unpacked_backbone(tmp_path: Path, monkeypatch: Patch, capfd: pytest
         assert (folders[0] / "model.safetensors").read_bytes() == packed.read_bytes() * 9
     packed.write_bytes(b"weights of one sort")  # of the same length
     assert backbone._embedded_folder(context) != folders[0]
-    here = backbone._embedded_folder(context)
+    local_path = backbone._embedded_folder(context)
     monkeypatch.setattr(backbone, "version", lambda package: "next")
-    assert backbone._embedded_folder(context) != here
+    assert backbone._embedded_folder(context) != local_path
     assert not backbone_artefacts("tiny-random", context) and backbone_artefacts(SMOLLM, context)
 
 

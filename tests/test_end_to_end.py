@@ -57,8 +57,8 @@ def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
     assert document["details"]["model"]["index"]["collision_rate"] == 0
 
     folder = place / document["path"]
-    kept = {path.name for path in folder.iterdir()}
-    assert kept >= {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "item.index.json"}
+    stored = {path.name for path in folder.iterdir()}
+    assert stored >= {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "item.index.json"}
     Record.model_validate_json((folder / "result.json").read_text())
     lists = pd.read_parquet(folder / "predictions.parquet")
     index = json.loads((folder / "item.index.json").read_text())
@@ -73,9 +73,9 @@ def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
 def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Path, first: First) -> None:
     document, reused = first[0], run(place)
     assert reused["started"] == document["started"], "a complete run is returned, not made again"
-    again = run(place, "--fresh")
-    assert again["started"] > document["started"]
-    assert again["metrics"] == document["metrics"] and again["run_id"] == document["run_id"]
+    repeated = run(place, "--fresh")
+    assert repeated["started"] > document["started"]
+    assert repeated["metrics"] == document["metrics"] and repeated["run_id"] == document["run_id"]
     other = run(place, "--seed", "2")
     assert other["run_id"] != document["run_id"]
     assert other["details"]["model"]["index"] != document["details"]["model"]["index"]
@@ -88,7 +88,7 @@ def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("--set", "eager.index.ordr=released"), "order"),
         pytest.param(("--set", "eager.decode.beams=many"), "beams", marks=pytest.mark.nightly),
@@ -96,7 +96,7 @@ def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
         (("--set", "eager.backbone.name=no-such-folder"), "no-such-folder"),
     ],
 )
-def test_wrong_settings_are_one_line_and_exit_code_2(place: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_settings_are_one_line_and_exit_code_2(place: Path, arguments: tuple[str, ...], message: str) -> None:
     done = harness(place, "run", "eager-llm", "-d", "toy", "--profile", "smoke", *arguments)
-    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not list((place / "results").rglob(".*.part")) and done.stdout == ""

@@ -28,11 +28,11 @@ PAGE = ROOT / "docs/extending.md"
 
 def files(folder: Path) -> dict[str, str]:
     """Writes the page's files into `folder`."""
-    found = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S))
-    for name, text in found.items():
+    result = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S))
+    for name, text in result.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    return found
+    return result
 
 
 def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
@@ -43,12 +43,12 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
     record = json.loads(done.out)
     assert record["model"] == "my_model:Model" and record["metrics"]["test"]["ndcg@10"] > 0.5
     assert "/my_model@Model/toy/" in record["path"].replace(os.sep, "/")
-    told = harness("recommend", "my_model:Model", "--history", "i3", "-k", "1", "--json")
-    assert json.loads(told.out)["recommendations"][0]["items"][0]["item"] == "i4", told.err
-    again = harness("run", "my_model.py:Model", "--config", f"{record['path']}/config.yaml", "--json")
-    assert json.loads(again.out)["run_id"] == record["run_id"], again.err
-    told = harness("models", "./my_model.py:Model", "--json")
-    assert [row["name"] for row in json.loads(told.out)["settings"]] == ["my_model.size", "my_model.smoothing"]
+    result = harness("recommend", "my_model:Model", "--history", "i3", "-k", "1", "--json")
+    assert json.loads(result.out)["recommendations"][0]["items"][0]["item"] == "i4", result.err
+    repeated = harness("run", "my_model.py:Model", "--config", f"{record['path']}/config.yaml", "--json")
+    assert json.loads(repeated.out)["run_id"] == record["run_id"], repeated.err
+    result = harness("models", "./my_model.py:Model", "--json")
+    assert [row["name"] for row in json.loads(result.out)["settings"]] == ["my_model.size", "my_model.smoothing"]
     done = harness("run", "./my_model.py:Model", "-d", toy, "--profile", "paper")
     assert done.code == 2 and "has no profile 'paper'; choose cpu, gpu, smoke" in done.err
     Path("my_model.py").write_text(text.replace("0.01", "0.02"))
@@ -57,7 +57,7 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("none.py:Model", None, "no such file"),
         ("m.py:Other", "class Model: pass", "there is no 'Other'; it has Model"),
@@ -72,11 +72,11 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
         ),
     ],
 )
-def test_a_file_that_is_no_model(harness: Harness, name: str, text: str | None, said: str) -> None:  # noqa: F811
+def test_a_file_that_is_no_model(harness: Harness, name: str, text: str | None, message: str) -> None:  # noqa: F811
     if text is not None:
         Path("m.py").write_text(text)
     done = harness("run", f"./{name}")
-    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1, done.err
+    assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1, done.err
 
 
 def test_the_contract_suite_of_the_page(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_the_baseline_and_the_metric_of_the_page(harness: Harness, toy: str) -> 
     path = Path(json.loads(done.out)["path"])
     stored = pd.read_parquet(path / "predictions.parquet")
     assert stored.groupby("rank")["item"].nunique().eq(1).all(), "one ranking for all users"
-    told = harness("recommend", "my_baseline:Model", "--history", "i3", "-k", "3", "--json")
-    listed = [row["item"] for row in json.loads(told.out)["recommendations"][0]["items"]]
+    result = harness("recommend", "my_baseline:Model", "--history", "i3", "-k", "3", "--json")
+    listed = [row["item"] for row in json.loads(result.out)["recommendations"][0]["items"]]
     assert listed == stored.sort_values("rank")["item"].drop_duplicates().tolist()[:3]
     measured = subprocess.run([sys.executable, "my_metric.py", str(path)], capture_output=True, text=True, check=True)
     assert measured.stdout == "10 different items in the first ten places\n"
@@ -127,8 +127,8 @@ def test_the_paths_that_the_page_promises() -> None:
 class Point:
     """An entry point whose object is given, or fails."""
 
-    def __init__(self, name: str, made: Any) -> None:
-        self.name, self.made = name, made
+    def __init__(self, name: str, created: Any) -> None:
+        self.name, self.made = name, created
 
     def load(self) -> Any:
         if isinstance(self.made, BaseException):

@@ -100,11 +100,11 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def test_rooms_import_only_what_they_may() -> None:
-    known = {name for name in MAY_IMPORT if name.startswith("harness.")} | {"harness.cli"}
+    expected = {name for name in MAY_IMPORT if name.startswith("harness.")} | {"harness.cli"}
     wrong = []
     for path in modules(*CODE):
         home = room(dotted(path))
-        allowed = known if home in TOP else MAY_IMPORT.get(home, set()) | {home}
+        allowed = expected if home in TOP else MAY_IMPORT.get(home, set()) | {home}
         for name in imports(path):
             if name.split(".")[0] not in CODE or name in ("harness", "harness.__version__"):
                 continue
@@ -136,12 +136,12 @@ def test_generative_imports_go_down() -> None:
 
 def test_no_import_circles() -> None:
     """Imports inside functions and for type checking count too, but not those of `harness` itself, the Python door."""
-    known = {dotted(path): path for path in modules(*CODE)}
+    expected = {dotted(path): path for path in modules(*CODE)}
     graph: dict[str, set[str]] = {}
-    for module, path in known.items():
+    for module, path in expected.items():
         names = imports(path) if module != "harness" else ()
-        targets = {name if name in known else name.rpartition(".")[0] for name in names}
-        graph[module] = (targets & set(known)) - {module, "harness"}
+        targets = {name if name in expected else name.rpartition(".")[0] for name in names}
+        graph[module] = (targets & set(expected)) - {module, "harness"}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -154,8 +154,8 @@ def test_heavy_libraries_stay_at_home() -> None:
         for library in {name.split(".")[0] for name in imports(path)} & set(HOMES):
             users[library].add(dotted(path))
     for library, names in users.items():
-        away = {name for name in names if not any(f"{name}.".startswith(f"{home}.") for home in HOMES[library])}
-        assert not away, library
+        removed = {name for name in names if not any(f"{name}.".startswith(f"{home}.") for home in HOMES[library])}
+        assert not removed, library
         assert names, f"nobody uses {library}: take its row out"
 
 
@@ -189,7 +189,7 @@ def test_the_map_of_the_house() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     _, _, section = text.partition("## Map of the house\n")
     rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    named = {found.group(1) for row in rows if (found := re.search(r"`([^`]+)`", row))}
+    named = {result.group(1) for row in rows if (result := re.search(r"`([^`]+)`", row))}
     packages = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
     rooms = {f"harness/{name}/" for name in packages} | {"eager/", "baselines/", "tests/"}
     assert rooms <= named, "rooms that the map lacks"
@@ -206,5 +206,5 @@ def test_no_machine_and_no_registry_in_what_is_committed() -> None:
     for name in filter(None, listed.stdout.split("\0")):
         file = ROOT / name
         if file.is_file() and file != Path(__file__):
-            found = pattern.search(file.read_bytes())
-            assert found is None, f"{name} holds {found.group().decode()!r}"
+            result = pattern.search(file.read_bytes())
+            assert result is None, f"{name} holds {result.group().decode()!r}"

@@ -50,9 +50,9 @@ def numbered(rows: Rows, items: Iterable[str] | None = None) -> Dataset:
     rows = list(rows)
     order = list(dict.fromkeys(items or (item for _, row in rows for item in row)))
     place = {item: number for number, item in enumerate(order)}
-    made = toys.dataset([np.array([place[item] for item in row]) for _, row in rows], len(order), None)
+    result = toys.dataset([np.array([place[item] for item in row]) for _, row in rows], len(order), None)
     text = tuple(TEXT.get(item, ItemText(title=item)) for item in order)
-    return replace(made, users=tuple(user for user, _ in rows), items=tuple(order), text=text)
+    return replace(result, users=tuple(user for user, _ in rows), items=tuple(order), text=text)
 
 
 def base() -> Dataset:
@@ -84,43 +84,43 @@ RQVAE = {"hidden": [16], "latent": 4, "epochs": 3, "batch": 32}
 
 def behaviour(**changes: Any) -> Callable[[Split, RunContext], np.ndarray]:
     config = BehaviorConfig.model_validate({**SMALL, "choose": "last", **changes})
-    return lambda given, context: behavior_vectors(given.train, config, context).values
+    return lambda value, context: behavior_vectors(value.train, config, context).values
 
 
-def text(given: Split, context: RunContext) -> np.ndarray:
-    return semantic_vectors(given.train, SemanticConfig(), context).values
+def text(value: Split, context: RunContext) -> np.ndarray:
+    return semantic_vectors(value.train, SemanticConfig(), context).values
 
 
 def eager_codes(**index: Any) -> Callable[[Split, RunContext], np.ndarray]:
     smoke = EagerConfig.profiles["smoke"]
     settings = {**smoke, "index": index, "behavior": {**smoke.get("behavior", {}), **SMALL, "choose": "last"}}
     config = EagerConfig.model_validate(settings)
-    return lambda given, context: EagerLLM(config).item_codes(given.train, context).table.digits
+    return lambda value, context: EagerLLM(config).item_codes(value.train, context).table.digits
 
 
-def tiger_codes(given: Split, context: RunContext) -> np.ndarray:
+def tiger_codes(value: Split, context: RunContext) -> np.ndarray:
     config = TigerConfig.model_validate(TigerConfig.profiles["smoke"])
-    return Tiger(config).item_codes(given.train, context).table.digits
+    return Tiger(config).item_codes(value.train, context).table.digits
 
 
-def letter_codes(given: Split, context: RunContext) -> np.ndarray:
+def letter_codes(value: Split, context: RunContext) -> np.ndarray:
     config = LetterTigerConfig.model_validate(LetterTigerConfig.profiles["smoke"])
-    return LetterTiger(config).item_codes(given.train, context).table.digits
+    return LetterTiger(config).item_codes(value.train, context).table.digits
 
 
-def cid_codes(given: Split, context: RunContext) -> np.ndarray:
+def cid_codes(value: Split, context: RunContext) -> np.ndarray:
     config = P5CIDConfig.model_validate(P5CIDConfig.profiles["smoke"])
-    return P5CID(config).item_codes(given.train, context).table.digits
+    return P5CID(config).item_codes(value.train, context).table.digits
 
 
-def rpg_codes(given: Split, context: RunContext) -> np.ndarray:
+def rpg_codes(value: Split, context: RunContext) -> np.ndarray:
     config = RPGConfig.model_validate(RPGConfig.profiles["smoke"])
-    return RPG(config).item_codes(given.train, context).table.digits
+    return RPG(config).item_codes(value.train, context).table.digits
 
 
-def lcrec_codes(given: Split, context: RunContext) -> np.ndarray:
+def lcrec_codes(value: Split, context: RunContext) -> np.ndarray:
     config = LCRecConfig.model_validate(LCRecConfig.profiles["smoke"])
-    return LCRec(config).item_codes(given.train, context).table.digits
+    return LCRec(config).item_codes(value.train, context).table.digits
 
 
 CACHES: dict[str, Callable[[Split, RunContext], np.ndarray]] = {
@@ -144,20 +144,20 @@ def encoded(strings: list[str], *rest: object) -> np.ndarray:
     return np.stack([np.random.default_rng(seed).normal(size=8) for seed in seeds]).astype(np.float32)
 
 
-def context_for(given: Split, folder: Path, reporter: Reporter | None = None) -> RunContext:
+def context_for(value: Split, folder: Path, reporter: Reporter | None = None) -> RunContext:
     """As a run has it, with `folder` for its cache and its checkpoint."""
     (job,) = plan("eager-llm", RunOptions())
-    context = context_of(job, given, reporter or SilentReporter())
+    context = context_of(job, value, reporter or SilentReporter())
     return replace(context, cache=folder / "cache", checkpoint=folder / "checkpoint", device="cpu")
 
 
-def by_raw_id(given: Split, rows: np.ndarray) -> dict[str, list[float]]:
-    assert len(rows) == given.train.n_items
-    return dict(zip(given.train.items, rows.tolist(), strict=True))
+def by_raw_id(value: Split, rows: np.ndarray) -> dict[str, list[float]]:
+    assert len(rows) == value.train.n_items
+    return dict(zip(value.train.items, rows.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("other", ORDERS, ids=lambda made: made.__name__)
+@pytest.mark.parametrize("other", ORDERS, ids=lambda built: built.__name__)
 def test_another_item_order_on_one_cache(
     cache: str, other: Callable[[Dataset, Path], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,13 +167,13 @@ def test_another_item_order_on_one_cache(
     assert one.train.rows_fingerprint == two.train.rows_fingerprint
     make, shared = CACHES[cache], tmp_path / "shared"
     first = by_raw_id(one, make(one, context_for(one, shared)))
-    found = by_raw_id(two, make(two, context_for(two, shared)))
-    assert found == by_raw_id(two, make(two, context_for(two, tmp_path / "fresh")))
+    result = by_raw_id(two, make(two, context_for(two, shared)))
+    assert result == by_raw_id(two, make(two, context_for(two, tmp_path / "fresh")))
     assert by_raw_id(one, make(one, context_for(one, shared))) == first
     if "validation" not in cache:  # what is chosen on validation depends on its answers and its users
-        assert found == first
-        made = sorted(path.name.partition("-")[0] for path in (shared / "cache" / "vectors").glob("*.npy"))
-        assert len(made) == len(set(made)), "one entry serves both orders"
+        assert result == first
+        built = sorted(path.name.partition("-")[0] for path in (shared / "cache" / "vectors").glob("*.npy"))
+        assert len(built) == len(set(built)), "one entry serves both orders"
 
 
 @pytest.mark.parametrize("source", ["text vectors", "sasrec", "din"])
@@ -197,9 +197,9 @@ def test_equal_places_of_other_validation_items_are_other_answers(tmp_path: Path
     marks = set()
     for items in (("a", "b", "c", "d"), ("b", "a", "c", "d")):
         data = replace(toys.dataset([np.array([2, 3, 2, 0, 3])] * 3, 4, None), items=items)
-        given = split(data, Protocol())
-        assert given.valid.targets.items.tolist() == [0, 0, 0]
-        validation = context_for(given, tmp_path).validation
+        value = split(data, Protocol())
+        assert value.valid.targets.items.tolist() == [0, 0, 0]
+        validation = context_for(value, tmp_path).validation
         assert validation is not None
         marks.add(validation.digest)
     assert len(marks) == 2
@@ -215,7 +215,7 @@ def test_what_is_stored_in_a_data_sets_own_order_is_keyed_by_that_order(
     two = numbered(rows_of(one), reversed(one.items))
     assert one.fingerprint == two.fingerprint and one.items != two.items
     splits = [split(data, Protocol()) for data in (one, two)]
-    assert len({given.train.fingerprint for given in splits}) == 2
-    assert len({job.outcome(data, given).run_id for data, given in zip((one, two), splits, strict=True)}) == 2
+    assert len({value.train.fingerprint for value in splits}) == 2
+    assert len({job.outcome(data, value).run_id for data, value in zip((one, two), splits, strict=True)}) == 2
     timed = [replace(data, timestamps=np.arange(float(data.interactions))) for data in (one, two)]
     assert len({local_store.save_dataset(data, {}).folder for data in timed}) == 2

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 def figures(folder: Path, module: str, *arguments: str) -> dict[str, Any]:
     """Runs a benchmark; the JSON document of its figures."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    where = ("--folder", str(folder), "--json", str(folder / "figures.json"))
-    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *where]
+    location = ("--folder", str(folder), "--json", str(folder / "figures.json"))
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *location]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "figures.json").read_text())
@@ -31,16 +31,16 @@ def figures(folder: Path, module: str, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.nightly
 def test_five_kills_over_the_stages(tmp_path: Path) -> None:
-    found = figures(tmp_path, "kills", "--kills", "5", "--seed", "3", "--stages", "tiger,prepare,index,grid,download")
-    assert found["kills"] >= 5 and found["failed"] == []
-    assert all(stage["equal"] == stage["cases"] for stage in found["stages"])
+    result = figures(tmp_path, "kills", "--kills", "5", "--seed", "3", "--stages", "tiger,prepare,index,grid,download")
+    assert result["kills"] >= 5 and result["failed"] == []
+    assert all(stage["equal"] == stage["cases"] for stage in result["stages"])
 
 
 @pytest.mark.nightly
 def test_four_processes_on_one_results_folder(tmp_path: Path) -> None:
-    found = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6", "--life", "0.1")
-    assert (found["records"], found["distinct"], found["wrong"]) == (40, 40, [])
-    assert found["kills"] > 0 and found["reads"] > 5
+    result = figures(tmp_path, "shared_store", "--processes", "4", "--runs", "10", "--kills", "6", "--life", "0.1")
+    assert (result["records"], result["distinct"], result["wrong"]) == (40, 40, [])
+    assert result["kills"] > 0 and result["reads"] > 5
 
 
 def test_what_the_benchmarks_look_for_is_found(tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ def test_what_the_benchmarks_look_for_is_found(tmp_path: Path) -> None:
             file.write("1}")
         (place.folder / "left.tmp").touch()
 
-    whole = run(careless, place)
-    assert whole.code == 0 and torn(place) == [] and litter(place) == ["left.tmp"]
+    complete = run(careless, place)
+    assert complete.code == 0 and torn(place) == [] and litter(place) == ["left.tmp"]
     states = []
-    for change in range(1, whole.changes + 1):
+    for change in range(1, complete.changes + 1):
         assert run(careless, place, Death(change=change)).code == -9
         states.append(len(torn(place)))
     assert 1 in states and 0 in states

@@ -18,16 +18,16 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("value", ["1", "true", "True", "YES", "on", " On "])
 def test_yes(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, asked in (("HARNESS_TRUST_REMOTE_CODE", trusted), ("HARNESS_OFFLINE", offline)):
+    for name, requested in (("HARNESS_TRUST_REMOTE_CODE", trusted), ("HARNESS_OFFLINE", offline)):
         monkeypatch.setenv(name, value)
-        assert asked() is switch(name) is True
+        assert requested() is switch(name) is True
 
 
 @pytest.mark.parametrize("value", ["0", "false", "False", "NO", "off", "", " "])
 def test_no(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, asked in (("HARNESS_TRUST_REMOTE_CODE", trusted), ("HARNESS_OFFLINE", offline)):
+    for name, requested in (("HARNESS_TRUST_REMOTE_CODE", trusted), ("HARNESS_OFFLINE", offline)):
         monkeypatch.setenv(name, value)
-        assert asked() is switch(name) is False
+        assert requested() is switch(name) is False
 
 
 @pytest.mark.parametrize("value", ["2", "maybe", "tru", "ja"])
@@ -48,9 +48,9 @@ def reads_around(source: str) -> list[int]:
         if not isinstance(node, ast.Subscript | ast.Call | ast.Compare):
             continue
         text = ast.unparse(node)
-        own = re.match(rf"os\.(environ\[|environ\.get\(|getenv\()['\"]{OWN}", text)
+        local = re.match(rf"os\.(environ\[|environ\.get\(|getenv\()['\"]{OWN}", text)
         words = isinstance(node, ast.Compare) and "os.environ" in text and re.search(r"['\"](true|yes|on)['\"]", text)
-        if own or words:
+        if local or words:
             lines.append(node.lineno)
     return lines
 

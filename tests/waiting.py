@@ -8,9 +8,9 @@ from collections.abc import Callable
 PATIENCE = 600.0  # seconds
 
 
-def wait_for(seen: Callable[[], bool], what: str) -> None:
+def wait_for(observed: Callable[[], bool], kind: str) -> None:
     """Until `seen()`; fails after `PATIENCE`."""
     deadline = time.monotonic() + PATIENCE
-    while not seen():
-        assert time.monotonic() < deadline, f"{what} does not come"
+    while not observed():
+        assert time.monotonic() < deadline, f"{kind} does not come"
         time.sleep(0.05)

@@ -48,11 +48,11 @@ class Nursery:
 
 def _parent(module: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """A process that imports the library of a worker's module, and the socket to ask it for forks."""
-    ours, other = socket.socketpair()
+    actual, other = socket.socketpair()
     command = [sys.executable, "-P", "-m", "tests.baselines.nursery", module, str(other.fileno())]
     process = subprocess.Popen(command, pass_fds=[other.fileno()], env={**os.environ, "PYTHONPATH": str(ROOT)})
     other.close()
-    return ours, process
+    return actual, process
 
 
 class Child:
@@ -88,18 +88,18 @@ def main() -> None:
 
         get_model("SASRec")  # imports all of RecBole's models
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child
-    asked = socket.socket(fileno=int(sys.argv[2]))
+    requested = socket.socket(fileno=int(sys.argv[2]))
     while True:
-        told, fds, _, _ = socket.recv_fds(asked, 4096, 3)
-        if not told:
+        messages, fds, _, _ = socket.recv_fds(requested, 4096, 3)
+        if not messages:
             return
         pid = os.fork()
         if not pid:
-            asked.close()
-            for given, standard in zip(fds, range(3), strict=True):
-                os.dup2(given, standard)
-                os.close(given)
-            folder, doom = json.loads(told)
+            requested.close()
+            for value, standard in zip(fds, range(3), strict=True):
+                os.dup2(value, standard)
+                os.close(value)
+            folder, doom = json.loads(messages)
             sys.argv[1:] = [folder]
             if doom is not None:
                 _doom(*doom)
@@ -108,9 +108,9 @@ def main() -> None:
             finally:
                 sys.stderr.flush()
             os._exit(0)
-        for given in fds:
-            os.close(given)
-        asked.sendall(str(pid).encode())
+        for value in fds:
+            os.close(value)
+        requested.sendall(str(pid).encode())
 
 
 def _doom(epochs: int, batches: int) -> None:

@@ -102,9 +102,9 @@ def test_one_stage_no_term_and_the_record_says_what_the_codes_are(plain: LCRec) 
 
 
 def test_comprehension_is_measured_before_and_after(tmp_path: Path) -> None:
-    found = fitted(changed(comprehension={"items": 3}), tmp_path).record()["comprehension"]
-    assert list(found) == ["before", "aligned", "measured_on"]
-    assert found["before"]["plain_text_drift"] == 0 and found["aligned"]["plain_text_drift"] != 0
+    result = fitted(changed(comprehension={"items": 3}), tmp_path).record()["comprehension"]
+    assert list(result) == ["before", "aligned", "measured_on"]
+    assert result["before"]["plain_text_drift"] == 0 and result["aligned"]["plain_text_drift"] != 0
 
 
 def lettered(folder: Path, drop: str | None = None) -> Path:
@@ -127,8 +127,8 @@ def test_a_given_index_may_collide_and_shared_codes_are_expanded(codes: str, tmp
     groups = model.code_groups()
     assert groups is not None and groups.dtype == np.int64 and len(np.unique(groups)) == 23
     assert groups[0] == groups[1]
-    given = model.recommend(toys.split().test.requests, 24, toys.context(tmp_path))
-    assert (given.lengths == 24).all(), "every item is listed, those of the shared code too"
+    predictions = model.recommend(toys.split().test.requests, 24, toys.context(tmp_path))
+    assert (predictions.lengths == 24).all(), "every item is listed, those of the shared code too"
     assert ("semantic" in model.record()["vectors"]) == (codes == "centroid")
 
 
@@ -148,7 +148,7 @@ def test_missing_text_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_codes_do_not_depend_on_the_order_of_items(tmp_path: Path) -> None:
-    found = []
+    result = []
     for number, order in enumerate((np.arange(24), np.random.default_rng(3).permutation(24))):
         data, place = toys.cycle(), np.argsort(order)
         texts = toys.titles(24)
@@ -158,26 +158,30 @@ def test_codes_do_not_depend_on_the_order_of_items(tmp_path: Path) -> None:
             sequences=type(data.sequences)(place[data.sequences.values], data.sequences.offsets),
             text=tuple(texts[i] for i in order),
         )
-        made = LCRec(changed()).item_codes(toys.split(moved).train, toys.context(tmp_path / str(number)))
-        found.append(made.table.digits[place])
-    np.testing.assert_array_equal(found[0], found[1])
+        built = LCRec(changed()).item_codes(toys.split(moved).train, toys.context(tmp_path / str(number)))
+        result.append(built.table.digits[place])
+    np.testing.assert_array_equal(result[0], result[1])
 
 
 @pytest.mark.parametrize("profile", ["smoke"])
 def test_a_profile_gives_both_methods_the_same_backbone_and_budget(profile: str) -> None:
-    ours = LCRecConfig.model_validate(LCRecConfig.profiles[profile])
-    theirs = EagerConfig.model_validate(EagerConfig.profiles[profile])
-    assert (ours.backbone, ours.tasks, ours.decode) == (theirs.backbone, theirs.tasks, theirs.decode)
-    assert ours.comprehension == theirs.comprehension
-    assert theirs.tuning.max_steps and theirs.annealing.max_steps and theirs.annealing.targets == theirs.tuning.targets
-    added = {"max_steps": theirs.tuning.max_steps + theirs.annealing.max_steps}
-    assert ours.tuning.model_dump() == {**theirs.tuning.model_dump(), **added}
+    actual = LCRecConfig.model_validate(LCRecConfig.profiles[profile])
+    reference = EagerConfig.model_validate(EagerConfig.profiles[profile])
+    assert (actual.backbone, actual.tasks, actual.decode) == (reference.backbone, reference.tasks, reference.decode)
+    assert actual.comprehension == reference.comprehension
+    assert (
+        reference.tuning.max_steps
+        and reference.annealing.max_steps
+        and reference.annealing.targets == reference.tuning.targets
+    )
+    added = {"max_steps": reference.tuning.max_steps + reference.annealing.max_steps}
+    assert actual.tuning.model_dump() == {**reference.tuning.model_dump(), **added}
 
 
 def test_the_published_settings() -> None:
-    ours = LCRecConfig.model_validate(LCRecConfig.profiles["paper"])
-    assert (ours.tuning.epochs, ours.tasks.caps.fusionseqrec, ours.semantic.fields) == (
+    actual = LCRecConfig.model_validate(LCRecConfig.profiles["paper"])
+    assert (actual.tuning.epochs, actual.tasks.caps.fusionseqrec, actual.semantic.fields) == (
         4, 20_000, ("title", "description"),
     )  # fmt: skip
-    assert (ours.index.levels, ours.index.k, ours.index.rqvae.separate) == (4, 256, "sinkhorn")
-    assert (ours.index.rqvae.epochs, ours.index.rqvae.warmup * ours.index.rqvae.epochs) == (10_000, 50)
+    assert (actual.index.levels, actual.index.k, actual.index.rqvae.separate) == (4, 256, "sinkhorn")
+    assert (actual.index.rqvae.epochs, actual.index.rqvae.warmup * actual.index.rqvae.epochs) == (10_000, 50)

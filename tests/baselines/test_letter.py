@@ -79,15 +79,15 @@ MODELS: dict[str, GenerativeRecommender[Any]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_other_held_out_items_change_no_code(name: str, tmp_path: Path) -> None:
     """The canary: two data sets with equal training parts, whose items the readers number differently."""
-    made = []
+    result = []
     for answers in (1, 2):
         data = split(planted(answers), Protocol())
         index = MODELS[name].item_codes(data.train, toys.context(tmp_path / str(answers), data.valid))
         order = sorted(range(24), key=data.train.items.__getitem__)
-        made.append((data.train.items, index.table.digits[order], index.provenance))
-    assert made[0][0] != made[1][0]
-    np.testing.assert_array_equal(made[0][1], made[1][1])
-    assert made[0][2] == made[1][2]
+        result.append((data.train.items, index.table.digits[order], index.provenance))
+    assert result[0][0] != result[1][0]
+    np.testing.assert_array_equal(result[0][1], result[1][1])
+    assert result[0][2] == result[1][2]
 
 
 def test_the_record_has_both_vectors_collisions_and_use(tmp_path: Path) -> None:

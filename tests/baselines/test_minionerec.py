@@ -55,8 +55,8 @@ def test_more_than_half_of_the_samples_have_text(profile: str, tmp_path: Path) -
     targets = int((data.sequences.lengths - 1).sum())
     stage = config.tuning.model_copy(update={"targets": 8, "rows": 8, "epochs": 60.0, "max_steps": None})
     batches = Tasks.every(data.sequences, pools, stage, config.tasks, (1, "alignment")).batches
-    drawn = [batches.task(step) for step in range(batches.steps)]
-    share = {task: drawn.count(task) / len(drawn) for task in set(drawn)}
+    samples = [batches.task(step) for step in range(batches.steps)]
+    share = {task: samples.count(task) / len(samples) for task in set(samples)}
     assert share["fusionseqrec"] == pytest.approx(share["seqrec"], rel=0.15)
     assert set(share) == {"seqrec", "fusionseqrec", "item2index", "index2item"}
     pairs = 24 * 2 / (2 * targets + 24 * 2)

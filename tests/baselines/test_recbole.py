@@ -46,7 +46,7 @@ class Hearing(SilentReporter):
         self.totals.append(total)
         return self
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **output: float | str) -> None:
         self.steps += steps
 
     def event(self, **fields: Any) -> None:
@@ -64,14 +64,14 @@ def fitted(folder: Path, data: Dataset | None = None, reporter: Hearing | None =
 def test_one_training_seen_from_outside(tmp_path: Path) -> None:
     """Every prefix is a sample, the loss is cross-entropy, `max_samples` bounds the epochs, the best one is recorded,
     the network has its size, and this process stays as it was."""
-    heard = Hearing()
+    events = Hearing()
     settings = {"learning_rate": 0.01, "embedding_size": 8, "epochs": 50, "patience": 50}
-    model = fitted(tmp_path, reporter=heard, **settings, max_samples=3 * SAMPLES + 7)
+    model = fitted(tmp_path, reporter=events, **settings, max_samples=3 * SAMPLES + 7)
     batches = math.ceil(SAMPLES / TINY["train_batch_size"])
-    assert heard.totals == [None, 3 * batches]  # RecBole's start, then the training
-    assert heard.steps == 3 * batches
-    assert [event["epoch"] for event in heard.events] == [1, 2, 3]
-    losses, scores = ([event[name] for event in heard.events] for name in ("loss", "valid"))
+    assert events.totals == [None, 3 * batches]  # RecBole's start, then the training
+    assert events.steps == 3 * batches
+    assert [event["epoch"] for event in events.events] == [1, 2, 3]
+    losses, scores = ([event[name] for event in events.events] for name in ("loss", "valid"))
     assert losses[0] == pytest.approx(math.log(24 + 1), abs=0.15)  # the catalogue and the padding item
     assert losses[2] < losses[1] < losses[0]
     best = 3 - scores[::-1].index(max(scores))  # RecBole: of equal epochs the last is best
@@ -86,20 +86,20 @@ def test_one_training_seen_from_outside(tmp_path: Path) -> None:
 @pytest.mark.nightly
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     split = toys.split()
-    given = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    value = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
     scored: list[Predictions] = []
 
     def score(predictions: Predictions) -> dict[str, float]:
         scored.append(predictions)
-        return {"ndcg@10": next(given)}
+        return {"ndcg@10": next(value)}
 
     model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **{**SMALL, "patience": 2}))
     context = RunContext(1, tmp_path, validation=Validation(split.valid.requests, score))
     model.fit(split.train, context)
     assert model.record() == {"recbole": "1.2.1", "epochs": 5, "best_epoch": 2, "best_valid": 0.3}
-    again = model.recommend(split.valid.requests, 20, context)
-    np.testing.assert_array_equal(again.items, scored[1].items)
-    assert (again.items != scored[-1].items).any()
+    repeated = model.recommend(split.valid.requests, 20, context)
+    np.testing.assert_array_equal(repeated.items, scored[1].items)
+    assert (repeated.items != scored[-1].items).any()
 
 
 @pytest.mark.nightly
@@ -119,7 +119,7 @@ def test_the_worker_never_sees_an_answer(tmp_path: Path) -> None:
     canaries = set(range(plain, plain + 2 * users))
     wide, inner = 16, 32
     model = RecBoleRecommender(RecBoleConfig(model="SASRec", **{**TINY, "inner_size": inner}))
-    seen: set[str] = set()
+    observed: set[str] = set()
 
     def score(predictions: Predictions) -> dict[str, float]:
         assert model._session is not None
@@ -132,11 +132,11 @@ def test_the_worker_never_sees_an_answer(tmp_path: Path) -> None:
             elif path.suffix == ".inter":
                 rows = path.read_text().splitlines()[1:]
                 assert len(rows) == 5 * users and not canaries & {int(row.split("\t")[1]) for row in rows}
-            seen.add(name)
+            observed.add(name)
         return {"ndcg@10": 0.5}
 
     model.fit(split.train, RunContext(1, tmp_path, validation=Validation(split.valid.requests, score)))
-    assert {"training.npz", "valid-requests.npz", "valid-lists.npz", "harness.inter", "harness.item"} <= seen
+    assert {"training.npz", "valid-requests.npz", "valid-lists.npz", "harness.inter", "harness.item"} <= observed
     block = 4 * (wide * wide + wide) + (wide * inner + inner) + (inner * wide + wide) + 4 * wide
     assert model.size().parameters == (split.train.n_items + 1 + 20) * wide + 2 * wide + block
 
@@ -173,7 +173,7 @@ def test_a_killed_worker_gives_one_error(tmp_path: Path) -> None:
 def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path) -> None:
     split = toys.split()
     model = RecBoleRecommender(RecBoleConfig(model="GRU4Rec", **SMALL))
-    pids, folders, kept = [], [], made(tmp_path / "kept")
+    pids, folders, stored = [], [], made(tmp_path / "kept")
 
     def score(_: Predictions) -> dict[str, float]:
         assert model._session is not None
@@ -183,13 +183,13 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
             raise KeyboardInterrupt
         return {"ndcg@10": 0.5}
 
-    context = RunContext(1, tmp_path, checkpoint=kept, validation=Validation(split.valid.requests, score))
+    context = RunContext(1, tmp_path, checkpoint=stored, validation=Validation(split.valid.requests, score))
     with pytest.raises(KeyboardInterrupt):
         model.fit(split.train, context)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
     assert not folders[0].exists()
-    assert [path.name for path in (kept / "recbole").iterdir()] == ["training.safetensors"]
+    assert [path.name for path in (stored / "recbole").iterdir()] == ["training.safetensors"]
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
@@ -248,9 +248,9 @@ def test_best_agrees_with_a_stable_sort() -> None:
         scores = random.integers(0, spread, (40, 33)).astype(np.float32)
         for k in (1, 20, 33, 99):
             items, values = best(torch.from_numpy(scores), k)
-            wanted = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            np.testing.assert_array_equal(items, wanted)
-            np.testing.assert_array_equal(values, np.take_along_axis(scores, wanted, axis=1))
+            expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            np.testing.assert_array_equal(items, expected)
+            np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
 
 
 def test_closing_twice_does_no_harm() -> None:

@@ -31,17 +31,17 @@ def model(name: str) -> RecBoleRecommender:
 def test_killed_within_an_epoch(
     name: str, doom: tuple[int, int], tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split, kept = toys.split(), made(tmp_path / "kept")
-    whole, killed, resumed = model(name), model(name), model(name)
-    whole.fit(split.train, toys.context(tmp_path, split.valid))
+    split, stored = toys.split(), made(tmp_path / "kept")
+    complete, killed, resumed = model(name), model(name), model(name)
+    complete.fit(split.train, toys.context(tmp_path, split.valid))
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
-    context = toys.context(tmp_path, split.valid, checkpoint=kept)
+    context = toys.context(tmp_path, split.valid, checkpoint=stored)
     with monkeypatch.context() as patch, pytest.raises(HarnessError, match="ended with code"):
         patch.setattr(nursery, "doom", doom)
         killed.fit(split.train, context)
-    found = read_snapshot(kept / "recbole" / "training.safetensors")
-    assert found is not None and (found[0]["start_epoch"], found[0]["batch"]) == doom
+    result = read_snapshot(stored / "recbole" / "training.safetensors")
+    assert result is not None and (result[0]["start_epoch"], result[0]["batch"]) == doom
     resumed.fit(split.train, context)
-    ranks = [each.recommend(split.test.requests, 10, context) for each in (whole, resumed)]
+    ranks = [each.recommend(split.test.requests, 10, context) for each in (complete, resumed)]
     same(*ranks)
-    assert (ranks[0].scores == ranks[1].scores).all() and whole.record() == resumed.record()
+    assert (ranks[0].scores == ranks[1].scores).all() and complete.record() == resumed.record()

@@ -104,7 +104,7 @@ class Events:
 
     def close(self, stage: Any) -> None: ...
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None: ...
+    def advance(self, steps: int = 1, **output: float | str) -> None: ...
 
     def event(self, **fields: Any) -> None:
         self.kept.append(fields)
@@ -125,15 +125,15 @@ def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) 
     entry = model_entry(f"recbole:{name}")
     small = {"reranker_CAN_NUM": 8} if name.endswith("CPR") else {}  # their 100 are more than the toy has items
     model, split = fit(name, tmp_path, settings={**dict(entry.preset), "epochs": 1, "extra": small})
-    given = model.recommend(split.test.requests, 20, toys.context(tmp_path))
-    assert (given.lengths == 20).all() and given.problems(split.test.requests.cases, 24) == []
+    predictions = model.recommend(split.test.requests, 20, toys.context(tmp_path))
+    assert (predictions.lengths == 20).all() and predictions.problems(split.test.requests.cases, 24) == []
 
 
 def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:
     """FPMC knows BPR only: its loss is that of a coin, not of a choice among the whole catalogue; and it learns."""
-    heard, data = Events(), toys.cycle(users=24, items=24, length=32)
-    model, split = fit("FPMC", tmp_path, data, settings={"epochs": 30, "learning_rate": 0.02}, reporter=heard)
-    losses = [event["loss"] for event in heard.kept if event["stage"] == "train"]
+    events, data = Events(), toys.cycle(users=24, items=24, length=32)
+    model, split = fit("FPMC", tmp_path, data, settings={"epochs": 30, "learning_rate": 0.02}, reporter=events)
+    losses = [event["loss"] for event in events.kept if event["stage"] == "train"]
     assert losses[0] < np.log(2) + 0.05 and losses[-1] < 0.5 * losses[0]
     scores = compute_metrics(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
     assert scores["ndcg@10"] > 0.5
@@ -141,12 +141,12 @@ def test_a_pairwise_model_learns_from_negative_items(tmp_path: Path) -> None:
 
 def test_s3rec_pretrains_before_it_trains(tmp_path: Path) -> None:
     """Pre-training has its own bar and events without validation, changes the network, and can be left out."""
-    heard = Events()
-    with_it, split = fit("S3Rec", tmp_path / "with", settings={"pretrain_epochs": 4}, reporter=heard)
-    assert heard.names == ["S3Rec starts RecBole", "S3Rec pre-trains", "S3Rec trains"]
-    before = [event for event in heard.kept if event["stage"] == "pretrain"]
-    assert [event["epoch"] for event in before] == [1, 2, 3, 4] and {event["valid"] for event in before} == {None}
-    assert before[-1]["loss"] < before[0]["loss"]
+    events = Events()
+    with_it, split = fit("S3Rec", tmp_path / "with", settings={"pretrain_epochs": 4}, reporter=events)
+    assert events.names == ["S3Rec starts RecBole", "S3Rec pre-trains", "S3Rec trains"]
+    previous = [event for event in events.kept if event["stage"] == "pretrain"]
+    assert [event["epoch"] for event in previous] == [1, 2, 3, 4] and {event["valid"] for event in previous} == {None}
+    assert previous[-1]["loss"] < previous[0]["loss"]
     assert with_it.record()["pretrain_epochs"] == 4 and with_it.record()["epochs"] == 2
     without, _ = fit("S3Rec", tmp_path / "without", settings={"pretrain_epochs": 0})
     assert without.record()["pretrain_epochs"] == 0
@@ -157,16 +157,16 @@ def test_s3rec_pretrains_before_it_trains(tmp_path: Path) -> None:
 def test_s3rec_resumes_after_its_pretraining(tmp_path: Path) -> None:
     """Cut in the first epoch after two of pre-training: the second attempt does not pre-train again."""
     options = {"settings": {"pretrain_epochs": 2, "epochs": 4}}
-    whole, split = fit("S3Rec", tmp_path / "whole", **options)
+    complete, split = fit("S3Rec", tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         fit("S3Rec", tmp_path, reporter=Events(at=4), checkpoint=tmp_path / "kept", **options)
-    heard = Events()
-    again, _ = fit("S3Rec", tmp_path, reporter=heard, checkpoint=tmp_path / "kept", **options)
-    epochs = [(event["stage"], event["epoch"]) for event in heard.kept if event["stage"] != "recbole"]
+    events = Events()
+    repeated, _ = fit("S3Rec", tmp_path, reporter=events, checkpoint=tmp_path / "kept", **options)
+    epochs = [(event["stage"], event["epoch"]) for event in events.kept if event["stage"] != "recbole"]
     assert epochs == [("train", 3), ("train", 4)]
     kinds = {path.suffix for path in (tmp_path / "kept").rglob("*") if path.is_file()}
     assert kinds == {".safetensors"}
-    lists = [model.recommend(split.test.requests, 20, toys.context(tmp_path)).items for model in (whole, again)]
+    lists = [model.recommend(split.test.requests, 20, toys.context(tmp_path)).items for model in (complete, repeated)]
     np.testing.assert_array_equal(*lists)
 
 
@@ -193,11 +193,11 @@ def test_a_data_set_without_brands_trains_on_the_rest(tmp_path: Path) -> None:
 
 
 def test_what_recbole_says_goes_to_the_log(tmp_path: Path) -> None:
-    heard = Events()
-    fit("SASRec", tmp_path, reporter=heard)
-    said = [event["said"] for event in heard.kept if event["stage"] == "recbole"]
-    assert said and all("\n" not in line and "\x1b" not in line for line in said)
-    assert not any("chained assignment" in line for line in said)
+    events = Events()
+    fit("SASRec", tmp_path, reporter=events)
+    message = [event["said"] for event in events.kept if event["stage"] == "recbole"]
+    assert message and all("\n" not in line and "\x1b" not in line for line in message)
+    assert not any("chained assignment" in line for line in message)
 
 
 def test_small_has_a_small_structure_and_gives_way_to_what_is_said() -> None:
@@ -211,10 +211,10 @@ def test_a_masked_model_sees_its_whole_history(tmp_path: Path) -> None:
     model, _ = fit("BERT4Rec", tmp_path)
     long = list(range(20))
     rows = RaggedArray.of([[3], [7], long, [23, *long[1:]], [5, *long]])
-    given = model.recommend(Requests("test", np.arange(5), rows), 10, toys.context(tmp_path))
-    assert not np.allclose(given.scores[0], given.scores[1])
-    assert not np.allclose(given.scores[2], given.scores[3])
-    np.testing.assert_allclose(given.scores[2], given.scores[4], rtol=1e-5)  # the 21st is beyond the cap
+    predictions = model.recommend(Requests("test", np.arange(5), rows), 10, toys.context(tmp_path))
+    assert not np.allclose(predictions.scores[0], predictions.scores[1])
+    assert not np.allclose(predictions.scores[2], predictions.scores[3])
+    np.testing.assert_allclose(predictions.scores[2], predictions.scores[4], rtol=1e-5)  # the 21st is beyond the cap
 
 
 def test_weight_decay_works_where_recbole_has_a_list_of_weights(tmp_path: Path) -> None:
@@ -230,12 +230,12 @@ def test_weight_decay_works_where_recbole_has_a_list_of_weights(tmp_path: Path) 
 def test_the_validation_answers_stay_here(tmp_path: Path) -> None:
     """The score that stops training is this side's: RecBole asks for it once an epoch, with lists and nothing else."""
     split = toys.split()
-    asked: list[Predictions] = []
+    requested: list[Predictions] = []
 
     def score(predictions: Predictions) -> dict[str, float]:
-        asked.append(predictions)
-        return {"ndcg@10": 1.0 - 0.1 * len(asked)}
+        requested.append(predictions)
+        return {"ndcg@10": 1.0 - 0.1 * len(requested)}
 
     model = RecBoleRecommender(RecBoleConfig(**{"model": "BERT4Rec", **SMOKE, "patience": 2}))
     model.fit(split.train, RunContext(1, tmp_path, validation=Validation(split.valid.requests, score)))
-    assert len(asked) == 4 and model.record()["best_epoch"] == 1 and model.record()["best_valid"] == 0.9
+    assert len(requested) == 4 and model.record()["best_epoch"] == 1 and model.record()["best_valid"] == 0.9

@@ -40,7 +40,7 @@ def test_a_prefix_resolves_to_any_sequential_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("SASRek", r"unknown RecBole model 'SASRek'; did you mean SASRec"),
         ("BPR", r"RecBole's BPR is no sequential model \(its kind is general\); choose one of BERT4Rec"),
@@ -49,8 +49,8 @@ def test_a_prefix_resolves_to_any_sequential_model() -> None:
         ("", r"unknown RecBole model ''"),
     ],
 )
-def test_what_cannot_be_run_gives_one_clear_line(name: str, said: str) -> None:
-    with pytest.raises(InputError, match=said) as caught:
+def test_what_cannot_be_run_gives_one_clear_line(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         model_entry(f"recbole:{name}")
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
 
@@ -76,32 +76,32 @@ def items(count: int = 12) -> list[ItemText]:
 
 
 def test_features_are_what_some_share_and_not_all() -> None:
-    found = item_features(items(), np.ones(12, bool), location="toy")
-    assert [found[CATEGORIES][i].tolist() for i in (0, 1)] == [[0], [1]]  # neither "Office" nor "Rare"
-    assert [found[BRAND][i].tolist() for i in (0, 2, 3)] == [[0], [0], []]
-    assert set(found[WORDS].values.tolist()) == {0, 1}  # "blue" and "red"; "pen" and "box" are everywhere
-    assert found[WORDS][0].tolist() != found[WORDS][1].tolist()
-    sizes = [int(found[name].values.max()) + 1 for name in (CATEGORIES, BRAND, WORDS)]
-    together = [found[CATEGORIES][0][0], sizes[0] + found[BRAND][0][0], sizes[0] + sizes[1] + found[WORDS][0][0]]
-    assert found[ALL][0].tolist() == together
+    result = item_features(items(), np.ones(12, bool), location="toy")
+    assert [result[CATEGORIES][i].tolist() for i in (0, 1)] == [[0], [1]]  # neither "Office" nor "Rare"
+    assert [result[BRAND][i].tolist() for i in (0, 2, 3)] == [[0], [0], []]
+    assert set(result[WORDS].values.tolist()) == {0, 1}  # "blue" and "red"; "pen" and "box" are everywhere
+    assert result[WORDS][0].tolist() != result[WORDS][1].tolist()
+    sizes = [int(result[name].values.max()) + 1 for name in (CATEGORIES, BRAND, WORDS)]
+    together = [result[CATEGORIES][0][0], sizes[0] + result[BRAND][0][0], sizes[0] + sizes[1] + result[WORDS][0][0]]
+    assert result[ALL][0].tolist() == together
 
 
 def test_items_without_training_interactions_change_nothing_for_the_others() -> None:
-    shown = np.arange(12) < 10
-    known = item_features(items(), shown, location="toy")
+    output = np.arange(12) < 10
+    expected = item_features(items(), output, location="toy")
     other = items()
     other[10:] = [ItemText(title="red red red gadget", brand="Inky", categories=("Ink", "Gadgets"))] * 2
-    changed = item_features(other, shown, location="toy")
-    for name in known:
-        assert [row.tolist() for row in known[name]][:10] == [row.tolist() for row in changed[name]][:10]
+    changed = item_features(other, output, location="toy")
+    for name in expected:
+        assert [row.tolist() for row in expected[name]][:10] == [row.tolist() for row in changed[name]][:10]
     assert len(changed[CATEGORIES][10]) == len(changed[BRAND][10]) == 1  # known tokens reach them all the same
 
 
 def test_features_are_bounded() -> None:
     words = [f"{'abcdefghij'[i // 10 % 10]}{'klmnopqrst'[i % 10]}{'uvwxyzabcd'[i // 100]}" for i in range(400)]
     text = [ItemText(title=" ".join(words[j % 400] for j in range(i, i + 12))) for i in range(400)]
-    found = item_features(text, np.ones(400, bool), location="toy")
-    assert found[WORDS].values.max() == MOST - 1 and found[WORDS].lengths.max() <= TITLE_WORDS
+    result = item_features(text, np.ones(400, bool), location="toy")
+    assert result[WORDS].values.max() == MOST - 1 and result[WORDS].lengths.max() <= TITLE_WORDS
 
 
 def test_no_shared_token_at_all_gives_one_clear_line() -> None:
@@ -120,27 +120,27 @@ def test_pretraining_draws_what_it_says() -> None:
     torch.manual_seed(1)
     lengths = torch.randint(1, 9, (400,))
     rows = torch.stack([torch.randperm(items - 1)[:8] + 1 for _ in lengths]) * (torch.arange(8) < lengths[:, None])
-    found, masked, true, negative, hidden, own, other = draw(rows, lengths)
-    for row, length, left in zip(rows, lengths, true, strict=True):
-        assert left.tolist() == [0] * (8 - length) + row[:length].tolist()
-    np.testing.assert_array_equal(found, table[true])
-    real, gone = true != 0, masked == items
-    assert not (gone & ~real).any() and (masked == true)[~gone].all()
-    assert gone.sum() / real.sum() == pytest.approx(ratio, abs=0.05)
-    assert (negative == true)[~gone].all()
-    assert all(int(item) not in row.tolist() for row, drawn in zip(true, negative, strict=True)
-               for item in drawn[(drawn != 0) & (drawn != row)])  # fmt: skip
-    assert (negative[gone] != true[gone]).all() and negative.max() < items
+    result, masked, true, negative, hidden, local, other = draw(rows, lengths)
+    for row, length, remaining in zip(rows, lengths, true, strict=True):
+        assert remaining.tolist() == [0] * (8 - length) + row[:length].tolist()
+    np.testing.assert_array_equal(result, table[true])
+    real, removed = true != 0, masked == items
+    assert not (removed & ~real).any() and (masked == true)[~removed].all()
+    assert removed.sum() / real.sum() == pytest.approx(ratio, abs=0.05)
+    assert (negative == true)[~removed].all()
+    assert all(int(item) not in row.tolist() for row, samples in zip(true, negative, strict=True)
+               for item in samples[(samples != 0) & (samples != row)])  # fmt: skip
+    assert (negative[removed] != true[removed]).all() and negative.max() < items
     inside = hidden == items
     for row in range(len(true)):
         span, length = int(inside[row].sum()), int(lengths[row])
         assert span == 0 if length == 1 else 1 <= span <= length // 2
         places = torch.nonzero(inside[row]).flatten()
         assert not span or int(places[-1] - places[0]) == span - 1
-    assert (own == true)[inside].all() and (hidden == true)[~inside].all()
+    assert (local == true)[inside].all() and (hidden == true)[~inside].all()
     long = (lengths > 1)[:, None] & real & ~inside
-    assert (own[long] == items).all() and (other[long] == items).all()
+    assert (local[long] == items).all() and (other[long] == items).all()
     assert (other[inside] != true[inside]).float().mean() > 0.5 and (other[inside] > 0).all()
     alone = lengths == 1
-    for given in (hidden, own, other):
-        np.testing.assert_array_equal(given[alone], true[alone])
+    for value in (hidden, local, other):
+        np.testing.assert_array_equal(value[alone], true[alone])

@@ -65,41 +65,41 @@ def test_each_loss_trains(loss: str, tmp_path: Path) -> None:
 def test_a_masked_model_trains_and_ranks(tmp_path: Path) -> None:
     """BERT4Rec reads a mask behind the history, which costs no item of it."""
     model, split = fit(tmp_path, model="BERT4Rec", heads=2, epochs=2)
-    given = model.recommend(split.test.requests, 20, toys.context(tmp_path))
-    assert (given.lengths == 20).all() and given.problems(split.test.requests.cases, 24) == []
+    predictions = model.recommend(split.test.requests, 20, toys.context(tmp_path))
+    assert (predictions.lengths == 20).all() and predictions.problems(split.test.requests.cases, 24) == []
 
 
 def test_viewed_items_come_last_where_they_are_filtered(tmp_path: Path) -> None:
     """The same weights: each list without its history, then the history's items."""
     (plain, split), (filtered, _) = (fit(tmp_path, epochs=1, filter_viewed=on) for on in (False, True))
     context, moved = toys.context(tmp_path), 0
-    for user, items, others in zip(
+    for user, items, rest in zip(
         range(60),
         *(model.recommend(split.test.requests, 24, context).items for model in (plain, filtered)),
         strict=True,
     ):
         viewed = set(split.test.requests.histories[user].tolist())
-        assert others[: 24 - len(viewed)].tolist() == [item for item in items if item not in viewed]
-        assert set(others[24 - len(viewed) :]) == viewed
-        moved += items.tolist() != others.tolist()
+        assert rest[: 24 - len(viewed)].tolist() == [item for item in items if item not in viewed]
+        assert set(rest[24 - len(viewed) :]) == viewed
+        moved += items.tolist() != rest.tolist()
     assert moved > 30
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(tmp_path: Path) -> None:
     split = toys.split()
-    given = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    value = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
     scored: list[Predictions] = []
 
     def score(predictions: Predictions) -> dict[str, float]:
         scored.append(predictions)
-        return {"ndcg@10": next(given)}
+        return {"ndcg@10": next(value)}
 
     context = RunContext(1, tmp_path, validation=Validation(split.valid.requests, score))
     model, _ = fit(tmp_path, context=context, epochs=30, patience=2)
     assert model.record() == {"rectools": "0.19.0", "epochs": 5, "best_epoch": 2, "best_valid": 0.3}
-    again = model.recommend(split.valid.requests, 20, context)
-    np.testing.assert_array_equal(again.items, scored[1].items)
-    assert (again.items != scored[-1].items).any()
+    repeated = model.recommend(split.valid.requests, 20, context)
+    np.testing.assert_array_equal(repeated.items, scored[1].items)
+    assert (repeated.items != scored[-1].items).any()
 
 
 def test_without_validation_the_last_epoch_counts(tmp_path: Path) -> None:
@@ -118,20 +118,20 @@ def test_killed_within_an_epoch(
     name: str, doom: tuple[int, int], tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes on to what an undisturbed training gives, to the last digit: dropout, negatives and masks included."""
-    split, kept = toys.split(), made(tmp_path / "kept")
+    split, stored = toys.split(), made(tmp_path / "kept")
     settings = {"model": name, "train_batch_size": 8, "dropout": 0.2}
-    whole, _ = fit(tmp_path, **settings)
+    complete, _ = fit(tmp_path, **settings)
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
-    context = toys.context(tmp_path, split.valid, checkpoint=kept)
+    context = toys.context(tmp_path, split.valid, checkpoint=stored)
     with monkeypatch.context() as patch, pytest.raises(HarnessError, match="RecTools's process ended with code"):
         patch.setattr(nursery, "doom", doom)
         fit(tmp_path, context=context, **settings)
-    found = read_snapshot(kept / "rectools" / "training.safetensors")
-    assert found is not None and (found[0]["start_epoch"], found[0]["batch"]) == doom
+    result = read_snapshot(stored / "rectools" / "training.safetensors")
+    assert result is not None and (result[0]["start_epoch"], result[0]["batch"]) == doom
     resumed, _ = fit(tmp_path, context=context, **settings)
-    ranks = [each.recommend(split.test.requests, 10, context) for each in (whole, resumed)]
+    ranks = [each.recommend(split.test.requests, 10, context) for each in (complete, resumed)]
     same(*ranks)
-    assert (ranks[0].scores == ranks[1].scores).all() and whole.record() == resumed.record()
+    assert (ranks[0].scores == ranks[1].scores).all() and complete.record() == resumed.record()
 
 
 def test_the_shortcuts_change_nothing() -> None:
@@ -212,8 +212,8 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="RecTools refuses use_pos_emb"):
         fit(tmp_path, extra={"use_pos_emb": "nonsense"})
     model, _ = fit(tmp_path, extra={"use_pos_emb": False}, epochs=1)
-    whole, _ = fit(tmp_path, epochs=1)
-    assert whole.size().parameters - model.size().parameters == 20 * 16  # a position has a vector
+    complete, _ = fit(tmp_path, epochs=1)
+    assert complete.size().parameters - model.size().parameters == 20 * 16  # a position has a vector
 
 
 @pytest.mark.parametrize("name", ["SASRec", "HSTU"])

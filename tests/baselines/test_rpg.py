@@ -78,26 +78,26 @@ def network(seed: int = 0, sizes: tuple[int, ...] = (5, 5, 3)) -> tuple[Parallel
     """Over codes of unequal levels, 40 items, some of which share a code; heads that are not the identity."""
     torch.manual_seed(seed)
     table = CodeTable(np.random.default_rng(seed).integers(0, sizes, (40, len(sizes))), sizes)
-    made = ParallelNetwork(table, changed(network={"width": 16, "inner": 32, "layers": 2}).network, 6).eval()
-    torch.nn.init.normal_(made.head, std=0.3)
-    torch.nn.init.normal_(made.bias)
-    return made, table
+    result = ParallelNetwork(table, changed(network={"width": 16, "inner": 32, "layers": 2}).network, 6).eval()
+    torch.nn.init.normal_(result.head, std=0.3)
+    torch.nn.init.normal_(result.bias)
+    return result, table
 
 
 def test_scores_are_the_formula() -> None:
     """log p of an item: over its digits, the log-softmax of cosine / temperature from the digit's residual block."""
-    made, table = network()
+    result, table = network()
     history = np.array([3, 7, 7, 1])
     with torch.inference_mode():
-        logs = made.log_probabilities([history])
-        inputs = torch.stack([made.tokens[table.flat[item]].mean(dim=0) for item in history])
-        state = made.body(inputs_embeds=inputs[None]).last_hidden_state[0, -1]
+        logs = result.log_probabilities([history])
+        inputs = torch.stack([result.tokens[table.flat[item]].mean(dim=0) for item in history])
+        state = result.body(inputs_embeds=inputs[None]).last_hidden_state[0, -1]
         expected = torch.zeros(40)
         for level in range(3):
-            block = state + torch.nn.functional.silu(state @ made.head[level] + made.bias[level])
-            rows = made.tokens[table.offsets[level] : table.offsets[level + 1]]
+            block = state + torch.nn.functional.silu(state @ result.head[level] + result.bias[level])
+            rows = result.tokens[table.offsets[level] : table.offsets[level + 1]]
             cosines = torch.nn.functional.cosine_similarity(rows, block[None])
-            expected += (cosines / made.temperature).log_softmax(dim=0)[table.digits[:, level].tolist()]
+            expected += (cosines / result.temperature).log_softmax(dim=0)[table.digits[:, level].tolist()]
         scores = code_sums(torch.from_numpy(table.flat), logs)[0]
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
     assert torch.allclose(logs.exp().sum(), torch.tensor(3.0)), "each level sums to one"
@@ -105,23 +105,23 @@ def test_scores_are_the_formula() -> None:
 
 def test_one_pass_over_a_window_is_all_its_prefixes() -> None:
     """The loss of a window is the mean over its next items, each of which sees what is before it alone."""
-    made, table = network()
+    result, table = network()
     windows = [np.array([1, 5, 9, 30]), np.array([2, 3])]
     with torch.inference_mode():
         each = [
-            -code_sums(torch.from_numpy(table.flat[[window[end]]]), made.log_probabilities([window[:end]]))[0, 0] / 3
+            -code_sums(torch.from_numpy(table.flat[[window[end]]]), result.log_probabilities([window[:end]]))[0, 0] / 3
             for window in windows
             for end in range(1, len(window))
         ]
-        loss = made.loss(windows)
+        loss = result.loss(windows)
     torch.testing.assert_close(loss, torch.stack(each).mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_exact_ranking_is_the_sorted_scores() -> None:
-    made, table = network()
-    catalogue, histories = Catalogue(CodeTrie(table), made.codes), [np.array([1, 2]), np.array([39])]
+    result, table = network()
+    catalogue, histories = Catalogue(CodeTrie(table), result.codes), [np.array([1, 2]), np.array([39])]
     with torch.inference_mode():
-        logs = made.log_probabilities(histories)
+        logs = result.log_probabilities(histories)
         items, scores = catalogue.exact(logs, 40)
         listed, _ = catalogue.exact(logs, 45, viewed=histories)
     values = code_sums(torch.from_numpy(table.flat), logs).numpy()
@@ -129,8 +129,8 @@ def test_exact_ranking_is_the_sorted_scores() -> None:
         assert sorted(items[row]) == list(range(40))
         np.testing.assert_allclose(scores[row], np.sort(values[row])[::-1], rtol=1e-5)
         np.testing.assert_allclose(values[row][items[row]], scores[row], rtol=1e-5)
-        seen = len(histories[row])
-        assert listed[row].tolist() == [i for i in items[row] if i not in histories[row]] + [NO_ITEM] * (5 + seen)
+        observed = len(histories[row])
+        assert listed[row].tolist() == [i for i in items[row] if i not in histories[row]] + [NO_ITEM] * (5 + observed)
 
 
 def test_equal_scores_come_in_the_declared_order_wherever_a_list_ends() -> None:
@@ -143,22 +143,22 @@ def test_equal_scores_come_in_the_declared_order_wherever_a_list_ends() -> None:
 
 @pytest.mark.parametrize("viewed", [None, [np.array([1, 2]), np.array([39])]], ids=["all", "without viewed"])
 def test_a_search_in_the_full_graph_is_exact(viewed: list[np.ndarray] | None) -> None:
-    made, table = network()
-    catalogue = Catalogue(CodeTrie(table), made.codes)
-    graph, start = decoding_graph(made, catalogue, 40), torch.tensor(range(12))
+    built, table = network()
+    catalogue = Catalogue(CodeTrie(table), built.codes)
+    graph, start = decoding_graph(built, catalogue, 40), torch.tensor(range(12))
     with torch.inference_mode():
-        logs = made.log_probabilities([np.array([1, 2]), np.array([39])])
-        found = catalogue.search(logs, 10, graph, start, 1, viewed=viewed)
+        logs = built.log_probabilities([np.array([1, 2]), np.array([39])])
+        result = catalogue.search(logs, 10, graph, start, 1, viewed=viewed)
         exact = catalogue.exact(logs, 10, viewed=viewed)
-    np.testing.assert_array_equal(found[0], exact[0])
-    np.testing.assert_allclose(found[1], exact[1], rtol=1e-5)
+    np.testing.assert_array_equal(result[0], exact[0])
+    np.testing.assert_allclose(result[1], exact[1], rtol=1e-5)
 
 
 def test_the_graph_joins_similar_codes_and_each_item_with_itself() -> None:
-    made, table = network()
-    catalogue = Catalogue(CodeTrie(table), made.codes)
-    graph = decoding_graph(made, catalogue, 4).numpy()
-    tokens = torch.nn.functional.normalize(made.tokens, dim=-1).detach().numpy()
+    result, table = network()
+    catalogue = Catalogue(CodeTrie(table), result.codes)
+    graph = decoding_graph(result, catalogue, 4).numpy()
+    tokens = torch.nn.functional.normalize(result.tokens, dim=-1).detach().numpy()
     vectors = tokens[table.flat[catalogue.items]].reshape(40, -1)
     similarity = vectors @ vectors.T
     assert graph.shape == (40, 4) and (graph[:, 0] == np.arange(40)).all()
@@ -170,23 +170,23 @@ def test_the_graph_joins_similar_codes_and_each_item_with_itself() -> None:
 def test_graph_and_exact_lists_of_a_model(short: RPG, tmp_path: Path) -> None:
     exact, report = ranked(short, tmp_path)
     assert report["beams"] == "all" and report["reader"] == "exact" and report["users_scored"] == 60
-    whole, report = ranked(short, tmp_path, kind="graph", edges=24, steps=1, exact_users=30)
+    complete, report = ranked(short, tmp_path, kind="graph", edges=24, steps=1, exact_users=30)
     assert report["lost"] == {"users": 30, "missed_of_10_mean": 0, "missed_of_10_most": 0}
-    np.testing.assert_array_equal(whole.items, exact.items)
+    np.testing.assert_array_equal(complete.items, exact.items)
     assert report["reader"] == ranked(short, tmp_path, exact_items=23)[1]["reader"] == "graph"
 
 
 def test_more_steps_of_a_search_find_better_items() -> None:
-    made, table = network()
-    catalogue = Catalogue(CodeTrie(table), made.codes)
-    graph, start = decoding_graph(made, catalogue, 6), torch.arange(5)
+    built, table = network()
+    catalogue = Catalogue(CodeTrie(table), built.codes)
+    graph, start = decoding_graph(built, catalogue, 6), torch.arange(5)
     with torch.inference_mode():
-        logs = made.log_probabilities([np.array([item]) for item in range(40)])
+        logs = built.log_probabilities([np.array([item]) for item in range(40)])
         one, two, four = (catalogue.search(logs, 5, graph, start, steps) for steps in (1, 2, 4))
         exact = catalogue.exact(logs, 5)
     for less, more in ((one, two), (two, four), (four, exact)):
         assert (more[1][:, 0] >= less[1][:, 0] - 1e-5).all(), "a beam is its own neighbour: the best is never lost"
-    losses = [float((exact[1] - found[1]).mean()) for found in (one, two, four)]
+    losses = [float((exact[1] - result[1]).mean()) for result in (one, two, four)]
     assert losses[0] > losses[1] > losses[2] >= 0
     assert all(len(set(row)) == 5 for row in one[0].tolist())
 
@@ -212,12 +212,12 @@ def test_lists_without_viewed_items(short: RPG, tmp_path: Path) -> None:
 def test_passes_see_every_next_item_once_and_repeat_for_a_seed() -> None:
     rows = RaggedArray.of([np.arange(12), np.arange(20, 23), [40], [41, 42]])
     passes = Passes(rows, 5, 6, 1)
-    drawn = [window for step in range(passes.steps) for window in passes.windows(step)]
-    targets = sorted(int(item) for window in drawn for item in window[1:])
-    assert targets == [*range(1, 12), 21, 22, 42] and max(map(len, drawn)) <= 5
-    again = Passes(rows, 5, 6, 1)
+    samples = [window for step in range(passes.steps) for window in passes.windows(step)]
+    targets = sorted(int(item) for window in samples for item in window[1:])
+    assert targets == [*range(1, 12), 21, 22, 42] and max(map(len, samples)) <= 5
+    repeated = Passes(rows, 5, 6, 1)
     for step in (passes.steps, 0):
-        for one, other in zip(passes.windows(step), again.windows(step), strict=True):
+        for one, other in zip(passes.windows(step), repeated.windows(step), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -255,9 +255,9 @@ def test_every_switch_does_something(sections: dict[str, Any], short: RPG, tmp_p
 def test_the_index_stays_with_the_run_and_serves_as_a_ready_one(short: RPG, tmp_path: Path) -> None:
     first = fitted(changed(), tmp_path)
     path, data = tmp_path / "run" / INDEX_FILE, replace(toys.split().train, text=None)
-    again = fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path / "again", data)
-    assert again.record()["index"]["fingerprint"] == first.record()["index"]["fingerprint"]
-    assert again.config.files(data) == (path,) and not again.config.reads_text()
+    repeated = fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path / "again", data)
+    assert repeated.record()["index"]["fingerprint"] == first.record()["index"]["fingerprint"]
+    assert repeated.config.files(data) == (path,) and not repeated.config.reads_text()
     with pytest.raises(InputError, match="no item text"):
         fitted(changed(), tmp_path / "none", data)
 

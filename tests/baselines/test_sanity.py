@@ -56,8 +56,8 @@ def lists(
     data = toys.dataset([np.array([*row, 0, 0]) for row in rows], n_items, None)
     model.fit(toys.split(data).train, toys.context(tmp_path))
     requests = Requests("test", np.arange(len(histories)), RaggedArray.of(histories))
-    given = model.recommend(requests, k, toys.context(tmp_path))
-    return [[item for item in row if item != NO_ITEM] for row in given.items.tolist()]
+    predictions = model.recommend(requests, k, toys.context(tmp_path))
+    return [[item for item in row if item != NO_ITEM] for row in predictions.items.tolist()]
 
 
 def test_popular_ties_go_by_item(tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_popular_ties_go_by_item(tmp_path: Path) -> None:
 
 def test_a_catalogue_smaller_than_the_list_leaves_it_short(tmp_path: Path) -> None:
     for model in (MostPopular(MostPopularConfig()), Markov(MarkovConfig()), ItemKNN(ItemKNNConfig())):
-        found = lists(model, [[0, 1], [1, 2]], [[0], [2]], 20, tmp_path)
-        assert [sorted(row) for row in found] == [[0, 1, 2]] * 2
+        result = lists(model, [[0, 1], [1, 2]], [[0], [2]], 20, tmp_path)
+        assert [sorted(row) for row in result] == [[0, 1, 2]] * 2
 
 
 def test_markov_ties_by_hand(tmp_path: Path) -> None:
     rows = [[0, 3], [0, 3], [0, 2], [0, 1], [2, 5], [4, 5], [1, 4]]
     # training counts: item 0: 4, the others 2 each; from 0: 3 twice, then 1 and 2 once each (equal counts, item order)
-    found = lists(Markov(MarkovConfig()), rows, [[5, 0], [3], []], 6, tmp_path)
-    assert found[0] == [3, 1, 2, 0, 4, 5]
-    assert found[1] == [0, 1, 2, 3, 4, 5]  # nothing follows 3: popularity
-    assert found[2] == found[1]
+    result = lists(Markov(MarkovConfig()), rows, [[5, 0], [3], []], 6, tmp_path)
+    assert result[0] == [3, 1, 2, 0, 4, 5]
+    assert result[1] == [0, 1, 2, 3, 4, 5]  # nothing follows 3: popularity
+    assert result[2] == result[1]
 
 
 @pytest.mark.parametrize("k", [3, 10, 40])
@@ -85,12 +85,12 @@ def test_markov_agrees_with_a_loop(tmp_path: Path, k: int) -> None:
     split = toys.split(toys.noise(users=80))
     model = Markov(MarkovConfig())
     model.fit(split.train, toys.context(tmp_path))
-    given = model.recommend(split.test.requests, k, toys.context(tmp_path)).items.tolist()
+    value = model.recommend(split.test.requests, k, toys.context(tmp_path)).items.tolist()
     count = Counter(split.train.sequences.values.tolist())
     times: Counter[tuple[int, int]] = Counter()
     for row in split.train.sequences:
         times.update(zip(row[:-1].tolist(), row[1:].tolist(), strict=True))
-    for history, items in zip(split.test.requests.histories, given, strict=True):
+    for history, items in zip(split.test.requests.histories, value, strict=True):
         last = int(history[-1])
         ranked = sorted(range(30), key=lambda item: (-times[last, item], -count[item], item))
         assert [item for item in items if item != NO_ITEM] == ranked[:k]
@@ -100,23 +100,23 @@ def test_knn_agrees_with_dense_arithmetic(tmp_path: Path) -> None:
     split = toys.split(toys.noise(users=60))
     model = ItemKNN(ItemKNNConfig(neighbours=4, shrinkage=1.0, recency=0.5))
     model.fit(split.train, toys.context(tmp_path))
-    given = model.recommend(split.test.requests, 30, toys.context(tmp_path))
-    bought = np.zeros((60, 30))
+    predictions = model.recommend(split.test.requests, 30, toys.context(tmp_path))
+    items = np.zeros((60, 30))
     for user, row in enumerate(split.train.sequences):
-        bought[user, row] = 1
-    norms = np.sqrt(bought.sum(axis=0))
-    cosine = (bought.T @ bought) / (np.outer(norms, norms) + 1.0)
+        items[user, row] = 1
+    norms = np.sqrt(items.sum(axis=0))
+    cosine = (items.T @ items) / (np.outer(norms, norms) + 1.0)
     np.fill_diagonal(cosine, 0)
     for row in cosine:
         row[np.argsort(-row, kind="stable")[4:]] = 0
     for user, history in enumerate(split.test.requests.histories):
         weights = 0.5 ** np.arange(len(history))[::-1]
-        wanted = (weights[:, None] * cosine[history]).sum(axis=0)
-        positive = int((wanted > 0).sum())
-        scores = given.scores[user, :positive]
-        np.testing.assert_allclose(scores, wanted[given.items[user, :positive]], rtol=1e-12)
-        np.testing.assert_allclose(scores, np.sort(wanted)[::-1][:positive], rtol=1e-12)
-        assert (given.scores[user, positive:] <= 0).all()
+        expected = (weights[:, None] * cosine[history]).sum(axis=0)
+        positive = int((expected > 0).sum())
+        scores = predictions.scores[user, :positive]
+        np.testing.assert_allclose(scores, expected[predictions.items[user, :positive]], rtol=1e-12)
+        np.testing.assert_allclose(scores, np.sort(expected)[::-1][:positive], rtol=1e-12)
+        assert (predictions.scores[user, positive:] <= 0).all()
 
 
 @pytest.mark.parametrize("data", [toys.noise(users=300), toys.cycle(), toys.cold()], ids=["noise", "cycle", "cold"])
@@ -128,36 +128,36 @@ def test_knn_lists_and_scores_equal_a_sort_of_all_candidates(
     split = toys.split(data)
     model = ItemKNN(ItemKNNConfig(neighbours=neighbours, shrinkage=1.0, recency=1.0))
     model.fit(split.train, toys.context(tmp_path))
-    given = model.recommend(split.test.requests, k, toys.context(tmp_path))
+    predictions = model.recommend(split.test.requests, k, toys.context(tmp_path))
     histories, n_items = split.test.requests.histories, split.train.n_items
     ones = np.ones(len(histories.values))
     weights = sparse.csr_array((ones, (histories.rows(), histories.values)), shape=(len(histories), n_items))
     place = (model.arrays["item"], model.arrays["near"])
     product = weights @ sparse.csr_array((model.arrays["similarity"], place), shape=(n_items, n_items))
-    found = sparse.coo_array(product)
+    result = sparse.coo_array(product)
     ties = 0
     for user in range(len(histories)):
-        mine = found.coords[0] == user
-        order = np.lexsort((found.coords[1][mine], -found.data[mine]))
-        items, scores = found.coords[1][mine][order][:k], found.data[mine][order][:k]
-        assert given.items[user, : len(items)].tolist() == items.tolist()
-        assert given.scores[user, : len(items)].tobytes() == scores.tobytes()
+        actual = result.coords[0] == user
+        order = np.lexsort((result.coords[1][actual], -result.data[actual]))
+        items, scores = result.coords[1][actual][order][:k], result.data[actual][order][:k]
+        assert predictions.items[user, : len(items)].tolist() == items.tolist()
+        assert predictions.scores[user, : len(items)].tobytes() == scores.tobytes()
         ties += int((np.diff(scores) == 0).sum())
         spare = [item for item in model.ranking.tolist() if item not in items][: k - len(items)]
-        assert [item for item in given.items[user, len(items) :].tolist() if item != NO_ITEM] == spare
+        assert [item for item in predictions.items[user, len(items) :].tolist() if item != NO_ITEM] == spare
     assert ties or k == 3 or neighbours == 1
 
 
 def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = toys.split(toys.noise(users=50))
-    found = []
+    result = []
     for chunk in (7, 4096):
         monkeypatch.setattr("baselines.classic.base.CHUNK", chunk)
         monkeypatch.setattr("baselines.classic.simple.ITEMS", chunk)
         model = ItemKNN(ItemKNNConfig())
         model.fit(split.train, toys.context(tmp_path))
-        found.append(model.recommend(split.test.requests, 10, toys.context(tmp_path)).items.tolist())
-    assert found[0] == found[1]
+        result.append(model.recommend(split.test.requests, 10, toys.context(tmp_path)).items.tolist())
+    assert result[0] == result[1]
 
 
 def test_loading_with_another_data_set_is_refused(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def check(name: str, dataset: str, tmp_path: Path) -> None:
     for model_name, model in (("mostpop", MostPopular(MostPopularConfig())), ("markov", Markov(MarkovConfig()))):
         model.fit(split.train, toys.context(tmp_path))
         scores = compute_metrics(model.recommend(split.test.requests, 20, toys.context(tmp_path)), split.test.targets)
-        found = [scores[column] for column in COLUMNS]
-        assert found == pytest.approx(REFERENCE[name, model_name], rel=0.005, abs=5e-6), (name, model_name)
-        assert [round(value, 5) for value in found] == list(REFERENCE[name, model_name])
+        result = [scores[column] for column in COLUMNS]
+        assert result == pytest.approx(REFERENCE[name, model_name], rel=0.005, abs=5e-6), (name, model_name)
+        assert [round(value, 5) for value in result] == list(REFERENCE[name, model_name])
 
 
 def test_reference_figures_on_ml_100k(tmp_path: Path) -> None:

@@ -190,38 +190,38 @@ def test_the_network_is_a_setting_and_in_the_record(tmp_path: Path, plain: Tiger
 @pytest.mark.parametrize("decode", [{"exact_users": 3}, {"beams": 24}], ids=str)
 def test_a_switch_of_decoding_moves_scores_or_beams(decode: dict[str, Any], plain: Tiger, tmp_path: Path) -> None:
     requests = toys.split().test.requests
-    before = plain.recommend(requests, 5, toys.context(tmp_path))
+    previous = plain.recommend(requests, 5, toys.context(tmp_path))
     other = Tiger(changed(decode=decode))
     plain.save(tmp_path / "saved")
     other.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
-    after = other.recommend(requests, 5, toys.context(tmp_path))
+    updated = other.recommend(requests, 5, toys.context(tmp_path))
     report = other.record()["decode"]["test"]
-    assert report["beams"] != 20 or report["lost"]["users"] == 3 or not np.allclose(before.scores, after.scores)
+    assert report["beams"] != 20 or report["lost"]["users"] == 3 or not np.allclose(previous.scores, updated.scores)
 
 
 def test_the_best_state_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2])
     monkeypatch.setattr(Tiger, "_validate", lambda self, context, users: next(answers))
     one_pass = {"choose": "validation", "every": 1, "epochs": 6, "max_steps": None, "patience": 3, "batch": 32}
-    found = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
-    assert found["selected_on"] == "valid" and found["valid"] == 0.3
-    assert found["chosen_step"] == 2 * found["steps_a_pass"] and found["steps"] == 5 * found["steps_a_pass"]
+    result = fitted(changed(training=one_pass), tmp_path / "chosen").record()["training"]
+    assert result["selected_on"] == "valid" and result["valid"] == 0.3
+    assert result["chosen_step"] == 2 * result["steps_a_pass"] and result["steps"] == 5 * result["steps_a_pass"]
     last = fitted(changed(training={**one_pass, "choose": "last", "epochs": 2}), tmp_path / "last").record()["training"]
     assert last["selected_on"] == "last" and "looks" not in last
 
 
 def test_few_users_are_asked_where_the_setting_says_so(tmp_path: Path) -> None:
-    asked: list[int] = []
+    requested: list[int] = []
 
     class Watched(Tiger):
         def _rank(self, requests: Requests, k: int, context: Any, **options: Any) -> Any:
-            asked.append(len(requests))
+            requested.append(len(requests))
             return super()._rank(requests, k, context, **options)
 
     model = Watched(changed(training={"choose": "validation", "validation_users": 9}))
     split = toys.split()
     model.fit(split.train, toys.context(tmp_path, split.valid))
-    assert asked == [9] * 4  # however short the training is: twice as many as the profile's patience
+    assert requested == [9] * 4  # however short the training is: twice as many as the profile's patience
 
 
 # What the table of facts says of each: layers and width, dropout, codes, user tokens, optimiser, rate, batch, beams.
@@ -273,8 +273,8 @@ def test_a_variant_gives_way_to_the_profile_and_the_profile_to_the_user() -> Non
     assert grid.training.epochs == TigerConfig.profiles["cpu"]["training"]["epochs"] and grid.network.inner_layers == 2
     assert (grid.index.rqvae.hidden, grid.index.rqvae.latent) == ((256, 128), 7)
     assert resolved("paper").user_tokens == 2000 and resolved("cpu").user_tokens == 0
-    again = resolve(entry, "cpu", ConfigFile(None, {}, {"tiger": grid.model_dump(mode="json")}), ())
-    assert again.model == grid
+    repeated = resolve(entry, "cpu", ConfigFile(None, {}, {"tiger": grid.model_dump(mode="json")}), ())
+    assert repeated.model == grid
     with pytest.raises(InputError, match="variant"):
         resolved("cpu", "tiger.variant=lettre")
 
@@ -288,8 +288,8 @@ def test_a_variant_trains_and_ranks(name: Variant, tmp_path: Path) -> None:
     }
     config = TigerConfig.of(name, **small)
     model = fitted(config, tmp_path)
-    given = model.recommend(toys.split().test.requests, 10, toys.context(tmp_path))
-    assert (given.lengths == 10).all()
+    predictions = model.recommend(toys.split().test.requests, 10, toys.context(tmp_path))
+    assert (predictions.lengths == 10).all()
     assert model.model.sizes[: config.index.levels] == (16,) * config.index.levels
     assert (len(model.model.sizes) > config.index.levels) == (config.index.distinct == "token")
     assert model.record()["decode"]["test"]["normalise"] == RULES.get(name, "vocabulary")
@@ -302,11 +302,11 @@ def test_the_index_stays_with_the_run_and_serves_as_a_ready_one(tmp_path: Path) 
     assert record["levels"][-1]["size"] > 1 and record["rows"] == "none"
     path = tmp_path / "run" / INDEX_FILE
     data = replace(toys.split().train, text=None)
-    again = fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path / "again", data)
-    assert again.record()["index"]["fingerprint"] == record["fingerprint"]
-    assert again.config.files(data) == (path,)
-    beside = replace(data, index_file=path)
-    assert fitted(changed(index={"kind": "file"}), tmp_path / "beside", beside).record()["index"]["file"] == path.name
+    repeated = fitted(changed(index={"kind": "file", "file": str(path)}), tmp_path / "again", data)
+    assert repeated.record()["index"]["fingerprint"] == record["fingerprint"]
+    assert repeated.config.files(data) == (path,)
+    extra = replace(data, index_file=path)
+    assert fitted(changed(index={"kind": "file"}), tmp_path / "beside", extra).record()["index"]["file"] == path.name
 
 
 def test_ready_codes_need_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,18 +332,21 @@ def test_without_the_token_items_share_their_code(tmp_path: Path) -> None:
     model = fitted(changed(index={"distinct": "none"}), tmp_path)
     groups = model.code_groups()
     assert groups.shape == (24,) and 1 < groups.max() + 1 < 24
-    made = model.record()["index"]
-    assert made["collision_rate"] == pytest.approx(made["collisions_before"], abs=1e-6) and made["collision_rate"] > 0
+    result = model.record()["index"]
+    assert (
+        result["collision_rate"] == pytest.approx(result["collisions_before"], abs=1e-6)
+        and result["collision_rate"] > 0
+    )
     assert len(np.unique(fitted(changed(), tmp_path / "token").code_groups())) == 24
 
 
 def test_a_user_token_is_read(tmp_path: Path) -> None:
     model, history = fitted(changed(user_tokens=7), tmp_path), RaggedArray.of([[3, 4]] * 20)
-    given = model.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
-    assert len({scores.tobytes() for scores in given.scores}) > 1
+    predictions = model.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
+    assert len({scores.tobytes() for scores in predictions.scores}) > 1
     plain = fitted(changed(), tmp_path / "plain")
-    given = plain.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
-    np.testing.assert_allclose(given.scores, np.tile(given.scores[0], (20, 1)), rtol=1e-4)
+    predictions = plain.recommend(Requests("test", np.arange(20), history), 10, toys.context(tmp_path))
+    np.testing.assert_allclose(predictions.scores, np.tile(predictions.scores[0], (20, 1)), rtol=1e-4)
 
 
 def test_missing_text_is_one_clear_line(tmp_path: Path) -> None:

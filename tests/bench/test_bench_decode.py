@@ -31,8 +31,8 @@ def test_equal_lists(options: DecodeOptions) -> None:
     assert document["identical"] and document["checks"]["users_identical"] == 5
     assert document["checks"]["largest_score_difference"] < 1e-3
     assert (document["ours"]["units"], document["reference"]["units"]) == (5, 2)
-    lost = document["parts"]["lost"]
-    assert lost["40"]["missed_of_10_most"] == 0 <= lost["20"]["missed_of_10_mean"]
+    missing = document["parts"]["lost"]
+    assert missing["40"]["missed_of_10_most"] == 0 <= missing["20"]["missed_of_10_mean"]
     apart = document["parts"]["apart"]
     assert apart["vocabulary bfloat16"]["overlap"] > 0.5 and apart["level float32"]["ratio"] > 0
 
@@ -55,8 +55,8 @@ def test_a_difference_is_reported(options: DecodeOptions, monkeypatch: pytest.Mo
 @pytest.mark.nightly
 def test_best_batch_of_each_side(options: DecodeOptions) -> None:
     best = measure(replace(options, best=True)).document()["parts"]["best"]
-    tried = best["tried"]
-    assert best["per_second"] == {side: max(tried[side].values()) for side in ("ours", "reference")}
+    attempts = best["tried"]
+    assert best["per_second"] == {side: max(attempts[side].values()) for side in ("ours", "reference")}
     assert best["ratio"] == pytest.approx(best["per_second"]["ours"] / best["per_second"]["reference"])
 
 
@@ -69,7 +69,7 @@ def test_equal_lists_of_a_causal_model(options: DecodeOptions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"settings": "20,many"}, "'many' is not a number of beams"),
         ({"settings": "0"}, "'0' is not a number of beams"),
@@ -80,8 +80,8 @@ def test_equal_lists_of_a_causal_model(options: DecodeOptions) -> None:
         ({"dataset": "ml-100"}, "ml-100k"),
     ],
 )
-def test_wrong_settings_are_refused(options: DecodeOptions, wrong: dict[str, str], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_wrong_settings_are_refused(options: DecodeOptions, wrong: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         measure(replace(options, **wrong))  # type: ignore[arg-type]
 
 

@@ -28,11 +28,11 @@ def test_equal_codes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("n", [40, 41, 300])
 def test_reference_assignment_is_stable(n: int) -> None:
     distances, sizes = np.random.default_rng(n).random((n, 7)), balanced_sizes(n, 7)
-    found = bench.by_turns(distances, sizes)
-    assert (np.bincount(found, minlength=7) == sizes).all()
-    own = distances[np.arange(n), found]
-    worst = np.array([own[found == cluster].max() for cluster in range(7)])
-    assert not ((distances < own[:, None]) & (distances < worst)).any()
+    result = bench.by_turns(distances, sizes)
+    assert (np.bincount(result, minlength=7) == sizes).all()
+    local = distances[np.arange(n), result]
+    worst = np.array([local[result == cluster].max() for cluster in range(7)])
+    assert not ((distances < local[:, None]) & (distances < worst)).any()
 
 
 def test_too_many_items_are_refused() -> None:
@@ -43,12 +43,12 @@ def test_too_many_items_are_refused() -> None:
 @pytest.mark.nightly
 def test_trees_that_differ_between_rounds_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = iter(range(99))
-    made = index.import_module
+    result = index.import_module
 
     class Drifting:
         @staticmethod
         def trees(items: int, seed: int) -> bench.Trees:
-            return made(index.SUBJECT).trees(items, next(seeds))
+            return result(index.SUBJECT).trees(items, next(seeds))
 
     monkeypatch.setattr(index, "import_module", lambda name: Drifting)
     assert not index._both(600, Options())["equal_for_equal_seeds"]

@@ -18,9 +18,9 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["identical"] and document["ratio"] > 1
     assert document["parts"]["first"]["seconds"] > 0
     assert document["ours"]["units"] == 150 and document["reference"]["units"] == 100
-    monkeypatch.setattr(metrics, "_first", lambda *given: 0.0)
+    monkeypatch.setattr(metrics, "_first", lambda *value: 0.0)
     exact = metrics.per_user
-    monkeypatch.setattr(metrics, "per_user", lambda *given: {k: v + 1e-15 for k, v in exact(*given).items()})
+    monkeypatch.setattr(metrics, "per_user", lambda *value: {k: v + 1e-15 for k, v in exact(*value).items()})
     assert not metrics.measure(Options(users=150, items=12)).identical
 
 

@@ -13,13 +13,13 @@ pytestmark = pytest.mark.nightly
 
 
 def test_a_size_has_all_stages_and_its_memory() -> None:
-    (found,) = scale.measure([300], items=200)
-    assert found["users"] == 300 and found["peak_memory_mb"] > 10
+    (result,) = scale.measure([300], items=200)
+    assert result["users"] == 300 and result["peak_memory_mb"] > 10
     for name in scale.MODELS:
-        stages = found[name]["stages"]
+        stages = result[name]["stages"]
         assert set(stages) == {"fit", "recommend", "audit", "measure"} and all(value > 0 for value in stages.values())
-        assert found[name]["recall@10"] > 0.05  # the head of the catalogue takes a good share of the answers
-    assert found["seconds"] > found["split_seconds"] > 0
+        assert result[name]["recall@10"] > 0.05  # the head of the catalogue takes a good share of the answers
+    assert result["seconds"] > result["split_seconds"] > 0
 
 
 def test_the_command_prints_one_document_or_a_table(capfd: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,6 @@ def test_a_user_with_one_item_is_refused() -> None:
 
 
 def test_histories_are_distinct_items_and_repeat_with_the_seed() -> None:
-    first, again = (train._histories(Options(seed=3), 8, 4) for _ in range(2))
+    first, repeated = (train._histories(Options(seed=3), 8, 4) for _ in range(2))
     assert all(len(set(row.tolist())) == 8 for row in first)
-    assert [row.tolist() for row in first] == [row.tolist() for row in again]
+    assert [row.tolist() for row in first] == [row.tolist() for row in repeated]

@@ -48,8 +48,8 @@ def harness(toy: str, capfd: pytest.CaptureFixture[str]) -> Harness:
     def run(*arguments: str) -> Done:
         capfd.readouterr()
         code = main(arguments)
-        said = capfd.readouterr()
-        return Done(code, str(said.out), str(said.err))
+        message = capfd.readouterr()
+        return Done(code, str(message.out), str(message.err))
 
     return run
 

@@ -44,18 +44,18 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_plan_then_table(harness: Harness, toy: str, grid: str) -> None:
-    asked = ("ablate", "fake", "-d", toy, "--grid", grid, "--seeds", "1,2")
-    shown = harness(*asked, "--plan")
-    assert shown.code == 0 and shown.out == "" and "bad | one: fake.layer.width=9 (seed 1 to be made" in shown.err
-    assert "6 runs on toy, 0 of them stored" in shown.err and not Path("results").exists()
-    planned = json.loads(harness(*asked, "--plan", "--json").out)
+    arguments = ("ablate", "fake", "-d", toy, "--grid", grid, "--seeds", "1,2")
+    result = harness(*arguments, "--plan")
+    assert result.code == 0 and result.out == "" and "bad | one: fake.layer.width=9 (seed 1 to be made" in result.err
+    assert "6 runs on toy, 0 of them stored" in result.err and not Path("results").exists()
+    planned = json.loads(harness(*arguments, "--plan", "--json").out)
     assert [run["state"] for run in planned["runs"]] == ["new"] * 6 and not Path("results").exists()
-    done = harness(*asked)
+    done = harness(*arguments)
     assert done.code == 0 and "a library that prints" not in done.out, done.err
     rows = {line.split("  ")[0].strip(): line for line in done.out.splitlines()}
     assert "*" in rows["bad | one"] and "<0.001" in rows["bad | one"] and "the same runs as base" in rows["same"]
-    again = harness(*asked)
-    assert again.out == done.out and "6 of them stored" in again.err
+    repeated = harness(*arguments)
+    assert repeated.out == done.out and "6 of them stored" in repeated.err
 
 
 def test_components_of_variance(harness: Harness, toy: str, grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,27 +68,38 @@ def test_components_of_variance(harness: Harness, toy: str, grid: str, monkeypat
         return type(lists)(lists.cases, items, lists.scores)
 
     monkeypatch.setattr(Fake, "_recommend", seeded)
-    asked = ("ablate", "fake", "-d", toy, "--factor", "model_seed", "--seeds", "1,2,3")
-    told = json.loads(harness(*asked, "--json").out)
+    arguments = ("ablate", "fake", "-d", toy, "--factor", "model_seed", "--seeds", "1,2,3")
+    document = json.loads(harness(*arguments, "--json").out)
     runs = [json.loads(harness("run", "fake", "-d", toy, "--seed", str(seed), "--json").out) for seed in (1, 2, 3)]
     means = [run["metrics"]["test"]["ndcg@10"] for run in runs]
-    (model, users) = told["components"]
+    (model, users) = document["components"]
     assert model["variance"] == pytest.approx(np.var(means, ddof=1)) and model["variance"] > 0
-    assert (told["users"], users["source"], told["mean"]) == (60, "users", pytest.approx(np.mean(means)))
-    assert told["least_seeds"] == pytest.approx(2.8016 * (2 * model["variance"]) ** 0.5, rel=1e-3)
-    table = harness(*asked)
+    assert (document["users"], users["source"], document["mean"]) == (60, "users", pytest.approx(np.mean(means)))
+    assert document["least_seeds"] == pytest.approx(2.8016 * (2 * model["variance"]) ** 0.5, rel=1e-3)
+    table = harness(*arguments)
     assert table.code == 0 and "seed of the model" in table.out and "Least difference" in table.out
-    assert harness(*asked, "--format", "csv").out.startswith("source,variance,low,high,freedom,deviation")
+    assert harness(*arguments, "--format", "csv").out.startswith("source,variance,low,high,freedom,deviation")
     for extra, message in ((("--grid", grid), "two plans of runs"), (("--factor", "x"), "are no factors")):
-        wrong = harness(*asked, *extra)
+        wrong = harness(*arguments, *extra)
         assert wrong.code == 2 and message in wrong.err
-    assert "has no tokenizer" in harness(*asked[:4], "--factor", "tokenizer_seed,model_seed", "--seeds", "1,2").err
+    assert "has no tokenizer" in harness(*arguments[:4], "--factor", "tokenizer_seed,model_seed", "--seeds", "1,2").err
 
 
 def test_a_grid_under_global_time(harness: Harness, toy: str, grid: str) -> None:
     """The toy's times are 0 to 7 for every user."""
-    asked = ("ablate", "fake", "-d", toy, "--grid", grid, "--protocol", "global-time", "--set", "protocol.cut=[5, 6]")
-    done = harness(*asked)
+    arguments = (
+        "ablate",
+        "fake",
+        "-d",
+        toy,
+        "--grid",
+        grid,
+        "--protocol",
+        "global-time",
+        "--set",
+        "protocol.cut=[5, 6]",
+    )
+    done = harness(*arguments)
     assert done.code == 0 and "global-time/1" in done.out, done.err
     board = json.loads(harness("leaderboard", "-d", toy, "--protocol", "global-time", "--format", "json").out)
     assert [entry["protocol"]["cut"] for entry in board] == [[5.0, 6.0]] and len(board[0]["rows"]) == 2
@@ -96,21 +107,21 @@ def test_a_grid_under_global_time(harness: Harness, toy: str, grid: str) -> None
 
 
 def test_formats_and_files(harness: Harness, toy: str, grid: str, tmp_path: Path) -> None:
-    asked = ("ablate", "fake", "-d", toy, "--grid", grid)
-    document = json.loads(harness(*asked, "--json").out)
+    arguments = ("ablate", "fake", "-d", toy, "--grid", grid)
+    document = json.loads(harness(*arguments, "--json").out)
     base, bad, same = document["rows"]
     assert base["difference"] is None and same["difference"] is None and document["metric"] == "ndcg@10"
     assert bad["difference"] == pytest.approx(bad["ndcg@10"] - base["ndcg@10"]) and bad["significant"]
     assert bad["p_corrected"] == bad["p"]  # a family of one
     assert bad["low"] - 1e-9 <= bad["difference"] <= bad["high"] + 1e-9
-    rows = list(csv.DictReader(io.StringIO(harness(*asked, "--format", "csv").out)))
+    rows = list(csv.DictReader(io.StringIO(harness(*arguments, "--format", "csv").out)))
     assert float(rows[1]["difference"]) == bad["difference"] and rows[1]["run_ids"] == bad["run_ids"][0]
-    assert r"| bad \| one | 1 |" in harness(*asked, "--format", "markdown").out
-    for form, said in (("latex", r"\toprule"), ("html", '<td class="left">bad | one</td>')):
+    assert r"| bad \| one | 1 |" in harness(*arguments, "--format", "markdown").out
+    for form, message in (("latex", r"\toprule"), ("html", '<td class="left">bad | one</td>')):
         path = tmp_path / f"t.{form}"
-        done = harness(*asked, "--format", form, "-o", str(path))
-        assert done.out == "" and said in path.read_text() and f"written to {path}" in done.err
-    by = json.loads(harness(*asked, "--json", "--metric", "mrr@10").out)
+        done = harness(*arguments, "--format", form, "-o", str(path))
+        assert done.out == "" and message in path.read_text() and f"written to {path}" in done.err
+    by = json.loads(harness(*arguments, "--json", "--metric", "mrr@10").out)
     assert by["metric"] == "mrr@10" and set(by["rows"][0]) > {"mrr@10", "ndcg@10", "recall@10"}
 
 
@@ -132,7 +143,7 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("ablate fake -d toy", "fake has no grid of its own"),
         ("ablate fake -d toy --grid g", "unknown grid 'g'; (a .yaml file works too)"),
@@ -148,10 +159,10 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
         ("ablate fake -d toy --scheduler 127.0.0.1", "no Dask scheduler answers there"),
     ],
 )
-def test_wrong_input(harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, monkeypatch: pytest.MonkeyPatch, arguments: str, message: str) -> None:
     monkeypatch.setattr("harness.experiments.dask_cluster.ANSWER", 1.0)
     done = harness(*arguments.split())
-    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1 and done.out == ""
 
 
 def test_no_dask(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,9 +216,11 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def sessions() -> dict[str, list[str]]:
     """Of each run in the store, what became of its sessions."""
-    told = ("session", "stopped", "measured")
+    messages = ("session", "stopped", "measured")
     logs = {path.parent.name: read_events(path) for path in Path("results").glob("runs/slow/toy/seed*/log.jsonl")}
-    return {name: [str(event["event"]) for event in log if event.get("event") in told] for name, log in logs.items()}
+    return {
+        name: [str(event["event"]) for event in log if event.get("event") in messages] for name, log in logs.items()
+    }
 
 
 def finished() -> dict[str, str]:
@@ -221,36 +234,36 @@ def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bo
     """Each run once, by either of them, and both end with the whole table; so with `--fresh`, where all runs were there
     when they began."""
     (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\nfake.rate = [0.1, 0.2]\n")
-    asked = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
+    arguments = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
     if fresh:
-        before = start(*asked, code=CODE)
-        assert before.wait(PATIENCE) == 0
+        previous = start(*arguments, code=CODE)
+        assert previous.wait(PATIENCE) == 0
     old = finished()
-    both = [start(*asked, *(["--fresh"] if fresh else []), code=CODE) for _ in range(2)]
-    said = [process.communicate(timeout=PATIENCE) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert rows(said[0][0]) == rows(said[1][0]) and len(rows(said[0][0])) == 7, said
+    both = [start(*arguments, *(["--fresh"] if fresh else []), code=CODE) for _ in range(2)]
+    message = [process.communicate(timeout=PATIENCE) for process in both]
+    assert [process.returncode for process in both] == [0, 0], message
+    assert rows(message[0][0]) == rows(message[1][0]) and len(rows(message[0][0])) == 7, message
     assert list(sessions().values()) == [["session", "measured"]] * 7, "a run was made twice"
     assert len(finished()) == 7 and not set(old.items()) & set(finished().items())
-    (kept,) = Path("results").glob("ablations/slow/toy/*.json")
-    assert [run["state"] for run in json.loads(kept.read_text())["runs"]] == ["complete"] * 7
+    (stored,) = Path("results").glob("ablations/slow/toy/*.json")
+    assert [run["state"] for run in json.loads(stored.read_text())["runs"]] == ["complete"] * 7
 
 
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\n")
-    asked = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
-    first, second = (start(*asked, code=CODE) for _ in range(2))
+    arguments = ("ablate", "slow", "-d", toy, "--grid", "g.toml", "--format", "csv")
+    first, second = (start(*arguments, code=CODE) for _ in range(2))
     wait_for(lambda: len(list(Path("results").glob("runs/slow/toy/seed*/log.jsonl"))) >= 2, "both at work")
     first.kill()
     first.communicate(timeout=PATIENCE)
     out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0 and len(rows(out)) == 4 and {row["seeds"] for row in rows(out)} == {"1"}, err
-    assert [told.count("measured") for told in sessions().values()] == [1] * 4
-    (kept,) = Path("results").glob("ablations/slow/toy/*.json")
-    assert [run["state"] for run in json.loads(kept.read_text())["runs"]] == ["complete"] * 4
-    assert not list(kept.parent.glob("*.tmp"))
+    assert [messages.count("measured") for messages in sessions().values()] == [1] * 4
+    (stored,) = Path("results").glob("ablations/slow/toy/*.json")
+    assert [run["state"] for run in json.loads(stored.read_text())["runs"]] == ["complete"] * 4
+    assert not list(stored.parent.glob("*.tmp"))
 
 
 @pytest.mark.nightly
@@ -270,5 +283,5 @@ def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(
     wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == 2, "the end of both")
     assert sorted(path.name for path in tmp_path.glob("*-[0-9]")) == ["began-3", "began-5", "ended-3", "ended-5"]
     assert len(list(Path("results").glob("runs/sleeps/toy/*/checkpoint"))) == 2
-    (kept,) = Path("results").glob("ablations/sleeps/toy/*.json")
-    assert {run["state"] for run in json.loads(kept.read_text())["runs"]} == {"new"}
+    (stored,) = Path("results").glob("ablations/sleeps/toy/*.json")
+    assert {run["state"] for run in json.loads(stored.read_text())["runs"]} == {"new"}

@@ -71,8 +71,8 @@ def cluster(tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     from harness.registry import MODELS
 
     monkeypatch.setattr("harness.registry.MODELS", (*MODELS, FAKE, STEADY, TROUBLED))
-    with dask_cluster(tmp_path / "dask") as made:
-        yield made
+    with dask_cluster(tmp_path / "dask") as result:
+        yield result
 
 
 def grid(text: str) -> str:
@@ -84,8 +84,8 @@ def folders(model: str, results: str = "results") -> list[Path]:
     return sorted(Path(results).glob(f"runs/{model}/toy/seed*"))
 
 
-def events(folder: Path, what: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(folder / "log.jsonl") if event.get("event") == what]
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(folder / "log.jsonl") if event.get("event") == kind]
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -100,9 +100,9 @@ def kill_half_way(cluster: DaskCluster, said: list[str]) -> None:
     def caught() -> bool:
         for state in Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json"):
             with suppress(OSError, psutil.NoSuchProcess), held(json.loads(state.read_text())["itself"]):
-                told = json.loads(state.read_text())
-                if 3 <= told["steps"] <= 12:
-                    (nanny,) = [process for process in cluster.started if os.getpgid(told["worker"]) == process.pid]
+                document = json.loads(state.read_text())
+                if 3 <= document["steps"] <= 12:
+                    (nanny,) = [process for process in cluster.started if os.getpgid(document["worker"]) == process.pid]
                     kill(nanny)
                     said.append(state.parent.parent.name)
                     return True
@@ -129,14 +129,14 @@ def held(pid: int) -> Iterator[None]:
 def test_a_worker_killed_half_way_costs_nothing(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("ablate", "steady", "-d", toy, "--grid", grid(TWELVE), "--seeds", "1,2", "--format", "csv")
+    arguments = ("ablate", "steady", "-d", toy, "--grid", grid(TWELVE), "--seeds", "1,2", "--format", "csv")
     monkeypatch.setenv("STEADY", "1")
     for _ in range(2):
         cluster.worker()
     killed: list[str] = []
     killer = threading.Thread(target=kill_half_way, args=(cluster, killed))
     killer.start()
-    done = harness(*asked, "--scheduler", cluster.address)
+    done = harness(*arguments, "--scheduler", cluster.address)
     killer.join()
     assert done.code == 0 and done.err.count("its worker was lost, made again") == 1, done.err
     assert done.err.count("done: ") == done.err.count("started: ") == len(folders("steady")) == 12, done.err
@@ -146,11 +146,11 @@ def test_a_worker_killed_half_way_costs_nothing(
     first, second = events(Path("results/runs/steady/toy") / killed[0], "from")
     assert first["step"] == 0 and second["step"] >= 3, "it did not go on where it was killed"
     monkeypatch.delenv("STEADY")
-    alone = harness(*asked, "--results", "alone")
+    alone = harness(*arguments, "--results", "alone")
     assert alone.code == 0 and table(alone.out) == table(done.out) and len(table(done.out)) == 6
     assert [folder.name for folder in folders("steady", "alone")] == list(sessions)
-    again = harness(*asked, "--scheduler", cluster.address)
-    assert again.out == done.out and "12 of them stored" in again.err and "started" not in again.err
+    repeated = harness(*arguments, "--scheduler", cluster.address)
+    assert repeated.out == done.out and "12 of them stored" in repeated.err and "started" not in repeated.err
 
 
 def test_late_workers_failures_and_what_waits_for_the_base(
@@ -169,13 +169,13 @@ def test_late_workers_failures_and_what_waits_for_the_base(
     rows += '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
     late = threading.Thread(target=come_late, args=("--no-nanny",))
     late.start()
-    asked = ("ablate", "troubled", "-d", toy, "--grid", grid(rows))
-    done = harness(*asked, "--scheduler", cluster.address, "--json")
+    arguments = ("ablate", "troubled", "-d", toy, "--grid", grid(rows))
+    done = harness(*arguments, "--scheduler", cluster.address, "--json")
     late.join()
     assert done.code == 0 and "no worker is connected; waiting for one" in done.err, done.err
-    found = json.loads(next(Path("results").glob("ablations/troubled/toy/*.json")).read_text())["runs"]
-    assert [run["state"] for run in found] == ["complete", "failed", "complete", "complete"]
-    assert found[1]["reason"] == "RuntimeError: out of memory" and "Traceback" in found[1]["trace"]
+    result = json.loads(next(Path("results").glob("ablations/troubled/toy/*.json")).read_text())["runs"]
+    assert [run["state"] for run in result] == ["complete", "failed", "complete", "complete"]
+    assert result[1]["reason"] == "RuntimeError: out of memory" and "Traceback" in result[1]["trace"]
     assert done.err.count("killed, made again: dies, seed 1") == 1 and "failed: fails, seed 1" in done.err
     assert done.err.index("done: base") < done.err.index("started: after")
     assert len(json.loads(done.out)["rows"]) == 4
@@ -211,8 +211,8 @@ def test_a_worker_that_leaves_hands_its_run_on(
 
     leaver = threading.Thread(target=leave)
     leaver.start()
-    asked = ("ablate", "steady", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
-    done = harness(*asked, "--scheduler", cluster.address)
+    arguments = ("ablate", "steady", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
+    done = harness(*arguments, "--scheduler", cluster.address)
     leaver.join()
     assert done.code == 0 and "failed" not in done.err and done.err.count("made again") == 1, done.err
     begun = sorted(event["step"] for folder in folders("steady") for event in events(folder, "from"))
@@ -230,18 +230,18 @@ def test_a_lost_scheduler_keeps_what_is_done(
         wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
         kill(cluster.started[0])
 
-    asked = ("ablate", "steady", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
+    arguments = ("ablate", "steady", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
     loser = threading.Thread(target=lose)
     loser.start()
-    done = harness(*asked, "--scheduler", cluster.address)
+    done = harness(*arguments, "--scheduler", cluster.address)
     loser.join()
     assert done.code == 2 and done.out == "", done.err
     (line,) = [line for line in done.err.splitlines() if line.startswith("harness:")]
     assert "the scheduler was lost" in line and "Traceback" not in done.err
     wait_for(lambda: any(events(folder, "stopped") for folder in folders("steady")), "the end of the orphan")
     monkeypatch.delenv("STEADY")
-    again = harness(*asked)
-    assert again.code == 0 and "resuming the unfinished run" in again.err
+    repeated = harness(*arguments)
+    assert repeated.code == 0 and "resuming the unfinished run" in repeated.err
     assert max(event["step"] for folder in folders("steady") for event in events(folder, "from")) > 0
 
 
@@ -261,8 +261,8 @@ def test_ctrl_c_stops_the_workers_runs(toy: str, cluster: DaskCluster, monkeypat
     monkeypatch.setenv("STEADY", "120")
     cluster.worker("--no-nanny")
     text = grid("[changes.a]\nfake.size = 4\n")
-    asked = ("ablate", "steady", "-d", toy, "--grid", text, "--scheduler", cluster.address)
-    process = start(*asked, code=CODE)
+    arguments = ("ablate", "steady", "-d", toy, "--grid", text, "--scheduler", cluster.address)
+    process = start(*arguments, code=CODE)
     wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
@@ -279,7 +279,7 @@ def test_a_worker_of_another_version_is_refused_before_anything_runs(
 ) -> None:
     cluster.worker("--no-nanny")
     monkeypatch.setattr("harness.experiments.dask_cluster.PROGRAM", "0.0-other")
-    asked = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
-    done = harness(*asked, "--scheduler", cluster.address)
+    arguments = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"))
+    done = harness(*arguments, "--scheduler", cluster.address)
     assert done.code == 2 and "runs another version of the program; install the same one there" in done.err, done.err
     assert not list(Path("results").glob("runs/fake/toy/*"))

@@ -25,12 +25,12 @@ def index(name: str, code_of: dict[int, int]) -> str:
 def test_shared_codes_are_counted_exactly(harness: Harness, toy: str) -> None:
     done = harness("audit", "codes", index("shared.json", {1: 0, 3: 2}), "-d", toy, "--json")
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert (found["items"], found["codes"], found["shared_items"], found["groups"]) == (24, 22, 4, 2)
-    assert found["largest_group"] == 2 and found["shared_items_share"] == pytest.approx(4 / 24)
-    assert found["test"] == {"targets": 60, "shared": SHARED, "share": pytest.approx(SHARED / 60)}
-    assert found["valid"]["shared"] == VALID and found["rankings"] is None
-    assert found["least_added"]["recall@1"]["at_first_place"] == pytest.approx(SHARED / 120)
+    document = json.loads(done.out)
+    assert (document["items"], document["codes"], document["shared_items"], document["groups"]) == (24, 22, 4, 2)
+    assert document["largest_group"] == 2 and document["shared_items_share"] == pytest.approx(4 / 24)
+    assert document["test"] == {"targets": 60, "shared": SHARED, "share": pytest.approx(SHARED / 60)}
+    assert document["valid"]["shared"] == VALID and document["rankings"] is None
+    assert document["least_added"]["recall@1"]["at_first_place"] == pytest.approx(SHARED / 120)
     table = harness("audit", "codes", "shared.json", "-d", toy)
     assert table.code == 0 and f"{SHARED} of 60" in table.out and "4 (16.67%)" in table.out
 
@@ -47,9 +47,9 @@ def test_what_codes_add_to_lists_is_measured(harness: Harness, toy: str) -> None
     assert measured["codes"]["recall@10"] == 1.0
     assert measured["added"]["recall@10"] == pytest.approx(SHARED / 60) and measured["file"] == "lists.json"
     done = harness("audit", "codes", clean, "-d", toy, "--rankings", "lists.json", "--json")
-    found = json.loads(done.out)
-    assert (found["shared_items"], found["largest_group"], found["test"]["shared"]) == (0, 1, 0)
-    assert set(found["rankings"]["added"].values()) == {0.0}
+    document = json.loads(done.out)
+    assert (document["shared_items"], document["largest_group"], document["test"]["shared"]) == (0, 1, 0)
+    assert set(document["rankings"]["added"].values()) == {0.0}
     assert "codes add" in harness("audit", "codes", shared, "-d", toy, "--rankings", "lists.json").out
 
 
@@ -93,10 +93,10 @@ def test_an_index_of_another_catalogue_is_one_line(harness: Harness, toy: str) -
 
 def test_the_card_of_a_data_set_and_of_lists(harness: Harness, toy: str) -> None:
     Path("lists.json").write_text(json.dumps({user: [f"i{target}"] for user, target in TARGETS.items()}))
-    found = json.loads(harness("audit", "card", "-d", toy, "--json").out)
-    groups = {part["name"]: part["users"] for part in found["groups"]}
+    document = json.loads(harness("audit", "card", "-d", toy, "--json").out)
+    groups = {part["name"]: part["users"] for part in document["groups"]}
     assert groups["memorised"] == groups["history to 20"] == 60 and groups["neither"] == 0
-    assert found["rankings"] is None
+    assert document["rankings"] is None
     done = harness("audit", "card", "-d", toy, "--rankings", "lists.json", "--metric", "recall@1", "--json")
     measured = json.loads(done.out)["rankings"]
     means = {part["name"]: part["mean"] for part in measured["groups"]}

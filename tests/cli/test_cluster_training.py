@@ -52,13 +52,13 @@ OFTEN = replace(ENTRY, name="often", target="tests.cli.test_cluster_training:Oft
 
 def steps(folder: Path) -> list[list[int]]:
     """The steps of stage 1 that each session of a run logged."""
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     for event in read_events(folder / "log.jsonl"):
         if event.get("event") == "session":
-            found.append([])
+            result.append([])
         if event.get("stage") == "alignment" and "step" in event:
-            found[-1].append(int(event["step"]))
-    return found
+            result[-1].append(int(event["step"]))
+    return result
 
 
 def machine_lost(cluster: DaskCluster, said: list[str]) -> None:
@@ -72,8 +72,8 @@ def machine_lost(cluster: DaskCluster, said: list[str]) -> None:
                     with held(itself):  # it shall not hear that its worker is gone
                         if steps(folder)[-1][-1] >= STEPS - 45:
                             continue
-                        (lost,) = [process for process in cluster.started if os.getpgid(worker) == process.pid]
-                        kill(lost)
+                        (missing,) = [process for process in cluster.started if os.getpgid(worker) == process.pid]
+                        kill(missing)
                         os.kill(itself, signal.SIGKILL)
                         said.append(folder.name)
                         return True
@@ -82,8 +82,8 @@ def machine_lost(cluster: DaskCluster, said: list[str]) -> None:
     wait_for(caught, "a run in the middle of stage 1")
 
 
-def meanwhile(work: Callable[..., None], *given: Any) -> threading.Thread:
-    thread = threading.Thread(target=work, args=given)
+def meanwhile(work: Callable[..., None], *value: Any) -> threading.Thread:
+    thread = threading.Thread(target=work, args=value)
     thread.start()
     return thread
 
@@ -96,28 +96,28 @@ def test_a_machine_lost_in_the_middle_of_training(
     monkeypatch.setattr(timer, "KEEP_SECONDS", timer.KEEP_SECONDS)  # put back behind the runs in this process
     data = lcrec_folder(tmp_path / "words" / "toy")
     sets = [f"--set=eager.{key}={value}" for key, value in SETS.items()]
-    asked = ("ablate", "often", "-d", str(data), "--profile", "smoke", *sets, "--format", "csv")
-    asked += ("--grid", grid('[changes."no contrast"]\neager.contrast.semantic = 0\neager.contrast.behavior = 0\n'))
+    arguments = ("ablate", "often", "-d", str(data), "--profile", "smoke", *sets, "--format", "csv")
+    arguments += ("--grid", grid('[changes."no contrast"]\neager.contrast.semantic = 0\neager.contrast.behavior = 0\n'))
     with dask_cluster(tmp_path / "dask") as cluster:
         for _ in range(2):
             cluster.worker()
-        said: list[str] = []
-        killer = meanwhile(machine_lost, cluster, said)
-        done = harness(*asked, "--scheduler", cluster.address)
+        message: list[str] = []
+        killer = meanwhile(machine_lost, cluster, message)
+        done = harness(*arguments, "--scheduler", cluster.address)
         killer.join()
     assert done.code == 0 and done.err.count("its worker was lost, made again") == 1 and "failed" not in done.err, (
         done.err
     )
-    found = {folder.name: steps(folder) for folder in folders("often")}
-    assert len(found) == 2 and {name: len(sessions) for name, sessions in found.items()} == {
-        name: 2 if name == said[0] else 1 for name in found
+    result = {folder.name: steps(folder) for folder in folders("often")}
+    assert len(result) == 2 and {name: len(sessions) for name, sessions in result.items()} == {
+        name: 2 if name == message[0] else 1 for name in result
     }
-    first, second = found[said[0]]
+    first, second = result[message[0]]
     assert first[0] == 20 and 45 <= first[-1] < second[0] and second[-1] == STEPS, "it did not go on where it was lost"
-    assert [*first, *second] == next(sessions[0] for name, sessions in found.items() if name != said[0])
-    alone = harness(*asked, "--results", "alone")
+    assert [*first, *second] == next(sessions[0] for name, sessions in result.items() if name != message[0])
+    alone = harness(*arguments, "--results", "alone")
     assert alone.code == 0 and table(alone.out) == table(done.out) and len(table(done.out)) == 2
-    assert [folder.name for folder in folders("often", "alone")] == list(found)
+    assert [folder.name for folder in folders("often", "alone")] == list(result)
 
 
 def test_a_cell_that_waited_on_a_lost_worker_is_not_given_up(
@@ -137,8 +137,8 @@ def test_a_cell_that_waited_on_a_lost_worker_is_not_given_up(
             cluster.worker("--no-nanny")
 
         loser = meanwhile(lose)
-        asked = ("ablate", "steady", "-d", toy, "--grid", grid("[product]\nfake.size = [4, 5, 6]\n"))
-        done = harness(*asked, "--scheduler", cluster.address)
+        arguments = ("ablate", "steady", "-d", toy, "--grid", grid("[product]\nfake.size = [4, 5, 6]\n"))
+        done = harness(*arguments, "--scheduler", cluster.address)
         loser.join()
     assert done.err.count("failed: ") == 1 and "failed: base, seed 1: 1 workers died while they made it" in done.err
     assert done.err.count("workers died before they made it, made again") == 1, done.err

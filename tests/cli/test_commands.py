@@ -18,8 +18,8 @@ def test_run_ends_with_metrics_and_its_place(harness: Harness, toy: str) -> None
     done = harness("run", "fake", "-d", toy)
     assert done.code == 0 and "fake is number 1 of 2 on toy" in done.out and "recall@20" in done.out
     assert "a library that prints" not in done.out and "a library that prints" in done.err
-    again = harness("run", "fake", "-d", toy)
-    assert again.code == 0 and "is complete already" in again.err and again.out == done.out
+    repeated = harness("run", "fake", "-d", toy)
+    assert repeated.code == 0 and "is complete already" in repeated.err and repeated.out == done.out
 
 
 def test_run_json_is_one_document(harness: Harness, toy: str) -> None:
@@ -43,8 +43,8 @@ def test_several_seeds_are_a_list_and_one_row(harness: Harness, toy: str) -> Non
 def test_a_stored_configuration_repeats_the_run(harness: Harness, toy: str) -> None:
     options = ("--set", "fake.rate=0.3", "--seed", "7", "--profile", "smoke")
     first = json.loads(harness("run", "fake", "-d", toy, *options, "--json").out)
-    again = harness("run", "fake", "--config", str(Path(first["path"]) / "config.yaml"), "--json")
-    assert json.loads(again.out)["run_id"] == first["run_id"] and "is complete already" in again.err
+    repeated = harness("run", "fake", "--config", str(Path(first["path"]) / "config.yaml"), "--json")
+    assert json.loads(repeated.out)["run_id"] == first["run_id"] and "is complete already" in repeated.err
 
 
 def test_models_and_datasets(harness: Harness) -> None:
@@ -61,8 +61,8 @@ def test_leaderboard_formats_and_file(harness: Harness, toy: str, tmp_path: Path
     empty = harness("leaderboard")
     assert empty.code == 0 and empty.out == "" and "no runs stored" in empty.err
     harness("run", "mostpop", "-d", toy)
-    for form, said in (("table", "mostpop"), ("markdown", "| 1 | mostpop |"), ("csv", ",1,mostpop,")):
-        assert said in harness("leaderboard", "--format", form).out
+    for form, message in (("table", "mostpop"), ("markdown", "| 1 | mostpop |"), ("csv", ",1,mostpop,")):
+        assert message in harness("leaderboard", "--format", form).out
     printed = harness("leaderboard", "-d", "toy", "--format", "csv").out
     done = harness("leaderboard", "-d", "toy", "--format", "csv", "-o", str(tmp_path / "board.csv"))
     assert done.out == "" and (tmp_path / "board.csv").read_text() == printed
@@ -104,14 +104,16 @@ def test_a_data_set_that_breaks_a_rule(harness: Harness, tmp_path: Path) -> None
 def test_doctor(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.runs import doctor
 
-    found = json.loads(harness("doctor", "--json").out)
-    assert {"machine", "devices", "packages", "datasets", "backbones"} == set(found)
-    assert {"python", "cores", "memory", "disk here"} <= set(found["machine"]) and found["devices"][0]["name"] == "cpu"
-    assert any(entry["name"] == "numpy" and entry["ok"] for entry in found["packages"])
+    document = json.loads(harness("doctor", "--json").out)
+    assert {"machine", "devices", "packages", "datasets", "backbones"} == set(document)
+    assert {"python", "cores", "memory", "disk here"} <= set(document["machine"]) and document["devices"][0][
+        "name"
+    ] == "cpu"
+    assert any(entry["name"] == "numpy" and entry["ok"] for entry in document["packages"])
     monkeypatch.setattr(doctor, "_requirements", lambda: ["numpy>=99", "no-such-package"])
     monkeypatch.setattr(doctor, "BACKBONES", {"no_such_module": ("X", "pip install x")})
     done = harness("doctor")
-    instruments = next(entry for entry in found["datasets"] if entry["name"] == "instruments")
+    instruments = next(entry for entry in document["datasets"] if entry["name"] == "instruments")
     assert instruments["ok"] or "harness data prepare instruments" in instruments["hint"]
     assert 'pip install "numpy>=99"' in done.out and "pip install no-such-package" in done.out.replace('"', "")
     assert "pip install x" in done.out

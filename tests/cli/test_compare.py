@@ -19,15 +19,15 @@ def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:
     done = harness("compare", "markov", "mostpop")
     assert done.code == 0 and "Differences" in done.out and done.out.count("*   +0.") == 2, done.err
     document = json.loads(harness("compare", "markov", "mostpop", "--json", "--metric", "mrr@10").out)
-    (found,) = document["comparisons"]
-    assert found["metric"] == "mrr@10" and found["significant"] and document["users"] == found["users"] == 60
+    (result,) = document["comparisons"]
+    assert result["metric"] == "mrr@10" and result["significant"] and document["users"] == result["users"] == 60
     assert document["runs"][0]["metrics"]["mrr@10"][0] - document["runs"][1]["metrics"]["mrr@10"][0] == pytest.approx(
-        found["difference"]
+        result["difference"]
     )
-    for form, said in (("markdown", "| markov | mostpop |"), ("latex", r"\toprule"), ("html", "<table>")):
+    for form, message in (("markdown", "| markov | mostpop |"), ("latex", r"\toprule"), ("html", "<table>")):
         path = tmp_path / form
         assert harness("compare", "markov", "mostpop", "--format", form, "-o", str(path)).out == ""
-        assert said in path.read_text()
+        assert message in path.read_text()
 
 
 def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path)
     assert row["method"] == "Markov" and row["same_method"] and "comparisons" not in document
     both = json.loads(harness("compare", "markov", "mostpop", "--published", "--json").out)
     assert len(both["comparisons"]) == 2 and [row["run"] for row in both["published"]] == ["markov", "mostpop"]
-    for form, said in (("markdown", "| *Markov §* |"), ("latex", r"\toprule"), ("html", 'class="apart"')):
-        assert said in harness("compare", "markov", "--published", "--format", form).out
+    for form, message in (("markdown", "| *Markov §* |"), ("latex", r"\toprule"), ("html", 'class="apart"')):
+        assert message in harness("compare", "markov", "--published", "--format", form).out
 
 
 @pytest.mark.parametrize("place", ["toy", "./toy"])
@@ -73,7 +73,7 @@ def test_a_model_under_two_protocols_is_refused_by_what_differs(harness: Harness
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("compare markov", "a single run cannot be compared"),
         ("compare markov --published", "no runs are stored here"),
@@ -83,6 +83,6 @@ def test_a_model_under_two_protocols_is_refused_by_what_differs(harness: Harness
         ("compare markov mostpop -o toy", "toy: the path is a folder"),
     ],
 )
-def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, arguments: str, message: str) -> None:
     done = harness(*arguments.split())
-    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1 and done.out == ""

@@ -21,12 +21,12 @@ TWO_CUTS = "protocol.cut=[5, 6]"  # the toy's times are 0 to 7 for every user
 
 
 def test_a_folder_becomes_a_name_that_works_everywhere(harness: Harness, toy: str) -> None:
-    told = json.loads(harness("data", "import", toy, "--name", "mine", "--json").out)
-    assert told["fingerprint"] == load_dataset(toy).fingerprint and told["order"] == "time"
+    document = json.loads(harness("data", "import", toy, "--name", "mine", "--json").out)
+    assert document["fingerprint"] == load_dataset(toy).fingerprint and document["order"] == "time"
     assert "mine" in harness("datasets").out
     assert harness("data", "verify", "mine").code == 0
     record = json.loads(harness("run", "fake", "-d", "mine", "--json").out)
-    assert record["dataset"]["fingerprint"] == told["fingerprint"]
+    assert record["dataset"]["fingerprint"] == document["fingerprint"]
     assert "fake" in harness("leaderboard", "-d", "mine").out
     assert harness("data", "import", toy, "--name", "mine").code == 0, "the same content again is nothing new"
 
@@ -69,15 +69,15 @@ def test_a_tie_seed_reorders_equal_times_and_nothing_else(harness: Harness, tmp_
     (tmp_path / "days").mkdir()
     lines = [f"u{user},i{item},{time}" for user, item, time in rows]
     (tmp_path / "days/interactions.csv").write_text("\n".join(["user,item,timestamp", *lines]))
-    found = {}
+    result = {}
     for seed in ("1", "2"):
         assert harness("data", "import", "days", "--name", f"tied{seed}", "--tie-seed", seed).code == 0
-        found[seed] = load_dataset(f"tied{seed}")
-        assert "a hash of tie seed" in " ".join(found[seed].notes)
-        told = zip(found[seed].users, found[seed].sequences, strict=True)
-        for user, row in told:
-            bought = [int(found[seed].items[item][1:]) - int(user[1:]) for item in row]
-            assert [sorted(bought[begin : begin + 3]) for begin in (0, 3, 6)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+        result[seed] = load_dataset(f"tied{seed}")
+        assert "a hash of tie seed" in " ".join(result[seed].notes)
+        messages = zip(result[seed].users, result[seed].sequences, strict=True)
+        for user, row in messages:
+            items = [int(result[seed].items[item][1:]) - int(user[1:]) for item in row]
+            assert [sorted(items[begin : begin + 3]) for begin in (0, 3, 6)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
     harness("data", "import", "days", "--name", "again", "--tie-seed", "1")
     marks = [load_dataset(name).fingerprint for name in ("tied1", "tied2", "again", "days")]
     assert marks[0] == marks[2] and len(set(marks)) == 3
@@ -99,8 +99,8 @@ def test_the_order_of_lines_must_be_asked_for(harness: Harness, tmp_path: Path) 
         assert harness(*command, "--order", "file").code == 0
     record = json.loads(harness("run", "markov", "-d", flat, "--order", "file", "--json").out)
     assert record["audit"]["order"] == "file" and any("--order file" in n for n in record["details"]["data_notes"])
-    again = json.loads(harness("run", "markov", "--config", f"{record['path']}/config.yaml", "--json").out)
-    assert again["run_id"] == record["run_id"]
+    repeated = json.loads(harness("run", "markov", "--config", f"{record['path']}/config.yaml", "--json").out)
+    assert repeated["run_id"] == record["run_id"]
     assert json.loads(harness("run", "markov", "-d", "flat", "--json").out)["audit"]["order"] == "file"
     done = harness("run", "markov", "-d", "flat", "--protocol", "global-time")
     assert done.code == 2 and "needs timestamps" in done.err
@@ -108,9 +108,9 @@ def test_the_order_of_lines_must_be_asked_for(harness: Harness, tmp_path: Path) 
 
 def test_export_says_what_it_loses(harness: Harness, toy: str, tmp_path: Path) -> None:
     for layout in ("recbole", "csv", "parquet"):
-        told = json.loads(harness("data", "export", toy, "--layout", layout, "-o", f"{layout}-out", "--json").out)
-        assert told["exact"] and told["lost"] == []
-        assert load_dataset(told["path"]).fingerprint == told["fingerprint"]
+        document = json.loads(harness("data", "export", toy, "--layout", layout, "-o", f"{layout}-out", "--json").out)
+        assert document["exact"] and document["lost"] == []
+        assert load_dataset(document["path"]).fingerprint == document["fingerprint"]
     done = harness("data", "export", toy, "--layout", "lcrec", "-o", "lcrec-out")
     assert done.code == 0 and "not written: timestamps" in done.err and "the same fingerprint" in done.out
     assert harness("data", "export", toy, "--layout", "csv", "-o", "csv-out").code == 2
@@ -218,7 +218,7 @@ def test_outside_rankings_under_global_time(harness: Harness, toy: str, tmp_path
     file.write_text(json.dumps(ranked))
     under = ("-d", toy, "--protocol", "global-time", "--set", TWO_CUTS, "--json")
     arguments = ("evaluate", str(file), *under)
-    whole = json.loads(harness(*arguments).out)
-    assert whole["integrity"]["users_scored"] == whole["integrity"]["users_expected"] == 60
+    complete = json.loads(harness(*arguments).out)
+    assert complete["integrity"]["users_scored"] == complete["integrity"]["users_expected"] == 60
     file.write_text(json.dumps({user: ranked[user] for user in users[1:]}))
     assert "1 of 60 users have no ranking ('u0')" in harness(*arguments).err

@@ -22,7 +22,7 @@ RUN = ("run", "fake", "-d", "toy")
 WHOLE = "training, ranking and measuring"
 
 
-def told(harness: Harness, *more: str) -> dict[str, Any]:
+def explained(harness: Harness, *more: str) -> dict[str, Any]:
     done = harness(*RUN, "--explain", "--json", *more)
     assert done.code == 0, done.err
     steps = {step["stage"]: step for step in json.loads(done.out)["steps"]}
@@ -30,24 +30,27 @@ def told(harness: Harness, *more: str) -> dict[str, Any]:
 
 
 def test_nothing_is_made(harness: Harness) -> None:
-    step = told(harness)
+    step = explained(harness)
     assert (step["state"], step["why"]) == ("to be made", "there is none in the cache")
     assert not Path("results").exists()
     assert set(step["inputs"]) == {"code_version", "data", "protocol", "seed", "configuration"}
 
 
 def test_what_is_complete_is_reused_and_what_is_not_is_missed_for_a_reason(harness: Harness) -> None:
-    made = json.loads(harness(*RUN, "--json").out)
-    step = told(harness)
-    assert step["state"] == "reused" and step["key"] == made["run_id"] and "complete since" in step["why"]
-    assert (told(harness, "--fresh")["state"], told(harness, "--fresh")["why"]) == ("to be made", "--fresh is set")
-    for more, part, kept, asked in (
+    document = json.loads(harness(*RUN, "--json").out)
+    step = explained(harness)
+    assert step["state"] == "reused" and step["key"] == document["run_id"] and "complete since" in step["why"]
+    assert (explained(harness, "--fresh")["state"], explained(harness, "--fresh")["why"]) == (
+        "to be made",
+        "--fresh is set",
+    )
+    for more, part, stored, requested in (
         (("--set", "fake.size=5"), "configuration.size", 3, 5),
         (("--set", "fake.layer.width=9"), "configuration.layer.width", 4, 9),
         (("--seed", "2"), "seed", 1, 2),
     ):
-        step = told(harness, *more)
-        assert step["state"] == "to be made" and step["differs"] == [{"part": part, "kept": kept, "asked": asked}]
+        step = explained(harness, *more)
+        assert step["state"] == "to be made" and step["differs"] == [{"part": part, "kept": stored, "asked": requested}]
         assert part in step["why"]
     text = harness(*RUN, "--explain", "--set", "fake.size=5").out
     assert "to be made" in text and f"{WHOLE}: configuration.size is 5, kept: 3" in text
@@ -57,22 +60,22 @@ def test_an_interrupted_run_is_continued(harness: Harness, monkeypatch: pytest.M
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
     assert harness(*RUN).code == 130
     monkeypatch.setattr(Fake, "failure", None)
-    assert told(harness)["state"] == "continued"
+    assert explained(harness)["state"] == "continued"
 
 
 @pytest.mark.parametrize("name", ["result.json", "predictions.parquet"])
 def test_a_damaged_run_is_made_again(harness: Harness, name: str) -> None:
-    made = json.loads(harness(*RUN, "--json").out)
-    path = Path(made["path"]) / name
+    document = json.loads(harness(*RUN, "--json").out)
+    path = Path(document["path"]) / name
     content = bytearray(path.read_bytes())
     at = content.index(b'"ndcg@10": 0.') + 14 if name == "result.json" else len(content) // 2
     content[at] ^= 1
     path.write_bytes(content)
-    step = told(harness)
+    step = explained(harness)
     assert step["state"] == "to be made" and "damaged" in step["why"] and name in step["why"]
-    again = harness(*RUN, "--json")
-    assert f"{name}: damaged: it is not what was written; made again" in again.err
-    assert json.loads(again.out)["metrics"] == made["metrics"] and told(harness)["state"] == "reused"
+    repeated = harness(*RUN, "--json")
+    assert f"{name}: damaged: it is not what was written; made again" in repeated.err
+    assert json.loads(repeated.out)["metrics"] == document["metrics"] and explained(harness)["state"] == "reused"
 
 
 def test_two_seeds_are_a_list_of_plans(harness: Harness) -> None:
@@ -94,14 +97,14 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     first = steps()["semantic vectors"]
     assert (first.state, first.why) == ("to be made", "there is none in the cache")
     (job,) = plan("tiger", RunOptions(dataset="ml-100k", profile="smoke"))
-    made = split(data, job.settings.protocol)
-    (wanted,) = job.recommender().artefacts(made.train, context_of(job, made, SilentReporter()))
-    content = wanted.manifest.with_suffix(".npy")
+    result = split(data, job.settings.protocol)
+    (expected,) = job.recommender().artefacts(result.train, context_of(job, result, SilentReporter()))
+    content = expected.manifest.with_suffix(".npy")
     content.parent.mkdir(parents=True)
     content.write_bytes(b"vectors")
-    wanted.write([content], {})
-    kept = steps()["semantic vectors"]
-    assert kept.state == "reused" and kept.key == first.key and kept.where == str(wanted.manifest)
+    expected.write([content], {})
+    stored = steps()["semantic vectors"]
+    assert stored.state == "reused" and stored.key == first.key and stored.where == str(expected.manifest)
     other = steps("tiger.semantic.max_tokens=9")["semantic vectors"]
     assert [(each.part, each.kept, each.asked) for each in other.differs] == [("settings.max_tokens", 256, 9)]
     content.write_bytes(b"vectorz")

@@ -40,13 +40,13 @@ def test_a_stored_model_becomes_a_folder_that_transformers_loads(harness: Harnes
             for place in ("whole", "apart")
         )
     assert merged.shape == base.shape and not torch.equal(merged, base)
-    for arguments, said in (
+    for arguments, message in (
         (("eager-llm", "-o", "whole"), "whole: not an empty folder; name a new one"),
         (("mostpop", "-o", "new"), "mostpop is not a language model and cannot be exported; choose eager-llm or lcrec"),
         (("eager-lm", "-o", "new"), "unknown run 'eager-lm'; did you mean eager-llm?"),
     ):
         done = harness("export", *arguments)
-        assert done.code == 2 and said in done.err, done.err
+        assert done.code == 2 and message in done.err, done.err
     file = tmp_path / "shop/toy.inter.json"
     rows = json.loads(file.read_text())
     rows["u0"].reverse()

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE, wait_for
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("run markof", "unknown model 'markof'; did you mean markov?"),
         ("run markov -d ml-10k", "unknown data set 'ml-10k'; did you mean ml-100k or ml-1m?"),
@@ -51,9 +51,9 @@ from tests.waiting import PATIENCE, wait_for
         ("data stats ml-10k", "did you mean ml-100k or ml-1m?"),
     ],
 )
-def test_wrong_input_is_one_line_and_code_2(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input_is_one_line_and_code_2(harness: Harness, arguments: str, message: str) -> None:
     done = harness(*arguments.split())
-    assert done.code == 2 and done.out == "" and said in done.err
+    assert done.code == 2 and done.out == "" and message in done.err
     assert done.err.count("\n") == 1 and done.err.startswith("harness: ") and "Traceback" not in done.err
     assert not list(Path("results").glob("**/result.json"))
 
@@ -65,8 +65,10 @@ def test_a_fault_is_one_line_and_keeps_its_traceback(
     monkeypatch.setattr(Fake, "failure", failure)
     done = harness("run", "fake", "-d", "toy")
     assert done.code == 1 and done.err.count("\n") == 1 and "internal error" in done.err
-    (kept,) = (tmp_path / "home" / "logs").iterdir()
-    assert str(kept) in done.err and "Traceback" in kept.read_text() and type(failure).__name__ in kept.read_text()
+    (stored,) = (tmp_path / "home" / "logs").iterdir()
+    assert (
+        str(stored) in done.err and "Traceback" in stored.read_text() and type(failure).__name__ in stored.read_text()
+    )
     monkeypatch.setenv("HARNESS_DEBUG", "1")
     assert "Traceback" in harness("run", "fake", "-d", "toy").err
 
@@ -83,8 +85,8 @@ def test_interrupted_then_continued(harness: Harness, monkeypatch: pytest.Monkey
     assert done.code == 130 and "interrupted; the same command resumes the run" in done.err
     assert not list(Path("results").glob("**/result.json"))
     monkeypatch.setattr(Fake, "failure", None)
-    again = harness("run", "fake", "-d", "toy")
-    assert again.code == 0 and "resuming the unfinished run" in again.err
+    repeated = harness("run", "fake", "-d", "toy")
+    assert repeated.code == 0 and "resuming the unfinished run" in repeated.err
 
 
 SLOW = """
@@ -119,11 +121,11 @@ def test_ctrl_c(toy: str, tmp_path: Path) -> None:
 
 def test_two_processes_make_one_run(toy: str, tmp_path: Path) -> None:
     both = [start("run", "fake", "-d", toy, code=SLOW.format(seconds=4)) for _ in range(2)]
-    told = [process.communicate(timeout=PATIENCE) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    messages = [process.communicate(timeout=PATIENCE) for process in both]
+    assert [process.returncode for process in both] == [0, 0], messages
     assert (tmp_path / "fits").read_text() == "fit\n"
-    assert sum("is complete already" in err for _, err in told) == 1
-    assert told[0][0] == told[1][0]
+    assert sum("is complete already" in err for _, err in messages) == 1
+    assert messages[0][0] == messages[1][0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")

@@ -27,11 +27,11 @@ class Refusing:
             patch.setattr(os, name, self._watched(getattr(os, name)))
 
     def _watched(self, real: Any) -> Any:
-        def change(*given: Any, **named: Any) -> Any:
+        def change(*value: Any, **named: Any) -> Any:
             self.count += 1
             if self.count == self.at:
                 raise OSError(self.code, os.strerror(self.code))
-            return real(*given, **named)
+            return real(*value, **named)
 
         return change
 
@@ -41,7 +41,7 @@ def test_refused_at_any_change_of_a_file(harness: Harness, monkeypatch: pytest.M
     command = ("run", "fake", "-d", "toy", "--json")
     with monkeypatch.context() as patch:
         counted = Refusing(patch, code, None)
-        whole = json.loads(harness(*command).out)
+        complete = json.loads(harness(*command).out)
     assert counted.count > 10
     refused = 0
     for at in range(1, counted.count + 1):
@@ -54,8 +54,8 @@ def test_refused_at_any_change_of_a_file(harness: Harness, monkeypatch: pytest.M
             assert done.code == 2 and done.out == "" and "Traceback" not in done.err
             assert f"cannot write: {os.strerror(code)}; free some space" in done.err, done.err
             assert sum(line.startswith("harness: ") for line in done.err.splitlines()) == 1
-        again = harness(*command)
-        assert again.code == 0 and json.loads(again.out)["metrics"] == whole["metrics"]
+        repeated = harness(*command)
+        assert repeated.code == 0 and json.loads(repeated.out)["metrics"] == complete["metrics"]
         assert not list(Path("results").rglob("*.tmp")) and not list(Path("results").rglob("checkpoint"))
     assert refused > 5
 

@@ -68,9 +68,9 @@ def test_the_check_sees_wrong_names(text: str) -> None:
 
 def test_hints_name_what_exists() -> None:
     commands, options = tree()
-    found = list(hints())
-    assert len(found) > 300, "the scan sees the hints"
-    assert not [f"{place}: {wrong}" for place, text in found for wrong in problems(text, commands, options)]
+    result = list(hints())
+    assert len(result) > 300, "the scan sees the hints"
+    assert not [f"{place}: {wrong}" for place, text in result for wrong in problems(text, commands, options)]
 
 
 def test_models_that_refuse_items_without_text_have_the_setting_that_the_hint_names() -> None:

@@ -42,15 +42,15 @@ def test_collisions_are_warned_of_and_affected_targets_counted(harness: Harness,
     shared = {f"i{item}": [f"<a_{item // 2}>"] if item < 4 else [f"<a_{item}>"] for item in range(24)}
     Path("shared.json").write_text(json.dumps(shared))
     done = harness("index", "inspect", "shared.json", "-d", toy, "--json")
-    found = json.loads(done.out)
-    assert found["collision_rate"] == pytest.approx(4 / 24) and found["groups"] == found["biggest_group"] == 2
+    document = json.loads(done.out)
+    assert document["collision_rate"] == pytest.approx(4 / 24) and document["groups"] == document["biggest_group"] == 2
     affected = sum((7 * user + 7) % 24 < 4 for user in range(60))  # the circle's last items
-    assert found["affected_targets"] == pytest.approx(affected / 60)
+    assert document["affected_targets"] == pytest.approx(affected / 60)
     assert "16.7% of the items share their code" in done.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("build", "-o", "x.json", "--model", "markov"), "markov has no item codes; choose eager-llm"),
         (("build", "-o", "no/such/x.json"), "no such folder"),
@@ -63,10 +63,10 @@ def test_collisions_are_warned_of_and_affected_targets_counted(harness: Harness,
         (("inspect", "other.json"), "unknown items have a code"),
     ],
 )
-def test_wrong_input_is_one_line(arguments: tuple[str, ...], says: str, harness: Harness, toy: str) -> None:
+def test_wrong_input_is_one_line(arguments: tuple[str, ...], message: str, harness: Harness, toy: str) -> None:
     Path("other.json").write_text(json.dumps({f"i{item}": [f"<a_{item}>"] for item in range(25)}))
     done = harness("index", *arguments, "-d", toy)
-    assert done.code == 2 and says in done.err and len(done.err.strip().splitlines()) == 1
+    assert done.code == 2 and message in done.err and len(done.err.strip().splitlines()) == 1
     assert not Path("x.json").exists()
 
 

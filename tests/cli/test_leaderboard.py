@@ -26,7 +26,7 @@ def test_leads_are_tested_with_a_data_set(harness: Harness, toy: str, options: l
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "",
         "--profile smoke",
@@ -35,16 +35,16 @@ def test_leads_are_tested_with_a_data_set(harness: Harness, toy: str, options: l
         "--set protocol.exclude_history=true --seed 4 --order file",
     ],
 )
-def test_the_command_makes_the_same_run(harness: Harness, toy: str, said: str) -> None:
+def test_the_command_makes_the_same_run(harness: Harness, toy: str, message: str) -> None:
     """Nothing is in it that the profile says already."""
-    first = json.loads(harness("run", "fake", "-d", toy, *shlex.split(said), "--json").out)
+    first = json.loads(harness("run", "fake", "-d", toy, *shlex.split(message), "--json").out)
     (run,) = Store(Path("results")).query()
-    told = command([run])
-    assert told.startswith("harness run fake -d toy --profile ")
-    again = [toy if part == "toy" else part for part in shlex.split(told)[1:]]
-    done = harness(*again, "--json")
-    assert json.loads(done.out)["run_id"] == first["run_id"], (told, done.err)
-    assert told.count("--set") == said.count("--set"), "nothing that the profile says already"
+    messages = command([run])
+    assert messages.startswith("harness run fake -d toy --profile ")
+    repeated = [toy if part == "toy" else part for part in shlex.split(messages)[1:]]
+    done = harness(*repeated, "--json")
+    assert json.loads(done.out)["run_id"] == first["run_id"], (messages, done.err)
+    assert messages.count("--set") == message.count("--set"), "nothing that the profile says already"
 
 
 def test_seeds_stand_together(harness: Harness, toy: str) -> None:
@@ -63,8 +63,8 @@ def test_the_column_of_commands(harness: Harness, toy: str) -> None:
 def test_a_folder_whose_order_is_that_of_its_lines(harness: Harness, toy: str) -> None:
     """Its timestamps state none: boards and pages read what is stored, codes are made and looked at with --order."""
     rows = Path(toy, "interactions.csv").read_text().splitlines()
-    said = "\n".join([rows[0], *(row.rpartition(",")[0] + ",5" for row in rows[1:])])
-    Path(toy, "interactions.csv").write_text(said + "\n")
+    message = "\n".join([rows[0], *(row.rpartition(",")[0] + ",5" for row in rows[1:])])
+    Path(toy, "interactions.csv").write_text(message + "\n")
     for model in ("markov", "mostpop"):
         assert "say --order file" in harness("run", model, "-d", toy).err
         assert harness("run", model, "-d", toy, "--order", "file").code == 0
@@ -88,8 +88,8 @@ def test_published_rows_beside_tests_and_commands(harness: Harness, toy: str) ->
         "dataset,release,method,metric,value,hand,source\ntoy,not stated,Best,ndcg@10,0.99,second,Table 9\n"
     )
     options = ("--published", "--columns", "quality,command", "--format", "json")
-    board, *others = json.loads(harness("leaderboard", "-d", toy, *options).out)
-    assert [row["model"] for row in board["rows"]] == ["markov", "mostpop", "Best"] and not others
+    board, *rest = json.loads(harness("leaderboard", "-d", toy, *options).out)
+    assert [row["model"] for row in board["rows"]] == ["markov", "mostpop", "Best"] and not rest
     assert [bool(row.get("command")) for row in board["rows"]] == [True, True, False]
     table = harness("leaderboard", "-d", "toy", "--published", "--format", "markdown").out
     (best,) = (line for line in table.splitlines() if "Best" in line)

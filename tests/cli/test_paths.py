@@ -24,8 +24,8 @@ def test_the_home_folder_behind_an_equals_sign(
 
 
 def commands(group: typer.Typer) -> list:
-    found = list(group.registered_commands)
-    return found + [each for below in group.registered_groups for each in commands(below.typer_instance)]
+    result = list(group.registered_commands)
+    return result + [each for below in group.registered_groups for each in commands(below.typer_instance)]
 
 
 def test_no_command_goes_round_it() -> None:

@@ -61,7 +61,7 @@ def test_a_public_data_set_is_prepared_once(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("prefetch", "nothing to download"),
         (
@@ -72,9 +72,9 @@ def test_a_public_data_set_is_prepared_once(
         ("prefetch -d instrumets", "did you mean instruments"),
     ],
 )
-def test_wrong_input(harness: Harness, hub: list[tuple[str, Any]], arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, hub: list[tuple[str, Any]], arguments: str, message: str) -> None:
     done = harness(*arguments.split())
-    assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
 
 
 def test_offline_is_refused(harness: Harness, hub: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ def test_prepare_then_use(harness: Harness, tmp_path: Path) -> None:
     raw = str(files.set_2018(tmp_path / "raw", files.core_rows(8, 8)))
     done = harness("data", "prepare", "instruments", "--raw", raw)
     assert done.code == 0, done.err
-    for said in ("in the raw file", "24,772", "-24,764", "hash of tie seed 0", "use it with -d instruments"):
-        assert said in done.out
+    for message in ("in the raw file", "24,772", "-24,764", "hash of tie seed 0", "use it with -d instruments"):
+        assert message in done.out
     listed = json.loads(harness("datasets", "--json").out)
     entry = next(entry for entry in listed if entry["name"] == "instruments")
     assert entry["ready"] and (entry["users"], entry["interactions"]) == (8, 64)
@@ -39,9 +39,9 @@ def test_json_is_one_document(harness: Harness, tmp_path: Path) -> None:
         "--text",
         "released",
     )
-    told = json.loads(harness(*arguments, "--json").out)
-    assert (told["name"], told["fresh"]) == ("instruments-tie2-released", True)
-    assert Path(told["path"]).is_dir()
+    document = json.loads(harness(*arguments, "--json").out)
+    assert (document["name"], document["fresh"]) == ("instruments-tie2-released", True)
+    assert Path(document["path"]).is_dir()
     assert not json.loads(harness(*arguments, "--json").out)["fresh"]
 
 
@@ -54,7 +54,7 @@ def test_half_the_interactions_lost_is_a_warning(harness: Harness, tmp_path: Pat
 
 
 def test_mistakes_are_one_line(harness: Harness, tmp_path: Path) -> None:
-    for arguments, said in {
+    for arguments, message in {
         ("data", "prepare", "instrument"): "did you mean instruments",
         ("data", "prepare", "instruments", "--raw", str(tmp_path / "gone")): "no such folder",
         ("data", "prepare", "instruments", "--raw", str(tmp_path)): "no Musical_Instruments.csv",
@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(harness: Harness, tmp_path: Path) -> None:
         ("run", "mostpop", "-d", "arts"): "harness data prepare arts",
     }.items():
         done = harness(*arguments)
-        assert done.code == 2 and said in done.err and done.err.count("\n") == 1, done.err
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1, done.err
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])

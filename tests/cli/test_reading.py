@@ -41,10 +41,10 @@ def test_a_run_on_a_file_with_columns_and_filters(harness: Harness, strange: Pat
     assert record["audit"]["lost"]["lines of the interactions file that are wrong"] == 1
     assert harness("leaderboard", "-d", str(strange)).code == 0
     stored = Path(record["path"]) / "config.yaml"
-    said = yaml.safe_load(stored.read_text())
-    assert said["data"] == {"columns": {"user": "buyer", "item": "what", "timestamp": "at"}, "min_user": 3}
-    again = harness("run", "fake", "--config", str(stored), "--json")
-    assert json.loads(again.out)["run_id"] == record["run_id"]
+    message = yaml.safe_load(stored.read_text())
+    assert message["data"] == {"columns": {"user": "buyer", "item": "what", "timestamp": "at"}, "min_user": 3}
+    repeated = harness("run", "fake", "--config", str(stored), "--json")
+    assert json.loads(repeated.out)["run_id"] == record["run_id"]
     board = json.loads(harness("leaderboard", "--columns", "command", "--format", "json").out)
     assert "--columns user=buyer,item=what,timestamp=at --min-user 3" in json.dumps(board)
     assert harness("compare", record["run_id"], record["run_id"]).code in (0, 2)
@@ -52,12 +52,12 @@ def test_a_run_on_a_file_with_columns_and_filters(harness: Harness, strange: Pat
 
 def test_the_options_mean_the_same_in_every_command(harness: Harness, strange: Path) -> None:
     options = (*COLUMNS, "--core", "4", "--min-rating", "2")
-    wanted = Reading.of({"columns": COLUMNS[1], "core": 4, "min_rating": 2.0})
-    data = load_dataset(str(strange), reading=wanted)
+    expected = Reading.of({"columns": COLUMNS[1], "core": 4, "min_rating": 2.0})
+    data = load_dataset(str(strange), reading=expected)
     stats = json.loads(harness("data", "stats", str(strange), *options, "--json").out)
     assert stats["fingerprint"] == data.fingerprint and stats["interactions"] == data.interactions
-    told = json.loads(harness("data", "import", str(strange), "--name", "mine", *options, "--json").out)
-    assert told["fingerprint"] == data.fingerprint == load_dataset("mine").fingerprint
+    document = json.loads(harness("data", "import", str(strange), "--name", "mine", *options, "--json").out)
+    assert document["fingerprint"] == data.fingerprint == load_dataset("mine").fingerprint
     assert harness("data", "verify", str(strange), *options).code == 0
     assert harness("data", "export", str(strange), *options, "--layout", "csv", "-o", "out").code == 0
     assert load_dataset("out").fingerprint == data.fingerprint
@@ -67,7 +67,7 @@ def test_the_options_mean_the_same_in_every_command(harness: Harness, strange: P
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--columns", "user"), "names no columns"),
         (("--columns", "buyer=user"), "unknown column 'buyer'"),
@@ -77,9 +77,9 @@ def test_the_options_mean_the_same_in_every_command(harness: Harness, strange: P
         ((*COLUMNS, "--core", "99"), "nothing is left with users of 99"),
     ],
 )
-def test_wrong_options_are_one_line(harness: Harness, strange: Path, options: tuple[str, ...], said: str) -> None:
+def test_wrong_options_are_one_line(harness: Harness, strange: Path, options: tuple[str, ...], message: str) -> None:
     done = harness("data", "stats", str(strange), *options)
-    assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+    assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1
 
 
 def test_a_registered_set_takes_filters_but_no_columns(harness: Harness) -> None:
@@ -92,15 +92,15 @@ def test_a_registered_set_takes_filters_but_no_columns(harness: Harness) -> None
 def test_items_without_text(harness: Harness, toy: str) -> None:
     items = load_dataset(toy).items
     (Path(toy) / "items.csv").write_text("item,title\n" + "".join(f"{item},T {item}\n" for item in items[1:]))
-    asked = ("run", "tiger", "-d", toy, "--profile", "smoke", "--explain", "--json")
-    done = harness(*asked)
+    arguments = ("run", "tiger", "-d", toy, "--profile", "smoke", "--explain", "--json")
+    done = harness(*arguments)
     assert done.code == 2 and f"1 of {len(items)} items have no text ({items[0]})" in done.err
     assert "--set tiger.missing_text=drop" in done.err
-    whole = load_dataset(toy)
-    for way, kept in (("empty", whole.fingerprint), ("drop", None)):
-        told = json.loads(harness(*asked, "--set", f"tiger.missing_text={way}").out)
-        inputs = next(step["inputs"] for step in told["steps"] if "data" in step["inputs"])
-        assert (inputs["data"] == kept) if kept else (inputs["data"] != whole.fingerprint)
+    complete = load_dataset(toy)
+    for way, stored in (("empty", complete.fingerprint), ("drop", None)):
+        document = json.loads(harness(*arguments, "--set", f"tiger.missing_text={way}").out)
+        inputs = next(step["inputs"] for step in document["steps"] if "data" in step["inputs"])
+        assert (inputs["data"] == stored) if stored else (inputs["data"] != complete.fingerprint)
 
 
 def test_a_name_with_blanks_works_in_every_command(harness: Harness, toy: str) -> None:
@@ -116,14 +116,14 @@ def test_ready_vectors_by_the_printed_ids(harness: Harness, toy: str, tmp_path: 
     ids = harness("data", "items", toy).out.splitlines()
     values = np.random.default_rng(1).normal(size=(len(ids), 4))
     np.save(tmp_path / "v.npy", values)
-    asked = ("index", "build", "-d", toy, "--model", "tiger", "--profile", "smoke", "-o", "i.json")
+    arguments = ("index", "build", "-d", toy, "--model", "tiger", "--profile", "smoke", "-o", "i.json")
     sets = ("--set", f"tiger.semantic.vectors={tmp_path / 'v.npy'}")
-    done = harness(*asked, *sets)
+    done = harness(*arguments, *sets)
     assert done.code == 2 and "the rows of a bare .npy name no items" in done.err
     (tmp_path / "v.ids.txt").write_text("\n".join(ids))
-    assert harness(*asked, *sets).code == 0
+    assert harness(*arguments, *sets).code == 0
     first = (tmp_path / "i.json").read_text()
     order = np.random.default_rng(2).permutation(len(ids))
     np.savez(tmp_path / "v.npz", ids=np.array(ids)[order], vectors=values[order])
-    assert harness(*asked, "--set", f"tiger.semantic.vectors={shlex.quote(str(tmp_path / 'v.npz'))}").code == 0
+    assert harness(*arguments, "--set", f"tiger.semantic.vectors={shlex.quote(str(tmp_path / 'v.npz'))}").code == 0
     assert (tmp_path / "i.json").read_text() == first

@@ -14,38 +14,38 @@ from tests.cli.conftest import Harness
 from tests.folders import csv_folder, lcrec_folder
 
 
-def asked(harness: Harness, *arguments: str) -> list[dict[str, Any]]:
+def recommended(harness: Harness, *arguments: str) -> list[dict[str, Any]]:
     done = harness("recommend", *arguments, "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)["recommendations"]
 
 
-def items(made: dict[str, Any]) -> list[str]:
-    return [entry["item"] for entry in made["items"]]
+def items(recommendation: dict[str, Any]) -> list[str]:
+    return [entry["item"] for entry in recommendation["items"]]
 
 
 def test_a_history_gets_what_follows_it(harness: Harness, toy: str) -> None:
     """The toy is a circle of 24 items: after i9 comes i10."""
     harness("run", "markov", "-d", toy)
-    (made,) = asked(harness, "markov", "--history", "i3, i9", "-k", "3")
-    assert items(made)[0] == "i10" and len(made["items"]) == 3
-    assert [entry["item"] for entry in made["history"]] == ["i3", "i9"]
-    assert [entry["rank"] for entry in made["items"]] == [1, 2, 3]
+    (result,) = recommended(harness, "markov", "--history", "i3, i9", "-k", "3")
+    assert items(result)[0] == "i10" and len(result["items"]) == 3
+    assert [entry["item"] for entry in result["history"]] == ["i3", "i9"]
+    assert [entry["rank"] for entry in result["items"]] == [1, 2, 3]
     assert harness("recommend", "markov", "--history", "i3,i9").out.split().count("i10") == 1
 
 
 def test_a_user_is_asked_after_all_interactions(harness: Harness, toy: str) -> None:
     """User u1 begins at i7 and has eight items: the last is i14, the test item."""
     harness("run", "markov", "-d", toy)
-    (made,) = asked(harness, "markov", "--user", "u1", "-k", "1")
-    assert made["user"] == "u1" and made["history"][-1]["item"] == "i14" and items(made) == ["i15"]
+    (result,) = recommended(harness, "markov", "--user", "u1", "-k", "1")
+    assert result["user"] == "u1" and result["history"][-1]["item"] == "i14" and items(result) == ["i15"]
 
 
 def test_titles_stand_beside_items(harness: Harness, tmp_path: Path) -> None:
     folder = str(lcrec_folder(tmp_path / "texts"))
     harness("run", "markov", "-d", folder)
-    (made,) = asked(harness, "markov", "--history", "i3", "-k", "1")
-    assert made["items"][0]["title"] == "black round box no 4"
+    (result,) = recommended(harness, "markov", "--history", "i3", "-k", "1")
+    assert result["items"][0]["title"] == "black round box no 4"
     assert "black round box no 4" in harness("recommend", "markov", "--history", "i3", "-k", "1").out
 
 
@@ -61,21 +61,21 @@ def test_titles_stand_beside_items(harness: Harness, tmp_path: Path) -> None:
 def test_files_of_histories(harness: Harness, toy: str, name: str, text: str) -> None:
     harness("run", "markov", "-d", toy)
     Path(name).write_text(text)
-    made = asked(harness, "markov", "--file", name, "-k", "1")
-    assert [items(one) for one in made] == [["i10"], ["i2"]]
+    result = recommended(harness, "markov", "--file", name, "-k", "1")
+    assert [items(one) for one in result] == [["i10"], ["i2"]]
     named = name in ("asked.json", "asked.csv")
-    assert [one["user"] for one in made] == (["a", "u5"] if named else [None, None])
+    assert [one["user"] for one in result] == (["a", "u5"] if named else [None, None])
 
 
 def test_unseen_items_alone(harness: Harness, toy: str) -> None:
     harness("run", "mostpop", "-d", toy)
-    first = items(asked(harness, "mostpop", "--history", "i0", "-k", "5")[0])
-    (made,) = asked(harness, "mostpop", "--history", ",".join(first[:3]), "-k", "5", "--unseen")
-    assert not set(first[:3]) & set(items(made)) and len(made["items"]) == 5
+    first = items(recommended(harness, "mostpop", "--history", "i0", "-k", "5")[0])
+    (result,) = recommended(harness, "mostpop", "--history", ",".join(first[:3]), "-k", "5", "--unseen")
+    assert not set(first[:3]) & set(items(result)) and len(result["items"]) == 5
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["markov"], "--history A,B,C, --user U or --file F"),
         (["markov", "--user", "u1", "--history", "i1"], "exactly one of"),
@@ -86,10 +86,10 @@ def test_unseen_items_alone(harness: Harness, toy: str) -> None:
         (["markow", "--history", "i1"], "unknown run 'markow'; did you mean markov?"),
     ],
 )
-def test_what_is_wrong_is_said(harness: Harness, toy: str, arguments: list[str], said: str) -> None:
+def test_what_is_wrong_is_said(harness: Harness, toy: str, arguments: list[str], message: str) -> None:
     harness("run", "markov", "-d", toy)
     done = harness("recommend", *arguments)
-    assert done.code == 2 and said in done.err and not done.out, done.err
+    assert done.code == 2 and message in done.err and not done.out, done.err
     assert len(done.err.splitlines()) == 1
 
 

@@ -39,7 +39,7 @@ def test_the_command_on_the_page_repeats_the_run(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("report", "Missing option '-d'"),
         ("report -d nothing", "unknown data set 'nothing'"),
@@ -49,7 +49,7 @@ def test_the_command_on_the_page_repeats_the_run(
         ("report -d ml-100k --metric ndcg", "unknown metric 'ndcg'"),
     ],
 )
-def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, arguments: str, message: str) -> None:
     done = harness(*arguments.split())
-    assert done.code == 2 and said in done.err and done.out == ""
-    assert done.err.count("\n") == 1 or "Missing option" in said
+    assert done.code == 2 and message in done.err and done.out == ""
+    assert done.err.count("\n") == 1 or "Missing option" in message

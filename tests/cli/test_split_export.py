@@ -22,9 +22,9 @@ def test_the_ten_lines_of_the_page(harness: Harness, toy: str) -> None:
     code = re.findall(r"```python\n(.*?)```", Path("parts/README.md").read_text(encoding="utf-8"), flags=re.S)[0]
     assert len(code.strip().splitlines()) <= 10
     subprocess.run([sys.executable, "-c", code], cwd="parts", check=True)
-    said = json.loads(Path("parts/split.json").read_text(encoding="utf-8"))["evaluate"]
-    assert said in Path("parts/README.md").read_text(encoding="utf-8") and "rankings.json" in said
-    command = [part.replace("rankings.json", "parts/rankings.json") for part in shlex.split(said)[1:]]
+    message = json.loads(Path("parts/split.json").read_text(encoding="utf-8"))["evaluate"]
+    assert message in Path("parts/README.md").read_text(encoding="utf-8") and "rankings.json" in message
+    command = [part.replace("rankings.json", "parts/rankings.json") for part in shlex.split(message)[1:]]
     measured = harness(*command, "--json")
     assert measured.code == 0, measured.err
     assert json.loads(measured.out)["metrics"]["test"]["ndcg@10"] == 1.0, "the toy is a circle: what follows is known"
@@ -33,14 +33,14 @@ def test_the_ten_lines_of_the_page(harness: Harness, toy: str) -> None:
 def test_the_parts_are_those_of_the_split(harness: Harness, toy: str) -> None:
     done = harness("data", "export", toy, "--split", "-o", "parts", "--set", "protocol.max_history=3", "--json")
     dataset = load_dataset(toy)
-    made = split(dataset, Protocol(max_history=3))
-    assert json.loads(done.out)["protocol"]["fingerprint"] == made.fingerprint
+    result = split(dataset, Protocol(max_history=3))
+    assert json.loads(done.out)["protocol"]["fingerprint"] == result.fingerprint
     with open("parts/train.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first = [row for row in rows if row["user"] == "u1"]
-    assert [row["item"] for row in first] == [dataset.items[item] for item in made.train.sequences[1]]
+    assert [row["item"] for row in first] == [dataset.items[item] for item in result.train.sequences[1]]
     assert [row["timestamp"] for row in first] == [str(time) for time in range(6)]
-    for fold in (made.valid, made.test):
+    for fold in (result.valid, result.test):
         histories = json.loads(Path(f"parts/{fold.requests.fold}_histories.json").read_text(encoding="utf-8"))
         assert len(histories) == len(fold.requests)
         assert histories["u1"] == [dataset.items[item] for item in fold.requests.histories[1]]
@@ -52,11 +52,11 @@ def test_the_parts_are_those_of_the_split(harness: Harness, toy: str) -> None:
 def test_what_is_refused(harness: Harness, toy: str) -> None:
     Path("full").mkdir()
     Path("full/x").write_text("x")
-    for options, said in (
+    for options, message in (
         (["-o", "parts"], "give --layout NAME, or --split alone"),
         (["-o", "parts", "--split", "--layout", "csv"], "give --layout NAME, or --split alone"),
         (["-o", "parts", "--layout", "csv", "--protocol", "global-time"], "a layout has no split"),
         (["-o", "full", "--split"], "there is something already"),
     ):
         done = harness("data", "export", toy, *options)
-        assert done.code == 2 and said in done.err and not Path("parts").exists(), done.err
+        assert done.code == 2 and message in done.err and not Path("parts").exists(), done.err

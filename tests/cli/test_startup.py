@@ -22,8 +22,8 @@ BOUND = 1.5  # seconds of processor time, which a busy machine hardly stretches;
 
 @pytest.mark.parametrize("command", ["--help", "models", "datasets"])
 def test_startup(command: str, toy: str, tmp_path: Path) -> None:
-    with (tmp_path / "said").open("wb") as said:
-        process = start(command, code=CHECK, out=said.fileno())
+    with (tmp_path / "said").open("wb") as message:
+        process = start(command, code=CHECK, out=message.fileno())
     assert process.stderr is not None
     err = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)  # its own time alone: other children may end meanwhile

@@ -21,8 +21,8 @@ def test_run_and_ablate_write_tensorboards_files(harness: Harness, toy: str) -> 
 
 def test_a_worker_is_told_what_to_track(toy: str) -> None:
     (job,) = plan("fake", RunOptions(dataset=toy, track=("tensorboard=boards",)))
-    (wish,) = pickle.loads(pickle.dumps(job)).track
-    assert (wish.name, wish.where) == ("tensorboard", str(Path("boards").resolve()))  # wherever the worker stands
+    (request,) = pickle.loads(pickle.dumps(job)).track
+    assert (request.name, request.where) == ("tensorboard", str(Path("boards").resolve()))  # wherever the worker stands
 
 
 def test_an_unknown_tracker(harness: Harness, toy: str) -> None:

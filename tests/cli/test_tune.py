@@ -26,12 +26,12 @@ def test_tune_then_run(harness: Harness, toy: str) -> None:
     assert done.code == 0 and "a library that prints" not in done.out, done.err
     assert "fake.rate: 0.001 to 1, log" in done.err and "trial 0 of 3 (as it stands): valid ndcg@10" in done.err
     assert done.out.count("best") == 1 and not Path("results/runs").exists()
-    said = done.err.splitlines()[-1].removeprefix("harness ").split()
-    assert said[:2] == ["run", "fake"] and harness(*said).code == 0  # the last line is a command that works
-    again = harness("tune", "fake", "-d", toy, "--trials", "3", "--run", "--seeds", "1,2", "--json")
-    document = json.loads(again.out)
-    assert "3 of them stored" in again.err and len(document["trials"]) == 3 and document["effort"]["trials"] == 3
-    assert [run["seed"] for run in document["runs"]] == [1, 2] and "is complete already" not in again.out
+    message = done.err.splitlines()[-1].removeprefix("harness ").split()
+    assert message[:2] == ["run", "fake"] and harness(*message).code == 0  # the last line is a command that works
+    repeated = harness("tune", "fake", "-d", toy, "--trials", "3", "--run", "--seeds", "1,2", "--json")
+    document = json.loads(repeated.out)
+    assert "3 of them stored" in repeated.err and len(document["trials"]) == 3 and document["effort"]["trials"] == 3
+    assert [run["seed"] for run in document["runs"]] == [1, 2] and "is complete already" not in repeated.out
     assert {run["effort"]["study"] for run in document["runs"]} == {document["study"]}
     board = harness("leaderboard", "--columns", "effort")
     assert "trials" in board.out and "search s" in board.out and "unequal" not in board.out
@@ -43,17 +43,17 @@ def test_settings_of_one_name_have_a_column_each(
     harness: Harness, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = RunOptions(dataset=str(lcrec_folder(tmp_path / "words")), profile="smoke")
-    made = study("eager-llm", Search(1), options, Store(tmp_path / "elsewhere"))
+    result = study("eager-llm", Search(1), options, Store(tmp_path / "elsewhere"))
     values = {"eager.tuning.learning_rate": 0.125, "eager.annealing.learning_rate": 0.0625}
-    made.trials = [Trial(0, values, "m", "complete", dict.fromkeys(METRICS, 0.5))]
-    _conclude(made, [], as_json=False)
-    said = capfd.readouterr()
-    assert "0.125" in said.out and "0.0625" in said.out and "eager.tuning.learning_rate" in said.out
-    assert said.err.splitlines()[-1].endswith(f"best.yaml --results {tmp_path / 'elsewhere'}")
+    result.trials = [Trial(0, values, "m", "complete", dict.fromkeys(METRICS, 0.5))]
+    _conclude(result, [], as_json=False)
+    message = capfd.readouterr()
+    assert "0.125" in message.out and "0.0625" in message.out and "eager.tuning.learning_rate" in message.out
+    assert message.err.splitlines()[-1].endswith(f"best.yaml --results {tmp_path / 'elsewhere'}")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("tune fake --trials 3", "Missing option"),
         ("tune fake -d toy --trials 0", "--trials: 0 trials are none; give 1 or more"),
@@ -68,9 +68,9 @@ def test_settings_of_one_name_have_a_column_each(
         ("tune fakee -d toy", "unknown model 'fakee'"),
     ],
 )
-def test_wrong_input(harness: Harness, arguments: str, said: str) -> None:
+def test_wrong_input(harness: Harness, arguments: str, message: str) -> None:
     done = harness(*arguments.split())
-    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and done.out == ""
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1 and done.out == ""
     assert not Path("results").exists()
 
 
@@ -100,9 +100,9 @@ sys.exit(main())
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: signal.Signals) -> None:
-    asked = ("tune", "fake", "-d", toy, "--trials", "4", "--json", "--results")
+    arguments = ("tune", "fake", "-d", toy, "--trials", "4", "--json", "--results")
     Path("slow").touch()
-    process = start(*asked, "killed", code=CODE)
+    process = start(*arguments, "killed", code=CODE)
     wait_for(lambda: Path("began").exists() or process.poll() is not None, "the second trial")
     assert process.poll() is None, process.communicate()
     process.send_signal(kill)
@@ -111,8 +111,8 @@ def test_killed_in_a_trial_then_asked_again(toy: str, tmp_path: Path, kill: sign
     (journal,) = Path("killed").rglob("trials.journal")
     assert len(read_trials(journal)) == 1 and len(list(Path("killed").rglob("half"))) == 1
     Path("slow").unlink()
-    resumed = json.loads(start(*asked, "killed", code=CODE).communicate(timeout=PATIENCE)[0])
-    whole = json.loads(start(*asked, "whole", code=CODE).communicate(timeout=PATIENCE)[0])
-    same = [[(t["values"], t["metrics"]) for t in document["trials"]] for document in (resumed, whole)]
-    assert same[0] == same[1] and len(same[0]) == 4 and resumed["best"] == whole["best"]
+    resumed = json.loads(start(*arguments, "killed", code=CODE).communicate(timeout=PATIENCE)[0])
+    complete = json.loads(start(*arguments, "whole", code=CODE).communicate(timeout=PATIENCE)[0])
+    same = [[(t["values"], t["metrics"]) for t in document["trials"]] for document in (resumed, complete)]
+    assert same[0] == same[1] and len(same[0]) == 4 and resumed["best"] == complete["best"]
     assert Path("fits").read_text().count("fit") == 2 + 3 + 4  # the first trial was not made again

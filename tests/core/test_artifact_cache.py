@@ -22,15 +22,15 @@ def entry(folder: Path, **changes: object) -> CacheEntry:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> CacheEntry:
-    made = entry(tmp_path)
+def stored_entry(tmp_path: Path) -> CacheEntry:
+    result = entry(tmp_path)
     file = tmp_path / "v.bin"
     file.write_bytes(bytes(range(256)) * 40)
-    made.write([file], {"passes": 3})
-    return made
+    result.write([file], {"passes": 3})
+    return result
 
 
-def test_the_same_key_finds_it(kept: CacheEntry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_same_key_finds_it(stored_entry: CacheEntry, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert entry(tmp_path).read() == {"passes": 3} and entry(tmp_path).state() == "kept"
     assert entry(tmp_path, settings={"rate": 0.1, "epochs": 3}).read() == {"passes": 3}, "the order of names is free"
     assert capfd.readouterr().err == ""
@@ -50,10 +50,10 @@ def test_the_same_key_finds_it(kept: CacheEntry, tmp_path: Path, capfd: pytest.C
     ids=str,
 )
 def test_another_part_misses_it_and_the_part_is_named(
-    kept: CacheEntry, tmp_path: Path, change: dict[str, object], part: str
+    stored_entry: CacheEntry, tmp_path: Path, change: dict[str, object], part: str
 ) -> None:
     other = entry(tmp_path, **change)
-    assert other.key.digest != kept.key.digest and other.read() is None and other.state() == "missing"
+    assert other.key.digest != stored_entry.key.digest and other.read() is None and other.state() == "missing"
     assert [each.part for each in other.closest("v-*.json") or ()] == [part]
 
 
@@ -79,28 +79,28 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["content", "manifest"])
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_entry_is_never_taken(
-    kept: CacheEntry, tmp_path: Path, how: str, name: str, capfd: pytest.CaptureFixture[str]
+    stored_entry: CacheEntry, tmp_path: Path, how: str, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    DAMAGE[how](tmp_path / "v.bin" if name == "content" else kept.manifest)
-    assert kept.read() is None
-    said = capfd.readouterr().err
+    DAMAGE[how](tmp_path / "v.bin" if name == "content" else stored_entry.manifest)
+    assert stored_entry.read() is None
+    message = capfd.readouterr().err
     if (how, name) == ("gone", "manifest"):  # then it counts as unfinished
-        assert kept.state() == "missing" and not said
+        assert stored_entry.state() == "missing" and not message
     else:
-        assert kept.state() == "damaged" and said.startswith("warning: ") and "computed again" in said
+        assert stored_entry.state() == "damaged" and message.startswith("warning: ") and "computed again" in message
 
 
-def test_a_manifest_of_another_key_is_no_hit(kept: CacheEntry, tmp_path: Path) -> None:
+def test_a_manifest_of_another_key_is_no_hit(stored_entry: CacheEntry, tmp_path: Path) -> None:
     other = entry(tmp_path, seed=2)
-    kept.manifest.rename(other.manifest)
+    stored_entry.manifest.rename(other.manifest)
     assert other.read() is None and other.state() == "damaged"
 
 
-def test_an_edited_manifest_is_no_hit(kept: CacheEntry) -> None:
-    document = json.loads(kept.manifest.read_text())
+def test_an_edited_manifest_is_no_hit(stored_entry: CacheEntry) -> None:
+    document = json.loads(stored_entry.manifest.read_text())
     document["details"]["passes"] = 4
-    kept.manifest.write_text(json.dumps(document))
-    assert kept.read() is None
+    stored_entry.manifest.write_text(json.dumps(document))
+    assert stored_entry.read() is None
 
 
 def test_a_file_is_read_once_and_anew_where_it_may_have_changed_within_a_tick(
@@ -109,7 +109,7 @@ def test_a_file_is_read_once_and_anew_where_it_may_have_changed_within_a_tick(
     """As on a file system that tells times in ticks: two changes of as many bytes, and one time."""
     file, read = tmp_path / "file", list[str]()
     digest = artifact_cache.hashlib.file_digest
-    monkeypatch.setattr(artifact_cache.hashlib, "file_digest", lambda *given: read.append("read") or digest(*given))
+    monkeypatch.setattr(artifact_cache.hashlib, "file_digest", lambda *value: read.append("read") or digest(*value))
 
     def written(content: bytes, at: float) -> str:
         file.write_bytes(content)

@@ -25,17 +25,19 @@ def test_a_writer_killed_before_any_of_its_changes_leaves_the_old_file_or_the_ne
     def write(_: Place) -> None:
         write_text(path, "new")
 
-    whole = run(write, place)
-    assert whole.code == 0 and whole.changes >= 5  # the folder, the file, its flush, the rename, the folder's flush
-    found = set()
-    for change in range(1, whole.changes + 1):
+    complete = run(write, place)
+    assert (
+        complete.code == 0 and complete.changes >= 5
+    )  # the folder, the file, its flush, the rename, the folder's flush
+    result = set()
+    for change in range(1, complete.changes + 1):
         if path.exists():
             path.write_text("old")
         assert run(write, place, Death(change=change)).code == -9
-        found.add(path.read_text())
+        result.add(path.read_text())
         remove_stale_temp_files(path.parent)
         assert os.listdir(path.parent) == ["file"]
-    assert found == {"old", "new"}
+    assert result == {"old", "new"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
@@ -68,7 +70,7 @@ def test_what_is_filled_is_flushed_before_it_has_its_name(tmp_path: Path, monkey
     steps: list[str] = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *given, _name=name, _real=real: (steps.append(_name), _real(*given))[1])
+        monkeypatch.setattr(os, name, lambda *value, _name=name, _real=real: (steps.append(_name), _real(*value))[1])
     write_atomic(tmp_path / "file", lambda path: path.write_bytes(b"x"))
     assert steps == ["fsync", "replace", "fsync"]
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -79,18 +81,18 @@ def test_what_is_filled_is_flushed_before_it_has_its_name(tmp_path: Path, monkey
 
 
 def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_stays(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    dead, living = tmp_path / f".a[1].json.{gone.pid}-ab.tmp", tmp_path / f".a[1].json.{os.getppid()}-ab.tmp"
-    young, other = tmp_path / f".a[1].json.{gone.pid}-cd.tmp", tmp_path / f".a1.json.{gone.pid}-ab.tmp"
+    removed = subprocess.Popen([sys.executable, "-c", ""])
+    removed.wait()
+    dead, living = tmp_path / f".a[1].json.{removed.pid}-ab.tmp", tmp_path / f".a[1].json.{os.getppid()}-ab.tmp"
+    young, other = tmp_path / f".a[1].json.{removed.pid}-cd.tmp", tmp_path / f".a1.json.{removed.pid}-ab.tmp"
     namesake = tmp_path / f".a[1].json.{os.getpid()}-ef.tmp"
     for path in (dead, living, young, other, namesake):
         path.touch()
         os.utime(path, None if path == young else (1, 1))
     os.utime(young, (time.time() + 60,) * 2)
     write_text(tmp_path / "a[1].json", "new")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"a[1].json", living.name, young.name, other.name}
+    remaining = {path.name for path in tmp_path.iterdir()}
+    assert remaining == {"a[1].json", living.name, young.name, other.name}
 
 
 def test_no_read_only_handle_of_a_file_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,29 +68,29 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """With a lease of 0.9 seconds, which its holder touches every 0.3."""
-    made = Clock()
-    monkeypatch.setattr("filelock._soft.time", made)
-    monkeypatch.setattr(locks, "time", made)
+    result = Clock()
+    monkeypatch.setattr("filelock._soft.time", result)
+    monkeypatch.setattr(locks, "time", result)
     monkeypatch.setattr(locks, "LEASE", 0.9)
     monkeypatch.setattr(locks, "GRACE", 0.2)
-    return made
+    return result
 
 
-def outlast(clock: Clock, lease: Path, taken: threading.Event) -> None:
+def outlast(clock: Clock, lease: Path, selected: threading.Event) -> None:
     """Time goes on by a third of the lease with each of eight touches, and nobody takes it."""
     for _ in range(8):
         last = lease.stat().st_mtime_ns
-        wait_for(lambda last=last: taken.is_set() or lease.stat().st_mtime_ns != last, "a touch")
-        assert not taken.is_set(), "it still touches its lease"
+        wait_for(lambda last=last: selected.is_set() or lease.stat().st_mtime_ns != last, "a touch")
+        assert not selected.is_set(), "it still touches its lease"
         clock.now += locks.LEASE / 3
 
 
-def pass_by(clock: Clock, taken: threading.Event) -> None:
+def pass_by(clock: Clock, selected: threading.Event) -> None:
     """Time goes on until the lock is taken."""
 
     def over() -> bool:
         clock.now += locks.LEASE / 3
-        return taken.is_set()
+        return selected.is_set()
 
     wait_for(over, "the lock of a silent holder")
 
@@ -128,9 +128,9 @@ def test_a_killed_holder_is_recognised_at_once(tmp_path: Path, exchange: bool) -
     dead.send_signal(signal.SIGKILL)
     dead.wait()
     assert (tmp_path / "lock.lease").exists()
-    told: list[bool] = []
-    with acquire_lock(tmp_path / "lock", lambda: told.append(True)) as hold:
-        assert not hold.lost and told == []
+    messages: list[bool] = []
+    with acquire_lock(tmp_path / "lock", lambda: messages.append(True)) as hold:
+        assert not hold.lost and messages == []
         assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "lock.lease"]
 
 
@@ -141,18 +141,18 @@ def test_what_another_kernel_or_mount_left_says_nothing_of_a_lease(
     far = holder(tmp_path / "lock", locks.LEASE, "elsewhere")
     token = next(line for line in (tmp_path / "lock.lease").read_text().splitlines() if line.startswith("token="))
     (tmp_path / "lock").write_text(f"another-boot-id {tmp_path.stat().st_dev}\n{token.removeprefix('token=')}\n")
-    taken = threading.Event()
+    selected = threading.Event()
 
     def take() -> None:
         with acquire_lock(tmp_path / "lock"):
-            taken.set()
+            selected.set()
 
     thread = threading.Thread(target=take)
     thread.start()
-    outlast(clock, tmp_path / "lock.lease", taken)
+    outlast(clock, tmp_path / "lock.lease", selected)
     far.kill()
     far.wait()
-    pass_by(clock, taken)
+    pass_by(clock, selected)
     thread.join()
 
 
@@ -175,9 +175,9 @@ def test_a_holder_killed_before_it_wrote_its_name_is_recognised(
     """`benchmarks/shared_store.py` found it: the file is made, then written, and a kill came between."""
     monkeypatch.setattr(locks, "GRACE", 0.2)
     (tmp_path / "lock.lease").touch()
-    began, told = time.monotonic(), []
-    with acquire_lock(tmp_path / "lock", lambda: told.append(True)):
-        assert 0.2 < time.monotonic() - began < 10 and told == [True]
+    began, messages = time.monotonic(), []
+    with acquire_lock(tmp_path / "lock", lambda: messages.append(True)):
+        assert 0.2 < time.monotonic() - began < 10 and messages == [True]
         assert (tmp_path / "lock.lease").stat().st_size
 
 
@@ -185,18 +185,18 @@ def test_a_holder_on_another_machine_counts_as_dead_when_it_is_silent(
     tmp_path: Path, exchange: bool, clock: Clock
 ) -> None:
     far = holder(tmp_path / "lock", locks.LEASE, "elsewhere")
-    taken = threading.Event()
+    selected = threading.Event()
 
     def take() -> None:
         with acquire_lock(tmp_path / "lock"):
-            taken.set()
+            selected.set()
             done.wait(PATIENCE)
 
     done, thread = threading.Event(), threading.Thread(target=take)
     thread.start()
-    outlast(clock, tmp_path / "lock.lease", taken)
+    outlast(clock, tmp_path / "lock.lease", selected)
     far.send_signal(signal.SIGSTOP)  # the machine hangs
-    pass_by(clock, taken)
+    pass_by(clock, selected)
     far.send_signal(signal.SIGCONT)
     assert far.stdin is not None and far.stdout is not None
 
@@ -234,11 +234,11 @@ def test_a_file_system_that_refuses_whoever_is_second_is_asked_again(
     class Hasty(filelock.SoftFileLease):
         refusals = 3
 
-        def acquire(self, *given: Any, **named: Any) -> Any:
+        def acquire(self, *value: Any, **named: Any) -> Any:
             if Hasty.refusals:
                 Hasty.refusals -= 1
                 raise OSError(code, os.strerror(code))
-            return super().acquire(*given, **named)
+            return super().acquire(*value, **named)
 
     monkeypatch.setattr(filelock, "SoftFileLease", Hasty)
     with acquire_lock(tmp_path / "lock"):

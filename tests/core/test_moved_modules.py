@@ -17,9 +17,9 @@ def test_a_former_path_gives_the_same_objects(former: str) -> None:
     with pytest.warns(DeprecationWarning, match=rf"{former} is now {MOVED[former]}; the former path is removed"):
         old = import_module(former)
     new = import_module(MOVED[former])
-    own = [name for name, value in vars(new).items() if getattr(value, "__module__", "") == new.__name__]
-    assert own
-    for name in own:
+    local = [name for name, value in vars(new).items() if getattr(value, "__module__", "") == new.__name__]
+    assert local
+    for name in local:
         assert getattr(old, name) is getattr(new, name)
     for name, current in RENAMED.get(former, {}).items():
         assert getattr(old, name) is getattr(new, current)

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def child(code: str, **environment: str) -> str:
-    told = {
+    messages = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HARNESS_", "TRANSFORMERS_"))
     }
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**told, **environment}
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={**messages, **environment}
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -48,8 +48,8 @@ except InputError as error:
 
 
 def test_a_connection_to_the_public_network_is_refused_and_one_to_this_machine_is_not() -> None:
-    said = child(CONNECT, HARNESS_OFFLINE="1")
-    assert said.startswith("near HARNESS_OFFLINE=1 forbids connecting to 8.8.8.8")
+    message = child(CONNECT, HARNESS_OFFLINE="1")
+    assert message.startswith("near HARNESS_OFFLINE=1 forbids connecting to 8.8.8.8")
 
 
 HUB = """

@@ -80,10 +80,10 @@ def test_code_of_a_repository_runs_only_where_the_user_says_so(tmp_path: Path) -
     folder.mkdir()
     about = {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.Own"}}
     (folder / "config.json").write_text(json.dumps(about))
-    own = "from transformers import LlamaConfig\nclass Own(LlamaConfig):\n    model_type = 'own'\n"
-    (folder / "configuration_own.py").write_text(f"open({str(mark)!r}, 'w')\n{own}")
-    told = {"FOLDER": str(folder), "MARK": str(mark), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    environment = {**os.environ, **told}
+    local = "from transformers import LlamaConfig\nclass Own(LlamaConfig):\n    model_type = 'own'\n"
+    (folder / "configuration_own.py").write_text(f"open({str(mark)!r}, 'w')\n{local}")
+    messages = {"FOLDER": str(folder), "MARK": str(mark), "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **messages}
     environment.pop("HARNESS_TRUST_REMOTE_CODE", None)
     done = subprocess.run([sys.executable, "-c", OWN], cwd=ROOT, capture_output=True, text=True, env=environment)
     lines = done.stdout.splitlines()

@@ -14,12 +14,12 @@ def test_a_snapshot_comes_every_45_seconds_and_a_dear_one_takes_a_tenth_of_the_t
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(timer.time, "monotonic", lambda: now[0])
-    kept = CheckpointTimer()
+    stored = CheckpointTimer()
     now[0] += 45.1
-    assert kept.due
-    with kept.timed():
+    assert stored.due
+    with stored.timed():
         now[0] += cost
     now[0] += waits - 0.1
-    assert not kept.due
+    assert not stored.due
     now[0] += 0.2
-    assert kept.due
+    assert stored.due

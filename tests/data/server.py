@@ -57,15 +57,15 @@ def serving() -> Iterator[Server]:
 
 
 def _answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
-    asked = handler.headers.get("Range")
-    state.seen.append(asked)
+    requested = handler.headers.get("Range")
+    state.seen.append(requested)
     fault = state.faults.pop(0) if state.faults else ""
     if fault.isdigit():
         handler.send_error(int(fault))
         return
-    whole = state.files.get(handler.path.removeprefix("/"), BODY)
-    body = {"page": PAGE, "plain page": PAGE, "other": whole[::-1], "short": whole[:1000]}.get(fault, whole)
-    begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.ranges else 0
+    complete = state.files.get(handler.path.removeprefix("/"), BODY)
+    body = {"page": PAGE, "plain page": PAGE, "other": complete[::-1], "short": complete[:1000]}.get(fault, complete)
+    begin = int(requested.removeprefix("bytes=").rstrip("-")) if requested and state.ranges else 0
     if handler.headers.get("If-Range") not in (None, state.tag):
         begin = 0
     handler.send_response(206 if begin else 200)

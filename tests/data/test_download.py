@@ -21,11 +21,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield state
 
 
-def wanted(server: Server, *more: str, size: int | None = len(BODY), sha256: str | None = SHA256) -> RemoteFile:
+def remote_file(server: Server, *more: str, size: int | None = len(BODY), sha256: str | None = SHA256) -> RemoteFile:
     return RemoteFile("raw.csv", (server.url(), *more), size, sha256)
 
 
-def kept(folder: Path) -> int:
+def partial_size(folder: Path) -> int:
     """Bytes of the unfinished file; the final name must not be there."""
     assert not (folder / "raw.csv").exists()
     return (folder / "raw.csv.part").stat().st_size if (folder / "raw.csv.part").exists() else 0
@@ -45,15 +45,15 @@ class Bars:
     def close(self, stage: object) -> None:
         self.closed += 1
 
-    def advance(self, steps: int = 1, **shown: float | str) -> None:
+    def advance(self, steps: int = 1, **output: float | str) -> None:
         self.steps += steps
 
 
 def test_a_file_comes_whole_with_a_bar_and_is_fetched_once(server: Server, tmp_path: Path) -> None:
     bars = Bars()
-    assert fetch(wanted(server), tmp_path, bars).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path, bars).read_bytes() == BODY
     assert (bars.steps, bars.total, bars.opened, bars.closed) == (1024, 1024, 1, 1)
-    fetch(wanted(server), tmp_path)
+    fetch(remote_file(server), tmp_path)
     assert len(server.seen) == 1
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["raw.csv"]
 
@@ -61,9 +61,9 @@ def test_a_file_comes_whole_with_a_bar_and_is_fetched_once(server: Server, tmp_p
 def test_a_dropped_connection_is_continued_in_the_same_call(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop", "drop"]
     bars = Bars()
-    assert fetch(wanted(server), tmp_path, bars).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path, bars).read_bytes() == BODY
     assert server.seen[0] is None
-    assert all(asked and asked.startswith("bytes=") for asked in server.seen[1:])
+    assert all(requested and requested.startswith("bytes=") for requested in server.seen[1:])
     assert server.sent == len(BODY), "no byte came twice"
     assert bars.steps == bars.total == 1024 and bars.opened == bars.closed == 3
 
@@ -73,9 +73,9 @@ def test_a_dropped_connection_is_continued_by_the_next_call(server: Server, tmp_
     with pytest.raises(
         InputError, match=r"524,288 (of 1,048,576 )?bytes.*524,288 bytes are kept, and the same command"
     ):
-        fetch(wanted(server), tmp_path, attempts=1)
-    assert kept(tmp_path) == len(BODY) // 2
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+        fetch(remote_file(server), tmp_path, attempts=1)
+    assert partial_size(tmp_path) == len(BODY) // 2
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
     assert server.seen == [None, "bytes=524288-"]
 
 
@@ -83,13 +83,13 @@ def test_nearly_all_that_came_before_a_drop_is_kept(server: Server, tmp_path: Pa
     server.files, server.faults = {"raw.csv": BODY[:100_001]}, ["drop"]
     with pytest.raises(InputError, match="the same command continues"):
         fetch(RemoteFile("raw.csv", (server.url(),)), tmp_path, attempts=1)
-    assert 50_000 - 2**14 <= kept(tmp_path) <= 50_000
+    assert 50_000 - 2**14 <= partial_size(tmp_path) <= 50_000
     assert fetch(RemoteFile("raw.csv", (server.url(),)), tmp_path).read_bytes() == BODY[:100_001]
 
 
 def test_another_source_continues_where_the_hash_is_known(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop", "404", ""]
-    file = wanted(server, server.url("mirror"), server.url("other-mirror"))
+    file = remote_file(server, server.url("mirror"), server.url("other-mirror"))
     assert fetch(file, tmp_path, attempts=1).read_bytes() == BODY
     assert server.seen == [None, "bytes=524288-", "bytes=524288-"]
 
@@ -97,20 +97,20 @@ def test_another_source_continues_where_the_hash_is_known(server: Server, tmp_pa
 def test_without_a_hash_only_the_same_content_of_the_same_source_is_continued(server: Server, tmp_path: Path) -> None:
     server.faults = ["drop"]
     with pytest.raises(InputError):
-        fetch(wanted(server, sha256=None), tmp_path, attempts=1)
+        fetch(remote_file(server, sha256=None), tmp_path, attempts=1)
     server.tag = '"two"'  # the file has changed meanwhile
-    assert fetch(wanted(server, sha256=None), tmp_path).read_bytes() == BODY
+    assert fetch(remote_file(server, sha256=None), tmp_path).read_bytes() == BODY
     assert server.sent == len(BODY) // 2 + len(BODY)
 
 
 def test_a_server_that_cannot_continue_starts_anew(server: Server, tmp_path: Path) -> None:
     server.faults, server.ranges = ["drop"], False
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
     assert server.sent == len(BODY) // 2 + len(BODY)
 
 
 @pytest.mark.parametrize(
-    ("fault", "what"),
+    ("fault", "kind"),
     [
         ("short", "it has 1,000 bytes, where 1,048,576 are expected"),
         ("other", f"SHA-256 .*, where {SHA256[:16]}… is expected"),
@@ -119,14 +119,14 @@ def test_a_server_that_cannot_continue_starts_anew(server: Server, tmp_path: Pat
     ],
 )
 def test_a_wrong_answer_is_named_and_the_right_one_taken_later(
-    server: Server, tmp_path: Path, fault: str, what: str
+    server: Server, tmp_path: Path, fault: str, kind: str
 ) -> None:
     server.faults = [fault]
-    with pytest.raises(InputError, match=what):
-        fetch(wanted(server), tmp_path)
+    with pytest.raises(InputError, match=kind):
+        fetch(remote_file(server), tmp_path)
     assert len(server.seen) == 1, "a wrong file does not get right by asking again at once"
-    assert kept(tmp_path) == 0
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+    assert partial_size(tmp_path) == 0
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("fault", ["short", "page", "404", "503"])
@@ -134,9 +134,9 @@ def test_a_wrong_answer_does_not_spoil_what_is_kept(server: Server, tmp_path: Pa
     server.faults = ["drop", fault]
     for _ in range(2):
         with pytest.raises(InputError):
-            fetch(wanted(server), tmp_path, attempts=1)
-    assert kept(tmp_path) == len(BODY) // 2
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+            fetch(remote_file(server), tmp_path, attempts=1)
+    assert partial_size(tmp_path) == len(BODY) // 2
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
     assert server.seen[-1] == "bytes=524288-"
 
 
@@ -144,23 +144,23 @@ def test_a_page_that_passes_for_data_is_seen_by_its_first_bytes(server: Server, 
     server.faults = ["plain page"]
     with pytest.raises(InputError, match="an HTML page came instead"):
         fetch(RemoteFile("raw.csv", (server.url(),)), tmp_path)
-    assert kept(tmp_path) == 0
+    assert partial_size(tmp_path) == 0
 
 
 def test_a_kept_part_that_proves_wrong_is_thrown_away(server: Server, tmp_path: Path) -> None:
     (tmp_path / "raw.csv.part").write_bytes(b"x" * 1000)
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
     assert server.seen == ["bytes=1000-", None]
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.faults = ["503", "503"]
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
 
 
 def test_no_server_at_all(tmp_path: Path) -> None:
-    with serving() as gone:
-        file = wanted(gone)
+    with serving() as removed:
+        file = remote_file(removed)
     with pytest.raises(InputError, match=r"raw.csv: could not be downloaded .*ConnectionError.*put the file into"):
         fetch(file, tmp_path)
 
@@ -168,14 +168,14 @@ def test_no_server_at_all(tmp_path: Path) -> None:
 def test_offline_asks_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OFFLINE, "1")
     with pytest.raises(InputError, match=f"{OFFLINE}=1 forbids"):
-        fetch(wanted(server), tmp_path)
+        fetch(remote_file(server), tmp_path)
     assert server.seen == []
     (tmp_path / "raw.csv").write_bytes(BODY)
-    assert fetch(wanted(server), tmp_path).read_bytes() == BODY
+    assert fetch(remote_file(server), tmp_path).read_bytes() == BODY
 
 
 def test_a_wrong_file_under_the_final_name_is_named_not_replaced(server: Server, tmp_path: Path) -> None:
     (tmp_path / "raw.csv").write_bytes(BODY[1:])
     with pytest.raises(InputError, match=r"raw.csv: 1,048,575 bytes, where 1,048,576 are expected; remove it"):
-        fetch(wanted(server), tmp_path)
+        fetch(remote_file(server), tmp_path)
     assert server.seen == []

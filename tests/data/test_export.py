@@ -81,9 +81,9 @@ def ordered(dataset: Dataset) -> bool:
 @settings(max_examples=30, deadline=None)
 @given(dataset=datasets().filter(ordered))
 def test_parquet_gives_back_everything_and_the_order_of_items(dataset: Dataset) -> None:
-    again = back(dataset, "parquet")
-    alike(dataset, again)
-    assert (again.users, again.items, again.text) == (dataset.users, dataset.items, dataset.text)
+    repeated = back(dataset, "parquet")
+    alike(dataset, repeated)
+    assert (repeated.users, repeated.items, repeated.text) == (dataset.users, dataset.items, dataset.text)
 
 
 @settings(max_examples=30, deadline=None)
@@ -183,7 +183,7 @@ def test_parquet_of_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "what"),
+    ("columns", "kind"),
     [
         ({"user": ["u"], "item": ["a"]}, r"interactions\.parquet: it lacks timestamp; .*--order file"),
         ({"user": ["u", "u"], "item": ["a", "b"], "timestamp": [1.0, None]}, "row 2 field 'timestamp': timestamp nan"),
@@ -193,8 +193,8 @@ def test_parquet_of_people(tmp_path: Path) -> None:
         ({"user": ["u", "v"], "item": ["a", "b"], "timestamp": [3, 3]}, "all 2 timestamps are 3"),
     ],
 )
-def test_wrong_parquet_is_one_clear_line(columns: dict[str, list[object]], what: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=what):
+def test_wrong_parquet_is_one_clear_line(columns: dict[str, list[object]], kind: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=kind):
         load_dataset(parquet(tmp_path / "x", columns))
 
 

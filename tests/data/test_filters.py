@@ -44,7 +44,7 @@ def test_as_by_plain_lists(users: int, items: int) -> None:
     assert raw(small) == slow_core(raw(data), users, items)
     assert small.timestamps is not None and len(small.timestamps) == small.interactions
     assert small.text is not None and len(small.text) == len(small.items)
-    assert sum(count for what, count in small.lost if what.startswith("interactions")) == (
+    assert sum(count for kind, count in small.lost if kind.startswith("interactions")) == (
         data.interactions - small.interactions
     )
     assert small.lost or small.interactions == data.interactions
@@ -64,8 +64,8 @@ def test_items_without_text_leave_with_their_interactions() -> None:
         text=(ItemText(), *data.text[1:]),
         reviews=(Review("u0", "i0", "good"), Review("u0", "i1", "bad")),
     )
-    left = with_text(bare)
-    assert "i0" not in left.items and len(left.items) == len(data.items) - 1
-    assert left.interactions == data.interactions - int((data.sequences.values == 0).sum())
-    assert left.reviews == (Review("u0", "i1", "bad"),)
+    remaining = with_text(bare)
+    assert "i0" not in remaining.items and len(remaining.items) == len(data.items) - 1
+    assert remaining.interactions == data.interactions - int((data.sequences.values == 0).sum())
+    assert remaining.reviews == (Review("u0", "i1", "bad"),)
     assert with_text(data) is data

@@ -20,28 +20,28 @@ SEEN = Provenance.of_text("semantic/1")
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
-    made = tmp_path / "toy"
-    made.mkdir()
-    (made / "toy.inter.json").write_text(json.dumps({user: list("abc") for user in ("u", "v")}))
-    (made / "toy.index.json").write_text(json.dumps(CODES))
-    write_provenance(made / "toy.index.json", SEEN)
-    return made
+    result = tmp_path / "toy"
+    result.mkdir()
+    (result / "toy.inter.json").write_text(json.dumps({user: list("abc") for user in ("u", "v")}))
+    (result / "toy.index.json").write_text(json.dumps(CODES))
+    write_provenance(result / "toy.index.json", SEEN)
+    return result
 
 
 def test_an_import_keeps_it(folder: Path) -> None:
     import_folder(folder, "mine")
     for file in folder.iterdir():
         file.unlink()
-    kept = load_dataset("mine").index_file
-    assert kept is not None and json.loads(kept.read_text()) == CODES and read_provenance(kept) == SEEN
+    stored = load_dataset("mine").index_file
+    assert stored is not None and json.loads(stored.read_text()) == CODES and read_provenance(stored) == SEEN
 
 
 def test_another_index_is_taken_by_the_next_import(folder: Path) -> None:
     import_folder(folder, "mine")
     (folder / "toy.index.json.provenance.json").unlink()
     import_folder(folder, "mine")
-    kept = load_dataset("mine").index_file
-    assert kept is not None and read_provenance(kept) == UNKNOWN
+    stored = load_dataset("mine").index_file
+    assert stored is not None and read_provenance(stored) == UNKNOWN
     (folder / "toy.index.json").unlink()
     import_folder(folder, "mine")
     assert load_dataset("mine").index_file is None
@@ -50,8 +50,8 @@ def test_another_index_is_taken_by_the_next_import(folder: Path) -> None:
 def test_its_layout_carries_it_and_others_say_that_they_do_not(folder: Path, tmp_path: Path) -> None:
     data = read_folder(folder)
     done = export(data, "lcrec", tmp_path / "out")
-    kept = read_folder(done.folder).index_file
-    assert kept is not None and kept.parent == done.folder
-    assert json.loads(kept.read_text()) == CODES and read_provenance(kept) == SEEN
+    stored = read_folder(done.folder).index_file
+    assert stored is not None and stored.parent == done.folder
+    assert json.loads(stored.read_text()) == CODES and read_provenance(stored) == SEEN
     assert not any("index" in line for line in done.dropped)
     assert any("index" in line for line in export(data, "csv", tmp_path / "csv").dropped)

@@ -57,7 +57,7 @@ def test_whole_numbers_serve_as_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reviews", "said"),
+    ("reviews", "message"),
     [
         ({"('u9', 'a')": {"review": "x"}}, "the user is not in the interactions"),
         ({"('u1', 'z')": {"review": "x"}}, "the item is not in the interactions"),
@@ -67,8 +67,8 @@ def test_whole_numbers_serve_as_ids(tmp_path: Path) -> None:
         ({"('u1', 'a')": {"review": 3}}, "an object of texts is needed"),
     ],
 )
-def test_a_file_that_does_not_fit_is_one_clear_line(reviews: object, said: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=said) as error:
+def test_a_file_that_does_not_fit_is_one_clear_line(reviews: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as error:
         read_folder(folder(tmp_path, reviews))
     assert "toy.review.json" in str(error.value)
 
@@ -87,33 +87,33 @@ def test_they_survive_an_export_to_their_layout_and_are_named_as_lost_in_others(
         done = export(data, layout, tmp_path / layout)
         assert done.exact and not any("reviews" in line for line in done.dropped)
         assert read_folder(done.folder, done.order).reviews == data.reviews
-    lost = export(data, "csv", tmp_path / "csv").dropped
-    assert any("reviews" in line for line in lost)
+    missing = export(data, "csv", tmp_path / "csv").dropped
+    assert any("reviews" in line for line in missing)
 
 
 def test_an_import_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
     data = read_folder(folder(tmp_path / "in"))
     import_folder(tmp_path / "in", "mine")
-    kept = load_dataset("mine")
-    assert (kept.reviews, kept.fingerprint) == (data.reviews, data.fingerprint)
+    dataset = load_dataset("mine")
+    assert (dataset.reviews, dataset.fingerprint) == (data.reviews, data.fingerprint)
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"user": ["u9"], "item": ["a"], "review": ["x"]}, "row 1: the user is not in the interactions"),
         ({"user": ["u1"], "item": ["a"]}, "it lacks review"),
         ({"user": ["u1"], "item": ["a"], "review": [3]}, "field 'review': text is needed, not int64"),
     ],
 )
-def test_parquet_reviews_that_do_not_fit(columns: dict[str, list[object]], said: str, tmp_path: Path) -> None:
+def test_parquet_reviews_that_do_not_fit(columns: dict[str, list[object]], message: str, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     done = export(read_folder(folder(tmp_path / "in")), "parquet", tmp_path / "out")
     pq.write_table(pa.table(columns), done.folder / REVIEWS_PARQUET)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_folder(done.folder, done.order)
     assert REVIEWS_PARQUET in str(error.value)
 

@@ -27,13 +27,22 @@ def small() -> Dataset:
 
 
 def test_counts() -> None:
-    found = describe(small())
-    assert json.loads(json.dumps(found)) == found
-    assert (found["users"], found["items"], found["interactions"], found["repeats"]) == (4, 5, 14, 3)
-    assert found["density"] == 14 / 20
-    assert found["length"] == {"min": 2, "mean": 3.5, "median": 3.5, "p90": pytest.approx(4.7), "max": 5}
-    assert found["item_count"]["max"] == 4
-    assert found["text"]["any"] == 0.8 and found["text"]["brand"] == 0.2 and found["text"]["duplicate_titles"] == 2
+    description = describe(small())
+    assert json.loads(json.dumps(description)) == description
+    assert (description["users"], description["items"], description["interactions"], description["repeats"]) == (
+        4,
+        5,
+        14,
+        3,
+    )
+    assert description["density"] == 14 / 20
+    assert description["length"] == {"min": 2, "mean": 3.5, "median": 3.5, "p90": pytest.approx(4.7), "max": 5}
+    assert description["item_count"]["max"] == 4
+    assert (
+        description["text"]["any"] == 0.8
+        and description["text"]["brand"] == 0.2
+        and description["text"]["duplicate_titles"] == 2
+    )
 
 
 def test_no_text_no_coverage() -> None:
@@ -41,8 +50,8 @@ def test_no_text_no_coverage() -> None:
 
 
 def test_statistics_of_ml_100k() -> None:
-    found = describe(load_dataset("ml-100k"))
-    assert (found["length"]["min"], found["length"]["max"], found["repeats"]) == (20, 737, 0)
+    description = describe(load_dataset("ml-100k"))
+    assert (description["length"]["min"], description["length"]["max"], description["repeats"]) == (20, 737, 0)
 
 
 @pytest.mark.realdata
@@ -50,7 +59,7 @@ def test_statistics_of_instruments() -> None:
     if not (SHARED / "instruments").is_dir():
         pytest.skip("the real data is not beside the project")
     data = load_dataset(str(SHARED / "instruments"))
-    found = describe(data)
-    assert (found["users"], found["items"], found["interactions"]) == (24772, 9922, 206153)
-    assert (found["length"]["min"], found["length"]["max"]) == (5, 218)
-    assert round(found["length"]["mean"], 2) == 8.32
+    description = describe(data)
+    assert (description["users"], description["items"], description["interactions"]) == (24772, 9922, 206153)
+    assert (description["length"]["min"], description["length"]["max"]) == (5, 218)
+    assert round(description["length"]["mean"], 2) == 8.32

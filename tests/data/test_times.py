@@ -78,8 +78,8 @@ def test_stats_show_first_and_last_date(tmp_path: Path) -> None:
     rows = "".join(f"u{u},i{(u + n) % 7},2018010{n + 1}120000\n" for u in range(4) for n in range(5))
     (tmp_path / "interactions.csv").write_text(f"user,item,timestamp\n{rows}")
     data = load_dataset(str(tmp_path))
-    told = describe(data)
-    assert (told["first"], told["last"]) == ("2018-01-01T12:00:00", "2018-01-05T12:00:00")
+    description = describe(data)
+    assert (description["first"], description["last"]) == ("2018-01-01T12:00:00", "2018-01-05T12:00:00")
     assert any("YYYYMMDDhhmmss" in note and "2018-01-01 to 2018-01-05" in note for note in data.notes)
     with pytest.raises(InputError, match=r"training: the data reach from 2018-01-01T12:00:00 to 2018-01-05T12:00:00"):
         cut(data, Protocol(name="global-time", cut=(1_388_534_400, 1_420_070_400)))
@@ -87,7 +87,7 @@ def test_stats_show_first_and_last_date(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"),
+    ("value", "seconds"),
     [
         ((1628643414042, 1658002729837), (1628643414.042, 1658002729.837)),
         ((20180101, 20180630), (1514764800, 1530316800)),
@@ -96,8 +96,8 @@ def test_stats_show_first_and_last_date(tmp_path: Path) -> None:
         ((4, 5), (4, 5)),
     ],
 )
-def test_a_cut_may_be_in_another_unit(given: tuple[float, float], seconds: tuple[float, float]) -> None:
-    assert Protocol(name="global-time", cut=given).cut == seconds
+def test_a_cut_may_be_in_another_unit(value: tuple[float, float], seconds: tuple[float, float]) -> None:
+    assert Protocol(name="global-time", cut=value).cut == seconds
 
 
 def test_a_cut_in_the_wrong_order_is_refused_in_any_unit() -> None:

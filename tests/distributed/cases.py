@@ -96,9 +96,9 @@ class Losses(SilentReporter):
     def open(self, name: str, total: int | None) -> SilentReporter:
         return self if name in ("alignment", "annealing", "tiger") else SilentReporter()
 
-    def advance(self, steps: int = 1, **shown: Any) -> None:
-        if "loss" in shown:
-            self.seen.append(float(shown["loss"]))
+    def advance(self, steps: int = 1, **output: Any) -> None:
+        if "loss" in output:
+            self.seen.append(float(output["loss"]))
             if len(self.seen) == self.stop:
                 raise KeyboardInterrupt
 
@@ -115,19 +115,19 @@ class Case:
     def split(self) -> Split:
         return toys.split(toys.cycle(users=USERS, length=12))
 
-    def fitted(self, kept: Path | None = None, stop: int = 0) -> tuple[Recommender[Any], list[float]]:
+    def fitted(self, folder: Path | None = None, stop: int = 0) -> tuple[Recommender[Any], list[float]]:
         """The model, and the mean losses that its steps showed; killed behind step `stop`."""
         model, reporter = models()[self.name], Losses(stop)
         context = toys.context(self.folder, self.split.valid, reporter=reporter)
-        model.fit(self.split.train, replace(context, world=self.world, checkpoint=None if self.world.rank else kept))
+        model.fit(self.split.train, replace(context, world=self.world, checkpoint=None if self.world.rank else folder))
         return model, reporter.seen
 
-    def cut_short(self, kept: Path, stop: int) -> None:
+    def cut_short(self, folder: Path, stop: int) -> None:
         """Fitted up to a kill."""
-        kept.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(timer, "KEEP_SECONDS", 0.0)
-            self.fitted(kept, stop)
+            self.fitted(folder, stop)
 
     def loaded(self, saved: Path) -> Recommender[Any]:
         model = models()[self.name]
@@ -136,8 +136,8 @@ class Case:
 
     def lists(self, model: Recommender[Any], users: int = USERS) -> Predictions:
         """Of the first `users` users."""
-        asked = self.split.test.requests.take(np.arange(users))
-        return model.recommend(asked, 10, replace(toys.context(self.folder), world=self.world))
+        requested = self.split.test.requests.take(np.arange(users))
+        return model.recommend(requested, 10, replace(toys.context(self.folder), world=self.world))
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -148,15 +148,15 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 @contextmanager
 def started(module: str, *arguments: str, processes: int = 2, **environment: str) -> Iterator[list[subprocess.Popen]]:
     """Processes that run `module` as a launcher starts them; what is left of them at the end is killed."""
-    ours = socket.socket()  # its port is given to nobody else for as long as they run, and they may listen there
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    ours.bind(("127.0.0.1", 0))
-    port = str(ours.getsockname()[1])
-    told = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    actual = socket.socket()  # its port is given to nobody else for as long as they run, and they may listen there
+    actual.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    actual.bind(("127.0.0.1", 0))
+    port = str(actual.getsockname()[1])
+    messages = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
+            env={**os.environ, **messages, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,7 +170,7 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
         for process in running:
             process.kill()
             process.communicate()
-        ours.close()
+        actual.close()
 
 
 def fit_all(folder: Path, world: ProcessGroup) -> None:
@@ -178,9 +178,9 @@ def fit_all(folder: Path, world: ProcessGroup) -> None:
     ranked: list[int] = []
     real = generate.recommend
 
-    def counting(*given: Any) -> Any:
-        ranked.append(len(given[2]))
-        return real(*given)
+    def counting(*value: Any) -> Any:
+        ranked.append(len(value[2]))
+        return real(*value)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generate, "recommend", counting)
@@ -191,9 +191,9 @@ def fit_all(folder: Path, world: ProcessGroup) -> None:
             alone = case.loaded(folder / "alone" / name)
             ranked.clear()
             lists = {f"lists{users}": case.lists(alone, users).items for users in (USERS, 1)}
-            own, shares = case.lists(model), list(ranked)
-            told = {"losses": losses, "users": own.cases, "shares": shares, **lists}
-            np.savez(folder / f"{name}-{world.rank}.npz", **told)
+            local, shares = case.lists(model), list(ranked)
+            messages = {"losses": losses, "users": local.cases, "shares": shares, **lists}
+            np.savez(folder / f"{name}-{world.rank}.npz", **messages)
             (folder / f"{name}-{world.rank}.json").write_text(json.dumps([model.record(), alone.record()]))
 
 
@@ -205,12 +205,12 @@ def fit_in_pieces(folder: Path, world: Processes, name: str) -> None:
     save_file(weights(model), folder / f"{name}-pieces-{world.rank}.safetensors")
     np.savez(folder / f"{name}-pieces-{world.rank}.npz", losses=losses, items=case.lists(model).items)
     for stop in (STEPS - 2, STEPS + 3):
-        kept = folder / f"{name}-kept{stop}"
-        case.cut_short(kept, stop)
+        stored = folder / f"{name}-kept{stop}"
+        case.cut_short(stored, stop)
         if not world.rank:
-            shutil.copytree(kept, folder / f"{name}-for-one{stop}")
-        again, _ = case.fitted(kept)
-        save_file(weights(again), folder / f"{name}-again{stop}-{world.rank}.safetensors")
+            shutil.copytree(stored, folder / f"{name}-for-one{stop}")
+        repeated, _ = case.fitted(stored)
+        save_file(weights(repeated), folder / f"{name}-again{stop}-{world.rank}.safetensors")
 
 
 if __name__ == "__main__":

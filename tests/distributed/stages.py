@@ -29,9 +29,9 @@ class Stop(SilentReporter):
 
     steps = 0
 
-    def advance(self, steps: int = 1, **shown: Any) -> None:
+    def advance(self, steps: int = 1, **output: Any) -> None:
         self.steps += steps
-        if "loss" in shown and self.steps == STOPPED + 1:
+        if "loss" in output and self.steps == STOPPED + 1:
             raise KeyboardInterrupt
 
 
@@ -57,15 +57,17 @@ class Stage:
 
         def cost(step: int, part: int) -> Cost:
             begin = 12 * step + sum(self.uneven[:part])
-            whole = inputs.roll(-begin, 0)[: self.uneven[part]]
-            rows = whole[torch.from_numpy(shard(self.world, len(whole)))]
-            return Cost((len(whole),), lambda counts: (used(rows).squeeze(-1) - rows.sum(1)).pow(2).sum() / counts[0])
+            complete = inputs.roll(-begin, 0)[: self.uneven[part]]
+            rows = complete[torch.from_numpy(shard(self.world, len(complete)))]
+            return Cost(
+                (len(complete),), lambda counts: (used(rows).squeeze(-1) - rows.sum(1)).pow(2).sum() / counts[0]
+            )
 
         def loss(step: int, part: int) -> torch.Tensor:
-            whole = inputs.roll(-(2 * step + part) * self.parts, 0)[: self.parts]
-            rows = whole[torch.from_numpy(shard(self.world, len(whole)))]
-            wanted = rows.sum(1)
-            return (used(rows).squeeze(-1) - wanted).pow(2).sum() / len(whole)
+            complete = inputs.roll(-(2 * step + part) * self.parts, 0)[: self.parts]
+            rows = complete[torch.from_numpy(shard(self.world, len(complete)))]
+            expected = rows.sum(1)
+            return (used(rows).squeeze(-1) - expected).pow(2).sum() / len(complete)
 
         def measure() -> float:
             return float(self.world.broadcast_object(-sum(float(p.detach().abs().sum()) for p in used.parameters())))
@@ -75,11 +77,11 @@ class Stage:
         context = RunContext(3, Path(), reporter=Stop() if stop else SilentReporter(), world=self.world)
         if self.folder is not None and not self.world.rank:
             context = replace(context, checkpoint=self.folder)
-        before, timer.KEEP_SECONDS = timer.KEEP_SECONDS, 0.0
+        previous, timer.KEEP_SECONDS = timer.KEEP_SECONDS, 0.0
         try:
             outcome = train(groups, cost if self.uneven else loss, self.plan, context, choice)
         finally:
-            timer.KEEP_SECONDS = before
+            timer.KEEP_SECONDS = previous
         return [parameter.detach().clone() for parameter in parameters], outcome, choice
 
 
@@ -101,7 +103,7 @@ def found(stage: Stage) -> dict[str, Any]:
 
 def talk(world: ProcessGroup) -> dict[str, Any]:
     """Every way to say something, with what the process makes of it."""
-    mine = np.arange(3 + 2 * world.rank, dtype=np.float64)[:, None] + 10 * world.rank
+    actual = np.arange(3 + 2 * world.rank, dtype=np.float64)[:, None] + 10 * world.rank
     handed = world.broadcast_object(None if world.rank else np.arange(6, dtype=np.int32).reshape(2, 3))
     summed, spread = torch.full((2,), 1.0 + world.rank), torch.full((2, 2), float(world.rank)).t()
     world.all_reduce([summed])
@@ -133,7 +135,7 @@ def talk(world: ProcessGroup) -> dict[str, Any]:
         "told": world.broadcast_object({"rank": world.rank, "text": "é" * 40}),
         "handed": [str(handed.dtype), handed.tolist()],
         "empty": [part.shape for part in world.all_gather(np.empty((0, 4)))],
-        "gathered": [part[:, 0].tolist() for part in world.all_gather(mine)],
+        "gathered": [part[:, 0].tolist() for part in world.all_gather(actual)],
         "nobody": world.broadcast_object(np.empty((0, 3), np.float32)).shape,
         "summed": summed.tolist(),
         "spread": spread.tolist(),
@@ -145,11 +147,11 @@ def talk(world: ProcessGroup) -> dict[str, Any]:
 
 def main(folder: Path, world: ProcessGroup) -> None:
     """The part of one process."""
-    whole = found(Stage(world))
+    complete = found(Stage(world))
     interrupted(Stage(world, folder / "by-two"))
     clocked = Stage(world, plan=replace(PLAN, steps=100_000, max_seconds=0.1))
     document = {
-        "whole": whole,
+        "whole": complete,
         "small": found(Stage(world, parts=1)),
         "uneven": found(Stage(world, plan=replace(PLAN, accumulate=3), uneven=UNEVEN)),
         "continued": found(Stage(world, folder / "by-one")),

@@ -59,16 +59,16 @@ def command(toy: Path, results: Path, **settings: Any) -> list[str]:
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipe, asked = subprocess.PIPE, [sys.executable, "-m", *arguments]
+    pipe, requested = subprocess.PIPE, [sys.executable, "-m", *arguments]
     with subprocess.Popen(
-        asked, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        requested, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
         try:
-            out, said = process.communicate(timeout=PATIENCE)
+            out, message = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # what it has started too
             raise
-    return subprocess.CompletedProcess(asked, process.returncode, out, said)
+    return subprocess.CompletedProcess(requested, process.returncode, out, message)
 
 
 def lists(run: str) -> pd.DataFrame:
@@ -78,42 +78,42 @@ def lists(run: str) -> pd.DataFrame:
 @pytest.mark.nightly
 def test_one_run_by_two_processes_of_torchrun_and_found_again_by_accelerate(toy: Path, tmp_path: Path) -> None:
     alone = harness.run("tiger", str(toy), profile="smoke", set=SHORT, results=tmp_path / "alone")
-    asked = [*command(toy, tmp_path / "both"), "--json"]
-    done = launched("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "harness", *asked)
+    requested = [*command(toy, tmp_path / "both"), "--json"]
+    done = launched("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "harness", *requested)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["run_id"] == alone.record.run_id, "the number of processes decides nothing"
-    assert told["cost"]["device"] == "2 x cpu (gloo)" and alone.record.cost.device == "cpu"
-    assert told["details"]["processes"]["number"] == 2
-    peaks = told["details"]["processes"]["peak_memory_mb"]
-    assert told["cost"]["peak_memory_mb"] == pytest.approx(sum(peaks)) and min(peaks) > 50
-    assert told["integrity"]["users_scored"] == 23
-    assert told["metrics"]["test"] == pytest.approx(alone.record.metrics.test)
-    pd.testing.assert_frame_equal(lists(told["path"]), lists(alone.path))
+    document = json.loads(done.stdout)
+    assert document["run_id"] == alone.record.run_id, "the number of processes decides nothing"
+    assert document["cost"]["device"] == "2 x cpu (gloo)" and alone.record.cost.device == "cpu"
+    assert document["details"]["processes"]["number"] == 2
+    peaks = document["details"]["processes"]["peak_memory_mb"]
+    assert document["cost"]["peak_memory_mb"] == pytest.approx(sum(peaks)) and min(peaks) > 50
+    assert document["integrity"]["users_scored"] == 23
+    assert document["metrics"]["test"] == pytest.approx(alone.record.metrics.test)
+    pd.testing.assert_frame_equal(lists(document["path"]), lists(alone.path))
     assert done.stderr.count("stored in") == 1, "the first speaks for all"
-    assert [path.name for path in Path(told["path"]).parent.iterdir() if not path.name.startswith(".")] == [
-        told["run_id"]
+    assert [path.name for path in Path(document["path"]).parent.iterdir() if not path.name.startswith(".")] == [
+        document["run_id"]
     ]
 
-    again = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *asked)
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout) == told and again.stderr.count("is complete already") == 1
+    repeated = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *requested)
+    assert repeated.returncode == 0, repeated.stderr
+    assert json.loads(repeated.stdout) == document and repeated.stderr.count("is complete already") == 1
 
 
 @pytest.mark.nightly
 def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy: Path, tmp_path: Path) -> None:
     long = {"tiger.training.max_steps": 100_000, "tiger.training.epochs": 100_000, "tiger.training.every": 1}
-    asked = command(toy, tmp_path, **long)
-    with started("harness", *asked, HARNESS_DEBUG="0") as (first, second):
-        kept = "runs/tiger/*/*/checkpoint/tiger.safetensors"
-        wait_for(lambda: bool(list(tmp_path.glob(kept))) or first.poll() is not None, "a state that is kept")
+    requested = command(toy, tmp_path, **long)
+    with started("harness", *requested, HARNESS_DEBUG="0") as (first, second):
+        stored = "runs/tiger/*/*/checkpoint/tiger.safetensors"
+        wait_for(lambda: bool(list(tmp_path.glob(stored))) or first.poll() is not None, "a state that is kept")
         assert first.poll() is None and second.poll() is None, first.communicate()[1]
         second.send_signal(signal.SIGKILL)
-        _, said = first.communicate(timeout=PATIENCE)
+        _, message = first.communicate(timeout=PATIENCE)
     assert first.returncode == 1
-    lines = [line for line in said.splitlines() if line.startswith("harness")]
+    lines = [line for line in message.splitlines() if line.startswith("harness")]
     assert len(lines) == 1 and "another process of this run has ended; the same command resumes the run" in lines[0]
-    (path,) = tmp_path.glob(kept)
+    (path,) = tmp_path.glob(stored)
     stage = read_snapshot(path)
     assert stage is not None and stage[0]["step"] > 0
     assert not list(tmp_path.glob("runs/tiger/*/*/result.json"))
@@ -121,21 +121,21 @@ def test_a_process_that_dies_ends_the_run_with_one_line_and_it_is_continued(toy:
 
 @pytest.mark.nightly
 def test_what_cannot_be_shared_is_made_by_one(toy: Path, tmp_path: Path) -> None:
-    asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
-    with started("harness", *asked) as (first, second):
-        told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
-    assert (first.returncode, second.returncode) == (0, 0), told[1]
-    assert json.loads(told[0])["cost"]["device"] == "cpu"
-    assert "mostpop runs in one process; the other 1 are idle" in told[1]
+    arguments = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
+    with started("harness", *arguments) as (first, second):
+        messages, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
+    assert (first.returncode, second.returncode) == (0, 0), messages[1]
+    assert json.loads(messages[0])["cost"]["device"] == "cpu"
+    assert "mostpop runs in one process; the other 1 are idle" in messages[1]
     assert silent == ("", "")
 
 
 @pytest.mark.nightly
 def test_wrong_input_is_said_once(tmp_path: Path) -> None:
     with started("harness", "run", "tigger", f"--results={tmp_path}") as (first, second):
-        told, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
+        messages, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (2, 2)
-    (line,) = told[1].splitlines()
+    (line,) = messages[1].splitlines()
     assert line.startswith("harness: unknown model 'tigger'; did you mean tiger?")
     assert silent == ("", "")
 
@@ -151,7 +151,7 @@ def test_other_commands_are_the_first_processs(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("messages", "expected"),
     [
         ({}, (0, 1)),
         ({"WORLD_SIZE": "1", "RANK": "0"}, (0, 1)),
@@ -162,10 +162,10 @@ def test_other_commands_are_the_first_processs(monkeypatch: pytest.MonkeyPatch, 
         ({"WORLD_SIZE": "4", "RANK": "-1"}, "RANK='-1' is not a number"),
     ],
 )
-def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_who(messages: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items():
+    for name, value in messages.items():
         monkeypatch.setenv(name, value)
     if isinstance(expected, tuple):
         assert place() == expected and first_here()
@@ -177,7 +177,7 @@ def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("messages", "expected"),
     [
         ({}, None),
         ({"ACCELERATE_USE_FSDP": "false"}, None),
@@ -197,12 +197,12 @@ def test_who_is_who(told: dict[str, str], expected: Any, monkeypatch: pytest.Mon
     ],
 )
 def test_what_accelerate_was_configured_to(
-    told: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
+    messages: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
-    for name, value in told.items():
+    for name, value in messages.items():
         monkeypatch.setenv(name, value)
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected):
@@ -217,13 +217,13 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
     import torch
 
     (job,) = plan("mostpop", RunOptions(dataset=str(toy)))
-    both, taken = Processes(1, 2), list[int]()
+    both, selected = Processes(1, 2), list[int]()
     assert placed(job, both) is job and device_named(job, both) == "2 x cpu (gloo)"
     cards = replace(job, device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert placed(cards, both).device == "cuda:1" and taken == [1]
+    assert placed(cards, both).device == "cuda:1" and selected == [1]
     assert device_named(placed(cards, both), both) == "2 x cuda (nccl)"
     assert placed(cards, SINGLE_PROCESS) is cards and device_named(cards, SINGLE_PROCESS) == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "2")

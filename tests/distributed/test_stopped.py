@@ -35,43 +35,43 @@ def kept_steps(results: Path) -> int:
 
 
 def stopped(
-    asked: list[str], results: Path, stop: Callable[[Any, Any], None], module: str = "harness"
+    requested: list[str], results: Path, stop: Callable[[Any, Any], None], module: str = "harness"
 ) -> tuple[list[int | None], list[list[str]]]:
     """Exit codes, and what each said of it, of two processes that are stopped once they have kept something; those that
     `stop` gives up are not waited for."""
-    with started(module, *asked, HARNESS_DEBUG="0") as both:
+    with started(module, *requested, HARNESS_DEBUG="0") as both:
         wait_for(lambda: kept_steps(results) > 0 or any(one.poll() is not None for one in both), "a state that is kept")
         assert [one.poll() for one in both] == [None, None], both[0].communicate()[1]
         asleep = stop(*both)
-        said = [one.communicate(timeout=PATIENCE)[1] if one is not asleep else "" for one in both]
+        message = [one.communicate(timeout=PATIENCE)[1] if one is not asleep else "" for one in both]
         codes = [one.poll() for one in both]
-    return codes, [[line for line in text.splitlines() if line.startswith("harness")] for text in said]
+    return codes, [[line for line in text.splitlines() if line.startswith("harness")] for text in message]
 
 
 def test_ctrl_c_ends_both_and_the_same_command_goes_on(toy: Path, tmp_path: Path) -> None:
-    asked = command(toy, tmp_path / "both", **FINITE)
+    requested = command(toy, tmp_path / "both", **FINITE)
 
     def interrupt(first: Any, second: Any) -> None:
         first.send_signal(signal.SIGINT)
         second.send_signal(signal.SIGINT)
 
-    codes, said = stopped(asked, tmp_path / "both", interrupt)
+    codes, message = stopped(requested, tmp_path / "both", interrupt)
     line = "harness: interrupted; the same command resumes the run"
-    assert codes == [130, 130] and said == [[line], []]
-    before = kept_steps(tmp_path / "both")
-    with started("harness", *asked, "--json") as both:
+    assert codes == [130, 130] and message == [[line], []]
+    previous = kept_steps(tmp_path / "both")
+    with started("harness", *requested, "--json") as both:
         out, *_ = [one.communicate(timeout=PATIENCE) for one in both]
     assert [one.returncode for one in both] == [0, 0] and "resuming the unfinished run" in out[1], out
-    found = json.loads(out[0])
-    events = read_events(Path(found["path"]) / "log.jsonl")
+    document = json.loads(out[0])
+    events = read_events(Path(document["path"]) / "log.jsonl")
     second = max(number for number, event in enumerate(events) if event.get("event") == "session")
     steps = [event["step"] for event in events[second:] if event.get("stage") == "tiger" and "step" in event]
-    assert 0 < before < steps[0] and steps[-1] == FINITE["tiger.training.max_steps"], "it began anew"
+    assert 0 < previous < steps[0] and steps[-1] == FINITE["tiger.training.max_steps"], "it began anew"
     alone = harness.run("tiger", str(toy), profile="smoke", set={**SHORT, **FINITE}, results=tmp_path / "alone")
     assert not isinstance(alone, list)
-    assert alone.record.run_id == found["run_id"]
-    assert found["metrics"]["test"] == pytest.approx(alone.record.metrics.test)
-    pd.testing.assert_frame_equal(lists(found["path"]), lists(alone.path))
+    assert alone.record.run_id == document["run_id"]
+    assert document["metrics"]["test"] == pytest.approx(alone.record.metrics.test)
+    pd.testing.assert_frame_equal(lists(document["path"]), lists(alone.path))
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -82,27 +82,27 @@ def test_a_process_that_stands_still_is_missed(victim: int, toy: Path, tmp_path:
         both[victim].send_signal(signal.SIGSTOP)
         return both[victim]
 
-    codes, said = stopped(command(toy, tmp_path, **LONG), tmp_path, freeze, "tests.distributed.impatient")
+    codes, message = stopped(command(toy, tmp_path, **LONG), tmp_path, freeze, "tests.distributed.impatient")
     other = 1 - victim
     speaker = "harness, process 1 of 2" if other else "harness"
-    what = f"process {victim} of 2 has not responded for 4 seconds; the same command resumes the run"
+    kind = f"process {victim} of 2 has not responded for 4 seconds; the same command resumes the run"
     assert codes[other] == 1 and codes[victim] is None
-    assert said[other] == [f"{speaker}: {what}"]
+    assert message[other] == [f"{speaker}: {kind}"]
     assert kept_steps(tmp_path) > 0
 
 
 def test_the_first_dies_and_the_second_says_so(toy: Path, tmp_path: Path) -> None:
-    codes, said = stopped(command(toy, tmp_path, **LONG), tmp_path, lambda first, second: first.kill())
-    assert codes == [-9, 1] and len(said[1]) == 1
-    assert said[1][0].startswith(
+    codes, message = stopped(command(toy, tmp_path, **LONG), tmp_path, lambda first, second: first.kill())
+    assert codes == [-9, 1] and len(message[1]) == 1
+    assert message[1][0].startswith(
         "harness, process 1 of 2: another process of this run has ended; the same command resumes the run"
     )
-    assert ".cc:" not in said[1][0], "where in its source the transport says it is nobody's business"
+    assert ".cc:" not in message[1][0], "where in its source the transport says it is nobody's business"
 
 
 def test_accelerate_launches_two_on_processors(toy: Path, tmp_path: Path) -> None:
-    asked = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
-    done = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *asked)
+    arguments = ("run", "mostpop", "-d", str(toy), f"--results={tmp_path}", "--json")
+    done = launched("accelerate.commands.accelerate_cli", *BY_ACCELERATE, "-m", "harness", *arguments)
     assert done.returncode == 0 and json.loads(done.stdout)["model"] == "mostpop"
     assert "mostpop runs in one process; the other 1 are idle" in done.stderr
 
@@ -116,12 +116,12 @@ class Store(dict[str, int]):
 def test_one_that_leaves_in_order_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT", 0.02)
     monkeypatch.setattr(heartbeat, "SILENT", 0.6)
-    store, said = Store(), list[str]()
-    with heartbeat.heartbeat(store, 0, 3, said.append):
-        with heartbeat.heartbeat(store, 1, 3, said.append), heartbeat.heartbeat(store, 2, 3, said.append):
+    store, message = Store(), list[str]()
+    with heartbeat.heartbeat(store, 0, 3, message.append):
+        with heartbeat.heartbeat(store, 1, 3, message.append), heartbeat.heartbeat(store, 2, 3, message.append):
             time.sleep(1.5)
         time.sleep(1.5)
-        assert said == []
-    with heartbeat.heartbeat(Store(), 1, 2, said.append):
-        wait_for(lambda: said != [], "the end")
-    assert len(said) == 1 and said[0].startswith("harness, process 1 of 2: process 0 of 2 has not responded for")
+        assert message == []
+    with heartbeat.heartbeat(Store(), 1, 2, message.append):
+        wait_for(lambda: message != [], "the end")
+    assert len(message) == 1 and message[0].startswith("harness, process 1 of 2: process 0 of 2 has not responded for")

@@ -34,22 +34,22 @@ Found = tuple[dict[str, Any], dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What one process and two have found of each model. Each computes on one thread: sums in another order would be
     told apart from sums over processes by nobody."""
-    found, threads = tmp_path_factory.mktemp("together"), torch.get_num_threads()
+    result, threads = tmp_path_factory.mktemp("together"), torch.get_num_threads()
     torch.set_num_threads(1)
     for name in models():
-        case = Case(name, found / f"{name}-alone", SINGLE_PROCESS)
+        case = Case(name, result / f"{name}-alone", SINGLE_PROCESS)
         model, losses = case.fitted()
-        model.save(found / "alone" / name)
-        lists = {f"lists{users}": case.lists(case.loaded(found / "alone" / name), users).items for users in (USERS, 1)}
-        np.savez(found / f"{name}.npz", losses=losses, **lists)
-        torch.save(weights(model), found / f"{name}.pt")
-        (found / f"{name}.json").write_text(json.dumps(model.record()))
-    interrupted(Stage(SINGLE_PROCESS, found / "by-one"))
-    with started("tests.distributed.cases", str(found)) as running:
+        model.save(result / "alone" / name)
+        lists = {f"lists{users}": case.lists(case.loaded(result / "alone" / name), users).items for users in (USERS, 1)}
+        np.savez(result / f"{name}.npz", losses=losses, **lists)
+        torch.save(weights(model), result / f"{name}.pt")
+        (result / f"{name}.json").write_text(json.dumps(model.record()))
+    interrupted(Stage(SINGLE_PROCESS, result / "by-one"))
+    with started("tests.distributed.cases", str(result)) as running:
         for process in running:
-            _, said = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, said
-    yield found
+            _, message = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, message
+    yield result
     torch.set_num_threads(threads)
 
 
@@ -69,15 +69,15 @@ def test_each_step_costs_what_it_costs_alone(name: str, folder: Path) -> None:
 def same_weights(folder: Path, name: str, model: str = "eager-llm") -> None:
     """As of the model that one process fitted. In bfloat16, where a gradient near nothing is rounded the other way,
     Adam takes that number's step the other way: there a tensor as a whole is near its like, as no untrained one is."""
-    alone, found = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
-    assert alone.keys() == found.keys()
+    alone, result = torch.load(folder / f"{model}.pt", weights_only=True), load_file(folder / f"{name}.safetensors")
+    assert alone.keys() == result.keys()
     for key, value in alone.items():
-        assert found[key].dtype == value.dtype, key
+        assert result[key].dtype == value.dtype, key
         if model == HALF:
-            off = (found[key].double() - value.double()).norm() / value.double().norm()
+            off = (result[key].double() - value.double()).norm() / value.double().norm()
             assert off < 0.3, f"{key}: {off}"
         else:
-            torch.testing.assert_close(found[key], value, rtol=2e-4, atol=2e-5, msg=key)
+            torch.testing.assert_close(result[key], value, rtol=2e-4, atol=2e-5, msg=key)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,12 +91,12 @@ def test_the_weights_are_those_of_one_process_and_equal_in_both(name: str, folde
 def test_lists_are_exactly_those_of_one_process(name: str, folder: Path) -> None:
     alone, both = of(folder, name)
     assert alone[f"lists{USERS}"].shape == (USERS, 10) and len(np.unique(alone[f"lists{USERS}"], axis=0)) > 3
-    for found in both:
-        np.testing.assert_array_equal(found[f"lists{USERS}"], alone[f"lists{USERS}"])
-        np.testing.assert_array_equal(found["lists1"], alone["lists1"])  # more processes than users
-        assert found["users"].tolist() == list(range(USERS)), "none dropped, none doubled"
+    for result in both:
+        np.testing.assert_array_equal(result[f"lists{USERS}"], alone[f"lists{USERS}"])
+        np.testing.assert_array_equal(result["lists1"], alone["lists1"])  # more processes than users
+        assert result["users"].tolist() == list(range(USERS)), "none dropped, none doubled"
     halves = [-(-USERS // 2), USERS // 2]
-    assert [found["shares"][0] for found in both] == halves, "each ranks its own"
+    assert [result["shares"][0] for result in both] == halves, "each ranks its own"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,9 +104,9 @@ def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) ->
     alone = json.loads((folder / f"{name}.json").read_text())
     both = [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
     for fitted, loaded in both:
-        for told in (fitted["decode"]["test"], loaded["decode"]["test"]):
-            assert told["users_scored"] in (USERS, 1) and told["users_expected"] == told["users_scored"]
-            assert told["short"] == told["invalid"] == told["duplicate"] == 0
+        for messages in (fitted["decode"]["test"], loaded["decode"]["test"]):
+            assert messages["users_scored"] in (USERS, 1) and messages["users_expected"] == messages["users_scored"]
+            assert messages["short"] == messages["invalid"] == messages["duplicate"] == 0
         assert fitted["index"] == alone["index"]
 
 
@@ -126,8 +126,8 @@ def test_a_stage_in_pieces_is_continued_by_two_and_by_one(name: str, stop: int, 
     """Its weights in the first stage, its adapter in the second: by two to the digit."""
     undisturbed = load_file(folder / f"{name}-pieces-0.safetensors")
     for rank in (0, 1):
-        again = load_file(folder / f"{name}-again{stop}-{rank}.safetensors")
-        assert all(torch.equal(again[key], value) for key, value in undisturbed.items())
+        repeated = load_file(folder / f"{name}-again{stop}-{rank}.safetensors")
+        assert all(torch.equal(repeated[key], value) for key, value in undisturbed.items())
     model, losses = Case(name, folder / f"{name}-alone", SINGLE_PROCESS).fitted(folder / f"{name}-for-one{stop}")
     assert len(losses) == 2 * STEPS - stop + 1, "it went on from there"
     save_file(weights(model), folder / f"{name}-one{stop}.safetensors")
@@ -136,8 +136,8 @@ def test_a_stage_in_pieces_is_continued_by_two_and_by_one(name: str, stop: int, 
 
 def test_a_block_in_pieces_holds_two_kinds_of_numbers(folder: Path) -> None:
     """What was tested is a backbone in bfloat16 with an adapter in float32, which learned something."""
-    found = load_file(folder / f"{HALF}-pieces-0.safetensors")
-    block = {key: value for key, value in found.items() if key.startswith("body.layers.0.")}
+    tensors = load_file(folder / f"{HALF}-pieces-0.safetensors")
+    block = {key: value for key, value in tensors.items() if key.startswith("body.layers.0.")}
     adapter = {key for key in block if ".lora_" in key}
     assert adapter and {block[key].dtype for key in adapter} == {torch.float32}
     assert {value.dtype for key, value in block.items() if key not in adapter} == {torch.bfloat16}
@@ -152,8 +152,8 @@ def both(folder: Path) -> Found:
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one["steps"] == other["steps"]
-    for mine, theirs in zip(one["values"], other["values"], strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+    for actual, reference in zip(one["values"], other["values"], strict=True):
+        np.testing.assert_allclose(actual, reference, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-5)
     np.testing.assert_allclose(one["seen"], other["seen"], rtol=1e-5)
 
@@ -185,8 +185,8 @@ def test_two_continue_what_one_began(both: Found, folder: Path) -> None:
 
 def test_one_continues_what_two_began(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "by-two", tmp_path / "kept")
-    kept = read_snapshot(tmp_path / "kept/stage.safetensors")
-    assert kept is not None and kept[0]["step"] == STOPPED
+    stored = read_snapshot(tmp_path / "kept/stage.safetensors")
+    assert stored is not None and stored[0]["step"] == STOPPED
     same(of_stage(Stage(SINGLE_PROCESS, tmp_path / "kept")), of_stage(Stage(SINGLE_PROCESS)))
 
 
@@ -218,6 +218,6 @@ def test_what_is_said(both: Found) -> None:
 
 
 def test_alone_is_a_world_of_one() -> None:
-    told = stages.talk(SINGLE_PROCESS)
-    assert told["told"] == {"rank": 0, "text": "é" * 40} and told["gathered"] == [[0.0, 1.0, 2.0]]
-    assert told["summed"] == [1.0, 1.0] and told["agreed"] == told["once"] == 7
+    messages = stages.talk(SINGLE_PROCESS)
+    assert messages["told"] == {"rank": 0, "text": "é" * 40} and messages["gathered"] == [[0.0, 1.0, 2.0]]
+    assert messages["summed"] == [1.0, 1.0] and messages["agreed"] == messages["once"] == 7

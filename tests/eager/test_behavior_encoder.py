@@ -29,7 +29,7 @@ SASREC: dict[str, Any] = {"encoder": "sasrec", "choose": "last", "dim": 8, "laye
 DIN_: dict[str, Any] = {"encoder": "din", "choose": "last", "dim": 8, "epochs": 2, "negatives": 5}
 
 
-def made(folder: Path, config: dict[str, Any], **changes: Any) -> np.ndarray:
+def vectors_of(folder: Path, config: dict[str, Any], **changes: Any) -> np.ndarray:
     settings = BehaviorConfig.model_validate({**config, **changes})
     split = toys.split()
     context = toys.context(folder, split.valid)
@@ -67,7 +67,7 @@ def test_vectors_depend_on_data_seed_and_settings(base: dict[str, Any], tmp_path
     ids=str,
 )  # fmt: skip
 def test_every_switch_does_something(base: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
-    assert np.abs(made(tmp_path, base) - made(tmp_path, base, **change)).max() > 1e-6
+    assert np.abs(vectors_of(tmp_path, base) - vectors_of(tmp_path, base, **change)).max() > 1e-6
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_an_interrupted_training_goes_on_within_a_pass(
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     split, config = toys.split(), BehaviorConfig.model_validate({**base, "epochs": 6, "batch": 16, **changes})
     counted, rest = StopAfter(), StopAfter()
-    whole = behavior_vectors(split.train, config, toys.context(tmp_path / "whole", split.valid, reporter=counted))
+    complete = behavior_vectors(split.train, config, toys.context(tmp_path / "whole", split.valid, reporter=counted))
     stop = counted.calls * 2 // 3
     with pytest.raises(KeyboardInterrupt):
         behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=StopAfter(stop)))
-    again = behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=rest))
+    repeated = behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=rest))
     assert rest.calls <= counted.calls - stop + 3, "it started anew"
-    np.testing.assert_array_equal(whole.values, again.values)
-    assert whole.record() == again.record()
+    np.testing.assert_array_equal(complete.values, repeated.values)
+    assert complete.record() == repeated.record()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_din_is_what_its_definition_says() -> None:
     model = DIN(10, BehaviorConfig(dim=4)).eval()
     history, candidate = torch.tensor([[10] * 5 + [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4]]), 7
     with torch.no_grad():
-        got = model(history, torch.tensor([[candidate]]))
+        result = model(history, torch.tensor([[candidate]]))
         among = model(history, torch.tensor([[0, 3, candidate, 9]]))  # many candidates take another way
         q, h = model.item.weight[candidate], model.item(history[0])
         products = torch.stack([model.unit_product @ (q * row) for row in h])
@@ -128,7 +128,7 @@ def test_din_is_what_its_definition_says() -> None:
             begin += size
         expected = model.mlp(torch.cat([*pieces, q])[None])
     assert begin == HISTORY == 19
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(among[:, 2:3], expected, atol=1e-5, rtol=1e-4)
     full = torch.randn(16, 4)  # the factored first layer is a layer on [q, h, q-h, q∘h] with A+C, B-C and D
     a, b, c, d = full[:4], full[4:8], full[8:12], full[12:]
@@ -142,7 +142,7 @@ def test_din_loss_is_the_corrected_sampled_softmax(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(model, "forward", lambda histories, candidates: logits)
 
     class Drawn:
-        def integers(self, *given: Any, **named: Any) -> np.ndarray:
+        def integers(self, *value: Any, **named: Any) -> np.ndarray:
             return np.array([[4, 6, 6]])  # the label is 4: masked, two negatives count
 
     batch = torch.tensor([[11] * 18 + [2, 4]])
@@ -157,9 +157,9 @@ def test_clean_windows_make_every_training_item_a_target_and_released_ones_slide
     clean = every_target(RaggedArray.of([long, [7], short, []]), 99)
     assert len(clean) == 21 + 2 and clean[:, -1].tolist() == [*range(1, 22), 31, 32]
     assert clean[0].tolist() == [99] * 18 + [0, 1]
-    given = released(RaggedArray.of([long, [7], short, []]), 99)
-    assert given[:, -1].tolist() == [19, 20, 21, 32] and given[0].tolist() == list(range(20))
-    assert given[3].tolist() == [99] * 17 + [30, 31, 32]
+    value = released(RaggedArray.of([long, [7], short, []]), 99)
+    assert value[:, -1].tolist() == [19, 20, 21, 32] and value[0].tolist() == list(range(20))
+    assert value[3].tolist() == [99] * 17 + [30, 31, 32]
     for windows in (every_target, released):
         assert windows(RaggedArray.of([]), 99).shape == (0, 20)
 
@@ -185,22 +185,22 @@ def test_released_windows_see_validation_items_and_say_so(base: dict[str, Any], 
     split, config = toys.split(), BehaviorConfig.model_validate({**base, "windows": "released"})
     with pytest.raises(InputError, match="released windows need validation items"):
         behavior_vectors(split.train, config, toys.context(tmp_path))
-    shown = replace(toys.context(tmp_path), validation_items=split.valid.targets.items)
-    one = behavior_vectors(split.train, config, shown)
+    output = replace(toys.context(tmp_path), validation_items=split.valid.targets.items)
+    one = behavior_vectors(split.train, config, output)
     assert one.provenance.rows == "training+validation"
     other = behavior_vectors(
-        split.train, config, replace(shown, validation_items=np.roll(split.valid.targets.items, 1))
+        split.train, config, replace(output, validation_items=np.roll(split.valid.targets.items, 1))
     )
     assert one.key != other.key and np.abs(one.values - other.values).max() > 1e-6
 
 
 @pytest.mark.parametrize("base", [SASREC, DIN_], ids=["sasrec", "din"])
 def test_the_best_pass_on_validation_is_taken_and_patience_ends_training(base: dict[str, Any], tmp_path: Path) -> None:
-    split, asked = toys.split(), []
+    split, requested = toys.split(), []
     values = iter([0.1, 0.5, 0.4, 0.3, 0.9])
 
     def score(predictions: Predictions) -> dict[str, float]:
-        asked.append(len(predictions.cases))
+        requested.append(len(predictions.cases))
         return {"ndcg@10": next(values)}
 
     def context(folder: str, scored: bool) -> RunContext:
@@ -209,11 +209,11 @@ def test_the_best_pass_on_validation_is_taken_and_patience_ends_training(base: d
         return replace(plain, validation=replace(plain.validation, score=score)) if scored else plain
 
     settings = {**base, "choose": "validation", "epochs": 9, "patience": 2, "validation_users": 7}
-    found = behavior_vectors(split.train, BehaviorConfig.model_validate(settings), context("a", True))
-    assert found.details == {"passes": 4, "chosen": 2, "valid_ndcg@10": 0.5} and asked == [7] * 4
-    kept = {**settings, "choose": "last", "epochs": 9}
-    last = behavior_vectors(split.train, BehaviorConfig.model_validate(kept), context("b", False))
-    assert last.details == {"passes": 9, "chosen": "last"} and np.abs(last.values - found.values).max() > 1e-6
+    result = behavior_vectors(split.train, BehaviorConfig.model_validate(settings), context("a", True))
+    assert result.details == {"passes": 4, "chosen": 2, "valid_ndcg@10": 0.5} and requested == [7] * 4
+    stored = {**settings, "choose": "last", "epochs": 9}
+    last = behavior_vectors(split.train, BehaviorConfig.model_validate(stored), context("b", False))
+    assert last.details == {"passes": 9, "chosen": "last"} and np.abs(last.values - result.values).max() > 1e-6
 
 
 def test_scores_are_of_the_whole_catalogue_after_each_history() -> None:

@@ -37,11 +37,11 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant", "mark"),
+    ("message", "expected", "mark"),
     [("a b", "a b", 1.0), ("", "a", 0.0), ("a a", "a", 2 / 3), ("a b c", "c d", 0.4), ("", "", 1.0), ("x", "y", 0.0)],
 )
-def test_token_f1_by_hand(said: str, meant: str, mark: float) -> None:
-    assert token_f1(said.split(), meant.split()) == pytest.approx(mark)
+def test_token_f1_by_hand(message: str, expected: str, mark: float) -> None:
+    assert token_f1(message.split(), expected.split()) == pytest.approx(mark)
 
 
 def test_items_are_asked_for_by_a_hash_of_their_raw_ids() -> None:
@@ -56,35 +56,35 @@ def test_items_are_asked_for_by_a_hash_of_their_raw_ids() -> None:
 
 @pytest.mark.nightly
 def test_what_the_tasks_teach_is_understood_and_what_they_leave_out_is_not(taught: EagerLLM) -> None:
-    found = taught.record()["comprehension"]
-    assert list(found) == ["before", "aligned", "annealed", "measured_on"]
-    before, aligned = found["before"], found["aligned"]
+    result = taught.record()["comprehension"]
+    assert list(result) == ["before", "aligned", "annealed", "measured_on"]
+    previous, aligned = result["before"], result["aligned"]
     for task in ("title_to_code", "code_to_title"):
-        assert before[task]["exact"] <= 0.3 and aligned[task]["token_f1"] > before[task]["token_f1"]
+        assert previous[task]["exact"] <= 0.3 and aligned[task]["token_f1"] > previous[task]["token_f1"]
         for moment in ("before", "aligned", "annealed"):
-            assert all(0 <= mark <= 1 for mark in found[moment][task].values())
-    known, unknown = aligned["title_to_code"], aligned["held_out"]["title_to_code"]
-    assert known["exact"] >= 0.2 > unknown["exact"] and known["token_f1"] >= 0.4 > unknown["token_f1"]
-    assert aligned["item_text_perplexity"] < before["item_text_perplexity"], "the held-out texts are like the others"
-    held = int(held_out_items([f"i{n}" for n in range(24)], HELD_OUT).sum())
-    assert found["measured_on"] == {
+            assert all(0 <= mark <= 1 for mark in result[moment][task].values())
+    expected, unknown = aligned["title_to_code"], aligned["held_out"]["title_to_code"]
+    assert expected["exact"] >= 0.2 > unknown["exact"] and expected["token_f1"] >= 0.4 > unknown["token_f1"]
+    assert aligned["item_text_perplexity"] < previous["item_text_perplexity"], "the held-out texts are like the others"
+    locked = int(held_out_items([f"i{n}" for n in range(24)], HELD_OUT).sum())
+    assert result["measured_on"] == {
         "items": 10,
-        "held_out_items": held,
+        "held_out_items": locked,
         "plain_text_tokens": len(plain_text().encode()),
     }
 
 
 def test_drift_is_from_the_base_model(taught: EagerLLM) -> None:
-    found = taught.record()["comprehension"]
-    base, now = found["before"], found["annealed"]
+    result = taught.record()["comprehension"]
+    base, now = result["before"], result["annealed"]
     assert base["plain_text_drift"] == 0 and now["plain_text_drift"] != 0
     ratio = now["plain_text_perplexity"] / base["plain_text_perplexity"]
     assert now["plain_text_drift"] == pytest.approx(ratio - 1)
     language_model = taught.method.model
     assert isinstance(language_model, LanguageModel)
     text = [language_model.prompts.ids(plain_text())]
-    again = perplexity(taught.model.eval(), text, "cpu", language_model.precision)
-    assert again == pytest.approx(now["plain_text_perplexity"], rel=0.02) and math.isfinite(ratio)
+    repeated = perplexity(taught.model.eval(), text, "cpu", language_model.precision)
+    assert repeated == pytest.approx(now["plain_text_perplexity"], rel=0.02) and math.isfinite(ratio)
 
 
 def test_the_plain_text_has_a_length_that_can_be_measured() -> None:
@@ -111,16 +111,16 @@ def test_it_is_set_aside_kept_and_not_measured_again(tmp_path: Path, monkeypatch
     first.fit(split.train, context)
     marks = [event["event"] for event in watch.seen if "event" in event]
     assert marks == ["aside", "back"] * 3
-    kept = json.loads((tmp_path / "kept/comprehension.json").read_text())
-    assert list(kept) == ["before", "aligned", "annealed"]
+    document = json.loads((tmp_path / "kept/comprehension.json").read_text())
+    assert list(document) == ["before", "aligned", "annealed"]
 
-    def never(*given: Any) -> Any:
+    def never(*value: Any) -> Any:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(comprehension, "recommend", never)
-    again = EagerLLM(changed())
-    again.fit(split.train, context)
-    assert again.record()["comprehension"] == first.record()["comprehension"]
+    repeated = EagerLLM(changed())
+    repeated.fit(split.train, context)
+    assert repeated.record()["comprehension"] == first.record()["comprehension"]
 
 
 def test_measuring_changes_no_training(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ def test_the_record_says_how_lists_came_about(model: EagerLLM, tmp_path: Path, d
     model.method = replace(model.method, decoding=changed(decode=decode).decode)
     requests = toys.split().test.requests
     lists = model.recommend(requests, 20, toys.context(tmp_path))
-    found = model.record()["decode"]["test"]
-    assert found["users_expected"] == found["users_scored"] == len(requests)
-    assert found["invalid"] == found["duplicate"] == found["short"] == found["dropped_items"] == 0
-    assert found["beams"] == ("all" if decode["beams"] == "all" else max(decode["beams"], 20))
-    assert found["normalise"] == decode.get("normalise", "level")
-    assert found["reader"] == "SharedReader" and found["shared_tokens"] > 0
+    result = model.record()["decode"]["test"]
+    assert result["users_expected"] == result["users_scored"] == len(requests)
+    assert result["invalid"] == result["duplicate"] == result["short"] == result["dropped_items"] == 0
+    assert result["beams"] == ("all" if decode["beams"] == "all" else max(decode["beams"], 20))
+    assert result["normalise"] == decode.get("normalise", "level")
+    assert result["reader"] == "SharedReader" and result["shared_tokens"] > 0
     assert (lists.lengths == 20).all()
 
 

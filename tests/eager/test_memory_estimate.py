@@ -60,10 +60,10 @@ def test_the_paper_fits_llama_7b_on_the_meta_device() -> None:
 @pytest.mark.parametrize("section", [{}, {"tuning": {"adapter": True}}, {"backbone": {"vocabulary": "trained"}}])
 def test_numbers_are_those_of_the_model_that_is_fitted(section: dict[str, Any], tmp_path: Path) -> None:
     config = changed(**{"comprehension": {"items": 0}, **section})
-    model, told = fitted(config, tmp_path), estimate(config, toys.split().train, "cpu")
-    assert told["parameters"] == model.size().parameters
+    model, messages = fitted(config, tmp_path), estimate(config, toys.split().train, "cpu")
+    assert messages["parameters"] == model.size().parameters
     stages = model.record()["stages"]
-    assert [stage["trained"] for stage in told["stages"]] == [
+    assert [stage["trained"] for stage in messages["stages"]] == [
         stages[name]["trainable_parameters"] for name in ("alignment", "annealing")
     ]
 
@@ -71,24 +71,24 @@ def test_numbers_are_those_of_the_model_that_is_fitted(section: dict[str, Any], 
 def test_what_costs_more_is_told_to_cost_more() -> None:
     data = toys.split().train
 
-    def told(**sections: dict[str, Any]) -> dict[str, Any]:
+    def first_stage(**sections: dict[str, Any]) -> dict[str, Any]:
         return estimate(changed(**sections), data, "cpu")["stages"][0]
 
-    plain = told()
+    plain = first_stage()
     assert plain["tokens"] > 0 and plain["hours"] > 0
-    assert told(tuning={"max_steps": 8})["tokens"] == pytest.approx(2 * plain["tokens"])
-    assert told(backbone={"checkpointing": True})["activations_gib"] < plain["activations_gib"]
-    assert told(backbone={"storage": "bfloat16"})["moments_gib"] == pytest.approx(plain["moments_gib"] / 2)
-    assert told(tuning={"adapter": True})["gradients_gib"] < plain["gradients_gib"]
+    assert first_stage(tuning={"max_steps": 8})["tokens"] == pytest.approx(2 * plain["tokens"])
+    assert first_stage(backbone={"checkpointing": True})["activations_gib"] < plain["activations_gib"]
+    assert first_stage(backbone={"storage": "bfloat16"})["moments_gib"] == pytest.approx(plain["moments_gib"] / 2)
+    assert first_stage(tuning={"adapter": True})["gradients_gib"] < plain["gradients_gib"]
 
 
 @pytest.mark.nightly
 def test_doctor_prints_the_estimate_and_refuses_what_it_does_not_know() -> None:
-    found = CliRunner().invoke(app, ["doctor", "--profile", "paper", "--json"])
-    needed = json.loads(found.stdout)["estimate"]
+    result = CliRunner().invoke(app, ["doctor", "--profile", "paper", "--json"])
+    needed = json.loads(result.stdout)["estimate"]
     assert needed["backbone"] == "huggyllama/llama-7b" and needed["flops_per_second"] > 1e8
-    shown = CliRunner().invoke(app, ["doctor", "--profile", "paper"])
-    assert "hours at least" in shown.stdout and "6,747 million" in shown.stdout
+    output = CliRunner().invoke(app, ["doctor", "--profile", "paper"])
+    assert "hours at least" in output.stdout and "6,747 million" in output.stdout
     assert "estimate" not in json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
 
 

@@ -109,9 +109,9 @@ def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(
     groups: dict[str, list[int]] = {}
     real = stages.train
 
-    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
-        groups[plan.stage] = [sum(parameter.numel() for parameter in group.parameters) for group in given]
-        return real(given, loss, plan, *rest)
+    def watching(value: Any, loss: Any, plan: Any, *rest: Any) -> Any:
+        groups[plan.stage] = [sum(parameter.numel() for parameter in group.parameters) for group in value]
+        return real(value, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "train", watching)
     model = fitted(changed(), tmp_path)
@@ -125,9 +125,9 @@ def test_the_vocabulary_of_the_backbone_is_never_moved(tmp_path: Path) -> None:
     from harness.generative.models.backbone import TINY, load_backbone
 
     model = fitted(changed(), tmp_path)
-    before = load_backbone(TINY, None, "pretrained", toys.context(tmp_path)).body.get_input_embeddings().weight
-    assert torch.equal(model.model.embedding.weight, before)
-    assert model.size().trainable_parameters == model.size().parameters - before.numel()
+    previous = load_backbone(TINY, None, "pretrained", toys.context(tmp_path)).body.get_input_embeddings().weight
+    assert torch.equal(model.model.embedding.weight, previous)
+    assert model.size().trainable_parameters == model.size().parameters - previous.numel()
 
 
 def test_the_index_file_stays_with_the_run(tmp_path: Path) -> None:

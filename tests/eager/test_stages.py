@@ -68,28 +68,28 @@ def test_an_adapter_kept_apart_ranks_as_the_merged_one_and_is_saved_on_its_own(p
     assert torch.equal(rows(plain), rows(apart)), "merging comes after training"
     requests = toys.split().test.requests
     context = toys.context(tmp_path)
-    given, merged = apart.recommend(requests, 5, context), plain.recommend(requests, 5, context)
-    np.testing.assert_allclose(given.scores, merged.scores, rtol=1e-4, atol=1e-4)
+    value, merged = apart.recommend(requests, 5, context), plain.recommend(requests, 5, context)
+    np.testing.assert_allclose(value.scores, merged.scores, rtol=1e-4, atol=1e-4)
 
     apart.save(tmp_path / "saved")
     names = {path.name for path in (tmp_path / "saved" / ADAPTER).iterdir()}
     assert names == {"adapter_model.safetensors", "adapter_config.json"}
     assert body(apart).keys() == body(plain).keys()
     assert any(not torch.equal(one, body(plain)[name]) for name, one in body(apart).items()), "the base is unmerged"
-    again = EagerLLM(apart.config)
-    again.load(tmp_path / "saved", toys.split().train, context)
-    assert attached(again.model.body)
-    np.testing.assert_array_equal(again.recommend(requests, 5, context).items, given.items)
-    assert again.size() == apart.size()
+    repeated = EagerLLM(apart.config)
+    repeated.load(tmp_path / "saved", toys.split().train, context)
+    assert attached(repeated.model.body)
+    np.testing.assert_array_equal(repeated.recommend(requests, 5, context).items, value.items)
+    assert repeated.size() == apart.size()
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[int, float]]]:
     """(numbers, peak rate) of each parameter group of each stage."""
     groups: dict[str, list[tuple[int, float]]] = {}
 
-    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
-        groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in given]
-        return train(given, loss, plan, *rest)
+    def watching(value: Any, loss: Any, plan: Any, *rest: Any) -> Any:
+        groups[plan.stage] = [(sum(p.numel() for p in g.parameters), g.learning_rate) for g in value]
+        return train(value, loss, plan, *rest)
 
     monkeypatch.setattr(stages, "train", watching)
     return groups
@@ -99,27 +99,27 @@ def test_each_stage_trains_an_adapter_or_all_weights(tmp_path: Path, monkeypatch
     groups = watched(monkeypatch)
     model = fitted(short(tuning={"adapter": True, "rank": 3}, annealing={"adapter": False}), tmp_path)
     assert not attached(model.model.body)
-    whole = sum(p.numel() for p in model.model.body.parameters()) - model.model.embedding.weight.numel()
+    complete = sum(p.numel() for p in model.model.body.parameters()) - model.model.embedding.weight.numel()
     linear = [layer for layer in model.model.body.modules() if isinstance(layer, torch.nn.Linear)]
-    assert groups["annealing"][0][0] == whole
+    assert groups["annealing"][0][0] == complete
     assert groups["alignment"][0][0] == 3 * sum(layer.in_features + layer.out_features for layer in linear)
     codes = 2 * rows(model).numel()
     assert groups["alignment"][1][0] == groups["annealing"][1][0] == codes, "code rows and head in both"
-    told = model.record()["stages"]
-    assert told["annealing"]["trainable_parameters"] == whole + codes + 1 == model.size().trainable_parameters
-    assert told["alignment"]["trainable_parameters"] == groups["alignment"][0][0] + codes + 1
+    messages = model.record()["stages"]
+    assert messages["annealing"]["trainable_parameters"] == complete + codes + 1 == model.size().trainable_parameters
+    assert messages["alignment"]["trainable_parameters"] == groups["alignment"][0][0] + codes + 1
 
 
 def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
     model = fitted(short(backbone={"vocabulary": "trained"}), tmp_path)
-    before = language_model(model.config).load_backbone(toys.context(tmp_path)).body.get_input_embeddings().weight
-    assert not torch.equal(model.model.embedding.weight, before)
+    previous = language_model(model.config).load_backbone(toys.context(tmp_path)).body.get_input_embeddings().weight
+    assert not torch.equal(model.model.embedding.weight, previous)
     assert model.model.text_head is model.model.embedding.weight, "a tied head stays tied"
     model.save(tmp_path / "saved")
-    again = EagerLLM(model.config)
-    again.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
-    assert torch.equal(again.model.embedding.weight, model.model.embedding.weight)
-    assert torch.equal(again.model.text_head, model.model.text_head)
+    repeated = EagerLLM(model.config)
+    repeated.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
+    assert torch.equal(repeated.model.embedding.weight, model.model.embedding.weight)
+    assert torch.equal(repeated.model.text_head, model.model.text_head)
 
 
 def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
@@ -129,14 +129,14 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
     assert can_pack(computed.model)
     computed.model.train()
     calls: list[int] = []
-    computed.model.body.layers[0].mlp.register_forward_pre_hook(lambda *seen: calls.append(1))  # type: ignore[union-attr]
-    windows, drawn = [np.array([3, 5, 7, 9]), np.array([1, 2])], np.empty(0, np.int64)
+    computed.model.body.layers[0].mlp.register_forward_pre_hook(lambda *observed: calls.append(1))  # type: ignore[union-attr]
+    windows, samples = [np.array([3, 5, 7, 9]), np.array([1, 2])], np.empty(0, np.int64)
     gradients = []
     for on in (False, True):
         calls.clear()
         with stages.gradient_checkpointing(computed.model.body, on):
             computed.model.zero_grad()
-            computed.windows(windows, 0, drawn).value().backward()
+            computed.windows(windows, 0, samples).value().backward()
         gradients.append([p.grad.clone() for p in computed.model.parameters() if p.grad is not None])
         assert len(calls) == 2, "the lead and the windows; or the windows twice"
         assert not any(getattr(part, "gradient_checkpointing", False) for part in computed.model.body.modules())
@@ -145,12 +145,12 @@ def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(
 
 
 def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bool] = []
+    observed: list[bool] = []
 
-    def watching(given: Any, loss: Any, plan: Any, *rest: Any) -> Any:
+    def watching(value: Any, loss: Any, plan: Any, *rest: Any) -> Any:
         blocks = model_of["body"].layers
-        seen.append(all(block.gradient_checkpointing for block in blocks))
-        return train(given, loss, plan, *rest)
+        observed.append(all(block.gradient_checkpointing for block in blocks))
+        return train(value, loss, plan, *rest)
 
     model_of: dict[str, Any] = {}
     real = stages._groups
@@ -163,7 +163,7 @@ def test_the_checkpointing_switch_reaches_both_stages(tmp_path: Path, monkeypatc
     monkeypatch.setattr(stages, "train", watching)
     fitted(short(backbone={"checkpointing": True}), tmp_path / "on")
     fitted(short(), tmp_path / "off")
-    assert seen == [True, True, False, False]
+    assert observed == [True, True, False, False]
 
 
 def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(

@@ -79,26 +79,26 @@ def shown(place: Path, *, leaks: bool) -> RunContext:
     assert context.validation is not None
 
     def score(lists: Predictions) -> dict[str, float]:
-        asked = np.isin(fold.targets.cases, lists.cases)
-        return compute_metrics(lists, Targets(fold.targets.cases[asked], fold.targets.items[asked]))
+        requested = np.isin(fold.targets.cases, lists.cases)
+        return compute_metrics(lists, Targets(fold.targets.cases[requested], fold.targets.items[requested]))
 
-    given = fold.targets.items if leaks else None
-    return replace(context, validation=replace(context.validation, score=score), validation_items=given)
+    value = fold.targets.items if leaks else None
+    return replace(context, validation=replace(context.validation, score=score), validation_items=value)
 
 
 @cache
 def vectors_and_codes(config: str, place: Path) -> list[Any]:
-    made = EagerConfig.model_validate_json(config)
-    vectors, index = EagerLLM(made).tokenize(toys.split().train, shown(place, leaks=bool(made.leaks())))
-    told = [(source, found.values.tolist(), found.details) for source, found in vectors.items()]
-    return [told, index.table.digits.tolist(), index.details]
+    built = EagerConfig.model_validate_json(config)
+    vectors, index = EagerLLM(built).tokenize(toys.split().train, shown(place, leaks=bool(built.leaks())))
+    messages = [(source, result.values.tolist(), result.details) for source, result in vectors.items()]
+    return [messages, index.table.digits.tolist(), index.details]
 
 
 @cache
 def weights(config: str, place: Path) -> list[tuple[str, torch.Tensor]]:
-    made = EagerConfig.model_validate_json(config)
-    chosen = "validation" in (made.tuning.choose, made.annealing.choose)
-    model = fitted(made, place, fold=toys.split().valid if chosen else None)
+    result = EagerConfig.model_validate_json(config)
+    chosen = "validation" in (result.tuning.choose, result.annealing.choose)
+    model = fitted(result, place, fold=toys.split().valid if chosen else None)
     stages = model.record()["stages"].items()
     looks = [(f"{name}.looks", torch.tensor(stage["looks"])) for name, stage in stages if stage and "looks" in stage]
     return [*((name, value.detach()) for name, value in model.model.named_parameters()), *looks]
@@ -157,7 +157,7 @@ def ranked(model: EagerLLM, place: Path, **decode: Any) -> tuple[Predictions, di
 
 def test_beams_are_read(ranking: EagerLLM, place: Path) -> None:
     narrow, wide, every = (ranked(ranking, place, beams=beams) for beams in (5, 24, "all"))
-    assert [found["beams"] for _, found in (narrow, wide, every)] == [5, 24, "all"]
+    assert [result["beams"] for _, result in (narrow, wide, every)] == [5, 24, "all"]
     assert (narrow[0].items != wide[0].items).any(), "a narrow beam loses items"
     np.testing.assert_array_equal(wide[0].items, every[0].items)
 
@@ -196,9 +196,9 @@ def test_what_beams_lost_is_told_where_it_is_asked(ranking: EagerLLM, place: Pat
     assert every[1]["lost"] is None is ranked(ranking, place)[1]["lost"], "nothing to lose, or nothing asked"
     rows = np.linspace(0, 59, 9).astype(int)
     pairs = zip(narrow[0].items[rows].tolist(), every[0].items[rows].tolist(), strict=True)
-    lost = [len(set(best) - set(given)) for given, best in pairs]
-    assert narrow[1]["lost"] == {"users": 9, "missed_of_10_mean": np.mean(lost), "missed_of_10_most": max(lost)}
-    assert max(lost) > 0
+    missing = [len(set(best) - set(value)) for value, best in pairs]
+    assert narrow[1]["lost"] == {"users": 9, "missed_of_10_mean": np.mean(missing), "missed_of_10_most": max(missing)}
+    assert max(missing) > 0
     assert "exact_users" not in EagerConfig().model_dump()["decode"], "the key of a run that does not ask stays"
 
 

@@ -32,8 +32,8 @@ def config(**index: Any) -> EagerConfig:
 
 
 def index(folder: Path, data: Split | None = None, seed: int = 1, **settings: Any) -> SourceIndex:
-    given = data or toys.split()
-    return EagerLLM(config(**settings)).item_codes(given.train, toys.context(folder, given.valid, seed=seed))
+    value = data or toys.split()
+    return EagerLLM(config(**settings)).item_codes(value.train, toys.context(folder, value.valid, seed=seed))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,20 @@ def test_every_switch_gives_other_codes(change: dict[str, Any], tmp_path: Path) 
     "settings", [{}, {"kind": "random"}, {"kind": "rqvae", "k": 5, "rqvae": RQVAE}], ids=["tree", "random", "rqvae"]
 )
 def test_seeds_are_read_and_equal_seeds_give_equal_codes(settings: dict[str, Any], tmp_path: Path) -> None:
-    one, again, other = (index(tmp_path / str(number), seed=seed, **settings) for number, seed in enumerate((1, 1, 2)))
-    np.testing.assert_array_equal(one.table.digits, again.table.digits)
+    one, repeated, other = (
+        index(tmp_path / str(number), seed=seed, **settings) for number, seed in enumerate((1, 1, 2))
+    )
+    np.testing.assert_array_equal(one.table.digits, repeated.table.digits)
     assert one.table.fingerprint != other.table.fingerprint
 
 
 def test_trees_and_random_codes_are_unique_and_say_what_they_saw(tmp_path: Path) -> None:
-    seen = {}
+    observed = {}
     for kind, sources in (("tree", ("semantic",)), ("tree", ("semantic", "behavior")), ("random", ("semantic",))):
-        made = index(tmp_path, kind=kind, sources=sources)
-        assert made.record()["collision_rate"] == 0
-        seen[kind, len(sources)] = made.provenance.rows
-    assert seen == {("tree", 1): "none", ("tree", 2): "training", ("random", 1): "none"}
+        result = index(tmp_path, kind=kind, sources=sources)
+        assert result.record()["collision_rate"] == 0
+        observed[kind, len(sources)] = result.provenance.rows
+    assert observed == {("tree", 1): "none", ("tree", 2): "training", ("random", 1): "none"}
     rqvae = index(tmp_path, kind="rqvae", k=5, rqvae=RQVAE).record()
     assert [entry["source"] for entry in rqvae["rqvae"]] == ["semantic", "behavior"]
     assert 0 <= rqvae["collision_rate"] <= 1 and rqvae["rqvae"][0]["rounds"] >= 0
@@ -85,7 +87,7 @@ def test_an_index_file_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("edit", "says"),
+    ("edit", "message"),
     [
         (lambda rows: rows.pop("i3"), "1 items have no code"),
         (lambda rows: rows.update(new=["<a_0>"] * 4), "1 unknown items"),
@@ -93,15 +95,15 @@ def test_an_index_file_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_wrong_index_file_is_refused_before_anything_is_trained(
-    edit: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edit: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = {f"i{item}": [f"<a_{item}>", "<b_0>", "<c_0>", "<d_0>"] for item in range(24)}
     edit(rows)
     path = tmp_path / "own.index.json"
     path.write_text(json.dumps(rows))
-    monkeypatch.setattr("eager.behavior_encoder.behavior_vectors", lambda *given: pytest.fail("trained"))
-    monkeypatch.setattr("harness.generative.tokenizers.base.semantic_vectors", lambda *given: pytest.fail("encoded"))
-    with pytest.raises(InputError, match=says):
+    monkeypatch.setattr("eager.behavior_encoder.behavior_vectors", lambda *value: pytest.fail("trained"))
+    monkeypatch.setattr("harness.generative.tokenizers.base.semantic_vectors", lambda *value: pytest.fail("encoded"))
+    with pytest.raises(InputError, match=message):
         index(tmp_path, kind="file", file=str(path))
     with pytest.raises(InputError, match=r"fewer than index\.k"):
         index(tmp_path, k=40)
@@ -137,11 +139,11 @@ def test_an_index_that_saw_validation_rows_needs_a_declared_leak(tmp_path: Path)
 
 
 def test_code_rows_stand_for_their_items_or_are_noise(tmp_path: Path) -> None:
-    made = index(tmp_path, k=12)
+    result = index(tmp_path, k=12)
     values = np.random.default_rng(1).normal(size=(24, 6)).astype(np.float32)
     vectors = {"semantic": ItemVectors(values, "", UNKNOWN), "behavior": ItemVectors(values, "", UNKNOWN)}
-    rows = code_directions(made, vectors, 16, 1)  # pyright: ignore[reportArgumentType]
-    blind = code_directions(replace(made, blocks=((None, 4),)), vectors, 16, 1)  # pyright: ignore[reportArgumentType]
+    rows = code_directions(result, vectors, 16, 1)  # pyright: ignore[reportArgumentType]
+    blind = code_directions(replace(result, blocks=((None, 4),)), vectors, 16, 1)  # pyright: ignore[reportArgumentType]
     assert rows.shape == blind.shape == (48, 16) and not np.allclose(rows, blind)
     assert abs(float(blind.mean())) < 0.2 and 0.8 < float(blind.std()) < 1.2
 
@@ -171,7 +173,7 @@ def planted(answers: int) -> Dataset:
 
 @pytest.mark.parametrize("encoder", ["sasrec", "din"])
 def test_appending_test_interactions_changes_neither_vectors_nor_index(encoder: str, tmp_path: Path) -> None:
-    found = []
+    result = []
     for answers in (1, 2):
         data = split(planted(answers), Protocol())
         settings = {**EagerConfig.profiles["smoke"]}
@@ -180,19 +182,19 @@ def test_appending_test_interactions_changes_neither_vectors_nor_index(encoder: 
             EagerLLM(EagerConfig.model_validate(settings)),
             toys.context(tmp_path / str(answers), data.valid),
         )
-        vectors, made = model.tokenize(data.train, context)
+        vectors, built = model.tokenize(data.train, context)
         order = sorted(range(24), key=data.train.items.__getitem__)
-        found.append((data.train.items, vectors["behavior"].values[order], made.table.digits[order]))
-    assert found[0][0] != found[1][0], "the readers number the items differently"
-    np.testing.assert_array_equal(found[0][1], found[1][1])
-    np.testing.assert_array_equal(found[0][2], found[1][2])
+        result.append((data.train.items, vectors["behavior"].values[order], built.table.digits[order]))
+    assert result[0][0] != result[1][0], "the readers number the items differently"
+    np.testing.assert_array_equal(result[0][1], result[1][1])
+    np.testing.assert_array_equal(result[0][2], result[1][2])
 
 
 @pytest.mark.parametrize("encoder", ["sasrec", "din"])
 def test_rows_appended_behind_a_global_cut_change_nothing(encoder: str, tmp_path: Path) -> None:
     """Raw files, the second with more purchases after the test date, by users who had none there and by a new one; the
     pass is chosen on validation, which both share."""
-    found = []
+    result = []
     late = [f"u{user},i{(3 * user) % 24},{9000 + user}" for user in range(0, 60, 2)] + ["new,i4,9100", "new,i5,9101"]
     for name, more in (("raw", []), ("appended", late)):
         rows = [f"u{u},i{(7 * u + step) % 24},{1000 * step + u}" for u in range(60) for step in range(7 + u % 2)]
@@ -204,21 +206,21 @@ def test_rows_appended_behind_a_global_cut_change_nothing(encoder: str, tmp_path
         settings = {**EagerConfig.profiles["smoke"], "index": {"sources": ("behavior",)}, "contrast": {"semantic": 0.0}}
         settings["behavior"] = {**settings["behavior"], "encoder": encoder, "epochs": 3, "choose": "validation"}
         context = toys.context(tmp_path / name, data.valid)
-        vectors, made = EagerLLM(EagerConfig.model_validate(settings)).tokenize(data.train, context)
-        found.append((len(data.test.requests), vectors["behavior"].values, made.table.digits))
-    assert found[0][0] < found[1][0], "there is more to test on"
-    np.testing.assert_array_equal(found[0][1], found[1][1])
-    np.testing.assert_array_equal(found[0][2], found[1][2])
+        vectors, built = EagerLLM(EagerConfig.model_validate(settings)).tokenize(data.train, context)
+        result.append((len(data.test.requests), vectors["behavior"].values, built.table.digits))
+    assert result[0][0] < result[1][0], "there is more to test on"
+    np.testing.assert_array_equal(result[0][1], result[1][1])
+    np.testing.assert_array_equal(result[0][2], result[1][2])
 
 
 def test_the_canary_would_sing(tmp_path: Path) -> None:
     """With the released windows the same held-out items do change the vectors."""
-    found = []
+    result = []
     for answers in (1, 2):
         data = split(planted(answers), Protocol())
         settings = {**EagerConfig.profiles["smoke"]}
         settings["behavior"] = {**settings["behavior"], "epochs": 2, "windows": "released"}
         context = replace(toys.context(tmp_path / str(answers)), validation_items=data.valid.targets.items)
         vectors, _ = EagerLLM(EagerConfig.model_validate(settings)).tokenize(data.train, context)
-        found.append(vectors["behavior"].values[sorted(range(24), key=data.train.items.__getitem__)])
-    assert np.abs(found[0] - found[1]).max() > 1e-6
+        result.append(vectors["behavior"].values[sorted(range(24), key=data.train.items.__getitem__)])
+    assert np.abs(result[0] - result[1]).max() > 1e-6

@@ -104,14 +104,14 @@ def test_what_proves_nothing() -> None:
     few = Predictions(lists.cases, np.where(np.arange(400)[:, None] < 19, lists.items, NO_ITEM), lists.scores)
     assert looked(split, few) == ""  # 19 lists
     assert looked(split, candidates(split, 190, 0, "top")) == ""  # nearly the whole catalogue
-    missed = lists.items.copy()
-    missed[:8][missed[:8] == split.test.targets.items[:8, None]] = NO_ITEM
-    order = np.argsort(missed == NO_ITEM, axis=1, kind="stable")
-    closed = np.take_along_axis(missed, order, axis=1)
-    found = look_for_candidates(
+    missing = lists.items.copy()
+    missing[:8][missing[:8] == split.test.targets.items[:8, None]] = NO_ITEM
+    order = np.argsort(missing == NO_ITEM, axis=1, kind="stable")
+    closed = np.take_along_axis(missing, order, axis=1)
+    result = look_for_candidates(
         Predictions(lists.cases, closed, lists.scores), split.test.requests, split.test.targets, 200
     )
-    assert (found.lists, found.held, found.alarm) == (400, 392, "")  # 98% are not nearly all
+    assert (result.lists, result.held, result.alarm) == (400, 392, "")  # 98% are not nearly all
 
 
 def test_the_alarm_is_heard_stored_and_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,10 +124,10 @@ def test_the_alarm_is_heard_stored_and_on_the_board(tmp_path: Path, monkeypatch:
     for user, row in zip(lists.cases.tolist(), lists.items.tolist(), strict=True):
         lines += [f"u{user},i{item},{place}" for place, item in enumerate(row, start=1)]
     (tmp_path / "again.csv").write_text("\n".join(lines))
-    heard: list[str] = []
-    record, again = (evaluate(External(tmp_path / "again.csv", str(folder)), store, heard.append) for _ in range(2))
-    alarms = [line for line in heard if line.startswith("alarm: suspected: 200 of 200 lists hold the answer")]
-    assert again.reused and len(alarms) == 2  # a stored run is warned about as well
+    events: list[str] = []
+    record, repeated = (evaluate(External(tmp_path / "again.csv", str(folder)), store, events.append) for _ in range(2))
+    alarms = [line for line in events if line.startswith("alarm: suspected: 200 of 200 lists hold the answer")]
+    assert repeated.reused and len(alarms) == 2  # a stored run is warned about as well
     record = record.record
     (sentence,) = record.leaks
     assert sentence.startswith("suspected: ") and record.details["candidates"]["alarm"] in sentence

@@ -30,8 +30,8 @@ def cut() -> Split:
 
 
 def test_groups(cut: Split) -> None:
-    found = {group.name: np.flatnonzero(group.rows).tolist() for group in case_groups(cut)}
-    assert found == {
+    result = {group.name: np.flatnonzero(group.rows).tolist() for group in case_groups(cut)}
+    assert result == {
         "memorised": [0],
         "one hop": [1, 2, 4],
         "neither": [3, 5],
@@ -57,30 +57,30 @@ def test_equal_counts_are_all_head_and_items_without_any_never() -> None:
 
 
 def test_a_metric_by_groups(cut: Split) -> None:
-    found = {part["name"]: part for part in group_metrics(np.array([1.0, 0, 1, 0, 1, 0]), case_groups(cut))}
-    assert found["one hop"]["mean"] == pytest.approx(2 / 3) and found["one hop"]["users"] == 3
-    assert 0 <= found["one hop"]["low"] <= 2 / 3 <= found["one hop"]["high"] <= 1
-    assert (found["memorised"]["low"], found["memorised"]["mean"], found["memorised"]["high"]) == (1.0, 1.0, 1.0)
-    assert found["warm"] == {"by": "training", "name": "warm", "users": 0, "mean": None, "low": None, "high": None}
+    result = {part["name"]: part for part in group_metrics(np.array([1.0, 0, 1, 0, 1, 0]), case_groups(cut))}
+    assert result["one hop"]["mean"] == pytest.approx(2 / 3) and result["one hop"]["users"] == 3
+    assert 0 <= result["one hop"]["low"] <= 2 / 3 <= result["one hop"]["high"] <= 1
+    assert (result["memorised"]["low"], result["memorised"]["mean"], result["memorised"]["high"]) == (1.0, 1.0, 1.0)
+    assert result["warm"] == {"by": "training", "name": "warm", "users": 0, "mean": None, "low": None, "high": None}
 
 
 def test_long_histories_count_whole_not_cut() -> None:
     rows = [np.arange(21), np.arange(22)]  # 20 and 21 items before the target; both are shown the latest 20
     cut = split(toys.dataset(rows, 22, text=None), Protocol())
     assert cut.test.requests.histories.lengths.tolist() == [20, 20]
-    found = {group.name: group.rows.tolist() for group in case_groups(cut)}
-    assert found["history over 20"] == [False, True]
+    result = {group.name: group.rows.tolist() for group in case_groups(cut)}
+    assert result["history over 20"] == [False, True]
 
 
 def test_what_lists_hold(cut: Split) -> None:
     items = np.array([[0, 1, 3], [0, 1, 3], [0, 2, 3], [0, 7, 3], [0, -1, -1], [1, 2, 3]])
     lists = Predictions(np.arange(6), items, np.zeros(items.shape))
-    found = list_measures(lists, cut.train, k=2)  # five of item 0, three of 1, two of 2, one of 7
+    result = list_measures(lists, cut.train, k=2)  # five of item 0, three of 1, two of 2, one of 7
     times = np.array([5, 3, 2, 0, 0, 0, 0, 1])
-    assert found["coverage"] == 0.5 and found["popularity_share"] == pytest.approx(10 / 11)
-    assert found["gini"] == pytest.approx(np.abs(times[:, None] - times).mean() / (2 * times.mean()))
+    assert result["coverage"] == 0.5 and result["popularity_share"] == pytest.approx(10 / 11)
+    assert result["gini"] == pytest.approx(np.abs(times[:, None] - times).mean() / (2 * times.mean()))
     bits = 5 * log2(6 / 2) + 3 * log2(6 / 4) + 2 * log2(6 / 2) + log2(6 / 1)
-    assert found["novelty"] == pytest.approx(bits / 11)
+    assert result["novelty"] == pytest.approx(bits / 11)
 
 
 def test_equal_lists_and_no_lists(cut: Split) -> None:
@@ -103,10 +103,10 @@ def test_neighbours_in_plain_python(data: object, monkeypatch: pytest.MonkeyPatc
     followed = {pair for row in train for pair in pairwise(row)}
     expected = []
     for history, target in zip(cut.test.requests.histories, cut.test.targets.items.tolist(), strict=True):
-        others = set(history.tolist()) - {target}
+        rest = set(history.tolist()) - {target}
         if (int(history[-1]), target) in followed:
             expected.append("memorised")
         else:
-            expected.append("one hop" if any(target in row and others & set(row) for row in train) else "neither")
+            expected.append("one hop" if any(target in row and rest & set(row) for row in train) else "neither")
     groups = [group for group in case_groups(cut) if group.by == "distance"]
     assert [next(group.name for group in groups if group.rows[user]) for user in range(len(expected))] == expected

@@ -35,19 +35,19 @@ def test_a_code_counts_once_at_its_first_place() -> None:
 
 def test_the_difference_is_what_a_shared_code_adds() -> None:
     groups = np.array([0, 0, 1, 2])
-    found = code_level(lists([0, 2, 3], [2, 3, 0]), Targets(np.arange(2), np.array([1, 2])), groups)
-    assert found["collision_rate"] == 0.5 and found["affected_targets"] == 0.5
-    assert found["code_level"]["recall@1"] == 1.0  # item 1 is nowhere in its list, its code stands first
-    assert found["code_level_delta"]["recall@1"] == pytest.approx(0.5)
-    assert found["code_level_delta"]["ndcg@10"] == pytest.approx(0.5)
-    assert found["cut_lists"] == 0
+    result = code_level(lists([0, 2, 3], [2, 3, 0]), Targets(np.arange(2), np.array([1, 2])), groups)
+    assert result["collision_rate"] == 0.5 and result["affected_targets"] == 0.5
+    assert result["code_level"]["recall@1"] == 1.0  # item 1 is nowhere in its list, its code stands first
+    assert result["code_level_delta"]["recall@1"] == pytest.approx(0.5)
+    assert result["code_level_delta"]["ndcg@10"] == pytest.approx(0.5)
+    assert result["cut_lists"] == 0
 
 
 def test_distinct_codes_add_nothing() -> None:
-    given, targets = lists([0, 2, 3], [2, 3, 0]), Targets(np.arange(2), np.array([3, 1]))
-    found = code_level(given, targets, np.array([3, 1, 0, 2]))
-    assert found["code_level"] == compute_metrics(given, targets) and set(found["code_level_delta"].values()) == {0.0}
-    assert found["collision_rate"] == 0.0
+    value, targets = lists([0, 2, 3], [2, 3, 0]), Targets(np.arange(2), np.array([3, 1]))
+    result = code_level(value, targets, np.array([3, 1, 0, 2]))
+    assert result["code_level"] == compute_metrics(value, targets) and set(result["code_level_delta"].values()) == {0.0}
+    assert result["collision_rate"] == 0.0
 
 
 def test_groups_of_another_catalogue_are_a_fault() -> None:
@@ -64,13 +64,13 @@ def test_a_tokenizer_of_one_code_scores_like_a_random_list(tmp_path: Path) -> No
     requests = Requests("test", np.arange(users), RaggedArray.of([[user % items] for user in range(users)]))
     targets = Targets(np.arange(users), (np.arange(users) * 7) % items)  # each item is as often the answer
     how = Decoding(20, 64, "float32")
-    given, _ = recommend(model, CodeTrie(table), requests, lambda history: [1], 20, how, toy_models.context(tmp_path))
-    found = code_level(given, targets, table.groups)
-    scores = compute_metrics(given, targets)
+    value, _ = recommend(model, CodeTrie(table), requests, lambda history: [1], 20, how, toy_models.context(tmp_path))
+    result = code_level(value, targets, table.groups)
+    scores = compute_metrics(value, targets)
     assert scores["recall@10"] == pytest.approx(10 / items) and scores["recall@20"] == pytest.approx(20 / items)
-    assert found["code_level"]["recall@1"] == 1.0 and found["collision_rate"] == 1.0
-    assert found["code_level_delta"]["recall@10"] == pytest.approx(1 - 10 / items)
-    assert found["cut_lists"] == users
+    assert result["code_level"]["recall@1"] == 1.0 and result["collision_rate"] == 1.0
+    assert result["code_level_delta"]["recall@10"] == pytest.approx(1 - 10 / items)
+    assert result["cut_lists"] == users
 
 
 def test_the_order_within_a_code_never_looks_at_the_target() -> None:

@@ -20,39 +20,39 @@ def test_shared_targets_are_counted_exactly() -> None:
 
 
 def test_by_hand() -> None:
-    found = least_added(np.array([0, 0, 1]), np.array([0, 2]))  # one target of two, in a pair
-    assert found["recall@1"] == pytest.approx({"at_first_place": 0.25, "least_share": 0.25})
-    assert found["recall@10"] == {"at_first_place": 0.0, "least_share": 0.0}
-    assert found["mrr@10"]["at_first_place"] == pytest.approx(0.5 * (1 - 0.75))
+    result = least_added(np.array([0, 0, 1]), np.array([0, 2]))  # one target of two, in a pair
+    assert result["recall@1"] == pytest.approx({"at_first_place": 0.25, "least_share": 0.25})
+    assert result["recall@10"] == {"at_first_place": 0.0, "least_share": 0.0}
+    assert result["mrr@10"]["at_first_place"] == pytest.approx(0.5 * (1 - 0.75))
 
 
 def test_one_code_for_all_items() -> None:
-    found = least_added(np.zeros(40, np.int64), np.arange(40))
-    assert found["recall@20"] == pytest.approx({"at_first_place": 0.5, "least_share": 0.5})
-    assert found["recall@1"]["at_first_place"] == pytest.approx(1 - 1 / 40)
+    result = least_added(np.zeros(40, np.int64), np.arange(40))
+    assert result["recall@20"] == pytest.approx({"at_first_place": 0.5, "least_share": 0.5})
+    assert result["recall@1"]["at_first_place"] == pytest.approx(1 - 1 / 40)
 
 
 def test_distinct_codes_add_nothing() -> None:
-    found = least_added(np.array([2, 0, 1]), np.array([0, 1, 1]))
-    assert set(found) == set(METRICS)
-    assert all(value == 0.0 for added in found.values() for value in added.values())
+    result = least_added(np.array([2, 0, 1]), np.array([0, 1, 1]))
+    assert set(result) == set(METRICS)
+    assert all(value == 0.0 for added in result.values() for value in added.values())
 
 
 @pytest.mark.parametrize("size", [2, 3, 12])
 def test_against_lists_of_items_with_the_target_at_each_place_of_its_code(size: int) -> None:
-    found = least_added(np.zeros(size, np.int64), np.array([0]))
+    result = least_added(np.zeros(size, np.int64), np.array([0]))
     shares: dict[str, list[float]] = {name: [] for name in METRICS}
-    for before in range(20):  # items of other codes before those of the target's
-        items = np.tile(np.arange(1, before + size + 1), (size, 1))
-        items[np.arange(size), before + np.arange(size)] = 0
-        users, wanted = np.arange(size), np.zeros(size, np.int64)
-        over_items = compute_metrics(Predictions(users, items, np.zeros(items.shape)), Targets(users, wanted))
+    for previous in range(20):  # items of other codes before those of the target's
+        items = np.tile(np.arange(1, previous + size + 1), (size, 1))
+        items[np.arange(size), previous + np.arange(size)] = 0
+        users, expected = np.arange(size), np.zeros(size, np.int64)
+        over_items = compute_metrics(Predictions(users, items, np.zeros(items.shape)), Targets(users, expected))
         first = Predictions(users[:1], items[:1], np.zeros(items[:1].shape))
-        over_codes = compute_metrics(first, Targets(users[:1], wanted[:1]))
+        over_codes = compute_metrics(first, Targets(users[:1], expected[:1]))
         for name in METRICS:
             if over_codes[name]:
                 shares[name].append(1 - over_items[name] / over_codes[name])
-            if not before:
-                assert found[name]["at_first_place"] == pytest.approx(over_codes[name] - over_items[name])
+            if not previous:
+                assert result[name]["at_first_place"] == pytest.approx(over_codes[name] - over_items[name])
     for name in METRICS:
-        assert found[name]["least_share"] == pytest.approx(min(shares[name]), abs=1e-12)
+        assert result[name]["least_share"] == pytest.approx(min(shares[name]), abs=1e-12)

@@ -19,23 +19,23 @@ def lists(users: list[int], items: list[list[int]]) -> Predictions:
 
 
 def test_history_goes_and_lists_close_up() -> None:
-    given = lists([7, 4, 9], [[5, 1, 2, 3], [1, 6, 2, NO_ITEM], [5, 1, 0, 2]])
-    left = without_history(given, REQUESTS, 3)
-    assert left.cases.tolist() == [7, 4, 9]
-    assert left.items.tolist() == [[1, 2, 3], [6, NO_ITEM, NO_ITEM], [5, 1, 0]]
-    assert left.scores.tolist() == [[-1, -2, -3], [-1, 0, 0], [0, -1, -2]]
-    assert left.problems(REQUESTS.users, 10) == []
+    value = lists([7, 4, 9], [[5, 1, 2, 3], [1, 6, 2, NO_ITEM], [5, 1, 0, 2]])
+    remaining = without_history(value, REQUESTS, 3)
+    assert remaining.cases.tolist() == [7, 4, 9]
+    assert remaining.items.tolist() == [[1, 2, 3], [6, NO_ITEM, NO_ITEM], [5, 1, 0]]
+    assert remaining.scores.tolist() == [[-1, -2, -3], [-1, 0, 0], [0, -1, -2]]
+    assert remaining.problems(REQUESTS.users, 10) == []
 
 
 def test_history_agrees_with_a_loop_over_random_lists() -> None:
     random = np.random.default_rng(1)
     histories = [random.integers(0, 12, random.integers(0, 6)) for _ in range(50)]
     requests = Requests("test", np.arange(50), RaggedArray.of(histories))
-    given = lists(list(range(50)), [random.permutation(12)[:9].tolist() for _ in range(50)])
-    left = without_history(given, requests, 5)
+    value = lists(list(range(50)), [random.permutation(12)[:9].tolist() for _ in range(50)])
+    remaining = without_history(value, requests, 5)
     for user in range(50):
-        wanted = [item for item in given.items[user].tolist() if item not in histories[user]][:5]
-        assert left.items[user].tolist() == wanted + [NO_ITEM] * (5 - len(wanted))
+        expected = [item for item in value.items[user].tolist() if item not in histories[user]][:5]
+        assert remaining.items[user].tolist() == expected + [NO_ITEM] * (5 - len(expected))
 
 
 def test_lists_of_strangers_are_a_fault() -> None:
@@ -44,8 +44,8 @@ def test_lists_of_strangers_are_a_fault() -> None:
 
 
 def test_counts() -> None:
-    given = lists([4, 9, 5], [[2, 3, 3, NO_ITEM], [-4, 11, 0, 1], [1, 2, 3, 4]])
-    assert count_list_defects(given, REQUESTS, 4, n_items=11) == {
+    value = lists([4, 9, 5], [[2, 3, 3, NO_ITEM], [-4, 11, 0, 1], [1, 2, 3, 4]])
+    assert count_list_defects(value, REQUESTS, 4, n_items=11) == {
         "users_expected": 3,
         "users_scored": 2,
         "short": 1,
@@ -56,8 +56,8 @@ def test_counts() -> None:
 
 
 def test_counts_look_no_deeper_than_the_depth() -> None:
-    given = lists([4, 7, 9], [[3, 1], [0, 5], [2, 2]])
-    assert count_list_defects(given, REQUESTS, 1) == {
+    value = lists([4, 7, 9], [[3, 1], [0, 5], [2, 2]])
+    assert count_list_defects(value, REQUESTS, 1) == {
         "users_expected": 3,
         "users_scored": 3,
         "short": 0,

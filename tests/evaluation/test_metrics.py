@@ -60,9 +60,9 @@ def test_per_user_follows_the_targets_not_the_lists() -> None:
 
 def test_what_it_is_given_stays_as_it_was() -> None:
     lists, targets = padded([[4, 2, 9]], tied=True), Targets(np.array([0]), np.array([9]))
-    before = lists.items.copy(), lists.scores.copy()
+    previous = lists.items.copy(), lists.scores.copy()
     assert compute_metrics(lists, targets) == compute_metrics(lists, targets)
-    assert (lists.items == before[0]).all() and (lists.scores == before[1]).all()
+    assert (lists.items == previous[0]).all() and (lists.scores == previous[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_broken_lists_are_an_error_not_a_lower_score(users: list[int], items: li
 
 
 def test_no_user_at_all_is_an_error() -> None:
-    nobody = Predictions(np.empty(0), np.empty((0, 1)), np.empty((0, 1)))
+    empty = Predictions(np.empty(0), np.empty((0, 1)), np.empty((0, 1)))
     with pytest.raises(InvalidPredictions, match="no user"):
-        compute_metrics(nobody, Targets(np.empty(0, np.int64), np.empty(0, np.int64)))
+        compute_metrics(empty, Targets(np.empty(0, np.int64), np.empty(0, np.int64)))
 
 
 def test_large_item_ids_stay_apart() -> None:

@@ -50,8 +50,8 @@ print({name: [value.hex() for value in values.tolist()] for name, values in metr
 @pytest.mark.nightly
 def test_the_interpreter_and_numba_agree_to_the_last_bit() -> None:
     done = subprocess.run([sys.executable, "-c", COMPILED], env=WHERE, capture_output=True, text=True, check=True)
-    ours = {name: [value.hex() for value in values.tolist()] for name, values in outcomes(20).items()}
-    assert done.stdout.strip() == str(ours) and set(ours) == set(METRICS)
+    actual = {name: [value.hex() for value in values.tolist()] for name, values in outcomes(20).items()}
+    assert done.stdout.strip() == str(actual) and set(actual) == set(METRICS)
 
 
 LOADED = """

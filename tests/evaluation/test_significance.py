@@ -30,11 +30,11 @@ def mean_of_differences(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
 def test_the_exact_randomisation_test_is_scipys(users: int) -> None:
     random = np.random.default_rng(users)
     a, b = random.integers(0, 4, (2, users)) / 4  # ties, and differences of equal size
-    ours = significance.permutation_test(a - b, random)
-    theirs = scipy.stats.permutation_test(
+    actual = significance.permutation_test(a - b, random)
+    reference = scipy.stats.permutation_test(
         (a, b), mean_of_differences, permutation_type="samples", vectorized=True, n_resamples=np.inf
     )
-    assert ours == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert actual == pytest.approx(reference.pvalue, abs=1e-9)
 
 
 def test_the_drawn_randomisation_test_agrees_with_the_counted_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +42,8 @@ def test_the_drawn_randomisation_test_agrees_with_the_counted_one(monkeypatch: p
     apart = random.normal(0.3, 1, 14).round(1)
     exact = significance.permutation_test(apart, random)
     monkeypatch.setattr(significance, "EXACT", 0)
-    drawn = significance.permutation_test(apart, random, resamples=40_000)
-    assert exact != drawn and drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 40_000))
+    samples = significance.permutation_test(apart, random, resamples=40_000)
+    assert exact != samples and samples == pytest.approx(exact, abs=4 * np.sqrt(exact / 40_000))
 
 
 def test_the_randomisation_test_is_ranxs_fisher_test_up_to_chance() -> None:
@@ -51,11 +51,11 @@ def test_the_randomisation_test_is_ranxs_fisher_test_up_to_chance() -> None:
 
     random = np.random.default_rng(4)
     a, b = trained(400, 1, random)[0], trained(400, 1, random, better=0.01)[0]
-    found = significance.paired_difference(a, b, random)
-    theirs, _ = fisher_randomization_test.py_func(a, b, 3000, 0.05, 1)  # as Python: compiling it takes half a minute
-    assert 0.05 < theirs < 0.95 and found.p == pytest.approx(theirs, abs=0.03)
+    result = significance.paired_difference(a, b, random)
+    reference, _ = fisher_randomization_test.py_func(a, b, 3000, 0.05, 1)  # as Python: compiling it takes half a minute
+    assert 0.05 < reference < 0.95 and result.p == pytest.approx(reference, abs=0.03)
     statistic = scipy.stats.ttest_rel(a, b).statistic
-    assert found.effect is not None and found.effect * np.sqrt(400) == pytest.approx(statistic, abs=1e-9)
+    assert result.effect is not None and result.effect * np.sqrt(400) == pytest.approx(statistic, abs=1e-9)
 
 
 @pytest.mark.nightly
@@ -66,8 +66,8 @@ def test_wins_and_values_are_ranxs() -> None:
     users, items = np.arange(40), random.integers(0, 15, 40)
     lists = [np.array([random.permutation(15)[:12] for _ in users]) for _ in range(2)]
     scores = np.broadcast_to(np.arange(12.0, 0, -1), lists[0].shape)
-    ours = [per_user(Predictions(users, ranked, scores), Targets(users, items))["ndcg@10"] for ranked in lists]
-    found = significance.paired_difference(ours[0], ours[1], random)
+    actual = [per_user(Predictions(users, ranked, scores), Targets(users, items))["ndcg@10"] for ranked in lists]
+    result = significance.paired_difference(actual[0], actual[1], random)
     qrels = Qrels({f"u{user}": {f"i{item}": 1} for user, item in zip(users, items, strict=True)})
     runs = [
         Run({f"u{user}": {f"i{item}": 12.0 - n for n, item in enumerate(ranked[user])} for user in users}, name=name)
@@ -75,22 +75,24 @@ def test_wins_and_values_are_ranxs() -> None:
     ]
     report = compare(qrels, runs, ["ndcg@10"], stat_test="student")
     counted = report.win_tie_loss["a", "b"]["ndcg@10"]
-    assert (found.wins, found.ties, found.losses) == (counted["W"], counted["T"], counted["L"])
-    assert found.mean_a == pytest.approx(report.results["a"]["ndcg@10"], abs=1e-9)
-    assert found.mean_b == pytest.approx(report.results["b"]["ndcg@10"], abs=1e-9)
+    assert (result.wins, result.ties, result.losses) == (counted["W"], counted["T"], counted["L"])
+    assert result.mean_a == pytest.approx(report.results["a"]["ndcg@10"], abs=1e-9)
+    assert result.mean_b == pytest.approx(report.results["b"]["ndcg@10"], abs=1e-9)
     tested = report.comparisons[frozenset("ab")]["ndcg@10"]["p_value"]
-    assert scipy.stats.ttest_rel(ours[0], ours[1]).pvalue == pytest.approx(tested, abs=1e-9)  # on the same differences
+    assert scipy.stats.ttest_rel(actual[0], actual[1]).pvalue == pytest.approx(
+        tested, abs=1e-9
+    )  # on the same differences
 
 
 def test_the_interval_is_scipys_percentile_bootstrap_up_to_chance() -> None:
     random = np.random.default_rng(6)
     apart = trained(300, 2, random).mean(axis=0) - trained(300, 1, random, better=0.05)[0]
     low, high = significance.bootstrap_ci(apart, random, resamples=20_000)
-    theirs = scipy.stats.bootstrap(
+    reference = scipy.stats.bootstrap(
         (apart,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1), batch=500
     ).confidence_interval
     error = apart.std() / np.sqrt(300) * 0.06  # a quantile of 20,000 draws is known to about 2% of a standard error
-    assert low == pytest.approx(theirs.low, abs=error) and high == pytest.approx(theirs.high, abs=error)
+    assert low == pytest.approx(reference.low, abs=error) and high == pytest.approx(reference.high, abs=error)
 
 
 def test_the_interval_covers_the_truth_at_its_level() -> None:
@@ -105,13 +107,13 @@ def test_the_interval_covers_the_truth_at_its_level() -> None:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_two_seeds_of_one_model_differ_in_about_five_of_a_hundred(seeds: int) -> None:
     random = np.random.default_rng(8)
-    found = []
+    result = []
     for _ in range(400):
         a, b = trained(300, seeds, random), trained(300, seeds, random)
-        found.append(
+        result.append(
             significance.permutation_test(a.mean(axis=0) - b.mean(axis=0), random, resamples=999) <= significance.ALPHA
         )
-    assert 0.02 <= np.mean(found) <= 0.08  # 5% give or take three standard errors of 400 repeats
+    assert 0.02 <= np.mean(result) <= 0.08  # 5% give or take three standard errors of 400 repeats
 
 
 def test_a_family_over_two_seeds_of_one_model_finds_something_in_at_most_five_of_a_hundred() -> None:
@@ -120,9 +122,9 @@ def test_a_family_over_two_seeds_of_one_model_finds_something_in_at_most_five_of
     single, family = [], []
     for _ in range(400):
         seeds = trained(200, 3, random)
-        found = [significance.paired_difference(a, b, random, resamples=199) for a, b in combinations(seeds, 2)]
-        single.append(found[0].p <= significance.ALPHA)
-        family.append(min(significance.holm([one.p for one in found])) <= significance.ALPHA)
+        result = [significance.paired_difference(a, b, random, resamples=199) for a, b in combinations(seeds, 2)]
+        single.append(result[0].p <= significance.ALPHA)
+        family.append(min(significance.holm([one.p for one in result])) <= significance.ALPHA)
     most = scipy.stats.binom.ppf(0.999, 400, significance.ALPHA)
     least = scipy.stats.binom.ppf(0.001, 400, significance.ALPHA)
     assert least <= sum(single) <= most  # zero-inflated values keep the level: neither more, nor never
@@ -142,21 +144,21 @@ def test_holm_is_its_definition() -> None:
 
 def test_a_true_difference_is_found() -> None:
     random = np.random.default_rng(9)
-    found = significance.paired_difference(trained(1000, 3, random, better=0.05), trained(1000, 3, random), random)
-    assert found.p < 0.001 and 0 < found.low < found.difference < found.high and found.wins > found.losses
+    result = significance.paired_difference(trained(1000, 3, random, better=0.05), trained(1000, 3, random), random)
+    assert result.p < 0.001 and 0 < result.low < result.difference < result.high and result.wins > result.losses
 
 
 def test_seeds_are_averaged_before_users_are_compared() -> None:
     a = np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
-    found = significance.paired_difference(a, np.array([0.5, 0.0, 1.0]), generator(1, "x"))
-    assert (found.wins, found.ties, found.losses) == (0, 2, 1) and found.difference == pytest.approx(-1 / 6)
-    assert found.mean_a == pytest.approx(1 / 3) and found.mean_b == 0.5 and found.users == 3
+    result = significance.paired_difference(a, np.array([0.5, 0.0, 1.0]), generator(1, "x"))
+    assert (result.wins, result.ties, result.losses) == (0, 2, 1) and result.difference == pytest.approx(-1 / 6)
+    assert result.mean_a == pytest.approx(1 / 3) and result.mean_b == 0.5 and result.users == 3
 
 
 def test_the_same_lists_do_not_differ() -> None:
     a = np.array([0.1, 0.2, 0.7])
-    found = significance.paired_difference(a, a, generator(1, "x"))
-    assert (found.p, found.low, found.high, found.effect, found.ties) == (1.0, 0.0, 0.0, None, 3)
+    result = significance.paired_difference(a, a, generator(1, "x"))
+    assert (result.p, result.low, result.high, result.effect, result.ties) == (1.0, 0.0, 0.0, None, 3)
 
 
 def test_the_seed_decides_the_digits() -> None:
@@ -173,15 +175,15 @@ def test_the_seed_decides_the_digits() -> None:
 def test_cases_of_one_user_count_as_one_unit() -> None:
     """Each user's difference ten times over says no more than once, and as ten users' it would say too much."""
     random = np.random.default_rng(12)
-    once = random.normal(0.1, 1, 60).round(2)
+    grouped = random.normal(0.1, 1, 60).round(2)
     users = np.repeat(np.arange(60), 10)
-    single = significance.paired_difference(once, np.zeros(60), generator(1, "x"))
-    many = significance.paired_difference(np.repeat(once, 10), np.zeros(600), generator(1, "x"), clusters=users)
+    single = significance.paired_difference(grouped, np.zeros(60), generator(1, "x"))
+    many = significance.paired_difference(np.repeat(grouped, 10), np.zeros(600), generator(1, "x"), clusters=users)
     assert (many.users, many.cases, single.cases) == (60, 600, 60)
     assert many.difference == pytest.approx(single.difference) and many.least == pytest.approx(single.least)
     assert many.p == pytest.approx(single.p, abs=0.02)
     assert (many.low, many.high) == pytest.approx((single.low, single.high), abs=0.02)
-    naive = significance.paired_difference(np.repeat(once, 10), np.zeros(600), generator(1, "x"))
+    naive = significance.paired_difference(np.repeat(grouped, 10), np.zeros(600), generator(1, "x"))
     assert naive.high - naive.low < 0.5 * (many.high - many.low)
 
 
@@ -196,16 +198,16 @@ def test_users_of_unequal_size_have_the_ratio_estimators_error() -> None:
         return random.normal(0, 1, 150)[users] + random.normal(0, 1, len(users)), users
 
     spread = float(np.std([drawn()[0].mean() for _ in range(400)]))
-    found = []
+    result = []
     for _ in range(150):
         apart, users = drawn()
-        rng = np.random.default_rng(len(found))
-        found.append(significance.paired_difference(apart, np.zeros(len(apart)), rng, 300, clusters=users))
-    widths = np.mean([one.high - one.low for one in found]) / (2 * 1.96)
+        rng = np.random.default_rng(len(result))
+        result.append(significance.paired_difference(apart, np.zeros(len(apart)), rng, 300, clusters=users))
+    widths = np.mean([one.high - one.low for one in result]) / (2 * 1.96)
     assert widths == pytest.approx(spread, rel=0.12)
-    assert np.mean([one.least for one in found]) / 2.8 == pytest.approx(spread, rel=0.12)
-    assert np.mean([one.p <= 0.05 for one in found]) < 0.11
-    assert np.mean([one.low <= 0 <= one.high for one in found]) > 0.88
+    assert np.mean([one.least for one in result]) / 2.8 == pytest.approx(spread, rel=0.12)
+    assert np.mean([one.p <= 0.05 for one in result]) < 0.11
+    assert np.mean([one.low <= 0 <= one.high for one in result]) > 0.88
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -228,10 +230,10 @@ def test_holm_keeps_the_family_at_its_level() -> None:
 
 def test_the_seeds_test_is_scipys() -> None:
     a, b = [0.3, 0.5, 0.6], [0.2, 0.31, 0.25]
-    theirs = scipy.stats.permutation_test(
+    reference = scipy.stats.permutation_test(
         (np.array(a), np.array(b)), lambda x, y: np.mean(x) - np.mean(y), n_resamples=np.inf, vectorized=False
     )
-    assert significance.seeds_p(a, b) == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert significance.seeds_p(a, b) == pytest.approx(reference.pvalue, abs=1e-9)
     assert significance.seeds_p([0.1], [0.2, 0.3]) is None
 
 
@@ -243,5 +245,5 @@ def test_the_least_difference_is_found_with_its_power() -> None:
     samples = rng.normal(least, 0.3, size=(2_000, 500))
     t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * 500**0.5
     assert 0.77 < (np.abs(t) > 1.959964).mean() < 0.83
-    found = significance.paired_difference(samples[0], np.zeros(500), rng, resamples=100)
-    assert found.least == pytest.approx(significance.least_difference(samples[0].round(12).std(ddof=1), 500))
+    result = significance.paired_difference(samples[0], np.zeros(500), rng, resamples=100)
+    assert result.least == pytest.approx(significance.least_difference(samples[0].round(12).std(ddof=1), 500))

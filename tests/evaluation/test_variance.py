@@ -25,31 +25,31 @@ def simulated(
     return 0.2 + random.normal(0, 0.2, users) + effects + random.normal(0, noise, size)
 
 
-def mean_variance(found: list[Components], source: str) -> float:
-    return float(np.mean([one[source].variance for one in found]))
+def mean_variance(results: list[Components], source: str) -> float:
+    return float(np.mean([one[source].variance for one in results]))
 
 
 def test_planted_components_are_recovered() -> None:
     random = np.random.default_rng(1)
-    found = [components(simulated(random, (6, 6, 400), SD)) for _ in range(150)]
+    result = [components(simulated(random, (6, 6, 400), SD)) for _ in range(150)]
     residual = SD["residual"] ** 2 + 0.3**2 / 400  # the noise of single users is in it
-    assert mean_variance(found, "tokenizer") == pytest.approx(SD["tokenizer"] ** 2, rel=0.15)
-    assert mean_variance(found, "model") == pytest.approx(SD["model"] ** 2, rel=0.15)
-    assert mean_variance(found, "residual") == pytest.approx(residual, rel=0.08)
+    assert mean_variance(result, "tokenizer") == pytest.approx(SD["tokenizer"] ** 2, rel=0.15)
+    assert mean_variance(result, "model") == pytest.approx(SD["model"] ** 2, rel=0.15)
+    assert mean_variance(result, "residual") == pytest.approx(residual, rel=0.08)
     users = (0.2**2 + 0.3**2 / 36) / 400
-    assert mean_variance(found, "users") == pytest.approx(users, rel=0.03)
+    assert mean_variance(result, "users") == pytest.approx(users, rel=0.03)
     truth = {"tokenizer": SD["tokenizer"] ** 2, "model": SD["model"] ** 2, "residual": residual, "users": users}
     for source, variance in truth.items():
-        inside = [(one[source].low or 0) <= variance <= (one[source].high or 0) for one in found]
+        inside = [(one[source].low or 0) <= variance <= (one[source].high or 0) for one in result]
         assert 0.89 <= np.mean(inside) <= 1.0, source
 
 
 def test_no_effect_of_the_tokenizer_gives_about_none() -> None:
     random = np.random.default_rng(2)
-    found = [components(simulated(random, (6, 6, 400), SD | {"tokenizer": 0.0})) for _ in range(150)]
-    assert mean_variance(found, "tokenizer") < 0.1 * mean_variance(found, "model")
-    assert np.mean([one["tokenizer"].low == 0.0 for one in found]) > 0.93
-    assert np.mean([one["model"].low == 0.0 for one in found]) < 0.2
+    result = [components(simulated(random, (6, 6, 400), SD | {"tokenizer": 0.0})) for _ in range(150)]
+    assert mean_variance(result, "tokenizer") < 0.1 * mean_variance(result, "model")
+    assert np.mean([one["tokenizer"].low == 0.0 for one in result]) > 0.93
+    assert np.mean([one["model"].low == 0.0 for one in result]) < 0.2
     same = np.broadcast_to(simulated(random, (1, 4, 50), SD), (3, 4, 50))  # the same runs under every tokenizer seed
     assert components(same)["tokenizer"].variance == pytest.approx(0.0, abs=1e-12)
     assert components(same)["residual"].variance == pytest.approx(0.0, abs=1e-12)
@@ -58,22 +58,22 @@ def test_no_effect_of_the_tokenizer_gives_about_none() -> None:
 def test_the_textbook_estimates_by_hand() -> None:
     """Two tokenizer seeds x two model seeds: every sum of squares is of one contrast."""
     means = np.array([[0.1, 0.2], [0.4, 0.3]])
-    found = components(np.repeat(means[:, :, None], 3, axis=2) + np.array([-0.1, 0.0, 0.1]))
+    result = components(np.repeat(means[:, :, None], 3, axis=2) + np.array([-0.1, 0.0, 0.1]))
     interaction = (0.1 - 0.2 - 0.4 + 0.3) ** 2 / 4
-    assert found["residual"].variance == pytest.approx(interaction)
-    assert found["tokenizer"].variance == pytest.approx(max(0, (0.4 + 0.3 - 0.1 - 0.2) ** 2 / 4 - interaction) / 2)
-    assert found["model"].variance == 0.0
-    assert found["users"].variance == pytest.approx(0.01 / 3)
-    assert found.mean == pytest.approx(0.25)
+    assert result["residual"].variance == pytest.approx(interaction)
+    assert result["tokenizer"].variance == pytest.approx(max(0, (0.4 + 0.3 - 0.1 - 0.2) ** 2 / 4 - interaction) / 2)
+    assert result["model"].variance == 0.0
+    assert result["users"].variance == pytest.approx(0.01 / 3)
+    assert result.mean == pytest.approx(0.25)
 
 
 def test_one_factor_alone() -> None:
     random = np.random.default_rng(3)
-    found = [components(simulated(random, (1, 5, 400), SD | {"tokenizer": 0.0})) for _ in range(200)]
+    result = [components(simulated(random, (1, 5, 400), SD | {"tokenizer": 0.0})) for _ in range(200)]
     expected = SD["model"] ** 2 + SD["residual"] ** 2 + 0.3**2 / 400
-    assert mean_variance(found, "model") == pytest.approx(expected, rel=0.15)
-    assert [one.source for one in found[0].components] == ["model", "users"]
-    inside = [(one["model"].low or 0) <= expected <= (one["model"].high or 0) for one in found]
+    assert mean_variance(result, "model") == pytest.approx(expected, rel=0.15)
+    assert [one.source for one in result[0].components] == ["model", "users"]
+    inside = [(one["model"].low or 0) <= expected <= (one["model"].high or 0) for one in result]
     assert 0.91 <= np.mean(inside) <= 0.99
 
 
@@ -82,11 +82,11 @@ def test_the_least_difference_is_found_with_its_power() -> None:
     of rows that differ by `least_rows` from what their seeds do, as often."""
     random = np.random.default_rng(4)
     quiet = dict.fromkeys(SD, 0.0)
-    found = components(simulated(random, (2, 3, 2000), quiet))
+    result = components(simulated(random, (2, 3, 2000), quiet))
     hits = 0
     for number in range(100):
         values = simulated(random, (1, 2, 2000), quiet)[0]
-        p = paired_difference(values[0] + found.least_users, values[1], generator(number, "x"), 300).p
+        p = paired_difference(values[0] + result.least_users, values[1], generator(number, "x"), 300).p
         hits += p <= 0.05
     assert 0.68 <= hits / 100 <= 0.92
     rows = components(simulated(random, (4, 9, 300), SD))
@@ -98,9 +98,9 @@ def test_the_least_difference_is_found_with_its_power() -> None:
 
 def test_cases_of_one_user_are_one_unit() -> None:
     random = np.random.default_rng(5)
-    once = simulated(random, (3, 3, 80), SD)
-    many = np.repeat(once, 5, axis=2)
-    one, five = components(once), components(many, np.repeat(np.arange(80), 5))
+    single = simulated(random, (3, 3, 80), SD)
+    many = np.repeat(single, 5, axis=2)
+    one, five = components(single), components(many, np.repeat(np.arange(80), 5))
     assert five["tokenizer"].variance == pytest.approx(one["tokenizer"].variance)
     assert five["users"].variance == pytest.approx(one["users"].variance) and five["users"].low is None
     assert (five.users, five.cases) == (80, 400) and five.least_users == pytest.approx(one.least_users)

@@ -27,28 +27,28 @@ class DaskCluster:
 
     def scheduler(self) -> subprocess.Popen[bytes]:
         file = self.folder / "scheduler.json"
-        made = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        result = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
         wait_for(lambda: file.exists() and file.stat().st_size > 0, "a scheduler")
         self.address = json.loads(file.read_text())["address"]
-        return made
+        return result
 
     def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """One that does one task at a time; returns at once."""
-        asked = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder / "scratch"), *options)
-        return self._start("worker", self.address, *asked, **environment)
+        arguments = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder / "scratch"), *options)
+        return self._start("worker", self.address, *arguments, **environment)
 
-    def _start(self, what: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{what}-{len(self.started)}.log").open("wb") as log:
-            made = subprocess.Popen(
-                [sys.executable, "-c", "from dask.__main__ import main; main()", what, "--host", HOST, *arguments],
+    def _start(self, kind: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{kind}-{len(self.started)}.log").open("wb") as log:
+            result = subprocess.Popen(
+                [sys.executable, "-c", "from dask.__main__ import main; main()", kind, "--host", HOST, *arguments],
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self.started.append(made)
-        return made
+        self.started.append(result)
+        return result
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -62,10 +62,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def dask_cluster(folder: Path) -> Iterator[DaskCluster]:
     """With its scheduler started; nothing of it is left afterwards."""
     folder.mkdir()
-    made = DaskCluster(folder)
+    result = DaskCluster(folder)
     try:
-        made.scheduler()
-        yield made
+        result.scheduler()
+        yield result
     finally:
-        for process in reversed(made.started):
+        for process in reversed(result.started):
             kill(process)

@@ -49,24 +49,24 @@ def planned(tmp_path: Path, toy: str, store: Store, text: str = TEXT, model: str
     return ablation(model, str(tmp_path / "g.toml"), RunOptions(dataset=toy, **options), store)
 
 
-def states(made: Ablation) -> list[tuple[str, int, str]]:
-    return [(slot.cell, slot.seed, slot.state) for slot in made.slots]
+def states(grid_run: Ablation) -> list[tuple[str, int, str]]:
+    return [(slot.cell, slot.seed, slot.state) for slot in grid_run.slots]
 
 
 def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store) -> None:
     (job,) = plan("fake", RunOptions(dataset=toy, seeds=(2,), sets=("fake.rate=0.3", "fake.size=2")))
-    there = execute(job, store).record.run_id
-    made = planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",))
-    assert states(made) == [
+    remote = execute(job, store).record.run_id
+    result = planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",))
+    assert states(result) == [
         ("base", 1, "new"), ("base", 2, "new"), ("wide", 1, "new"), ("wide", 2, "new"), ("small", 1, "new"),
         ("small", 2, "complete"),
     ]  # fmt: skip
-    assert made.slots[5].run_id == there and len(Fake.resumed) == 1
-    run_grid(made, HERE)
-    assert {state for _, _, state in states(made)} == {"complete"} and len(Fake.resumed) == 6
-    assert all(made.stored(slot) for slot in made.slots) and len({slot.run_id for slot in made.slots}) == 6
-    kept = json.loads(made.path.read_text())
-    assert [run["state"] for run in kept["runs"]] == ["complete"] * 6 and kept["rows"][1]["name"] == "wide"
+    assert result.slots[5].run_id == remote and len(Fake.resumed) == 1
+    run_grid(result, HERE)
+    assert {state for _, _, state in states(result)} == {"complete"} and len(Fake.resumed) == 6
+    assert all(result.stored(slot) for slot in result.slots) and len({slot.run_id for slot in result.slots}) == 6
+    document = json.loads(result.path.read_text())
+    assert [run["state"] for run in document["runs"]] == ["complete"] * 6 and document["rows"][1]["name"] == "wide"
     run_grid(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE)
     assert len(Fake.resumed) == 6, "nothing is made twice"
     run_grid(planned(tmp_path, toy, store, seeds=(1, 2), sets=("fake.rate=0.3",)), HERE, fresh=True)
@@ -74,21 +74,21 @@ def test_rows_are_the_runs_of_harness_run(tmp_path: Path, toy: str, store: Store
 
 
 def test_a_model_of_recbole_has_a_folder_that_every_system_knows(tmp_path: Path, toy: str, store: Store) -> None:
-    made = planned(tmp_path, toy, store, "[changes.one]\nrecbole.epochs = 1", "recbole:SHAN", profile="smoke")
-    assert made.path.parent == store.root / "ablations" / "recbole@SHAN" / "toy"
+    result = planned(tmp_path, toy, store, "[changes.one]\nrecbole.epochs = 1", "recbole:SHAN", profile="smoke")
+    assert result.path.parent == store.root / "ablations" / "recbole@SHAN" / "toy"
 
 
 def test_a_row_wins_over_set_and_set_over_the_grids_settings(tmp_path: Path, toy: str, store: Store) -> None:
     text = 'settings = { "fake.size" = 5, "fake.rate" = 0.7 }\n' + TEXT
-    made = planned(tmp_path, toy, store, text, sets=("fake.size=6",))
-    found = {slot.cell: job.settings.model for slot in made.slots if (job := made.job(slot)) is not None}
-    sizes = {cell: model.size for cell, model in found.items() if isinstance(model, FakeConfig)}
+    built = planned(tmp_path, toy, store, text, sets=("fake.size=6",))
+    result = {slot.cell: job.settings.model for slot in built.slots if (job := built.job(slot)) is not None}
+    sizes = {cell: model.size for cell, model in result.items() if isinstance(model, FakeConfig)}
     assert sizes == {"base": 6, "wide": 6, "small": 2}
-    assert {model.rate for model in found.values() if isinstance(model, FakeConfig)} == {0.7}
+    assert {model.rate for model in result.values() if isinstance(model, FakeConfig)} == {0.7}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[changes.a]\nfake.sise = 2", "g.toml, a: fake.sise=2: unknown setting 'fake.sise'; did you mean size?"),
         ("[changes.a]\nfake.size = 0", "g.toml, a: fake.size=0: fake.size is 0"),
@@ -97,11 +97,11 @@ def test_a_row_wins_over_set_and_set_over_the_grids_settings(tmp_path: Path, toy
     ],
 )
 def test_wrong_settings_stop_everything_before_it_starts(
-    tmp_path: Path, toy: str, store: Store, text: str, said: str
+    tmp_path: Path, toy: str, store: Store, text: str, message: str
 ) -> None:
     with pytest.raises(InputError) as raised:
         planned(tmp_path, toy, store, TEXT + text if text.startswith("[") else text)
-    assert said in str(raised.value) and not store.runs.exists() and Fake.resumed == []
+    assert message in str(raised.value) and not store.runs.exists() and Fake.resumed == []
 
 
 def test_a_failed_row_is_a_reason_and_stops_nothing(
@@ -115,80 +115,85 @@ def test_a_failed_row_is_a_reason_and_stops_nothing(
         fit(self, *rest)
 
     monkeypatch.setattr(Fake, "_fit", some)
-    said: list[str] = []
-    made = planned(tmp_path, toy, store)
-    run_grid(made, SerialExecutor(Silent, said.append), note=said.append)
-    assert [state for _, _, state in states(made)] == ["complete", "failed", "complete"]
-    kept = json.loads(made.path.read_text())["runs"][1]
-    assert kept["reason"] == "RuntimeError: out of memory" and "Traceback" in kept["trace"]
-    assert "failed: wide, seed 1: RuntimeError: out of memory" in said
+    message: list[str] = []
+    result = planned(tmp_path, toy, store)
+    run_grid(result, SerialExecutor(Silent, message.append), note=message.append)
+    assert [state for _, _, state in states(result)] == ["complete", "failed", "complete"]
+    stored = json.loads(result.path.read_text())["runs"][1]
+    assert stored["reason"] == "RuntimeError: out of memory" and "Traceback" in stored["trace"]
+    assert "failed: wide, seed 1: RuntimeError: out of memory" in message
     monkeypatch.setattr(Fake, "_fit", fit)
-    again = planned(tmp_path, toy, store)
-    assert again.path == made.path and [state for _, _, state in states(again)][1] == "unfinished"
-    run_grid(again, HERE)
-    assert [state for _, _, state in states(again)] == ["complete"] * 3 and len(Fake.resumed) == 3
+    repeated = planned(tmp_path, toy, store)
+    assert repeated.path == result.path and [state for _, _, state in states(repeated)][1] == "unfinished"
+    run_grid(repeated, HERE)
+    assert [state for _, _, state in states(repeated)] == ["complete"] * 3 and len(Fake.resumed) == 3
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = plan("fake", RunOptions(dataset=toy))
     execute(job, store)
     monkeypatch.setattr(Fake, "failure", KeyboardInterrupt())
-    made = planned(tmp_path, toy, store)
+    result = planned(tmp_path, toy, store)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(made, HERE)
+        run_grid(result, HERE)
     monkeypatch.setattr(Fake, "failure", None)
-    again = planned(tmp_path, toy, store)
-    assert [state for _, _, state in states(again)] == ["complete", "unfinished", "new"]
-    run_grid(again, HERE)
-    assert [state for _, _, state in states(again)] == ["complete"] * 3 and Fake.resumed == [False, False, True, False]
+    repeated = planned(tmp_path, toy, store)
+    assert [state for _, _, state in states(repeated)] == ["complete", "unfinished", "new"]
+    run_grid(repeated, HERE)
+    assert [state for _, _, state in states(repeated)] == ["complete"] * 3 and Fake.resumed == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_equal_rows_are_made_once(tmp_path: Path, toy: str, store: Store) -> None:
-    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
-    run_grid(made, HERE, fresh=True)
-    assert [state for _, _, state in states(made)] == ["complete"] * 3 and len(Fake.resumed) == 2
+    result = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 4\n")
+    run_grid(result, HERE, fresh=True)
+    assert [state for _, _, state in states(result)] == ["complete"] * 3 and len(Fake.resumed) == 2
 
 
 def test_the_state_file_keeps_what_another_command_settled(
     tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kept() -> list[tuple[str, str]]:
-        return [(run["state"], run["reason"]) for run in json.loads(made.path.read_text())["runs"]]
+        return [(run["state"], run["reason"]) for run in json.loads(result.path.read_text())["runs"]]
 
-    made, other = (planned(tmp_path, toy, store) for _ in range(2))
-    execute(job(made, 0), store)
-    made.record(replace(made.slots[0], state="complete"))
-    made.record(replace(made.slots[1], state="failed", reason="no memory", trace="where"))
+    result, other = (planned(tmp_path, toy, store) for _ in range(2))
+    execute(job(result, 0), store)
+    result.record(replace(result.slots[0], state="complete"))
+    result.record(replace(result.slots[1], state="failed", reason="no memory", trace="where"))
     other.save()
     assert kept() == [("complete", ""), ("failed", "no memory"), ("new", "")], "a command that begins wipes nothing out"
     other.record(replace(other.slots[2], state="failed", reason="no time"))
     assert kept() == [("complete", ""), ("failed", "no memory"), ("failed", "no time")]
-    execute(job(made, 1), store)
+    execute(job(result, 1), store)
     other.record(replace(other.slots[1], state="complete"))
-    made.save()
+    result.save()
     assert kept()[1] == ("complete", ""), "what fails here and is made elsewhere is there"
-    made.refresh()
-    assert [state for _, _, state in states(made)][:2] == ["complete", "complete"] and made.slots[1].reason == ""
+    result.refresh()
+    assert [state for _, _, state in states(result)][:2] == ["complete", "complete"] and result.slots[1].reason == ""
     shutil.rmtree(store.runs)
-    gone = planned(tmp_path, toy, store)
-    gone.save()
+    removed = planned(tmp_path, toy, store)
+    removed.save()
     assert [state for state, _ in kept()] == ["new", "new", "failed"], "what is no longer there is not complete"
 
 
 def test_what_another_command_is_making_comes_last(tmp_path: Path, toy: str, store: Store) -> None:
-    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 5\n")
-    said: list[str] = []
-    key = made.key(job(made, 0))
+    result = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n[changes.b]\nfake.size = 5\n")
+    message: list[str] = []
+    key = result.key(job(result, 0))
     with ExitStack() as stack:
         stack.enter_context(store.claim(key))
 
         def note(line: str) -> None:
-            said.append(line)
+            message.append(line)
             if "another process is executing" in line:
                 stack.close()
 
-        run_grid(made, SerialExecutor(Silent, note), note=note)
-    order = [line.partition(",")[0] for line in said if line.startswith("started")]
+        run_grid(result, SerialExecutor(Silent, note), note=note)
+    order = [line.partition(",")[0] for line in message if line.startswith("started")]
     assert order == ["started: a", "started: b", "started: base"] and len(Fake.resumed) == 3
 
 
@@ -208,58 +213,60 @@ class Elsewhere(SerialExecutor):
 def test_what_is_made_elsewhere_is_waited_for_and_missed_where_it_never_comes(
     tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n")
+    result = planned(tmp_path, toy, store, "[changes.a]\nfake.size = 4\n")
     monkeypatch.setattr("harness.experiments.scheduler.LATE", 0.1)
-    run_grid(made, Elsewhere(None))
-    assert [state for _, _, state in states(made)] == ["failed"] * 2
-    assert made.slots[0].reason == f"it was made, but {store.root} here does not show it"
+    run_grid(result, Elsewhere(None))
+    assert [state for _, _, state in states(result)] == ["failed"] * 2
+    assert result.slots[0].reason == f"it was made, but {store.root} here does not show it"
     monkeypatch.setattr("harness.experiments.scheduler.LATE", 60.0)
-    run_grid(made, Elsewhere(0.5))
-    assert [state for _, _, state in states(made)] == ["complete"] * 2 and len(Fake.resumed) == 2
+    run_grid(result, Elsewhere(0.5))
+    assert [state for _, _, state in states(result)] == ["complete"] * 2 and len(Fake.resumed) == 2
 
 
 def test_a_state_file_that_is_none_and_what_a_dead_writer_left(tmp_path: Path, toy: str, store: Store) -> None:
-    made = planned(tmp_path, toy, store)
-    made.save()
-    left = made.path.with_name(f".{made.path.name}.123-abc.tmp")
+    result = planned(tmp_path, toy, store)
+    result.save()
+    remaining = result.path.with_name(f".{result.path.name}.123-abc.tmp")
     for text in ("", "[]", '{"runs": [{"cell": "base"}]}', '{"runs": 3}'):
-        left.write_text("half")
-        made.path.write_text(text)
-        made.save()
-        assert len(json.loads(made.path.read_text())["runs"]) == 3 and not left.exists()
+        remaining.write_text("half")
+        result.path.write_text(text)
+        result.save()
+        assert len(json.loads(result.path.read_text())["runs"]) == 3 and not remaining.exists()
 
 
-def job(made: Ablation, number: int) -> Job:
-    found = made.job(made.slots[number])
-    assert found is not None
-    return found
+def job(grid_run: Ablation, number: int) -> Job:
+    result = grid_run.job(grid_run.slots[number])
+    assert result is not None
+    return result
 
 
 def test_a_row_takes_what_the_base_measured(tmp_path: Path, toy: str, store: Store) -> None:
     text = '[changes.a]\nfake.rate.from_base = "details.model.width"\n[changes.b]\nfake.rate.from_base = "nothing"\n'
-    made = planned(tmp_path, toy, store, text, seeds=(1, 2))
-    assert [state for _, _, state in states(made)] == ["new", "new", *["waits"] * 4]
-    run_grid(made, HERE)
-    assert [state for _, _, state in states(made)] == ["complete"] * 4 + ["failed"] * 2
-    assert "no number at nothing" in made.slots[4].reason
-    again = planned(tmp_path, toy, store, text, seeds=(1, 2))
-    assert [state for _, _, state in states(again)] == ["complete"] * 4 + ["waits"] * 2
-    assert again.slots[2].run_id == made.slots[2].run_id and again.slots[2].state == "complete"
-    job = made.job(made.slots[2])
+    result = planned(tmp_path, toy, store, text, seeds=(1, 2))
+    assert [state for _, _, state in states(result)] == ["new", "new", *["waits"] * 4]
+    run_grid(result, HERE)
+    assert [state for _, _, state in states(result)] == ["complete"] * 4 + ["failed"] * 2
+    assert "no number at nothing" in result.slots[4].reason
+    repeated = planned(tmp_path, toy, store, text, seeds=(1, 2))
+    assert [state for _, _, state in states(repeated)] == ["complete"] * 4 + ["waits"] * 2
+    assert repeated.slots[2].run_id == result.slots[2].run_id and repeated.slots[2].state == "complete"
+    job = result.job(result.slots[2])
     assert job is not None and isinstance(job.settings.model, FakeConfig) and job.settings.model.rate == 4.0
 
 
 def test_two_processes_give_the_same_runs(tmp_path: Path, toy: str, store: Store) -> None:
     text = "[product]\nitemknn.neighbours = [3, 4]\n"
-    made = planned(tmp_path, toy, store, text, "itemknn")
+    result = planned(tmp_path, toy, store, text, "itemknn")
     threads = os.environ.get("OMP_NUM_THREADS")
-    run_grid(made, ProcessExecutor(2, print))
-    assert [state for _, _, state in states(made)] == ["complete"] * 3 and os.environ.get("OMP_NUM_THREADS") == threads
+    run_grid(result, ProcessExecutor(2, print))
+    assert [state for _, _, state in states(result)] == ["complete"] * 3 and os.environ.get(
+        "OMP_NUM_THREADS"
+    ) == threads
     alone = Store(tmp_path / "alone")
     other = planned(tmp_path, toy, alone, text, "itemknn")
     run_grid(other, HERE)
-    for one, two in zip(made.slots, other.slots, strict=True):
-        a, b = made.stored(one), other.stored(two)
+    for one, two in zip(result.slots, other.slots, strict=True):
+        a, b = result.stored(one), other.stored(two)
         assert a is not None and b is not None and a.record.metrics == b.record.metrics and one.run_id == two.run_id
 
 
@@ -284,10 +291,12 @@ def test_a_killed_process_is_started_again_once(
 
     dies = replace(FAKE, name="dies", target="tests.experiments.test_ablation:Dies")
     monkeypatch.setattr("harness.registry.MODELS", (*MODELS, dies))
-    said: list[str] = []
-    made = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
-    run_grid(made, ProcessExecutor(2, said.append), note=said.append)
-    assert [state for _, _, state in states(made)] == ["complete", "complete", "failed"]
-    assert made.slots[2].reason == "its process ended with code -9"
-    assert said.count("killed, made again: size=4, seed 1") == said.count("killed, made again: size=5, seed 1") == 1
+    message: list[str] = []
+    result = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
+    run_grid(result, ProcessExecutor(2, message.append), note=message.append)
+    assert [state for _, _, state in states(result)] == ["complete", "complete", "failed"]
+    assert result.slots[2].reason == "its process ended with code -9"
+    assert (
+        message.count("killed, made again: size=4, seed 1") == message.count("killed, made again: size=5, seed 1") == 1
+    )
     assert TRIES == 2

@@ -47,14 +47,14 @@ class Scheduler:
     submitted: list[str] = field(default_factory=list)
     cluster: Any = None
 
-    def submit(self, *given: Any, key: str, **manner: Any) -> Future:
+    def submit(self, *value: Any, key: str, **manner: Any) -> Future:
         self.submitted.append(key)
         for _ in range(self.begun):
             self.cluster._events.put({"began": key, "worker": "w"})
         return self.futures.pop(0)
 
 
-def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[RunOutcome], list[str]]:
+def run_task(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[RunOutcome], list[str]]:
     """What became of one task, and what was said of it."""
     notes: list[str] = []
     monkeypatch.setattr(Cluster, "_check_capacity", lambda self: None)
@@ -80,7 +80,7 @@ def made(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Ru
 )
 def test_an_answer_that_dies_with_its_worker_is_asked_for_again(first: Future, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = Scheduler([first, Future(DONE)])
-    endings, notes = made(scheduler, monkeypatch)
+    endings, notes = run_task(scheduler, monkeypatch)
     assert endings == [RunOutcome()] and notes == [ANSWER_LOST] and len(set(scheduler.submitted)) == 2
 
 
@@ -88,13 +88,13 @@ def test_an_answer_that_dies_with_its_worker_is_asked_for_again(first: Future, m
 def test_a_lost_scheduler_is_told_from_a_lost_worker(future: Future, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = Scheduler([future], status="running" if future.status == "cancelled" else "closed")
     with pytest.raises(InputError, match="the scheduler was lost, or forgot the runs"):
-        made(scheduler, monkeypatch)
+        run_task(scheduler, monkeypatch)
 
 
 def test_workers_that_died_before_a_task_began_are_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask gives a task up behind four deaths of workers that it was handed to, begun or not."""
     scheduler = Scheduler([Future(KILLED, "error"), Future(KILLED, "error"), Future(DONE)], begun=0)
-    endings, notes = made(scheduler, monkeypatch)
+    endings, notes = run_task(scheduler, monkeypatch)
     assert endings == [RunOutcome()] and notes == ["workers died before they made it, made again: a"] * 2
 
 
@@ -111,5 +111,5 @@ def test_deaths_under_a_task_end_it_at_last(
     begun: int, rounds: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scheduler = Scheduler([Future(KILLED, "error")] * 9, begun=begun)
-    endings, _ = made(scheduler, monkeypatch)
+    endings, _ = run_task(scheduler, monkeypatch)
     assert endings == [RunOutcome(reason)] and len(scheduler.submitted) == rounds

@@ -25,7 +25,7 @@ def grid(folder: Path, text: str, name: str = "g.toml") -> Grid:
 
 
 def test_changes_and_products(tmp_path: Path) -> None:
-    made = grid(
+    result = grid(
         tmp_path,
         """
 about = "sizes"
@@ -39,12 +39,12 @@ fake.size = [1, 2]
 fake.levels = [[1], [1, 2]]
 """,
     )
-    assert (made.name, made.about, made.settings) == ("g", "sizes", ("fake.kind=b",))
-    assert [cell.name for cell in made.cells] == [
+    assert (result.name, result.about, result.settings) == ("g", "sizes", ("fake.kind=b",))
+    assert [cell.name for cell in result.cells] == [
         "plain", "wide layer", "size=1, levels=[1]", "size=1, levels=[1, 2]", "size=2, levels=[1]",
         "size=2, levels=[1, 2]",
     ]  # fmt: skip
-    assert made.cells[1].sets() == ("fake.layer.width=9", "fake.rate=1e-3") and made.cells[0].sets() == ()
+    assert result.cells[1].sets() == ("fake.layer.width=9", "fake.rate=1e-3") and result.cells[0].sets() == ()
 
 
 def test_toml_is_read_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,11 +57,11 @@ def test_toml_is_read_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_value_of_the_base(tmp_path: Path) -> None:
-    made = grid(tmp_path, '[changes.a]\nfake.rate.from_base = "cost.train_seconds"\n')
-    cell = made.cells[1]
+    result = grid(tmp_path, '[changes.a]\nfake.rate.from_base = "cost.train_seconds"\n')
+    cell = result.cells[1]
     assert (
         cell.needs_base
-        and not made.cells[0].needs_base
+        and not result.cells[0].needs_base
         and cell.changes == (("fake.rate", FromBase("cost.train_seconds")),)
     )
     assert cell.sets({"cost": {"train_seconds": 12.345}}) == ("fake.rate=12.3",) and cell.sets() == ("fake.rate=60.0",)
@@ -70,7 +70,7 @@ def test_a_value_of_the_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[chnages.a]\nfake.size = 1", "unknown key 'chnages'; did you mean changes?"),
         ("about = 1", "about is 1, expected text"),
@@ -87,10 +87,10 @@ def test_a_value_of_the_base(tmp_path: Path) -> None:
         ("[changes.a", "not TOML"),
     ],
 )
-def test_wrong_files(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         grid(tmp_path, text)
-    assert said in str(raised.value) and "g.toml" in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value) and "g.toml" in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_wrong_names(tmp_path: Path) -> None:
@@ -108,13 +108,13 @@ def test_every_row_of_the_paper_grid_is_a_configuration_of_its_own(
 ) -> None:
     entry = model_entry("eager-llm")
     monkeypatch.setattr("harness.runs.devices.cuda_available", lambda: False)
-    made = read_grid(None, entry)
-    assert made.name == "paper" and list(named_grids(entry)) == ["paper"] and made.cells[0].name == "full"
+    result = read_grid(None, entry)
+    assert result.name == "paper" and list(named_grids(entry)) == ["paper"] and result.cells[0].name == "full"
     record = {"details": {"model": {"stages": {"alignment": {"seconds": 61.25}, "annealing": {"seconds": 7.5}}}}}
-    seen: dict[str, str] = {}
+    observed: dict[str, str] = {}
     base: dict[str, Any] = {}
-    for cell in made.cells:
-        sets = (*made.settings, *cell.sets(record))
+    for cell in result.cells:
+        sets = (*result.settings, *cell.sets(record))
         (job,) = plan("eager-llm", RunOptions(profile=profile, device="cpu", sets=sets))
         settings = job.settings.model.model_dump(mode="json")
         base = base or settings
@@ -123,29 +123,29 @@ def test_every_row_of_the_paper_grid_is_a_configuration_of_its_own(
             assert settings == base
             continue
         written = job.config_yaml()
-        assert written not in seen, f"{cell.name} is the same run as {seen[written]}"
-        seen[written] = cell.name
+        assert written not in observed, f"{cell.name} is the same run as {observed[written]}"
+        observed[written] = cell.name
         stated = {key.removeprefix("eager.") for key, _ in cell.changes}
         assert changed(base, settings) == stated - same(base, cell.name), "a row changes what it says and nothing else"
-    assert len(seen) == (13 if profile == "cpu" else 19)
+    assert len(observed) == (13 if profile == "cpu" else 19)
 
 
 def changed(one: dict[str, Any], two: dict[str, Any], above: str = "") -> set[str]:
     """The settings in which two configurations differ."""
-    found: set[str] = set()
+    result: set[str] = set()
     for key, value in one.items():
         name = f"{above}{key}"
         if isinstance(value, dict) and isinstance(two[key], dict):
-            found |= changed(value, two[key], f"{name}.")
+            result |= changed(value, two[key], f"{name}.")
         elif value != two[key]:
-            found.add(name)
-    return found
+            result.add(name)
+    return result
 
 
 def same(base: dict[str, Any], name: str) -> set[str]:
     """What a row states although some profile has it already: no upper bound on steps, a small random Llama."""
     stages = [stage for stage in ("tuning", "annealing") if base[stage]["max_steps"] is None]
-    there = {f"{stage}.max_steps" for stage in stages}
+    remote = {f"{stage}.max_steps" for stage in stages}
     if base["backbone"]["name"] == "random-llama":
-        there |= {"backbone.name", "backbone.width"}
-    return there if "equal time" in name else set()
+        remote |= {"backbone.name", "backbone.width"}
+    return remote if "equal time" in name else set()

@@ -71,5 +71,5 @@ def test_tune_finds_settings_that_run_takes(toy: str, tmp_path: Path) -> None:
 def test_nothing_is_loaded_before_it_is_used() -> None:
     code = "import sys, harness; harness.ablate, harness.tune, harness.evaluate; print('torch' in sys.modules)"
     light = "import sys, harness; print([name for name in ('numpy', 'pandas', 'optuna') if name in sys.modules])"
-    shown = [subprocess.run([sys.executable, "-c", text], capture_output=True, text=True) for text in (code, light)]
-    assert [done.stdout.strip() for done in shown] == ["False", "[]"], shown
+    output = [subprocess.run([sys.executable, "-c", text], capture_output=True, text=True) for text in (code, light)]
+    assert [done.stdout.strip() for done in output] == ["False", "[]"], output

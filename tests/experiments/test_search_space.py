@@ -24,14 +24,14 @@ TUNED = [entry for entry in MODELS if entry.load().config_class.model_fields]
 def test_each_model_with_settings_has_a_space_that_fits(entry: ModelEntry, toy: str, store: Store) -> None:
     titles = "".join(f"i{item},box {item}\n" for item in range(24))
     (Path(toy) / "items.csv").write_text(f"item,title\n{titles}")
-    made = study(entry.name, Search(), RunOptions(dataset=toy, profile="cpu"), store)
-    assert made.space.parameters and made.next_values()  # the configuration as it stands
-    for parameter in made.space.parameters:
+    result = study(entry.name, Search(), RunOptions(dataset=toy, profile="cpu"), store)
+    assert result.space.parameters and result.next_values()  # the configuration as it stands
+    for parameter in result.space.parameters:
         for value in parameter.ends():
-            made.job({parameter.key: value})  # each end alone is a whole configuration
-    drawn = suggest(made.space, [(made.next_values(), 0.1)], seed=1)
-    assert list(drawn) == [parameter.key for parameter in made.space.parameters]
-    assert all(parameter.holds(drawn[parameter.key]) for parameter in made.space.parameters)
+            result.job({parameter.key: value})  # each end alone is a whole configuration
+    samples = suggest(result.space, [(result.next_values(), 0.1)], seed=1)
+    assert list(samples) == [parameter.key for parameter in result.space.parameters]
+    assert all(parameter.holds(samples[parameter.key]) for parameter in result.space.parameters)
 
 
 @pytest.mark.parametrize("package", ["baselines.classic", "baselines.recbole", "baselines.rectools", "eager"])
@@ -46,8 +46,8 @@ def test_where_set_leaves_out_what_the_model_lacks(toy: str, store: Store, tmp_p
     space.write_text(f"[space]\nrecbole.dropout = {{ low = 0.1, high = 0.2, where_set = true }}\n{rows}")
     keys = {}
     for model in ("lightsans", "gru4rec"):
-        made = study(model, Search(space=space), RunOptions(dataset=toy), store)
-        keys[model] = list(made.space.document())
+        result = study(model, Search(space=space), RunOptions(dataset=toy), store)
+        keys[model] = list(result.space.document())
     assert keys == {"lightsans": ["recbole.dropout", "recbole.inner_size"], "gru4rec": ["recbole.dropout"]}
 
 
@@ -59,24 +59,29 @@ def test_kinds_of_values() -> None:
         Parameter("a.grid", 0.1, 0.7, step=0.2),
         Parameter("a.lists", choices=([1, 2], None, True)),
     )
-    space, tried = Space("here", "", parameters), []
+    space, attempts = Space("here", "", parameters), []
     for _ in range(12):
-        tried.append((suggest(space, tried, seed=3), 0.5))
+        attempts.append((suggest(space, attempts, seed=3), 0.5))
     for parameter in parameters:
-        values = [values[parameter.key] for values, _ in tried]
+        values = [values[parameter.key] for values, _ in attempts]
         assert all(parameter.holds(value) for value in values) and len({str(value) for value in values}) > 1
         assert parameter.choices or all(isinstance(value, int if parameter.whole else float) for value in values)
-    assert suggest(space, tried, seed=3) == suggest(space, tried, seed=3) != suggest(space, tried, seed=4)
+    assert suggest(space, attempts, seed=3) == suggest(space, attempts, seed=3) != suggest(space, attempts, seed=4)
 
 
 def test_the_search_learns() -> None:
     """Behind the random trials, the values gather where the score is high (random draws: 3 of 20)."""
-    space, tried = Space("here", "", (Parameter("a.width", 2, 32, step=2), Parameter("a.kind", choices=("a", "b")))), []
+    space, attempts = (
+        Space("here", "", (Parameter("a.width", 2, 32, step=2), Parameter("a.kind", choices=("a", "b")))),
+        [],
+    )
     for _ in range(40):
-        values = suggest(space, tried, seed=1)
-        tried.append((values, -abs(values["a.width"] - 8) - 4.0 * (values["a.kind"] == "b")))
-    assert sum(abs(values["a.width"] - 8) <= 4 and values["a.kind"] == "a" for values, _ in tried[20:]) > 8
-    assert len({json.dumps(values) for values, _ in tried[:FIRST]}) == FIRST  # drawn at random, each from its own seed
+        values = suggest(space, attempts, seed=1)
+        attempts.append((values, -abs(values["a.width"] - 8) - 4.0 * (values["a.kind"] == "b")))
+    assert sum(abs(values["a.width"] - 8) <= 4 and values["a.kind"] == "a" for values, _ in attempts[20:]) > 8
+    assert (
+        len({json.dumps(values) for values, _ in attempts[:FIRST]}) == FIRST
+    )  # drawn at random, each from its own seed
 
 
 def test_values_outside_the_space_are_no_obstacle() -> None:
@@ -86,7 +91,7 @@ def test_values_outside_the_space_are_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("space = 3", "space is 3, expected a table of settings"),
         ("[spase]\n", "unknown key 'spase'; did you mean space?"),
@@ -109,11 +114,11 @@ def test_values_outside_the_space_are_no_obstacle() -> None:
         ("[space\n", "not TOML"),
     ],
 )
-def test_what_is_wrong_is_said(toy: str, store: Store, tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_wrong_is_said(toy: str, store: Store, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(InputError) as caught:
         study("fake", Search(space=tmp_path / "s.toml"), RunOptions(dataset=toy), store)
-    assert said in str(caught.value) and "s.toml" in str(caught.value)
+    assert message in str(caught.value) and "s.toml" in str(caught.value)
 
 
 def test_set_and_searched_at_once_is_refused(toy: str, store: Store) -> None:

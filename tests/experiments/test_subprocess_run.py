@@ -39,12 +39,12 @@ def test_a_process_works_in_the_folders_of_its_task(
         (tmp_path / name).mkdir()
     (tmp_path / "here/w.txt").write_text("words")
     monkeypatch.chdir(tmp_path / "here")
-    asked = replace(task(toy, store, "fake.words=w.txt"), home=tmp_path / "cache")
+    requested = replace(task(toy, store, "fake.words=w.txt"), home=tmp_path / "cache")
     monkeypatch.chdir(tmp_path / "there")
-    assert RunProcess(pickle.dumps(asked)).ending() == RunOutcome()
-    assert store.complete(asked.key) is not None and (tmp_path / "cache").is_dir()
-    lost = RunProcess(pickle.dumps(replace(asked, folder=tmp_path / "there"))).ending()
-    assert "w.txt: cannot be read" in lost.reason and not lost.killed and lost.trace == ""
+    assert RunProcess(pickle.dumps(requested)).ending() == RunOutcome()
+    assert store.complete(requested.key) is not None and (tmp_path / "cache").is_dir()
+    missing = RunProcess(pickle.dumps(replace(requested, folder=tmp_path / "there"))).ending()
+    assert "w.txt: cannot be read" in missing.reason and not missing.killed and missing.trace == ""
 
 
 def test_what_a_process_cannot_read_or_survive_is_its_ending() -> None:
@@ -75,9 +75,9 @@ def test_a_second_try_of_a_fresh_task_makes_nothing_twice(toy: str, store: Store
 
 
 def test_a_run_is_the_one_that_was_planned(toy: str, store: Store) -> None:
-    asked = task(toy, store)
+    requested = task(toy, store)
     with pytest.raises(InputError, match=r"the planned run is seed1-else, here it is seed1-.*; use the same data"):
-        execute(asked.job, store, expected="seed1-else")
+        execute(requested.job, store, expected="seed1-else")
     assert not store.runs.exists() and Fake.resumed == []
 
 

@@ -34,28 +34,30 @@ def choosy(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def go(
-    toy: str, store: Store, trials: int, said: list[str] | None = None, *, fresh: bool = False, **asked: Any
+    toy: str, store: Store, trials: int, said: list[str] | None = None, *, fresh: bool = False, **requested: Any
 ) -> Study:
-    search = {name: asked.pop(name) for name in ("metric", "timeout", "space") if name in asked}
-    made = study("fake", Search(trials, **search), RunOptions(dataset=toy, **asked), store)
-    with alone(made, lambda: None, fresh=fresh):
-        conduct(made, lambda: nullcontext(SilentReporter()), (said if said is not None else []).append)
-    return made
+    search = {name: requested.pop(name) for name in ("metric", "timeout", "space") if name in requested}
+    result = study("fake", Search(trials, **search), RunOptions(dataset=toy, **requested), store)
+    with alone(result, lambda: None, fresh=fresh):
+        conduct(result, lambda: nullcontext(SilentReporter()), (said if said is not None else []).append)
+    return result
 
 
-def outcomes(made: Study) -> list[Any]:
-    return [(trial.values, trial.mark, trial.metrics, trial.state) for trial in made.trials]
+def outcomes(study_result: Study) -> list[Any]:
+    return [(trial.values, trial.mark, trial.metrics, trial.state) for trial in study_result.trials]
 
 
 def test_trials_are_judged_on_validation_and_kept_apart(toy: str, store: Store) -> None:
-    made = go(toy, store, 8)
-    assert made.best is not None and made.value(made.best) == max(trial.metrics["ndcg@10"] for trial in made.trials)
-    assert made.trials[0].values["fake.rate"] == 0.1 and made.value(made.best) > made.value(made.trials[0])
+    result = go(toy, store, 8)
+    assert result.best is not None and result.value(result.best) == max(
+        trial.metrics["ndcg@10"] for trial in result.trials
+    )
+    assert result.trials[0].values["fake.rate"] == 0.1 and result.value(result.best) > result.value(result.trials[0])
     assert store.query() == [] and not list(store.root.rglob("predictions.parquet"))
-    stored = read_trials(made.journal)
-    assert all(set(trial.metrics) == set(METRICS) for trial in stored) and '"test"' not in made.journal.read_text()
-    assert stored == made.trials
-    assert not list(made.path.rglob("checkpoint")) and len(list(made.path.glob("trials/*/log.jsonl"))) == len(
+    stored = read_trials(result.journal)
+    assert all(set(trial.metrics) == set(METRICS) for trial in stored) and '"test"' not in result.journal.read_text()
+    assert stored == result.trials
+    assert not list(result.path.rglob("checkpoint")) and len(list(result.path.glob("trials/*/log.jsonl"))) == len(
         Choosy.fits
     )
 
@@ -68,15 +70,15 @@ def test_showing_test_cases_would_fail(toy: str, store: Store) -> None:
 
 def test_the_same_seed_makes_the_same_trials_and_another_one_others(toy: str, tmp_path: Path, store: Store) -> None:
     first = go(toy, store, 7)
-    again = go(toy, Store(tmp_path / "elsewhere"), 7)
+    repeated = go(toy, Store(tmp_path / "elsewhere"), 7)
     other = go(toy, store, 3, seeds=(2,))
-    assert outcomes(first) == outcomes(again) and first.name == again.name
+    assert outcomes(first) == outcomes(repeated) and first.name == repeated.name
     assert first.name != other.name and outcomes(first)[1:3] != outcomes(other)[1:]
 
 
 @pytest.mark.parametrize("number", [0, 6])
 def test_a_killed_study_goes_on_as_if_nothing_had_been(toy: str, tmp_path: Path, store: Store, number: int) -> None:
-    whole = go(toy, Store(tmp_path / "undisturbed"), 8)
+    complete = go(toy, Store(tmp_path / "undisturbed"), 8)
     Choosy.fits.clear()
     Choosy.resumed.clear()
     Choosy.fails = {number: KeyboardInterrupt()}
@@ -87,10 +89,10 @@ def test_a_killed_study_goes_on_as_if_nothing_had_been(toy: str, tmp_path: Path,
     torn.touch()  # as a kill in the middle of a write leaves it
     resumed = go(toy, store, 8)
     assert not torn.exists()
-    assert outcomes(resumed) == outcomes(whole) and resumed.best_config.read_text() != ""
+    assert outcomes(resumed) == outcomes(complete) and resumed.best_config.read_text() != ""
     assert Choosy.resumed.count(True) == 1  # the interrupted trial went on from its checkpoint
     longer = go(toy, store, 9)
-    assert outcomes(longer)[:8] == outcomes(whole) and len(longer.trials) == 9
+    assert outcomes(longer)[:8] == outcomes(complete) and len(longer.trials) == 9
 
 
 def test_a_complete_study_makes_nothing_and_fresh_makes_all(toy: str, store: Store) -> None:
@@ -102,14 +104,14 @@ def test_a_complete_study_makes_nothing_and_fresh_makes_all(toy: str, store: Sto
 
 
 def test_a_failed_trial_does_not_stop_the_rest(toy: str, store: Store) -> None:
-    said: list[str] = []
+    message: list[str] = []
     Choosy.fails = {1: InputError("the sizes do not fit"), 2: RuntimeError("no memory")}
-    made = go(toy, store, 5, said)
-    assert [trial.state for trial in made.trials] == ["complete", "failed", "failed", "complete", "complete"]
-    assert made.trials[1].reason == "the sizes do not fit" and "no memory" in made.trials[2].trace
-    assert "failed: RuntimeError: no memory" in said[2]
-    effort = made.effort()
-    assert (effort.trials, effort.failed) == (3, 2) and effort.seconds == pytest.approx(made.seconds, abs=1e-3)
+    result = go(toy, store, 5, message)
+    assert [trial.state for trial in result.trials] == ["complete", "failed", "failed", "complete", "complete"]
+    assert result.trials[1].reason == "the sizes do not fit" and "no memory" in result.trials[2].trace
+    assert "failed: RuntimeError: no memory" in message[2]
+    effort = result.effort()
+    assert (effort.trials, effort.failed) == (3, 2) and effort.seconds == pytest.approx(result.seconds, abs=1e-3)
 
 
 def test_a_study_in_which_all_fails_says_why(toy: str, store: Store) -> None:
@@ -121,16 +123,16 @@ def test_a_study_in_which_all_fails_says_why(toy: str, store: Store) -> None:
 def test_the_same_settings_are_tried_once(toy: str, tmp_path: Path, store: Store) -> None:
     space = tmp_path / "two.toml"
     space.write_text('[space]\nfake.kind = { choices = ["a", "b"] }\n')
-    made = go(toy, store, 6, space=space)
-    assert len(made.trials) == 6 and len(Choosy.fits) == 2 == made.effort().trials
-    assert {trial.repeats for trial in made.trials[2:]} <= {0, 1, None}
+    result = go(toy, store, 6, space=space)
+    assert len(result.trials) == 6 and len(Choosy.fits) == 2 == result.effort().trials
+    assert {trial.repeats for trial in result.trials[2:]} <= {0, 1, None}
 
 
 def test_time_bounds_the_study_over_all_its_sessions(toy: str, store: Store) -> None:
-    said: list[str] = []
-    made = go(toy, store, 50, said, timeout=1e-6)
-    assert len(made.trials) == 1 and "seconds are spent after 1 trials" in said[-1]
-    assert len(go(toy, store, 50, timeout=1e-6).trials) == 1 and made.effort().timeout == 1e-6
+    message: list[str] = []
+    result = go(toy, store, 50, message, timeout=1e-6)
+    assert len(result.trials) == 1 and "seconds are spent after 1 trials" in message[-1]
+    assert len(go(toy, store, 50, timeout=1e-6).trials) == 1 and result.effort().timeout == 1e-6
 
 
 def test_the_metric_decides_the_best_and_names_another_study(toy: str, store: Store) -> None:
@@ -142,40 +144,40 @@ def test_the_metric_decides_the_best_and_names_another_study(toy: str, store: St
 
 
 def test_the_best_settings_run_and_their_record_tells_the_effort(toy: str, store: Store) -> None:
-    made = go(toy, store, 6)
+    result = go(toy, store, 6)
     Choosy.tested = True
     untuned = execute(plan("fake", RunOptions(dataset=toy))[0], store).record
     assert untuned.effort is not None and (untuned.effort.trials, untuned.effort.study) == (1, None)
-    options = RunOptions(config=made.best_config)
+    options = RunOptions(config=result.best_config)
     done = execute(plan("fake", options)[0], store)
-    assert made.best is not None and done.record.metrics.valid == made.best.metrics  # the study's seed
+    assert result.best is not None and done.record.metrics.valid == result.best.metrics  # the study's seed
     effort = done.record.effort
-    assert effort == made.effort() and effort is not None and effort.trials == 6 and not effort.changed
+    assert effort == result.effort() and effort is not None and effort.trials == 6 and not effort.changed
     assert effort.space["fake.layer.width"] == "2 to 16, step 2"
-    again = execute(plan("fake", RunOptions(config=Path(done.path) / "config.yaml"))[0], store)
-    assert again.reused and again.record.effort == effort
+    repeated = execute(plan("fake", RunOptions(config=Path(done.path) / "config.yaml"))[0], store)
+    assert repeated.reused and repeated.record.effort == effort
     changed = execute(plan("fake", replace(options, sets=("fake.size=9",)))[0], store).record.effort
     assert changed is not None and changed.changed and changed.trials == 6
 
 
 def test_effort_is_no_part_of_the_key_and_a_stored_run_gets_to_know_it(toy: str, store: Store) -> None:
-    made = go(toy, store, 6)
-    best = made.best_job()
+    result = go(toy, store, 6)
+    best = result.best_job()
     Choosy.tested = True
     alone_job = replace(best, effort=plan("fake", RunOptions(dataset=toy))[0].effort)
-    before = execute(alone_job, store)
-    said: list[str] = []
-    after = execute(best, store, note=said.append)
-    assert after.reused and after.path == before.path and after.record.effort == made.effort()
-    same = {"effort": before.record.effort, "seal": before.record.seal}
-    assert after.record.model_copy(update=same) == before.record
-    assert "its record now has 6 trials as tuning effort" in said[0]
-    assert yaml.safe_load((Path(after.path) / "config.yaml").read_text())["tuning"]["trials"] == 6
-    assert '"event": "effort", "before": 1' in (Path(after.path) / "log.jsonl").read_text()
+    previous = execute(alone_job, store)
+    message: list[str] = []
+    updated = execute(best, store, note=message.append)
+    assert updated.reused and updated.path == previous.path and updated.record.effort == result.effort()
+    same = {"effort": previous.record.effort, "seal": previous.record.seal}
+    assert updated.record.model_copy(update=same) == previous.record
+    assert "its record now has 6 trials as tuning effort" in message[0]
+    assert yaml.safe_load((Path(updated.path) / "config.yaml").read_text())["tuning"]["trials"] == 6
+    assert '"event": "effort", "before": 1' in (Path(updated.path) / "log.jsonl").read_text()
     (stored,) = store.query()
-    assert stored.record == after.record
+    assert stored.record == updated.record
     silent: list[str] = []
-    assert execute(alone_job, store, note=silent.append).record == after.record and silent == []  # never less
+    assert execute(alone_job, store, note=silent.append).record == updated.record and silent == []  # never less
 
 
 def test_a_model_without_settings_tried_nothing(toy: str, store: Store) -> None:
@@ -186,14 +188,14 @@ def test_a_model_without_settings_tried_nothing(toy: str, store: Store) -> None:
 
 
 def test_a_broken_tuning_section_is_wrong_input(toy: str, store: Store) -> None:
-    made = go(toy, store, 2)
-    content = yaml.safe_load(made.best_config.read_text())
+    result = go(toy, store, 2)
+    content = yaml.safe_load(result.best_config.read_text())
     content["tuning"]["trials"] = "many"
-    made.best_config.write_text(yaml.safe_dump(content))
+    result.best_config.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"tuning: trials: .*; do not edit this section"):
-        plan("fake", RunOptions(config=made.best_config))
+        plan("fake", RunOptions(config=result.best_config))
 
 
 def test_a_model_of_recbole_has_a_folder_that_every_system_knows(toy: str, store: Store) -> None:
-    made = study("recbole:SHAN", Search(1), RunOptions(dataset=toy, profile="smoke"), store)
-    assert made.path.parent == store.root / "tuning" / "recbole@SHAN" / "toy"
+    result = study("recbole:SHAN", Search(1), RunOptions(dataset=toy, profile="smoke"), store)
+    assert result.path.parent == store.root / "tuning" / "recbole@SHAN" / "toy"

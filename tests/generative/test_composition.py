@@ -98,9 +98,9 @@ def test_every_tokenizer_crosses_with_every_method(method: str, kind: str, tmp_p
     lists = model.recommend(split.test.requests, 10, context)
     assert (lists.lengths == 10).all()
     model.save(tmp_path / "saved")
-    again = recommender(method, *sets)
-    again.load(tmp_path / "saved", split.train, context)
-    loaded = again.recommend(split.test.requests, 10, context)
+    repeated = recommender(method, *sets)
+    repeated.load(tmp_path / "saved", split.train, context)
+    loaded = repeated.recommend(split.test.requests, 10, context)
     np.testing.assert_array_equal(loaded.items, lists.items)
     np.testing.assert_array_equal(loaded.scores, lists.scores)
 
@@ -129,8 +129,8 @@ def test_sections_that_a_tokenizer_leaves_out_are_the_methods(tmp_path: Path) ->
     assert eager.method.tokenizer.model_dump()["behavior"]["dim"] == 6
     tiger = recommender("tiger", "tiger.tokenizer.kind=tree", "tiger.semantic.fields=[title]")
     assert tiger.method.tokenizer.model_dump()["semantic"]["fields"] == ("title",)
-    own = "tiger.tokenizer.semantic.fields=[brand]"
-    tiger = recommender("tiger", "tiger.tokenizer.kind=tree", "tiger.semantic.fields=[title]", own)
+    local = "tiger.tokenizer.semantic.fields=[brand]"
+    tiger = recommender("tiger", "tiger.tokenizer.kind=tree", "tiger.semantic.fields=[title]", local)
     assert tiger.method.tokenizer.model_dump()["semantic"]["fields"] == ("brand",)
 
 

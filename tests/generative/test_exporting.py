@@ -32,10 +32,10 @@ def tuned(kind: str, folder: Path) -> tuple[CodeLM, Backbone]:
     backbone = load_backbone(str(folder / kind), None, "pretrained", toy_models.context(folder))
     torch.manual_seed(1)
     model = CodeLM(backbone, CODES.sizes).eval()
-    own = attach(model.body, AdapterShape(3, 6, 0.0), 1)
+    local = attach(model.body, AdapterShape(3, 6, 0.0), 1)
     with torch.no_grad():
         model.scale.mul_(3)
-        for parameter in own:
+        for parameter in local:
             parameter.normal_(std=0.1)
     return model, backbone
 
@@ -47,23 +47,23 @@ def test_transformers_computes_the_same_logits(kind: str, apart: bool, tmp_path:
     model, backbone = tuned(kind, tmp_path)
     prompts = Prompts(backbone, CODES)
     ids = prompts.history(np.array([3, 5, 7]))
-    ours = model.vocabulary_logits(model.states(torch.tensor([ids])))[0]
+    actual = model.vocabulary_logits(model.states(torch.tensor([ids])))[0]
     export(model, code_tokenizer(backbone, CODES.tokens), tmp_path / "out", {"note": "x"}, is_apart=apart)
     causal: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     if apart:
-        before = causal(torch.tensor([[1, 2, 3]])).logits
+        previous = causal(torch.tensor([[1, 2, 3]])).logits
         causal = PeftModel.from_pretrained(causal, str(tmp_path / "out" / ADAPTER)).eval()
-        assert not torch.allclose(causal(torch.tensor([[1, 2, 3]])).logits, before, atol=1e-2)
+        assert not torch.allclose(causal(torch.tensor([[1, 2, 3]])).logits, previous, atol=1e-2)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
     written = "".join(CODES.tokens[token] for token in CODES.flat[[3, 5, 7]].reshape(-1))
     read = tokenizer(prompts.templates["seqrec"][0] + written, return_tensors="pt").input_ids
     first, codes = len(backbone.tokenizer), len(CODES.tokens)
     expected = [id if id < first else id - model.vocabulary + first for id in ids]
     assert read[0].tolist() == expected and first < model.vocabulary
-    theirs = causal(read).logits[0]
-    torch.testing.assert_close(theirs[:, :first], ours[:, :first], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(theirs[:, first : first + codes], ours[:, -codes:], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(theirs.logsumexp(-1), ours.logsumexp(-1), rtol=1e-4, atol=1e-3)
+    reference = causal(read).logits[0]
+    torch.testing.assert_close(reference[:, :first], actual[:, :first], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reference[:, first : first + codes], actual[:, -codes:], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reference.logsumexp(-1), actual.logsumexp(-1), rtol=1e-4, atol=1e-3)
 
 
 def test_the_page_of_a_folder_gives_our_lists(tmp_path: Path) -> None:
@@ -74,17 +74,17 @@ def test_the_page_of_a_folder_gives_our_lists(tmp_path: Path) -> None:
     context, data, model = toys.context(tmp_path), toys.split().train, EagerLLM(config)
     model.fit(data, context)
     model.save(tmp_path / "model")
-    again = EagerLLM(config)
-    again.load(tmp_path / "model", data, context)
+    repeated = EagerLLM(config)
+    repeated.load(tmp_path / "model", data, context)
     requests = toys.split().test.requests.take(np.arange(3))
-    ours = again.recommend(requests, 20, context)
-    again.export(tmp_path / "out", data)
+    actual = repeated.recommend(requests, 20, context)
+    repeated.export(tmp_path / "out", data)
     text = (tmp_path / "out" / PAGE).read_text("utf-8")
     code = "\n".join(re.findall(r"^ {4}(.*)$", text.replace("\n\n", "\n    \n"), re.M))
     for row, history in enumerate(requests.histories):
         place: dict[str, Any] = {"DIR": str(tmp_path / "out"), "history": [data.items[item] for item in history]}
         exec(code, place)
-        assert place["items"][:10] == [data.items[item] for item in ours.items[row, :10]]
+        assert place["items"][:10] == [data.items[item] for item in actual.items[row, :10]]
 
 
 def test_a_tokenizer_of_more_tokens_than_rows_is_refused(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ TABLE = CodeTable(np.array([[0, 0], [0, 1], [1, 0], [0, 0]]), (2, 4))
 
 
 def test_counts_of_a_small_table() -> None:
-    found = inspect(TABLE, targets=np.array([0, 1, 2, 2, 3]))
-    assert (found["items"], found["codes"], found["groups"], found["biggest_group"]) == (4, 3, 1, 2)
-    assert found["collision_rate"] == 0.5 and found["affected_targets"] == pytest.approx(2 / 5)
-    first, second = found["levels"]
+    result = inspect(TABLE, targets=np.array([0, 1, 2, 2, 3]))
+    assert (result["items"], result["codes"], result["groups"], result["biggest_group"]) == (4, 3, 1, 2)
+    assert result["collision_rate"] == 0.5 and result["affected_targets"] == pytest.approx(2 / 5)
+    first, second = result["levels"]
     assert (first["size"], first["used"], first["prefixes"], first["fanout"]) == (2, 2, 2, {"mean": 2.0, "most": 2})
     assert (second["size"], second["used"], second["prefixes"], second["fanout"]) == (4, 2, 3, {"mean": 1.5, "most": 2})
     assert first["entropy"] == pytest.approx(0.8112781) and second["entropy"] == pytest.approx(0.8112781)
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(result)) == result
 
 
 def test_nothing_is_said_of_targets_that_are_not_given() -> None:
@@ -44,6 +44,6 @@ def test_the_published_index_of_instruments() -> None:
     if not folder.is_dir():
         pytest.skip("no real data here")
     items = list(json.loads((folder / "instruments.index.json").read_text()))
-    found = inspect(CodeTable.read(folder / "instruments.index.json", items))
-    assert (found["items"], found["codes"], found["groups"], found["biggest_group"]) == (9922, 9897, 23, 3)
-    assert found["collision_rate"] == pytest.approx(48 / 9922) and warnings(found) == []
+    result = inspect(CodeTable.read(folder / "instruments.index.json", items))
+    assert (result["items"], result["codes"], result["groups"], result["biggest_group"]) == (9922, 9897, 23, 3)
+    assert result["collision_rate"] == pytest.approx(48 / 9922) and warnings(result) == []

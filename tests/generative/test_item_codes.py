@@ -26,7 +26,7 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("[]", "must be a JSON object"),
@@ -41,9 +41,9 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
         ('{"a": ["<a_1>"], "b": ["<a_x>"]}', "<a_x>"),
     ],
 )
-def test_index_files_that_are_wrong(tmp_path: Path, content: str, says: str) -> None:
+def test_index_files_that_are_wrong(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "x.json").write_text(content)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         CodeTable.read(tmp_path / "x.json", ["a", "b"])
 
 
@@ -63,17 +63,17 @@ def test_a_digit_outside_its_level_is_refused() -> None:
 def test_trie_leads_to_all_codes_and_no_other(rows: list[tuple[int, int, int]]) -> None:
     codes = CodeTable(np.array(rows), (4, 4, 4))
     trie = CodeTrie(codes)
-    found: dict[tuple[int, ...], list[int]] = {}
+    result: dict[tuple[int, ...], list[int]] = {}
 
     def walk(depth: int, node: int, prefix: tuple[int, ...]) -> None:
         if depth == trie.levels:
-            found[prefix] = trie.items_of(node).tolist()
+            result[prefix] = trie.items_of(node).tolist()
             return
         for child in trie.children(depth, torch.tensor([[node]])).node[0].tolist():
             walk(depth + 1, child, (*prefix, int(trie.digit[depth + 1][child])))
 
     walk(0, 0, ())
     expected = {row: [item for item, other in enumerate(rows) if other == row] for row in rows}
-    assert {row: sorted(items) for row, items in found.items()} == expected
+    assert {row: sorted(items) for row, items in result.items()} == expected
     assert trie.codes == len(expected)
     assert codes.collisions().tolist() == [i for i, row in enumerate(rows) if rows.count(row) > 1]

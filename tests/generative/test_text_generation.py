@@ -24,19 +24,19 @@ def pair(folder: Path) -> tuple[CodeLM, LlamaForCausalLM]:
     model.text_head = torch.randn(model.text_head.shape, generator=torch.Generator().manual_seed(3))
     config = copy.deepcopy(model.body.config)
     config.tie_word_embeddings = False
-    whole = LlamaForCausalLM(config)
-    whole.model.load_state_dict(model.body.state_dict())
-    whole.lm_head.weight.data.copy_(model.text_head)
-    return model, whole.eval()
+    complete = LlamaForCausalLM(config)
+    complete.model.load_state_dict(model.body.state_dict())
+    complete.lm_head.weight.data.copy_(model.text_head)
+    return model, complete.eval()
 
 
 def test_perplexity_is_exp_of_the_mean_loss_over_all_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, whole = pair(tmp_path)
+    model, complete = pair(tmp_path)
     monkeypatch.setattr(text_generation, "SPAN", 8)
     rows = [[5, 9, 7, 100, 33, 6, 7, 8, 9, 10, 11], [4, 44, 90], [3]]
     parts = [rows[0][:8], rows[0][8:], rows[1]]
     with torch.no_grad():
-        losses = [whole(torch.tensor([part]), labels=torch.tensor([part])).loss * (len(part) - 1) for part in parts]
+        losses = [complete(torch.tensor([part]), labels=torch.tensor([part])).loss * (len(part) - 1) for part in parts]
     expected = (sum(losses) / sum(len(part) - 1 for part in parts)).exp().item()
     assert perplexity(model, rows, "cpu", "float32") == pytest.approx(expected, rel=1e-5)
     assert perplexity(model, [[3]], "cpu", "float32") is None
@@ -44,16 +44,16 @@ def test_perplexity_is_exp_of_the_mean_loss_over_all_tokens(tmp_path: Path, monk
 
 def test_code_tokens_take_no_part_in_a_texts_likelihood(tmp_path: Path) -> None:
     model, _ = pair(tmp_path)
-    before = perplexity(model, [[5, 9, 7, 100]], "cpu", "float32")
+    previous = perplexity(model, [[5, 9, 7, 100]], "cpu", "float32")
     with torch.no_grad():
         model.code_out.mul_(100)
-    assert perplexity(model, [[5, 9, 7, 100]], "cpu", "float32") == before
+    assert perplexity(model, [[5, 9, 7, 100]], "cpu", "float32") == previous
 
 
 def test_continuations_are_those_of_generate_and_end_at_the_end(tmp_path: Path) -> None:
-    model, whole = pair(tmp_path)
+    model, complete = pair(tmp_path)
     prompts = [[5, 9, 7], [100, 33], [8, 8, 8], [6, 7]]
-    expected = [_generated(whole, prompt) for prompt in prompts]
+    expected = [_generated(complete, prompt) for prompt in prompts]
     assert len(set(expected[0])) > 3
     model.eos = 256
     assert continuations(model, prompts, LIMIT, "cpu", "float32") == expected
@@ -62,11 +62,11 @@ def test_continuations_are_those_of_generate_and_end_at_the_end(tmp_path: Path) 
     assert continuations(model, prompts, LIMIT, "cpu", "float32") == cut != expected
 
 
-def _generated(whole: LlamaForCausalLM, prompt: list[int]) -> list[int]:
+def _generated(complete: LlamaForCausalLM, prompt: list[int]) -> list[int]:
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
-    made = whole.generate(ids, attention_mask=mask, max_new_tokens=LIMIT, do_sample=False, eos_token_id=None)
-    return made[0, len(prompt) :].tolist()  # type: ignore[union-attr]
+    generated = complete.generate(ids, attention_mask=mask, max_new_tokens=LIMIT, do_sample=False, eos_token_id=None)
+    return generated[0, len(prompt) :].tolist()  # type: ignore[union-attr]
 
 
 def test_prompts_may_hold_code_tokens(tmp_path: Path) -> None:

@@ -37,21 +37,21 @@ def test_children_are_those_of_a_dictionary(rows: list[tuple[int, int, int]]) ->
     trie = CodeTrie(CodeTable(np.array(rows), (4, 3, 5)))
     nodes, prefixes = torch.zeros(1, 1, dtype=torch.int64), [()]
     for level in range(3):
-        found = trie.children(level, nodes)
-        digits = trie.digit[level + 1][found.node][0, : int(found.real.sum())].tolist()
-        owners = found.beam[0, : len(digits)].tolist()
+        result = trie.children(level, nodes)
+        digits = trie.digit[level + 1][result.node][0, : int(result.real.sum())].tolist()
+        owners = result.beam[0, : len(digits)].tolist()
         reached = [(*prefixes[owner], digit) for owner, digit in zip(owners, digits, strict=True)]
         assert reached == sorted({row[: level + 1] for row in rows})
-        nodes, prefixes = found.node[found.real][None], reached
+        nodes, prefixes = result.node[result.real][None], reached
     assert sorted(item for leaf in range(trie.codes) for item in trie.items_of(leaf)) == list(range(len(rows)))
 
 
 def test_users_with_different_fans_stand_side_by_side() -> None:
     trie = CodeTrie(CodeTable(np.array([[0, 0], [0, 1], [0, 2], [1, 1], [2, 0], [2, 2]]), (3, 3)))
-    found = trie.children(1, torch.tensor([[2, 1], [0, 0], [1, 1]]))
-    rows = [trie.digit[2][node[real]].tolist() for node, real in zip(found.node, found.real, strict=True)]
+    result = trie.children(1, torch.tensor([[2, 1], [0, 0], [1, 1]]))
+    rows = [trie.digit[2][node[real]].tolist() for node, real in zip(result.node, result.real, strict=True)]
     assert rows == [[0, 2, 1], [0, 1, 2, 0, 1, 2], [1, 1]]
-    assert [beam[real].tolist() for beam, real in zip(found.beam, found.real, strict=True)] == [
+    assert [beam[real].tolist() for beam, real in zip(result.beam, result.real, strict=True)] == [
         [0, 0, 1],
         [0, 0, 0, 1, 1, 1],
         [0, 1],
@@ -98,8 +98,8 @@ def searched(
     table: CodeTable, users: int = 8, normalise: ScoreNormalization = "level"
 ) -> tuple[np.ndarray, np.ndarray]:
     model = Fixed(table.sizes)
-    asked = PromptBatch.of([[user] for user in range(users)], "cpu")
-    return beam_search(Search(model, CodeTrie(table), model, normalise), asked, 20, 20)
+    requested = PromptBatch.of([[user] for user in range(users)], "cpu")
+    return beam_search(Search(model, CodeTrie(table), model, normalise), requested, 20, 20)
 
 
 def test_one_node_with_most_of_the_items_keeps_memory_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,19 +107,19 @@ def test_one_node_with_most_of_the_items_keeps_memory_bounded(monkeypatch: pytes
     wide = np.stack([np.zeros(60_000, np.int64), np.arange(60_000)], axis=1)
     narrow = np.stack([np.arange(1, 200), np.arange(1, 200)], axis=1)
     table = CodeTable(np.concatenate([wide, narrow]), (200, 60_000))
-    whole = searched(table, users=4)
+    complete = searched(table, users=4)
     monkeypatch.setattr(beam, "ENTRIES", 1 << 17)
     sizes: list[int] = []
     children = CodeTrie.children
 
     def seen(self: CodeTrie, depth: int, nodes: torch.Tensor) -> object:
-        found = children(self, depth, nodes)
-        sizes.append(found.node.numel())
-        return found
+        result = children(self, depth, nodes)
+        sizes.append(result.node.numel())
+        return result
 
     monkeypatch.setattr(CodeTrie, "children", seen)
     pieces = searched(table, users=4)
-    np.testing.assert_array_equal(whole[0], pieces[0])
+    np.testing.assert_array_equal(complete[0], pieces[0])
     assert max(sizes) <= 1 << 17 and len(sizes) > 2
 
 
@@ -160,9 +160,9 @@ def test_a_million_items_are_searched_as_fast_as_ten_thousand(monkeypatch: pytes
     ratios = []
     for turn in range(6):
         took = []
-        for search, asked in tries:
+        for search, requested in tries:
             begun = time.process_time()
-            beam_search(search, asked, 20, 20)
+            beam_search(search, requested, 20, 20)
             took.append(time.process_time() - begun)
         if turn:
             ratios.append(took[1] / took[0])

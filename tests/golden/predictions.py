@@ -99,26 +99,28 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--models", nargs="+", default=[entry.name for entry in MODELS])
     parser.add_argument("--near", action="store_true", help="tolerate the float noise of another machine")
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     torch.set_num_threads(1)
-    golden = json.loads(asked.file.read_text("utf-8")) if asked.action == "check" else {}
+    golden = json.loads(requested.file.read_text("utf-8")) if requested.action == "check" else {}
     entries: dict[str, Entry] = {}
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HARNESS_HOME"] = folder
-        for model in asked.models:
-            for seed in asked.seeds:
+        for model in requested.models:
+            for seed in requested.seeds:
                 name = f"{model}/{seed}"
                 entries[name] = predict(model, seed, Path(folder, f"{model}-{seed}"))
                 problems = []
-                if asked.action == "check":
-                    known = name in golden
-                    problems = differences(golden[name], entries[name], near=asked.near) if known else ["not in file"]
+                if requested.action == "check":
+                    expected = name in golden
+                    problems = (
+                        differences(golden[name], entries[name], near=requested.near) if expected else ["not in file"]
+                    )
                 failures += bool(problems)
                 print(name, entries[name]["ndcg@10"], "; ".join(problems) or "ok", flush=True)
-    if asked.action == "write":
+    if requested.action == "write":
         rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
-        asked.file.write_text(f"{{\n{rows}\n}}\n", "utf-8")
+        requested.file.write_text(f"{{\n{rows}\n}}\n", "utf-8")
     return 1 if failures else 0
 
 

@@ -43,8 +43,8 @@ TOML = (
 def bomb() -> bytes:
     """YAML whose aliases stand for 10^12 values."""
     lines = ["a: &a [1,1,1,1,1,1,1,1,1,1]"]
-    for name, before in zip("bcdefghijkl", "abcdefghijk", strict=True):
-        lines.append(f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]")
+    for name, previous in zip("bcdefghijkl", "abcdefghijk", strict=True):
+        lines.append(f"{name}: &{name} [{','.join([f'*{previous}'] * 10)}]")
     return "\n".join(lines).encode()
 
 
@@ -111,11 +111,11 @@ TEXT: dict[str, Change] = {
 
 
 def _paths(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [above]
+    result = [above]
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in inside:
-        found += _paths(part, (*above, key))
-    return found
+        result += _paths(part, (*above, key))
+    return result
 
 
 MARK = "@@here@@"

@@ -175,10 +175,10 @@ def _raw(name: str, kind: str) -> Callable[[Path], Any]:
     spec = next(spec for spec in getattr(release, kind) if spec.format == written)
 
     def read(folder: Path) -> Any:
-        found = RawFileHandle(spec, folder / name, member)
+        result = RawFileHandle(spec, folder / name, member)
         if kind == "interactions":
-            return read_log(found, release)
-        return read_metadata(found, release, RequestedItems(["I0", "I1", "1", "2"], np.ones(4, bool)))
+            return read_log(result, release)
+        return read_metadata(result, release, RequestedItems(["I0", "I1", "1", "2"], np.ones(4, bool)))
 
     return read
 

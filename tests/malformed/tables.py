@@ -28,8 +28,8 @@ def write_tables(folder: Path) -> None:
     pq.write_table(pa.table({"user": users, "item": items, "timestamp": times}), folder / "interactions.parquet")
     texts = {"item": DATA.items, "title": [f"T {i}" for i in DATA.items], "categories": [["a"]] * len(DATA.items)}
     pq.write_table(pa.table(texts), folder / "items.parquet")
-    said = {"user": users[:3], "item": items[:3], "review": ["good"] * 3}
-    pq.write_table(pa.table(said), folder / "reviews.parquet")
+    message = {"user": users[:3], "item": items[:3], "review": ["good"] * 3}
+    pq.write_table(pa.table(message), folder / "reviews.parquet")
 
 
 def write_ranked(folder: Path) -> None:
@@ -135,12 +135,12 @@ def _bad_text(raw: bytes, rng: Random) -> bytes:
 def _far_more(raw: bytes, rng: Random) -> bytes:
     """A few bytes that stand for 10^8 rows."""
     table = pq.read_table(pa.BufferReader(raw))
-    once = pa.table({name: pa.DictionaryArray.from_arrays(pa.array([0] * 10**6, pa.int8()), ["u0"])
+    single = pa.table({name: pa.DictionaryArray.from_arrays(pa.array([0] * 10**6, pa.int8()), ["u0"])
                      for name in table.column_names})  # fmt: skip
     out = io.BytesIO()
-    with pq.ParquetWriter(out, once.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(out, single.schema, compression="zstd") as writer:
         for _ in range(3):
-            writer.write_table(once)
+            writer.write_table(single)
     return out.getvalue()
 
 
@@ -185,9 +185,9 @@ class Raw(dict[str, tuple[str, str, str]]):
                 for user, item, rating, time in rows
             ]
         else:
-            shown = json.dumps if name == "meta.json.gz" else repr
+            output = json.dumps if name == "meta.json.gz" else repr
             mark = {"tech1": ""} if name == "meta.json.gz" else {"imUrl": "x"}
-            lines = [shown({"asin": f"I{n}", "title": f"T {n}", "description": "d", **mark}) for n in range(3)]
+            lines = [output({"asin": f"I{n}", "title": f"T {n}", "description": "d", **mark}) for n in range(3)]
         return gzip.compress("\n".join([*lines, ""]).encode(), mtime=0)
 
 

@@ -67,22 +67,22 @@ WORST = ("bomb", "far more rows than bytes", "aliases without end", "another hea
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 def test_no_malformed_file_takes_a_gib(tmp_path: Path) -> None:
     """The worst kinds, in a process that may not have more than 1 GiB above what its imports took."""
-    told = tmp_path / "told.json"
-    command = [sys.executable, "-m", "benchmarks.malformed", "--each", "2", "--json", str(told), "--bound"]
+    messages = tmp_path / "told.json"
+    command = [sys.executable, "-m", "benchmarks.malformed", "--each", "2", "--json", str(messages), "--bound"]
     command += [part for kind in WORST for part in ("--kind", kind)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = json.loads(told.read_text())
-    assert found["tried"] >= 60 and "fault" not in found["all"] and found["grown_mib"] < 1024
+    document = json.loads(messages.read_text())
+    assert document["tried"] >= 60 and "fault" not in document["all"] and document["grown_mib"] < 1024
 
 
 @pytest.mark.parametrize("name", ["configuration", "NAME.inter.json"])
 def test_a_reader_that_forgets_a_fault_is_found_out(name: str, bench: Bench) -> None:
     """The test itself: what escapes a reader counts as a fault."""
-    (known,) = (reader for reader in READERS if reader.name == name)
+    (expected,) = (reader for reader in READERS if reader.name == name)
 
     def forgetful(folder: Path) -> None:
-        (folder / known.target).read_text(encoding="utf-8").encode("ascii")
+        (folder / expected.target).read_text(encoding="utf-8").encode("ascii")
 
-    asked = Reader(f"{name}, forgetful", known.target, known.kinds, known.lay, forgetful)
-    assert bench.attempt(asked, "not UTF-8", 1).outcome == "fault"
+    requested = Reader(f"{name}, forgetful", expected.target, expected.kinds, expected.lay, forgetful)
+    assert bench.attempt(requested, "not UTF-8", 1).outcome == "fault"

@@ -56,19 +56,19 @@ class Bench:
         path.write_bytes(raw)
         begun = time.process_time()
         try:
-            outcome, said = self._outcome(reader, folder)
+            outcome, message = self._outcome(reader, folder)
         finally:
             path.write_bytes(valid)
-        return Case(reader.name, kind, seed, outcome, digest, time.process_time() - begun, said)
+        return Case(reader.name, kind, seed, outcome, digest, time.process_time() - begun, message)
 
     def _laid(self, reader: Reader) -> Path:
         folder = self.root / "".join(c if c.isalnum() else "-" for c in reader.name)
         if not folder.exists():
-            made = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(made, ignore_errors=True)
-            made.mkdir(parents=True)
-            reader.lay(made)
-            made.rename(folder)
+            result = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(result, ignore_errors=True)
+            result.mkdir(parents=True)
+            reader.lay(result)
+            result.rename(folder)
             reader.read(folder)  # it is valid
         return folder
 
@@ -76,14 +76,18 @@ class Bench:
         try:
             with _alarm(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = reader.read(folder)
+                result = reader.read(folder)
         except (InputError, Unreadable) as error:
-            said = str(error)
-            plain = "\n" not in said and len(said) < LONGEST
-            return ("refused", said) if plain else ("fault", f"no one line of {len(said)} characters: {said[:200]}")
+            message = str(error)
+            plain = "\n" not in message and len(message) < LONGEST
+            return (
+                ("refused", message)
+                if plain
+                else ("fault", f"no one line of {len(message)} characters: {message[:200]}")
+            )
         except Exception:
             return "fault", traceback.format_exc()
-        return ("set aside" if found is None else "read"), ""
+        return ("set aside" if result is None else "read"), ""
 
 
 @contextmanager
@@ -91,10 +95,10 @@ def _alarm() -> Iterator[None]:
     def hangs(*_: object) -> None:
         raise TimeoutError(f"it hangs for {HANGS} seconds")
 
-    before = signal.signal(signal.SIGALRM, hangs)
+    previous = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(HANGS)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)

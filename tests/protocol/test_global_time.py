@@ -49,19 +49,19 @@ def cut(data: Dataset, rules: Protocol) -> Split:
 @given(times=TIMED, first=st.integers(1, 29), more=st.integers(1, 10), longest=st.integers(1, 5))
 def test_each_part_is_what_the_protocol_says(times: list[list[int]], first: int, more: int, longest: int) -> None:
     data, second = timed(times), first + more
-    made = cut(data, protocol(cut=(first, second), max_history=longest))
+    result = cut(data, protocol(cut=(first, second), max_history=longest))
     rows = [row.tolist() for row in data.sequences]
     pairs = [list(zip(row, when, strict=True)) for row, when in zip(rows, times, strict=True)]
-    assert [row.tolist() for row in made.train.sequences] == [[i for i, t in user if t < first] for user in pairs]
-    for fold, begin, end in ((made.valid, first, second), (made.test, second, 99)):
-        asked, answers, histories = [], [], []
+    assert [row.tolist() for row in result.train.sequences] == [[i for i, t in user if t < first] for user in pairs]
+    for fold, begin, end in ((result.valid, first, second), (result.test, second, 99)):
+        requested, answers, histories = [], [], []
         for number, user in enumerate(pairs):
-            before, within = [i for i, t in user if t < begin], [i for i, t in user if begin <= t < end]
-            if before and within:
-                asked.append(number)
+            previous, within = [i for i, t in user if t < begin], [i for i, t in user if begin <= t < end]
+            if previous and within:
+                requested.append(number)
                 answers.append(within[0])
-                histories.append(before[-longest:])
-        assert fold.requests.users.tolist() == fold.targets.cases.tolist() == asked
+                histories.append(previous[-longest:])
+        assert fold.requests.users.tolist() == fold.targets.cases.tolist() == requested
         assert fold.targets.items.tolist() == answers
         assert [history.tolist() for history in fold.requests.histories] == histories
 
@@ -70,40 +70,40 @@ def test_each_part_is_what_the_protocol_says(times: list[list[int]], first: int,
 @given(times=TIMED, first=st.floats(0.1, 0.8), more=st.floats(0.05, 0.15))
 def test_shares_cut_in_time_and_nothing_later_is_learnt(times: list[list[int]], first: float, more: float) -> None:
     data = timed(times)
-    made = cut(data, protocol(cut=(first, first + more)))
+    result = cut(data, protocol(cut=(first, first + more)))
     when = data.timestamps
-    assert when is not None and made.cut.times is not None
-    trained = made.train.sequences.values
+    assert when is not None and result.cut.times is not None
+    trained = result.train.sequences.values
     assert len(trained) <= first * data.interactions
-    assert when[trained].max() < made.cut.times[0] <= when[made.valid.targets.items].min()
-    assert when[made.valid.targets.items].max() < made.cut.times[1] <= when[made.test.targets.items].min()
-    assert when[made.test.requests.histories.values].max() < made.cut.times[1]
-    assert canary(data, made.protocol) == ""
-    assert [check for check in verify(data, made.protocol) if not check.ok] == []
+    assert when[trained].max() < result.cut.times[0] <= when[result.valid.targets.items].min()
+    assert when[result.valid.targets.items].max() < result.cut.times[1] <= when[result.test.targets.items].min()
+    assert when[result.test.requests.histories.values].max() < result.cut.times[1]
+    assert canary(data, result.protocol) == ""
+    assert [check for check in verify(data, result.protocol) if not check.ok] == []
 
 
 def test_verification_notices_training_rows_from_after_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     data = timed([[1, 2, 11, 21], [3, 12, 22], [4, 5, 13]])
-    made = split_by(data, protocol(cut=(10, 20)))
+    split = split_by(data, protocol(cut=(10, 20)))
     later = split_by(data, protocol(cut=(12.5, 20))).train
     for fault, names in (
-        (replace(made, train=later), {"training part", "leakage", "split fingerprint"}),
-        (replace(made, test=made.valid), {"test users", "test answers", "test histories", "split fingerprint"}),
+        (replace(split, train=later), {"training part", "leakage", "split fingerprint"}),
+        (replace(split, test=split.valid), {"test users", "test answers", "test histories", "split fingerprint"}),
     ):
         monkeypatch.setattr(module, "split", lambda *_, fault=fault: fault)
-        broken = {check.name for check in verify(data, made.protocol) if not check.ok}
+        broken = {check.name for check in verify(data, split.protocol) if not check.ok}
         assert broken and broken <= names
 
 
 def test_cold_users_and_items_by_hand() -> None:
     """u0 is known throughout; u1 comes between the cuts; u2 comes after both; u3 never comes again."""
     data = timed([[1, 2, 11, 21], [12, 22, 23], [24, 25], [3, 4]])
-    made = split_by(data, protocol(cut=(10, 20)))
-    assert [len(row) for row in made.train.sequences] == [2, 0, 0, 2]
-    assert made.valid.requests.users.tolist() == [0]  # u1 has no history then
-    assert made.test.requests.users.tolist() == [0, 1]  # u1 has one now, u2 has none
-    assert made.test.targets.items.tolist() == [3, 5]
-    assert made.train.counts()[3] == 0 and made.train.n_items == data.sequences.values.max() + 1
+    split = split_by(data, protocol(cut=(10, 20)))
+    assert [len(row) for row in split.train.sequences] == [2, 0, 0, 2]
+    assert split.valid.requests.users.tolist() == [0]  # u1 has no history then
+    assert split.test.requests.users.tolist() == [0, 1]  # u1 has one now, u2 has none
+    assert split.test.targets.items.tolist() == [3, 5]
+    assert split.train.counts()[3] == 0 and split.train.n_items == data.sequences.values.max() + 1
 
 
 def test_names_and_cuts_are_understood() -> None:
@@ -118,7 +118,7 @@ def test_names_and_cuts_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "what"),
+    ("value", "kind"),
     [
         ({"name": "global-tim"}, "did you mean global-time/1"),
         ({"name": "leave-one-out", "cut": (0.8, 0.9)}, "cut is of global-time/1"),
@@ -128,9 +128,9 @@ def test_names_and_cuts_are_understood() -> None:
         ({"name": "global-time", "cut": (0.8,)}, "cut"),
     ],
 )
-def test_a_cut_that_makes_no_sense(given: dict[str, Any], what: str) -> None:
-    with pytest.raises(ValidationError, match=what):
-        Protocol.model_validate(given)
+def test_a_cut_that_makes_no_sense(value: dict[str, Any], kind: str) -> None:
+    with pytest.raises(ValidationError, match=kind):
+        Protocol.model_validate(value)
 
 
 def test_data_that_cannot_be_cut_in_time() -> None:
@@ -144,7 +144,7 @@ def test_data_that_cannot_be_cut_in_time() -> None:
 
 
 def test_ml_100k() -> None:
-    made = split_by(load_dataset("ml-100k"), protocol())
-    assert (len(made.valid.requests), len(made.test.requests)) == (81, 90)
-    assert int((made.cut.train == 0).sum()) == 192
-    assert made.fingerprint == "7f9545369b3e9139"
+    split = split_by(load_dataset("ml-100k"), protocol())
+    assert (len(split.valid.requests), len(split.test.requests)) == (81, 90)
+    assert int((split.cut.train == 0).sum()) == 192
+    assert split.fingerprint == "7f9545369b3e9139"

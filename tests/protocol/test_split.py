@@ -38,8 +38,8 @@ def test_each_part_is_what_the_protocol_says(rows: list[list[int]], max_history:
     for fold, held_out in ((split.valid, 2), (split.test, 1)):
         assert fold.targets.items.tolist() == [row[-held_out] for row in rows]
         assert fold.targets.cases.tolist() == fold.requests.users.tolist() == list(range(len(rows)))
-        shown = [row[:-held_out][-max_history:] for row in rows]
-        assert [history.tolist() for history in fold.requests.histories] == shown
+        output = [row[:-held_out][-max_history:] for row in rows]
+        assert [history.tolist() for history in fold.requests.histories] == output
 
 
 @settings(max_examples=40, deadline=None)

@@ -36,7 +36,7 @@ def titles() -> list[str]:
 
 
 @pytest.fixture
-def made(tmp_path: Path, store: Store, titles: list[str]) -> Make:
+def make_run(tmp_path: Path, store: Store, titles: list[str]) -> Make:
     """`made(model, seed, shift)` stores lists on the toy whose target stands at a random place, `shift` lower."""
     folder = csv_folder(tmp_path / "toy", toys.noise(users=120))
     if titles:

@@ -25,20 +25,25 @@ def titles(items: int = 30) -> list[str]:
     return [HOSTILE[n] if n < len(HOSTILE) else f"plain thing {n}" for n in range(items)]
 
 
-def fill(store: Store, made: Callable[..., Any], tokens: int = 4) -> None:
+def fill(store: Store, make_run: Callable[..., Any], tokens: int = 4) -> None:
     """Three models (one leaks, one lacks its lists), logs, kept codes with so many first tokens, and an ablation whose
     rows are runs of one."""
-    made("alpha", 1)
-    made("alpha", 2, 9)
-    made("beta", 1, 4, leaks=[LEAK], cost={"train_seconds": 20.0})
-    made("gamma", 1, cost={"train_seconds": 0.5, "eval_users_per_second": 900.0})
+    make_run("alpha", 1)
+    make_run("alpha", 2, 9)
+    make_run("beta", 1, 4, leaks=[LEAK], cost={"train_seconds": 20.0})
+    make_run("gamma", 1, cost={"train_seconds": 0.5, "eval_users_per_second": 900.0})
     folders = {path.name: path for path in store.runs.glob("*/*/*") if path.is_dir()}
     (folders["seed1-gamma"] / "predictions.parquet").unlink()
     for name, offset in (("seed1-alpha", 0.0), ("seed2-alpha", 0.5), ("seed1-beta", 1.0)):
         lines: list[dict[str, Any]] = [{"event": "session", "seconds": 0.0}]
         for epoch in (1, 2, 3):
-            told = {"loss": 3.0 / epoch + offset, "valid": 0.1 * epoch, "seconds": 1.0, "session_seconds": 2.0 * epoch}
-            lines.append({"stage": "train", "epoch": epoch, **told})
+            messages = {
+                "loss": 3.0 / epoch + offset,
+                "valid": 0.1 * epoch,
+                "seconds": 1.0,
+                "session_seconds": 2.0 * epoch,
+            }
+            lines.append({"stage": "train", "epoch": epoch, **messages})
         (folders[name] / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     codes = {f"i{n}": [f"<a_{n % tokens}>", f"<b_{n}>"] for n in range(30)}
     (folders["seed1-alpha"] / "item.index.json").write_text(json.dumps(codes))
@@ -70,5 +75,5 @@ def put_grid(store: Store, name: str, rows: dict[str, str | None]) -> None:
 
 def board(store: Store) -> Board:
     """The one board of a store."""
-    (found,) = boards(store.query(), "ndcg@10")
-    return found
+    (result,) = boards(store.query(), "ndcg@10")
+    return result

@@ -14,9 +14,9 @@ from tests.reports.conftest import Make
 from tests.store.made import put
 
 
-def test_the_card_of_a_board(store: Store, made: Make) -> None:
-    one, two = made("strong", 1), made("strong", 2)
-    made("weak", 3, shift=12)
+def test_the_card_of_a_board(store: Store, make_run: Make) -> None:
+    one, two = make_run("strong", 1), make_run("strong", 2)
+    make_run("weak", 3, shift=12)
     (board,) = boards(store.query())
     board = with_card(board, "ndcg@10")
     (document,) = json.loads(render([board], "json", "ndcg@10"))
@@ -28,24 +28,24 @@ def test_the_card_of_a_board(store: Store, made: Make) -> None:
         total = sum(part["users"] * part["mean"] for part in parts if part["mean"] is not None)
         assert total / 120 == pytest.approx((one.mean() + two.mean()) / 2)
         assert all(part["low"] <= part["mean"] <= part["high"] for part in parts if part["mean"] is not None)
-    shown = sheet(board, "ndcg@10", check_columns("card"))
-    names = [column.name for column in shown.columns]
+    table = sheet(board, "ndcg@10", check_columns("card"))
+    names = [column.name for column in table.columns]
     assert "memorised" in names and "coverage@10" in names
-    assert any("Test users by group, of 120: memorised" in note for note in shown.notes)
+    assert any("Test users by group, of 120: memorised" in note for note in table.notes)
     for form in FORMATS:
         assert "memorised" in render([board], form, "ndcg@10", ("card",))
     by_group, lists = sheets(board, "ndcg@10")
     assert [len(line.texts) for line in by_group.lines] == [5] * 10 and len(lists.lines) == 2
 
 
-def test_rows_without_lists_stay_on_the_board(store: Store, made: Make) -> None:
-    made("whole", 1), made("gone", 2, shift=12)
+def test_rows_without_lists_stay_on_the_board(store: Store, make_run: Make) -> None:
+    make_run("whole", 1), make_run("gone", 2, shift=12)
     next(store.runs.glob("gone/*/*/predictions.parquet")).unlink()
     (board,) = boards(store.query())
     board = with_card(board, "ndcg@10")
-    shown = sheet(board, "ndcg@10", ("card",))
-    assert {len(line.texts) for line in shown.lines} == {len(shown.columns)}
-    assert any("gone has no report card" in note for note in shown.notes)
+    table = sheet(board, "ndcg@10", ("card",))
+    assert {len(line.texts) for line in table.lines} == {len(table.columns)}
+    assert any("gone has no report card" in note for note in table.notes)
     assert [bool(row.card) for row in board.rows] == [row.model == "whole" for row in board.rows]
 
 
@@ -57,8 +57,8 @@ def test_a_board_whose_data_are_not_at_hand_says_so(store: Store) -> None:
     assert note.startswith("no report card:") and "memorised" in render([board], "markdown", "ndcg@10", ("card",))
 
 
-def test_boards_say_nothing_of_it_unless_asked(store: Store, made: Make) -> None:
-    made("strong", 1)
+def test_boards_say_nothing_of_it_unless_asked(store: Store, make_run: Make) -> None:
+    make_run("strong", 1)
     (board,) = boards(store.query())
     (document,) = json.loads(render([board], "json", "ndcg@10"))
     assert "card" not in document and "card" not in document["rows"][0]

@@ -37,25 +37,24 @@ def sheet(text: str) -> ReportTable:
 @pytest.mark.parametrize("text", TITLES)
 def test_html(text: str) -> None:
     page = Page()
-    made = html([sheet(text)], title=text)
-    page.feed(made)
-    known = {"html", "head", "meta", "title", "style", "body", "div", "table", "caption", "thead", "tr", "th", "tbody",
-             "td", "p", "button"}  # fmt: skip
-    assert not page.open and page.seen <= known and not re.search(r"<script|<img|<a ", made)
+    result = html([sheet(text)], title=text)
+    page.feed(result)
+    expected = set(["html", "head", "meta", "title", "style", "body", "div", "table", "caption", "thead", "tr", "th", "tbody", "td", "p", "button"])
+    assert not page.open and page.seen <= expected and not re.search(r"<script|<img|<a ", result)
     assert "".join(text.split()) in "".join("".join(page.cells).replace("\ufffd", "\x00").split())
 
 
 @pytest.mark.parametrize("text", TITLES)
 def test_latex(text: str) -> None:
-    own = latex([sheet("x")])
-    made = latex([sheet(text)])
-    commands = set(re.findall(r"\\([A-Za-z]+)", made))
+    local = latex([sheet("x")])
+    result = latex([sheet(text)])
+    commands = set(re.findall(r"\\([A-Za-z]+)", result))
     signs = {"textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar"}
-    allowed = set(re.findall(r"\\([A-Za-z]+)", own)) | signs
+    allowed = set(re.findall(r"\\([A-Za-z]+)", local)) | signs
     assert commands <= allowed, commands - allowed
-    assert made.count("\\begin{") == own.count("\\begin{") and "\x1b" not in made
-    bare = re.sub(r"\\[&%$#_{}]", "", made)
-    assert bare.count("%") == own.count("%") and bare.count("$") == own.count("$")
+    assert result.count("\\begin{") == local.count("\\begin{") and "\x1b" not in result
+    bare = re.sub(r"\\[&%$#_{}]", "", result)
+    assert bare.count("%") == local.count("%") and bare.count("$") == local.count("$")
 
 
 @pytest.mark.parametrize("text", TITLES)
@@ -75,11 +74,11 @@ def test_terminal(text: str) -> None:
     console = Console(width=400, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(to_rich(sheet(text), 400))
-    said = captured.get()
-    assert "\x1b[2J" not in said and "\x1b]" not in said and "\x07" not in said
+    message = captured.get()
+    assert "\x1b[2J" not in message and "\x1b]" not in message and "\x07" not in message
 
 
 def test_latex_prints_options_and_signs_as_they_are_in_any_fonts() -> None:
     """Two hyphens would be a dash, and OT1 fonts have other signs in the places of these three."""
-    made = latex([sheet("run --seed 1 ---x p < 0.05 > 0 a|b")])
-    assert r"run -{}-seed 1 -{}-{}-x p \textless{} 0.05 \textgreater{} 0 a\textbar{}b" in made
+    result = latex([sheet("run --seed 1 ---x p < 0.05 > 0 a|b")])
+    assert r"run -{}-seed 1 -{}-{}-x p \textless{} 0.05 \textgreater{} 0 a\textbar{}b" in result

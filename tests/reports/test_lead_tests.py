@@ -21,17 +21,17 @@ def _board(store: Store, *metrics: str) -> Board:
     return with_leads(board, metrics or ("ndcg@10",))
 
 
-def test_a_lead_beyond_chance_has_a_dagger(store: Store, made: Make) -> None:
-    made("strong", 1), made("strong", 2), made("weak", 3, shift=12)
+def test_a_lead_beyond_chance_has_a_dagger(store: Store, make_run: Make) -> None:
+    make_run("strong", 1), make_run("strong", 2), make_run("weak", 3, shift=12)
     board = _board(store, "ndcg@10", "recall@10")
     first, second = board.leads
     assert first.significant and (first.a, first.b) == ("strong", "weak")
     expected = compare(choose(store, ["strong", "weak"]), ("ndcg@10", "recall@10")).pairs
     assert (first, second) == expected, "the test is `harness compare`'s"
-    shown = sheet(board, "ndcg@10")
-    daggers = [[cell.endswith(DAGGER) for cell in line.texts] for line in shown.lines]
-    assert [sum(row) for row in daggers] == [2, 0] and f"{DAGGER} the best is better" in shown.notes[0]
-    assert "120 users, corrected by Holm for 2 metrics" in shown.notes[0]
+    table = sheet(board, "ndcg@10")
+    daggers = [[cell.endswith(DAGGER) for cell in line.texts] for line in table.lines]
+    assert [sum(row) for row in daggers] == [2, 0] and f"{DAGGER} the best is better" in table.notes[0]
+    assert "120 users, corrected by Holm for 2 metrics" in table.notes[0]
     for form in ("table", "markdown", "html"):
         assert render([board], form, "ndcg@10").count(DAGGER) == 3
     assert render([board], "latex", "ndcg@10").count(r"$^{\dagger}$}") == 2
@@ -39,23 +39,23 @@ def test_a_lead_beyond_chance_has_a_dagger(store: Store, made: Make) -> None:
     assert [pair["significant"] for pair in document["leads"]] == [True, True]
 
 
-def test_chance_has_none(store: Store, made: Make) -> None:
-    made("one", 1), made("other", 2)
-    shown = sheet(_board(store), "ndcg@10")
-    assert DAGGER not in "".join(cell for line in shown.lines for cell in line.texts)
-    assert shown.notes[0].startswith("No lead of the best over the second is significant")
+def test_chance_has_none(store: Store, make_run: Make) -> None:
+    make_run("one", 1), make_run("other", 2)
+    table = sheet(_board(store), "ndcg@10")
+    assert DAGGER not in "".join(cell for line in table.lines for cell in line.texts)
+    assert table.notes[0].startswith("No lead of the best over the second is significant")
 
 
-def test_a_leaking_row_takes_no_part(store: Store, made: Make) -> None:
-    made("leaky", 1, shift=-8, leaks=["sees the answers"]), made("fair", 2), made("weak", 3, shift=12)
+def test_a_leaking_row_takes_no_part(store: Store, make_run: Make) -> None:
+    make_run("leaky", 1, shift=-8, leaks=["sees the answers"]), make_run("fair", 2), make_run("weak", 3, shift=12)
     (pair,) = _board(store).leads
     assert (pair.a, pair.b) == ("fair", "weak")
 
 
-def test_one_row_or_a_shared_best_is_not_tested(store: Store, made: Make) -> None:
-    made("one", 1)
+def test_one_row_or_a_shared_best_is_not_tested(store: Store, make_run: Make) -> None:
+    make_run("one", 1)
     assert _board(store).leads == () and _board(store).untested == ""
-    made("same", 1)
+    make_run("same", 1)
     assert _board(store).leads == () and sheet(_board(store), "ndcg@10").notes == ()
 
 

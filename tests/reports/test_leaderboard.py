@@ -93,13 +93,13 @@ def test_other_data_or_rules_stand_apart(store: Store) -> None:
     put(store, model="c", value=0.9, protocol={"fingerprint": "p1", "exclude_history": True})
     put(store, model="d", value=0.9, dataset={"fingerprint": "d1", "users": 6}, protocol={"fingerprint": "p2"})
     put(store, model="e", value=0.9, dataset={"name": "other"})
-    found = boards(store.query())
-    names = [(board.dataset.name, [row.model for row in board.rows]) for board in found]
+    result = boards(store.query())
+    names = [(board.dataset.name, [row.model for row in board.rows]) for board in result]
     assert names == [("other", ["e"]), ("toy", ["a", "b", "a"]), ("toy", ["c"]), ("toy", ["d"])]
-    assert found[0].incomparable_because == ""
-    assert all(field in found[2].incomparable_because for field in ("exclude_history=True", "protocol.fingerprint=p1"))
-    assert "max_history" not in found[2].incomparable_because and "dataset.users=6" in found[3].incomparable_because
-    assert found[3].rows[0].rank == 1
+    assert result[0].incomparable_because == ""
+    assert all(field in result[2].incomparable_because for field in ("exclude_history=True", "protocol.fingerprint=p1"))
+    assert "max_history" not in result[2].incomparable_because and "dataset.users=6" in result[3].incomparable_because
+    assert result[3].rows[0].rank == 1
 
 
 def test_the_metric_decides_the_order(store: Store) -> None:
@@ -133,23 +133,23 @@ def test_the_dataframe(store: Store) -> None:
 
 def test_csv_and_json_keep_every_digit(store: Store) -> None:
     put(store, model="third", value=1 / 3)
-    found = boards(store.query())
-    rows = list(csv.DictReader(io.StringIO(render(found, "csv", "ndcg@10"))))
+    result = boards(store.query())
+    rows = list(csv.DictReader(io.StringIO(render(result, "csv", "ndcg@10"))))
     assert {row["model"]: float(row["ndcg@10"]) for row in rows}["third"] == 1 / 3
-    (board,) = json.loads(render(found, "json", "ndcg@10"))
+    (board,) = json.loads(render(result, "json", "ndcg@10"))
     assert [row["model"] for row in board["rows"]] == ["a", "b", "third", "a"]
     assert board["rows"][1]["ndcg@10_std"] == statistics.stdev([0.3, 0.4, 0.5])
     assert board["rows"][1]["run_ids"] == ["seed1-b", "seed2-b", "seed3-b"] and board["protocol"]["fingerprint"] == "p0"
 
 
 def test_markdown_and_table_round(store: Store) -> None:
-    found = boards(store.query())
-    markdown = render(found, "markdown", "ndcg@10").splitlines()
+    result = boards(store.query())
+    markdown = render(result, "markdown", "ndcg@10").splitlines()
     assert len({line.count("|") for line in markdown if line.startswith("|")}) == 1
     assert "0.4000 ± 0.1000" in markdown[5] and "1.2M" in markdown[5]
-    text = render(found, "table", "recall@20")
+    text = render(result, "table", "recall@20")
     assert "recall@20" in text and "0.4000 ± 0.1000" in text
-    assert "single seed; configuration=a2, size=4" in render(found, "table", "ndcg@10")
+    assert "single seed; configuration=a2, size=4" in render(result, "table", "ndcg@10")
     assert metric_text(None) == "-" and metric_text(0.06) == "0.0600"
 
 
@@ -183,21 +183,21 @@ def test_no_configuration_file_is_read_and_a_long_table_is_laid_out_plainly(
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "read_text", counted)
-    found = boards(store.query())
+    result = boards(store.query())
     assert not read  # the records hold the settings
-    assert {row.note for row in found[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
+    assert {row.note for row in result[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
     with monkeypatch.context() as patched:
         patched.setattr("harness.reports.formats.to_rich", None)
-        assert "size=209" in text_of(found, 100)
-    assert len({line.rindex("single") for line in text_of(found, 240).splitlines() if "single" in line}) == 1
+        assert "size=209" in text_of(result, 100)
+    assert len({line.rindex("single") for line in text_of(result, 240).splitlines() if "single" in line}) == 1
 
 
-def text_of(found: list[Board], width: int) -> str:
+def text_of(boards: list[Board], width: int) -> str:
     from rich.console import Console
 
     console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(table(found, "ndcg@10", width))
+        console.print(table(boards, "ndcg@10", width))
     return captured.get()
 
 

@@ -53,23 +53,23 @@ def feasible(printed: dict[str, str]) -> bool:
         half = 0.5 * 10.0 ** -len(text.partition(".")[2])
         above += [gain, -gain]
         bounds += [float(text) + half, half - float(text)]
-    found = linprog(np.zeros(len(ranks)), np.array(above), np.array(bounds), bounds=(0, None))
-    return found.status == 0
+    result = linprog(np.zeros(len(ranks)), np.array(above), np.array(bounds), bounds=(0, None))
+    return result.status == 0
 
 
 def measured(ranks: np.ndarray, digits: int) -> dict[str, str]:
     """What a table would print for these ranks (0: not found)."""
-    found = {}
+    result = {}
     for cut in CUTS:
         hit = (ranks >= 1) & (ranks <= cut)
         safe = np.where(hit, ranks, 1)
         gains = {"recall": 1.0, "ndcg": 1 / np.log2(safe + 1), "mrr": 1 / safe}
-        found |= {f"{name}@{cut}": f"{(hit * gain).mean():.{digits}f}" for name, gain in gains.items()}
-    return found
+        result |= {f"{name}@{cut}": f"{(hit * gain).mean():.{digits}f}" for name, gain in gains.items()}
+    return result
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("r5=0.1000 r10=0.1400 n5=0.0700 n10=0.0830", []),
         ("r5=0.1000 r10=0.1400 n5=0.0700 n10=0.0900", [SAID]),
@@ -99,10 +99,10 @@ def measured(ranks: np.ndarray, digits: int) -> dict[str, str]:
         ("r3=0.10 r5=0.12 r10=0.20 n3=0.08 n5=0.11 n10=0.12", ["ndcg@5 - ndcg@3 = 0.03, recall allows at most 0.01"]),
     ],
 )
-def test_planted_rows(text: str, said: list[str]) -> None:
-    found = inconsistencies(row(text))
-    assert found[: len(said)] == said and bool(found) == bool(said)
-    assert feasible(row(text)) == (not said)
+def test_planted_rows(text: str, message: list[str]) -> None:
+    result = inconsistencies(row(text))
+    assert result[: len(message)] == message and bool(result) == bool(message)
+    assert feasible(row(text)) == (not message)
 
 
 def test_the_edge_of_rounding() -> None:
@@ -132,9 +132,9 @@ def test_a_linear_program_agrees(families: tuple[str, ...]) -> None:
         printed = {name: text for name, text in printed.items() if name.partition("@")[0] in families}
         name = draw.choice(list(printed))
         printed[name] = f"{min(1.0, max(0.0, float(printed[name]) + draw.normal(0, 0.02))):.3f}"
-        can, said = feasible(printed), inconsistencies(printed)
-        assert not (can and said), (printed, said)
-        marked, impossible = marked + bool(said), impossible + (not can)
+        can, message = feasible(printed), inconsistencies(printed)
+        assert not (can and message), (printed, message)
+        marked, impossible = marked + bool(message), impossible + (not can)
     assert impossible > 100 and marked >= (impossible if len(families) == 2 else 0.8 * impossible)
 
 
@@ -182,10 +182,10 @@ def test_every_format_of_a_board_marks_it(store: Store, form: str) -> None:
 
 def test_compare_and_the_page_mark_it(store: Store) -> None:
     sides = choose(store, ["a"])
-    found = gaps(store, sides, ["ndcg@10"])
-    assert [gap.document()[INCONSISTENT] for gap in found] == ["", SAID]
+    result = gaps(store, sides, ["ndcg@10"])
+    assert [gap.document()[INCONSISTENT] for gap in result] == ["", SAID]
     for form in SHEETS:
-        flat = flat_text(SHEETS[form](sheets(sides, found, ["ndcg@10"])))
+        flat = flat_text(SHEETS[form](sheets(sides, result, ["ndcg@10"])))
         assert f"Bad § {INCONSISTENT}" in flat and SAID in flat and INCONSISTENT_NOTE in flat
         assert f"Good § {INCONSISTENT}" not in flat
     page = report(store, ReportOptions("toy", "ndcg@10", published=True))

@@ -39,11 +39,11 @@ def board(tmp_path: Path) -> Board:
 
 
 def test_columns_of_rows_with_and_without_a_probe(board: Board) -> None:
-    shown = {row.model: row_texts(row, "ndcg@10", ("memory",)) for row in board.rows}
-    told = {model: (texts["memory: ids"], texts["memory: neighbours"]) for model, texts in shown.items()}
-    assert told["shown"] == ("+0.2500 ± 0.0500", "")
-    assert told["anew"] == ("random weights",) * 2 and told["other"] == ("not measured",) * 2
-    assert told["sasrec"] == ("", "")
+    output = {row.model: row_texts(row, "ndcg@10", ("memory",)) for row in board.rows}
+    messages = {model: (texts["memory: ids"], texts["memory: neighbours"]) for model, texts in output.items()}
+    assert messages["shown"] == ("+0.2500 ± 0.0500", "")
+    assert messages["anew"] == ("random weights",) * 2 and messages["other"] == ("not measured",) * 2
+    assert messages["sasrec"] == ("", "")
     assert "nats a token" in render([board], "markdown", "ndcg@10", ("memory",))
 
 

@@ -37,8 +37,8 @@ def one(store: Store) -> ProtocolComparison:
 def test_ranks_are_among_what_was_measured_under_every_protocol(store: Store) -> None:
     crossing = one(store)
     assert crossing.labels == ("leave-one-out/1", "global-time/1")
-    told = {standing.model: (standing.ranks, standing.moved) for standing in crossing.standings}
-    assert told == {"a": ((1, 2), (-1,)), "b": ((2, 1), (1,)), "c": ((3, 3), (0,)), "d": ((None, None), (None,))}
+    messages = {standing.model: (standing.ranks, standing.moved) for standing in crossing.standings}
+    assert messages == {"a": ((1, 2), (-1,)), "b": ((2, 1), (1,)), "c": ((3, 3), (0,)), "d": ((None, None), (None,))}
     assert [standing.model for standing in crossing.standings] == ["a", "b", "c", "d"]
     assert crossing.tau == (pytest.approx(1 / 3),)
 
@@ -64,17 +64,17 @@ def test_two_cuts_of_one_protocol_are_told_apart(store: Store) -> None:
 
 
 def test_every_format_says_the_same(store: Store) -> None:
-    found = [one(store)]
-    (document,) = json.loads(render(found, "json"))
+    result = [one(store)]
+    (document,) = json.loads(render(result, "json"))
     assert [row["ranks"] for row in document["rows"]] == [[1, 2], [2, 1], [3, 3], [None, None]]
     assert document["rows"][0]["values"] == [0.5, 0.2] and document["protocols"][1]["cut"] == [0.8, 0.9]
-    rows = list(csv.DictReader(io.StringIO(render(found, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(result, "csv"))))
     assert [row["rank"] for row in rows if row["protocol"] == "global-time/1"] == ["2", "1", "3", ""]
-    text = render(found, "markdown")
+    text = render(result, "markdown")
     assert (
         "2 of 3 configurations change their place" in text
         and "0.33" in text
         and "| a | 1 | 0.5000 ± 0.0000 | 2 |" in text
     )
     with pytest.raises(InputError):
-        render(found, "pdf")
+        render(result, "pdf")

@@ -34,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(tmp_path / "results")
 
 
-def own(store: Store, text: str, name: str = "x.csv") -> Path:
+def write_published(store: Store, text: str, name: str = "x.csv") -> Path:
     folder = store.root / "published"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text, encoding="utf-8")
@@ -57,12 +57,12 @@ def test_the_projects_tables() -> None:
                 resolve(name)
         else:
             assert resolve(name).name == name
-    ours = {line["hand"] for line in lines if line["method"] == "EAGER-LLM"}
-    assert ours == {"second"} and not any("yelp" in str(line.values()).lower() for line in lines)
-    (found,) = (
+    actual = {line["hand"] for line in lines if line["method"] == "EAGER-LLM"}
+    assert actual == {"second"} and not any("yelp" in str(line.values()).lower() for line in lines)
+    (result,) = (
         line for line in lines if (line["dataset"], line["method"], line["metric"]) == ("sports", "HGN", "ndcg@5")
     )
-    assert found["value"] == "0.0120" and found["hand"] == "first" and found["release"] == "Amazon 2014"
+    assert result["value"] == "0.0120" and result["hand"] == "first" and result["release"] == "Amazon 2014"
 
 
 def test_every_column_is_explained() -> None:
@@ -72,13 +72,13 @@ def test_every_column_is_explained() -> None:
 
 def test_the_tables_are_found_wherever_runs_are_stored(store: Store) -> None:
     assert {row.dataset for row in read_published(store.root)} >= {"beauty", "sports", "instruments"}
-    own(store, OWN.replace("toy", "beauty"), "beauty.csv")  # takes the place of the project's own
+    write_published(store, OWN.replace("toy", "beauty"), "beauty.csv")  # takes the place of the project's own
     assert {row.method for row in read_published(store.root) if row.dataset == "beauty"} == {"TIGER"}
 
 
 def test_lines_of_one_source_are_one_row_below_the_measured_ones(store: Store) -> None:
     put(store, model="a", value=0.2)
-    own(store, OWN)
+    write_published(store, OWN)
     (board,) = with_published(
         [b for b in published_boards(store, "toy", "ndcg@10") if not b.published_only], Path("nowhere")
     )
@@ -87,16 +87,16 @@ def test_lines_of_one_source_are_one_row_below_the_measured_ones(store: Store) -
     assert two.metrics == {"ndcg@10": [0.99], "recall@10": [0.999]} and two.mean("mrr@10") is None
     assert two.note == "second-hand: Table 2, left; Amazon 2014" and two.quoted["beams"] == "20"
     assert readme.note == "first-hand: its README; release not stated" and "beams" not in readme.quoted
-    made = sheet(board, "ndcg@10")
-    names = [column.name for column in made.columns]
-    assert [line.mark(names.index("ndcg@10")) for line in made.lines] == ["best", "", ""]
-    assert [line.apart for line in made.lines] == [False, True, True]
+    table = sheet(board, "ndcg@10")
+    names = [column.name for column in table.columns]
+    assert [line.mark(names.index("ndcg@10")) for line in table.lines] == ["best", "", ""]
+    assert [line.apart for line in table.lines] == [False, True, True]
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_says_whose_number_it_is(store: Store, form: str) -> None:
     put(store, model="a", value=0.2)
-    own(store, OWN)
+    write_published(store, OWN)
     text = render(published_boards(store, "toy", "ndcg@10"), form, "ndcg@10")
     assert "second-hand: Table 2, left" in text and "first-hand: its README" in text
     if form in ("csv", "json"):
@@ -131,26 +131,28 @@ def test_rows_of_another_split_never_stand_beside_runs(store: Store) -> None:
     put(store, model="a", value=0.2)
     split = "each purchase of the last tenth"
     lines = [f"toy,x,B,recall@3,0.4,first,s,{split}", "toy,x,A,ndcg@10,0.5,first,s,leave-one-out"]
-    own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", *lines, ""]))
-    ours, theirs = published_boards(store, "toy", "ndcg@10")
-    assert [row.model for row in ours.rows] == ["a", "A"] and [row.model for row in theirs.rows] == ["B"]
-    assert theirs.published_only and f"toy ({split}) · published rows alone" in render([theirs], "table", "ndcg@10")
+    write_published(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", *lines, ""]))
+    actual, reference = published_boards(store, "toy", "ndcg@10")
+    assert [row.model for row in actual.rows] == ["a", "A"] and [row.model for row in reference.rows] == ["B"]
+    assert reference.published_only and f"toy ({split}) · published rows alone" in render(
+        [reference], "table", "ndcg@10"
+    )
     (gap,) = gaps(store, choose(store, ["a"]), ["ndcg@10"])
     assert gap.quoted.method == "A" and {field.name: field.verdict for field in gap.fields}["split"] == "same"
-    own(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", lines[0], ""]))
+    write_published(store, "\n".join(["dataset,release,method,metric,value,hand,source,split", lines[0], ""]))
     with pytest.raises(InputError, match="no published rows on 'toy'"):
         gaps(store, choose(store, ["a"]), ["ndcg@10"])
 
 
 def test_other_protocols_have_no_quoted_rows(store: Store) -> None:
     put(store, model="a", protocol={"name": "global-time/1", "fingerprint": "g"})
-    own(store, OWN)
+    write_published(store, OWN)
     timed, alone = published_boards(store, "toy", "ndcg@10")
     assert len(timed.rows) == 1 and alone.published_only and len(alone.rows) == 2
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("previous", "updated", "message"),
     [
         ("ndcg@10,0.99", "ndgc@5,0.99", r"x\.csv line 2: unknown metric 'ndgc@5'; did you mean ndcg@5"),
         ("0.99,", "much,", r"line 2: 'much' is not a number; write a share"),
@@ -165,10 +167,10 @@ def test_other_protocols_have_no_quoted_rows(store: Store) -> None:
         ("recall@10,0.999", "ndcg@10,0.999", r"line 3: TIGER has ndcg@10 twice"),
     ],
 )
-def test_a_bad_file_is_refused_by_line(store: Store, before: str, after: str, said: str) -> None:
-    assert before in OWN
-    own(store, OWN.replace(before, after, 1))
-    with pytest.raises(InputError, match=said):
+def test_a_bad_file_is_refused_by_line(store: Store, previous: str, updated: str, message: str) -> None:
+    assert previous in OWN
+    write_published(store, OWN.replace(previous, updated, 1))
+    with pytest.raises(InputError, match=message):
         read_published(store.root)
 
 
@@ -176,17 +178,17 @@ def test_a_run_beside_the_papers_rows(store: Store) -> None:
     for seed, value in ((1, 0.02), (2, 0.04)):
         put(store, model="recbole:SASRec", seed=seed, value=value, dataset=BEAUTY, details={"configuration": "s"})
     (side,) = choose(store, ["recbole:SASRec"])
-    found = gaps(store, [side], ["ndcg@10", "recall@5"])
-    assert [gap.same_method for gap in found[:5]] == [True, True, True, True, False]
-    first = found[0]
+    result = gaps(store, [side], ["ndcg@10", "recall@5"])
+    assert [gap.same_method for gap in result[:5]] == [True, True, True, True, False]
+    first = result[0]
     assert first.numbers == {"ndcg@10": (pytest.approx(0.03), 0.0318), "recall@5": (pytest.approx(0.03), 0.0387)}
-    (gram,) = (gap for gap in found if gap.quoted.method == "LC-Rec" and gap.quoted.source == "GRAM's table")
+    (gram,) = (gap for gap in result if gap.quoted.method == "LC-Rec" and gap.quoted.source == "GRAM's table")
     assert list(gram.numbers) == ["recall@5"]
     assert {field.verdict for field in first.fields} == {"same", "differs", "unknown"}
-    told = {field.name: field for field in first.fields}
-    assert told["users"] == Field("users", "22363", "22363", "same")
-    assert told["repeats"] == Field("repeats", "dropped", "kept", "differs")
-    assert told["history"] == Field("history", "20", "", "unknown") and "beams" not in told
+    messages = {field.name: field for field in first.fields}
+    assert messages["users"] == Field("users", "22363", "22363", "same")
+    assert messages["repeats"] == Field("repeats", "dropped", "kept", "differs")
+    assert messages["history"] == Field("history", "20", "", "unknown") and "beams" not in messages
     document = first.document()
     assert document["metrics"]["ndcg@10"]["difference"] == pytest.approx(-0.0018) and document["seeds"] == 2
     with pytest.raises(InputError, match=r"no published row on 'beauty' has mrr@10; they have recall@5, recall@10"):
@@ -202,10 +204,10 @@ def test_what_is_known_of_a_run(store: Store) -> None:
     }
     record = put(store, model="eager-llm", dataset=BEAUTY | {"users": 5}, settings={"eager": settings})
     (side,) = choose(store, [record.run_id])
-    known = conditions(side)
-    assert known["release"] == known["repeats"] == ""  # five users are not the public Beauty
-    assert (known["text_fields"], known["encoder"], known["backbone"]) == ("title, brand", "some", "big")
-    assert (known["beams"], known["constraint"], known["prompts"]) == ("20", "trie", "1")
+    expected = conditions(side)
+    assert expected["release"] == expected["repeats"] == ""  # five users are not the public Beauty
+    assert (expected["text_fields"], expected["encoder"], expected["backbone"]) == ("title, brand", "some", "big")
+    assert (expected["beams"], expected["constraint"], expected["prompts"]) == ("20", "trie", "1")
     (gap,) = (gap for gap in gaps(store, [side], ["ndcg@10"]) if gap.same_method)
     differing = {field.name for field in gap.fields if field.verdict == "differs"}
     assert differing == {"constraint", "text_fields", "encoder", "backbone"}  # it is of the papers' own code

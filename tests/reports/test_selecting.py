@@ -29,12 +29,12 @@ def places(folder: Path, data: str) -> list[float]:
     """The rank of each test user's answer in a stored run; infinity where it is not listed."""
     lists = pd.read_parquet(folder / "predictions.parquet")
     dataset = load_dataset(data)
-    made = split(dataset, Protocol())
-    found = []
-    for user, item in zip(made.test.targets.cases, made.test.targets.items, strict=True):
-        mine = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
-        found.append(float(mine["rank"].iloc[0]) if len(mine) else math.inf)
-    return found
+    built = split(dataset, Protocol())
+    result = []
+    for user, item in zip(built.test.targets.cases, built.test.targets.items, strict=True):
+        actual = lists[(lists["user"] == dataset.users[user]) & (lists["item"] == dataset.items[item])]
+        result.append(float(actual["rank"].iloc[0]) if len(actual) else math.inf)
+    return result
 
 
 def test_any_metric_at_any_depth(harness: Harness, toy: str) -> None:  # noqa: F811
@@ -71,17 +71,17 @@ def test_rows_and_names(harness: Harness, toy: str) -> None:  # noqa: F811
     ]
     (board,) = json.loads(harness("leaderboard", "--runs", one, "--format", "json").out)
     assert [row["run_ids"] for row in board["rows"]] == [[one]] and board["rows"][0]["n"] == 1
-    for bad, said in (
+    for bad, message in (
         (["--models", "markow"], "--models: unknown model 'markow'; did you mean markov?"),
         (["--runs", "seed9"], "--runs: unknown run 'seed9'"),
         (["--label", "markow=M"], "--label: unknown row 'markow'; did you mean markov?"),
     ):
         done = harness("leaderboard", *bad)
-        assert done.code == 2 and said in done.err, done.err
+        assert done.code == 2 and message in done.err, done.err
 
 
 @pytest.mark.parametrize(
-    ("said", "wrong"),
+    ("message", "wrong"),
     [
         ({"labels": ["mine"]}, "not of the form ROW=NAME"),
         ({"metrics": "auc@3"}, "unknown metric 'auc@3'"),
@@ -90,8 +90,8 @@ def test_rows_and_names(harness: Harness, toy: str) -> None:  # noqa: F811
         ({"ks": "0"}, "--k: '0' is no K"),
     ],
 )
-def test_what_is_refused(said: dict, wrong: str) -> None:
-    options = {"models": None, "runs": None, "labels": (), "metrics": None, "ks": None} | said
+def test_what_is_refused(message: dict, wrong: str) -> None:
+    options = {"models": None, "runs": None, "labels": (), "metrics": None, "ks": None} | message
     with pytest.raises(InputError, match=wrong.replace("(", "\\(")):
         selection(**options)
 
@@ -119,11 +119,11 @@ def test_lists_of_another_depth(harness: Harness, tmp_path: Path) -> None:  # no
     options = ("--metrics", "recall@20,recall@35", "--format", "json")
     (board,) = json.loads(harness("leaderboard", "-d", data, "--runs", deep.run_id, *options).out)
     (row,) = board["rows"]
-    found = np.array(places(runs[35].folder.path, data))
-    assert row["recall@35"] == pytest.approx((found <= 35).mean()) and row["recall@35"] > row["recall@20"]
-    again = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
-    assert f"{plain.run_id} stores 20 items of a list: its model ranks 35 now" in again.err
-    (board,) = json.loads(again.out)
+    result = np.array(places(runs[35].folder.path, data))
+    assert row["recall@35"] == pytest.approx((result <= 35).mean()) and row["recall@35"] > row["recall@20"]
+    repeated = harness("leaderboard", "-d", data, "--runs", plain.run_id, *options)
+    assert f"{plain.run_id} stores 20 items of a list: its model ranks 35 now" in repeated.err
+    (board,) = json.loads(repeated.out)
     for name in ("recall@20", "recall@35"):
         assert board["rows"][0][name] == row[name]
     shutil.rmtree(runs[20].folder.model)

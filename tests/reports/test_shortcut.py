@@ -24,7 +24,7 @@ def board(folder: Path, *rows: dict[str, Any]) -> Board:
 
 
 def test_the_best_training_free_row_divided_by_the_best(tmp_path: Path) -> None:
-    found = board(
+    result = board(
         tmp_path,
         {"model": "counts", "value": 0.3},
         {"model": "near", "value": 0.4},
@@ -32,14 +32,14 @@ def test_the_best_training_free_row_divided_by_the_best(tmp_path: Path) -> None:
         {"model": "deep", "value": 0.6, "seed": 2, "family": "llm"},
         {"model": "leaky", "value": 0.9, "family": "llm", "leaks": ["it saw the answers"]},
     )
-    assert shortcut_score(found.rows, "ndcg@10") == pytest.approx(0.4 / 0.5)
+    assert shortcut_score(result.rows, "ndcg@10") == pytest.approx(0.4 / 0.5)
     note = "¶ training-free. Shortcut score 0.80 by ndcg@10: near (0.4000), the best of these, divided by deep (0.5000)"
-    assert shortcut_note(found.rows, "ndcg@10") == note
-    assert [row.model for row in found.rows] == ["leaky", "deep", "near", "counts"]  # best first, whatever the family
-    (document,) = json.loads(render([found], "json", "ndcg@10"))
+    assert shortcut_note(result.rows, "ndcg@10") == note
+    assert [row.model for row in result.rows] == ["leaky", "deep", "near", "counts"]  # best first, whatever the family
+    (document,) = json.loads(render([result], "json", "ndcg@10"))
     assert document["shortcut_score"] == pytest.approx(0.8)
     for form in FORMATS:
-        text = render([found], form, "ndcg@10")
+        text = render([result], form, "ndcg@10")
         assert ("Shortcut score 0.80" in text) == (form not in ("csv", "json"))
         assert ("near ¶" in text) == ("counts ¶" in text) == (form not in ("csv", "json"))
         assert "deep ¶" not in text and "leaky ¶" not in text
@@ -47,20 +47,20 @@ def test_the_best_training_free_row_divided_by_the_best(tmp_path: Path) -> None:
 
 def test_a_training_free_row_may_be_the_best(tmp_path: Path) -> None:
     low = dict.fromkeys(METRICS, 0.4) | {"mrr@10": 0.1}
-    found = board(
+    result = board(
         tmp_path, {"model": "near", "metrics": {"test": low}}, {"model": "deep", "value": 0.2, "family": "recbole"}
     )
-    assert shortcut_score(found.rows, "ndcg@10") == 1.0
+    assert shortcut_score(result.rows, "ndcg@10") == 1.0
     note = "Shortcut score 1.00 by ndcg@10: near (0.4000) is the best row, deep (0.2000) the best trained one"
-    assert note in render([found], "markdown", "ndcg@10")
-    assert shortcut_score(found.rows, "mrr@10") == pytest.approx(0.5)  # by the board's metric
+    assert note in render([result], "markdown", "ndcg@10")
+    assert shortcut_score(result.rows, "mrr@10") == pytest.approx(0.5)  # by the board's metric
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])
 @pytest.mark.parametrize("families", [("sanity", "sanity"), ("llm", "recbole"), ("sanity", "llm")])
 def test_no_score_without_both_kinds_or_above_nothing(value: float, families: tuple[str, str], tmp_path: Path) -> None:
     rows = [{"model": f"m{n}", "value": value, "family": family} for n, family in enumerate(families)]
-    found = board(tmp_path, *rows)
+    result = board(tmp_path, *rows)
     scored = value > 0 and families == ("sanity", "llm")
-    assert (shortcut_score(found.rows, "ndcg@10") is not None) == scored
-    assert ("¶" in render([found], "table", "ndcg@10")) == scored
+    assert (shortcut_score(result.rows, "ndcg@10") is not None) == scored
+    assert ("¶" in render([result], "table", "ndcg@10")) == scored

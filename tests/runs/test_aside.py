@@ -35,9 +35,9 @@ def test_measuring_is_not_counted_as_training(
     (job,) = plan("fake", RunOptions(dataset=toy))
     done = execute(job, store)
     seconds = done.record.cost.train_seconds
-    whole = seconds_between(read_events(Path(done.path) / "log.jsonl"), TRAIN, TRAINED)
-    assert seconds is not None and whole >= PAUSE
-    assert 0 < seconds <= whole - PAUSE + 1e-5 if aside else seconds == pytest.approx(whole)
+    complete = seconds_between(read_events(Path(done.path) / "log.jsonl"), TRAIN, TRAINED)
+    assert seconds is not None and complete >= PAUSE
+    assert 0 < seconds <= complete - PAUSE + 1e-5 if aside else seconds == pytest.approx(complete)
 
 
 def test_comprehension_moves_to_the_top_of_the_record(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_values_have_yaml_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("fake.sise=3", "--set fake.sise=3: unknown setting 'fake.sise'; did you mean size?"),
         ("fake.layer.widht=3", "unknown setting 'fake.layer.widht'; did you mean width?"),
@@ -67,14 +67,14 @@ def test_values_have_yaml_types() -> None:
         ("fake.size=[1", "--set fake.size=[1 line 1: not YAML"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line(text: str, said: str) -> None:
+def test_a_wrong_setting_is_told_in_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         settle(text)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("fake: 3", "section 'fake' is 3, expected a mapping"),
         ("faek: {size: 3}", "unknown section 'faek'"),
@@ -85,12 +85,12 @@ def test_a_wrong_setting_is_told_in_one_line(text: str, said: str) -> None:
         ("a: [", "not YAML"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, content: str, said: str) -> None:
+def test_a_wrong_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(InputError) as raised:
         read_config(path, FAKE)
-    assert "mine.yaml" in str(raised.value) and said in str(raised.value)
+    assert "mine.yaml" in str(raised.value) and message in str(raised.value)
 
 
 def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_profiles() -> None:
 
 
 def test_auto_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seen, profile in ((True, "gpu"), (False, "cpu")):
-        monkeypatch.setattr("harness.runs.devices.cuda_available", lambda seen=seen: seen)
+    for observed, profile in ((True, "gpu"), (False, "cpu")):
+        monkeypatch.setattr("harness.runs.devices.cuda_available", lambda observed=observed: observed)
         assert settle(profile="auto").profile == profile
 
 
@@ -124,8 +124,8 @@ def test_options_stand_above_the_file(toy: str, tmp_path: Path) -> None:
 
 
 def test_devices(toy: str) -> None:
-    for device, said in (("gpu", "unknown device"), ("cuda:99", "is not available")):
-        with pytest.raises(InputError, match=said):
+    for device, message in (("gpu", "unknown device"), ("cuda:99", "is not available")):
+        with pytest.raises(InputError, match=message):
             plan("fake", RunOptions(dataset=toy, device=device))
     with pytest.raises(InputError, match="-1 is not a seed"):
         plan("fake", RunOptions(dataset=toy, seeds=(-1,)))

@@ -13,20 +13,20 @@ from harness.runs.job import RunOptions, plan
 
 @pytest.mark.parametrize("entry", MODELS, ids=lambda entry: entry.name)
 def test_every_setting_has_a_meaning(entry: ModelEntry) -> None:
-    made = describe(entry)
-    assert [row["name"] for row in (*made["settings"], *made["protocol"]) if not row["meaning"]] == []
-    json.dumps(made, allow_nan=False)
+    description = describe(entry)
+    assert [row["name"] for row in (*description["settings"], *description["protocol"]) if not row["meaning"]] == []
+    json.dumps(description, allow_nan=False)
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "tiger"])
 def test_names_and_profiles_are_those_of_a_run(name: str) -> None:
     """Each default can be given back, and each profile makes the value that is said of it."""
-    made = describe(model_entry(name))
-    sets = tuple(f"{row['name']}={json.dumps(row['default'])}" for row in made["settings"])
+    description = describe(model_entry(name))
+    sets = tuple(f"{row['name']}={json.dumps(row['default'])}" for row in description["settings"])
     plan(name, RunOptions(sets=sets, device="cpu"))
-    for profile in made["profiles"]:
+    for profile in description["profiles"]:
         config = plan(name, RunOptions(profile=profile, device="cpu"))[0].settings.model.model_dump(mode="json")
-        for row in (row for row in made["settings"] if profile in row["profiles"]):
+        for row in (row for row in description["settings"] if profile in row["profiles"]):
             value = config
             for key in row["name"].split(".")[1:]:
                 value = value[key]

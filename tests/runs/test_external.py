@@ -50,10 +50,10 @@ def test_each_format_gives_the_metrics_of_the_run(
     toy: str, tmp_path: Path, store: Store, rows: Rows, form: str
 ) -> None:
     done = evaluate(External(write(tmp_path, form, rows), toy), store)
-    (own,) = (run.record for run in store.query() if run.record.model == "fake")
+    (local,) = (run.record for run in store.query() if run.record.model == "fake")
     record = done.record
-    assert record.metrics.test == own.metrics.test and set(record.metrics.test) == set(METRICS)
-    assert record.integrity == own.integrity and record.protocol == own.protocol
+    assert record.metrics.test == local.metrics.test and set(record.metrics.test) == set(METRICS)
+    assert record.integrity == local.integrity and record.protocol == local.protocol
     assert (record.model, record.family, record.seed, record.metrics.valid) == ("mine", "external", None, {})
     assert record.details["ties"] == {"rule": TIE_RULE, "users": 0, "pairs": 0, "by_hash": 0}
     assert record.leaks == [] and record.details["candidates"]["held"] == 60  # a fake that knows the circle
@@ -92,7 +92,7 @@ def edited(rows: Rows, **change: object) -> Rows:
 
 
 @pytest.mark.parametrize(
-    ("form", "change", "said"),
+    ("form", "change", "message"),
     [
         ("csv", {"user": "nobody"}, "mine.csv line 6: unknown user 'nobody'"),
         ("csv", {"item": "nothing"}, "mine.csv line 6: unknown item 'nothing'"),
@@ -106,13 +106,13 @@ def edited(rows: Rows, **change: object) -> Rows:
     ],
 )
 def test_a_wrong_row_is_named(
-    toy: str, tmp_path: Path, store: Store, rows: Rows, form: str, change: dict[str, object], said: str
+    toy: str, tmp_path: Path, store: Store, rows: Rows, form: str, change: dict[str, object], message: str
 ) -> None:
-    before = store.query()
+    previous = store.query()
     with pytest.raises(InputError) as raised:
         evaluate(External(write(tmp_path, form, edited(rows, **change)), toy), store)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
-    assert store.query() == before
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert store.query() == previous
 
 
 @pytest.mark.parametrize("form", ["csv", "trec"])
@@ -124,7 +124,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.json", '{"u0": {"i0": 1, "i0": 2}}', "'i0' is repeated"),
         ("a.json", '{"u0": {"i0": 1}, "u0": {}}', "'u0' is repeated"),
@@ -153,11 +153,11 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("two words.csv", "user,item,score\n", "cannot name a folder"),
     ],
 )
-def test_a_wrong_file_is_named(toy: str, tmp_path: Path, store: Store, name: str, content: str, said: str) -> None:
+def test_a_wrong_file_is_named(toy: str, tmp_path: Path, store: Store, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError) as raised:
         evaluate(External(tmp_path / name, toy), store)
-    assert said in str(raised.value) and not store.query()
+    assert message in str(raised.value) and not store.query()
 
 
 def test_a_missing_file(toy: str, tmp_path: Path, store: Store) -> None:

@@ -18,14 +18,14 @@ from harness.store.run_store import Store
 from tests.fakes import Fake
 
 
-def made(toy: str, store: Store, *sets: str) -> Record:
+def record_of(toy: str, store: Store, *sets: str) -> Record:
     (job,) = plan("fake", RunOptions(dataset=toy, sets=sets))
     return execute(job, store).record
 
 
 def test_only_a_declared_leak_is_given_validation_items_and_it_is_marked(toy: str, store: Store) -> None:
-    assert made(toy, store).leaks == [] and Fake.shown is None
-    leaking = made(toy, store, "fake.peek=true")
+    assert record_of(toy, store).leaks == [] and Fake.shown is None
+    leaking = record_of(toy, store, "fake.peek=true")
     assert leaking.leaks == ["it peeks at validation items"]
     assert Fake.shown is not None
     np.testing.assert_array_equal(Fake.shown, split_by(load_dataset(toy), Protocol()).valid.targets.items)
@@ -34,8 +34,8 @@ def test_only_a_declared_leak_is_given_validation_items_and_it_is_marked(toy: st
 def test_the_content_of_a_file_that_a_model_reads_decides_the_run(toy: str, store: Store, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("one")
-    first = made(toy, store, f"fake.words={words}").run_id
+    first = record_of(toy, store, f"fake.words={words}").run_id
     words.write_text("two")
-    assert made(toy, store, f"fake.words={words}").run_id != first
+    assert record_of(toy, store, f"fake.words={words}").run_id != first
     with pytest.raises(InputError, match=r"nowhere\.txt.*cannot be read"):
-        made(toy, store, "fake.words=nowhere.txt")
+        record_of(toy, store, "fake.words=nowhere.txt")

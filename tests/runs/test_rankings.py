@@ -173,20 +173,20 @@ def read(path: Path, depth: int = 20) -> Rankings:
     return read_rankings(path, DATA, depth, FOLD)
 
 
-def listed(found: Rankings) -> list[list[str]]:
-    return [[DATA.items[item] for item in row if item >= 0] for row in found.predictions.items.tolist()]
+def listed(rankings: Rankings) -> list[list[str]]:
+    return [[DATA.items[item] for item in row if item >= 0] for row in rankings.predictions.items.tolist()]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_gives_the_same_lists(tmp_path: Path, form: str) -> None:
     rows = lists()
-    found = read(FORMS[form](tmp_path, rows))
-    wanted = [[item for user, _, item, _ in rows if user == name] for name in DATA.users]
-    assert listed(found) == wanted and found.rows == len(rows)
-    assert found.predictions.problems(FOLD.requests.cases, len(DATA.items)) == []
-    assert (found.hashed_pairs, found.crossed, found.empty) == (0, 0, 0)
-    assert found.tied_users == (len(DATA.users) if "constant scores" in form else 0)
-    assert found.by == {"order of lines": "lines"}.get(
+    result = read(FORMS[form](tmp_path, rows))
+    expected = [[item for user, _, item, _ in rows if user == name] for name in DATA.users]
+    assert listed(result) == expected and result.rows == len(rows)
+    assert result.predictions.problems(FOLD.requests.cases, len(DATA.items)) == []
+    assert (result.hashed_pairs, result.crossed, result.empty) == (0, 0, 0)
+    assert result.tied_users == (len(DATA.users) if "constant scores" in form else 0)
+    assert result.by == {"order of lines": "lines"}.get(
         form,
         "ranks" if form in RANKED else "scores",
     )
@@ -200,8 +200,10 @@ def test_our_own_predictions_come_back_as_they_are(tmp_path: Path) -> None:
     items[3] = -1  # a user with no list has no row in the file
     lists_of = type(first.predictions)(FOLD.requests.cases, items, first.predictions.scores)
     write_predictions(tmp_path / "predictions.parquet", lists_of, DATA.users, DATA.items)
-    found = read(tmp_path / "predictions.parquet")
-    assert np.array_equal(found.predictions.items, items) and found.empty == 1 and found.layout == "predictions.parquet"
+    result = read(tmp_path / "predictions.parquet")
+    assert (
+        np.array_equal(result.predictions.items, items) and result.empty == 1 and result.layout == "predictions.parquet"
+    )
     table = pq.read_table(tmp_path / "predictions.parquet").select(["user", "item", "score"])
     pq.write_table(table, tmp_path / "cut.parquet")  # another program's file must name every user
     with pytest.raises(InputError, match=r"1 of 12 users have no ranking \('u3'\)"):
@@ -215,10 +217,10 @@ def test_equal_scores_do_not_go_by_the_order_of_lines(tmp_path: Path, seed: int)
     for number, rows in enumerate((flat, flat[::-1], mixed)):
         path = tmp_path / f"{number}.csv"
         path.write_text("user,item,score\n" + "".join(f"{u},{i},{s}\n" for u, _, i, s in rows))
-    found = [read(tmp_path / f"{number}.csv") for number in range(3)]
-    assert listed(found[0]) == listed(found[1]) == listed(found[2])
-    assert all(one.tied_users == 12 and one.tied_pairs == one.hashed_pairs == 36 for one in found)
-    orders = {tuple(row.index(item) for item in sorted(row)) for row in listed(found[0])}
+    result = [read(tmp_path / f"{number}.csv") for number in range(3)]
+    assert listed(result[0]) == listed(result[1]) == listed(result[2])
+    assert all(one.tied_users == 12 and one.tied_pairs == one.hashed_pairs == 36 for one in result)
+    orders = {tuple(row.index(item) for item in sorted(row)) for row in listed(result[0])}
     assert len(orders) > 3  # a hash of the item alone would rank the same item first for everybody
 
 
@@ -230,10 +232,10 @@ def test_a_broken_model_is_measured_as_chance(tmp_path: Path) -> None:
     for user, answer in zip(split.test.requests.users.tolist(), split.test.targets.items.tolist(), strict=True):
         lines += [f"u{user},i{item},0.5" for item in (answer, *(item for item in range(24) if item != answer))]
     (tmp_path / "x.csv").write_text("\n".join(lines))
-    found = read_rankings(tmp_path / "x.csv", data, 24, split.test)
-    places = (found.predictions.items == split.test.targets.items[:, None]).argmax(axis=1)
+    result = read_rankings(tmp_path / "x.csv", data, 24, split.test)
+    places = (result.predictions.items == split.test.targets.items[:, None]).argmax(axis=1)
     assert abs(places.mean() - 11.5) < 4 * np.sqrt((24**2 - 1) / 12 / 600)  # uniform over 24 places
-    assert "equal scores in the lists of 600 of 600 users" in found.notes()[0]
+    assert "equal scores in the lists of 600 of 600 users" in result.notes()[0]
 
 
 def test_ties_are_counted_in_what_is_measured(tmp_path: Path) -> None:
@@ -247,15 +249,15 @@ def test_ties_are_counted_in_what_is_measured(tmp_path: Path) -> None:
 
 def test_ranks_beside_equal_scores(tmp_path: Path) -> None:
     path = FORMS["constant scores"](tmp_path, lists())
-    found = read(path)
-    assert found.tied_pairs == 48 and found.hashed_pairs == 0
-    assert found.notes() == ["equal scores in the lists of 12 of 12 users: 48 neighbours, 48 by their ranks"]
+    result = read(path)
+    assert result.tied_pairs == 48 and result.hashed_pairs == 0
+    assert result.notes() == ["equal scores in the lists of 12 of 12 users: 48 neighbours, 48 by their ranks"]
 
 
 def test_ranks_that_contradict_the_scores_are_said(tmp_path: Path) -> None:
     rows = [(user, place, item, place * 1.0) for user, place, item, _ in lists()]  # a distance, taken for a score
-    found = read(FORMS["all columns"](tmp_path, rows))
-    assert found.crossed == 12 and "ranks contradict the scores of 12 users; the scores count" in found.notes()[0]
+    result = read(FORMS["all columns"](tmp_path, rows))
+    assert result.crossed == 12 and "ranks contradict the scores of 12 users; the scores count" in result.notes()[0]
 
 
 def test_what_is_not_read_is_named(tmp_path: Path) -> None:
@@ -269,25 +271,25 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["json", "lists", "csv", "parquet"])
 def test_an_empty_list_is_a_miss(tmp_path: Path, form: str) -> None:
-    others = [user for user in DATA.users if user != "u3"]
+    rest = [user for user in DATA.users if user != "u3"]
     path = tmp_path / f"x.{'json' if form == 'lists' else form}"
     if form in ("json", "lists"):
-        whole, none = ({"i0": 1.0}, {}) if form == "json" else (["i0"], [])
-        path.write_text(json.dumps({**dict.fromkeys(others, whole), "u3": none}))
+        complete, none = ({"i0": 1.0}, {}) if form == "json" else (["i0"], [])
+        path.write_text(json.dumps({**dict.fromkeys(rest, complete), "u3": none}))
     elif form == "csv":
-        path.write_text("user,item,score\nu3,,\n" + "".join(f"{user},i0,1\n" for user in others))
+        path.write_text("user,item,score\nu3,,\n" + "".join(f"{user},i0,1\n" for user in rest))
     else:
-        columns = {"user": [*others, "u3"], "item": [*["i0"] * 11, None], "score": [*[1.0] * 11, None]}
+        columns = {"user": [*rest, "u3"], "item": [*["i0"] * 11, None], "score": [*[1.0] * 11, None]}
         pq.write_table(pa.table(columns), path)
-    found = read(path)
-    assert found.predictions.lengths.tolist() == [1, 1, 1, 0, *[1] * 8] and found.empty == 1
-    assert found.notes()[-1] == "empty lists of 1 of 12 users count as misses"
+    result = read(path)
+    assert result.predictions.lengths.tolist() == [1, 1, 1, 0, *[1] * 8] and result.empty == 1
+    assert result.notes()[-1] == "empty lists of 1 of 12 users count as misses"
 
 
 def test_all_lists_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({user: [] for user in DATA.users}))
-    found = read(tmp_path / "x.json")
-    assert found.predictions.items.tolist() == [[-1]] * 12 and found.empty == 12
+    result = read(tmp_path / "x.json")
+    assert result.predictions.items.tolist() == [[-1]] * 12 and result.empty == 12
 
 
 def test_whole_numbers_are_ids(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def test_a_configuration_file_becomes_few_assignments(toy: str, tmp_path: Path, 
     (job,) = plan("tiger", options)
     file = tmp_path / "config.yaml"
     file.write_text(job.config_yaml())
-    (again,) = plan("tiger", RunOptions(config=file, device="cpu"))
-    assert again.settings == job.settings and again.seed == 3
-    words = again.command
-    changed = tuple(word for before, word in pairwise(words) if before == "--set")
+    (second,) = plan("tiger", RunOptions(config=file, device="cpu"))
+    assert second.settings == job.settings and second.seed == 3
+    words = second.command
+    changed = tuple(word for previous, word in pairwise(words) if previous == "--set")
     (repeated,) = plan("tiger", replace(options, sets=changed))
     assert repeated.settings == job.settings
     assert job.command[:8] == words[:8] == ("harness", "run", "tiger", "-d", toy, "--profile", "gpu", "--seed")

@@ -33,8 +33,8 @@ def test_a_run_is_stored_and_reused(toy: str, store: Store) -> None:
     assert not first.reused and first.record.metrics.test["recall@5"] == 1.0  # the next item of the circle is second
     names = {path.name for path in Path(first.path).iterdir()}
     assert names == {"result.json", "predictions.parquet", "config.yaml", "log.jsonl", "model"}
-    again = go(toy, store)
-    assert again.reused and again.record == first.record and len(Fake.resumed) == 1
+    repeated = go(toy, store)
+    assert repeated.reused and repeated.record == first.record and len(Fake.resumed) == 1
 
 
 def test_the_record_is_the_contract(toy: str, store: Store) -> None:
@@ -58,8 +58,8 @@ def test_predictions_give_the_metrics_again(toy: str, store: Store) -> None:
     from harness.data.loading import load_dataset
 
     done, data = go(toy, store), load_dataset(toy)
-    kept = read_predictions(Path(done.path) / "predictions.parquet", data.users, data.items)
-    assert compute_metrics(kept, split_by(data, Protocol()).test.targets) == done.record.metrics.test
+    stored = read_predictions(Path(done.path) / "predictions.parquet", data.users, data.items)
+    assert compute_metrics(stored, split_by(data, Protocol()).test.targets) == done.record.metrics.test
 
 
 def test_the_log_tells_stages(toy: str, store: Store) -> None:
@@ -89,8 +89,8 @@ def test_the_stored_configuration_repeats_the_run(toy: str, store: Store) -> Non
         *("model", "dataset", "order", "profile", "seed", "protocol", "fake")
     ]
     (job,) = plan("fake", RunOptions(config=config))
-    again = execute(job, store)
-    assert again.reused and again.record.run_id == first.record.run_id
+    repeated = execute(job, store)
+    assert repeated.reused and repeated.record.run_id == first.record.run_id
 
 
 def test_an_interrupted_run_is_continued(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,12 +183,12 @@ def test_options_as_python_users_write_them(
     done = harness.run("fake", Path(toy), **options)
     one = done[0] if isinstance(done, list) else done
     assert isinstance(done, list) == (np.ndim(options["seed"]) > 0) and one.record.run_id.startswith("seed2-")
-    kept = yaml.safe_load(Path(one.path, "config.yaml").read_text())["fake"]
-    assert kept["rate"] == 1e-3 and kept["layer"] == {"width": 9}
+    stored = yaml.safe_load(Path(one.path, "config.yaml").read_text())["fake"]
+    assert stored["rate"] == 1e-3 and stored["layer"] == {"width": 9}
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"seed": True}, "True is not a seed"),
         ({"seed": "1"}, "'1' is not a seed"),
@@ -197,10 +197,10 @@ def test_options_as_python_users_write_them(
         ({"dataset": 7}, "int is neither a name nor a folder"),
     ],
 )
-def test_wrong_options_in_python(toy: str, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+def test_wrong_options_in_python(toy: str, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     import harness
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         harness.run("fake", **{"dataset": toy, "results": tmp_path, **options})
 
 
@@ -217,11 +217,11 @@ def test_wrong_input_met_in_training_leaves_no_litter(toy: str, store: Store, mo
 def test_codes_are_scored_beside_items(toy: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert go(toy, store).record.codes is None
     monkeypatch.setattr(Fake, "code_groups", lambda self: np.arange(self.n) // 2)
-    found = go(toy, store, seeds=(2,)).record.codes
-    assert found is not None and found["collision_rate"] == 1.0
-    assert found["code_level"]["recall@5"] == 1.0 and found["code_level_delta"]["recall@1"] > 0
+    result = go(toy, store, seeds=(2,)).record.codes
+    assert result is not None and result["collision_rate"] == 1.0
+    assert result["code_level"]["recall@5"] == 1.0 and result["code_level_delta"]["recall@1"] > 0
     items = go(toy, store, seeds=(2,)).record.metrics.test
-    assert found["code_level"]["ndcg@10"] - items["ndcg@10"] == pytest.approx(found["code_level_delta"]["ndcg@10"])
+    assert result["code_level"]["ndcg@10"] - items["ndcg@10"] == pytest.approx(result["code_level_delta"]["ndcg@10"])
 
 
 def test_the_largest_seed_is_kept_to_the_digit(toy: str, store: Store) -> None:

@@ -81,13 +81,13 @@ def test_events_become_points() -> None:
 
 def test_tensorboard_reads_what_the_log_says(go: Any) -> None:
     done = go("tensorboard")
-    found = scalars(Path(done.path) / "tensorboard")
-    assert found["tuning/loss"] == [(1, 4.0), (2, 2.0), (3, pytest.approx(4 / 3)), (4, 1.0)]
-    assert [step for step, _ in found["tuning/learning_rate"]] == [1, 2, 3, 4] and "tuning/words" not in found
-    assert found["epochs/valid"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.2))]
+    result = scalars(Path(done.path) / "tensorboard")
+    assert result["tuning/loss"] == [(1, 4.0), (2, 2.0), (3, pytest.approx(4 / 3)), (4, 1.0)]
+    assert [step for step, _ in result["tuning/learning_rate"]] == [1, 2, 3, 4] and "tuning/words" not in result
+    assert result["epochs/valid"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.2))]
     metrics = done.record.metrics
     for fold, values in (("test", metrics.test), ("valid", metrics.valid)):
-        assert found[f"{fold}/ndcg@10"][0][1] == pytest.approx(values["ndcg@10"])
+        assert result[f"{fold}/ndcg@10"][0][1] == pytest.approx(values["ndcg@10"])
     (settings,) = Path(done.path, "tensorboard").glob("*/hparams.yml")
     assert yaml.safe_load(settings.read_text())["fake.layer.width"] == "4"
 
@@ -131,13 +131,13 @@ def test_a_complete_run_is_told_once(go: Any, tmp_path: Path) -> None:
     named = f"tensorboard={tmp_path / 'boards'}"
     assert go(named).reused
     folder = tmp_path / "boards" / "fake" / "toy" / path.name
-    told = scalars(folder)
-    assert [step for step, _ in told["tuning/loss"]] == [1, 2, 3, 4] and "test/ndcg@10" in told
+    messages = scalars(folder)
+    assert [step for step, _ in messages["tuning/loss"]] == [1, 2, 3, 4] and "test/ndcg@10" in messages
     files = sorted(folder.iterdir())
     go(named)
     assert sorted(folder.iterdir()) == files and not (path / "tensorboard").exists()
     go(named, fresh=True)
-    assert scalars(folder)["tuning/loss"] == told["tuning/loss"] and not set(files) & set(folder.iterdir())
+    assert scalars(folder)["tuning/loss"] == messages["tuning/loss"] and not set(files) & set(folder.iterdir())
 
 
 def test_a_tracker_that_fails_is_given_up_and_begun_anew(
@@ -153,15 +153,15 @@ def test_a_tracker_that_fails_is_given_up_and_begun_anew(
     with monkeypatch.context() as patched:
         patched.setattr(RunTracker, "log", broken)
         done = go("tensorboard")
-    said = capsys.readouterr().err
-    assert said.count("warning: tensorboard is disabled for this run: ConnectionError: the server is gone") == 1
+    message = capsys.readouterr().err
+    assert message.count("warning: tensorboard is disabled for this run: ConnectionError: the server is gone") == 1
     assert not done.reused and json.loads((Path(done.path) / "tracking.json").read_text()) == {}
     assert go("tensorboard").reused  # what is missing is told from the log
     assert [step for step, _ in scalars(Path(done.path) / "tensorboard")["tuning/loss"]] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
-    ("track", "said"),
+    ("track", "message"),
     [
         (("tensorbord",), "--track tensorbord: unknown tracker 'tensorbord'; did you mean tensorboard?"),
         (("tensorboard", "tensorboard=x"), "--track tensorboard=x: tensorboard is given twice"),
@@ -171,11 +171,11 @@ def test_a_tracker_that_fails_is_given_up_and_begun_anew(
     ],
 )
 def test_what_cannot_be_tracked_is_said_before_anything_runs(
-    toy: str, monkeypatch: pytest.MonkeyPatch, track: tuple[str, ...], said: str
+    toy: str, monkeypatch: pytest.MonkeyPatch, track: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "wandb" else find_spec("json"))
-    with pytest.raises(InputError, match=said.replace("?", r"\?")):
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
         plan("fake", RunOptions(dataset=toy, track=track))
 
 
@@ -217,10 +217,10 @@ class FakeMlflow:
 
 
 def module(name: str, **contents: Any) -> ModuleType:
-    made = ModuleType(name)
-    made.__spec__ = SimpleNamespace(name=name)  # pyright: ignore[reportAttributeAccessIssue]
-    vars(made).update(contents)
-    return made
+    result = ModuleType(name)
+    result.__spec__ = SimpleNamespace(name=name)  # pyright: ignore[reportAttributeAccessIssue]
+    vars(result).update(contents)
+    return result
 
 
 def test_mlflow(go: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,17 +52,17 @@ def test_the_log_is_one_json_document_a_line(tmp_path: Path) -> None:
 def test_peak_memory_sees_what_was_held_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     sampled, sample = threading.Event(), MemoryWatch._sample
     monkeypatch.setattr(MemoryWatch, "_sample", lambda self: (sample(self), sampled.set()))
-    with MemoryWatch() as before:
+    with MemoryWatch() as previous:
         pass
     with MemoryWatch() as during:
-        held = np.ones(500 * MB // 8)  # part of it may be memory that the process has freed before
+        locked = np.ones(500 * MB // 8)  # part of it may be memory that the process has freed before
         sampled.clear()
         for _ in range(2):  # the first may have begun before all was there
             assert sampled.wait(PATIENCE)
             sampled.clear()
-        assert held.sum() > 0
-        del held
-    assert during.peak_mb > before.peak_mb + 250
+        assert locked.sum() > 0
+        del locked
+    assert during.peak_mb > previous.peak_mb + 250
 
 
 def test_a_session_never_continues_a_torn_line(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ def test_records_refuse_what_is_not_theirs() -> None:
     for change in changes:
         with pytest.raises(ValidationError):
             Record.model_validate(document(**change))
-    whole = document()
-    assert Record.model_validate(whole).document() == whole | {
+    complete = document()
+    assert Record.model_validate(complete).document() == complete | {
         "started": "2026-01-01T12:00:00Z",
         "finished": "2026-01-01T12:00:00Z",
         "comprehension": None,
@@ -146,7 +146,7 @@ def test_records_refuse_what_is_not_theirs() -> None:
         "effort": None,
         "leaks": [],
         "audit": {},
-        "protocol": {**whole["protocol"], "cut": None, "depth": 20},
+        "protocol": {**complete["protocol"], "cut": None, "depth": 20},
     }
 
 
@@ -160,8 +160,8 @@ def test_run_ids_say_the_seed_and_depend_on_all() -> None:
     first = Outcome(**base).run_id  # pyright: ignore[reportArgumentType]
     assert first.startswith("seed1-") and first == Outcome(**base).run_id  # pyright: ignore[reportArgumentType]
     changes = {"model": "n", "configuration": {"a": 2}, "code_version": 2, "data": "e", "protocol": "q", "seed": 2}
-    others = {Outcome(**{**base, key: value}).run_id for key, value in changes.items()}
-    assert len(others) == len(changes) and first not in others
+    rest = {Outcome(**{**base, key: value}).run_id for key, value in changes.items()}
+    assert len(rest) == len(changes) and first not in rest
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a b", "a*"])
@@ -202,19 +202,19 @@ def replaced(place: Place) -> None:
 
 def test_a_replacement_killed_at_any_change_loses_no_run(tmp_path: Path) -> None:
     """Before its record is whole the old run stands, after that the new one; a reader always sees one of them."""
-    whole, values = run(replaced, Place(tmp_path / "whole")), []
-    assert whole.code == 0
-    for change in range(whole.changes, 0, -1):
+    complete, values = run(replaced, Place(tmp_path / "whole")), []
+    assert complete.code == 0
+    for change in range(complete.changes, 0, -1):
         place = Place(tmp_path / str(change))
         assert run(replaced, place, Death(change=change)).code == -9
         if not (place.folder / "first").exists():  # the first run was not yet there
             break
         store = Store(place.folder)
-        (seen,) = store.query()
+        (observed,) = store.query()
         with store.claim(KEY) as claim:
             assert claim.stored is not None
             values.append(claim.stored.record.metrics.test["ndcg@10"])
-        assert claim.stored.record == seen.record or values[-1] == 0.9
+        assert claim.stored.record == observed.record or values[-1] == 0.9
         assert [folder.name for folder in claim.final.path.parent.iterdir() if folder.is_dir()] == [KEY.run_id]
         assert not claim.final.checkpoint.exists() and not list(claim.final.path.glob(".*"))
     assert set(values) == {0.1, 0.9} and values == sorted(values, reverse=True)

@@ -27,13 +27,13 @@ def prepared(rows: list[Row], described: set[str], *, tie_seed: int | None, core
     first: dict[tuple[str, str], tuple[str, str, int, int]] = {}
     for row in sorted(numbered, key=lambda row: (row[2], row[3])):
         first.setdefault((row[0], row[1]), row)
-    left = [row for row in first.values() if row[1] in described]
+    remaining = [row for row in first.values() if row[1] in described]
     while True:
-        users, items = Counter(row[0] for row in left), Counter(row[1] for row in left)
-        stay = [row for row in left if users[row[0]] >= core and items[row[1]] >= core]
-        if stay == left:
+        users, items = Counter(row[0] for row in remaining), Counter(row[1] for row in remaining)
+        stay = [row for row in remaining if users[row[0]] >= core and items[row[1]] >= core]
+        if stay == remaining:
             break
-        left = stay
+        remaining = stay
 
     def place(row: tuple[str, str, int, int]) -> tuple[int, int, str]:
         tie = row[3] if tie_seed is None else tie_hash(row[0], row[1], tie_seed)
@@ -41,12 +41,12 @@ def prepared(rows: list[Row], described: set[str], *, tie_seed: int | None, core
 
     def begin(user: str) -> tuple[int, str]:
         if tie_seed is None:
-            return min(row[3] for row in left if row[0] == user), ""
-        return min(row[2] for row in left if row[0] == user), user
+            return min(row[3] for row in remaining if row[0] == user), ""
+        return min(row[2] for row in remaining if row[0] == user), user
 
     sequences = {
-        user: [(row[1], row[2]) for row in sorted((row for row in left if row[0] == user), key=place)]
-        for user in sorted({row[0] for row in left}, key=begin)
+        user: [(row[1], row[2]) for row in sorted((row for row in remaining if row[0] == user), key=place)]
+        for user in sorted({row[0] for row in remaining}, key=begin)
     }
     return Expected(sequences, list(dict.fromkeys(item for row in sequences.values() for item, _ in row)))
 

@@ -33,10 +33,10 @@ def meta(third: str | bytes) -> Callable[[Path], object]:
 
 
 def cut_off(raw: Path) -> None:
-    whole = gzip.compress(
+    complete = gzip.compress(
         b"".join(json.dumps({"asin": f"I{n}", "title": str(n) * 999}).encode() + b"\n" for n in range(50))
     )
-    (raw / META).write_bytes(whole[: len(whole) * 2 // 3])
+    (raw / META).write_bytes(complete[: len(complete) * 2 // 3])
 
 
 def broken_bytes(raw: Path) -> None:
@@ -190,8 +190,8 @@ def test_what_was_prepared_stays_when_the_next_try_fails(tmp_path: Path) -> None
     from harness.data.local_store import load
 
     raw = files.set_2018(tmp_path / "raw")
-    before = prepare(Request("instruments", raw)).kept
+    previous = prepare(Request("instruments", raw)).kept
     csv(f"I0,U0,5.0,{-DAY}")(raw)
     with pytest.raises(InputError):
         prepare(Request("instruments", raw, bad_lines=0))
-    assert load("instruments").fingerprint == before.fingerprint
+    assert load("instruments").fingerprint == previous.fingerprint

@@ -46,8 +46,8 @@ def sequences(data: Dataset) -> dict[str, list[tuple[str, int]]]:
 def built(name: str, raw: Path, tie_seed: int | None = None) -> tuple[Dataset, dict[str, Any]]:
     """Prepared from its files, and not yet kept."""
     data = resolve(name)
-    found = {kind: locate(data, kind, raw) for kind in ("interactions", "metadata")}
-    return build(data, found, settings_of(data, Request(name, raw, tie_seed)))
+    result = {kind: locate(data, kind, raw) for kind in ("interactions", "metadata")}
+    return build(data, result, settings_of(data, Request(name, raw, tie_seed)))
 
 
 def agrees(name: str, raw: Path, expected: reference.Expected, tie_seed: int | None) -> None:

@@ -49,13 +49,13 @@ def test_a_prepared_set_is_known_by_name(tmp_path: Path) -> None:
 def test_a_second_time_nothing_is_done_and_another_raw_file_is_noticed(tmp_path: Path) -> None:
     raw = files.set_2018(tmp_path / "raw")
     assert prepare(Request("instruments", raw)).fresh
-    again = prepare(Request("instruments", raw))
-    assert not again.fresh and again.story == local_store.provenance("instruments")
+    repeated = prepare(Request("instruments", raw))
+    assert not repeated.fresh and repeated.story == local_store.provenance("instruments")
     files.set_2018(raw, files.core_rows(6, 5))
     other = prepare(Request("instruments", raw))
-    assert other.fresh and other.kept.fingerprint != again.kept.fingerprint
+    assert other.fresh and other.kept.fingerprint != repeated.kept.fingerprint
     assert load_dataset("instruments").fingerprint == other.kept.fingerprint
-    assert load_dataset(str(again.kept.path)).fingerprint == again.kept.fingerprint  # the older one stays
+    assert load_dataset(str(repeated.kept.path)).fingerprint == repeated.kept.fingerprint  # the older one stays
 
 
 def test_the_same_content_with_other_times_is_not_taken_for_the_same(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_the_same_content_with_other_times_is_not_taken_for_the_same(tmp_path: P
 
 def test_a_changed_file_is_refused_and_preparing_again_mends_it(tmp_path: Path) -> None:
     raw = files.set_2018(tmp_path / "raw")
-    kept = prepare(Request("instruments", raw)).kept
+    stored = prepare(Request("instruments", raw)).kept
     other = prepare(Request("arts", _arts(tmp_path / "arts"))).kept
-    (kept.path / "interactions.parquet").write_bytes((other.path / "interactions.parquet").read_bytes())
+    (stored.path / "interactions.parquet").write_bytes((other.path / "interactions.parquet").read_bytes())
     with pytest.raises(InputError, match="a file in it was changed; prepare or import it again"):
         load_dataset("instruments")
     assert prepare(Request("instruments", raw)).fresh
-    assert load_dataset("instruments").fingerprint == kept.fingerprint
+    assert load_dataset("instruments").fingerprint == stored.fingerprint
 
 
 def _arts(folder: Path) -> Path:
@@ -105,8 +105,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, own_home: Path, monkeypatch:
     with pytest.raises(InputError, match="cannot write: No space left"):
         prepare(Request("instruments", files.set_2018(tmp_path / "raw")))
     monkeypatch.undo()
-    left = sorted(path.name for path in (own_home / "data").rglob("*"))
-    assert left == [".instruments.lock", ".instruments=making.lock"]
+    remaining = sorted(path.name for path in (own_home / "data").rglob("*"))
+    assert remaining == [".instruments.lock", ".instruments=making.lock"]
 
 
 def test_the_story(tmp_path: Path) -> None:
@@ -129,20 +129,20 @@ def test_the_story(tmp_path: Path) -> None:
 def test_without_raw_files_they_are_fetched_once(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[RemoteFile] = []
+    requested: list[RemoteFile] = []
     public = files.set_2018(tmp_path / "public")
 
     def fetch(file: RemoteFile, folder: Path, progress: object) -> Path:
-        asked.append(file)
+        requested.append(file)
         folder.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(public / file.name, folder / file.name))
 
     monkeypatch.setattr("harness.data.raw.streams.fetch", fetch)
     fingerprint = prepare(Request("instruments")).kept.fingerprint
-    assert [file.name for file in asked] == ["Musical_Instruments.csv", "meta_Musical_Instruments.json.gz"]
-    assert all(len(file.urls) > 1 and url.endswith(file.name) for file in asked for url in file.urls)
-    held = own_home / "raw/amazon2018"  # where --raw finds them too
-    assert prepare(Request("instruments", held)).kept.fingerprint == fingerprint
+    assert [file.name for file in requested] == ["Musical_Instruments.csv", "meta_Musical_Instruments.json.gz"]
+    assert all(len(file.urls) > 1 and url.endswith(file.name) for file in requested for url in file.urls)
+    locked = own_home / "raw/amazon2018"  # where --raw finds them too
+    assert prepare(Request("instruments", locked)).kept.fingerprint == fingerprint
 
 
 def test_a_known_file_is_held_to_its_size_and_hash(
@@ -150,31 +150,31 @@ def test_a_known_file_is_held_to_its_size_and_hash(
 ) -> None:
     """From a server; the release's own table has the entry, here with the hash of a small file."""
     public = tmp_path / "public"
-    name, said = "reviews_Beauty_5.json.gz", random.Random(1)
+    name, message = "reviews_Beauty_5.json.gz", random.Random(1)
     records = [  # long, so that half of the file is worth keeping
         {
             "reviewerID": user,
             "asin": item,
             "overall": rating,
             "unixReviewTime": time,
-            "text": said.randbytes(4000).hex(),
+            "text": message.randbytes(4000).hex(),
         }
         for user, item, rating, time in files.core_rows()
     ]
     reviews = files.put(public / name, files.json_lines(records)).read_bytes()
     files.metadata_2014(public, [f"I{n}" for n in range(5)])
-    told = prepare(Request("beauty", public)).story
-    assert told["checksums"] == {
+    messages = prepare(Request("beauty", public)).story
+    assert messages["checksums"] == {
         name: "not e5925ec99023f1dc…, that of the published file",
         "meta_Beauty.json.gz": "held to nothing: none is known",
     }
-    assert told["warnings"] == [f"{name}: its SHA-256 is {told['checksums'][name]}"]
+    assert messages["warnings"] == [f"{name}: its SHA-256 is {messages['checksums'][name]}"]
     beauty = resolve("beauty")
     with serving() as server:
-        here = [replace(spec, urls=(server.url(spec.file),)) for spec in _specs(beauty)]
-        known = {name: Checksum(hashlib.sha256(reviews).hexdigest(), len(reviews))}
-        release = replace(beauty.release, interactions=here[:1], metadata=here[1:], known=known)
-        monkeypatch.setattr(f"{prepare.__module__}.resolve", lambda asked: replace(beauty, release=release))
+        local_path = [replace(spec, urls=(server.url(spec.file),)) for spec in _specs(beauty)]
+        expected = {name: Checksum(hashlib.sha256(reviews).hexdigest(), len(reviews))}
+        release = replace(beauty.release, interactions=local_path[:1], metadata=local_path[1:], known=expected)
+        monkeypatch.setattr(f"{prepare.__module__}.resolve", lambda requested: replace(beauty, release=release))
         monkeypatch.delenv(OFFLINE)
         server.files = {path.name: path.read_bytes() for path in public.iterdir()}
         server.files[name] = reviews[:-1] + b"x"
@@ -183,8 +183,8 @@ def test_a_known_file_is_held_to_its_size_and_hash(
         server.files[name], server.faults = reviews, ["drop", "drop", "drop"]
         with pytest.raises(InputError, match="bytes are kept, and the same command continues"):
             prepare(Request("beauty"))
-        left = sorted(path.name for path in (own_home / "raw/amazon2014").glob("[!.]*"))
-        assert left == [f"{name}.part", f"{name}.part.json"]
+        remaining = sorted(path.name for path in (own_home / "raw/amazon2014").glob("[!.]*"))
+        assert remaining == [f"{name}.part", f"{name}.part.json"]
         done = prepare(Request("beauty"))
     assert done.story["checksums"][name] == "the published one" and done.story["warnings"] == []
 
@@ -222,8 +222,8 @@ def test_a_generated_set_of_the_true_shape(tmp_path: Path) -> None:
 def test_the_published_figures_are_those_of_the_published_file() -> None:
     if not (SHARED / "instruments").is_dir():
         pytest.skip("the real data is not beside the project")
-    found = describe(load_dataset(str(SHARED / "instruments")))
+    description = describe(load_dataset(str(SHARED / "instruments")))
     published = named_sets()["instruments"].published[0]
     assert (published.users, published.items, published.interactions) == (24_772, 9_922, 206_153)
-    assert (found["users"], found["items"], found["interactions"]) == (24_772, 9_922, 206_153)
-    assert round(found["length"]["mean"], 2) == published.mean_length
+    assert (description["users"], description["items"], description["interactions"]) == (24_772, 9_922, 206_153)
+    assert round(description["length"]["mean"], 2) == published.mean_length

@@ -48,7 +48,7 @@ def test_2014_keeps_the_order_of_lines_where_times_are_equal(tmp_path: Path) -> 
     data = load(prepare(Request("beauty", tmp_path)).kept.name)
     assert data.users == tuple(dict.fromkeys(user for user, *_ in rows))
     for user, row in sequences(data).items():
-        assert [item for item, _ in row] == [item for who, item, *_ in rows if who == user and item != "I9"]
+        assert [item for item, _ in row] == [item for name, item, *_ in rows if name == user and item != "I9"]
     assert data.text is not None
     assert data.text[0] == ItemText(f"Bob's {data.items[0]}", categories=("A", "B"))
 
@@ -158,10 +158,10 @@ def test_every_name_of_the_table_resolves_to_itself() -> None:
         assert data.how_to_get.startswith(f"harness data prepare {name}")
     for key, release in releases().items():
         for category in release.categories:
-            found = resolve(f"{key}:{category}")
-            assert resolve(found.name) == found
-        for file, known in release.known.items():
-            assert len(known.sha256) == 64 and file in _public_names(release)
+            result = resolve(f"{key}:{category}")
+            assert resolve(result.name) == result
+        for file, expected in release.known.items():
+            assert len(expected.sha256) == 64 and file in _public_names(release)
     assert resolve("All_Beauty").release.key == "amazon2018"
     assert resolve("beauty").release.key == "amazon2014"  # the trap of the released scripts' name map
 

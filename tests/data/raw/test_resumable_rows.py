@@ -31,20 +31,20 @@ class Lines:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: dict[str, int] = {}
         self.fatal: int | None = None
-        whole = streams.ResumableRows._rest
+        complete = streams.ResumableRows._rest
         monkeypatch.setattr(timer, "KEEP_SECONDS", -1.0)  # a part a row
 
         def counted(
-            own: streams.ResumableRows,
-            found: RawFileHandle,
+            local: streams.ResumableRows,
+            result: RawFileHandle,
             read: streams.Read,
             reached: int,
             progress: Progress | None,
         ) -> Iterator[tuple[int, Any]]:
-            for line, row in whole(own, found, read, reached, progress):
+            for line, row in complete(local, result, read, reached, progress):
                 if sum(self.seen.values()) == self.fatal:
                     raise Killed
-                self.seen[found.path.name] = self.seen.get(found.path.name, 0) + 1
+                self.seen[result.path.name] = self.seen.get(result.path.name, 0) + 1
                 yield line, row
 
         monkeypatch.setattr(streams.ResumableRows, "_rest", counted)
@@ -74,7 +74,7 @@ def test_each_row_is_read_once_whenever_it_is_killed(
     tmp_path: Path, own_home: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = beauty(tmp_path / "raw")
-    whole = prepare(Request("amazon2014:Beauty", raw))
+    complete = prepare(Request("amazon2014:Beauty", raw))
     assert lines.seen == {REVIEWS: 25, META: 7}
     for fatal in (1, 2, 24, 25, 26, 31):
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / f"home-{fatal}"))
@@ -83,8 +83,8 @@ def test_each_row_is_read_once_whenever_it_is_killed(
             prepare(Request("amazon2014:Beauty", raw))
         assert local_store.find("beauty") is None
         lines.reset()
-        again = prepare(Request("amazon2014:Beauty", raw))
-        assert again.fresh and again.story == whole.story
+        repeated = prepare(Request("amazon2014:Beauty", raw))
+        assert repeated.fresh and repeated.story == complete.story
         # the row at which it died had not got its part yet
         assert sum(lines.seen.values()) in (32 - fatal, 33 - fatal)
         data = tmp_path / f"home-{fatal}" / "data"
@@ -128,12 +128,12 @@ def test_other_raw_files_begin_anew_and_a_wrong_one_leaves_nothing(
 
 def test_another_name_that_begins_with_it_is_left_alone(tmp_path: Path, own_home: Path) -> None:
     raw = files.set_2018(tmp_path / "raw")
-    mine = own_home / "data" / ".instruments-tie1=0123.unfinished"
+    actual = own_home / "data" / ".instruments-tie1=0123.unfinished"
     half = own_home / "data" / ".instruments-tie1=abcd.tmp"
-    for folder in (mine, half):
+    for folder in (actual, half):
         folder.mkdir(parents=True)
     prepare(Request("instruments", raw))
-    assert mine.is_dir() and half.is_dir()
+    assert actual.is_dir() and half.is_dir()
 
 
 def test_two_at_once_read_once(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +141,9 @@ def test_two_at_once_read_once(tmp_path: Path, own_home: Path, monkeypatch: pyte
     built: list[str] = []
     build = module.build
 
-    def slow(*given: Any) -> Any:
+    def slow(*value: Any) -> Any:
         built.append("built")
-        return build(*given)
+        return build(*value)
 
     monkeypatch.setattr(module, "build", slow)
     fresh: list[bool] = []
@@ -165,11 +165,11 @@ def test_a_header_and_blank_lines_are_no_rows_and_do_not_shift_the_rest(
     files.put(raw / "Musical_Instruments.csv", f"\n{body}\n")
     files.metadata_2018(raw, [f"I{n}" for n in range(5)])
     monkeypatch.setattr("harness.data.raw.interactions._read_fast", lambda *_: None)
-    whole = prepare(Request("instruments", raw))
+    complete = prepare(Request("instruments", raw))
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "other"))
     lines.reset(fatal=7)
     with pytest.raises(Killed):
         prepare(Request("instruments", raw))
     lines.reset()
-    assert prepare(Request("instruments", raw)).story == whole.story
+    assert prepare(Request("instruments", raw)).story == complete.story
     assert lines.seen["Musical_Instruments.csv"] == 18

@@ -25,10 +25,10 @@ GOOD = [f"{item},{user},{rating},{time}" for user, item, rating, time in ROWS]
 )
 def test_wrong_interactions(line: str, tmp_path: Path) -> None:
     raw = files.set_2018(tmp_path / "raw", ROWS)
-    whole = prepare(Request("instruments", raw)).kept.fingerprint
+    complete = prepare(Request("instruments", raw)).kept.fingerprint
     put(raw / "Musical_Instruments.csv", "\n".join([*GOOD[:50], line, *GOOD[50:], ""]))
     done = prepare(Request("instruments", raw))
-    assert done.kept.fingerprint == whole
+    assert done.kept.fingerprint == complete
     (warning,) = done.story["warnings"]
     assert "1 of 101 lines are wrong and left out" in warning and "line 51" in warning
     with pytest.raises(InputError, match="line 51"):
@@ -40,10 +40,10 @@ def test_wrong_metadata(line: bytes, tmp_path: Path) -> None:
     raw = files.set_2018(tmp_path / "raw", ROWS)
     records = [json.dumps({"asin": f"I{n % 10}", "title": f"T{n % 10}"}).encode() for n in range(30)]
     put(raw / "meta_Musical_Instruments.json.gz", b"\n".join(records))
-    whole = prepare(Request("instruments", raw)).kept.fingerprint
+    complete = prepare(Request("instruments", raw)).kept.fingerprint
     put(raw / "meta_Musical_Instruments.json.gz", b"\n".join([*records[:7], line, *records[7:]]))
     done = prepare(Request("instruments", raw))
-    assert done.kept.fingerprint == whole and "line 8" in done.story["warnings"][0]
+    assert done.kept.fingerprint == complete and "line 8" in done.story["warnings"][0]
 
 
 def test_many_wrong_lines_are_an_error_that_names_the_option(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ MODES: tuple[ScoreNormalization, ...] = ("level", "children", "vocabulary")
 
 
 @torch.inference_mode()
-def log_probabilities(model: CodeLM, prompt: list[int], code: np.ndarray, whole: bool) -> list[float]:
+def log_probabilities(model: CodeLM, prompt: list[int], code: np.ndarray, complete: bool) -> list[float]:
     """Of each token of one code, among its level or (`whole`) among the vocabulary with the end behind it, by one plain
     forward pass over prompt and code."""
     flat = [int(digit) + offset + model.vocabulary for digit, offset in zip(code, model.offsets[:-1], strict=True)]
     states = model.states(torch.tensor([prompt + flat]))[0, len(prompt) - 1 :]
-    if whole:
+    if complete:
         logs = torch.log_softmax(model.vocabulary_logits(states), dim=-1)
         return [float(logs[place, token]) for place, token in enumerate([*flat, model.eos])]
     return [
@@ -59,8 +59,8 @@ def reference(
         prefixes: dict[tuple[int, ...], float] = {}
         for item in live:
             prefixes[tuple(codes.digits[item, : level + 1])] = scores[item][level]
-        kept = set(sorted(prefixes, key=lambda prefix: -prefixes[prefix])[:beams])
-        live = [item for item in live if tuple(codes.digits[item, : level + 1]) in kept]
+        stored = set(sorted(prefixes, key=lambda prefix: -prefixes[prefix])[:beams])
+        live = [item for item in live if tuple(codes.digits[item, : level + 1]) in stored]
     return sorted(((item, float(scores[item][-1])) for item in live), key=lambda pair: -pair[1])
 
 
@@ -83,9 +83,9 @@ def test_lists_and_scores_equal_the_reference(
 ) -> None:
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes, kind)
-    asked = prompts(3, 9)
-    items, scores = beam_search(searching(model, codes, normalise), asked, beams, beams)
-    for row, prompt in enumerate(asked.ids.tolist()):
+    requested = prompts(3, 9)
+    items, scores = beam_search(searching(model, codes, normalise), requested, beams, beams)
+    for row, prompt in enumerate(requested.ids.tolist()):
         expected = reference(model, codes, prompt, beams, normalise)
         assert [item for item in items[row] if item != NO_ITEM] == [item for item, _ in expected]
         np.testing.assert_allclose(scores[row, : len(expected)], [score for _, score in expected], atol=1e-4)
@@ -95,9 +95,9 @@ def test_lists_and_scores_equal_the_reference(
 def test_double_precision_agrees_closely(tmp_path: Path, normalise: ScoreNormalization) -> None:
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes).double()
-    asked = prompts(2, 6)
-    scores = score_all(searching(model, codes, normalise), asked, block=7)
-    for row, prompt in enumerate(asked.ids.tolist()):
+    requested = prompts(2, 6)
+    scores = score_all(searching(model, codes, normalise), requested, block=7)
+    for row, prompt in enumerate(requested.ids.tolist()):
         expected = sorted(
             reference(model, codes, prompt, 30, normalise), key=lambda pair: codes.digits[pair[0]].tolist()
         )
@@ -108,48 +108,50 @@ def test_double_precision_agrees_closely(tmp_path: Path, normalise: ScoreNormali
 @pytest.mark.parametrize("normalise", MODES)
 def test_all_items_scored_give_what_beams_for_all_give(tmp_path: Path, normalise: ScoreNormalization) -> None:
     codes = toy_models.table(50, (5, 4, 6))
-    model, asked = toy_models.code_lm(tmp_path, codes), prompts(3, 7)
-    items, scores = beam_search(searching(model, codes, normalise), asked, 60, 20)
-    whole, exact = rank_all(searching(model, codes, normalise), asked, 20)
-    np.testing.assert_array_equal(items, whole)
+    model, requested = toy_models.code_lm(tmp_path, codes), prompts(3, 7)
+    items, scores = beam_search(searching(model, codes, normalise), requested, 60, 20)
+    complete, exact = rank_all(searching(model, codes, normalise), requested, 20)
+    np.testing.assert_array_equal(items, complete)
     np.testing.assert_allclose(scores, exact, atol=1e-4)
 
 
 @pytest.mark.parametrize("piece", [1, 6, 17, 50])
 def test_exact_scores_do_not_depend_on_the_pieces(tmp_path: Path, piece: int) -> None:
     codes = toy_models.table(50, (5, 4, 6))
-    model, asked = toy_models.code_lm(tmp_path, codes), prompts(2, 7)
+    model, requested = toy_models.code_lm(tmp_path, codes), prompts(2, 7)
     for normalise in MODES:
         search = searching(model, codes, normalise, lead=(7, 8))
-        torch.testing.assert_close(score_all(search, asked, piece), score_all(search, asked, 1000), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            score_all(search, requested, piece), score_all(search, requested, 1000), atol=1e-4, rtol=0
+        )
 
 
 def test_a_narrow_beam_loses_what_scoring_all_items_finds(tmp_path: Path) -> None:
     codes = toy_models.table(60, (8, 5, 3))
-    model, asked = toy_models.code_lm(tmp_path, codes), prompts(20, 7)
-    narrow, _ = beam_search(searching(model, codes), asked, 2, 2)
-    exact, best = rank_all(searching(model, codes), asked, 2)
+    model, requested = toy_models.code_lm(tmp_path, codes), prompts(20, 7)
+    narrow, _ = beam_search(searching(model, codes), requested, 2, 2)
+    exact, best = rank_all(searching(model, codes), requested, 2)
     assert (narrow != exact).any()
     assert (np.diff(best, axis=1) <= 0).all()
 
 
 def test_pieces_of_a_step_bound_its_memory_and_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = toy_models.table()
-    model, asked = toy_models.code_lm(tmp_path, codes), prompts(9, 5)
-    whole = beam_search(searching(model, codes), asked, 10, 10)
+    model, requested = toy_models.code_lm(tmp_path, codes), prompts(9, 5)
+    complete = beam_search(searching(model, codes), requested, 10, 10)
     monkeypatch.setattr(beam, "ENTRIES", 20)
-    pieces = beam_search(searching(model, codes), asked, 10, 10)
-    np.testing.assert_array_equal(whole[0], pieces[0])
-    np.testing.assert_allclose(whole[1], pieces[1], atol=1e-5)
+    pieces = beam_search(searching(model, codes), requested, 10, 10)
+    np.testing.assert_array_equal(complete[0], pieces[0])
+    np.testing.assert_allclose(complete[1], pieces[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_reading_beams_one_by_one_gives_the_same(tmp_path: Path, kind: str) -> None:
     codes = toy_models.table()
     model = toy_models.code_lm(tmp_path, codes, kind)
-    asked = PromptBatch.of([[4, 5, 6, 7], [9, 8], [3]], "cpu")
-    shared = beam_search(Search(model, CodeTrie(codes), SharedReader(model, [1, 2])), asked, 10, 10)
-    plain = beam_search(Search(model, CodeTrie(codes), PlainReader(model, [1, 2], rows=4)), asked, 10, 10)
+    requested = PromptBatch.of([[4, 5, 6, 7], [9, 8], [3]], "cpu")
+    shared = beam_search(Search(model, CodeTrie(codes), SharedReader(model, [1, 2])), requested, 10, 10)
+    plain = beam_search(Search(model, CodeTrie(codes), PlainReader(model, [1, 2], rows=4)), requested, 10, 10)
     np.testing.assert_array_equal(shared[0], plain[0])
     np.testing.assert_allclose(shared[1], plain[1], atol=1e-4)
 
@@ -192,20 +194,20 @@ def test_lists_without_viewed_items_are_the_others_in_their_order(
     tmp_path: Path, normalise: ScoreNormalization, sizes: tuple[int, ...]
 ) -> None:
     codes = toy_models.table(50, sizes)
-    search, asked = searching(toy_models.code_lm(tmp_path, codes), codes, normalise), prompts(3, 7)
-    every, scores = rank_all(search, asked, 50)
+    search, requested = searching(toy_models.code_lm(tmp_path, codes), codes, normalise), prompts(3, 7)
+    every, scores = rank_all(search, requested, 50)
     viewed = [every[0, :12], every[1, [0, 0, 3]], np.empty(0, np.int64)]
-    for items, values in (beam_search(search, asked, 50, 38, viewed), rank_all(search, asked, 38, viewed)):
-        for row, own in enumerate(viewed):
-            left = ~np.isin(every[row], own)
-            assert items[row].tolist() == every[row][left][:38].tolist()
-            np.testing.assert_allclose(values[row], scores[row][left][:38], atol=1e-4)
+    for items, values in (beam_search(search, requested, 50, 38, viewed), rank_all(search, requested, 38, viewed)):
+        for row, local in enumerate(viewed):
+            remaining = ~np.isin(every[row], local)
+            assert items[row].tolist() == every[row][remaining][:38].tolist()
+            np.testing.assert_allclose(values[row], scores[row][remaining][:38], atol=1e-4)
 
 
 def test_a_narrow_beam_is_not_spent_on_viewed_items(tmp_path: Path) -> None:
     codes = toy_models.table(60, (8, 5, 3))
-    search, asked = searching(toy_models.code_lm(tmp_path, codes), codes), prompts(4, 7)
-    viewed = list(rank_all(search, asked, 30)[0])
-    items, _ = beam_search(search, asked, 10, 10, viewed)
+    search, requested = searching(toy_models.code_lm(tmp_path, codes), codes), prompts(4, 7)
+    viewed = list(rank_all(search, requested, 30)[0])
+    items, _ = beam_search(search, requested, 10, 10, viewed)
     assert (items != NO_ITEM).all()
-    assert not any(np.isin(row, own).any() for row, own in zip(items, viewed, strict=True))
+    assert not any(np.isin(row, local).any() for row, local in zip(items, viewed, strict=True))

@@ -58,7 +58,7 @@ class Asked:
         return recommend(self.model, trie, self.requests(users), self.prompt, k, how, context)
 
 
-def asked(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> Asked:
+def toy_case(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> Asked:
     codes = codes or toy_models.table()
     return Asked(toy_models.code_lm(folder, codes, kind), codes, folder)
 
@@ -66,8 +66,8 @@ def asked(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("normalise", ["level", "vocabulary"])
 def test_lists_do_not_depend_on_the_batch(tmp_path: Path, kind: str, normalise: ScoreNormalization) -> None:
-    made = asked(tmp_path, kind)
-    lists = [made.lists(Decoding(10, batch, "float32", normalise)) for batch in (1, 7, 64)]
+    result = toy_case(tmp_path, kind)
+    lists = [result.lists(Decoding(10, batch, "float32", normalise)) for batch in (1, 7, 64)]
     for other, report in lists[1:]:
         np.testing.assert_array_equal(lists[0][0].items, other.items)
         np.testing.assert_allclose(lists[0][0].scores, other.scores, atol=1e-4)
@@ -76,10 +76,10 @@ def test_lists_do_not_depend_on_the_batch(tmp_path: Path, kind: str, normalise: 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_padded_prompt_gives_what_it_gives_alone(tmp_path: Path, kind: str) -> None:
-    made = asked(tmp_path, kind)
+    result = toy_case(tmp_path, kind)
     prompts = [[4, 5, 6, 7, 8, 9, 10], [9, 8], [3], [11, 12, 13, 14]]
     for lead in ([], [1, 2]):
-        search = Search(made.model, CodeTrie(made.codes), SharedReader(made.model, lead), "vocabulary")
+        search = Search(result.model, CodeTrie(result.codes), SharedReader(result.model, lead), "vocabulary")
         alone = [beam_search(search, PromptBatch.of([prompt], "cpu"), 10, 10) for prompt in prompts]
         for side in ("left", "right"):
             items, scores = beam_search(search, PromptBatch.of(prompts, "cpu", side), 10, 10)
@@ -88,17 +88,17 @@ def test_a_padded_prompt_gives_what_it_gives_alone(tmp_path: Path, kind: str) ->
 
 
 def test_what_all_prompts_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = asked(tmp_path)
+    result = toy_case(tmp_path)
     read: list[int] = []
     states = CodeLM.states
     monkeypatch.setattr(
-        CodeLM, "states", lambda self, ids, **where: (read.append(ids.numel()), states(self, ids, **where))[1]
+        CodeLM, "states", lambda self, ids, **location: (read.append(ids.numel()), states(self, ids, **location))[1]
     )
-    _, report = made.lists(Decoding(10, 40, "float32"))
+    _, report = result.lists(Decoding(10, 40, "float32"))
     with_lead = sum(read)
     read.clear()
-    made.lead = ()
-    made.lists(Decoding(10, 40, "float32"))
+    result.lead = ()
+    result.lists(Decoding(10, 40, "float32"))
     assert report.shared_tokens == 3
     assert with_lead - sum(read) <= 3 + 2  # the lead, and the two tokens by which the probes may differ
 
@@ -113,8 +113,8 @@ def test_each_prompt_keeps_a_token_of_its_own(prompts: list[list[int]]) -> None:
 def test_out_of_memory_makes_batches_smaller_and_changes_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    made = asked(tmp_path)
-    whole, _ = made.lists(Decoding(10, 12, "float32"), users=12)
+    built = toy_case(tmp_path)
+    complete, _ = built.lists(Decoding(10, 12, "float32"), users=12)
     sizes: list[tuple[int, int]] = []
 
     def tight(search: Search, prompts: PromptBatch, beams: int, k: int, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +124,8 @@ def test_out_of_memory_makes_batches_smaller_and_changes_nothing_else(
         return beam_search(search, prompts, beams, k, *rest)
 
     monkeypatch.setattr(generate, "beam_search", tight)
-    found, report = made.lists(Decoding(10, 12, "float32"), users=12)
-    np.testing.assert_array_equal(found.items, whole.items)
+    result, report = built.lists(Decoding(10, 12, "float32"), users=12)
+    np.testing.assert_array_equal(result.items, complete.items)
     assert {beams for _, beams in sizes} == {10} and max(size for size, _ in sizes[-4:]) <= 3
     assert (report.batch_asked, report.batch, report.users_scored) == (12, sizes[-1][0], 12)
 
@@ -136,44 +136,44 @@ def test_a_fault_is_not_taken_for_a_lack_of_memory(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(generate, "beam_search", broken)
     with pytest.raises(RuntimeError, match="mat1"):
-        asked(tmp_path).lists(PLAIN)
+        toy_case(tmp_path).lists(PLAIN)
 
 
 def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path) -> None:
-    made = asked(tmp_path)
-    whole, before = made.lists(PLAIN)
-    made.model.body.config.max_position_embeddings = 3 + 2 * 3 + 3  # lead, two items, the code asked for
-    cut, report = made.lists(PLAIN)
-    lengths = made.requests().histories.lengths
-    assert (before.shortened_prompts, before.dropped_items) == (0, 0)
+    result = toy_case(tmp_path)
+    complete, previous = result.lists(PLAIN)
+    result.model.body.config.max_position_embeddings = 3 + 2 * 3 + 3  # lead, two items, the code asked for
+    cut, report = result.lists(PLAIN)
+    lengths = result.requests().histories.lengths
+    assert (previous.shortened_prompts, previous.dropped_items) == (0, 0)
     assert report.shortened_prompts == (lengths > 2).sum()
     assert report.dropped_items == (lengths - 2).clip(min=0).sum()
-    np.testing.assert_array_equal(cut.items[lengths <= 2], whole.items[lengths <= 2])
-    recent = Requests("test", np.arange(40), RaggedArray.of([history[-2:] for history in made.requests().histories]))
+    np.testing.assert_array_equal(cut.items[lengths <= 2], complete.items[lengths <= 2])
+    recent = Requests("test", np.arange(40), RaggedArray.of([history[-2:] for history in result.requests().histories]))
     expected, _ = recommend(
-        made.model, CodeTrie(made.codes), recent, made.prompt, 10, PLAIN, toy_models.context(tmp_path)
+        result.model, CodeTrie(result.codes), recent, result.prompt, 10, PLAIN, toy_models.context(tmp_path)
     )
     np.testing.assert_array_equal(cut.items, expected.items)
 
 
 def test_a_context_without_room_for_any_prompt_is_refused(tmp_path: Path) -> None:
-    made = asked(tmp_path)
-    made.model.body.config.max_position_embeddings = 5
+    result = toy_case(tmp_path)
+    result.model.body.config.max_position_embeddings = 5
     with pytest.raises(InputError, match=r"has 3 tokens, .* leaves 2"):
-        made.lists(PLAIN)
+        result.lists(PLAIN)
 
 
 @pytest.mark.parametrize("normalise", ["level", "vocabulary"])
 def test_scoring_all_items_is_a_setting(tmp_path: Path, normalise: ScoreNormalization) -> None:
-    made = asked(tmp_path)
-    wide, _ = made.lists(Decoding(30, 64, "float32", normalise))
-    every, report = made.lists(Decoding("all", 64, "float32", normalise))
+    result = toy_case(tmp_path)
+    wide, _ = result.lists(Decoding(30, 64, "float32", normalise))
+    every, report = result.lists(Decoding("all", 64, "float32", normalise))
     np.testing.assert_array_equal(wide.items, every.items)
     assert report.beams == "all" and report.codes == 30
 
 
 def test_the_report_counts_lists(tmp_path: Path) -> None:
-    _, report = asked(tmp_path, codes=toy_models.table(items=7)).lists(Decoding(5, 16, "float32"), k=10)
+    _, report = toy_case(tmp_path, codes=toy_models.table(items=7)).lists(Decoding(5, 16, "float32"), k=10)
     counts = {
         name: getattr(report, name) for name in ("users_expected", "users_scored", "short", "invalid", "duplicate")
     }
@@ -192,12 +192,12 @@ def test_a_list_that_breaks_the_promise_fails_the_run(
 
     monkeypatch.setattr(generate, "beam_search", wrong)
     with pytest.raises(InvalidPredictions, match="1 " if fault != "short" else "1 of them shorter than 10"):
-        asked(tmp_path).lists(PLAIN, users=1)
+        toy_case(tmp_path).lists(PLAIN, users=1)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_these_architectures_share_their_prompt(tmp_path: Path, kind: str) -> None:
-    assert can_share(asked(tmp_path, kind).model)
+    assert can_share(toy_case(tmp_path, kind).model)
 
 
 def test_rounding_of_mixed_precision_is_no_reason_to_read_the_plain_way(
@@ -205,60 +205,60 @@ def test_rounding_of_mixed_precision_is_no_reason_to_read_the_plain_way(
 ) -> None:
     """Thirty layers round away more than the probe forgives; here the probe forgives next to nothing."""
     monkeypatch.setitem(PROBE_TOLERANCE, torch.float32, 1e-5)
-    model = asked(tmp_path).model
+    model = toy_case(tmp_path).model
     with torch.autocast("cpu", torch.bfloat16):
         assert can_share(model)
 
 
 def test_a_model_without_a_cache_is_read_the_plain_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = asked(tmp_path)
-    expected, fast = made.lists(PLAIN, users=6)
-    body = type(made.model.body)
+    built = toy_case(tmp_path)
+    expected, fast = built.lists(PLAIN, users=6)
+    body = type(built.model.body)
     forward = body.forward
     monkeypatch.setattr(
         body, "forward", lambda self, inputs_embeds, use_cache: forward(self, inputs_embeds=inputs_embeds)
     )
-    found, report = made.lists(PLAIN, users=6)
+    result, report = built.lists(PLAIN, users=6)
     assert (fast.reader, report.reader) == ("SharedReader", "PlainReader")
-    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(result.items, expected.items)
 
 
 @pytest.mark.parametrize("ignored", ["attention_mask", "position_ids", "past_key_values"])
 def test_a_model_that_ignores_what_sharing_needs_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: str
 ) -> None:
-    made = asked(tmp_path)
-    body = type(made.model.body)
+    result = toy_case(tmp_path)
+    body = type(result.model.body)
     forward = body.forward
     monkeypatch.setattr(
-        body, "forward", lambda self, **where: forward(self, **{k: v for k, v in where.items() if k != ignored})
+        body, "forward", lambda self, **location: forward(self, **{k: v for k, v in location.items() if k != ignored})
     )
-    assert not can_share(made.model)
+    assert not can_share(result.model)
 
 
 def test_a_sliding_window_shorter_than_the_prompt_is_left_to_the_model(tmp_path: Path) -> None:
-    model = asked(tmp_path, "mistral").model
+    model = toy_case(tmp_path, "mistral").model
     model.body.config.sliding_window = 30
     assert isinstance(reader_for(model, [], 30, 10), SharedReader)
     assert isinstance(reader_for(model, [], 31, 10), PlainReader)
 
 
 def test_bfloat16_keeps_beams_and_length(tmp_path: Path) -> None:
-    made = asked(tmp_path)
-    exact, _ = made.lists(PLAIN)
-    rounded, report = made.lists(Decoding(10, 64, "bfloat16"))
+    result = toy_case(tmp_path)
+    exact, _ = result.lists(PLAIN)
+    rounded, report = result.lists(Decoding(10, 64, "bfloat16"))
     assert report.precision == "bfloat16" and (rounded.lengths == 10).all()
     overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.items, rounded.items, strict=True)])
     assert overlap > 0.8
     with autocast("cpu", "bfloat16"):
-        assert made.model.states(torch.tensor([[1, 2]])).dtype in (torch.bfloat16, torch.float32)
+        assert result.model.states(torch.tensor([[1, 2]])).dtype in (torch.bfloat16, torch.float32)
 
 
 @pytest.mark.parametrize("beams", [10, "all"])
 def test_no_list_names_an_item_of_its_history(tmp_path: Path, beams: Beams) -> None:
-    made = asked(tmp_path, codes=toy_models.table(items=12))
-    lists, report = made.lists(Decoding(beams, 16, "float32", filter_viewed=True), k=10)
-    for items, history in zip(lists.items, made.requests().histories, strict=True):
+    result = toy_case(tmp_path, codes=toy_models.table(items=12))
+    lists, report = result.lists(Decoding(beams, 16, "float32", filter_viewed=True), k=10)
+    for items, history in zip(lists.items, result.requests().histories, strict=True):
         assert (items != NO_ITEM).sum() == min(10, 12 - len(set(history)))
         assert not np.isin(items, history).any()
-    assert report.short == sum(len(set(history)) > 2 for history in made.requests().histories)
+    assert report.short == sum(len(set(history)) > 2 for history in result.requests().histories)

@@ -34,27 +34,27 @@ def both(folder: Path, kind: str, codes: CodeTable, beams: int, hostile: bool = 
 
     requests = Requests("test", np.arange(USERS), RaggedArray.of(histories))
     how = Decoding(beams, 4, "float32", "vocabulary")
-    ours, report = recommend(model, CodeTrie(codes), requests, prompt, beams, how, context)
+    actual, report = recommend(model, CodeTrie(codes), requests, prompt, beams, how, context)
     assert report.reader == "SharedReader"
     tree = PrefixTree(codes, model.vocabulary, model.eos)
-    theirs = generate(with_grown_vocabulary(model), tree, [prompt(history) for history in histories], beams)
-    return [ours.items, ours.scores, *theirs]
+    reference = generate(with_grown_vocabulary(model), tree, [prompt(history) for history in histories], beams)
+    return [actual.items, actual.scores, *reference]
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("beams", [20, 50, 100])
 def test_ordered_lists_and_scores_are_equal(tmp_path: Path, kind: str, beams: int) -> None:
-    items, scores, theirs, expected = both(tmp_path, kind, toy_models.table(130, (20, 5, 3)), beams)
+    items, scores, reference, expected = both(tmp_path, kind, toy_models.table(130, (20, 5, 3)), beams)
     np.testing.assert_allclose(scores, expected, atol=1e-3)
-    for row, other, gaps in zip(items, theirs, -np.diff(expected), strict=True):
+    for row, other, gaps in zip(items, reference, -np.diff(expected), strict=True):
         near = np.concatenate([[False], gaps < 1e-4]) | np.concatenate([gaps < 1e-4, [False]])
         np.testing.assert_array_equal(row[~near], other[~near])  # what rounding can tell apart
         assert near.mean() < 0.2 and set(row) == set(other)
 
 
 def test_twenty_beams_give_the_same_order_to_the_last_place(tmp_path: Path) -> None:
-    items, scores, theirs, expected = both(tmp_path, "llama", toy_models.table(60, (8, 5, 3)), 20)
-    np.testing.assert_array_equal(items, theirs)
+    items, scores, reference, expected = both(tmp_path, "llama", toy_models.table(60, (8, 5, 3)), 20)
+    np.testing.assert_array_equal(items, reference)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 

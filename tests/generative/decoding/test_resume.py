@@ -23,7 +23,7 @@ from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from tests import toys
 from tests.generative import toy_models
-from tests.generative.decoding.test_generate import Asked, asked
+from tests.generative.decoding.test_generate import Asked, toy_case
 from tests.generative.tokenizers.test_rqvae import vectors
 from tests.generative.tokenizers.test_text_embeddings import TEXT, TITLES
 from tests.generative.tokenizers.test_text_embeddings import vectors as text_vectors
@@ -38,27 +38,27 @@ def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("stop", [3, 9, 11])  # within the first epoch, within a later one, at the end of one
 def test_an_rqvae_goes_on_within_a_pass(tmp_path: Path, stop: int) -> None:
     config = RQVAEConfig(hidden=(32,), latent=8, epochs=5, batch=64, learning_rate=3e-3)  # 5 batches a pass
-    whole = rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path))
-    kept = tmp_path / "kept"
+    complete = rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path))
+    stored = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):
-        rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=kept, reporter=StopAfter(stop)))
+        rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=stored, reporter=StopAfter(stop)))
     rest = StopAfter()
-    again = rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=kept, reporter=rest))
+    repeated = rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=stored, reporter=rest))
     assert rest.calls == 1 + 25 - (stop - 1), "the step under way was lost, and no other"
-    np.testing.assert_array_equal(whole.digits, again.digits)
-    assert whole.loss == again.loss
+    np.testing.assert_array_equal(complete.digits, repeated.digits)
+    assert complete.loss == repeated.loss
     done = StopAfter()
-    rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=kept, reporter=done))
+    rqvae_codes(vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=stored, reporter=done))
     assert done.calls == 1, "a complete one is not trained again"
     other = rqvae_codes(
-        2 * vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=kept, reporter=(new := StopAfter()))
+        2 * vectors(), 3, 16, config, toys.context(tmp_path, checkpoint=stored, reporter=(new := StopAfter()))
     )
-    assert new.calls == 25 and (other.digits != whole.digits).any(), "other vectors take up nothing"
+    assert new.calls == 25 and (other.digits != complete.digits).any(), "other vectors take up nothing"
 
 
 def test_text_vectors_go_on_by_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_encoder, "BATCH", 1)
-    whole = text_vectors(TITLES, tmp_path / "whole")
+    complete = text_vectors(TITLES, tmp_path / "whole")
     from harness.generative.tokenizers.text_embeddings import semantic_vectors
     from tests.generative.tokenizers.test_text_embeddings import data
 
@@ -66,34 +66,36 @@ def test_text_vectors_go_on_by_shards(tmp_path: Path, monkeypatch: pytest.Monkey
         semantic_vectors(data(), TITLES, toys.context(tmp_path, reporter=StopAfter(3)))
     assert len(list((tmp_path / "cache/vectors/unfinished").rglob("*.safetensors"))) == 2
     rest = StopAfter()
-    again = semantic_vectors(data(), TITLES, toys.context(tmp_path, reporter=rest)).values
+    repeated = semantic_vectors(data(), TITLES, toys.context(tmp_path, reporter=rest)).values
     texts = len({text.title for text in TEXT})
     assert rest.calls == 1 + texts - 2
-    np.testing.assert_array_equal(whole, again)
+    np.testing.assert_array_equal(complete, repeated)
     assert not list((tmp_path / "cache/vectors/unfinished").iterdir())
 
 
-def lists(made: Asked, folder: Path, how: Decoding, stop: int | None = None) -> tuple[Any, StopAfter]:
+def lists(predictions: Asked, folder: Path, how: Decoding, stop: int | None = None) -> tuple[Any, StopAfter]:
     reporter = StopAfter(stop)
-    context = replace(toy_models.context(made.folder), checkpoint=folder, reporter=reporter)
-    return recommend(made.model, CodeTrie(made.codes), made.requests(), made.prompt, 10, how, context), reporter
+    context = replace(toy_models.context(predictions.folder), checkpoint=folder, reporter=reporter)
+    return recommend(
+        predictions.model, CodeTrie(predictions.codes), predictions.requests(), predictions.prompt, 10, how, context
+    ), reporter
 
 
 @pytest.mark.parametrize("batch", [4, 3, 40])
 def test_lists_go_on_by_shards_with_any_batch(tmp_path: Path, batch: int) -> None:
-    made = asked(tmp_path)
-    how, kept = Decoding(10, 4, "float32", resume=True), tmp_path / "kept"
-    (whole, told), counted = lists(made, tmp_path / "whole", how)
+    result = toy_case(tmp_path)
+    how, stored = Decoding(10, 4, "float32", resume=True), tmp_path / "kept"
+    (complete, messages), counted = lists(result, tmp_path / "whole", how)
     with pytest.raises(KeyboardInterrupt):
-        lists(made, kept, how, stop=6)
-    (again, report), rest = lists(made, kept, replace(how, batch=batch))
-    assert rest.calls < counted.calls and report.users_scored == told.users_scored == 40
-    np.testing.assert_array_equal(whole.items, again.items)
+        lists(result, stored, how, stop=6)
+    (repeated, report), rest = lists(result, stored, replace(how, batch=batch))
+    assert rest.calls < counted.calls and report.users_scored == messages.users_scored == 40
+    np.testing.assert_array_equal(complete.items, repeated.items)
     if batch == how.batch:
-        np.testing.assert_array_equal(whole.scores, again.scores)
-        assert vars(report) == vars(told)
-    np.testing.assert_allclose(whole.scores, again.scores, atol=1e-4)
-    _, done = lists(made, kept, how)
+        np.testing.assert_array_equal(complete.scores, repeated.scores)
+        assert vars(report) == vars(messages)
+    np.testing.assert_allclose(complete.scores, repeated.scores, atol=1e-4)
+    _, done = lists(result, stored, how)
     assert done.calls == 1, "complete lists are not searched again"
 
 
@@ -101,38 +103,38 @@ def test_a_mark_of_a_table_as_long_as_a_real_vocabulary() -> None:
     """Places in it are more than float32 counts: SmolLM2's 49,152 tokens of 576 numbers."""
     table = torch.nn.Module()
     table.register_buffer("rows", torch.zeros(49_152 * 576, dtype=torch.int8))
-    before = state_digest(table)
-    assert state_digest(table) == before
+    previous = state_digest(table)
+    assert state_digest(table) == previous
     table.get_buffer("rows")[-1] = 1
-    assert state_digest(table) != before
+    assert state_digest(table) != previous
 
 
 def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
     """The same prompts and the same model, but other items behind the codes."""
-    made, kept, how = asked(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
-    requests, order = made.requests(), np.random.default_rng(2).permutation(made.codes.n_items)
-    first = lists(made, kept, how)[0][0]
-    codes = CodeTable(made.codes.digits[order], made.codes.sizes)  # item `n` has the code that item `order[n]` had
-    context = replace(toy_models.context(tmp_path), checkpoint=kept)
+    built, stored, how = toy_case(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
+    requests, order = built.requests(), np.random.default_rng(2).permutation(built.codes.n_items)
+    first = lists(built, stored, how)[0][0]
+    codes = CodeTable(built.codes.digits[order], built.codes.sizes)  # item `n` has the code that item `order[n]` had
+    context = replace(toy_models.context(tmp_path), checkpoint=stored)
     renamed = replace(
         requests, histories=RaggedArray(np.argsort(order)[requests.histories.values], requests.histories.offsets)
     )
-    other = replace(made, codes=codes)
-    found, _ = recommend(made.model, CodeTrie(codes), renamed, other.prompt, 10, how, context)
-    np.testing.assert_array_equal(order[found.items], first.items)
+    other = replace(built, codes=codes)
+    result, _ = recommend(built.model, CodeTrie(codes), renamed, other.prompt, 10, how, context)
+    np.testing.assert_array_equal(order[result.items], first.items)
 
 
 def test_lists_of_another_model_or_another_question_are_searched_anew(tmp_path: Path) -> None:
-    made, kept, how = asked(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
-    lists(made, kept, how)
-    before = state_digest(made.model)
-    made.model.code_in.data[0, 0] += 1
-    assert state_digest(made.model) != before
-    assert lists(made, kept, how)[1].calls > 1
-    assert lists(made, kept, how)[1].calls == 1
-    assert lists(made, kept, replace(how, beams=12))[1].calls > 1
-    made.lead = (5, 6)
-    assert lists(made, kept, how)[1].calls > 1
+    result, stored, how = toy_case(tmp_path), tmp_path / "kept", Decoding(10, 4, "float32", resume=True)
+    lists(result, stored, how)
+    previous = state_digest(result.model)
+    result.model.code_in.data[0, 0] += 1
+    assert state_digest(result.model) != previous
+    assert lists(result, stored, how)[1].calls > 1
+    assert lists(result, stored, how)[1].calls == 1
+    assert lists(result, stored, replace(how, beams=12))[1].calls > 1
+    result.lead = (5, 6)
+    assert lists(result, stored, how)[1].calls > 1
 
 
 def test_a_piece_that_is_damaged_is_computed_again(tmp_path: Path) -> None:
@@ -141,17 +143,19 @@ def test_a_piece_that_is_damaged_is_computed_again(tmp_path: Path) -> None:
         shards.add(np.array([row]), np.array([row * 2.0]))
     pieces = sorted((tmp_path / "x").iterdir())
     pieces[1].write_bytes(pieces[1].read_bytes()[:-3])
-    again = PartialResults(tmp_path / "x")
-    found = again.done()
-    assert found is not None and found[0].tolist() == [0, 2] and found[1][0].tolist() == [0.0, 4.0]
-    again.add(np.array([1]), np.array([2.0]))
+    repeated = PartialResults(tmp_path / "x")
+    result = repeated.done()
+    assert result is not None and result[0].tolist() == [0, 2] and result[1][0].tolist() == [0.0, 4.0]
+    repeated.add(np.array([1]), np.array([2.0]))
     assert len(list((tmp_path / "x").iterdir())) == 4, "no piece takes the name of another"
     shutil.rmtree(tmp_path / "x")
     assert PartialResults(tmp_path / "x").done() is None and PartialResults(None).done() is None
 
 
 def test_nothing_is_kept_where_nobody_asks(tmp_path: Path) -> None:
-    made, kept = asked(tmp_path), tmp_path / "kept"
-    context: RunContext = replace(toy_models.context(tmp_path), checkpoint=kept)
-    recommend(made.model, CodeTrie(made.codes), made.requests(), made.prompt, 10, Decoding(10, 4, "float32"), context)
-    assert not kept.exists() and SemanticConfig().vectors is None
+    result, stored = toy_case(tmp_path), tmp_path / "kept"
+    context: RunContext = replace(toy_models.context(tmp_path), checkpoint=stored)
+    recommend(
+        result.model, CodeTrie(result.codes), result.requests(), result.prompt, 10, Decoding(10, 4, "float32"), context
+    )
+    assert not stored.exists() and SemanticConfig().vectors is None

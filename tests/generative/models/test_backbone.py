@@ -54,8 +54,8 @@ def lists(backbone: Backbone) -> np.ndarray:
     prompts = torch.randint(1, 250, (4, 7), generator=torch.Generator().manual_seed(1))
     requests = Requests("test", np.arange(4), RaggedArray.of(list(prompts.numpy())))
     how = Decoding(beams=10, batch=4, precision="float32")
-    given, _ = recommend(model, CodeTrie(codes), requests, lambda row: row.tolist(), 10, how, RunContext(1, Path()))
-    return given.items
+    value, _ = recommend(model, CodeTrie(codes), requests, lambda row: row.tolist(), 10, how, RunContext(1, Path()))
+    return value.items
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -74,15 +74,15 @@ def test_a_models_own_generation_settings_and_its_path_change_nothing(kind: str,
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_layers_are_the_first_ones_and_weights_may_be_drawn_anew(kind: str, tmp_path: Path) -> None:
     place, context = folder(tmp_path, kind), toy_models.context(tmp_path)
-    whole, first = (load_backbone(str(place), layers, "pretrained", context) for layers in (None, 1))
+    complete, first = (load_backbone(str(place), layers, "pretrained", context) for layers in (None, 1))
     stack = "h" if kind == "gpt2" else "layers"
-    assert len(getattr(whole.body, stack)) == 2 and len(getattr(first.body, stack)) == 1
+    assert len(getattr(complete.body, stack)) == 2 and len(getattr(first.body, stack)) == 1
     name = "h.0.mlp.c_fc.weight" if kind == "gpt2" else "layers.0.mlp.up_proj.weight"
-    assert torch.equal(whole.body.state_dict()[name], first.body.state_dict()[name])
-    drawn = load_backbone(str(place), None, "random", context)
-    assert not torch.equal(whole.body.state_dict()[name], drawn.body.state_dict()[name])
-    again = load_backbone(str(place), None, "random", context)
-    assert torch.equal(drawn.body.state_dict()[name], again.body.state_dict()[name])
+    assert torch.equal(complete.body.state_dict()[name], first.body.state_dict()[name])
+    samples = load_backbone(str(place), None, "random", context)
+    assert not torch.equal(complete.body.state_dict()[name], samples.body.state_dict()[name])
+    repeated = load_backbone(str(place), None, "random", context)
+    assert torch.equal(samples.body.state_dict()[name], repeated.body.state_dict()[name])
     lists(first)
     with pytest.raises(InputError, match="has 2 layers, 5 are requested"):
         load_backbone(str(place), 5, "pretrained", context)
@@ -162,9 +162,9 @@ def test_the_embedded_backbone_is_unpacked_once(tmp_path: Path) -> None:
     assert (first.width, first.vocabulary, len(first.body.layers)) == (576, 49152, 1)  # type: ignore[arg-type]
     assert first.tokenizer.decode(first.tokenizer("Toy Story (1995)")["input_ids"]) == "Toy Story (1995)"
     (mark,) = (tmp_path / "backbones").glob("*.json")
-    made = mark.stat().st_mtime_ns
+    result = mark.stat().st_mtime_ns
     second = load_backbone(EMBEDDED, 1, "pretrained", context)
-    assert mark.stat().st_mtime_ns == made
+    assert mark.stat().st_mtime_ns == result
     assert torch.equal(first.head, second.head)
-    drawn = load_backbone(RANDOM_LLAMA, 2, "pretrained", context, width=64)
-    assert (drawn.width, drawn.vocabulary, drawn.eos) == (64, 49152, first.eos)
+    samples = load_backbone(RANDOM_LLAMA, 2, "pretrained", context, width=64)
+    assert (samples.width, samples.vocabulary, samples.eos) == (64, 49152, first.eos)

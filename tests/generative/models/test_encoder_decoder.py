@@ -54,9 +54,9 @@ def test_lists_and_scores_equal_generate(beams: int) -> None:
     sides: tuple[Literal["left", "right"], ...] = ("left", "right")
     for side in sides:
         search = Search(model, CodeTrie(codes), T5Reader(model), "vocabulary")
-        items, found = beam_search(search, PromptBatch.of(prompts(), "cpu", side), beams, beams)
+        items, result = beam_search(search, PromptBatch.of(prompts(), "cpu", side), beams, beams)
         np.testing.assert_array_equal(items, expected, err_msg=side)
-        np.testing.assert_allclose(found, scores, atol=1e-4)
+        np.testing.assert_allclose(result, scores, atol=1e-4)
 
 
 def test_a_step_of_the_tree_is_the_state_of_its_path() -> None:
@@ -71,9 +71,9 @@ def test_a_step_of_the_tree_is_the_state_of_its_path() -> None:
             reader.extend(torch.tensor([[8, 9, 10]] * 2), torch.full((2, 3), -1))
             last = reader.extend(torch.tensor([[12, 13, 14]] * 2), torch.tensor([[2, 0, 0]] * 2))
             for place, path in enumerate([[10, 12], [8, 13], [8, 14]]):
-                whole = model.states(batch.ids, batch.real, torch.tensor([[*path, 1]] * 2))
-                torch.testing.assert_close(last[:, place], whole[:, -1], atol=1e-5, rtol=1e-4)
-                torch.testing.assert_close(begun[:, 0], whole[:, 0], atol=1e-5, rtol=1e-4)
+                complete = model.states(batch.ids, batch.real, torch.tensor([[*path, 1]] * 2))
+                torch.testing.assert_close(last[:, place], complete[:, -1], atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(begun[:, 0], complete[:, 0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("beams", [10, "all"])

@@ -26,44 +26,44 @@ CODES = toy_models.table(items=24)
 
 def loaded(kind: str, folder: Path, **more: Any) -> tuple[CodeLM, Any]:
     """Ours and transformers' own, of one folder."""
-    theirs = families.saved(kind, folder / kind, **more)
+    reference = families.saved(kind, folder / kind, **more)
     torch.manual_seed(1)
-    ours = CodeLM(load_backbone(str(folder / kind), None, "pretrained", toy_models.context(folder)), CODES.sizes)
-    return ours.eval(), theirs
+    actual = CodeLM(load_backbone(str(folder / kind), None, "pretrained", toy_models.context(folder)), CODES.sizes)
+    return actual.eval(), reference
 
 
 @pytest.mark.parametrize("kind", families.FAMILIES)
 @torch.no_grad()
 def test_logits_are_the_models_own(kind: str, tmp_path: Path) -> None:
-    ours, theirs = loaded(kind, tmp_path)
-    wanted = theirs(input_ids=TEXT).logits
-    torch.testing.assert_close(ours.text_logits(ours.states(TEXT)), wanted, rtol=1e-4, atol=1e-4)
-    states = ours.states(TEXT)
-    torch.testing.assert_close(ours.eos_logits(states), wanted[..., 0], rtol=1e-4, atol=1e-4)
-    whole = ours.vocabulary_logits(states)
-    torch.testing.assert_close(ours.vocabulary_logsumexp(states), whole.logsumexp(dim=-1), rtol=1e-5, atol=1e-4)
-    said = torch.log_softmax(wanted[0, :-1], dim=-1).gather(1, TEXT[0, 1:, None]).mean()
-    assert perplexity(ours, TEXT.tolist(), "cpu", "float32") == pytest.approx(float((-said).exp()), rel=1e-3)
-    assert continuations(ours, TEXT.tolist(), 1, "cpu", "float32")[0] == wanted[:, -1].argmax(-1).tolist()
+    actual, reference = loaded(kind, tmp_path)
+    expected = reference(input_ids=TEXT).logits
+    torch.testing.assert_close(actual.text_logits(actual.states(TEXT)), expected, rtol=1e-4, atol=1e-4)
+    states = actual.states(TEXT)
+    torch.testing.assert_close(actual.eos_logits(states), expected[..., 0], rtol=1e-4, atol=1e-4)
+    complete = actual.vocabulary_logits(states)
+    torch.testing.assert_close(actual.vocabulary_logsumexp(states), complete.logsumexp(dim=-1), rtol=1e-5, atol=1e-4)
+    message = torch.log_softmax(expected[0, :-1], dim=-1).gather(1, TEXT[0, 1:, None]).mean()
+    assert perplexity(actual, TEXT.tolist(), "cpu", "float32") == pytest.approx(float((-message).exp()), rel=1e-3)
+    assert continuations(actual, TEXT.tolist(), 1, "cpu", "float32")[0] == expected[:, -1].argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("kind", ["gemma2", "phi", "granite", "mamba", "bloom"])
 def test_a_step_costs_what_all_logits_say(kind: str, tmp_path: Path) -> None:
     """Text among the vocabulary, codes and text together: value and gradients, through the normaliser."""
-    ours, _ = loaded(kind, tmp_path)
+    actual, _ = loaded(kind, tmp_path)
     prompts = Prompts(load_backbone(str(tmp_path / kind), None, "pretrained", toy_models.context(tmp_path)), CODES)
-    losses = Losses(ours, prompts, None, "cpu", "shared", "vocabulary")
+    losses = Losses(actual, prompts, None, "cpu", "shared", "vocabulary")
     window = np.array([3, 5, 7])
     ids = prompts.history(window)
-    logits = ours.vocabulary_logits(ours.states(torch.tensor([ids])))[0]
+    logits = actual.vocabulary_logits(actual.states(torch.tensor([ids])))[0]
     first = len(prompts.lead()) + CODES.levels
-    labels = [*prompts.codes[5].tolist(), ours.eos, *prompts.codes[7].tolist(), ours.eos]
+    labels = [*prompts.codes[5].tolist(), actual.eos, *prompts.codes[7].tolist(), actual.eos]
     at = [*range(first - 1, first + CODES.levels), *range(first + CODES.levels - 1, first + 2 * CODES.levels)]
     expected = torch.nn.functional.cross_entropy(logits[at], torch.tensor(labels))
-    found = losses.windows([window], 0, np.empty(0, np.int64)).value()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    inputs = [ours.code_in, ours.code_out, ours.scale, *(p for p in ours.body.parameters() if p.requires_grad)]
-    pairs = zip(*(torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (found, expected)), strict=True)
+    result = losses.windows([window], 0, np.empty(0, np.int64)).value()
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+    inputs = [actual.code_in, actual.code_out, actual.scale, *(p for p in actual.body.parameters() if p.requires_grad)]
+    pairs = zip(*(torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (result, expected)), strict=True)
     for one, other in pairs:
         if one is not None and other is not None:
             assert float((one - other).norm()) <= 1e-3 * float(other.norm()) + 1e-6
@@ -73,12 +73,12 @@ def test_a_step_costs_what_all_logits_say(kind: str, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_packed_sequences_keep_apart_or_are_not_packed(kind: str, tmp_path: Path) -> None:
     window = {"sliding_window": 12} if kind in ("gemma2", "mistral") else {}
-    ours, _ = loaded(kind, tmp_path, **window)
-    assert can_pack(ours) == (kind not in ("mamba", "bloom"))
+    actual, _ = loaded(kind, tmp_path, **window)
+    assert can_pack(actual) == (kind not in ("mamba", "bloom"))
     sequences = [np.arange(1, 15), np.array([5, 6]), np.array([7, 8, 9])]  # the first is longer than the window
-    read = read_packed(ours, sequences, [3, 4, 5])
+    read = read_packed(actual, sequences, [3, 4, 5])
     for number, sequence in enumerate(sequences):
-        alone = read_padded(ours, [np.concatenate([[3, 4, 5], sequence])])
+        alone = read_padded(actual, [np.concatenate([[3, 4, 5], sequence])])
         places = np.arange(len(sequence))
         torch.testing.assert_close(read[read.begins[number] + places], alone[3 + places], rtol=1e-3, atol=1e-4)
 
@@ -108,14 +108,14 @@ def test_what_a_tokenizer_puts_before_a_text_stands_before_ours(tmp_path: Path) 
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"bos_token": "<s>"})
     bos = cast(int, tokenizer.bos_token_id)
-    found = {}
-    for name, given in (("none", byte_tokenizer()), ("bos", tokenizer)):
+    result = {}
+    for name, value in (("none", byte_tokenizer()), ("bos", tokenizer)):
         if name == "bos":
             template = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
-            given.backend_tokenizer.post_processor = template  # type: ignore[attr-defined]
-        families.saved("llama", tmp_path / name, given)
+            value.backend_tokenizer.post_processor = template  # type: ignore[attr-defined]
+        families.saved("llama", tmp_path / name, value)
         backbone = load_backbone(str(tmp_path / name), None, "pretrained", toy_models.context(tmp_path))
         prompts = Prompts(backbone, CODES)
-        found[name] = (backbone.bos, prompts.history(np.array([1])), prompts.overhead("index2item", 1))
-    (none, plain, room), (own, begun, other) = found["none"], found["bos"]
-    assert none == () and own == (bos,) and begun == [bos, *plain] and other == room + 1
+        result[name] = (backbone.bos, prompts.history(np.array([1])), prompts.overhead("index2item", 1))
+    (none, plain, room), (local, begun, other) = result["none"], result["bos"]
+    assert none == () and local == (bos,) and begun == [bos, *plain] and other == room + 1

@@ -43,35 +43,35 @@ def states(body: nn.Module) -> torch.Tensor:
 
 def moved(body: nn.Module, seed: int = 5) -> list[nn.Parameter]:
     """An adapter that does something: both of its matrices drawn."""
-    own = attach(body, SHAPE, seed)
+    local = attach(body, SHAPE, seed)
     with torch.no_grad():
-        for parameter in own:
+        for parameter in local:
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(seed))
-    return own
+    return local
 
 
 @pytest.mark.parametrize("kind", PROJECTIONS)
 def test_it_sits_on_every_projection_of_attention_and_mlp(kind: str, tmp_path: Path) -> None:
     body = toy_models.backbone(tmp_path, kind).body
-    before = states(body)
-    own = attach(body, SHAPE, 1)
+    previous = states(body)
+    local = attach(body, SHAPE, 1)
     names = {name.partition(".lora_")[0] for name, _ in body.named_parameters() if ".lora_" in name}
     blocks = {name.split(".")[1] for name in names}
     assert blocks == {"0", "1"}
     depth = 2 if kind == "gpt2" else 1
     assert {".".join(name.split(".")[-depth:]) for name in names} == PROJECTIONS[kind]
-    assert len(own) == 2 * 2 * len(PROJECTIONS[kind]) and all(p.requires_grad for p in own)
-    assert {id(p) for p in body.parameters() if p.requires_grad} == {id(p) for p in own}
-    assert torch.equal(states(body), before), "an adapter begins as nothing"
+    assert len(local) == 2 * 2 * len(PROJECTIONS[kind]) and all(p.requires_grad for p in local)
+    assert {id(p) for p in body.parameters() if p.requires_grad} == {id(p) for p in local}
+    assert torch.equal(states(body), previous), "an adapter begins as nothing"
 
 
 @pytest.mark.parametrize("kind", PROJECTIONS)
 def test_merging_keeps_the_states_and_takes_the_adapter_off(kind: str, tmp_path: Path) -> None:
     body = toy_models.backbone(tmp_path, kind).body
-    names, before = {name for name, _ in body.named_parameters()}, states(body)
+    names, previous = {name for name, _ in body.named_parameters()}, states(body)
     moved(body)
     with_it = states(body)
-    assert not torch.allclose(with_it, before, atol=1e-2)
+    assert not torch.allclose(with_it, previous, atol=1e-2)
     merge(body)
     torch.testing.assert_close(states(body), with_it, rtol=1e-4, atol=1e-5)
     assert not attached(body) and {name for name, _ in body.named_parameters()} == names
@@ -89,24 +89,24 @@ def test_it_is_saved_alone_and_read_by_peft_too(kind: str, tmp_path: Path) -> No
     named = {plain_name(name) for name, _ in body.named_parameters()}
     assert named - {None} == {name for name, _ in toy_models.backbone(tmp_path, kind).body.named_parameters()}
 
-    again: Any = toy_models.backbone(tmp_path, kind).body
-    causal = AutoModelForCausalLM.from_config(again.config)
-    for other in (again, causal.base_model):
+    repeated: Any = toy_models.backbone(tmp_path, kind).body
+    causal = AutoModelForCausalLM.from_config(repeated.config)
+    for other in (repeated, causal.base_model):
         other.load_state_dict(plain)
-    load_adapter(again, tmp_path / "adapter")
-    assert torch.equal(states(again), expected)
+    load_adapter(repeated, tmp_path / "adapter")
+    assert torch.equal(states(repeated), expected)
     wrapped = PeftModel.from_pretrained(causal, str(tmp_path / "adapter"))
     assert wrapped.peft_config["default"].task_type == "CAUSAL_LM"
     torch.testing.assert_close(states(wrapped.get_base_model().base_model), expected)
     assert wrapped.peft_config["default"].base_model_name_or_path == "a/name"
 
     # as the weights were named before: those of the body alone
-    old = {name.replace(f".{again.base_model_prefix}.", ".", 1): value for name, value in load_file(weights).items()}
+    old = {name.replace(f".{repeated.base_model_prefix}.", ".", 1): value for name, value in load_file(weights).items()}
     save_file(old, weights)
-    again = toy_models.backbone(tmp_path, kind).body
-    again.load_state_dict(plain)
-    load_adapter(again, tmp_path / "adapter")
-    assert torch.equal(states(again), expected)
+    repeated = toy_models.backbone(tmp_path, kind).body
+    repeated.load_state_dict(plain)
+    load_adapter(repeated, tmp_path / "adapter")
+    assert torch.equal(states(repeated), expected)
 
 
 def test_another_models_adapter_is_refused(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def sequences(vocabulary: int, lengths: tuple[int, ...] = (7, 3, 12, 1, 5, 2)) -
     return [rng.integers(0, vocabulary, length) for length in lengths]
 
 
-def alone(model: CodeLM, given: list[np.ndarray], lead: list[int]) -> torch.Tensor:
+def alone(model: CodeLM, value: list[np.ndarray], lead: list[int]) -> torch.Tensor:
     """The states of each sequence read in a pass of its own, one behind the other."""
-    passes = [model.states(torch.tensor([[*lead, *row.tolist()]]))[0, len(lead) :] for row in given]
+    passes = [model.states(torch.tensor([[*lead, *row.tolist()]]))[0, len(lead) :] for row in value]
     return torch.cat(passes)
 
 
@@ -33,17 +33,17 @@ def alone(model: CodeLM, given: list[np.ndarray], lead: list[int]) -> torch.Tens
 @pytest.mark.parametrize("lead", [[], LEAD])
 def test_states_are_those_of_each_sequence_alone(tmp_path: Path, kind: str, lead: list[int]) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table(), kind)
-    given = sequences(model.vocabulary + 12)
-    read = read_packed(model, given, lead)
-    assert read.states.shape[0] < len(given), "several share a row"
-    places = np.arange(sum(map(len, given)))
-    torch.testing.assert_close(read[places], alone(model, given, lead), rtol=1e-4, atol=1e-5)
+    value = sequences(model.vocabulary + 12)
+    read = read_packed(model, value, lead)
+    assert read.states.shape[0] < len(value), "several share a row"
+    places = np.arange(sum(map(len, value)))
+    torch.testing.assert_close(read[places], alone(model, value, lead), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["sdpa", "eager", "checkpointing", "bfloat16"])
 def test_every_way_to_compute_attention(tmp_path: Path, variant: str) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())
-    given = sequences(model.vocabulary)
+    value = sequences(model.vocabulary)
     if variant == "eager":
         model.body.set_attn_implementation("eager")
     if variant == "checkpointing":
@@ -51,8 +51,8 @@ def test_every_way_to_compute_attention(tmp_path: Path, variant: str) -> None:
         model.train()
     loose = variant == "bfloat16"
     with torch.autocast("cpu", torch.bfloat16, enabled=loose):
-        read = read_packed(model, given, LEAD)[np.arange(sum(map(len, given)))]
-        expected = alone(model, given, LEAD)
+        read = read_packed(model, value, LEAD)[np.arange(sum(map(len, value)))]
+        expected = alone(model, value, LEAD)
     torch.testing.assert_close(read, expected, rtol=0.05 if loose else 1e-4, atol=0.05 if loose else 1e-5)
 
 
@@ -62,34 +62,36 @@ def test_flex_attention_sees_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     from transformers.integrations import flex_attention as integration
 
     def uncompiled(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, training: bool, **given: object
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, training: bool, **values: object
     ) -> object:
-        return flex_attention(query, key, value, **given)  # type: ignore[arg-type]
+        return flex_attention(query, key, value, **values)  # type: ignore[arg-type]
 
     monkeypatch.setattr(integration, "compile_friendly_flex_attention", uncompiled)
     model = toy_models.code_lm(tmp_path, toy_models.table())
-    given = sequences(model.vocabulary)
-    expected = read_packed(model, given)[np.arange(30)]
+    values = sequences(model.vocabulary)
+    expected = read_packed(model, values)[np.arange(30)]
     owner = torch.tensor([[0, 0, 1, 1, 1, -1], [2, 3, 3, 3, 3, 3]])
     dense = packing._mask(model, owner, 4)
     model.body.set_attn_implementation("flex_attention")
     with torch.no_grad():
-        torch.testing.assert_close(read_packed(model, given)[np.arange(30)], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(read_packed(model, values)[np.arange(30)], expected, rtol=1e-4, atol=1e-5)
     assert (create_mask(packing._mask(model, owner, 4).mask_mod, 2, 1, 6, 10, device="cpu") == dense).all()
 
 
 @pytest.mark.parametrize("reading", ["packed", "padded"])
 def test_gradients_reach_everything_through_the_shared_lead(tmp_path: Path, reading: str) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())
-    given, weights = sequences(model.vocabulary + 12), torch.randn(30, 48)
+    value, weights = sequences(model.vocabulary + 12), torch.randn(30, 48)
     inputs = [parameter for parameter in model.parameters() if parameter is not model.code_out]
-    expected = torch.autograd.grad((alone(model, given, LEAD) * weights).sum(), inputs, allow_unused=True)
+    expected = torch.autograd.grad((alone(model, value, LEAD) * weights).sum(), inputs, allow_unused=True)
     if reading == "packed":
-        got = read_packed(model, given, LEAD)[np.arange(30)]
+        result = read_packed(model, value, LEAD)[np.arange(30)]
     else:
-        read = read_padded(model, [np.concatenate([LEAD, row]) for row in given])
-        got = read[np.concatenate([b + 4 + np.arange(len(row)) for b, row in zip(read.begins, given, strict=True)])]
-    for one, other in zip(torch.autograd.grad((got * weights).sum(), inputs, allow_unused=True), expected, strict=True):
+        read = read_padded(model, [np.concatenate([LEAD, row]) for row in value])
+        result = read[np.concatenate([b + 4 + np.arange(len(row)) for b, row in zip(read.begins, value, strict=True)])]
+    for one, other in zip(
+        torch.autograd.grad((result * weights).sum(), inputs, allow_unused=True), expected, strict=True
+    ):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
@@ -97,20 +99,20 @@ def test_gradients_reach_everything_through_the_shared_lead(tmp_path: Path, read
 
 def test_sequences_of_one_length_need_no_mask_and_no_padding(tmp_path: Path) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())
-    given = sequences(model.vocabulary, (40,) * 5)
-    read = read_packed(model, given)
+    value = sequences(model.vocabulary, (40,) * 5)
+    read = read_packed(model, value)
     assert read.states.shape[:2] == (5, 40)
-    torch.testing.assert_close(read[np.arange(200)], alone(model, given, []), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(read[np.arange(200)], alone(model, value, []), rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_nothing_overlaps_and_little_is_empty(lengths: list[int]) -> None:
     layout = pack(lengths)
-    taken = np.zeros((layout.rows, layout.width), np.int64)
+    selected = np.zeros((layout.rows, layout.width), np.int64)
     for length, row, column in zip(lengths, layout.row, layout.column, strict=True):
-        taken[row, column : column + length] += 1
-    assert taken.max() == 1 and (taken > 0).any(axis=1).all()
+        selected[row, column : column + length] += 1
+    assert selected.max() == 1 and (selected > 0).any(axis=1).all()
     padded = len(lengths) * max(lengths)
     assert layout.rows * layout.width <= padded
     assert layout.rows * layout.width <= 2 * sum(lengths) + max(lengths) * 3

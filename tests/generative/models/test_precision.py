@@ -25,27 +25,27 @@ class WithoutDoubles(TorchDispatchMode):
         self.kind = kind
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor) and made.dtype == torch.float64 and made.device.type == self.kind:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64 and result.device.type == self.kind:
             raise TypeError(f"{func}: this device has no float64")
-        return made
+        return result
 
 
 def test_doubled_goes_to_where_doubles_are() -> None:
     assert to_float64(torch.ones(2)).tolist() == [1.0, 1.0] and to_float64(torch.ones(2)).dtype == torch.float64
     with FakeTensorMode(), WithoutDoubles("mps"):
-        given = torch.empty(3, 4, device="mps")
+        value = torch.empty(3, 4, device="mps")
         with pytest.raises(TypeError, match="no float64"):
-            given.double()
-        assert to_float64(given).device.type == "cpu" and to_float64(given).dtype == torch.float64
+            value.double()
+        assert to_float64(value).device.type == "cpu" and to_float64(value).dtype == torch.float64
         assert to_float64(torch.empty(3, device="cuda")).device.type == "cuda"
 
 
 def test_codes_used_evenly_come_back_to_their_device() -> None:
     with FakeTensorMode(), WithoutDoubles("mps"):
         model = RQVAE(5, 2, 4, RQVAEConfig(hidden=(8,), latent=3))
-        found = model.sinkhorn_assign(torch.empty(6, 4, device="mps"))
-    assert (found.shape, found.device.type) == ((6,), "mps")
+        result = model.sinkhorn_assign(torch.empty(6, 4, device="mps"))
+    assert (result.shape, result.device.type) == ((6,), "mps")
 
 
 def float64_uses(source: str) -> Iterator[int]:
@@ -70,26 +70,26 @@ def test_the_scan_sees_each_way(line: str) -> None:
 def test_no_module_goes_round_the_one_way_to_float64() -> None:
     root = Path(__file__).parents[3]
     paths = [path for folder in ("harness", "baselines", "eager") for path in sorted((root / folder).rglob("*.py"))]
-    found = [
+    result = [
         f"{path.relative_to(root)}:{line}" for path in paths for line in float64_uses(path.read_text(encoding="utf-8"))
     ]
-    assert {place.partition(":")[0] for place in found} == {"harness/generative/models/precision.py"}, found
+    assert {place.partition(":")[0] for place in result} == {"harness/generative/models/precision.py"}, result
 
 
 def kinds() -> torch.nn.Module:
     """Numbers of each kind that a model may hold."""
-    module, drawn = torch.nn.Module(), torch.randn(701, 3, generator=torch.Generator().manual_seed(3))
+    module, samples = torch.nn.Module(), torch.randn(701, 3, generator=torch.Generator().manual_seed(3))
     for kind in (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int8, torch.bool, torch.complex64):
-        module.register_buffer(str(kind).replace("torch.", "of_"), drawn.to(kind))
+        module.register_buffer(str(kind).replace("torch.", "of_"), samples.to(kind))
     module.register_buffer("one", torch.tensor(0.5))
     module.register_buffer("none", torch.empty(0, 4))
     return module
 
 
 def test_a_mark_needs_no_float64() -> None:
-    before = state_digest(kinds())
+    previous = state_digest(kinds())
     with WithoutDoubles("cpu"):
-        assert state_digest(kinds()) == before
+        assert state_digest(kinds()) == previous
 
 
 def test_a_mark_is_that_of_the_numbers_wherever_they_lie() -> None:
@@ -105,7 +105,7 @@ def test_a_mark_is_that_of_the_numbers_wherever_they_lie() -> None:
 @pytest.mark.parametrize("place", [1, -1])
 def test_a_mark_sees_the_last_bit_of_one_number(name: str, place: int) -> None:
     """Of one that is not among those that are looked at singly, and of the last."""
-    before, other = state_digest(kinds()), kinds()
+    previous, other = state_digest(kinds()), kinds()
     content = other.get_buffer(name).view(-1).view(torch.uint8)
     content[place * other.get_buffer(name).itemsize if len(content) > 8 else place] ^= 1
-    assert state_digest(other) != before
+    assert state_digest(other) != previous

@@ -25,8 +25,8 @@ def test_equals_the_sum_over_all_logits(
     expected = torch.autograd.grad((exact * weights).sum(), inputs)
     value = model.vocabulary_logsumexp(states)
     torch.testing.assert_close(value, exact)
-    for got, wanted in zip(torch.autograd.grad((value * weights).sum(), inputs), expected, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+    for result, target in zip(torch.autograd.grad((value * weights).sum(), inputs), expected, strict=True):
+        torch.testing.assert_close(result, target, rtol=1e-4, atol=1e-6)
 
 
 def test_follows_autocast_and_large_logits(tmp_path: Path) -> None:

@@ -43,14 +43,14 @@ def plain_pass(sequences: RaggedArray, window: int, targets: int, rng: np.random
         ends = [*begins[1:], len(sequence) - 1]
         windows += [sequence[begin : end + 1] for begin, end in zip(begins, ends, strict=True)]
     windows = [windows[number] for number in rng.permutation(len(windows))]
-    made, chunk = [], max(1, targets // (window - 1)) * CHUNK
+    result, chunk = [], max(1, targets // (window - 1)) * CHUNK
     for begin in range(0, len(windows), chunk):
-        made.append([])
+        result.append([])
         for each in sorted(windows[begin : begin + chunk], key=len):
-            if made[-1] and sum(len(one) - 1 for one in made[-1]) + len(each) - 1 > targets:
-                made.append([])
-            made[-1].append(each)
-    return [made[number] for number in rng.permutation(len(made))]
+            if result[-1] and sum(len(one) - 1 for one in result[-1]) + len(each) - 1 > targets:
+                result.append([])
+            result[-1].append(each)
+    return [result[number] for number in rng.permutation(len(result))]
 
 
 @settings(max_examples=100, deadline=None)
@@ -58,11 +58,11 @@ def plain_pass(sequences: RaggedArray, window: int, targets: int, rng: np.random
 def test_a_pass_is_what_its_definition_says(rows: int, longest: int, window: int, targets: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     sequences = RaggedArray.of([[1, 2], *(rng.integers(0, 50, rng.integers(0, longest + 1)) for _ in range(rows))])
-    made = Pass.drawn(sequences, window, targets, np.random.default_rng(seed))
+    result = Pass.drawn(sequences, window, targets, np.random.default_rng(seed))
     plain = plain_pass(sequences, window, targets, np.random.default_rng(seed))
-    assert len(made) == len(plain)
+    assert len(result) == len(plain)
     for number, batch in enumerate(plain):
-        assert [window.tolist() for window in made[number]] == [window.tolist() for window in batch]
+        assert [window.tolist() for window in result[number]] == [window.tolist() for window in batch]
 
 
 def batches(
@@ -78,10 +78,10 @@ def batches(
 
 
 def test_a_pass_holds_every_target_once_and_batches_keep_their_size() -> None:
-    made = batches()
-    one_pass = [made.windows(step) for step in range(made.steps // 2)]
+    result = batches()
+    one_pass = [result.windows(step) for step in range(result.steps // 2)]
     sizes = [sum(len(window) - 1 for window in batch) for batch in one_pass]
-    assert max(sizes) <= 20 and sum(sizes) == sum(max(len(row) - 1, 0) for row in made._sequences)
+    assert max(sizes) <= 20 and sum(sizes) == sum(max(len(row) - 1, 0) for row in result._sequences)
     assert sizes.count(max(sizes)) > 1
 
 
@@ -108,13 +108,13 @@ def test_steps_count_passes_over_sequences_and_text_steps_skip_none() -> None:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def built_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one entry whenever a pass is built."""
     built, real = [], Pass.drawn
 
-    def counted(*given: Any) -> Pass:
+    def counted(*value: Any) -> Pass:
         built.append(len(built))
-        return real(*given)
+        return real(*value)
 
     monkeypatch.setattr(Pass, "drawn", counted)
     return built
@@ -122,58 +122,60 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("weights", [{"seqrec": 1.0}, {"seqrec": 0.5, "item2index": 0.5}], ids=["alone", "mixed"])
-def test_steps_in_order_build_each_pass_once(weights: dict[Task, float], accumulate: int, drawn: list[int]) -> None:
-    made = batches(weights=weights, sizes={"item2index": 9}, epochs=12, accumulate=accumulate)
-    steps = [step for step in range(made.steps) if made.task(step) == "seqrec"]
-    seen = [made.windows(step, part) for step in steps for part in range(accumulate)]
-    targets = sum(len(window) - 1 for batch in seen for window in batch)
-    passes = targets / sum(max(len(row) - 1, 0) for row in made._sequences)
-    assert 11 < passes < 13 and passes - 1 < len(drawn) <= passes + 1
+def test_steps_in_order_build_each_pass_once(
+    weights: dict[Task, float], accumulate: int, built_passes: list[int]
+) -> None:
+    result = batches(weights=weights, sizes={"item2index": 9}, epochs=12, accumulate=accumulate)
+    steps = [step for step in range(result.steps) if result.task(step) == "seqrec"]
+    observed = [result.windows(step, part) for step in steps for part in range(accumulate)]
+    targets = sum(len(window) - 1 for batch in observed for window in batch)
+    passes = targets / sum(max(len(row) - 1, 0) for row in result._sequences)
+    assert 11 < passes < 13 and passes - 1 < len(built_passes) <= passes + 1
 
 
-def test_a_resumed_stage_builds_the_passes_before_it_once(drawn: list[int]) -> None:
-    whole = batches(epochs=12)
-    expected = [whole.windows(step) for step in range(whole.steps)]
-    late, each = whole.steps * 10 // 12, whole.steps // 12
-    drawn.clear()
-    made = batches(epochs=12)
-    assert len(drawn) == 1, "the number of steps is that of the first pass"
-    for step in range(late, whole.steps):
-        assert all(np.array_equal(a, b) for a, b in zip(made.windows(step), expected[step], strict=True))
-    assert len(drawn) <= 13
-    drawn.clear()
-    for step in [*range(late, whole.steps), *range(late, late + each)]:  # once more, and in the same passes
-        made.windows(step)
-    assert len(drawn) <= 5, "passes are numbered; those before are not built again"
+def test_a_resumed_stage_builds_the_passes_before_it_once(built_passes: list[int]) -> None:
+    complete = batches(epochs=12)
+    expected = [complete.windows(step) for step in range(complete.steps)]
+    late, each = complete.steps * 10 // 12, complete.steps // 12
+    built_passes.clear()
+    result = batches(epochs=12)
+    assert len(built_passes) == 1, "the number of steps is that of the first pass"
+    for step in range(late, complete.steps):
+        assert all(np.array_equal(a, b) for a, b in zip(result.windows(step), expected[step], strict=True))
+    assert len(built_passes) <= 13
+    built_passes.clear()
+    for step in [*range(late, complete.steps), *range(late, late + each)]:  # once more, and in the same passes
+        result.windows(step)
+    assert len(built_passes) <= 5, "passes are numbered; those before are not built again"
 
 
 @pytest.mark.skipif(not (SHARED / "beauty").is_dir(), reason="needs ../shared/data")
 def test_steps_of_beauty_cost_less_than_a_millisecond_in_late_passes_too() -> None:
     rows = split(read_folder(SHARED / "beauty"), Protocol()).train.sequences
-    made = Batches(rows, 21, StageConfig(targets=160, epochs=21), SEQUENCE_ONLY, (1, "stage"))
-    each = made.steps // 21
+    result = Batches(rows, 21, StageConfig(targets=160, epochs=21), SEQUENCE_ONLY, (1, "stage"))
+    each = result.steps // 21
     for turn in range(20):
         begun = time.process_time()
         for step in range(turn * each, (turn + 1) * each):
-            made.windows(step)
+            result.windows(step)
         assert (time.process_time() - begun) / each < 0.001
 
 
 TEXT: dict[Task, float] = {"seqrec": 1.0, "item2index": 1.0, "itemsearch": 2.0}
 
 
-def seen(made: Batches, task: Task, parts: int = 1) -> list[np.ndarray]:
-    steps = [step for step in range(made.steps) if made.task(step) == task]
-    return [made.numbers(step, part) for step in steps for part in range(parts)]
+def seen(batches: Batches, task: Task, parts: int = 1) -> list[np.ndarray]:
+    steps = [step for step in range(batches.steps) if batches.task(step) == task]
+    return [batches.numbers(step, part) for step in steps for part in range(parts)]
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_text_tasks_pass_over_all_their_samples_again_and_again(accumulate: int) -> None:
-    made = batches(weights=TEXT, sizes={"item2index": 10, "itemsearch": 7}, rows=6, accumulate=accumulate, epochs=3)
+    result = batches(weights=TEXT, sizes={"item2index": 10, "itemsearch": 7}, rows=6, accumulate=accumulate, epochs=3)
     for task, size in (("item2index", 10), ("itemsearch", 7)):
-        given = seen(made, task, accumulate)
-        assert {len(numbers) for numbers in given} == {6 // accumulate}
-        flat = np.concatenate(given)
+        value = seen(result, task, accumulate)
+        assert {len(numbers) for numbers in value} == {6 // accumulate}
+        flat = np.concatenate(value)
         passes = [flat[begin : begin + size].tolist() for begin in range(0, len(flat) - size + 1, size)]
         assert len(passes) > 3 and all(sorted(one) == list(range(size)) for one in passes)
         assert passes[0] != passes[1], "each pass has an order of its own"
@@ -190,8 +192,8 @@ def test_text_samples_are_a_function_of_seed_and_step() -> None:
 
 
 def test_weights_are_the_chances_of_tasks() -> None:
-    made = batches(weights=TEXT, sizes={"item2index": 5, "itemsearch": 5}, epochs=40)
-    share = [np.mean([made.task(step) == task for step in range(made.steps)]) for task in TEXT]
+    result = batches(weights=TEXT, sizes={"item2index": 5, "itemsearch": 5}, epochs=40)
+    share = [np.mean([result.task(step) == task for step in range(result.steps)]) for task in TEXT]
     np.testing.assert_allclose(share, [0.25, 0.25, 0.5], atol=0.05)
 
 
@@ -199,7 +201,7 @@ def test_a_cap_keeps_whole_users_until_it_is_reached() -> None:
     rows = RaggedArray.of([np.arange(length) + 100 * length for length in (1, 4, 6, 8)])
     assert subsample(rows, None, np.random.default_rng(0)) is rows
     for targets in (1, 5, 9, 15, 99):
-        kept = subsample(rows, targets, np.random.default_rng(1))
-        assert sum(len(row) - 1 for row in kept) == min(targets, 15)
-        whole = {row[-1]: row.tolist() for row in rows}
-        assert all(whole[row[-1]][-len(row) :] == row.tolist() for row in kept), "the latest are kept"
+        stored = subsample(rows, targets, np.random.default_rng(1))
+        assert sum(len(row) - 1 for row in stored) == min(targets, 15)
+        complete = {row[-1]: row.tolist() for row in rows}
+        assert all(complete[row[-1]][-len(row) :] == row.tolist() for row in stored), "the latest are kept"

@@ -28,20 +28,20 @@ SHOWN = np.ones(len(ITEMS), bool)
 
 
 def test_an_intention_says_the_kind_and_not_the_title() -> None:
-    known = traits(ITEMS, SHOWN)
-    asked = intention(known[0])
-    assert asked.startswith("Writing, Pens; by Orion; ")
-    words = asked.rpartition("; ")[2].split(", ")
+    expected = traits(ITEMS, SHOWN)
+    requested = intention(expected[0])
+    assert requested.startswith("Writing, Pens; by Orion; ")
+    words = requested.rpartition("; ")[2].split(", ")
     assert set(words) <= {"smooth", "gel", "pen", "daily", "writing"} and len(words) <= INTENTION_WORDS
-    assert "crimson" not in asked, "a word that no other item has would give the item away"
+    assert "crimson" not in requested, "a word that no other item has would give the item away"
     assert "orion" not in words, "the brand is named already"
-    assert len(set(words) & known[0].title_words) <= len(known[0].title_words) / 2
+    assert len(set(words) & expected[0].title_words) <= len(expected[0].title_words) / 2
 
 
 def test_common_categories_and_words_say_nothing() -> None:
-    known = traits(ITEMS, SHOWN)
-    assert all("Supplies" not in item.categories for item in known) and COMMON == 0.5
-    assert intention(known[6]) == "", "nothing tells a thing from others"
+    expected = traits(ITEMS, SHOWN)
+    assert all("Supplies" not in item.categories for item in expected) and COMMON == 0.5
+    assert intention(expected[6]) == "", "nothing tells a thing from others"
 
 
 def test_no_more_than_half_of_a_title_is_given_away() -> None:
@@ -53,23 +53,23 @@ def test_no_more_than_half_of_a_title_is_given_away() -> None:
 
 
 def test_preferences_count_and_the_recent_go_first_among_equals() -> None:
-    known = traits(ITEMS, SHOWN)
+    expected = traits(ITEMS, SHOWN)
     history = RaggedArray.of([[0, 1, 3], [3, 0], [0, 3], []])
-    long = preferences(known, history, "long")
+    long = preferences(expected, history, "long")
     assert long[0].startswith("Writing, Pens, Packing; by Orion and Sticko; ")
     assert long[1].startswith("Writing, Pens, Packing; ") and long[2].startswith("Packing, Writing, Pens; ")
     assert long[3] == ""
-    short = preferences(known, history, "short")
+    short = preferences(expected, history, "short")
     assert short[0].startswith("Writing, Pens; by Orion; ") and len(short[0]) < len(long[0])
 
 
 def test_the_rule_never_looks_at_items_that_are_not_shown() -> None:
-    shown = SHOWN.copy()
-    shown[[1, 4]] = False
+    output = SHOWN.copy()
+    output[[1, 4]] = False
     other = list(ITEMS)
     other[1], other[4] = ItemText("gel " * 9, "smooth adhesive", "Orion", ("Packing",) * 3), ItemText("tape")
-    assert traits(ITEMS, shown) == traits(other, shown)
-    assert traits(ITEMS, shown)[1] == Traits()
+    assert traits(ITEMS, output) == traits(other, output)
+    assert traits(ITEMS, output)[1] == Traits()
     assert traits(ITEMS, SHOWN) != traits(other, SHOWN)
 
 
@@ -88,13 +88,13 @@ def test_swapping_held_out_interactions_changes_no_text() -> None:
     """A canary: other validation and test items, equal training parts, equal texts of every kind."""
     clean = toys.cycle()
     swapped = toys.dataset([np.concatenate([row[:-2], row[:2][::-1]]) for row in clean.sequences], 24, clean.text)
-    made = []
+    result = []
     for data in (clean, swapped):
         train = toys.split(data).train
         texts = task_texts(train, train.text or (), TasksConfig(held_out=0.2))
-        made.append((texts.intentions, texts.preferences, texts.sequences.values.tolist(), texts.shown.tolist()))
-    assert made[0] == made[1]
-    assert any(made[0][0]) and any(made[0][1]["long"]) and any(made[0][1]["short"])
+        result.append((texts.intentions, texts.preferences, texts.sequences.values.tolist(), texts.shown.tolist()))
+    assert result[0] == result[1]
+    assert any(result[0][0]) and any(result[0][1]["long"]) and any(result[0][1]["short"])
 
 
 def test_reviews_of_held_out_interactions_change_no_text() -> None:
@@ -104,13 +104,13 @@ def test_reviews_of_held_out_interactions_change_no_text() -> None:
     ]
     training = tuple(Review(user, first, "sturdy lid") for user, first, _ in users if len(first) == 2)  # i0 to i9
     held_out = tuple(Review(user, last, "sturdy hinge" + user) for user, _, last in users)
-    made = [
+    result = [
         task_texts(train, train.text or (), TasksConfig())
         for reviews in (None, training, (*training, *held_out))
         for train in [toys.split(replace(data, reviews=reviews)).train]
     ]
-    assert made[1].intentions == made[2].intentions and made[1].preferences == made[2].preferences
-    assert made[1].intentions != made[0].intentions and any("lid" in text for text in made[1].intentions)
+    assert result[1].intentions == result[2].intentions and result[1].preferences == result[2].preferences
+    assert result[1].intentions != result[0].intentions and any("lid" in text for text in result[1].intentions)
 
 
 def test_held_out_items_are_told_by_their_raw_id_alone() -> None:

@@ -22,10 +22,10 @@ EQUAL = {"seqrec": 1.0, **{task: 1.0 for task in TEXT_TASKS}}
 
 
 def stage(backbone: Backbone, seed: int = 1, **settings: Any) -> Tasks:
-    made = pools(backbone, seed, **{**EQUAL, **settings})
+    result = pools(backbone, seed, **{**EQUAL, **settings})
     config = TasksConfig(**{**EQUAL, "held_out": 0.0, **settings})
     plan = StageConfig(targets=100, rows=8, epochs=4)
-    return Tasks.every(TRAIN.sequences, made, plan, config, (seed, "alignment"))
+    return Tasks.every(TRAIN.sequences, result, plan, config, (seed, "alignment"))
 
 
 def steps(tasks: Tasks) -> Counter[Task]:
@@ -55,12 +55,12 @@ def test_weights_decide_how_often_a_task_is_trained(task: Task, backbone: Backbo
 
 @pytest.mark.parametrize("task", TEXT_TASKS)
 def test_a_cap_bounds_the_samples_of_a_task(task: Task, backbone: Backbone) -> None:
-    whole, capped = pools(backbone), pools(backbone, caps={task: 10})
-    assert capped.sizes == {**whole.sizes, task: 10}
+    complete, capped = pools(backbone), pools(backbone, caps={task: 10})
+    assert capped.sizes == {**complete.sizes, task: 10}
     few = read_all(backbone, capped, task)
-    assert set(few) <= set(read_all(backbone, whole, task))
+    assert set(few) <= set(read_all(backbone, complete, task))
     assert few != read_all(backbone, pools(backbone, seed=2, caps={task: 10}), task), "the seed draws them"
-    assert pools(backbone, caps={task: 10**9}).sizes == whole.sizes
+    assert pools(backbone, caps={task: 10**9}).sizes == complete.sizes
 
 
 def test_a_cap_bounds_the_targets_of_sequential_recommendation(backbone: Backbone) -> None:
@@ -95,20 +95,20 @@ def test_samples_are_a_function_of_seed_step_and_part(backbone: Backbone) -> Non
 
 
 def test_held_out_items_stand_in_no_text_task(backbone: Backbone) -> None:
-    made, whole = pools(backbone, held_out=0.3), pools(backbone)
-    hidden = np.flatnonzero(~made._texts.shown)
+    result, complete = pools(backbone, held_out=0.3), pools(backbone)
+    hidden = np.flatnonzero(~result._texts.shown)
     assert 2 <= len(hidden) <= 14
     codes = {f"[{item}]" for item in hidden}
     names = {f"box no {item}" for item in hidden}
     for task in TEXT_TASKS:
-        told = read_all(backbone, made, task)
-        fewer = len(told) < len(read_all(backbone, whole, task))
-        assert told and (fewer or task == "preferenceobtain")
-        for prompt, response in told:
+        messages = read_all(backbone, result, task)
+        fewer = len(messages) < len(read_all(backbone, complete, task))
+        assert messages and (fewer or task == "preferenceobtain")
+        for prompt, response in messages:
             text = prompt + response
             assert not any(code in text for code in codes)
             assert not any(text.partition(name)[1] and not text.partition(name)[2][:1].isdigit() for name in names)
-    assert read_all(backbone, made, "preferenceobtain") != read_all(backbone, whole, "preferenceobtain")
+    assert read_all(backbone, result, "preferenceobtain") != read_all(backbone, complete, "preferenceobtain")
 
 
 def only(backbone: Backbone, task: Task, **settings: Any) -> list[tuple[str, str]]:
@@ -116,8 +116,8 @@ def only(backbone: Backbone, task: Task, **settings: Any) -> list[tuple[str, str
     return read_all(backbone, pools(backbone, **off, **settings), task)
 
 
-def longest(told: list[tuple[str, str]], mark: str = "[") -> int:
-    return max(prompt.count(mark) for prompt, _ in told)
+def longest(messages: list[tuple[str, str]], mark: str = "[") -> int:
+    return max(prompt.count(mark) for prompt, _ in messages)
 
 
 def test_lengths_of_histories_are_read(backbone: Backbone) -> None:
@@ -125,8 +125,8 @@ def test_lengths_of_histories_are_read(backbone: Backbone) -> None:
         both = only(backbone, "fusionseqrec", **settings)
         assert longest(both[: len(both) // 2]) == 0 and longest(both[len(both) // 2 :]) == fused
         assert longest(only(backbone, "itemsearch", **settings)) == search
-        told = only(backbone, "preferenceobtain", **settings)
-        assert (longest(told[:60]), longest(told[60:])) == (long, short)
+        messages = only(backbone, "preferenceobtain", **settings)
+        assert (longest(messages[:60]), longest(messages[60:])) == (long, short)
     assert [longest(only(backbone, "fusionseqrec", titles=n), ";") for n in (2, 7)] == [2, 7]
 
 
@@ -137,9 +137,9 @@ def test_lengths_of_texts_are_read(backbone: Backbone) -> None:
 
 
 def test_mixing_by_samples_passes_over_all_tasks_equally_often(backbone: Backbone) -> None:
-    made, plan = pools(backbone, **EQUAL, mixing="samples"), StageConfig(targets=100, rows=8)
-    weights = made.weights(plan, 540)
-    passes = {task: weight / (made.sizes[task] / 8) for task, weight in weights.items() if task != "seqrec"}
+    result, plan = pools(backbone, **EQUAL, mixing="samples"), StageConfig(targets=100, rows=8)
+    weights = result.weights(plan, 540)
+    passes = {task: weight / (result.sizes[task] / 8) for task, weight in weights.items() if task != "seqrec"}
     assert np.ptp([*passes.values(), weights["seqrec"] / 5.4]) < 1e-9
     assert pools(backbone, **EQUAL).weights(plan, 540) == EQUAL
     assert (

@@ -75,11 +75,11 @@ def test_steps_in_order_build_each_pass_once(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_step_pads_little() -> None:
     lengths = np.random.default_rng(1).integers(2, 20, 400)
     samples = Samples(RaggedArray.of([np.arange(n) for n in lengths]), 20, 32, 1, seed=1)
-    held = padded = 0
+    locked = padded = 0
     for step in range(samples.steps):
         sizes = [len(history) for history in samples.part(step, 0)[0]]
-        held, padded = held + sum(sizes), padded + max(sizes) * len(sizes)
-    assert held / padded > 0.85
+        locked, padded = locked + sum(sizes), padded + max(sizes) * len(sizes)
+    assert locked / padded > 0.85
 
 
 def test_prompts_are_user_items_separators_and_an_end() -> None:
@@ -93,19 +93,19 @@ def test_prompts_are_user_items_separators_and_an_end() -> None:
 
 
 def test_users_stand_in_front_of_their_histories() -> None:
-    asked = Requests("test", np.array([2, 0]), RaggedArray.of([[4, 5], []]))
-    given = with_users(asked, np.array([10, 11, 12]))
-    assert [row.tolist() for row in given.histories] == [[12, 4, 5], [10]]
-    assert with_users(asked, None) is asked
+    requested = Requests("test", np.array([2, 0]), RaggedArray.of([[4, 5], []]))
+    value = with_users(requested, np.array([10, 11, 12]))
+    assert [row.tolist() for row in value.histories] == [[12, 4, 5], [10]]
+    assert with_users(requested, None) is requested
     histories, _ = Samples(ROWS, 2, 9, 1, 1, np.array([10, 11, 12, 13])).part(0, 0)
     assert sorted(row.tolist() for row in histories) == [[10, 5], [10, 5, 6], [10, 6, 7], [13, 2]]
 
 
 def test_users_are_hashed_by_raw_id() -> None:
     data = toys.split().train
-    found = hash_users(data, 5)
-    assert found.shape == (60,) and set(found) == set(range(5))
-    assert (found == hash_users(data, 5)).all() and (hash_users(data, 1) == 0).all()
+    result = hash_users(data, 5)
+    assert result.shape == (60,) and set(result) == set(range(5))
+    assert (result == hash_users(data, 5)).all() and (hash_users(data, 1) == 0).all()
 
 
 def test_items_of_equal_codes_are_numbered_by_their_raw_ids_alone() -> None:

@@ -56,12 +56,12 @@ def test_templates_are_eight_distinct_ones_a_group_with_the_history_last(tmp_pat
 def test_slots_are_filled_in_place_and_pieces_join_to_the_whole_text(tmp_path: Path) -> None:
     backbone = toy_models.backbone(tmp_path)
     prompts = Prompts(backbone, toy_models.table())
-    wish, history = prompts.tokens(["a red pen"])[0].tolist(), [backbone.vocabulary + 3, backbone.vocabulary + 5]
+    request, history = prompts.tokens(["a red pen"])[0].tolist(), [backbone.vocabulary + 3, backbone.vocabulary + 5]
     for number, text in enumerate(prompts.templates["itemsearch"]):
-        ids = prompts.fill("itemsearch", number, {"intention": wish, "history": history})
+        ids = prompts.fill("itemsearch", number, {"intention": request, "history": history})
         assert ids[-2:] == history
         assert backbone.tokenizer.decode(ids[:-2]) == text.replace("{intention}", "a red pen").replace("{history}", "")
-        assert len(ids) - len(wish) - 2 <= prompts.overhead("itemsearch", 8)
+        assert len(ids) - len(request) - 2 <= prompts.overhead("itemsearch", 8)
 
 
 def test_a_text_is_cut_to_what_is_asked_and_to_what_fits(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_a_text_is_cut_to_what_is_asked_and_to_what_fits(tmp_path: Path) -> None
     text = ItemText("word " * 400)
     for cut in (6, 48):
         prompts = Prompts(backbone, codes, cut)
-        said = [label for label in prompts.index2item(2, text, 0).labels if label != IGNORED]
-        assert len(said) == cut + 1 and said[-1] == backbone.eos
+        message = [label for label in prompts.index2item(2, text, 0).labels if label != IGNORED]
+        assert len(message) == cut + 1 and message[-1] == backbone.eos
     narrow = Prompts(replace_context(backbone, 60), codes, 500)
     for number in range(8):
         assert len(narrow.index2item(2, text, number).ids) <= 60
@@ -94,8 +94,8 @@ def test_an_item_without_a_title_is_called_by_what_is_known_of_it() -> None:
 
 
 def test_only_the_response_is_labelled() -> None:
-    made = written([1, 2], [7, 8], 5)
-    assert (made.ids, made.labels, made.item) == ([1, 2, 7, 8], [IGNORED, IGNORED, 7, 8], 5)
+    result = written([1, 2], [7, 8], 5)
+    assert (result.ids, result.labels, result.item) == ([1, 2, 7, 8], [IGNORED, IGNORED, 7, 8], 5)
 
 
 def test_samples_label_the_response_alone(tmp_path: Path) -> None:
@@ -105,6 +105,6 @@ def test_samples_label_the_response_alone(tmp_path: Path) -> None:
     forth, back = prompts.item2index(3, text, 2), prompts.index2item(3, text, 2)
     code = (codes.flat[3] + backbone.vocabulary).tolist()
     assert [label for label in forth.labels if label != IGNORED] == code == forth.ids[-3:] and forth.item == 3
-    said = [label for label in back.labels if label != IGNORED]
-    assert backbone.tokenizer.decode(said[:-1]) == " A title" and said[-1] == backbone.eos and back.item is None
+    message = [label for label in back.labels if label != IGNORED]
+    assert backbone.tokenizer.decode(message[:-1]) == " A title" and message[-1] == backbone.eos and back.item is None
     assert [token for token in back.ids if token >= backbone.vocabulary] == code

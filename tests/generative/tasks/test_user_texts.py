@@ -37,13 +37,13 @@ def test_given_texts_take_the_place_of_the_rule(tmp_path: Path) -> None:
 def test_a_part_that_is_left_out_is_written_by_the_rule(part: str, tmp_path: Path) -> None:
     texts = task_texts(TRAIN, TEXT, write(tmp_path, {part: {"items": ITEMS, "users": USERS}[part]}))
     rule = task_texts(TRAIN, TEXT, TasksConfig())
-    given, left = ("intentions", "preferences") if part == "items" else ("preferences", "intentions")
-    assert texts.written == {given: "file", left: "rule"}
-    assert getattr(texts, left) == getattr(rule, left) and getattr(texts, given) != getattr(rule, given)
+    value, remaining = ("intentions", "preferences") if part == "items" else ("preferences", "intentions")
+    assert texts.written == {value: "file", remaining: "rule"}
+    assert getattr(texts, remaining) == getattr(rule, remaining) and getattr(texts, value) != getattr(rule, value)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             {"items": {"x1": "a", "x2": "b"}},
@@ -63,8 +63,8 @@ def test_a_part_that_is_left_out_is_written_by_the_rule(part: str, tmp_path: Pat
         ("[]", "must be a JSON object"),
     ],
 )
-def test_a_file_that_does_not_fit_is_one_clear_line(content: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=said) as error:
+def test_a_file_that_does_not_fit_is_one_clear_line(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as error:
         task_texts(TRAIN, TEXT, write(tmp_path, content))
     assert "texts.json" in str(error.value) and "\n" not in str(error.value) and error.value.exit_code == 2
 
@@ -73,7 +73,7 @@ def test_it_is_found_before_anything_is_trained(tmp_path: Path, monkeypatch: pyt
     from eager.method import EagerLLM
     from harness.generative.sequence_models import LanguageModel
 
-    monkeypatch.setattr(LanguageModel, "load_backbone", lambda *given: pytest.fail("the backbone was loaded first"))
+    monkeypatch.setattr(LanguageModel, "load_backbone", lambda *value: pytest.fail("the backbone was loaded first"))
     tasks = {**EagerConfig.profiles["smoke"]["tasks"], "intentions": str(tmp_path / "nothing.json")}
     config = EagerConfig.model_validate({**EagerConfig.profiles["smoke"], "tasks": tasks})
     with pytest.raises(InputError, match=r"nothing\.json: the file is missing"):

@@ -22,8 +22,8 @@ def blocks(groups: int, size: int, seed: int = 1) -> TrainingData:
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(groups * size * 2):
-        own = rng.permutation(size)[:6] + size * (user % groups)
-        rows.append(np.where(rng.random(6) < 0.125, rng.integers(groups * size, size=6), own))
+        local = rng.permutation(size)[:6] + size * (user % groups)
+        rows.append(np.where(rng.random(6) < 0.125, rng.integers(groups * size, size=6), local))
     data = toys.dataset(rows, groups * size, None)
     return toys.split(data).train
 
@@ -39,8 +39,8 @@ def test_the_graph_counts_pairs_of_one_sequence() -> None:
         for a in range(len(row)):
             for b in range(len(row)):
                 slow[row[a], row[b]] += a != b and row[a] != row[b]
-    made = co_occurrence(data.sequences.values, data.sequences.rows(), data.n_items)
-    np.testing.assert_array_equal(made.toarray(), slow)
+    result = co_occurrence(data.sequences.values, data.sequences.rows(), data.n_items)
+    np.testing.assert_array_equal(result.toarray(), slow)
 
 
 def test_the_first_level_is_that_of_scikit_learn() -> None:
@@ -76,8 +76,8 @@ def test_groups_that_buy_together_share_the_first_token(assignment: str, tmp_pat
 def test_clusters_are_split_until_they_are_small_and_codes_are_padded() -> None:
     graph = np.ones((30, 30)) - np.eye(30)
     graph[:3, 3:] = graph[3:, :3] = 0
-    made = clustering(graph, 2, 4)
-    paths = made.paths()
+    result = clustering(graph, 2, 4)
+    paths = result.paths()
     _, counts = np.unique(paths, axis=0, return_counts=True)
     assert counts.max() <= 4 and paths.shape[1] > 2
     small = paths[:3]
@@ -94,9 +94,9 @@ def test_items_without_neighbours_are_a_cluster_of_their_own(tmp_path: Path) -> 
 
 
 def test_a_graph_without_edges_is_cut_into_equal_parts() -> None:
-    made = clustering(np.zeros((9, 9)), 3, 3)
-    paths = made.paths()
-    assert made.cut_evenly == 1 and np.bincount(paths[:, 1]).tolist() == [3, 3, 3]
+    result = clustering(np.zeros((9, 9)), 3, 3)
+    paths = result.paths()
+    assert result.cut_evenly == 1 and np.bincount(paths[:, 1]).tolist() == [3, 3, 3]
 
 
 def test_a_catalogue_of_one_cluster_has_codes_of_one_token(tmp_path: Path) -> None:

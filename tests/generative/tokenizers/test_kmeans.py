@@ -32,8 +32,8 @@ def items(n: int = 300) -> TrainingData:
 
 
 def index(tokenizer: KMeansTokenizer, values: np.ndarray, folder: Path, data: TrainingData | None = None) -> ItemIndex:
-    given = {"semantic": ItemVectors(values, "key", Provenance.of_text("test"))}
-    return tokenizer.make_index(data or items(len(values)), given, toys.context(folder))
+    value = {"semantic": ItemVectors(values, "key", Provenance.of_text("test"))}
+    return tokenizer.make_index(data or items(len(values)), value, toys.context(folder))
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: f"{each.kind} {getattr(each, 'balanced', '')}")
@@ -61,13 +61,13 @@ def test_a_token_tells_items_of_one_code_apart(tokenizer: KMeansTokenizer, tmp_p
 def test_residual_levels_cluster_what_is_left() -> None:
     values = vectors()
     digits, decoded = RQKMeansTokenizer(**RQ).quantise(values, 1)
-    left = values.copy()
+    remaining = values.copy()
     for level in range(3):
-        means = np.stack([left[digits[:, level] == token].mean(axis=0) for token in range(16)])
-        distances = np.square(left[:, None] - means[None]).sum(axis=2)
+        means = np.stack([remaining[digits[:, level] == token].mean(axis=0) for token in range(16)])
+        distances = np.square(remaining[:, None] - means[None]).sum(axis=2)
         assert (distances.argmin(axis=1) == digits[:, level]).mean() > 0.99
-        left = left - means[digits[:, level]]
-    np.testing.assert_allclose(values - left, decoded, atol=1e-3)
+        remaining = remaining - means[digits[:, level]]
+    np.testing.assert_allclose(values - remaining, decoded, atol=1e-3)
 
 
 def test_balanced_levels_use_every_token_alike() -> None:
@@ -117,8 +117,8 @@ def test_opq_pads_and_whitens() -> None:
 
 def test_a_seed_decides_the_codes(tmp_path: Path) -> None:
     for tokenizer in TOKENIZERS:
-        one, again, other = (tokenizer.quantise(vectors(), seed)[0] for seed in (1, 1, 2))
-        np.testing.assert_array_equal(one, again)
+        one, repeated, other = (tokenizer.quantise(vectors(), seed)[0] for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, repeated)
         assert (one != other).any()
 
 

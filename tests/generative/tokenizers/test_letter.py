@@ -41,8 +41,8 @@ def test_alignment_is_the_formula() -> None:
     rng = np.random.default_rng(1)
     z, h = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     slow = np.mean([-np.log(np.exp(z[i] @ h[i]) / sum(np.exp(z[i] @ h[j]) for j in range(5))) for i in range(5)])
-    made = alignment_loss(torch.from_numpy(z), torch.from_numpy(h))
-    assert float(made) == pytest.approx(slow)
+    result = alignment_loss(torch.from_numpy(z), torch.from_numpy(h))
+    assert float(result) == pytest.approx(slow)
 
 
 def test_diversity_is_the_formula() -> None:
@@ -56,8 +56,8 @@ def test_diversity_is_the_formula() -> None:
             total = sum(np.exp(e[c] @ e[j]) for j in range(6) if j != c)
             near = [p for p in range(6) if p != c and clusters[level, p] == clusters[level, c]]
             terms.append(np.mean([-np.log(np.exp(e[c] @ e[p]) / total) for p in near]))
-    made = diversity_loss(torch.from_numpy(books), torch.from_numpy(digits), torch.from_numpy(clusters))
-    assert float(made) == pytest.approx(np.mean(terms))
+    result = diversity_loss(torch.from_numpy(books), torch.from_numpy(digits), torch.from_numpy(clusters))
+    assert float(result) == pytest.approx(np.mean(terms))
 
 
 def test_without_weights_the_codes_are_those_of_an_rqvae(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_vectors_of_another_width_keep_their_inner_products() -> None:
     flat = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 12))
     items = tuple(f"i{n}" for n in rng.permutation(30))
     for dim in (3, 16):
-        made = of_width(flat, dim, items)
-        assert made.shape == (30, dim) and made.dtype == np.float32
-        np.testing.assert_allclose(made @ made.T, flat @ flat.T, atol=1e-4)
+        result = of_width(flat, dim, items)
+        assert result.shape == (30, dim) and result.dtype == np.float32
+        np.testing.assert_allclose(result @ result.T, flat @ flat.T, atol=1e-4)
 
 
 def test_collaborative_vectors_are_read_from_a_file(tmp_path: Path) -> None:
@@ -116,6 +116,6 @@ def test_collaborative_vectors_are_read_from_a_file(tmp_path: Path) -> None:
     values = np.random.default_rng(1).normal(size=(data.n_items, 4)).astype(np.float32)
     np.savez(path, ids=np.array(data.items[::-1]), vectors=values[::-1])
     source = CollaborativeEmbeddings(CollaborativeConfig(vectors=path), 6)
-    made = source.fit(data, toys.context(tmp_path)).values
-    np.testing.assert_array_equal(made[:, :4], values)
-    assert (made[:, 4:] == 0).all() and source.cache_entries(data, toys.context(tmp_path)) == ()
+    result = source.fit(data, toys.context(tmp_path)).values
+    np.testing.assert_array_equal(result[:, :4], values)
+    assert (result[:, 4:] == 0).all() and source.cache_entries(data, toys.context(tmp_path)) == ()

@@ -22,31 +22,31 @@ def vectors(n: int = 300, dim: int = 16) -> np.ndarray:
 
 def test_codes_are_unique_and_every_level_lives(tmp_path: Path) -> None:
     short = SMALL.model_copy(update={"epochs": 8})
-    made = rqvae_codes(vectors(), 3, 32, short, toys.context(tmp_path))
-    assert made.digits.shape == (300, 3) and made.digits.min() >= 0 and made.digits.max() < 32
-    assert all(len(np.unique(made.digits[:, level])) >= 8 for level in range(3))
-    assert made.collisions == 0 and len(np.unique(made.digits, axis=0)) == 300
+    result = rqvae_codes(vectors(), 3, 32, short, toys.context(tmp_path))
+    assert result.digits.shape == (300, 3) and result.digits.min() >= 0 and result.digits.max() < 32
+    assert all(len(np.unique(result.digits[:, level])) >= 8 for level in range(3))
+    assert result.collisions == 0 and len(np.unique(result.digits, axis=0)) == 300
 
 
 def test_shared_codes_are_counted_before_and_after(tmp_path: Path) -> None:
-    found = {}
+    result = {}
     for how in ("none", "sinkhorn", "assignment"):
         config = SMALL.model_copy(update={"epochs": 3, "separate": how, "rounds": 2})
-        found[how] = made = rqvae_codes(vectors(), 2, 12, config, toys.context(tmp_path))
-        _, counts = np.unique(made.digits, axis=0, return_counts=True)
-        assert counts[counts > 1].sum() / 300 == pytest.approx(made.collisions)
-    first = found["none"].collisions
-    assert first == found["none"].collisions_first == found["sinkhorn"].collisions_first > 0.5
-    assert found["assignment"].collisions < first and found["sinkhorn"].collisions < first
-    assert [found[how].rounds for how in ("none", "sinkhorn", "assignment")] == [0, 2, 1]
+        result[how] = built = rqvae_codes(vectors(), 2, 12, config, toys.context(tmp_path))
+        _, counts = np.unique(built.digits, axis=0, return_counts=True)
+        assert counts[counts > 1].sum() / 300 == pytest.approx(built.collisions)
+    first = result["none"].collisions
+    assert first == result["none"].collisions_first == result["sinkhorn"].collisions_first > 0.5
+    assert result["assignment"].collisions < first and result["sinkhorn"].collisions < first
+    assert [result[how].rounds for how in ("none", "sinkhorn", "assignment")] == [0, 2, 1]
 
 
 def test_equal_seeds_give_equal_codes_and_others_do_not(tmp_path: Path) -> None:
     short = SMALL.model_copy(update={"epochs": 3})
-    one, again, other = (
+    one, repeated, other = (
         rqvae_codes(vectors(), 2, 16, short, toys.context(tmp_path, seed=seed)).digits for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(one, repeated)
     assert (one != other).any()
 
 
@@ -109,12 +109,12 @@ def test_rounds_separate_items_that_share_a_code() -> None:
     model = RQVAE(4, 2, 8, RQVAEConfig(hidden=(4,), latent=2))
     with torch.no_grad():
         model.books.copy_(torch.randn(2, 8, 2))
-    digits, left = torch.zeros(6, 2, dtype=torch.long), torch.randn(6, 2)
-    assert resolve_collisions(model, digits, left) >= 1
+    digits, remaining = torch.zeros(6, 2, dtype=torch.long), torch.randn(6, 2)
+    assert resolve_collisions(model, digits, remaining) >= 1
     assert len(torch.unique(digits, dim=0)) == 6 and (digits[:, 0] == 0).all()
     stuck = RQVAE(4, 2, 8, RQVAEConfig(hidden=(4,), latent=2, rounds=0))
     same = torch.zeros(6, 2, dtype=torch.long)
-    assert resolve_collisions(stuck, same, left) == 0 and len(torch.unique(same, dim=0)) == 1
+    assert resolve_collisions(stuck, same, remaining) == 0 and len(torch.unique(same, dim=0)) == 1
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -82,22 +82,22 @@ def test_the_cache_hits_what_is_equal_and_misses_what_is_not(
 ) -> None:
     calls: list[int] = []
 
-    def fake(strings: list[str], *given: object) -> np.ndarray:
+    def fake(strings: list[str], *value: object) -> np.ndarray:
         calls.append(len(strings))
         return np.random.default_rng(len(strings)).normal(size=(len(strings), 4))
 
     monkeypatch.setattr(text_embeddings, "encode", fake)
     context = toys.context(tmp_path)
-    first, again = (semantic_vectors(data(), TITLES, context) for _ in range(2))
-    assert len(calls) == 1 and first.key == again.key and again.provenance.rows == "none"
-    np.testing.assert_array_equal(first.values, again.values)
+    first, repeated = (semantic_vectors(data(), TITLES, context) for _ in range(2))
+    assert len(calls) == 1 and first.key == repeated.key and repeated.provenance.rows == "none"
+    np.testing.assert_array_equal(first.values, repeated.values)
     keys = {first.key}
-    own = TITLES.model_copy(update={"encoder": str(encoder)})
-    assert semantic_vectors(data(), own, context).key == first.key, "equal weights, wherever they lie"
+    local = TITLES.model_copy(update={"encoder": str(encoder)})
+    assert semantic_vectors(data(), local, context).key == first.key, "equal weights, wherever they lie"
     (encoder / "config.json").write_text((encoder / "config.json").read_text() + " ")
     for text, config in (
         ((*TEXT[:2], ItemText("Another title")), TITLES),
-        (TEXT, own),
+        (TEXT, local),
         (TEXT, TITLES.model_copy(update={"pooling": "last"})),
         (TEXT, TITLES.model_copy(update={"max_tokens": 9})),
         (TEXT[::-1], TITLES),
@@ -145,8 +145,8 @@ def test_vectors_are_those_of_transformers_pooled_by_hand(tmp_path: Path) -> Non
         "last": torch.nn.functional.normalize(states[torch.arange(2), lengths - 1], dim=-1),
     }
     for pooling, vectors_by_hand in expected.items():
-        made = encode(texts, EMBEDDED, pooling, 256, toys.context(tmp_path))  # pyright: ignore[reportArgumentType]
-        np.testing.assert_allclose(made, vectors_by_hand, atol=1e-6)
+        result = encode(texts, EMBEDDED, pooling, 256, toys.context(tmp_path))  # pyright: ignore[reportArgumentType]
+        np.testing.assert_allclose(result, vectors_by_hand, atol=1e-6)
 
 
 def test_a_sentence_encoders_own_settings_are_read(encoder: Path, tmp_path: Path) -> None:
@@ -163,15 +163,15 @@ def test_a_sentence_encoders_own_settings_are_read(encoder: Path, tmp_path: Path
     (encoder / "config_sentence_transformers.json").write_text(
         '{"prompts": {"doc": "text: "}, "default_prompt_name": "doc"}'
     )
-    made = encode(["One", "TWO wo and much that is cut"], str(encoder), "auto", 256, context)
-    assert made.shape == (2, 768)
-    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
-    first = made[:, :384] / np.linalg.norm(made[:, :384], axis=1, keepdims=True)
+    result = encode(["One", "TWO wo and much that is cut"], str(encoder), "auto", 256, context)
+    assert result.shape == (2, 768)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1, atol=1e-5)
+    first = result[:, :384] / np.linalg.norm(result[:, :384], axis=1, keepdims=True)
     np.testing.assert_allclose(first[0], plain[0], atol=1e-5)
     assert not np.allclose(first[1], plain[1], atol=1e-3)
-    again = encode(["TWO wo and more"], str(encoder), "auto", 256, context)
+    repeated = encode(["TWO wo and more"], str(encoder), "auto", 256, context)
     assert load_encoder(str(encoder), "auto", 256, "cpu").max_seq_length == 7
-    np.testing.assert_allclose(made[1], again[0], atol=1e-5)  # equal as far as seven tokens go
+    np.testing.assert_allclose(result[1], repeated[0], atol=1e-5)  # equal as far as seven tokens go
     (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "colbert", "embedding_dimension": 384}')
     with pytest.raises(InputError, match=r"cannot be loaded: .*colbert"):
         encode(["one"], str(encoder), "auto", 256, context)
@@ -190,10 +190,10 @@ def test_a_dense_layer_is_applied(encoder: Path, tmp_path: Path) -> None:
     settings = {"in_features": 384, "out_features": 2, "activation_function": "torch.nn.modules.activation.Tanh"}
     (encoder / "2_Dense" / "config.json").write_text(json.dumps(settings))
     context = toys.context(tmp_path)
-    made = encode(["a box"], str(encoder), "auto", 256, context)
+    result = encode(["a box"], str(encoder), "auto", 256, context)
     (encoder / "modules.json").write_text(json.dumps(modules[:2]))
     plain = encode(["a box"], str(encoder), "auto", 256, context)
-    np.testing.assert_allclose(made, np.tanh(plain[:, [3, 5]]), atol=1e-6)
+    np.testing.assert_allclose(result, np.tanh(plain[:, [3, 5]]), atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
@@ -221,16 +221,16 @@ def test_given_vectors_are_checked(tmp_path: Path) -> None:
     config = SemanticConfig(vectors=file)
     np.save(file, np.arange(6.0).reshape(3, 2))
     (tmp_path / "own.ids.txt").write_text("\n".join(data().items))
-    made = semantic_vectors(data(), config, toys.context(tmp_path))
-    np.testing.assert_array_equal(made.values, np.arange(6.0).reshape(3, 2))
-    assert made.provenance.rows == "unknown"
-    for wrong, says in (
+    result = semantic_vectors(data(), config, toys.context(tmp_path))
+    np.testing.assert_array_equal(result.values, np.arange(6.0).reshape(3, 2))
+    assert result.provenance.rows == "unknown"
+    for wrong, message in (
         (np.zeros((2, 2)), "2 vectors and 3 ids"),
         (np.array([[1.0], [np.nan], [0.0]]), r"NaN or infinite values \(row 1 first\)"),
         (np.zeros(3), "not a table"),
     ):
         np.save(file, wrong)
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=message):
             semantic_vectors(data(), config, toys.context(tmp_path))
     file.write_text("words")
     with pytest.raises(InputError, match="no vectors can be read"):

@@ -37,8 +37,8 @@ def test_configurations_without_it_keep_their_key(name: str) -> None:
     entry = model_entry(name)
     plain = resolve(entry, "smoke", ConfigFile(), ()).model.model_dump(mode="json")
     assert "tokenizer_seed" not in plain
-    own = resolve(entry, "smoke", ConfigFile(), (f"{entry.section}.tokenizer_seed=3",)).model.model_dump(mode="json")
-    assert own == {**plain, "tokenizer_seed": 3}
+    local = resolve(entry, "smoke", ConfigFile(), (f"{entry.section}.tokenizer_seed=3",)).model.model_dump(mode="json")
+    assert local == {**plain, "tokenizer_seed": 3}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -50,13 +50,13 @@ def test_crossed_seeds_are_a_row_each(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factors", "seeds", "model", "what"),
+    ("factors", "seeds", "model", "kind"),
     [
         ("users", (1, 2), "tiger", "are no factors"),
         ("model_seed", (1,), "tiger", "one seed has no variance"),
         ("tokenizer_seed,model_seed", (1, 2), "sasrec", "sasrec has no tokenizer"),
     ],
 )
-def test_factors_that_make_no_sense(factors: str, seeds: tuple[int, ...], model: str, what: str) -> None:
-    with pytest.raises(InputError, match=what):
+def test_factors_that_make_no_sense(factors: str, seeds: tuple[int, ...], model: str, kind: str) -> None:
+    with pytest.raises(InputError, match=kind):
         seed_grid(factors, model_entry(model), seeds)

@@ -109,11 +109,13 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_rows_go_to_the_items_that_their_ids_name(name: str, tmp_path: Path, data: TrainingData) -> None:
     path = FORMS[name](tmp_path / name, shuffled(data, "i900", "i901"))
-    made = load_user_vectors(path, data, declared=False)
-    assert np.array_equal(made.values, rows(list(data.items))) and made.values.dtype == np.float32
-    assert made.details["extra_rows"] == 2
-    again = FORMS[name](tmp_path / name, list(data.items))
-    assert load_user_vectors(again, data, declared=False).key == made.key, "the order of a file's rows decides nothing"
+    result = load_user_vectors(path, data, declared=False)
+    assert np.array_equal(result.values, rows(list(data.items))) and result.values.dtype == np.float32
+    assert result.details["extra_rows"] == 2
+    repeated = FORMS[name](tmp_path / name, list(data.items))
+    assert load_user_vectors(repeated, data, declared=False).key == result.key, (
+        "the order of a file's rows decides nothing"
+    )
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -139,17 +141,17 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
         load_user_vectors(tmp_path / "v.npy", data, declared=False)
     with pytest.raises(InputError, match="no item file whose order is known"):
         load_user_vectors(tmp_path / "v.npy", data, declared=False, rows="item-file")
-    known = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids)))
-    made = load_user_vectors(tmp_path / "v.npy", known, declared=False, rows="item-file")
-    assert np.array_equal(made.values, rows(list(data.items)))
+    expected = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids)))
+    result = load_user_vectors(tmp_path / "v.npy", expected, declared=False, rows="item-file")
+    assert np.array_equal(result.values, rows(list(data.items)))
     short = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids[:-1])))
     with pytest.raises(InputError, match=r"25 vectors, and 24 items in items\.csv"):
         load_user_vectors(tmp_path / "v.npy", short, declared=False, rows="item-file")
-    assert given_files(tmp_path / "v.npy", known, "item-file") == (tmp_path / "v.npy", tmp_path / "items.csv")
+    assert given_files(tmp_path / "v.npy", expected, "item-file") == (tmp_path / "v.npy", tmp_path / "items.csv")
 
 
 @pytest.mark.parametrize(
-    ("arrays", "what"),
+    ("arrays", "kind"),
     [
         ({"vectors": np.ones((24, 3))}, "no array of ids"),
         ({"ids": np.array(["a", "b"]), "vectors": np.ones((24, 3))}, "24 vectors and 2 ids"),
@@ -159,9 +161,9 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
         ({"ids": np.arange(24), "vectors": np.ones((24, 3), complex)}, "not a table of numbers"),
     ],
 )
-def test_npz_that_is_none(arrays: dict[str, np.ndarray], what: str, tmp_path: Path, data: TrainingData) -> None:
+def test_npz_that_is_none(arrays: dict[str, np.ndarray], kind: str, tmp_path: Path, data: TrainingData) -> None:
     np.savez(tmp_path / "x.npz", **arrays)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(InputError, match=kind):
         load_user_vectors(tmp_path / "x.npz", data, declared=False)
 
 
@@ -182,6 +184,6 @@ def test_the_default_leaves_stored_configurations_as_they_were(tmp_path: Path, d
     path = put_npy(tmp_path / "v.npy", shuffled(data))
     config = SemanticConfig(vectors=path, vectors_rows="item-file")
     assert config.model_dump(mode="json")["vectors_rows"] == "item-file"
-    made = semantic_vectors(data, config, toys.context(tmp_path))
-    assert np.array_equal(made.values, rows(list(data.items))), "a list of ids counts before the order of a file"
+    result = semantic_vectors(data, config, toys.context(tmp_path))
+    assert np.array_equal(result.values, rows(list(data.items))), "a list of ids counts before the order of a file"
     assert input_files(path) == (path, tmp_path / "v.ids.txt")

@@ -57,12 +57,14 @@ def test_values_and_gradients_are_those_of_the_masked_softmax(count: int) -> Non
     states = torch.randn(len(items), table.levels, WIDTH, dtype=torch.float64, requires_grad=True)
     rows = [part.requires_grad_(True) for part in head()]
     inputs = [states, *rows]
-    ours, expected = by_trie(table, rows, states, items), brute_force(table, rows, states, items)
-    torch.testing.assert_close(ours, expected, check_dtype=False, rtol=1e-5, atol=1e-6)
-    mine = torch.autograd.grad(ours.sum(), inputs, allow_unused=True)
-    theirs = torch.autograd.grad(expected.sum(), inputs)
-    for left, right in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(torch.zeros_like(right) if left is None else left, right, rtol=1e-5, atol=1e-6)
+    measured, expected = by_trie(table, rows, states, items), brute_force(table, rows, states, items)
+    torch.testing.assert_close(measured, expected, check_dtype=False, rtol=1e-5, atol=1e-6)
+    actual = torch.autograd.grad(measured.sum(), inputs, allow_unused=True)
+    reference = torch.autograd.grad(expected.sum(), inputs)
+    for remaining, right in zip(actual, reference, strict=True):
+        torch.testing.assert_close(
+            torch.zeros_like(right) if remaining is None else remaining, right, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_probabilities_of_all_items_sum_to_one() -> None:

@@ -77,12 +77,12 @@ def test_the_record_counts_passes_and_few_are_warned_of(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warn.cache_clear()
-    given, data = inputs(tmp_path)
+    value, data = inputs(tmp_path)
     for epochs, printed in ((3, True), (12, False)):
         model = built(kind, tmp_path)
         config = PrefixTrainingConfig(batch=16, epochs=epochs, choose="last", learning_rate=1e-3)
         recipe = (WindowTraining if kind == "decoder" else PrefixTraining)(model, config, "tiger")
-        report = recipe.run(given, toy_models.context(tmp_path))["training"]
+        report = recipe.run(value, toy_models.context(tmp_path))["training"]
         assert report["samples"] == int((data.sequences.lengths - 1).sum())
         assert report["passes"] == pytest.approx(epochs, rel=0.05)
         assert ("passes over the samples" in capsys.readouterr().err) == printed
@@ -99,22 +99,24 @@ def test_a_budget_of_targets_an_item_bounds_the_passes(tmp_path: Path) -> None:
 
 def test_windows_of_a_pass_have_every_next_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut where the protocol's history ends, anew each pass."""
-    given, data = inputs(tmp_path)
-    given = RecipeInputs(TrainingData(**{**vars(data), "max_history": 3}), given.index, {}, given.trie)
-    seen: list[np.ndarray] = []
+    value, data = inputs(tmp_path)
+    value = RecipeInputs(TrainingData(**{**vars(data), "max_history": 3}), value.index, {}, value.trie)
+    observed: list[np.ndarray] = []
     windows = Losses.windows
-    monkeypatch.setattr(Losses, "windows", lambda self, rows, *rest: (seen.extend(rows), windows(self, rows, *rest))[1])
+    monkeypatch.setattr(
+        Losses, "windows", lambda self, rows, *rest: (observed.extend(rows), windows(self, rows, *rest))[1]
+    )
     config = PrefixTrainingConfig(batch=16, epochs=2, choose="last")
-    WindowTraining(built("decoder", tmp_path), config, "tiger").run(given, toy_models.context(tmp_path))
-    assert max(map(len, seen)) == 4
-    targets = np.bincount(np.concatenate([window[1:] for window in seen]), minlength=24)
+    WindowTraining(built("decoder", tmp_path), config, "tiger").run(value, toy_models.context(tmp_path))
+    assert max(map(len, observed)) == 4
+    targets = np.bincount(np.concatenate([window[1:] for window in observed]), minlength=24)
     firsts = np.zeros(len(data.sequences.values), dtype=bool)
     firsts[data.sequences.offsets[:-1]] = True
-    once = np.bincount(data.sequences.values[~firsts], minlength=24)
-    steps = 2 * -(-int(once.sum()) // 16)
-    assert abs(int(targets.sum()) - 2 * int(once.sum())) <= steps and (targets <= 2 * once).all()
-    middle = len(seen) // 2
-    assert {tuple(window) for window in seen[:middle]} != {tuple(window) for window in seen[middle:]}
+    single = np.bincount(data.sequences.values[~firsts], minlength=24)
+    steps = 2 * -(-int(single.sum()) // 16)
+    assert abs(int(targets.sum()) - 2 * int(single.sum())) <= steps and (targets <= 2 * single).all()
+    middle = len(observed) // 2
+    assert {tuple(window) for window in observed[:middle]} != {tuple(window) for window in observed[middle:]}
 
 
 def test_samples_of_the_two_recipes_are_the_same_next_items(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def assert_equal(one: torch.Tensor, other: torch.Tensor, computed: Losses) -> No
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     modules = [computed.model] + ([computed.term] if computed.term else [])
     inputs = [p for module in modules for p in module.parameters() if p.requires_grad]
-    got, wanted = (torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (one, other))
-    assert sum(grad is not None for grad in got) > 10
-    for grad, expected in zip(got, wanted, strict=True):
+    result, target = (torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (one, other))
+    assert sum(grad is not None for grad in result) > 10
+    for grad, expected in zip(result, target, strict=True):
         assert (grad is None) == (expected is None)
         if grad is not None and expected is not None:
             assert float((grad - expected).norm()) <= 1e-4 * float(expected.norm()) + 1e-9
@@ -62,9 +62,9 @@ def test_windows(tmp_path: Path, normalise: LossNormalise, kind: str) -> None:
 @NORMALISE
 def test_any_mix_of_samples(tmp_path: Path, normalise: LossNormalise) -> None:
     computed = losses(tmp_path, normalise)
-    given = samples(computed.prompts)
+    value = samples(computed.prompts)
     assert_equal(
-        computed.rows(given, DRAWN).value(), replace(computed, engine="plain").rows(given, DRAWN).value(), computed
+        computed.rows(value, DRAWN).value(), replace(computed, engine="plain").rows(value, DRAWN).value(), computed
     )
 
 
@@ -72,11 +72,11 @@ def test_any_mix_of_samples(tmp_path: Path, normalise: LossNormalise) -> None:
 def test_samples_that_begin_alike_share_their_beginning(tmp_path: Path, normalise: LossNormalise) -> None:
     computed = losses(tmp_path, normalise)
     text = toys.titles(24)
-    given = [computed.prompts.item2index(item, text[item], 0) for item in (0, 7, 23)]
-    given.append(Sample([*given[0].ids[:9], 3], [IGNORED] * 9 + [3]))  # its response follows what all share
-    assert 4 < len(_common(given)) < 9 and not _common(given[:1])
+    value = [computed.prompts.item2index(item, text[item], 0) for item in (0, 7, 23)]
+    value.append(Sample([*value[0].ids[:9], 3], [IGNORED] * 9 + [3]))  # its response follows what all share
+    assert 4 < len(_common(value)) < 9 and not _common(value[:1])
     assert_equal(
-        computed.rows(given, DRAWN).value(), replace(computed, engine="plain").rows(given, DRAWN).value(), computed
+        computed.rows(value, DRAWN).value(), replace(computed, engine="plain").rows(value, DRAWN).value(), computed
     )
 
 
@@ -133,9 +133,9 @@ def test_parts_of_a_step_add_up(tmp_path: Path, normalise: LossNormalise) -> Non
     costs = [computed.windows(half, 0, DRAWN) for half in halves]
     parts = torch.stack([cost.share(together(costs)) for cost in costs]).sum()
     assert_equal(parts, computed.windows(halves[0] + halves[1], 0, DRAWN).value(), computed)
-    given = samples(computed.prompts)
-    words = [sample for sample in given if sample.item is None]
-    codes = [sample for sample in given if sample.item is not None]
+    value = samples(computed.prompts)
+    words = [sample for sample in value if sample.item is None]
+    codes = [sample for sample in value if sample.item is not None]
     costs = [computed.rows(part, DRAWN) for part in (words, codes[:1], codes[1:])]
     parts = torch.stack([cost.share(together(costs)) for cost in costs]).sum()
     assert_equal(parts, computed.rows([*words, *codes], DRAWN).value(), computed)

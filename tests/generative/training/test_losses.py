@@ -47,13 +47,13 @@ def alone(computed: Losses, window: np.ndarray, place: int) -> tuple[torch.Tenso
 
 def test_a_window_costs_what_its_targets_cost_alone(tmp_path: Path) -> None:
     contrast = term()
-    computed, drawn = losses(tmp_path, contrast), np.arange(0, 24, 2)
-    together = computed.windows(WINDOWS, 0, drawn).value()
+    computed, samples = losses(tmp_path, contrast), np.arange(0, 24, 2)
+    together = computed.windows(WINDOWS, 0, samples).value()
     pairs = [(window, place) for window in WINDOWS for place in range(1, len(window))]
     single = [alone(computed, window, place) for window, place in pairs]
     items = torch.tensor([window[place] for window, place in pairs])
     expected = torch.stack([loss for loss, _ in single]).mean()
-    expected = expected + contrast(torch.stack([state for _, state in single]), items, torch.tensor(drawn))
+    expected = expected + contrast(torch.stack([state for _, state in single]), items, torch.tensor(samples))
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-5)
     inputs = list(computed.model.parameters())
     for one, other in zip(
@@ -82,9 +82,9 @@ def test_text_rows_are_scored_on_the_response_alone(tmp_path: Path) -> None:
 def test_code_rows_equal_one_sample_at_a_time(tmp_path: Path) -> None:
     computed, text = losses(tmp_path, term()), toys.titles(24)
     samples = [computed.prompts.item2index(item, text[item], item % 3) for item in (0, 7, 23)]
-    drawn = np.arange(24)
-    each = torch.stack([computed.rows([sample], drawn).value() for sample in samples]).mean()
-    torch.testing.assert_close(computed.rows(samples, drawn).value(), each, rtol=1e-5, atol=1e-5)
+    sampled = np.arange(24)
+    each = torch.stack([computed.rows([sample], sampled).value() for sample in samples]).mean()
+    torch.testing.assert_close(computed.rows(samples, sampled).value(), each, rtol=1e-5, atol=1e-5)
 
 
 def test_the_positive_is_never_its_own_negative() -> None:
@@ -100,18 +100,18 @@ def test_the_positive_is_never_its_own_negative() -> None:
 @pytest.mark.parametrize("source", ["semantic", "behavior"])
 def test_each_weight_switches_its_term(source: str) -> None:
     states, items = torch.randn(6, 48, generator=torch.Generator().manual_seed(0)), torch.arange(6)
-    both, drawn = term()(states, items, torch.arange(24)), torch.arange(24)
+    both, samples = term()(states, items, torch.arange(24)), torch.arange(24)
     off = term(**{source: 0.0})
     assert set(off.weights) == {"semantic", "behavior"} - {source}
-    assert float(off(states, items, drawn).detach()) < float(both.detach())
+    assert float(off(states, items, samples).detach()) < float(both.detach())
     doubled = {"semantic": 0.1, "behavior": 0.1, source: 0.2}
-    assert float(term(**doubled)(states, items, drawn).detach()) > float(both.detach())
+    assert float(term(**doubled)(states, items, samples).detach()) > float(both.detach())
 
 
 def test_code_to_item_rows_have_no_contrastive_term(tmp_path: Path) -> None:
-    text, drawn = toys.titles(24), np.arange(24)
+    text, samples = toys.titles(24), np.arange(24)
     plain, pulled = losses(tmp_path), losses(tmp_path, term())
     words = [plain.prompts.index2item(3, text[3], 0)]
-    assert plain.rows(words, drawn).value().item() == pulled.rows(words, drawn).value().item()
+    assert plain.rows(words, samples).value().item() == pulled.rows(words, samples).value().item()
     codes = [plain.prompts.item2index(3, text[3], 0)]
-    assert plain.rows(codes, drawn).value().item() < pulled.rows(codes, drawn).value().item()
+    assert plain.rows(codes, samples).value().item() < pulled.rows(codes, samples).value().item()

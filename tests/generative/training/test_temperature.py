@@ -34,8 +34,8 @@ def by_hand(model: Any, rule: ScoreNormalization, temperature: float) -> float:
         elif rule == "level":
             compared = network.vocabulary + np.arange(network.offsets[place], network.offsets[place + 1])
         else:
-            alike = (CODES.digits[:, :place] == code[:place]).all(axis=1)
-            compared = network.vocabulary + network.offsets[place] + np.unique(CODES.digits[alike, place])
+            equal = (CODES.digits[:, :place] == code[:place]).all(axis=1)
+            compared = network.vocabulary + network.offsets[place] + np.unique(CODES.digits[equal, place])
         costs.append(np.log(np.exp(every[place, compared]).sum()) - every[place, token])
     return float(np.mean(costs))
 
@@ -45,8 +45,8 @@ def by_hand(model: Any, rule: ScoreNormalization, temperature: float) -> float:
 def test_the_loss_at_a_temperature_is_the_formula(rule: ScoreNormalization, temperature: float, tmp_path: Path) -> None:
     model = built("t5", tmp_path)
     recipe = PrefixTraining(model, PrefixTrainingConfig(normalise=rule, temperature=temperature), "tiger")
-    made = recipe._loss([HISTORY], np.array([TARGET]), CodeTrie(CODES), "cpu")
-    assert float(made.detach()) == pytest.approx(by_hand(model, rule, temperature), rel=1e-4)
+    result = recipe._loss([HISTORY], np.array([TARGET]), CodeTrie(CODES), "cpu")
+    assert float(result.detach()) == pytest.approx(by_hand(model, rule, temperature), rel=1e-4)
 
 
 @pytest.mark.parametrize("rule", RULES)

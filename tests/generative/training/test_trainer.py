@@ -62,19 +62,19 @@ def tuned(context: RunContext, plan: TrainingConfig = PLAN) -> list[torch.Tensor
 
 def facts(folder: Path) -> dict[str, Any]:
     """What the stage has kept, besides tensors."""
-    found = checkpoint.read_snapshot(folder / "kept/stage.safetensors")
-    assert found is not None
-    return found[0]
+    result = checkpoint.read_snapshot(folder / "kept/stage.safetensors")
+    assert result is not None
+    return result[0]
 
 
 def test_an_interrupted_stage_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
-    whole = tuned(RunContext(3, tmp_path))
+    complete = tuned(RunContext(3, tmp_path))
     with pytest.raises(KeyboardInterrupt):
         tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)))
     assert facts(tmp_path)["step"] == 39
-    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"))
-    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+    repeated = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"))
+    assert all(torch.equal(one, other) for one, other in zip(complete, repeated, strict=True))
 
 
 def test_a_complete_stage_is_not_run_again(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
-    context, whole = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
+    context, complete = RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), tuned(RunContext(3, tmp_path))
     writes, save = 0, checkpoint.save_file
 
     def full(tensors: Any, path: Path, **rest: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
     with pytest.raises(InputError, match="cannot write: No space left on device; free some space; the same command"):
         tuned(context)
     assert facts(tmp_path)["step"] == 9 and len(list((tmp_path / "kept").iterdir())) == 1
-    assert all(torch.equal(one, other) for one, other in zip(whole, tuned(context), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(complete, tuned(context), strict=True))
 
 
 def test_the_seed_is_read(tmp_path: Path) -> None:
@@ -148,20 +148,20 @@ def test_parts_of_unequal_size_add_up_to_the_whole_step(tmp_path: Path) -> None:
         layer = nn.Linear(4, 1)
 
         def loss(step: int, part: int) -> Cost:
-            mine = inputs.roll(step, 0)[sum(sizes[:part]) : sum(sizes[: part + 1])]
-            named = mine[mine[:, 0] > 0]
+            actual = inputs.roll(step, 0)[sum(sizes[:part]) : sum(sizes[: part + 1])]
+            named = actual[actual[:, 0] > 0]
 
             def share(counts: Counts) -> torch.Tensor:
-                return layer(mine).pow(2).sum() / counts[0] + layer(named).abs().sum() / counts[1]
+                return layer(actual).pow(2).sum() / counts[0] + layer(named).abs().sum() / counts[1]
 
-            return Cost((len(mine), len(named)), share)
+            return Cost((len(actual), len(named)), share)
 
         plan = TrainingConfig("stage", 5, accumulate=len(sizes))
         outcome = train([ParameterGroup(list(layer.parameters()), 1e-2)], loss, plan, RunContext(1, tmp_path))
         return layer.weight.detach(), outcome.loss
 
-    (whole, mean), (parts, other) = run(12), run(1, 8, 3)
-    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-7)
+    (complete, mean), (parts, other) = run(12), run(1, 8, 3)
+    torch.testing.assert_close(complete, parts, rtol=1e-5, atol=1e-7)
     assert mean == pytest.approx(other, rel=1e-5)
 
 
@@ -223,17 +223,17 @@ def counted(context: RunContext, plan: TrainingConfig) -> tuple[Counter, StageRe
 def test_a_callbacks_state_is_part_of_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, reseed=False, fused=False, schedule="one_cycle", fingerprint="a")
-    whole, outcome, values = counted(RunContext(3, tmp_path), plan)
-    assert whole.seen == 60 and float(whole.buffers[0]) == 210, "the best state, with its buffers, is restored"
+    complete, outcome, values = counted(RunContext(3, tmp_path), plan)
+    assert complete.seen == 60 and float(complete.buffers[0]) == 210, "the best state, with its buffers, is restored"
     with pytest.raises(KeyboardInterrupt):
         counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
     assert facts(tmp_path)["skipped"] == 13
-    counter, again, weights = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
-    assert counter.seen == 60 and torch.equal(counter.buffers[0], whole.buffers[0]) and again.loss == outcome.loss
+    counter, repeated, weights = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+    assert counter.seen == 60 and torch.equal(counter.buffers[0], complete.buffers[0]) and repeated.loss == outcome.loss
     assert all(torch.equal(one, other) for one, other in zip(values, weights, strict=True))
     new = replace(plan, fingerprint="b")
-    first, _, _ = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=(heard := Heard())), new)
-    assert first.seen == 60 and heard.steps[0] == 10, "another fingerprint: from the start"
+    first, _, _ = counted(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=(events := Heard())), new)
+    assert first.seen == 60 and events.steps[0] == 10, "another fingerprint: from the start"
 
 
 class Heard(SilentReporter):
@@ -263,20 +263,20 @@ def test_seconds_end_a_stage_and_count_over_sessions(tmp_path: Path, monkeypatch
     plan = replace(PLAN, max_seconds=20.0)
     model, loss = problem()
     groups = [ParameterGroup(list(model.parameters()), 1e-2)]
-    whole = train(groups, loss, plan, RunContext(3, tmp_path))
-    assert 0 < whole.steps < 60 and whole.seconds >= 20
+    complete = train(groups, loss, plan, RunContext(3, tmp_path))
+    assert 0 < complete.steps < 60 and complete.seconds >= 20
     unbound = train(groups, loss, PLAN, RunContext(3, tmp_path))
     assert unbound.steps == 60 and unbound.seconds > 40
 
-    kept = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
+    stored = RunContext(3, tmp_path, checkpoint=tmp_path / "kept")
     longer = replace(plan, max_seconds=40.0)
     with pytest.raises(KeyboardInterrupt):
-        train(groups, loss, longer, replace(kept, reporter=Stop(20)))
+        train(groups, loss, longer, replace(stored, reporter=Stop(20)))
     state = facts(tmp_path)
     assert state["step"] == 19 and state["seconds"] > 10
-    second = train(groups, loss, longer, kept)
+    second = train(groups, loss, longer, stored)
     assert 40 <= second.seconds < 45 and second.steps < 60
-    third = train(groups, loss, longer, kept)
+    third = train(groups, loss, longer, stored)
     assert (third.steps, third.loss) == (second.steps, second.loss), "a complete stage is not run again"
 
 
@@ -295,8 +295,10 @@ def test_the_second_decay_of_adam_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runs_away", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_the_users_error(tmp_path: Path, runs_away: float) -> None:
     layer = nn.Linear(1, 1)
-    said = rf"stage stage: training diverged: the loss is -?{runs_away} at step 4 of 60 \(learning rate 0.667\); lower"
-    with pytest.raises(InputError, match=said):
+    message = (
+        rf"stage stage: training diverged: the loss is -?{runs_away} at step 4 of 60 \(learning rate 0.667\); lower"
+    )
+    with pytest.raises(InputError, match=message):
         train(
             [ParameterGroup(list(layer.parameters()), 1.0)],
             lambda step, part: layer.weight.sum() * (runs_away if step == 3 else 1.0),
@@ -335,22 +337,22 @@ def test_a_stage_that_gets_no_better_ends(tmp_path: Path) -> None:
 
 
 def test_a_choice_survives_an_interruption(tmp_path: Path) -> None:
-    whole, _, values = choosing(RunContext(3, tmp_path), ANSWERS)
+    complete, _, values = choosing(RunContext(3, tmp_path), ANSWERS)
     with pytest.raises(KeyboardInterrupt):
         choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), ANSWERS)
     for _ in range(2):  # the second finds a complete stage
-        choice, outcome, again = choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), ANSWERS)
-        assert choice.history == whole.history and outcome.steps == 60
-        assert all(torch.equal(one, other) for one, other in zip(values, again, strict=True))
+        choice, outcome, repeated = choosing(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), ANSWERS)
+        assert choice.history == complete.history and outcome.steps == 60
+        assert all(torch.equal(one, other) for one, other in zip(values, repeated, strict=True))
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adafactor"])
 def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     plan = replace(PLAN, optimiser=optimiser, schedule="inverse_sqrt", warmup_steps=5)
-    whole = tuned(RunContext(3, tmp_path), plan)
-    assert not torch.equal(whole[0], tuned(RunContext(3, tmp_path))[0])
+    complete = tuned(RunContext(3, tmp_path), plan)
+    assert not torch.equal(complete[0], tuned(RunContext(3, tmp_path))[0])
     with pytest.raises(KeyboardInterrupt):
         tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
-    again = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
-    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+    repeated = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+    assert all(torch.equal(one, other) for one, other in zip(complete, repeated, strict=True))

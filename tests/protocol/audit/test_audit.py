@@ -31,26 +31,26 @@ def small() -> Dataset:
 
 
 def test_counts_by_hand() -> None:
-    found = audit(small(), LOO)
-    assert (found["test_ties"].count, found["test_ties"].total) == (2, 3)  # users 0 and 2
-    assert found["validation_ties"].count == 0
-    assert found["test_in_history"].count == 1  # user 1 had item 1 before
-    assert found["validation_in_history"].count == 1  # user 2 had item 3 before
-    assert found["test_untrained"].count == 1  # item 4, and item 2 is in user 2's training part
-    assert found["validation_untrained"].count == 0
-    assert found["validation_twin_in_history"].count == 2  # pen after Pen for user 0, Pen after pen for user 1
-    assert found["test_future"].count == 1  # user 0 at 2; the last training interaction is at 3
-    assert found["test_cold_users"].count == 0
-    assert (found["without_text"].count, found["duplicate_titles"].share) == (1, 0.4)
-    assert found["duplicate_texts"].count == 0
-    assert found.lost == {"rows without a user": 2}
-    assert found.alarms() == [] and found.document()["findings"]["test_ties"] == [2, 3]
+    result = audit(small(), LOO)
+    assert (result["test_ties"].count, result["test_ties"].total) == (2, 3)  # users 0 and 2
+    assert result["validation_ties"].count == 0
+    assert result["test_in_history"].count == 1  # user 1 had item 1 before
+    assert result["validation_in_history"].count == 1  # user 2 had item 3 before
+    assert result["test_untrained"].count == 1  # item 4, and item 2 is in user 2's training part
+    assert result["validation_untrained"].count == 0
+    assert result["validation_twin_in_history"].count == 2  # pen after Pen for user 0, Pen after pen for user 1
+    assert result["test_future"].count == 1  # user 0 at 2; the last training interaction is at 3
+    assert result["test_cold_users"].count == 0
+    assert (result["without_text"].count, result["duplicate_titles"].share) == (1, 0.4)
+    assert result["duplicate_texts"].count == 0
+    assert result.lost == {"rows without a user": 2}
+    assert result.alarms() == [] and result.document()["findings"]["test_ties"] == [2, 3]
 
 
 def test_what_cannot_be_told_without_timestamps() -> None:
-    found = audit(toys.cycle(), LOO)
-    assert found["test_ties"].total == found["test_future"].total == 0
-    assert found.order == "file" and audit(small(), LOO).order == "time"
+    result = audit(toys.cycle(), LOO)
+    assert result["test_ties"].total == result["test_future"].total == 0
+    assert result.order == "file" and audit(small(), LOO).order == "time"
 
 
 def clean(users: int = 200, items: int = 150, seed: int = 3) -> Dataset:
@@ -119,25 +119,25 @@ def test_a_planted_leak_in_the_data_is_found(kind: str) -> None:
     assert any(alarm.startswith(f"{name}: ") for alarm in alarms), alarms
 
 
-def validation_in_training(made: SplitParts, data: Dataset) -> SplitParts:
-    return replace(made, train=replace(made.train, sequences=data.sequences.drop_last(1)))
+def validation_in_training(split: SplitParts, data: Dataset) -> SplitParts:
+    return replace(split, train=replace(split.train, sequences=data.sequences.drop_last(1)))
 
 
-def everything_in_training(made: SplitParts, data: Dataset) -> SplitParts:
-    return replace(made, train=replace(made.train, sequences=data.sequences))
+def everything_in_training(split: SplitParts, data: Dataset) -> SplitParts:
+    return replace(split, train=replace(split.train, sequences=data.sequences))
 
 
-def answer_in_test_history(made: SplitParts, data: Dataset) -> SplitParts:
-    return replace(made, test=replace(made.test, requests=replace(made.test.requests, histories=data.sequences)))
+def answer_in_test_history(split: SplitParts, data: Dataset) -> SplitParts:
+    return replace(split, test=replace(split.test, requests=replace(split.test.requests, histories=data.sequences)))
 
 
-def answer_in_validation_history(made: SplitParts, data: Dataset) -> SplitParts:
-    shown = replace(made.valid.requests, histories=data.sequences.drop_last(1))
-    return replace(made, valid=replace(made.valid, requests=shown))
+def answer_in_validation_history(split: SplitParts, data: Dataset) -> SplitParts:
+    output = replace(split.valid.requests, histories=data.sequences.drop_last(1))
+    return replace(split, valid=replace(split.valid, requests=output))
 
 
 @pytest.mark.parametrize(
-    ("fault", "what"),
+    ("fault", "kind"),
     [
         (validation_in_training, "the training part (validation)"),
         (everything_in_training, "the training part"),
@@ -146,18 +146,18 @@ def answer_in_validation_history(made: SplitParts, data: Dataset) -> SplitParts:
     ],
 )
 def test_the_canary_sings_of_a_split_that_leaks(
-    fault: Callable[[SplitParts, Dataset], SplitParts], what: str, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[SplitParts, Dataset], SplitParts], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert canary(toys.noise(), LOO) == ""
     monkeypatch.setattr(canary_module, "parts", lambda data, rules: fault(parts(data, rules), data))
-    assert what in canary(toys.noise(), LOO)
+    assert kind in canary(toys.noise(), LOO)
     assert any(alarm.startswith("canary: answers reached ") for alarm in audit(toys.noise(), LOO).alarms())
 
 
 def test_ml_100k_raises_no_alarm_under_either_protocol() -> None:
     data = load_dataset("ml-100k")
-    found = audit(data, LOO)
-    assert found.alarms() == [] and found["test_ties"].count == 415
+    result = audit(data, LOO)
+    assert result.alarms() == [] and result["test_ties"].count == 415
     timed = audit(data, GLOBAL)
     assert timed.alarms() == [] and timed["test_future"].count == timed["validation_future"].count == 0
     assert timed["test_cold_users"].count > 0 and "items that no training part has" in timed.lost
@@ -169,6 +169,6 @@ def test_ml_100k_raises_no_alarm_under_either_protocol() -> None:
 def test_real_data_raise_no_alarm(name: str, untrained: int) -> None:
     if not (SHARED / name).is_dir():
         pytest.skip("the real data is not beside the project")
-    found = audit(load_dataset(str(SHARED / name)), LOO)
-    assert found.alarms() == []
-    assert found["test_untrained"].count == untrained and found["test_in_history"].count == 0
+    result = audit(load_dataset(str(SHARED / name)), LOO)
+    assert result.alarms() == []
+    assert result["test_untrained"].count == untrained and result["test_in_history"].count == 0

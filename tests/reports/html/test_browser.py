@@ -70,9 +70,9 @@ def tokens() -> int:
 
 
 @pytest.fixture
-def opened(browser: Any, store: Store, made: Make, tmp_path: Path, tokens: int) -> Iterator[Any]:
+def opened(browser: Any, store: Store, make_run: Make, tmp_path: Path, tokens: int) -> Iterator[Any]:
     """`opened(viewport, scheme)` opens the report of the shop."""
-    shop.fill(store, made, tokens)
+    shop.fill(store, make_run, tokens)
     path = tmp_path / "report #1.html"
     path.write_text(report(store, ReportOptions("toy", "ndcg@10")), encoding="utf-8")
     pages = []
@@ -81,13 +81,16 @@ def opened(browser: Any, store: Store, made: Make, tmp_path: Path, tokens: int) 
         page = browser.new_page(viewport=viewport, color_scheme=scheme)
         pages.append(page)
         page.set_default_timeout(PATIENCE)
-        found = Opened(page, path)
-        page.on("request", lambda request: found.requests.append(request.url))
-        page.on("pageerror", lambda error: found.faults.append(str(error)))
-        page.on("console", lambda said: found.faults.append(said.text) if said.type in ("error", "warning") else None)
+        result = Opened(page, path)
+        page.on("request", lambda request: result.requests.append(request.url))
+        page.on("pageerror", lambda error: result.faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: result.faults.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-drawn]", state="attached")
-        return found
+        return result
 
     yield open_page
     for page in pages:
@@ -95,50 +98,50 @@ def opened(browser: Any, store: Store, made: Make, tmp_path: Path, tokens: int) 
 
 
 def test_it_draws_without_a_request_or_a_fault(opened: Any) -> None:
-    found = opened()
-    drawn = found.read("[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('svg.main-svg').length)")
-    assert len(drawn) == 7 and min(drawn) >= 1 and found.read("document.documentElement.dataset.drawn") == "7"
-    marks = found.read("document.querySelectorAll('.plot .point, .plot .slice, .plot .lines path').length")
+    result = opened()
+    samples = result.read("[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('svg.main-svg').length)")
+    assert len(samples) == 7 and min(samples) >= 1 and result.read("document.documentElement.dataset.drawn") == "7"
+    marks = result.read("document.querySelectorAll('.plot .point, .plot .slice, .plot .lines path').length")
     assert marks > 30
-    assert [url for url in found.requests if not url.startswith(("data:", "blob:"))] == [found.path.as_uri()]
-    assert found.faults == []
+    assert [url for url in result.requests if not url.startswith(("data:", "blob:"))] == [result.path.as_uri()]
+    assert result.faults == []
     # and no title has become markup
-    assert found.page.title() == "toy: report"
-    assert found.read("document.querySelectorAll('img, main a, main script:not([type])').length") == 0
-    assert "<img src=x" in found.read("document.getElementById('b1-plot-tree').textContent")
+    assert result.page.title() == "toy: report"
+    assert result.read("document.querySelectorAll('img, main a, main script:not([type])').length") == 0
+    assert "<img src=x" in result.read("document.getElementById('b1-plot-tree').textContent")
 
 
 @pytest.mark.parametrize("tokens, titles", [(15, [f"{n}th of the very long titles, at length" for n in range(30)])])
 @pytest.mark.parametrize("width", [1200, 800, 380])
 def test_the_titles_in_the_code_tree_stay_in_their_boxes(opened: Any, width: int) -> None:
-    found = opened({"width": width, "height": 900})
+    result = opened({"width": width, "height": 900})
     over = """() => [...document.querySelectorAll('#b1-plot-tree .slice')].filter(slice => {
         const text = slice.querySelector('text'), box = slice.querySelector('path.surface');
         if (!text || !box || !/[A-Za-z]/.test(text.textContent)) return false;
         const [one, other] = [text.getBoundingClientRect(), box.getBoundingClientRect()];
         return one.width > 0 && (one.right > other.right + 1 || one.bottom > other.bottom + 1);
     }).map(slice => slice.textContent)"""
-    assert found.read("document.querySelectorAll('#b1-plot-tree .slice text').length") > 3
-    assert found.read(f"({over})()") == []
+    assert result.read("document.querySelectorAll('#b1-plot-tree .slice text').length") > 3
+    assert result.read(f"({over})()") == []
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened: Any) -> None:
-    found = opened()
-    heads = found.read("[...document.querySelector('table.sorts').tHead.rows[0].cells].map(c => c.innerText.trim())")
+    result = opened()
+    heads = result.read("[...document.querySelector('table.sorts').tHead.rows[0].cells].map(c => c.innerText.trim())")
     place = next(n for n, head in enumerate(heads) if head.startswith("train s"))
-    before = found.column(1)
-    assert found.column(0) == ["1", "2", "3"] and set(before) == {"alpha", "beta ‡", "gamma"}
-    button = found.page.locator("table.sorts").first.locator("thead button").nth(place)
+    previous = result.column(1)
+    assert result.column(0) == ["1", "2", "3"] and set(previous) == {"alpha", "beta ‡", "gamma"}
+    button = result.page.locator("table.sorts").first.locator("thead button").nth(place)
     order = f"document.querySelector('table.sorts').tHead.rows[0].cells[{place}].getAttribute('aria-sort')"
     button.click()
-    assert found.column(place) == ["20.0", "2.0", "0.5"] and found.read(order) == "descending"
+    assert result.column(place) == ["20.0", "2.0", "0.5"] and result.read(order) == "descending"
     button.focus()
-    found.page.keyboard.press("Enter")
-    assert found.column(place) == ["0.5", "2.0", "20.0"] and found.read(order) == "ascending"
-    assert found.read("document.querySelectorAll('table.sorts')[0].querySelectorAll('th[aria-sort]').length") == 1
-    assert "ascending" in found.read("document.getElementById('said').textContent")
-    found.page.locator("table.sorts").first.locator("thead button").nth(0).click()
-    assert found.column(1) == before
+    result.page.keyboard.press("Enter")
+    assert result.column(place) == ["0.5", "2.0", "20.0"] and result.read(order) == "ascending"
+    assert result.read("document.querySelectorAll('table.sorts')[0].querySelectorAll('th[aria-sort]').length") == 1
+    assert "ascending" in result.read("document.getElementById('said').textContent")
+    result.page.locator("table.sorts").first.locator("thead button").nth(0).click()
+    assert result.column(1) == previous
 
 
 def test_light_and_dark(opened: Any) -> None:
@@ -158,25 +161,27 @@ def test_light_and_dark(opened: Any) -> None:
 
 
 def test_a_choice_draws_another_view(opened: Any) -> None:
-    found = opened()
+    result = opened()
     title = "document.querySelector('#b1-plot-cost .xtitle').textContent"
-    said = "document.getElementById('b1-plot-cost').getAttribute('aria-label')"
-    assert "training time" in found.read(title) and "training time" in found.read(said)
-    found.page.select_option("select[data-for='b1-plot-cost']", index=1)
-    found.page.wait_for_function(f"{title}.includes('ranked a second')")
-    assert "ranking speed" in found.read(said)
+    message = "document.getElementById('b1-plot-cost').getAttribute('aria-label')"
+    assert "training time" in result.read(title) and "training time" in result.read(message)
+    result.page.select_option("select[data-for='b1-plot-cost']", index=1)
+    result.page.wait_for_function(f"{title}.includes('ranked a second')")
+    assert "ranking speed" in result.read(message)
 
 
 def test_a_phone_never_scrolls_sideways(opened: Any) -> None:
-    found = opened(PHONE)
-    assert found.read("innerWidth") == PHONE["width"]
+    result = opened(PHONE)
+    assert result.read("innerWidth") == PHONE["width"]
     for script in ("0", "document.querySelectorAll('details').forEach(d => d.open = true)"):
-        found.read(script)
-        wide, shown = found.read("[document.documentElement.scrollWidth, innerWidth]")
-        assert wide <= shown
-    inside = found.read(
+        result.read(script)
+        wide, output = result.read("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= output
+    inside = result.read(
         "(b => [b.scrollWidth > b.clientWidth, getComputedStyle(b).overflowX])(document.querySelector('.wide'))"
     )
     assert inside == [True, "auto"]
-    plots = found.read("[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)")
+    plots = result.read(
+        "[...document.querySelectorAll('.plot svg.main-svg')].map(s => s.getBoundingClientRect().right)"
+    )
     assert max(plots) <= PHONE["width"]

@@ -23,9 +23,9 @@ from tests.store.made import put
 
 
 @pytest.fixture
-def grid(store: Store, made: Make) -> Store:
-    made("alpha", 1)
-    made("alpha", 2, 9)
+def grid(store: Store, make_run: Make) -> Store:
+    make_run("alpha", 1)
+    make_run("alpha", 2, 9)
     shop.put_grid(store, "grid-0", {"base": "seed1-alpha", "worse": "seed2-alpha", "undone": None})
     return store
 
@@ -33,9 +33,9 @@ def grid(store: Store, made: Make) -> Store:
 def _drawn(store: Store) -> tuple[list[Any], list[str]]:
     (run, *_) = store.query()
     base = measured(store.query())
-    found, skipped = ablations.grids(store, run.record.dataset.name, run.record.protocol.fingerprint)
-    made, notes = ablations.figures(found, ("ndcg@10", "recall@10"), base)
-    return made, skipped + notes
+    result, skipped = ablations.grids(store, run.record.dataset.name, run.record.protocol.fingerprint)
+    built, notes = ablations.figures(result, ("ndcg@10", "recall@10"), base)
+    return built, skipped + notes
 
 
 def test_ablation_bars(grid: Store) -> None:
@@ -58,12 +58,12 @@ def test_ablations_that_cannot_be_used(grid: Store) -> None:
     other = json.loads((folder / "grid-0.json").read_text()) | {"split": "another"}
     (folder / "other.json").write_text(json.dumps(other))
     (folder / "newer.json").write_text(json.dumps(other | {"schema": 9}))
-    made, notes = _drawn(grid)
-    assert len(made) == 1
-    said = "\n".join(notes)
-    assert "broken.json" in said and "schema 9" in said and "other.json" not in said
-    assert "grid-1.json) has no complete row beside its base" in said
-    assert "grid-2.json) is not drawn: no run of this grid" in said and "grid-3.json" in said
+    result, notes = _drawn(grid)
+    assert len(result) == 1
+    message = "\n".join(notes)
+    assert "broken.json" in message and "schema 9" in message and "other.json" not in message
+    assert "grid-1.json) has no complete row beside its base" in message
+    assert "grid-2.json) is not drawn: no run of this grid" in message and "grid-3.json" in message
 
 
 def _row(tmp_path: Path, codes: Any) -> Row:
@@ -95,7 +95,7 @@ def test_a_big_tree_stays_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "said"),
+    ("codes", "message"),
     [
         ({"i0": ["<a_0>"]}, "not the items of the data set"),
         ({"i0": ["<a_0>"], "i1": []}, "is no list of tokens"),
@@ -103,7 +103,7 @@ def test_a_big_tree_stays_small(tmp_path: Path) -> None:
         ([1], "JSON"),
     ],
 )
-def test_codes_that_cannot_be_shown(tmp_path: Path, codes: Any, said: str) -> None:
+def test_codes_that_cannot_be_shown(tmp_path: Path, codes: Any, message: str) -> None:
     data = toys.dataset([np.arange(2)], 2, None)
     figure, notes = code_tree.figure([_row(tmp_path, codes)], data, np.ones(2, dtype=np.int64))
-    assert figure is None and said in notes[0] and notes[0].startswith("The codes of a are not shown")
+    assert figure is None and message in notes[0] and notes[0].startswith("The codes of a are not shown")

@@ -25,8 +25,8 @@ from tests.reports.shop import board
 from tests.store.made import put
 
 
-def looks(found: Board) -> Any:
-    return styles(row.model for row in found.rows)
+def looks(parts: Board) -> Any:
+    return styles(row.model for row in parts.rows)
 
 
 def test_the_front_leaves_out_leaks_and_rows_without_cost(store: Store) -> None:
@@ -38,8 +38,8 @@ def test_the_front_leaves_out_leaks_and_rows_without_cost(store: Store) -> None:
         ("outside", 0.8, None, []),
     ):
         put(store, model=model, value=value, leaks=leaks, cost={"train_seconds": seconds})
-    found = board(store)
-    figure = cost.figure(found, "ndcg@10", chosen(found, "ndcg@10"), looks(found))
+    result = board(store)
+    figure = cost.figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
     assert figure is not None and [view.label for view in figure.views] == ["training time", "ranking speed"]
     line, *marks = figure.views[0].plot.to_plotly_json()["data"]
     assert (list(line["x"]), list(line["y"])) == ([1.0, 100.0], [0.1, 0.3])
@@ -53,8 +53,8 @@ def test_further_configurations_of_a_model_are_one_trace(store: Store) -> None:
     for n in range(6):
         configuration = {"configuration": str(n), "words": f"%{{x}} <b>{n}"}
         put(store, model="a", run_id=f"r{n}", value=0.1 + 0.01 * n, details=configuration)
-    found = board(store)
-    figure = cost.figure(found, "ndcg@10", chosen(found, "ndcg@10"), looks(found))
+    result = board(store)
+    figure = cost.figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
     assert figure is not None
     _, faint, named = figure.views[0].plot.to_plotly_json()["data"]
     assert len(faint["x"]) == 5 and len(named["x"]) == 1 and not faint["showlegend"]
@@ -68,14 +68,14 @@ def test_the_configuration_that_validation_chose_is_drawn(store: Store) -> None:
     sound = {"test": dict.fromkeys(list(_metrics(0)), 0.4), "valid": _metrics(0.2)}
     put(store, model="a", run_id="x1", metrics=lucky, details={"configuration": "x"})
     put(store, model="a", run_id="x2", metrics=sound, details={"configuration": "y"})
-    found = board(store)
-    (row,) = chosen(found, "ndcg@10")
-    assert row.run_ids == ("x2",) and "best on validation" in left_out(found, [row])
+    result = board(store)
+    (row,) = chosen(result, "ndcg@10")
+    assert row.run_ids == ("x2",) and "best on validation" in left_out(result, [row])
     for n in range(MOST + 3):
         put(store, model=f"m{n:02}", value=0.3 - 0.01 * n)
     many = board(store)
-    drawn = chosen(many, "ndcg@10")
-    assert len(drawn) == MOST and drawn[0].model == "a" and f"the first {MOST}" in left_out(many, drawn)
+    samples = chosen(many, "ndcg@10")
+    assert len(samples) == MOST and samples[0].model == "a" and f"the first {MOST}" in left_out(many, samples)
 
 
 def _metrics(value: float) -> dict[str, float]:
@@ -101,8 +101,8 @@ def test_curves_go_on_over_sessions(store: Store) -> None:
     align, behaviour = learning_curves.curves(run)
     assert (align.steps, align.seconds, align.loss, align.valid) == ([20, 40], [10.0, 16.0], [2.0, 1.0], [None, 0.25])
     assert (behaviour.stage, behaviour.valid) == ("behaviour", [0.5])
-    found = board(store)
-    (valid, loss), notes = learning_curves.figures(found.rows, looks(found))
+    result = board(store)
+    (valid, loss), notes = learning_curves.figures(result.rows, looks(result))
     assert [view.label for view in valid.views] == ["seconds", "steps"] and notes == []
     assert [list(trace["x"]) for trace in valid.views[0].plot.to_plotly_json()["data"]] == [[16.0], [19.0]]
     assert [list(trace["x"]) for trace in valid.views[1].plot.to_plotly_json()["data"]] == [[40], [1]]
@@ -115,22 +115,22 @@ def test_long_curves_are_thinned_and_silent_logs_are_said(store: Store) -> None:
     run = store.query()[0]
     lines = [{"stage": "s", "step": n, "loss": 1 / (n + 1), "seconds": float(n)} for n in range(10_000)]
     run.folder.log.write_text("\n".join(map(json.dumps, lines)))
-    found = board(store)
-    (loss,), notes = learning_curves.figures(found.rows, looks(found))
+    result = board(store)
+    (loss,), notes = learning_curves.figures(result.rows, looks(result))
     (trace,) = loss.views[0].plot.to_plotly_json()["data"]
     assert len(trace["x"]) == learning_curves.MOST and trace["x"][0] == 0 and trace["x"][-1] == 9999
     assert notes == ["No curve in the log of b."]
 
 
-def test_groups_are_means_of_their_users(store: Store, made: Make) -> None:
-    one, two = made("a", 1), made("a", 2, 5)
+def test_groups_are_means_of_their_users(store: Store, make_run: Make) -> None:
+    one, two = make_run("a", 1), make_run("a", 2, 5)
     base = measured(store.query())
-    found = board(store)
-    values, notes = user_groups.read(base, found.rows, ("ndcg@10",))
+    result = board(store)
+    values, notes = user_groups.read(base, result.rows, ("ndcg@10",))
     assert notes == []
     mean = (one + two) / 2
     for figure, (_, sizes) in zip(
-        user_groups.figures(base, found.rows, values, looks(found)), ways(base.split).items(), strict=True
+        user_groups.figures(base, result.rows, values, looks(result)), ways(base.split).items(), strict=True
     ):
         (trace,) = figure.views[0].plot.to_plotly_json()["data"]
         ranges = groups_of(sizes)
@@ -139,14 +139,14 @@ def test_groups_are_means_of_their_users(store: Store, made: Make) -> None:
         assert all(up > 0 for up in trace["error_y"]["array"])
 
 
-def test_commands(store: Store, made: Make, tmp_path: Path) -> None:
-    made("a", 1)
+def test_commands(store: Store, make_run: Make, tmp_path: Path) -> None:
+    make_run("a", 1)
     put(store, model="mine", family="external", seed=None, details={"file": "my lists.csv"})
-    found = {run.record.model: run for run in store.query()}
-    words = shlex.split(runs.command(found["a"], store.root))
-    expected = ["harness", "run", "a", "-d", str(tmp_path / "toy"), "--config", str(found["a"].folder.config)]
+    result = {run.record.model: run for run in store.query()}
+    words = shlex.split(runs.command(result["a"], store.root))
+    expected = ["harness", "run", "a", "-d", str(tmp_path / "toy"), "--config", str(result["a"].folder.config)]
     assert words == [*expected, "--seed", "1", "--results", str(store.root)]
-    words = shlex.split(runs.command(found["mine"], Path("results")))
+    words = shlex.split(runs.command(result["mine"], Path("results")))
     assert words == [
         "harness",
         "evaluate",
@@ -198,9 +198,9 @@ def test_contrast_on_both_grounds() -> None:
 
 
 def test_styles_differ_by_more_than_colour() -> None:
-    found = styles(f"m{n}" for n in range(10))
-    assert len({(style.colour, style.dash) for style in found.values()}) == 10
-    assert len({style.symbol for style in found.values()}) == 10
+    result = styles(f"m{n}" for n in range(10))
+    assert len({(style.colour, style.dash) for style in result.values()}) == 10
+    assert len({style.symbol for style in result.values()}) == 10
     assert styles(["b", "a"]) == styles(["a", "b"])
 
 

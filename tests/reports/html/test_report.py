@@ -67,38 +67,38 @@ def titles() -> list[str]:
 
 
 @pytest.fixture
-def filled(store: Store, made: Make) -> Store:
-    shop.fill(store, made)
+def filled(store: Store, make_run: Make) -> Store:
+    shop.fill(store, make_run)
     return store
 
 
-def page(store: Store, **wanted: Any) -> Page:
-    return Page(report(store, ReportOptions("toy", "ndcg@10", **wanted)))
+def page(store: Store, **expected: Any) -> Page:
+    return Page(report(store, ReportOptions("toy", "ndcg@10", **expected)))
 
 
 def test_every_part_is_there(filled: Store) -> None:
-    found = page(filled)
-    assert [name[3:] for name in found.ids() if name[3:] in PARTS] == PARTS
-    assert [name.removeprefix("b1-plot-") for name in found.plots()] == PLOTS
-    links = [more["href"] for tag, more in found.elements if tag == "a"]
+    result = page(filled)
+    assert [name[3:] for name in result.ids() if name[3:] in PARTS] == PARTS
+    assert [name.removeprefix("b1-plot-") for name in result.plots()] == PLOTS
+    links = [more["href"] for tag, more in result.elements if tag == "a"]
     assert links == [f"#b1-{part}" for part in PARTS]
-    assert len(set(found.ids())) == len(found.ids())
-    for name, views in found.plots().items():
-        assert name in found.ids() and views and all(view["data"] and view["said"] for view in views), name
-    assert "alpha" in found.words and "0.5" in found.words and "leave-one-out/1" in found.words
+    assert len(set(result.ids())) == len(result.ids())
+    for name, views in result.plots().items():
+        assert name in result.ids() and views and all(view["data"] and view["said"] for view in views), name
+    assert "alpha" in result.words and "0.5" in result.words and "leave-one-out/1" in result.words
 
 
 def test_what_a_reader_needs_who_sees_no_plot(filled: Store) -> None:
-    found = page(filled)
-    tags = [tag for tag, _ in found.elements]
+    result = page(filled)
+    tags = [tag for tag, _ in result.elements]
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(updated - previous <= 1 for previous, updated in pairwise(levels))
     assert tags.count("caption") == tags.count("table") and tags.count("details") == tags.count("figure") == len(PLOTS)
-    assert ("html", {"lang": "en"}) in found.elements and "title" in tags and "main" in tags and "nav" in tags
-    for tag, more in found.elements:
+    assert ("html", {"lang": "en"}) in result.elements and "title" in tags and "main" in tags and "nav" in tags
+    for tag, more in result.elements:
         if tag == "figure":
-            assert more["aria-labelledby"] in found.ids()
+            assert more["aria-labelledby"] in result.ids()
         if "plot" in (more.get("class") or "").split():
             assert more["role"] == "img" and more["aria-label"]
         if more.get("class") == "wide":
@@ -106,15 +106,15 @@ def test_what_a_reader_needs_who_sees_no_plot(filled: Store) -> None:
 
 
 def test_nothing_is_loaded_and_nothing_else_runs(filled: Store) -> None:
-    found = page(filled)
-    for tag, more in found.elements:
+    result = page(filled)
+    for tag, more in result.elements:
         assert not {"src", "srcset", "action", "background", "onclick", "onerror", "onload"} & set(more), tag
         assert tag not in ("img", "link", "iframe", "object", "embed", "base", "b", "i"), tag
         assert (more.get("href") or "#").startswith("#")
-    (style,) = [text for tag, _, text in found.raw if tag == "style"]
+    (style,) = [text for tag, _, text in result.raw if tag == "style"]
     assert "url(" not in style and "@import" not in style
-    (policy,) = [str(more["content"]) for _, more in found.elements if more.get("http-equiv")]
-    scripts = [text for tag, more, text in found.raw if tag == "script" and "type" not in more]
+    (policy,) = [str(more["content"]) for _, more in result.elements if more.get("http-equiv")]
+    scripts = [text for tag, more, text in result.raw if tag == "script" and "type" not in more]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     assert len(scripts) == 2 and policy.startswith("default-src 'none'; ")
     assert f"script-src '{'sha256-' + hashes[0]}' '{'sha256-' + hashes[1]}';" in policy
@@ -124,11 +124,11 @@ def test_titles_stay_text(filled: Store) -> None:
     text = report(filled, ReportOptions("toy", "ndcg@10"))
     for title in (*shop.HOSTILE[:5], shop.LEAK, "<i>worse</i>"):
         assert title not in text, title
-    found = Page(text)
-    tree = found.plots()["b1-plot-tree"][0]["data"][0]
+    result = Page(text)
+    tree = result.plots()["b1-plot-tree"][0]["data"][0]
     assert any("&lt;img src=x" in one for one in tree["text"]) and not any("<img" in one for one in tree["text"])
-    assert set(markup(found.plots())) <= {"<br>", "<b>", "</b>", "<extra>", "</extra>"}
-    assert "<img src=x onerror=" in found.words and shop.LEAK in found.words and "<i>worse</i>" in found.words
+    assert set(markup(result.plots())) <= {"<br>", "<b>", "</b>", "<extra>", "</extra>"}
+    assert "<img src=x onerror=" in result.words and shop.LEAK in result.words and "<i>worse</i>" in result.words
 
 
 def markup(value: Any) -> list[str]:
@@ -151,18 +151,18 @@ def test_letters_that_utf8_has_not() -> None:
 
 
 def test_lists_that_are_missing_are_said_and_the_rest_is_shown(filled: Store) -> None:
-    found = page(filled)
-    assert "gamma is not in the figures by history length and item popularity" in found.words
-    names = {trace["name"] for trace in found.plots()["b1-plot-history"][0]["data"]}
+    result = page(filled)
+    assert "gamma is not in the figures by history length and item popularity" in result.words
+    names = {trace["name"] for trace in result.plots()["b1-plot-history"][0]["data"]}
     assert names == {"alpha", "beta ‡"}
-    assert "gamma" in json.dumps(found.plots()["b1-plot-cost"])
+    assert "gamma" in json.dumps(result.plots()["b1-plot-cost"])
 
 
 def test_data_that_is_not_at_hand(filled: Store, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "toy")
-    found = page(filled)
-    assert "The data set is not at hand" in found.words
-    assert [name.removeprefix("b1-plot-") for name in found.plots()] == ["cost", "validation", "loss", "tree"]
+    result = page(filled)
+    assert "The data set is not at hand" in result.words
+    assert [name.removeprefix("b1-plot-") for name in result.plots()] == ["cost", "validation", "loss", "tree"]
     assert page(filled).plots()["b1-plot-tree"][0]["data"][0]["text"][1] == ""  # codes, and no titles
 
 
@@ -170,20 +170,20 @@ def test_a_corrupt_record_is_named_and_skipped(filled: Store, capsys: pytest.Cap
     folder = filled.runs / "alpha" / "toy" / "seed3-broken"
     folder.mkdir()
     (folder / "result.json").write_text("{")
-    found = page(filled)
-    assert "skipped" in found.words and "seed3-broken" in found.words
+    result = page(filled)
+    assert "skipped" in result.words and "seed3-broken" in result.words
     assert "seed3-broken" in capsys.readouterr().err
 
 
 def test_boards_are_never_mixed(filled: Store) -> None:
     put(filled, model="other", protocol={"fingerprint": "p9", "exclude_history": True})
     text = report(filled, ReportOptions("toy", "ndcg@10"))
-    found = Page(text)
-    assert Counter(name[:2] for name in found.ids() if name[3:] in PARTS) == {"b1": 9, "b2": 6}
+    result = Page(text)
+    assert Counter(name[:2] for name in result.ids() if name[3:] in PARTS) == {"b1": 9, "b2": 6}
     first, second = text[text.index('<section id="b1"') :].split('<section id="b2"')
     assert ">other<" not in first and ">other<" in second and ">alpha<" not in second
     assert "not comparable with the other boards" in first and "protocol.exclude_history=True" in second
-    assert "They fall into 2 sections that may not be compared" in found.words
+    assert "They fall into 2 sections that may not be compared" in result.words
 
 
 def test_published_rows_stand_apart_and_in_no_plot(filled: Store) -> None:
@@ -192,18 +192,18 @@ def test_published_rows_stand_apart_and_in_no_plot(filled: Store) -> None:
         "dataset,release,method,metric,value,hand,source\ntoy,not stated,quoted,ndcg@10,0.99,first,A 2020\n"
     )
     assert "quoted" not in page(filled).words
-    found = page(filled, published=True)
-    assert "A 2020" in found.words and "quoted" not in json.dumps(found.plots())
+    result = page(filled, published=True)
+    assert "A 2020" in result.words and "quoted" not in json.dumps(result.plots())
 
 
 def test_the_metric(filled: Store) -> None:
-    found = Page(report(filled, ReportOptions("toy", "mrr@10")))
-    assert [view["label"] for view in found.plots()["b1-plot-history"]] == ["mrr@10", "ndcg@10"]
+    result = Page(report(filled, ReportOptions("toy", "mrr@10")))
+    assert [view["label"] for view in result.plots()["b1-plot-history"]] == ["mrr@10", "ndcg@10"]
     with pytest.raises(InputError, match="unknown metric"):
         report(filled, ReportOptions("toy", "mrr"))
 
 
-def test_no_runs(store: Store, made: Make) -> None:
+def test_no_runs(store: Store, make_run: Make) -> None:
     with pytest.raises(InputError, match="no runs on 'ml-100k' are stored here"):
         report(store, ReportOptions("ml-100k", "ndcg@10"))
     with pytest.raises(InputError, match="unknown data set 'nothing'"):
