@@ -19,14 +19,7 @@ from eager.index_config import LEAK, BehaviorConfig, IndexConfig
 from eager.tree_tokenizer import DualSourceTokenizer
 from harness.generative import config as profiles
 from harness.generative.config import CPU, SMOKE, InstructConfig, Section, StageConfig, given_files, with_settings
-from harness.generative.tokenizers.base import (
-    AnyTokenizer,
-    EmbeddingSource,
-    TextEmbeddings,
-    Tokenizer,
-    tokenizer_field,
-    tokenizer_seed_field,
-)
+from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, TokenizedConfig, Tokenizer
 from harness.protocol.split import TrainingData
 
 PAPER: dict[str, Any] = profiles.with_settings(
@@ -108,13 +101,13 @@ class AnnealingConfig(StageConfig):
         return rows
 
 
-class EagerConfig(InstructConfig):
+class EagerConfig(TokenizedConfig, InstructConfig):
     """The whole method."""
+
+    section: ClassVar[str] = "eager"
 
     behavior: BehaviorConfig = BehaviorConfig()
     index: IndexConfig = IndexConfig()
-    tokenizer: AnyTokenizer | None = tokenizer_field()
-    tokenizer_seed: int | None = tokenizer_seed_field()
     contrast: ContrastConfig = ContrastConfig()
     annealing: AnnealingConfig = AnnealingConfig()
 
@@ -129,12 +122,12 @@ class EagerConfig(InstructConfig):
         "paper": PAPER,
     }
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
-        return self.tokenizer.completed(self) if self.tokenizer is not None else self._own_tokenizer()
-
-    def _own_tokenizer(self) -> DualSourceTokenizer:
+    def own_tokenizer(self) -> Tokenizer:
         return DualSourceTokenizer(kind="tree", index=self.index, semantic=self.semantic, behavior=self.behavior)
+
+    def file_tokenizer(self) -> Tokenizer:
+        """The own one, which reads an index file too and declares that it may be made of released windows."""
+        return self.own_tokenizer()
 
     def contrast_sources(self) -> tuple[EmbeddingSource, ...]:
         """The sources that the contrastive loss reads."""
@@ -144,17 +137,12 @@ class EagerConfig(InstructConfig):
     def leaks(self) -> tuple[str, ...]:
         """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
         contrast = (LEAK,) if self.contrast.behavior and self.behavior.windows == "released" else ()
-        return tuple(dict.fromkeys((*self.item_tokenizer().leaks(), *contrast)))
+        return tuple(dict.fromkeys((*super().leaks(), *contrast)))
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
-        paths = [
-            *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
-            *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
-            *([] if self.tasks.intentions is None else [Path(self.tasks.intentions).expanduser()]),
-            *self.item_tokenizer().files(data),
-        ]
-        return tuple(dict.fromkeys(paths))
+        behavior = given_files(self.behavior.vectors, data, self.behavior.vectors_rows)
+        return tuple(dict.fromkeys((*behavior, *super().files(data))))
 
     def stages(self) -> dict[str, StageConfig]:
         return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})

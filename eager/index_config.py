@@ -44,9 +44,6 @@ class IndexConfig(ReadyIndex):
         default="clustered",
         description="numbering below the first level: by shared residual centres, or arbitrary as released",
     )
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
     rqvae: RQVAEConfig = RQVAEConfig()
 
     @model_validator(mode="after")

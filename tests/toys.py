@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.data.ragged import RaggedArray
 from harness.protocol.context import SilentReporter
 from harness.protocol.split import split as split_by
 from harness.testing.toys import COLOURS, SHAPES, cold, context, cycle, dataset, noise, split, titles
@@ -18,4 +19,10 @@ __all__ = [
     "split",
     "split_by",
     "titles",
+    "without_last",
 ]
+
+
+def without_last(rows: RaggedArray) -> RaggedArray:
+    """Every row without its last value."""
+    return rows.first(rows.lengths - 1)

@@ -18,7 +18,6 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 FILE = "model.safetensors"
-ListsOf = Callable[[Requests], tuple[np.ndarray, np.ndarray]]
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 

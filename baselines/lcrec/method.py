@@ -6,12 +6,11 @@ EAGER-LLM, annealing included (docs/lcrec.md); profile `cpu` has two layers of S
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.generative.config import (
     CPU,
     PAPER,
@@ -25,18 +24,9 @@ from harness.generative.config import (
 from harness.generative.recipes import InstructionTuning
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
-from harness.generative.tokenizers.base import (
-    AnyTokenizer,
-    FileTokenizer,
-    RQVAETokenizer,
-    TextEmbeddings,
-    Tokenizer,
-    tokenizer_field,
-    tokenizer_seed_field,
-)
+from harness.generative.tokenizers.base import RQVAETokenizer, TextEmbeddings, TokenizedConfig, Tokenizer
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.split import TrainingData
 
 
 class TextConfig(SemanticConfig):
@@ -62,9 +52,6 @@ class IndexConfig(Section, ReadyIndex):
     kind: Literal["rqvae", "file"] = Field(default="rqvae", description="RQ-VAE codes; a ready index file")
     levels: int = Field(default=4, ge=1, le=8, description="tokens of a code")
     k: int = Field(default=256, ge=2, description="tokens of a level")
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
     rqvae: QuantiserConfig = QuantiserConfig()
 
 
@@ -74,13 +61,13 @@ class TuningConfig(StageConfig):
     epochs: float = Field(default=4, gt=0, description="passes over all sequence targets")
 
 
-class LCRecConfig(InstructConfig):
+class LCRecConfig(TokenizedConfig, InstructConfig):
     """The whole method."""
+
+    section: ClassVar[str] = "lcrec"
 
     semantic: TextConfig = TextConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     index: IndexConfig = IndexConfig()
-    tokenizer: AnyTokenizer | None = tokenizer_field()
-    tokenizer_seed: int | None = tokenizer_seed_field()
     tuning: TuningConfig = TuningConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -103,22 +90,9 @@ class LCRecConfig(InstructConfig):
         ),
     }  # fmt: skip
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
+    def own_tokenizer(self) -> Tokenizer:
         index = self.index
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        if index.kind == "file":
-            return FileTokenizer(file=index.file, setting="lcrec.index.file")
         return RQVAETokenizer(levels=index.levels, size=index.k, rqvae=index.rqvae, semantic=self.semantic)
-
-    def leaks(self) -> tuple[str, ...]:
-        """Those of the tokenizer."""
-        return self.item_tokenizer().leaks()
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """The tokenizer's files besides."""
-        return tuple(dict.fromkeys((*super().files(data), *self.item_tokenizer().files(data))))
 
 
 class LCRec(LanguageModelRecommender[LCRecConfig]):

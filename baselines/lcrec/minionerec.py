@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from baselines.lcrec.method import LCRec, LCRecConfig
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.generative.config import CPU, SMOKE, Section, with_settings
-from harness.generative.tokenizers.base import FileTokenizer, Tokenizer
+from harness.generative.tokenizers.base import Tokenizer
 from harness.generative.tokenizers.kmeans import RQKMeansTokenizer
 from harness.protocol.recommender import ModelConfig
 
@@ -26,9 +26,6 @@ class MiniOneRecIndexConfig(Section, ReadyIndex):
     levels: int = Field(default=3, ge=1, le=8, description="tokens of a code")
     k: int = Field(default=256, ge=2, description="tokens of a level")
     balanced: bool = Field(default=False, description="clusters of a level differ in size by at most one")
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
 
 
 # A sample of fusionseqrec for each next item: that task has two, titles to code and codes to title.
@@ -40,6 +37,8 @@ TASKS: dict[str, Any] = {
 
 class MiniOneRecConfig(LCRecConfig):
     """The whole method. The rate of fine-tuning is 3e-4 in every profile but `smoke`."""
+
+    section: ClassVar[str] = "minionerec"
 
     index: MiniOneRecIndexConfig = MiniOneRecIndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -56,13 +55,8 @@ class MiniOneRecConfig(LCRecConfig):
         },
     }
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
+    def own_tokenizer(self) -> Tokenizer:
         index = self.index
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        if index.kind == "file":
-            return FileTokenizer(file=index.file, setting="minionerec.index.file")
         return RQKMeansTokenizer(
             levels=index.levels, size=index.k, balanced=index.balanced, stream="minionerec", semantic=self.semantic
         )

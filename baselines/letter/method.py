@@ -13,12 +13,10 @@ from pydantic import Field
 from baselines.lcrec.method import LCRec, LCRecConfig
 from baselines.tiger.method import Tiger, TigerConfig
 from baselines.tiger.variants import VARIANTS
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
-from harness.generative.tokenizers.base import FileTokenizer, Tokenizer
-from harness.generative.tokenizers.collaborative import CollaborativeConfig
-from harness.generative.tokenizers.letter import LetterLossConfig, LetterTokenizer
-from harness.generative.tokenizers.rqvae import RQVAEConfig
+from harness.generative.tokenizers.base import Tokenizer
+from harness.generative.tokenizers.letter import LetterConfig, LetterTokenizer
 from harness.protocol.recommender import ModelConfig
 
 _RELEASED_INDEX: dict[str, Any] = {
@@ -32,39 +30,21 @@ _SMOKE_INDEX: dict[str, Any] = {
 }  # fmt: skip
 
 
-class IndexConfig(Section, ReadyIndex):
+class IndexConfig(Section, LetterConfig, ReadyIndex):
     """Text vectors and collaborative vectors to item codes."""
 
     kind: Literal["letter", "file"] = Field(default="letter", description="LETTER's codes; a ready index file")
-    levels: int = Field(default=4, ge=1, le=8, description="codebooks, tokens of a code")
-    size: int = Field(default=256, ge=4, description="codes of a codebook")
-    distinct: Literal["token", "none"] = Field(
-        default="none", description="token: one more token numbers the items that share a code; none: they share it"
-    )
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
-    losses: LetterLossConfig = LetterLossConfig()
-    rqvae: RQVAEConfig = RQVAEConfig()
-    collaborative: CollaborativeConfig = CollaborativeConfig()
 
-    def tokenizer(self, semantic: SemanticConfig, section: str) -> Tokenizer:
-        """The tokenizer that these settings describe; `section` is the method's, for error messages."""
-        if self.kind == "file":
-            return FileTokenizer(file=self.file, setting=f"{section}.index.file")
-        return LetterTokenizer(
-            levels=self.levels,
-            size=self.size,
-            distinct=self.distinct,
-            losses=self.losses,
-            rqvae=self.rqvae,
-            semantic=semantic,
-            collaborative=self.collaborative,
-        )
+    def tokenizer(self, semantic: SemanticConfig) -> Tokenizer:
+        """The tokenizer that these settings describe."""
+        settings = {name: getattr(self, name) for name in LetterConfig.model_fields}
+        return LetterTokenizer(**settings, semantic=semantic)
 
 
 class LetterTigerConfig(TigerConfig):
     """The whole of LETTER-TIGER. Variant `released` has the settings of the authors' scripts."""
+
+    section: ClassVar[str] = "letter_tiger"
 
     variant: Literal["ours", "released"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="ours", description="a named bundle of settings; released: those of the authors' scripts"
@@ -82,11 +62,8 @@ class LetterTigerConfig(TigerConfig):
         "paper": {"variant": "released"},
     }
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        return self.index.tokenizer(self.semantic, "letter_tiger")
+    def own_tokenizer(self) -> Tokenizer:
+        return self.index.tokenizer(self.semantic)
 
 
 class LetterTiger(Tiger):
@@ -98,6 +75,8 @@ class LetterTiger(Tiger):
 
 class LetterLCRecConfig(LCRecConfig):
     """The whole of LETTER-LC-Rec. Profile `paper` has the released script's settings: sequences alone, and LoRA."""
+
+    section: ClassVar[str] = "letter_lcrec"
 
     index: IndexConfig = IndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -120,11 +99,8 @@ class LetterLCRecConfig(LCRecConfig):
         ),
     }  # fmt: skip
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        return self.index.tokenizer(self.semantic, "letter_lcrec")
+    def own_tokenizer(self) -> Tokenizer:
+        return self.index.tokenizer(self.semantic)
 
 
 class LetterLCRec(LCRec):

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from baselines.tiger.method import DecoderNetworkConfig, Tiger, TigerConfig, TigerDecoderConfig
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.generative.config import Section
-from harness.generative.tokenizers.base import FileTokenizer, Tokenizer
+from harness.generative.tokenizers.base import Tokenizer
 from harness.generative.tokenizers.cid import DENSE, Assignment, CIDTokenizer
 from harness.protocol.recommender import ModelConfig
 
@@ -27,13 +27,12 @@ class IndexConfig(Section, ReadyIndex):
     assignment: Assignment = Field(
         default="cluster_qr", description="eigenvectors to clusters: pivoted QR; k-means, whose clusters are more even"
     )
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
 
 
 class P5CIDConfig(TigerConfig):
     """The whole method. Profile `paper` has the shape of T5-small and the optimiser of the authors' OpenP5."""
+
+    section: ClassVar[str] = "p5cid"
 
     variant: Literal["ours"] = Field(default="ours", description="one")  # pyright: ignore[reportIncompatibleVariableOverride]
     index: IndexConfig = IndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -55,13 +54,8 @@ class P5CIDConfig(TigerConfig):
         },
     }  # fmt: skip
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
+    def own_tokenizer(self) -> Tokenizer:
         index = self.index
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        if index.kind == "file":
-            return FileTokenizer(file=index.file, setting="p5cid.index.file")
         return CIDTokenizer(branches=index.branches, leaf=index.leaf, assignment=index.assignment)
 
 

@@ -156,10 +156,6 @@ class Session:
             )
         self._finalizer = weakref.finalize(self, _end, self._process, self._temporary)
 
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
-
     def request(self, command: str, listen: Listener | None = None, **fields: Any) -> dict[str, Any]:
         """Sends one command and returns the fields of its answer; `listen` hears what comes between.
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 
 from baselines.rpg.network import Catalogue, ParallelNetwork, decoding_graph
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
 from harness.generative.config import Section, SemanticConfig
@@ -28,14 +28,7 @@ from harness.generative.recipes import RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import PrecisionSetting, RandomNetwork, resolve_precision
 from harness.generative.tasks.batching import Pass
-from harness.generative.tokenizers.base import (
-    AnyTokenizer,
-    FileTokenizer,
-    TokenizedConfig,
-    Tokenizer,
-    tokenizer_field,
-    tokenizer_seed_field,
-)
+from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, Tokenizer
 from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.early_stopping import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
@@ -48,20 +41,13 @@ from harness.protocol.split import TrainingData
 MIN_EVALUATIONS = 4  # on validation, however short the training is
 
 
-class IndexConfig(Section, ReadyIndex):
+class IndexConfig(Section, CodebookConfig, ReadyIndex):
     """Item vectors to item codes."""
 
     kind: Literal["opq", "file"] = Field(default="opq", description="OPQ codes of text; a ready index file")
     levels: int = Field(default=32, ge=1, le=64, description="digits of a code")
-    size: int = Field(default=256, ge=2, description="codes of a codebook")
     pca: int = Field(default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors")
     rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted")
-    distinct: Literal["token", "none"] = Field(
-        default="none", description="token: one more digit numbers the items that share a code; none: they share it"
-    )
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
-    )
 
 
 class NetworkConfig(Section):
@@ -124,13 +110,13 @@ class ParallelDecodeConfig(Section):
     )
 
 
-class RPGConfig(TokenizedConfig):
+class RPGConfig(CodesOnlyConfig):
     """The method. Defaults are the paper's network and codes, and its settings for Beauty where it has some."""
+
+    section: ClassVar[str] = "rpg"
 
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
-    tokenizer: AnyTokenizer | None = tokenizer_field()
-    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: ParallelTrainingConfig = ParallelTrainingConfig()
     decode: ParallelDecodeConfig = ParallelDecodeConfig()
@@ -178,14 +164,8 @@ class RPGConfig(TokenizedConfig):
         training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
         return self.model_copy(update={"training": training})
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
-        index = self.index
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        if index.kind == "file":
-            return FileTokenizer(file=index.file, setting="rpg.index.file")
-        settings = index.model_dump(include={"levels", "size", "pca", "rotations", "distinct"})
+    def own_tokenizer(self) -> Tokenizer:
+        settings = self.index.model_dump(include={"levels", "size", "pca", "rotations", "distinct"})
         return OPQTokenizer(**settings, semantic=self.semantic)
 
 

@@ -12,21 +12,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from baselines.tiger.variants import VARIANTS, Variant
-from harness.core.config_files import ReadyIndex, UserFile
+from harness.core.config_files import ReadyIndex
 from harness.generative.config import DecodeConfig, ScoreNormalization, Section, SemanticConfig
 from harness.generative.encoder_decoder_config import NetworkConfig, PrefixTrainingConfig
 from harness.generative.recipes import PrefixTraining, WindowTraining
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, resolve_precision
-from harness.generative.tokenizers.base import (
-    AnyTokenizer,
-    FileTokenizer,
-    RQVAETokenizer,
-    TokenizedConfig,
-    Tokenizer,
-    tokenizer_field,
-    tokenizer_seed_field,
-)
+from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, RQVAETokenizer, Tokenizer
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig
 
@@ -38,17 +30,13 @@ class RQConfig(RQVAEConfig):
     separate: Literal["assignment", "sinkhorn", "none"] = "none"
 
 
-class IndexConfig(Section, ReadyIndex):
+class IndexConfig(Section, CodebookConfig, ReadyIndex):
     """Item vectors to item codes."""
 
     kind: Literal["rqvae", "file"] = Field(default="rqvae", description="RQ-VAE codes of text; a ready index file")
     levels: int = Field(default=3, ge=1, le=8, description="codebooks")
-    size: int = Field(default=256, ge=2, description="codes of a codebook")
     distinct: Literal["token", "none"] = Field(
         default="token", description="token: one more token numbers the items that share a code; none: they share it"
-    )
-    file: UserFile | None = Field(
-        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
     )
     rqvae: RQConfig = RQConfig()
 
@@ -61,16 +49,16 @@ class RankingConfig(DecodeConfig):
     )
 
 
-class TigerConfig(TokenizedConfig):
+class TigerConfig(CodesOnlyConfig):
     """The whole method. Defaults are the paper's shape and codes with an optimiser that small data can bear, and a
     token's probability among the tokens that lead on to a real code."""
+
+    section: ClassVar[str] = "tiger"
 
     variant: Variant = Field(default="ours", description="a named bundle of settings (docs/tiger.md)")
     user_tokens: int = Field(default=0, ge=0, description="users are hashed to so many tokens; 0: none")
     semantic: SemanticConfig = SemanticConfig()
     index: IndexConfig = IndexConfig()
-    tokenizer: AnyTokenizer | None = tokenizer_field()
-    tokenizer_seed: int | None = tokenizer_seed_field()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
     decode: RankingConfig = RankingConfig()
@@ -140,13 +128,8 @@ class TigerConfig(TokenizedConfig):
         training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
         return self.model_copy(update={"training": training})
 
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
+    def own_tokenizer(self) -> Tokenizer:
         index = self.index
-        if self.tokenizer is not None:
-            return self.tokenizer.completed(self)
-        if index.kind == "file":
-            return FileTokenizer(file=index.file, setting="tiger.index.file")
         return RQVAETokenizer(
             levels=index.levels,
             size=index.size,

@@ -15,7 +15,7 @@ import torch
 from harness.core.seeding import derive_seed, generator
 from harness.data.loading import load_dataset
 from harness.generative.config import ScoreNormalization
-from harness.generative.decoding.generate import Beams, Decodable, Decoding, evenly_spaced, recommend
+from harness.generative.decoding.generate import Beams, Decodable, Decoding, Ranker, evenly_spaced, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
@@ -64,7 +64,7 @@ class Case:
         requests = self.requests if users is None else self.requests.take(self.sample_rows(users))
         decoding = Decoding(beams, batch, precision, normalise)
         predictions, _ = recommend(
-            self.model, CodeTrie(self.table), requests, self.prompt, LISTED, decoding, self.context
+            Ranker(self.model, CodeTrie(self.table), self.prompt), requests, LISTED, decoding, self.context
         )
         return predictions.items, predictions.scores
 

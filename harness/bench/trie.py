@@ -20,7 +20,7 @@ from harness.core.environment import cache_dir
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
@@ -102,4 +102,4 @@ def _search(table: CodeTable, users: int, options: Options, context: RunContext)
     def prompt(history: np.ndarray) -> list[int]:
         return [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()]
 
-    return lambda trie: recommend(model, trie, requests, prompt, LISTED, decoding, context)[0].items
+    return lambda trie: recommend(Ranker(model, trie, prompt), requests, LISTED, decoding, context)[0].items

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from harness.core.json_files import SMALL, read_text
 from harness.core.plugins import warn
@@ -175,11 +175,15 @@ def parse_toml(text: str, location: str) -> dict[str, Any]:
 
 
 class ReadyIndex(BaseModel):
-    """Base of tokenizer sections with a `kind`; `kind="file"` reads existing codes from `file`."""
+    """Base of the sections `index` with a `kind`; `kind="file"` reads existing codes from `file`."""
+
+    file: UserFile | None = Field(
+        default=None, description="kind=file: the index file; null: NAME.index.json in the data set's folder"
+    )
 
     @model_validator(mode="after")
     def _file_is_read(self) -> Self:
-        kind, file = getattr(self, "kind", None), getattr(self, "file", None)
-        if file is not None and kind != "file":
-            raise ValueError(f"kind={kind} reads no file; set kind=file to read {file.name}")
+        kind = getattr(self, "kind", None)
+        if self.file is not None and kind != "file":
+            raise ValueError(f"kind={kind} reads no file; set kind=file to read {self.file.name}")
         return self

@@ -58,13 +58,6 @@ class RaggedArray:
         """Row number of every value, shape (len(values),)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def drop_last(self, dropped: int) -> RaggedArray:
-        """Every row without its last `dropped` values."""
-        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        mask = place < np.repeat(self.lengths - dropped, self.lengths)
-        lengths = np.maximum(self.lengths - dropped, 0)
-        return RaggedArray(self.values[mask], np.concatenate([[0], np.cumsum(lengths)]))
-
     def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, or all if it has fewer.
 

@@ -28,7 +28,7 @@ import numpy as np
 from harness.core.files import write_text
 from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample, describe, name_of
@@ -147,7 +147,7 @@ class Comprehension:
         requests = Requests("comprehension", np.arange(len(items)), RaggedArray.of([[item] for item in items]))
         decoding = Decoding(BEAMS, BATCH, self.precision)
         predictions, _ = recommend(
-            self.model, self.trie, requests, lambda row: prompts[int(row[0])], 1, decoding, context
+            Ranker(self.model, self.trie, lambda row: prompts[int(row[0])]), requests, 1, decoding, context
         )
         codes = self.prompts.codes
         return _accuracy(codes[predictions.items[:, 0]].tolist(), codes[items].tolist())

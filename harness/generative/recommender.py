@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.core.artifact_cache import CacheEntry
 from harness.generative.config import DecodeConfig, InstructConfig
-from harness.generative.decoding.generate import DecodeReport, Decoding, evenly_spaced, recommend
+from harness.generative.decoding.generate import DecodeReport, Decoding, Ranker, evenly_spaced, recommend
 from harness.generative.exporting import ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.lora import attached
@@ -171,7 +171,9 @@ class GenerativeRecommender(Recommender[ConfigT]):
             config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
         )  # fmt: skip
-        return recommend(model.network, self._trie, model.requests(requests), model.prompt, k, decoding, context)
+        return recommend(
+            Ranker(model.network, self._trie, model.prompt), model.requests(requests), k, decoding, context
+        )
 
     def _validate(self, context: RunContext, users: int) -> float:
         """ndcg@10 of the current model on at most `users` evenly spaced validation users."""

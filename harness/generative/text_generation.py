@@ -31,7 +31,7 @@ def perplexity(
     lead = len(bos)
     spans = [np.asarray(text[at : at + SPAN]) for text in texts for at in range(0, len(text), SPAN)]
     spans = sorted((span for span in spans if len(span) > 1), key=len)
-    total, head = 0.0, _cast(model.text_head, device, precision)
+    total, head = 0.0, _cast(model.text_head, precision)
     for begin in range(0, len(spans), SPANS):
         batch = spans[begin : begin + SPANS]
         payload = torch.from_numpy(np.concatenate([span[1:] for span in batch])).to(device)
@@ -59,7 +59,7 @@ def continuations(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     lengths = np.array([len(prompt) for prompt in prompts])
-    head = _cast(model.text_head, device, precision)
+    head = _cast(model.text_head, precision)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         for begin in range(0, len(rows), BATCH):
@@ -72,7 +72,7 @@ def continuations(
     return answers
 
 
-def _cast(head: torch.Tensor, device: str, precision: Precision) -> torch.Tensor:
+def _cast(head: torch.Tensor, precision: Precision) -> torch.Tensor:
     """The head in the dtype of its products, cast once: autocast would cast it for every product."""
     return head.detach() if precision == "float32" else head.detach().bfloat16()
 

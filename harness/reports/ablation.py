@@ -18,11 +18,6 @@ from harness.reports.selection import RunGroup
 from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.run_store import StoredRun
 
-TESTED = (
-    *("difference", "low", "high", "p", "p_corrected", "significant", "p_seeds", "effect"),
-    *("wins", "losses", "ties"),
-)
-
 
 @dataclass(frozen=True)
 class Variant:

@@ -61,7 +61,7 @@ def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = 
         QRELS: "".join(_qrels_lines(side)),
         "config.yaml": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120),
         "checklist.md": checklist(record, settings, command),
-        "README.md": model_card(record, settings, command),
+        "README.md": model_card(record, command),
         f".eval_results/{record.dataset.name}.yaml": hub_results(record),
     }
     for name, text in texts.items():

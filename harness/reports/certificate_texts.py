@@ -99,7 +99,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
     return {heading: rows for heading, rows in sections.items() if rows}
 
 
-def model_card(record: Record, settings: Mapping[str, Any], command: str) -> str:
+def model_card(record: Record, command: str) -> str:
     """A model card: YAML front matter, description of the model, evaluation, and the command that repeats it."""
     front = {
         "tags": ["recommender-system", "sequential-recommendation", record.family],

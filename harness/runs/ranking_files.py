@@ -37,7 +37,6 @@ TABLE_NAMES = (".csv", ".tsv")
 EXPECTED = "begin with a header such as user,item,score (or rank in place of score)"
 MAPPING = "give {user: {item: score}} or {user: [item, …]}, best first"
 TREC_FIELDS = 6
-DEPTH_OF_NESTING = 100
 LZ4_LAYERS = 2  # ranx compresses twice
 
 

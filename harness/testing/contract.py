@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError, InvalidPredictions
@@ -53,6 +54,7 @@ class RecommenderContract:
     pattern_floor: ClassVar[float] = 0.5  # test ndcg@10 on the planted cycle
     resumable: ClassVar[bool] = False
     interrupt_at: ClassVar[int] = 2  # the event at which the resume test presses Ctrl-C
+    keep_seconds: ClassVar[float] = 0.05  # seconds between two checkpoints in the resume test
     events_of_fit: ClassVar[int] = 0  # set by `fitted`: events of an undisturbed fit
 
     def make(self) -> Recommender[Any]:
@@ -194,10 +196,11 @@ class RecommenderContract:
         json.dumps(model.record(), allow_nan=False)
 
     def test_an_interrupted_fit_resumes_to_the_same_lists(
-        self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path
+        self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not self.resumable:
             pytest.skip("this model keeps no checkpoint: it starts anew")
+        monkeypatch.setattr(timer, "KEEP_SECONDS", self.keep_seconds)
         model, split, folder = fitted
         path = made(tmp_path / "kept")
         with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,6 @@ import pytest
 
 from baselines.letter.method import LetterLCRec, LetterLCRecConfig, LetterTiger, LetterTigerConfig
 from baselines.p5cid.method import P5CID, P5CIDConfig
-from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.generative.recommender import GenerativeRecommender
 from harness.generative.tokenizers.letter import LetterTokenizer
@@ -39,11 +38,6 @@ class TestLetterTiger(RecommenderContract):
         """Long enough that training sees histories of 20 items, as the test does."""
         return toys.cycle(users=24, length=24)
 
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
-
 
 @pytest.mark.nightly
 class TestLetterLCRec(RecommenderContract):
@@ -56,11 +50,6 @@ class TestLetterLCRec(RecommenderContract):
     def toy(self) -> Dataset:
         """As LC-Rec's."""
         return toys.cycle(length=12)
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 def short(**index: Any) -> LetterTigerConfig:

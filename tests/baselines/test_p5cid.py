@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from baselines.p5cid.method import P5CID, P5CIDConfig
-from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.generative.tokenizers.base import FileTokenizer
 from harness.protocol.recommender import Recommender
@@ -33,11 +32,6 @@ class TestP5CID(RecommenderContract):
     def toy(self) -> Dataset:
         """Long enough that training sees histories of 20 items, as the test does."""
         return toys.cycle(users=24, length=24)
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 def short(**index: Any) -> P5CIDConfig:

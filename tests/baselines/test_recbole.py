@@ -162,7 +162,7 @@ def test_a_killed_worker_gives_one_error(tmp_path: Path) -> None:
 
     def score(_: Predictions) -> dict[str, float]:
         assert model._session is not None
-        os.kill(model._session.process_id, signal.SIGKILL)
+        os.kill(model._session._process.pid, signal.SIGKILL)
         return {"ndcg@10": 0.5}
 
     with pytest.raises(HarnessError, match="ended with code -9 during 'fit'"):
@@ -177,7 +177,7 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 
     def score(_: Predictions) -> dict[str, float]:
         assert model._session is not None
-        pids.append(model._session.process_id)
+        pids.append(model._session._process.pid)
         folders.append(model._session.folder)
         if len(pids) == 2:
             raise KeyboardInterrupt
@@ -195,7 +195,7 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
     code = (
         "import os; from baselines.recbole.worker_process import Session; s = Session(); "
-        "print(s.process_id, s.folder); "
+        "print(s._process.pid, s.folder); "
     )
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()

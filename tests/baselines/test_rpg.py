@@ -13,7 +13,6 @@ import torch
 
 from baselines.rpg.method import RPG, Passes, RPGConfig
 from baselines.rpg.network import Catalogue, ParallelNetwork, code_sums, decoding_graph
-from harness.core import timer
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
@@ -36,11 +35,7 @@ class TestRPG(RecommenderContract):
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 3
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    keep_seconds: ClassVar[float] = 0.0
 
 
 def changed(**sections: Any) -> RPGConfig:

@@ -13,7 +13,6 @@ import torch
 
 from baselines.tiger.method import Tiger, TigerConfig, TigerDecoder, TigerDecoderConfig
 from baselines.tiger.variants import VARIANTS, Variant
-from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
@@ -43,11 +42,6 @@ class TestTiger(RecommenderContract):
         """Long enough that training sees histories of 20 items, as the test does: T5 trained on shorter ones tells the
         place in the circle by their first item and their length."""
         return toys.cycle(users=24, length=24)
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 class TestTigerDecoder(TestTiger):

@@ -12,7 +12,6 @@ import torch
 
 from eager.config import EagerConfig
 from eager.method import EagerLLM
-from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.generative.tokenizers.index import INDEX_FILE
@@ -35,11 +34,6 @@ class TestEagerLLM(RecommenderContract):
     def toy(self) -> Dataset:
         """Longer than the default, so that training sees histories about as long as the test's."""
         return toys.cycle(length=12)
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.05)
 
 
 def changed(**sections: dict[str, Any]) -> EagerConfig:

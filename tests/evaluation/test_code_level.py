@@ -12,7 +12,7 @@ from harness.data.ragged import RaggedArray
 from harness.errors import InvalidPredictions
 from harness.evaluation.code_level import as_codes, code_level
 from harness.evaluation.metrics import compute_metrics
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.trie import CodeTrie
@@ -64,7 +64,9 @@ def test_a_tokenizer_of_one_code_scores_like_a_random_list(tmp_path: Path) -> No
     requests = Requests("test", np.arange(users), RaggedArray.of([[user % items] for user in range(users)]))
     targets = Targets(np.arange(users), (np.arange(users) * 7) % items)  # each item is as often the answer
     how = Decoding(20, 64, "float32")
-    value, _ = recommend(model, CodeTrie(table), requests, lambda history: [1], 20, how, toy_models.context(tmp_path))
+    value, _ = recommend(
+        Ranker(model, CodeTrie(table), lambda history: [1]), requests, 20, how, toy_models.context(tmp_path)
+    )
     result = code_level(value, targets, table.groups)
     scores = compute_metrics(value, targets)
     assert scores["recall@10"] == pytest.approx(10 / items) and scores["recall@20"] == pytest.approx(20 / items)

@@ -63,6 +63,16 @@ class Decodable(CodeScorer, Protocol):
 
 
 @dataclass(frozen=True)
+class Ranker:
+    """What generates lists: a model, the trie of its item codes, and `prompt(history)`, the token ids of a user's
+    prompt."""
+
+    model: Decodable
+    trie: CodeTrie
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
 class Decoding:
     """Settings of list generation. `beams="all"` scores every item; otherwise all items of `exact_users` users are
     scored too, and the report has the recall of their beams. `filter_viewed`: exclude items of the history. `resume`:
@@ -106,44 +116,33 @@ class DecodeReport:
 
 
 def recommend(
-    model: Decodable,
-    trie: CodeTrie,
-    requests: Requests,
-    prompt: Prompt,
-    k: int,
-    decoding: Decoding,
-    context: RunContext,
+    ranker: Ranker, requests: Requests, k: int, decoding: Decoding, context: RunContext
 ) -> tuple[Predictions, DecodeReport]:
-    """Up to `k` items a user, and the report. `prompt(history)` gives the token ids of a user's prompt. In several
-    processes each ranks every `size`-th user, and all get all lists.
+    """Up to `k` items a user, and the report. In several processes each ranks every `size`-th user, and all get all
+    lists.
 
     Raises `InputError` if a prompt without history exceeds the model's context, `InvalidPredictions` if a list is
     shorter than the trie and the beams allow, or has invalid items.
     """
     rank = _recommend_alone if context.world.size == 1 else _recommend_together
-    predictions, report = rank(model, trie, requests, prompt, k, decoding, context)
+    predictions, report = rank(ranker, requests, k, decoding, context)
     if decoding.exact_users and report.beams != "all":
         rows = evenly_spaced(len(requests), decoding.exact_users)
         every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = recommend(model, trie, requests.take(rows), prompt, k, every, context)
+        exact, _ = recommend(ranker, requests.take(rows), k, every, context)
         report.lost = beam_recall_loss(predictions.items[rows], exact.items)
     return predictions, report
 
 
 def _recommend_alone(
-    model: Decodable,
-    trie: CodeTrie,
-    requests: Requests,
-    prompt: Prompt,
-    k: int,
-    decoding: Decoding,
-    context: RunContext,
+    ranker: Ranker, requests: Requests, k: int, decoding: Decoding, context: RunContext
 ) -> tuple[Predictions, DecodeReport]:
+    model, trie = ranker.model, ranker.trie
     beams = decoding.beams if decoding.beams == "all" else max(decoding.beams, k)
     report = DecodeReport(beams, decoding.normalise, decoding.precision, decoding.batch, decoding.batch)
     depth = trie.levels + (decoding.normalise == "vocabulary")
     model.eval()
-    prompts = truncate_prompts(requests, prompt, model.limit - depth, report)
+    prompts = truncate_prompts(requests, ranker.prompt, model.limit - depth, report)
     lead = common_prefix(prompts)
     suffixes = [ids[len(lead) :] for ids in prompts]
     report.codes, report.shared_tokens, report.prompt_tokens = trie.codes, len(lead), sum(map(len, prompts))
@@ -319,18 +318,12 @@ def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewe
 
 
 def _recommend_together(
-    model: Decodable,
-    trie: CodeTrie,
-    requests: Requests,
-    prompt: Prompt,
-    k: int,
-    decoding: Decoding,
-    context: RunContext,
+    ranker: Ranker, requests: Requests, k: int, decoding: Decoding, context: RunContext
 ) -> tuple[Predictions, DecodeReport]:
     world = context.world
     own_requests = requests.take(shard(world, len(requests)))
     own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
-    ranked, report = _recommend_alone(model, trie, own_requests, prompt, k, decoding, own_context)
+    ranked, report = _recommend_alone(ranker, own_requests, k, decoding, own_context)
     items, scores = (_in_order(world, rows, len(requests)) for rows in (ranked.items, ranked.scores))
     return Predictions(requests.cases, items, scores), _reduced(world, report)
 

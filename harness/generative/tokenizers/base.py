@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
@@ -132,84 +132,108 @@ AnyTokenizer = Annotated[SerializeAsAny[Tokenizer], BeforeValidator(_by_kind)]
 
 
 class TokenizedConfig(TextModelConfig):
-    """Base of the configurations of methods that read nothing but what their tokenizer reads."""
+    """Base of the configurations of methods with item codes. A method declares its section `index` (`ReadyIndex` with a
+    `kind`) and `own_tokenizer`. Stored configurations leave out the defaults of `tokenizer` and `tokenizer_seed`, so
+    that runs from before these settings keep their key."""
 
-    @abstractmethod
-    def item_tokenizer(self) -> Tokenizer:
-        """The tokenizer that makes the item codes."""
+    section: ClassVar[str]  # of the method, in error messages
 
-    def reads_text(self) -> bool:
-        """Not where codes, or the vectors that they are made of, are ready."""
-        return self.item_tokenizer().reads_text()
-
-    def leaks(self) -> tuple[str, ...]:
-        """Those of the tokenizer."""
-        return self.item_tokenizer().leaks()
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """Ready vectors and a ready index, where they are used."""
-        return self.item_tokenizer().files(data)
-
-
-def tokenizer_field() -> Any:
-    """The field `tokenizer: AnyTokenizer | None` of a method's configuration. Stored configurations leave out the
-    default, so that runs from before this setting keep their key."""
-    return Field(
+    index: Any = None
+    tokenizer: AnyTokenizer | None = Field(
         default=None,
         exclude_if=lambda value: value is None,
         description="another tokenizer than the method's own, by its kind (rqvae, rqkmeans, opq, tree, random, file, "
         "or a registered one), and its settings; null: the method's own, whose settings are those of index",
     )
-
-
-def tokenizer_seed_field() -> Any:
-    """The field `tokenizer_seed: int | None` of a method's configuration: item codes, and the vectors that they are
-    made of, from a random stream of their own. Left out of stored configurations as `tokenizer_field`."""
-    return Field(
+    tokenizer_seed: int | None = Field(
         default=None,
         ge=0,
         exclude_if=lambda value: value is None,
         description="seed of the tokenizer (item codes and the vectors they are made of); null: the run's seed",
     )
 
+    @abstractmethod
+    def own_tokenizer(self) -> Tokenizer:
+        """The method's own tokenizer, with the settings of `index`."""
 
-class RQVAETokenizer(Tokenizer):
-    """RQ-VAE codes of item text, as TIGER and LC-Rec make them. Items are numbered by their raw ids while codes are
-    made, so that equal vectors give equal codes in whatever order a source lists its items."""
+    def file_tokenizer(self) -> Tokenizer:
+        """The tokenizer of `index.kind=file`."""
+        return FileTokenizer(file=self.index.file, setting=f"{self.section}.index.file")
 
-    kind: Literal["rqvae"] = "rqvae"
+    def item_tokenizer(self) -> Tokenizer:
+        """The tokenizer that makes the item codes: that of the setting `tokenizer`, a ready index, or the own one."""
+        if self.tokenizer is not None:
+            return self.tokenizer.completed(self)
+        return self.file_tokenizer() if self.index.kind == "file" else self.own_tokenizer()
+
+    def leaks(self) -> tuple[str, ...]:
+        """Those of the tokenizer."""
+        return self.item_tokenizer().leaks()
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """Those of the tokenizer, after those of the other parts."""
+        return tuple(dict.fromkeys((*super().files(data), *self.item_tokenizer().files(data))))
+
+
+class CodesOnlyConfig(TokenizedConfig):
+    """Base of the configurations of methods whose model reads item codes only."""
+
+    def reads_text(self) -> bool:
+        """False if codes, or the vectors that they are made of, are ready."""
+        return self.item_tokenizer().reads_text()
+
+
+class CodebookConfig(BaseModel):
+    """Settings of codes with a codebook for each level: of tokenizers, and of a method's section `index`."""
+
     levels: int = Field(default=4, ge=1, le=8, description="codebooks, tokens of a code")
     size: int = Field(default=256, ge=2, description="codes of a codebook")
     distinct: Literal["token", "none"] = Field(
         default="none", description="token: one more token numbers the items that share a code; none: they share it"
     )
-    stream: str = Field(default="rqvae", min_length=1, description="name of the random stream, derived from the seed")
-    rqvae: RQVAEConfig = RQVAEConfig()
+
+    def table(self, digits: np.ndarray, items: tuple[str, ...]) -> CodeTable:
+        """The codes of all `items`: `digits`, int64 (n_items, levels), with the distinguishing token if set."""
+        sizes = (self.size,) * self.levels
+        if self.distinct == "token":
+            numbers = places_in_group(digits, items)
+            digits, sizes = np.column_stack([digits, numbers]), (*sizes, int(numbers.max()) + 1)
+        return CodeTable(digits, sizes)
+
+
+class TextCodeTokenizer(Tokenizer, CodebookConfig):
+    """Base of the tokenizers that make codes of text vectors. Items are numbered by their raw ids while codes are made,
+    so that equal vectors give equal codes in whatever order a source lists its items."""
+
     semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
         return (TextEmbeddings(self.semantic or SemanticConfig()),)
-
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
-        """`details` holds the share of items that shared a code before the distinguishing token."""
-        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
-        values = item_vectors.values[order.items]
-        rq_codes = rqvae_codes(values, self.levels, self.size, self.rqvae, context, self.stream)
-        codes, sizes = rq_codes.digits[order.item_ranks], (self.size,) * self.levels
-        if self.distinct == "token":
-            numbers = places_in_group(codes, data.items)
-            codes, sizes = np.column_stack([codes, numbers]), (*sizes, int(numbers.max()) + 1)
-        return ItemIndex(
-            table=CodeTable(codes, sizes),
-            provenance=Provenance.joined(VERSION, item_vectors.provenance),
-            details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
-        )
 
     def reads_text(self) -> bool:
         return self.semantic is None or self.semantic.vectors is None
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         return () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+
+
+class RQVAETokenizer(TextCodeTokenizer):
+    """RQ-VAE codes of item text, as TIGER and LC-Rec make them."""
+
+    kind: Literal["rqvae"] = "rqvae"
+    stream: str = Field(default="rqvae", min_length=1, description="name of the random stream, derived from the seed")
+    rqvae: RQVAEConfig = RQVAEConfig()
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        """`details` holds the share of items that shared a code before the distinguishing token."""
+        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
+        values = item_vectors.values[order.items]
+        rq_codes = rqvae_codes(values, self.levels, self.size, self.rqvae, context, self.stream)
+        return ItemIndex(
+            table=self.table(rq_codes.digits[order.item_ranks], data.items),
+            provenance=Provenance.joined(VERSION, item_vectors.provenance),
+            details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
+        )
 
 
 def places_in_group(codes: np.ndarray, items: tuple[str, ...]) -> np.ndarray:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +20,9 @@ from pydantic import Field
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
-from harness.generative.config import SemanticConfig, given_files
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.balanced_kmeans import balanced_kmeans
-from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer, places_in_group
+from harness.generative.tokenizers.base import TextCodeTokenizer
 from harness.generative.tokenizers.index import ItemIndex, Vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
@@ -34,17 +32,10 @@ VERSION = "kmeans-index/1"
 FIRST_PASSES, PASSES = 40, 4  # of k-means before the first rotation, and between two: those of FAISS
 
 
-class KMeansTokenizer(Tokenizer):
-    """Base: codes of text vectors, which a subclass quantises. Items are numbered by their raw ids while codes are
-    made, so that equal vectors give equal codes in whatever order a source lists its items."""
+class KMeansTokenizer(TextCodeTokenizer):
+    """Base: codes of text vectors, which a subclass quantises."""
 
-    levels: int
-    size: int = Field(default=256, ge=2, description="codes of a codebook")
-    distinct: Literal["token", "none"] = Field(
-        default="none", description="token: one more token numbers the items that share a code; none: they share it"
-    )
     stream: str = Field(default="kmeans", min_length=1, description="name of the random stream, derived from the seed")
-    semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
 
     @abstractmethod
     def quantise(self, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,9 +45,6 @@ class KMeansTokenizer(Tokenizer):
         """What is quantised, float32 (n_items, dim)."""
         return vectors.astype(np.float32)
 
-    def sources(self) -> tuple[EmbeddingSource, ...]:
-        return (TextEmbeddings(self.semantic or SemanticConfig()),)
-
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details`: the share of items that shared a code before the distinguishing token, and the share of the
         vectors' variance that codes do not explain. Raises `InputError` for vectors that are not finite."""
@@ -65,24 +53,15 @@ class KMeansTokenizer(Tokenizer):
             raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
         points = self.prepared(item_vectors.values[order.items])
         digits, decoded = self.quantise(points, derive_seed(context.seed, self.stream))
-        codes, sizes = digits[order.item_ranks], (self.size,) * self.levels
-        shared = CodeTable(codes, sizes).collisions()
-        if self.distinct == "token":
-            numbers = places_in_group(codes, data.items)
-            codes, sizes = np.column_stack([codes, numbers]), (*sizes, int(numbers.max()) + 1)
+        codes = digits[order.item_ranks]
+        shared = CodeTable(codes, (self.size,) * self.levels).collisions()
         details = {
             "kind": self.model_dump()["kind"],
             "collisions_before": len(shared) / len(codes),
             "unexplained_variance": _unexplained(points, decoded),
         }
         provenance = Provenance.joined(VERSION, item_vectors.provenance)
-        return ItemIndex(table=CodeTable(codes, sizes), provenance=provenance, details=details)
-
-    def reads_text(self) -> bool:
-        return self.semantic is None or self.semantic.vectors is None
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        return () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+        return ItemIndex(table=self.table(codes, data.items), provenance=provenance, details=details)
 
 
 class RQKMeansTokenizer(KMeansTokenizer):

@@ -26,10 +26,8 @@ from torch.nn import functional
 from harness.core.hashing import fingerprint
 from harness.core.seeding import generator
 from harness.data.dataset import CanonicalOrder
-from harness.generative.config import SemanticConfig, given_files
-from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.balanced_kmeans import balanced_kmeans
-from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer, places_in_group
+from harness.generative.tokenizers.base import CodebookConfig, EmbeddingSource, TextCodeTokenizer
 from harness.generative.tokenizers.collaborative import CollaborativeConfig, CollaborativeEmbeddings
 from harness.generative.tokenizers.index import ItemIndex, Vectors
 from harness.generative.tokenizers.rqvae import RQVAEConfig, Stream, rqvae_codes
@@ -50,24 +48,22 @@ class LetterLossConfig(BaseModel):
     clusters: int = Field(default=10, ge=2, description="of a codebook's codes, at most half as many as codes")
 
 
-class LetterTokenizer(Tokenizer):
-    """LETTER's codes of item text and training interactions. Items are numbered by their raw ids while codes are made,
-    so that equal vectors give equal codes in whatever order a source lists its items."""
+class LetterConfig(CodebookConfig):
+    """Settings of LETTER's codes: of the tokenizer, and of a method's section `index`."""
 
-    kind: Literal["letter"] = "letter"
-    levels: int = Field(default=4, ge=1, le=8, description="codebooks, tokens of a code")
     size: int = Field(default=256, ge=4, description="codes of a codebook")
-    distinct: Literal["token", "none"] = Field(
-        default="none", description="token: one more token numbers the items that share a code; none: they share it"
-    )
     losses: LetterLossConfig = LetterLossConfig()
     rqvae: RQVAEConfig = RQVAEConfig()
-    semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
     collaborative: CollaborativeConfig = CollaborativeConfig()
 
+
+class LetterTokenizer(TextCodeTokenizer, LetterConfig):
+    """LETTER's codes of item text and training interactions."""
+
+    kind: Literal["letter"] = "letter"
+
     def sources(self) -> tuple[EmbeddingSource, ...]:
-        semantic = TextEmbeddings(self.semantic or SemanticConfig())
-        return (semantic, CollaborativeEmbeddings(self.collaborative, self.rqvae.latent))
+        return (*super().sources(), CollaborativeEmbeddings(self.collaborative, self.rqvae.latent))
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` holds the share of items that shared a code before the distinguishing token."""
@@ -76,22 +72,14 @@ class LetterTokenizer(Tokenizer):
         terms = LetterLoss(collaborative, self.losses, context)
         stream = Stream("letter", terms, fingerprint(VERSION, collaborative, self.losses.model_dump(mode="json")))
         rq_codes = rqvae_codes(scaled(text), self.levels, self.size, self.rqvae, context, stream)
-        codes, sizes = rq_codes.digits[order.item_ranks], (self.size,) * self.levels
-        if self.distinct == "token":
-            numbers = places_in_group(codes, data.items)
-            codes, sizes = np.column_stack([codes, numbers]), (*sizes, int(numbers.max()) + 1)
         return ItemIndex(
-            table=CodeTable(codes, sizes),
+            table=self.table(rq_codes.digits[order.item_ranks], data.items),
             provenance=Provenance.joined(VERSION, *(source.provenance for source in sources)),
             details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
         )
 
-    def reads_text(self) -> bool:
-        return self.semantic is None or self.semantic.vectors is None
-
     def files(self, data: TrainingData) -> tuple[Path, ...]:
-        text = () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
-        return (*text, *self.collaborative.files(data))
+        return (*super().files(data), *self.collaborative.files(data))
 
 
 def scaled(vectors: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from harness.errors import InputError, InvalidPredictions
 from harness.generative.config import ScoreNormalization
 from harness.generative.decoding import generate
 from harness.generative.decoding.beam_search import Search, beam_search
-from harness.generative.decoding.generate import Beams, Decoding, common_prefix, recommend
+from harness.generative.decoding.generate import Beams, Decoding, Ranker, common_prefix, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import autocast
@@ -55,7 +55,7 @@ class Asked:
 
     def lists(self, how: Decoding, k: int = 10, users: int = 40) -> Any:
         trie, context = CodeTrie(self.codes), toy_models.context(self.folder)
-        return recommend(self.model, trie, self.requests(users), self.prompt, k, how, context)
+        return recommend(Ranker(self.model, trie, self.prompt), self.requests(users), k, how, context)
 
 
 def toy_case(folder: Path, kind: str = "llama", codes: CodeTable | None = None) -> Asked:
@@ -151,7 +151,7 @@ def test_a_prompt_too_long_for_the_context_loses_its_oldest_items(tmp_path: Path
     np.testing.assert_array_equal(cut.items[lengths <= 2], complete.items[lengths <= 2])
     recent = Requests("test", np.arange(40), RaggedArray.of([history[-2:] for history in result.requests().histories]))
     expected, _ = recommend(
-        result.model, CodeTrie(result.codes), recent, result.prompt, 10, PLAIN, toy_models.context(tmp_path)
+        Ranker(result.model, CodeTrie(result.codes), result.prompt), recent, 10, PLAIN, toy_models.context(tmp_path)
     )
     np.testing.assert_array_equal(cut.items, expected.items)
 

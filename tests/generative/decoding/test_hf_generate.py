@@ -9,7 +9,7 @@ import pytest
 from transformers import GenerationConfig
 
 from harness.data.ragged import RaggedArray
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
 from harness.generative.trie import CodeTrie
@@ -34,7 +34,7 @@ def both(folder: Path, kind: str, codes: CodeTable, beams: int, hostile: bool = 
 
     requests = Requests("test", np.arange(USERS), RaggedArray.of(histories))
     how = Decoding(beams, 4, "float32", "vocabulary")
-    actual, report = recommend(model, CodeTrie(codes), requests, prompt, beams, how, context)
+    actual, report = recommend(Ranker(model, CodeTrie(codes), prompt), requests, beams, how, context)
     assert report.reader == "SharedReader"
     tree = PrefixTree(codes, model.vocabulary, model.eos)
     reference = generate(with_grown_vocabulary(model), tree, [prompt(history) for history in histories], beams)

@@ -14,7 +14,7 @@ import torch
 from harness.core import timer
 from harness.data.ragged import RaggedArray
 from harness.generative.config import SemanticConfig
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers import text_encoder
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
@@ -77,7 +77,11 @@ def lists(predictions: Asked, folder: Path, how: Decoding, stop: int | None = No
     reporter = StopAfter(stop)
     context = replace(toy_models.context(predictions.folder), checkpoint=folder, reporter=reporter)
     return recommend(
-        predictions.model, CodeTrie(predictions.codes), predictions.requests(), predictions.prompt, 10, how, context
+        Ranker(predictions.model, CodeTrie(predictions.codes), predictions.prompt),
+        predictions.requests(),
+        10,
+        how,
+        context,
     ), reporter
 
 
@@ -120,7 +124,7 @@ def test_lists_of_another_item_order_are_searched_anew(tmp_path: Path) -> None:
         requests, histories=RaggedArray(np.argsort(order)[requests.histories.values], requests.histories.offsets)
     )
     other = replace(built, codes=codes)
-    result, _ = recommend(built.model, CodeTrie(codes), renamed, other.prompt, 10, how, context)
+    result, _ = recommend(Ranker(built.model, CodeTrie(codes), other.prompt), renamed, 10, how, context)
     np.testing.assert_array_equal(order[result.items], first.items)
 
 
@@ -156,6 +160,10 @@ def test_nothing_is_kept_where_nobody_asks(tmp_path: Path) -> None:
     result, stored = toy_case(tmp_path), tmp_path / "kept"
     context: RunContext = replace(toy_models.context(tmp_path), checkpoint=stored)
     recommend(
-        result.model, CodeTrie(result.codes), result.requests(), result.prompt, 10, Decoding(10, 4, "float32"), context
+        Ranker(result.model, CodeTrie(result.codes), result.prompt),
+        result.requests(),
+        10,
+        Decoding(10, 4, "float32"),
+        context,
     )
     assert not stored.exists() and SemanticConfig().vectors is None

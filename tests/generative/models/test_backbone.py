@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.generative.decoding.generate import Decoding, recommend
+from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, Backbone, blank_backbone, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.trie import CodeTrie
@@ -54,7 +54,9 @@ def lists(backbone: Backbone) -> np.ndarray:
     prompts = torch.randint(1, 250, (4, 7), generator=torch.Generator().manual_seed(1))
     requests = Requests("test", np.arange(4), RaggedArray.of(list(prompts.numpy())))
     how = Decoding(beams=10, batch=4, precision="float32")
-    value, _ = recommend(model, CodeTrie(codes), requests, lambda row: row.tolist(), 10, how, RunContext(1, Path()))
+    value, _ = recommend(
+        Ranker(model, CodeTrie(codes), lambda row: row.tolist()), requests, 10, how, RunContext(1, Path())
+    )
     return value.items
 
 

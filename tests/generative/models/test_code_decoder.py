@@ -10,7 +10,7 @@ import torch
 
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all
-from harness.generative.decoding.generate import Beams, Decoding, recommend
+from harness.generative.decoding.generate import Beams, Decoding, Ranker, recommend
 from harness.generative.models.code_decoder import START, CodeDecoder, DecoderShape
 from harness.generative.models.packing import read_packed
 from harness.generative.models.readers import PlainReader, PromptBatch, SharedReader
@@ -79,7 +79,7 @@ def test_lists_do_not_depend_on_the_batch_and_a_history_may_be_empty(tmp_path: P
     requests = Requests("test", np.arange(12), RaggedArray.of([list(range(row % 5)) for row in range(12)]))
     lists = [
         recommend(
-            model, trie, requests, prompts(model).history, 10, Decoding(beams, batch, "float32", "children"),
+            Ranker(model, trie, prompts(model).history), requests, 10, Decoding(beams, batch, "float32", "children"),
             toy_models.context(tmp_path),
         )
         for batch in (1, 64)

@@ -11,7 +11,7 @@ import torch
 
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all
-from harness.generative.decoding.generate import Beams, Decoding, recommend
+from harness.generative.decoding.generate import Beams, Decoding, Ranker, recommend
 from harness.generative.decoding.hf_generate import PrefixTree, generate
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Reader, T5Shape
@@ -87,7 +87,9 @@ def test_lists_do_not_depend_on_the_batch(tmp_path: Path, beams: Beams) -> None:
         return [2, *(codes.flat[history] + model.vocabulary).reshape(-1).tolist()]
 
     lists = [
-        recommend(model, trie, requests, prompt, 10, Decoding(beams, batch, "float32"), toy_models.context(tmp_path))
+        recommend(
+            Ranker(model, trie, prompt), requests, 10, Decoding(beams, batch, "float32"), toy_models.context(tmp_path)
+        )
         for batch in (1, 7, 64)
     ]
     for other, report in lists[1:]:

@@ -120,7 +120,7 @@ def test_a_planted_leak_in_the_data_is_found(kind: str) -> None:
 
 
 def validation_in_training(split: SplitParts, data: Dataset) -> SplitParts:
-    return replace(split, train=replace(split.train, sequences=data.sequences.drop_last(1)))
+    return replace(split, train=replace(split.train, sequences=toys.without_last(data.sequences)))
 
 
 def everything_in_training(split: SplitParts, data: Dataset) -> SplitParts:
@@ -132,7 +132,7 @@ def answer_in_test_history(split: SplitParts, data: Dataset) -> SplitParts:
 
 
 def answer_in_validation_history(split: SplitParts, data: Dataset) -> SplitParts:
-    output = replace(split.valid.requests, histories=data.sequences.drop_last(1))
+    output = replace(split.valid.requests, histories=toys.without_last(data.sequences))
     return replace(split, valid=replace(split.valid, requests=output))
 
 

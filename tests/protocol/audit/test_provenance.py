@@ -18,7 +18,7 @@ DATA = toys.split().train
 
 def leaky() -> Provenance:
     """Of vectors that were trained on everything but the last item."""
-    return Provenance.of(replace(DATA, sequences=toys.cycle().sequences.drop_last(1)), "behavior/1")
+    return Provenance.of(replace(DATA, sequences=toys.without_last(toys.cycle().sequences)), "behavior/1")
 
 
 def test_what_saw_the_training_rows_or_none_may_be_used() -> None:
