@@ -68,8 +68,7 @@ def alone(folder: Path) -> dict[str, Any]:
 
 def reference(data: Any, settings: dict[str, Any], max_samples: int) -> dict[str, Any]:
     """Exports `data` and has RecBole run on it alone."""
-    from harness.data.export import export
-    from harness.data.writers import POSITION
+    from harness.data.export import POSITION, export
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

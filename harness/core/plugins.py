@@ -1,6 +1,8 @@
 """Plugins: models and data sets of installed packages and of single files.
 
 They are loaded one by one; a broken one is skipped with a warning.
+
+`packaged_folder` locates files of an installed package without importing it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
@@ -147,3 +150,13 @@ def _line(error: BaseException, path: Path) -> int | None:
             line = step.tb_lineno
         step = step.tb_next
     return line
+
+
+def packaged_folder(files: str) -> Path | None:
+    """The folder of `package:folder/inside`, or None where the package or the folder is not there."""
+    package, _, inside = files.partition(":")
+    spec = find_spec(package)
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        if (folder := Path(root) / inside).is_dir():
+            return folder
+    return None

@@ -12,9 +12,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from harness.core.plugins import plugins, warn
+from harness.core.plugins import packaged_folder, plugins, warn
 from harness.data import local_store
-from harness.data.packaged import packaged_folder
 from harness.data.raw.releases import Published, named_sets, resolve
 from harness.errors import InputError, unknown_name
 

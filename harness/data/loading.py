@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.data.catalog import catalogue_entries, catalogue_entry
-from harness.data.dataset import Dataset
-from harness.data.filters import filtered
+from harness.data.dataset import Dataset, filtered
 from harness.data.names import safe_name
 from harness.data.readers.folder import check_order, read_file, read_folder
 from harness.data.reading import Reading

@@ -153,7 +153,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:
     """Fills a temporary folder, reads it back, and moves it into place."""
-    from harness.data.writers import LAYOUTS
+    from harness.data.export import LAYOUTS
 
     path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
     try:

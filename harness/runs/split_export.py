@@ -17,10 +17,9 @@ import numpy as np
 
 from harness.data.columns import ITEM, TIMESTAMP, USER
 from harness.data.dataset import Dataset
-from harness.data.export import new_folder
+from harness.data.export import new_folder, write_items, write_rows
 from harness.data.loading import load_dataset
 from harness.data.reading import Reading
-from harness.data.writers import write_items, write_rows
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.config import protocol_sets, resolve_protocol

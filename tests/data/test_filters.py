@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.data.dataset import Dataset, ItemText
-from harness.data.filters import filtered, with_text
+from harness.data.dataset import Dataset, ItemText, filtered, with_text
 from harness.data.reading import Reading
 from harness.data.reviews import Review
 from harness.errors import InputError

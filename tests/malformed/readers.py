@@ -20,7 +20,7 @@ import torch
 
 from harness.core.artifact_cache import CacheEntry, Key
 from harness.data.raw.interactions import read_log
-from harness.data.raw.metadata import RequestedItems, read_metadata
+from harness.data.raw.parsing import RequestedItems, read_metadata
 from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.folder import read_folder

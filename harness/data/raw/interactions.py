@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -20,7 +19,7 @@ import orjson
 
 from harness.core.json_files import REFETCH
 from harness.data.download import Progress
-from harness.data.raw.parsing import WrongLine, foreign, packed, parsed, unpacked
+from harness.data.raw.parsing import WrongLine, decoded, foreign, packed, parsed, unpacked
 from harness.data.raw.releases import Release
 from harness.data.raw.streams import RawFileHandle, ResumableRows
 from harness.data.readers.bad_lines import BadLines
@@ -249,14 +248,6 @@ def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, b
         return user, item, rating, time
 
     return from_columns
-
-
-def decoded(file_handle: RawFileHandle, line: int, content: bytes) -> str:
-    """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
-    for encoding in dict.fromkeys(("utf-8", file_handle.spec.encoding)):
-        with suppress(UnicodeDecodeError):
-            return content.decode(encoding).rstrip("\r\n")
-    raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=REFETCH)
 
 
 def check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:

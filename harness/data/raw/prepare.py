@@ -23,7 +23,7 @@ from harness.data.download import Progress
 from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
 from harness.data.raw.filters import FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
-from harness.data.raw.metadata import Metadata, RequestedItems, read_metadata
+from harness.data.raw.parsing import Metadata, RequestedItems, read_metadata
 from harness.data.raw.releases import Published, RawSet, resolve
 from harness.data.raw.request import Request, name_of, settings_of
 from harness.data.raw.streams import RawFileHandle, download, locate

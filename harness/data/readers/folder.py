@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.columns import INTERACTIONS_PARQUET
-from harness.data.dataset import ORDERS, Dataset, Order
-from harness.data.filters import filtered
+from harness.data.dataset import ORDERS, Dataset, Order, filtered
 from harness.data.names import is_hidden, safe_name
 from harness.data.readers import (
     csv_tables,

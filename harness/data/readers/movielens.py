@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.core.plugins import packaged_folder
 from harness.data.dataset import Dataset
-from harness.data.packaged import packaged_folder
 from harness.data.readers import recbole_atomic
 from harness.errors import InputError
 
