@@ -28,7 +28,7 @@ from harness.generative.tokenizers.text_embeddings import semantic_artefacts, se
 from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext
 from harness.protocol.split import Split
-from harness.store.run_key import Outcome
+from harness.store.record import Outcome
 from tests import toys
 from tests.core.test_artifact_cache import DAMAGE
 

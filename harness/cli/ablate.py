@@ -28,15 +28,15 @@ from harness.cli.options import (
     Sets,
     Track,
     numbers,
+    with_reading,
 )
 from harness.cli.output import check_output, console, log, print_json, print_plain, stdout_kept, write_output
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
-    from harness.experiments.executors import Executor
+    from harness.experiments.scheduler import Executor
     from harness.reports.ablation import AblationTable
     from harness.reports.tables import ReportTable
 
@@ -141,7 +141,7 @@ def ablate(
 @contextmanager
 def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
     from harness.cli.progress import reporter
-    from harness.experiments.executors import ProcessExecutor, SerialExecutor
+    from harness.experiments.scheduler import ProcessExecutor, SerialExecutor
 
     if scheduler is None:
         yield SerialExecutor(reporter, log) if workers in (None, 1) else ProcessExecutor(workers, log)

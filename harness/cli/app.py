@@ -34,7 +34,7 @@ from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
 from harness.cli.output import replace_unencodable
 from harness.core.environment import check_switches
-from harness.runs.launcher import place
+from harness.runs.devices import place
 
 app = typer.Typer(
     name="harness",

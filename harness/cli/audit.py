@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results
+from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, with_reading
 from harness.cli.output import log, print_json, print_table, stdout_kept
 from harness.cli.progress import reporter
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
 ABOUT = "Audits: effect of shared codes on metrics, report cards of data sets, memorisation."
@@ -53,7 +52,7 @@ def codes(
     """
     from harness.evaluation.code_level import least_added, shared_targets
     from harness.generative.item_codes import CodeTable, inspect
-    from harness.runs.auditing import measured_codes
+    from harness.runs.external import measured_codes
     from harness.runs.index_builder import load_split
 
     loaded, split = load_split(dataset, order, reading, protocol)
@@ -101,7 +100,7 @@ def card(
     from harness.evaluation.card import case_groups, data_card, group_metrics, list_measures
     from harness.evaluation.metrics import per_user
     from harness.protocol.protocol import METRICS
-    from harness.runs.auditing import settled
+    from harness.runs.external import settled
     from harness.runs.index_builder import load_split
 
     if metric not in METRICS:
@@ -153,7 +152,7 @@ def memory(
     from harness.generative.models.backbone import load_backbone
     from harness.protocol.context import RunContext
     from harness.runs.index_builder import load_split
-    from harness.store.memory_probes import write_memory_probe
+    from harness.store.audit_results import write_memory_probe
 
     loaded, split = load_split(dataset, order, reading)
     require_text(loaded.model_text, loaded.items, location=loaded.name, section="audit memory")

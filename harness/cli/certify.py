@@ -18,9 +18,9 @@ from harness.cli.options import (
     Results,
     RunName,
     Sets,
+    with_reading,
 )
 from harness.cli.output import check_new_folder, log, print_json, print_table
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
 STATES = {True: "yes", False: "NO", None: "not checked"}
@@ -45,7 +45,7 @@ def certify(
     """
     from harness.reports.certificate import certify as write
     from harness.reports.selection import choose_one
-    from harness.runs.reproduce import command
+    from harness.runs.overrides import command
     from harness.store.run_store import Store
 
     check_new_folder(output)
@@ -101,7 +101,7 @@ def verify(
         return
     from harness.runs.job import RunOptions
     from harness.runs.tie_orders import tie_report
-    from harness.store.tie_orders import write_tie_report
+    from harness.store.audit_results import write_tie_report
 
     options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
     report = tie_report(options, tie_seeds, log=log)

@@ -11,13 +11,14 @@ import typer
 
 from harness.cli.options import (
     AsJson,
+    BadLines,
     Order,
     OutputFolder,
     Protocol,
     Sets,
+    with_reading,
 )
 from harness.cli.output import log, print_json, print_plain, print_table
-from harness.cli.reading import BadLines, with_reading
 from harness.data.reading import BAD_LINES, PLAIN, Reading
 from harness.errors import InputError
 

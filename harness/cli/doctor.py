@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, MaybeDataset, Order, Sets
+from harness.cli.options import AsJson, MaybeDataset, Order, Sets, with_reading
 from harness.cli.output import print_json, print_table
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
 
@@ -31,8 +30,7 @@ def doctor(
 
     With --profile: estimated memory of a run, from shapes only; with -d also its time.
     """
-    from harness.runs.doctor import examine
-    from harness.runs.estimate import estimate
+    from harness.runs.doctor import estimate, examine
 
     needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
     entries = examine()

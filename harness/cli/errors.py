@@ -14,7 +14,7 @@ from harness.cli.output import log
 from harness.core.environment import switch
 from harness.core.files import NO_ROOM
 from harness.errors import AbortedByMain, InputError, PeerLost
-from harness.runs.launcher import first_here, place
+from harness.runs.devices import first_here, place
 
 DEBUG = "HARNESS_DEBUG"
 INTERRUPTED = 130

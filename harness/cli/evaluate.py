@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets
+from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, Sets, with_reading
 from harness.cli.output import log, stdout_kept
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
 

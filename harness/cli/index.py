@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, Dataset, Order, Protocol, Sets
+from harness.cli.options import AsJson, Dataset, Order, Protocol, Sets, with_reading
 from harness.cli.output import log, print_json, print_table, stdout_kept
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 
 

@@ -146,14 +146,14 @@ def _deeper(location: str | None) -> Callable[[StoredRun, int], Predictions]:
 
 def _commanded(row: Row) -> Row:
     """The row with the command of its runs; published rows have none."""
-    from harness.runs.reproduce import command
+    from harness.runs.overrides import command
 
     return replace(row, command=command(row.runs)) if row.runs else row
 
 
 def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:
     """The stored result of `harness verify --tie-seeds` for the board's data set and split."""
-    from harness.store.tie_orders import read_tie_report
+    from harness.store.audit_results import read_tie_report
 
     return read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint)
 

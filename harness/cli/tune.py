@@ -20,9 +20,9 @@ from harness.cli.options import (
     Results,
     Sets,
     numbers,
+    with_reading,
 )
 from harness.cli.output import log, print_json, print_table, stdout_kept
-from harness.cli.reading import with_reading
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 

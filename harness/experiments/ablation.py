@@ -24,7 +24,7 @@ from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
 from harness.runs.job import Job, RunOptions, plan
-from harness.store.run_key import RunKey, folder_name, model_folder
+from harness.store.record import RunKey, folder_name, model_folder
 from harness.store.run_store import Store, StoredRun
 
 State = Literal["complete", "unfinished", "new", "waits", "failed"]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.experiments.ablation import ablation
-from harness.experiments.executors import Executor, ProcessExecutor, SerialExecutor
-from harness.experiments.scheduler import run_grid
+from harness.experiments.scheduler import Executor, ProcessExecutor, SerialExecutor, run_grid
 from harness.experiments.study import Search, Study
 from harness.experiments.tune import alone, conduct, study
 from harness.protocol.context import Reporter, SilentReporter

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from harness.core.environment import cache_dir
 from harness.core.files import writing_results
 from harness.errors import InputError
-from harness.experiments.executors import POLL, Ended, Note
+from harness.experiments.scheduler import POLL, Ended, Note
 from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
 from harness.store.environment import source_mark
 

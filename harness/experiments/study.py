@@ -34,8 +34,7 @@ from harness.runs.progress_log import RunReporter
 from harness.runs.run import context_of, ranked
 from harness.runs.tuning_effort import chosen
 from harness.store.event_log import EventLog, read_events, seconds_between
-from harness.store.record import TuningEffort
-from harness.store.run_key import folder_name, model_folder
+from harness.store.record import TuningEffort, folder_name, model_folder
 from harness.store.run_store import RunFolder, Store
 
 BEGUN, DONE = "trial", "trial end"  # the events between which a trial's clock runs

@@ -30,7 +30,7 @@ from harness.protocol.context import Reporter
 from harness.runs.devices import resolve_device
 from harness.runs.job import Job
 from harness.runs.run import execute
-from harness.store.run_key import RunKey
+from harness.store.record import RunKey
 from harness.store.run_store import Store, Supersedes
 
 PATIENCE = 60.0  # seconds that an interrupted process has to save its checkpoint

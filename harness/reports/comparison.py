@@ -25,9 +25,9 @@ from harness.evaluation.significance import (
     seeds_p,
 )
 from harness.protocol.split import Split
+from harness.reports.extra_columns import by_model, spent, unequal
 from harness.reports.per_user import Measured, measured
 from harness.reports.selection import RunGroup, check_comparable
-from harness.reports.tuning_effort import by_model, spent, unequal
 
 METRICS_SHOWN = ("ndcg@10", "recall@10")
 SEED = 1  # of the resampling

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
-from harness.reports import card, comprehension, memory
-from harness.reports.html_table import html
-from harness.reports.latex import latex
-from harness.reports.lead_tests import DAGGER, lead_notes
+from harness.reports import card, extra_columns, memory
+from harness.reports.documents import html, latex
+from harness.reports.extra_columns import LESS, under_tuned, unequal
+from harness.reports.lead_tests import DAGGER, FREE, TRAINING_FREE, lead_notes, shortcut_note, shortcut_score
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
-from harness.reports.shortcut import FREE, TRAINING_FREE, shortcut_note, shortcut_score
 from harness.reports.tables import (
     DIGITS,
     MANY,
@@ -34,7 +33,6 @@ from harness.reports.tables import (
     table_text,
     to_rich,
 )
-from harness.reports.tuning_effort import LESS, under_tuned, unequal
 from harness.store.record import SUSPECTED, Record
 
 if TYPE_CHECKING:
@@ -206,7 +204,7 @@ def row_texts(
             "search s": _number(row.effort.seconds, 0),
             "passes": _number(row.passes, 1),
         },
-        "comprehension": comprehension.texts(row.comprehension),
+        "comprehension": extra_columns.comprehension_texts(row.comprehension),
         "memory": memory.texts(row),
         "card": card.texts(row),
         "command": {"command": row.command},

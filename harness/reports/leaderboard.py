@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
-from harness.reports import comprehension
+from harness.reports import extra_columns
 from harness.reports.config_diff import config_differences
+from harness.reports.extra_columns import UNKNOWN, Budget, by_model, spent
 from harness.reports.selection import stored_name
-from harness.reports.tuning_effort import UNKNOWN, Budget, by_model, spent
 from harness.store.record import DatasetInfo, ProtocolInfo, Record
 from harness.store.run_store import Store, StoredRun, with_longest_lists
 
@@ -218,7 +218,7 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         cost=cost,
         runs=tuple(runs),
         note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
-        comprehension=comprehension.over_seeds(records),
+        comprehension=extra_columns.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
         effort=spent(records),

@@ -1,6 +1,6 @@
 """The process group of a run with several processes (`torchrun`, `accelerate launch`), and the device of each process.
 
-Ranks come from the launcher's environment (`harness.runs.launcher`). Objects are sent by torch.distributed's object
+Ranks come from the launcher's environment (`harness.runs.devices`). Objects are sent by torch.distributed's object
 collectives over gloo, tensors over gloo on CPUs and NCCL on GPUs.
 """
 
@@ -17,10 +17,9 @@ from typing import Any, TypeVar
 from harness.core.environment import switch
 from harness.errors import InputError, PeerLost
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
-from harness.runs.devices import cuda_available
+from harness.runs.devices import check_address, cuda_available, place, place_here
 from harness.runs.heartbeat import heartbeat
 from harness.runs.job import Job
-from harness.runs.launcher import check_address, place, place_here
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=2)  # timeout of collectives, as vectors may take a day; `heartbeat` detects failures

@@ -1,10 +1,13 @@
-"""Checks the machine: processor, memory, disk, devices, packages, data sets, backbones."""
+"""Checks the machine: processor, memory, disk, devices, packages, data sets, backbones; estimates memory and time of a
+profile without loading the model.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +15,13 @@ from typing import Any
 
 from harness.core.environment import cache_dir
 from harness.data.catalog import catalogue_entries
+from harness.data.loading import load_dataset
+from harness.data.reading import Reading
+from harness.errors import InputError
+from harness.protocol.split import split
+from harness.registry import model_entry
+from harness.runs.config import ConfigFile, resolve
+from harness.runs.devices import cuda_available
 
 DISTRIBUTION = "eager-harness"
 GB = 2**30
@@ -116,3 +126,22 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def estimate(
+    model: str,
+    profile: str,
+    dataset: str | None,
+    sets: Sequence[str] = (),
+    order: str = "time",
+    reading: Reading | None = None,
+) -> dict[str, Any]:
+    """The model's estimate (JSON-able) under `profile` with `sets`, on the best device; without a data set it has no
+    time. Raises `InputError` for unknown names and for models without an estimate."""
+    entry = model_entry(model)
+    settings = resolve(entry, profile, ConfigFile(), sets)
+    data = None if dataset is None else split(load_dataset(dataset, order, reading), settings.protocol).train
+    fields = entry.load()(settings.model).estimate(data, "cuda" if cuda_available() else "cpu")
+    if not fields:
+        raise InputError(f"{model} has no estimate", where="--model", hint="use eager-llm")
+    return {"model": model, "profile": settings.profile, "dataset": dataset, **fields}

@@ -21,7 +21,7 @@ from harness.protocol.split import split as split_by
 from harness.runs.job import Job
 from harness.runs.run import context_of
 from harness.store.event_log import read_events
-from harness.store.run_key import Outcome, RunKey
+from harness.store.record import Outcome, RunKey
 from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, check_files, read_record
 
 State = Literal["reused", "continued", "to be made", "not needed"]

@@ -1,4 +1,6 @@
-"""Evaluates external rankings under the same protocol, and stores them as runs of the family `external`."""
+"""Evaluates external rankings under the same protocol, and stores them as runs of the family `external`; for audits,
+computes their metrics without storing a run.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.core import config_files
 from harness.core.files import write_result_text
 from harness.core.hashing import fingerprint
+from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
-from harness.evaluation.list_checks import count_list_defects
+from harness.evaluation.code_level import code_level
+from harness.evaluation.list_checks import count_list_defects, without_history
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import audit as run_audit
+from harness.protocol.predictions import Predictions
+from harness.protocol.protocol import DEPTH
+from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
@@ -27,8 +36,7 @@ from harness.runs.record import dataset_mark, protocol_mark
 from harness.runs.run import Finished, finalize_predictions
 from harness.store.environment import environment
 from harness.store.predictions import write_predictions
-from harness.store.record import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Record
-from harness.store.run_key import Outcome, RunKey, folder_name
+from harness.store.record import SCHEMA, SUSPECTED, Cost, Integrity, Metrics, Outcome, Record, RunKey, folder_name
 from harness.store.run_store import Store
 
 FAMILY = "external"
@@ -163,3 +171,35 @@ def _source(path: Path, rankings: Rankings) -> dict[str, object]:
         "ranks_contradict_scores": rankings.crossed,
         "empty_lists": rankings.empty,
     }
+
+
+DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
+
+
+def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
+    """Rankings of any file that `harness evaluate` reads, under the split's protocol, at most `depth` items a test
+    user; and notes on the file, one line each. Raises `InputError` like `read_rankings`."""
+    protocol = split.protocol
+    rankings = read_rankings(path, dataset, depth + protocol.depth_asked - DEPTH, split.test)
+    lists = rankings.predictions
+    if protocol.exclude_history:
+        lists = without_history(lists, split.test.requests, depth)
+    return lists, tuple(rankings.notes())
+
+
+def measured_codes(
+    path: Path, dataset: Dataset, split: Split, groups: np.ndarray
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Metrics of a file's lists over items and over codes, the difference, and `cut_lists` (see `code_level`); and
+    notes on the file. Lists are read deeper, so that shared codes leave enough of them."""
+    depth = min(DEEPEST, DEPTH * int(np.bincount(groups).max()))
+    lists, notes = settled(path, dataset, split, depth)
+    codes = code_level(lists, split.test.targets, groups)
+    figures = {
+        "file": path.name,
+        "items": compute_metrics(lists, split.test.targets),
+        "codes": codes["code_level"],
+        "added": codes["code_level_delta"],
+        "cut_lists": codes["cut_lists"],
+    }
+    return figures, notes

@@ -24,8 +24,7 @@ from harness.runs.config import Settings, file_overrides, protocol_sets, read_co
 from harness.runs.devices import resolve_device
 from harness.runs.tracking import TrackerSpec, parse_trackers
 from harness.runs.tuning_effort import block, effort_of
-from harness.store.record import TuningEffort
-from harness.store.run_key import Outcome
+from harness.store.record import Outcome, TuningEffort
 
 if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender

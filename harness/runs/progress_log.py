@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from harness.protocol.context import Reporter, Stage
+from harness.store.environment import Stopwatch
 from harness.store.event_log import EventLog
-from harness.store.resources import Stopwatch
 
 
 class _LoggedStage:

@@ -37,11 +37,10 @@ from harness.runs.progress_log import RunReporter
 from harness.runs.record import RunMeasurements, record_of
 from harness.runs.tracking import track_stored, tracking
 from harness.runs.tuning_effort import update_effort
+from harness.store.environment import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.event_log import EventLog, read_events, seconds_between
 from harness.store.predictions import write_predictions
-from harness.store.record import Cost, Integrity, Metrics, Record
-from harness.store.resources import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
-from harness.store.run_key import RunKey
+from harness.store.record import Cost, Integrity, Metrics, Record, RunKey
 from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes
 
 

@@ -1,18 +1,82 @@
-"""`Record`: the content of `result.json`, validated, with a schema number.
+"""`Record`, the validated content of `result.json`, and `RunKey`, its path.
 
 Schema 1 (2026-11-23): first version. Schema 2 (2026-11-28): adds `settings` and `command`; schema 1 is still read.
+The key is derived from everything that determines a run's outcome and from nothing else; profile and device are not
+part of it, since a profile acts through the settings, which are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from harness.core.hashing import fingerprint
+from harness.errors import InputError
 from harness.protocol.protocol import METRICS
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """`RESULTS/runs/MODEL/DATASET/RUN_ID/`."""
+
+    model: str
+    dataset: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What determines the metrics of a run. `configuration` is the resolved configuration of the model."""
+
+    model: str
+    configuration: Mapping[str, Any]
+    code_version: int | str
+    data: str
+    protocol: str
+    seed: int | None
+
+    @property
+    def settings(self) -> str:
+        """Hash of the model, its settings and its code version: runs that share it differ by seed or data only."""
+        return fingerprint(self.model, dict(self.configuration), str(self.code_version))
+
+    @property
+    def run_id(self) -> str:
+        """Readable first, unique after: `seed1-0123456789abcdef`."""
+        mark = fingerprint(self.settings, self.data, self.protocol, self.seed)
+        return f"external-{mark}" if self.seed is None else f"seed{self.seed}-{mark}"
+
+
+def model_folder(model: str) -> str:
+    """What the runs of a model lie under; raises as `folder_name`.
+
+    >>> model_folder("recbole:STAMP")
+    'recbole@STAMP'
+    """
+    return folder_name("model", model.replace(":", "@"))  # some file systems allow no colon
+
+
+def folder_name(kind: str, name: str) -> str:
+    """`name` as one folder of the store. Raises `InputError` where it cannot be a folder name.
+
+    >>> folder_name("model", "eager-llm")
+    'eager-llm'
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{kind} name {name!r} cannot name a folder of results",
+            hint="use letters, digits and . _ + @ - only, beginning with a letter or a digit",
+        )
+    return name
+
 
 SCHEMA = 2
 SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared

@@ -35,8 +35,7 @@ from harness.core.files import (
 )
 from harness.core.locks import LockHandle, acquire_lock, is_locked
 from harness.errors import HarnessError, InputError, truncate
-from harness.store.record import SCHEMA, Record
-from harness.store.run_key import RunKey, folder_name, model_folder
+from harness.store.record import SCHEMA, Record, RunKey, folder_name, model_folder
 
 RECORD = "result.json"
 

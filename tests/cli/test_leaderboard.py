@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.reports.lead_tests import DAGGER
-from harness.runs.reproduce import command
+from harness.runs.overrides import command
 from harness.store.run_store import Store
 from tests.cli.conftest import Harness
 

@@ -20,9 +20,9 @@ from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.distributed import SINGLE_PROCESS, Sharding
 from harness.runs import distributed
+from harness.runs.devices import check_address, first_here, place
 from harness.runs.distributed import Processes, accelerates_sharding, device_named, placed
 from harness.runs.job import RunOptions, plan
-from harness.runs.launcher import check_address, first_here, place
 from tests import toys
 from tests.distributed.cases import ROOT, started
 from tests.folders import csv_folder

@@ -15,8 +15,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.experiments.ablation import Ablation, ablation
-from harness.experiments.executors import ProcessExecutor, SerialExecutor
-from harness.experiments.scheduler import TRIES, run_grid
+from harness.experiments.scheduler import TRIES, ProcessExecutor, SerialExecutor, run_grid
 from harness.experiments.subprocess_run import RunOutcome
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import execute

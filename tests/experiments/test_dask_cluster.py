@@ -14,7 +14,7 @@ from distributed.scheduler import KilledWorker
 from harness.errors import InputError
 from harness.experiments.dask_cluster import Cluster
 from harness.experiments.subprocess_run import RunOutcome, Task
-from harness.store.run_key import RunKey
+from harness.store.record import RunKey
 
 DONE = {"reason": "", "trace": "", "killed": False}
 ANSWER_LOST = "its worker was lost with its answer, made again: a"

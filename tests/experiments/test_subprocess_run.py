@@ -20,7 +20,7 @@ from harness.protocol.split import split
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import execute
 from harness.store.environment import source_mark
-from harness.store.run_key import RunKey
+from harness.store.record import RunKey
 from harness.store.run_store import Store
 from tests.fakes import Fake
 

@@ -14,8 +14,7 @@ from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 from harness.store.predictions import write_predictions
-from harness.store.record import Record
-from harness.store.run_key import RunKey
+from harness.store.record import Record, RunKey
 from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder

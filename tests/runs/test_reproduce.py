@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.runs.job import RunOptions, plan
-from harness.runs.reproduce import command
+from harness.runs.overrides import command
 from harness.store.run_store import Store
 from tests.store.made import put
 

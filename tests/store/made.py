@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from harness.protocol.protocol import METRICS
-from harness.store.record import Record
-from harness.store.run_key import RunKey
+from harness.store.record import Record, RunKey
 from harness.store.run_store import Store
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).isoformat()

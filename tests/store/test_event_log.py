@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.store.environment import MB, MemoryWatch
 from harness.store.event_log import EventLog, read_events, seconds_between
-from harness.store.resources import MB, MemoryWatch
 from tests.waiting import PATIENCE
 
 

@@ -17,8 +17,7 @@ from harness.core.files import write_result_text
 from harness.errors import HarnessError, InputError
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.store.predictions import read_predictions, write_predictions
-from harness.store.record import Record, to_jsonable
-from harness.store.run_key import Outcome, RunKey, folder_name
+from harness.store.record import Outcome, Record, RunKey, folder_name, to_jsonable
 from harness.store.run_store import Store
 from tests.store.made import document, put
 

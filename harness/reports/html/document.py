@@ -14,10 +14,9 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
+from harness.reports.documents import cell_attributes, render_html
 from harness.reports.html.figures import Figure
-from harness.reports.html_table import cell_attributes
 from harness.reports.tables import ReportTable
-from harness.reports.templating import render_html
 
 
 @dataclass

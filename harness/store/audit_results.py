@@ -1,5 +1,4 @@
-"""What `harness audit memory` found of a language model and a data set, stored beside the runs:
-`memory/DATASET-MARK.json`, with a mark of the data set's content and the model's name."""
+"""Results of audits, stored next to the runs: memory probes of language models, and other orders of equal times."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import orjson
 
 from harness.core.files import write_result_file
 from harness.core.hashing import fingerprint
-from harness.store.run_key import folder_name
+from harness.store.record import folder_name
 
 
 def memory_file(root: Path, dataset: tuple[str, str], backbone: str) -> Path:
@@ -36,3 +35,25 @@ def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> di
     except (OSError, ValueError):
         return None
     return probe if isinstance(probe, dict) and "ids" in probe else None
+
+
+def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
+    """Where the report of a data set under the protocol of that split fingerprint lies, or would lie."""
+    return root / "ties" / f"{folder_name('data set', dataset)}-{fingerprint}.json"
+
+
+def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
+    """Stores a report of `harness.runs.tie_orders.tie_report`. Raises `InputError` where that is not possible."""
+    path = tie_file(root, report["dataset"], report["protocol_fingerprint"])
+    content = orjson.dumps(report, option=orjson.OPT_INDENT_2)
+    write_result_file(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
+    """The stored report; None where there is none, or none that can be read."""
+    try:
+        report = orjson.loads(tie_file(root, dataset, fingerprint).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and "models" in report else None
