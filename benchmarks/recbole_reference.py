@@ -118,7 +118,7 @@ def main() -> None:
     if asked.dataset is None:
         parser.error("give a data set")
     import harness
-    from baselines.recbole.config import RecBoleConfig
+    from baselines.recbole.recommender import RecBoleConfig
 
     ours = harness.run(
         "recbole:SASRec", asked.dataset, profile=asked.profile, seed=asked.seed, results=asked.results, device="cpu"

@@ -20,8 +20,8 @@ from eager.config import EagerConfig
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
-from harness.generative.models.device_speed import measured_flops
 from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.precision import measured_flops
 from harness.generative.tasks.batching import Batches, subsample
 from harness.protocol.split import TrainingData
 

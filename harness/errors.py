@@ -1,6 +1,6 @@
 """The exceptions of the harness: input errors (exit code 2, one line) and internal errors (exit code 1).
 
-`harness.cli.errors` prints them.
+`harness.cli.output` prints them.
 """
 
 from __future__ import annotations

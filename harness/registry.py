@@ -22,7 +22,7 @@ RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
-LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "baselines.rectools.config:describe"}
+LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "baselines.rectools.recommender:describe"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ MODELS = (
     ModelEntry(
         "textknn",
         "sanity",
-        "baselines.classic.textknn:TextKNN",
+        "baselines.classic.text:TextKNN",
         "items whose text is nearest to the recent history's, by TF-IDF",
         "",
         "textknn",

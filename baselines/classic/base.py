@@ -1,4 +1,6 @@
-"""Base of training-free models: a state of named arrays, and ranking in chunks of users."""
+"""Base of training-free models: a state of named arrays, and ranking in chunks of users; top items from sparse or dense
+scores.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,150 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy import sparse
 
-from baselines.classic.ranking import CHUNK, by_popularity
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
+
+CHUNK = 1024  # users handled at once: bounds memory, does not change results
+BLOCK = 256  # rows of similar length that are partitioned as one table
+
+
+def by_popularity(counts: np.ndarray) -> np.ndarray:
+    """All items by descending count, ties in item order: int64, shape (n_items,)."""
+    return np.argsort(-counts, kind="stable")
+
+
+def places(ranking: np.ndarray) -> np.ndarray:
+    """The place of each item in a ranking of all items."""
+    positions = np.empty_like(ranking)
+    positions[ranking] = np.arange(len(ranking))
+    return positions
+
+
+def incidence(data: TrainingData) -> sparse.csr_array:
+    """Sparse matrix of the items of each user in training: ones, float64, shape (n_users, n_items)."""
+    pairs = np.unique(data.sequences.rows() * data.n_items + data.sequences.values)
+    return sparse.csr_array((np.ones(len(pairs)), np.divmod(pairs, data.n_items)), shape=(data.n_users, data.n_items))
+
+
+def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first `k` entries of each row, for entries grouped by ascending `rows`.
+
+    Returns the indices of these entries and the column of each.
+    """
+    starts = np.searchsorted(rows, np.arange(n_rows))
+    columns = np.arange(len(rows)) - starts[rows]
+    saved = np.flatnonzero(columns < k)
+    return saved, columns[saved]
+
+
+def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` greatest entries of each row, ties by column: columns and values, both of shape (rows, k).
+
+    Shorter rows are padded with `NOBODY` and 0. The k-th greatest value of a long row comes from a partition; only
+    entries of at least this value are sorted, so that a tie at the k-th place is resolved by column.
+    """
+    values, lengths = np.asarray(table.data, dtype=np.float64), np.diff(table.indptr).astype(np.int64)
+    minimum = np.full(len(lengths), -np.inf)
+    order = np.argsort(lengths, kind="stable")
+    order = order[np.searchsorted(lengths[order], k, side="right") :]
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        width = int(lengths[rows[-1]])
+        block = np.full((len(rows), width), -np.inf)
+        block[np.arange(width) < lengths[rows, None]] = table[rows].data
+        minimum[rows] = kth_greatest(block, k)
+    progress = np.flatnonzero(values >= np.repeat(minimum, lengths))
+    rows = np.repeat(np.arange(len(lengths)), lengths)[progress]
+    return _sorted_lists(rows, np.asarray(table.indices, dtype=np.int64)[progress], values[progress], (len(lengths), k))
+
+
+def best_of_table(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same for dense scores, shape (rows, columns); -inf is never listed."""
+    if k < scores.shape[1]:
+        listed = (scores >= kth_greatest(scores, k)[:, None]) & (scores > -np.inf)
+    else:
+        listed = scores > -np.inf
+    rows, columns = np.nonzero(listed)
+    return _sorted_lists(rows, columns, scores[rows, columns].astype(np.float64), (len(scores), k))
+
+
+def kth_greatest(table: np.ndarray, k: int) -> np.ndarray:
+    """The k-th greatest value of each row, shape (rows,); `k` is at most the number of columns."""
+    return np.partition(table, table.shape[1] - k, axis=1)[:, -k]
+
+
+def _sorted_lists(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries as lists of the given shape: greatest first, ties by column, cut to the shape."""
+    order = np.lexsort((columns, -values, rows))
+    mask, places = first_of_each(rows[order], shape[0], shape[1])
+    chosen = order[mask]
+    items, scores = np.full(shape, NO_ITEM), np.zeros(shape)
+    items[rows[chosen], places], scores[rows[chosen], places] = columns[chosen], values[chosen]
+    return items, scores
+
+
+def weighed(histories: RaggedArray, n_items: int, recency: float) -> sparse.csr_array:
+    """Histories as rows of weights, shape (users, n_items): an item `a` places before the last has weight `recency **
+    a`, summed over its occurrences."""
+    ages = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.values))
+    return sparse.csr_array((recency**ages, (histories.rows(), histories.values)), shape=(len(histories), n_items))
+
+
+def fill_up(
+    items: np.ndarray, scores: np.ndarray, ranking: np.ndarray, k: int, barred: RaggedArray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without the
+    items of row `i` of `barred`.
+
+    Filled-in items have scores below all others: 0, -1, -2, … by place in the ranking. `NOBODY` remains only if the
+    ranking is too short.
+    """
+    short = np.flatnonzero((items[:, :k] == NO_ITEM).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
+    full_items, full_scores = np.full((len(items), k), NO_ITEM), np.zeros((len(items), k))
+    full_items[:, : items.shape[1]], full_scores[:, : items.shape[1]] = items[:, :k], scores[:, :k]
+    if not len(short):
+        return full_items, full_scores
+    items, scores = items[short], scores[short]
+    kept_out = RaggedArray.of([]) if barred is None else barred.take(short)
+    value = int(kept_out.lengths.max(initial=0))
+    width = min(k + items.shape[1] + value, len(ranking))  # enough: at most so many can repeat or be barred
+    spare = np.broadcast_to(ranking[:width], (len(items), width))
+    repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
+    if value:
+        repeats |= among(spare, kept_out)
+    joined = np.concatenate([items, np.where(repeats, NO_ITEM, spare)], axis=1)
+    scored = np.concatenate([scores, np.broadcast_to(-np.arange(width, dtype=np.float64), spare.shape)], axis=1)
+    packed = _packed(joined, scored, k)
+    full_items[short, : packed[0].shape[1]], full_scores[short, : packed[0].shape[1]] = packed
+    return full_items, full_scores
+
+
+def without(items: np.ndarray, scores: np.ndarray, barred: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists, shape (n, m), without the items of row `i` of `barred`, cut to `k` (at most m) columns."""
+    return _packed(np.where(among(items, barred), NO_ITEM, items), scores, k)
+
+
+def among(items: np.ndarray, rows: RaggedArray) -> np.ndarray:
+    """Whether row `i` of `rows` contains each of `items`, shape (n, m)."""
+    size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NOBODY` below item 0
+    return np.isin(np.arange(len(items))[:, None] * size + items + 1, rows.rows() * size + rows.values + 1)
+
+
+def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `k` items of each row, in order, padded with `NOBODY` and 0."""
+    order = np.argsort(items == NO_ITEM, axis=1, kind="stable")[:, :k]
+    listed = np.take_along_axis(items, order, axis=1)
+    return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))
+
 
 FILE = "model.safetensors"
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)

@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from baselines.classic.base import ArrayRecommender
-from baselines.classic.ranking import best_of_table, incidence, places, weighed
+from baselines.classic.base import ArrayRecommender, best_of_table, incidence, places, weighed
 from harness.errors import InputError, InvalidPredictions
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM

@@ -12,10 +12,16 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 from scipy import sparse
 
-from baselines.classic.base import ArrayRecommender
-from baselines.classic.ranking import best_of_rows, best_of_table, by_popularity, fill_up, places, without
-from baselines.classic.text import Field as TextField
-from baselines.classic.text import tfidf
+from baselines.classic.base import (
+    ArrayRecommender,
+    best_of_rows,
+    best_of_table,
+    by_popularity,
+    fill_up,
+    places,
+    without,
+)
+from baselines.classic.text import TextField, tfidf
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig

@@ -10,8 +10,7 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from baselines.classic.base import ArrayRecommender
-from baselines.classic.ranking import best_of_rows, fill_up, incidence, weighed
+from baselines.classic.base import ArrayRecommender, best_of_rows, fill_up, incidence, weighed
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import ModelConfig

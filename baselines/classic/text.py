@@ -1,4 +1,6 @@
-"""Item text as TF-IDF vectors, for the training-free models."""
+"""Item text as TF-IDF vectors, for the training-free models; text kNN: items whose text is closest to that of the
+recent history, by TF-IDF.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +8,29 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from scipy import sparse
 
-from harness.data.dataset import ItemText
+from baselines.classic.base import ArrayRecommender, best_of_rows, by_popularity, fill_up, places, weighed, without
+from harness.data.dataset import ItemText, require_text
 from harness.errors import InputError
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM
+from harness.protocol.recommender import TextModelConfig
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
 
-Field = Literal["title", "description", "brand", "categories"]
-TITLED: tuple[Field, ...] = ("title", "brand", "description")
-UNTITLED: tuple[Field, ...] = ("brand", "categories", "description")
+TextField = Literal["title", "description", "brand", "categories"]
+TITLED: tuple[TextField, ...] = ("title", "brand", "description")
+UNTITLED: tuple[TextField, ...] = ("brand", "categories", "description")
 # Words of more items than this are left out: they carry little information and cost most in a product of vectors. A
 # share of the items, and at least the second number.
 COMMON, FEWEST = 0.5, 20
 
 
 def tfidf(
-    text: Sequence[ItemText], fields: Sequence[Field] | None, *, location: str
-) -> tuple[sparse.csr_array, tuple[Field, ...]]:
+    text: Sequence[ItemText], fields: Sequence[TextField] | None, *, location: str
+) -> tuple[sparse.csr_array, tuple[TextField, ...]]:
     """One row an item, float64, of length 1 (zeros for an item without words), so that the product of two rows is their
     cosine: `(1 + log count) * (1 + log((1 + items) / (1 + items with the word)))`, words in lower case. Also returns
     the fields that were read.
@@ -47,7 +56,74 @@ def tfidf(
     return vectors, chosen
 
 
-def _document(entry: ItemText, fields: Sequence[Field]) -> str:
+def _document(entry: ItemText, fields: Sequence[TextField]) -> str:
     message = {"title": entry.title, "description": entry.description, "brand": entry.brand}
     message["categories"] = " ".join(entry.categories)
     return " ".join(message[field] for field in fields)
+
+
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
+
+
+class TextKNNConfig(TextModelConfig):
+    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+
+    fields: tuple[TextField, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="text fields; null: title, brand, description (categories for titles where there are none)",
+    )
+    neighbours: int = Field(default=100, ge=1, description="nearest items kept an item")
+    recency: float = Field(
+        default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history"
+    )
+    exclude_seen: bool = Field(default=True, description="never list an item of the history")
+
+
+class TextKNN(ArrayRecommender[TextKNNConfig]):
+    """Cosine of TF-IDF vectors (`baselines.classic.text`); each item keeps its `neighbours` nearest others.
+
+    A candidate's score is the weighted sum of its similarities to the items of the history; an item `a` places before
+    the last has weight `recency ** a`. Ties are broken by training count, then by item order; lists are filled up by
+    popularity.
+    """
+
+    config_class = TextKNNConfig
+
+    def _learn(self, data: TrainingData, context: RunContext) -> dict[str, np.ndarray]:
+        text = require_text(data.text, data.items, location=data.dataset)
+        ranking = by_popularity(data.counts())
+        result, fields = tfidf(text, self.config.fields, location=data.dataset)
+        context.event(event="text", fields=list(fields))
+        vectors = result[ranking]
+        words = sparse.csr_array(vectors.T)
+        parts = []
+        with context.stage("similarities", total=data.n_items) as stage:
+            for start in range(0, data.n_items, ITEMS):
+                block = np.arange(start, min(start + ITEMS, data.n_items))
+                cosine = sparse.csr_array(vectors[block] @ words)
+                rows = np.repeat(block, np.diff(cosine.indptr))
+                cosine.data[rows == cosine.indices] = -np.inf  # no item is its own neighbour
+                near, similarity = best_of_rows(cosine, self.config.neighbours)
+                saved = (near != NO_ITEM) & (similarity > -np.inf)
+                parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], similarity[saved]))
+                stage.advance(len(block))
+        item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return {"item": ranking[item], "near": ranking[near], "similarity": similarity}
+
+    def _prepare(self, data: TrainingData, context: RunContext) -> None:
+        super()._prepare(data, context)
+        n_items = len(self.ranking)
+        pairs = (self.arrays["item"], places(self.ranking)[self.arrays["near"]])
+        self.similar = sparse.csr_array((self.arrays["similarity"], pairs), shape=(n_items, n_items))
+
+    def _lists(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        histories = requests.histories
+        barred = histories if self.config.exclude_seen else None
+        value = int(histories.lengths.max(initial=0)) if barred is not None else 0
+        weights = weighed(histories, len(self.ranking), self.config.recency)
+        columns, scores = best_of_rows(weights @ self.similar, k + value)
+        items = np.where(columns == NO_ITEM, NO_ITEM, self.ranking[columns])
+        if barred is not None:
+            items, scores = without(items, scores, barred, k)
+        return fill_up(items, scores, self.ranking, k, barred)

@@ -47,8 +47,8 @@ SHOWN = ("ndcg@10", "recall@10")
 class Report:
     """What the command prints, in each format."""
 
-    sheet: ReportTable
-    document: dict[str, Any]
+    variance_sheet: ReportTable
+    variance_document: dict[str, Any]
     csv: str
 
 
@@ -200,8 +200,8 @@ def _variance(under_way: Ablation, metric: str) -> Report:
     import numpy as np
 
     from harness.evaluation.variance import components
+    from harness.reports.ablation import variance_csv, variance_document, variance_sheet
     from harness.reports.per_user import Measured
-    from harness.reports.variance import csv_text, document, sheet
 
     if missing := [slot for slot in under_way.slots if slot.state != "complete"]:
         reason = missing[0].reason or missing[0].state
@@ -215,7 +215,7 @@ def _variance(under_way: Ablation, metric: str) -> Report:
     variance = components(np.stack(values), base.clusters)
     rules = under_way.split.protocol
     title = f"{under_way.model} on {under_way.dataset.name} · {rules.name}, history {rules.max_history} · {metric}"
-    return Report(sheet(title, variance), document(title, metric, variance), csv_text(variance))
+    return Report(variance_sheet(title, variance), variance_document(title, metric, variance), variance_csv(variance))
 
 
 def _tested(table: AblationTable) -> Report:

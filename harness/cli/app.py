@@ -19,20 +19,16 @@ from harness.cli import (
     compare,
     data,
     doctor,
-    evaluate,
-    export,
     index,
     leaderboard,
     listings,
-    prefetch,
     recommend,
     run,
     runs,
     tune,
 )
-from harness.cli.errors import interrupted, report_error
 from harness.cli.options import expand_paths
-from harness.cli.output import replace_unencodable
+from harness.cli.output import interrupted, replace_unencodable, report_error
 from harness.core.environment import check_switches
 from harness.runs.devices import place
 
@@ -46,7 +42,6 @@ app = typer.Typer(
 COMMANDS = (
     run,
     recommend,
-    evaluate,
     runs,
     leaderboard,
     compare,
@@ -54,10 +49,8 @@ COMMANDS = (
     tune,
     listings,
     data,
-    prefetch,
     index,
     audit,
-    export,
     doctor,
     bench,
     certify,

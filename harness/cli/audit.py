@@ -50,7 +50,7 @@ def codes(
 
     A lower bound follows from the index; with --rankings the inflation is measured on the lists.
     """
-    from harness.evaluation.code_level import least_added, shared_targets
+    from harness.evaluation.list_checks import least_added, shared_targets
     from harness.generative.item_codes import CodeTable, inspect
     from harness.runs.external import measured_codes
     from harness.runs.index_builder import load_split

@@ -99,8 +99,8 @@ def verify(
 
         data_verify(target, protocol, sets, None, order, as_json=as_json, **reading.document())
         return
+    from harness.runs.dataset_check import tie_report
     from harness.runs.job import RunOptions
-    from harness.runs.tie_orders import tie_report
     from harness.store.audit_results import write_tie_report
 
     options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)

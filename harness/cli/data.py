@@ -66,7 +66,7 @@ def bring(
     as_json: AsJson = False,
 ) -> None:
     """Register a data set from a folder or a file as `-d NAME`."""
-    from harness.data.importing import import_folder
+    from harness.data.loading import import_folder
 
     stored_dataset, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
     for line in dataset.notes:

@@ -1,19 +1,26 @@
-"""`harness doctor`: what this machine can run, and how to install what is missing."""
+"""`harness doctor`: what this machine can run, and how to install what is missing; `harness prefetch`: downloads what
+later runs need, for machines without a network.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import AsJson, MaybeDataset, Order, Sets, with_reading
+from harness.cli.options import AsJson, MaybeDataset, Order, Profile, Sets, with_reading
 from harness.cli.output import print_json, print_table
+from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.data.reading import PLAIN, Reading
+from harness.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     app.command()(doctor)
+    app.command()(prefetch)
 
 
 @with_reading
@@ -67,3 +74,84 @@ def _print_estimate(needed: dict[str, Any]) -> None:
     ]
     columns = {"stage": "stage", "trained": "millions trained", **{part: f"{part} GiB" for part in parts}}
     print_table(rows, {**columns, "hours": "hours at least"})
+
+
+# Files of a model repository that loaders read; no pickles.
+PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+MODEL_KEYS = ("backbone.name", "semantic.encoder")
+
+
+def prefetch(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models whose backbone and encoder are downloaded.")
+    ] = None,
+    datasets: Annotated[list[str] | None, typer.Option("-d", "--dataset", help="A data set; repeatable.")] = None,
+    profile: Profile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download backbones, text encoders and data sets for runs with HARNESS_OFFLINE=1."""
+    if not models and not datasets:
+        raise InputError("nothing to download", hint="name models, or data sets with -d", code="bad-setting")
+    if offline():
+        message = f"{OFFLINE_VARIABLE}=1 forbids downloads"
+        raise InputError(message, hint="unset it for this command", code="not-available")
+    rows = [_download_model(name) for name in dict.fromkeys(_model_names(models or (), profile, tuple(sets or ())))]
+    rows += [_download_dataset(name) for name in dict.fromkeys(datasets or ())]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, {"kind": "kind", "name": "name", "path": "path"})
+
+
+def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
+    """Backbones and encoders in the models' settings. Raises `InputError` for invalid settings."""
+    from harness.registry import model_entry
+    from harness.runs.config import ConfigFile, resolve
+
+    for model in models:
+        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets)
+        yield from _named_in(settings.model.model_dump(mode="json"))
+
+
+def _named_in(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key in MODEL_KEYS:
+        section, _, field = key.partition(".")
+        name = (settings.get(section) or {}).get(field)
+        if isinstance(name, str):
+            yield name
+
+
+def _download_model(name: str) -> dict[str, str]:
+    """One model; packaged names and folders need no download. Raises `InputError` if the download fails."""
+    if "/" not in name or Path(name).expanduser().exists():
+        return {"kind": "model", "name": name, "path": "no download needed"}
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    patterns = [*PATTERNS, *(["*.py"] if trusted() else [])]
+    try:
+        path = snapshot_download(name, allow_patterns=patterns)
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "check the name and the network; run the same command again"
+        raise InputError(f"cannot be downloaded ({first})", where=name, hint=hint, code="not-available") from error
+    return {"kind": "model", "name": name, "path": str(path)}
+
+
+def _download_dataset(name: str) -> dict[str, str]:
+    """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
+    Raises `InputError`."""
+    from harness.cli.progress import reporter
+    from harness.data.catalog import catalogue_entries, catalogue_entry
+    from harness.data.raw.prepare import prepare
+    from harness.data.raw.request import Request
+
+    if name not in catalogue_entries() and Path(name).expanduser().exists():
+        return {"kind": "data set", "name": name, "path": "no download needed"}
+    entry = catalogue_entry(name)
+    if not entry.ready() and entry.kept:
+        with reporter() as progress:
+            prepare(Request(entry.name), progress)
+    entry.load()
+    return {"kind": "data set", "name": entry.name, "path": "ready"}

@@ -1,4 +1,6 @@
-"""`harness recommend`: top items from the stored model of a run."""
+"""Use of stored models: `harness recommend` lists top items, `harness export` writes a fine-tuned model as a Hugging
+Face folder.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Device, MaybeDataset, Results
-from harness.cli.output import log, print_json, print_plain, print_table, stdout_kept
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Device,
+    MaybeDataset,
+    OutputFolder,
+    Results,
+    RunName,
+)
+from harness.cli.output import check_new_folder, log, print_json, print_plain, print_table, stdout_kept
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,8 +26,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     app.command()(recommend)
+    app.command()(export)
 
 
 def recommend(
@@ -104,3 +115,47 @@ def _text(line: str) -> Any:
     from harness.errors import escape_control
 
     return Text(escape_control(line))
+
+
+def export(
+    run: RunName,
+    output: OutputFolder,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Save an unmerged adapter separately in DIR/adapter, for peft.")
+    ] = False,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write a fine-tuned language model as a Hugging Face folder: weights, tokenizer with code tokens, item codes.
+
+    AutoModelForCausalLM and AutoTokenizer load it without this package.
+    """
+    from harness.errors import InputError
+    from harness.registry import model_entries
+    from harness.reports.selection import choose_one
+    from harness.runs.recommending import restore
+    from harness.store.run_store import Store
+
+    output = output.expanduser()
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    name = stored.record.model
+    if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
+        exportable = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
+        raise InputError(
+            f"{name} is not a language model and cannot be exported",
+            where="RUN",
+            hint=f"choose {' or '.join(exportable)}",
+            code="bad-selection",
+        )
+    with stdout_kept():
+        restored = restore(stored)
+        write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it
+        write(output, restored.split.train, is_apart=adapter)
+    if as_json:
+        print_json(
+            {"run_id": stored.record.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)}
+        )
+    else:
+        print(f"{name} on {restored.dataset.name}, run {stored.record.run_id}: written to {output}")

@@ -1,4 +1,6 @@
-"""`harness run`: trains, ranks, evaluates and stores a model; prints its metrics and place in the leaderboard."""
+"""`harness run` trains, ranks, evaluates and stores a model, and prints its metrics and place in the leaderboard;
+`harness evaluate` does so with external rankings.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import typer
 from harness.cli.options import (
     RESULTS,
     AsJson,
+    Dataset,
     Device,
     Fresh,
     MaybeDataset,
@@ -34,8 +37,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     app.command()(run)
+    app.command()(evaluate)
 
 
 @with_reading
@@ -111,3 +115,34 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
         for step in plan.steps:
             for each in step.differs:
                 print(f"{step.stage}: {each.part} is {quote(each.asked)}, kept: {quote(each.kept)}")
+
+
+@with_reading
+def evaluate(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="Rankings with raw ids: .csv or .tsv (user,item and score or rank), a TREC run, .json, .lz4, .parquet."
+        ),
+    ],
+    dataset: Dataset,
+    name: Annotated[str | None, typer.Option(help="Name in the leaderboard.", show_default="file name")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; the seeds of one name are one row.")] = None,
+    sets: Sets = None,
+    protocol: Protocol = None,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate external rankings under the same protocol, and store them as a run."""
+    from harness.cli.output import print_summary
+    from harness.runs.external import External
+    from harness.runs.external import evaluate as measure
+    from harness.store.run_store import Store
+
+    store = Store(results)
+    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
+    with stdout_kept():
+        done = measure(external, store, log)
+    print_summary([done], store, as_json=as_json)

@@ -1,15 +1,28 @@
 """Counts of defects in ranked lists for the run's record, and `protocol.exclude_history`.
 
 `without_history` removes the items of the history from the lists of every model.
+
+Also metrics over codes instead of items, as in work that counts a colliding code as a hit, and the inflation that they
+cause. They are recorded as a difference to the metrics and never ranked by.
+
+A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
+one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the
+target at each of the g positions of its code equally often. With the target's code at position r, behind codes of one
+item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items
+before it only move the target further down, so that the difference is a lower bound.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from harness.errors import InvalidPredictions
+from harness.evaluation.metrics import compute_metrics, outcomes
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.requests import Requests
+from harness.protocol.protocol import DEPTH
+from harness.protocol.requests import Requests, Targets
 
 CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
 
@@ -71,3 +84,81 @@ def count_list_defects(
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
         "seen": int(seen(current_predictions, requests).sum()),
     }
+
+
+ENOUGH = 10  # codes that a list must hold for its code-level metrics at 10 to be exact
+
+
+def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:
+    """JSON-able. `groups` int64 (n_items,) numbers the items' codes.
+
+    `collision_rate` is the share of items whose code another item has too, `affected_targets` the same of `targets`.
+    `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
+    first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
+    than it is asked to be long: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
+    values. Raises `InvalidPredictions` for groups of another catalogue.
+    """
+    if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
+        groups
+    ):
+        raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and asked for")
+    shared = np.bincount(groups)[groups] > 1
+    codes = as_codes(predictions, groups)
+    over_items = compute_metrics(predictions, targets)
+    over_codes = compute_metrics(codes, Targets(targets.cases, groups[targets.items]))
+    listed = np.minimum(predictions.lengths, ENOUGH)
+    return {
+        "collision_rate": float(shared.mean()),
+        "affected_targets": float(shared[targets.items].mean()),
+        "code_level": over_codes,
+        "code_level_delta": {name: over_codes[name] - value for name, value in over_items.items()},
+        "cut_lists": int((codes.lengths < listed).sum()),
+    }
+
+
+def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
+    """Lists of code numbers, each code at its first place, without gaps."""
+    items = predictions.items
+    codes = np.where(items == NO_ITEM, NO_ITEM, groups[items])
+    order = np.argsort(codes, axis=1, kind="stable")
+    ranked = np.take_along_axis(codes, order, axis=1)
+    repeated = np.zeros_like(codes, dtype=bool)
+    np.put_along_axis(repeated, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+    saved = (codes != NO_ITEM) & ~repeated
+    places = np.argsort(~saved, axis=1, kind="stable")
+    saved, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (saved, codes, predictions.scores))
+    return Predictions(predictions.cases, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
+
+
+def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """How many of `targets` (item ids, shape (n,)) have a code that another item has too; `groups` int64 (n_items,)
+    numbers the items' codes. `share` is 0 without targets."""
+    shared = (np.bincount(groups) > 1)[groups][targets]
+    share = float(shared.mean()) if len(shared) else 0.0
+    return {"targets": len(shared), "shared": int(shared.sum()), "share": share}
+
+
+def least_added(groups: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
+    """For each of `METRICS`, what scoring codes adds at least on these `targets` (item ids, shape (n,), at least one).
+
+    `at_first_place`: added to a model that names the code of every target first. It scores 1 over codes, so one minus
+    this is the most that any ranking of codes can reach over items. `least_share`: the part of a code-level score that
+    the item-level score lacks, wherever targets' codes stand in the lists (the least over all places), if shared codes
+    are found as often as others.
+    """
+    sizes, times = np.unique(np.bincount(groups)[groups][targets], return_counts=True)
+    entries = {}
+    for name, values in outcomes(DEPTH).items():
+        gained = values[:DEPTH]
+        sums = np.concatenate([[0.0], np.cumsum(gained)])
+        places = np.flatnonzero(gained > 0)
+        last = np.minimum(places[:, None] + sizes, DEPTH)
+        expected = ((sums[last] - sums[places][:, None]) / sizes) @ times / len(targets)
+        dropped = 1 - expected / gained[places]
+        entries[name] = {"at_first_place": _zero(gained[0] - expected[0]), "least_share": _zero(dropped.min())}
+    return entries
+
+
+def _zero(value: float) -> float:
+    """What rounding alone has left is nothing."""
+    return 0.0 if abs(value) < 1e-12 else float(value)

@@ -30,10 +30,9 @@ from harness.protocol.requests import Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.overrides import line
-from harness.runs.progress_log import RunReporter
 from harness.runs.run import context_of, ranked
 from harness.runs.tuning_effort import chosen
-from harness.store.event_log import EventLog, read_events, seconds_between
+from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
 from harness.store.record import TuningEffort, folder_name, model_folder
 from harness.store.run_store import RunFolder, Store
 

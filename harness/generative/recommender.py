@@ -25,8 +25,7 @@ from harness.generative.models.lora import attached
 from harness.generative.recipes import Recipe, RecipeInputs
 from harness.generative.sequence_models import LanguageModel, SequenceModel
 from harness.generative.tokenizers.base import EmbeddingSource, Tokenizer
-from harness.generative.tokenizers.broadcast import made_index
-from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, SourceIndex, Vectors
+from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, SourceIndex, Vectors, made_index
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions

@@ -20,8 +20,7 @@ from harness.data.loading import load_dataset
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
-from harness.evaluation.code_level import code_level
-from harness.evaluation.list_checks import count_list_defects, without_history
+from harness.evaluation.list_checks import code_level, count_list_defects, without_history
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.predictions import Predictions

@@ -18,8 +18,7 @@ from harness.core.files import write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.evaluation.code_level import code_level
-from harness.evaluation.list_checks import count_list_defects, without_history
+from harness.evaluation.list_checks import code_level, count_list_defects, without_history
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.audit.audit import Audit
 from harness.protocol.audit.audit import audit as run_audit
@@ -33,12 +32,11 @@ from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
 from harness.runs.job import Job
-from harness.runs.progress_log import RunReporter
 from harness.runs.record import RunMeasurements, record_of
 from harness.runs.tracking import track_stored, tracking
 from harness.runs.tuning_effort import update_effort
 from harness.store.environment import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
-from harness.store.event_log import EventLog, read_events, seconds_between
+from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
 from harness.store.predictions import write_predictions
 from harness.store.record import Cost, Integrity, Metrics, Record, RunKey
 from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes

@@ -43,7 +43,7 @@ def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
 
 
 def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
-    """Stores a report of `harness.runs.tie_orders.tie_report`. Raises `InputError` where that is not possible."""
+    """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
     path = tie_file(root, report["dataset"], report["protocol_fingerprint"])
     content = orjson.dumps(report, option=orjson.OPT_INDENT_2)
     write_result_file(path, lambda temporary: temporary.write_bytes(content))

@@ -1,6 +1,8 @@
 """`log.jsonl`: one line an event, flushed at once.
 
 A run that was interrupted and resumed has several sessions in one file; each begins with the event `session`.
+
+`RunReporter` writes stages and events of a run to it, and forwards them to the progress display.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import writing_results
+from harness.protocol.context import Reporter, Stage
+from harness.store.environment import Stopwatch
 from harness.store.record import to_jsonable
 
 
@@ -77,3 +81,40 @@ def seconds_between(events: list[dict[str, Any]], begin: str, end: str) -> float
             seconds, began = seconds + now - began, None
         last = now
     return seconds if began is None else seconds + last - began
+
+
+class _LoggedStage:
+    """Counts steps for the log and forwards to the displayed stage."""
+
+    def __init__(self, name: str, stage: Stage) -> None:
+        self.name, self.shown = name, stage
+        self.steps = 0
+        self.last: dict[str, float | str] = {}
+        self.watch = Stopwatch()
+
+    def advance(self, steps: int = 1, **text: float | str) -> None:
+        self.steps += steps
+        self.last.update(text)
+        self.shown.advance(steps, **text)
+
+
+class RunReporter:
+    """A `Reporter`: one log line at the start of a stage, one at its end with the last displayed values."""
+
+    def __init__(self, log: EventLog, stage: Reporter) -> None:
+        self.log, self.shown = log, stage
+
+    def open(self, name: str, total: int | None) -> Stage:
+        self.log.write(event="stage", stage=name, total=total)
+        return _LoggedStage(name, self.shown.open(name, total))
+
+    def close(self, stage: Stage) -> None:
+        assert isinstance(stage, _LoggedStage)
+        self.shown.close(stage.shown)
+        text = {key: value for key, value in stage.last.items() if key not in ("event", "stage", "step", "seconds")}
+        seconds = round(stage.watch.seconds, 6)
+        self.log.write(event="stage end", stage=stage.name, step=stage.steps, **text, seconds=seconds)
+
+    def event(self, **fields: Any) -> None:
+        self.log.write(**fields)
+        self.shown.event(**fields)

@@ -185,7 +185,7 @@ class Record(_Part):
     in plain sentences which held-out rows the model was shown on purpose, or, of rankings made elsewhere, that
     their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of
-    the test lists (`harness.evaluation.code_level`); None for a model that ranks no codes. `effort` says how much
+    the test lists (`harness.evaluation.list_checks`); None for a model that ranks no codes. `effort` says how much
     search chose the settings; None in records older than that, and for rankings made elsewhere. `settings` is the
     resolved configuration, as in `config.yaml` without `tuning`; `command` the argument list that repeats the run; both
     are None in schema 1. `seal` holds the

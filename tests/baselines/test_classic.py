@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from baselines.classic.base import best_of_rows, best_of_table, fill_up, without
 from baselines.classic.ease import EASE, EASEConfig
 from baselines.classic.graph import Graph, GraphConfig
-from baselines.classic.ranking import best_of_rows, best_of_table, fill_up, without
-from baselines.classic.text import tfidf
-from baselines.classic.textknn import TextKNN, TextKNNConfig
+from baselines.classic.text import TextKNN, TextKNNConfig, tfidf
 from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError

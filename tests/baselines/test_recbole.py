@@ -16,9 +16,8 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.model_table import RECBOLE_MODELS
-from baselines.recbole.recommender import RecBoleRecommender
+from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
 from baselines.recbole.worker_process import Session, read_arrays
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from baselines.recbole.config import RecBoleConfig
-from baselines.recbole.recommender import RecBoleRecommender
+from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
 from harness.core import timer
 from harness.errors import HarnessError
 from harness.generative.training.checkpoint import read_snapshot

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from baselines.recbole.config import RecBoleConfig
 from baselines.recbole.model_table import RECBOLE_MODELS, REFUSED, SEQUENTIAL, SMALL, recbole_models
-from baselines.recbole.recommender import RecBoleRecommender
+from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.recbole.features import MOST, TITLE_WORDS, item_features
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, RECBOLE_MODELS, WORDS, recbole_model, recbole_models
+from baselines.recbole.recommender import MOST, TITLE_WORDS, item_features
 from harness.data.dataset import ItemText
 from harness.errors import InputError
 from harness.registry import model_entry

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from baselines.rectools.config import DEFAULTS, RecToolsConfig, rectools_models
-from baselines.rectools.recommender import RecToolsRecommender
+from baselines.rectools.recommender import DEFAULTS, RecToolsConfig, RecToolsRecommender, rectools_models
 from harness.core import timer
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
@@ -150,7 +149,7 @@ from pathlib import Path
 import numpy as np, torch
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 from baselines.recbole.worker_process import write_ragged
-from baselines.rectools.config import RecToolsConfig
+from baselines.rectools.recommender import RecToolsConfig
 from baselines.rectools.engine import Engine
 from harness.data.ragged import RaggedArray as Ragged
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import prefetch
+from harness.cli import doctor
 from tests.cli.conftest import Harness
 
 
@@ -84,4 +84,4 @@ def test_offline_is_refused(harness: Harness, hub: list[tuple[str, Any]], monkey
 
 
 def test_no_pickles() -> None:
-    assert not any(pattern.endswith((".bin", ".pt", ".pkl")) for pattern in prefetch.PATTERNS)
+    assert not any(pattern.endswith((".bin", ".pt", ".pkl")) for pattern in doctor.PATTERNS)

@@ -12,8 +12,7 @@ import pytest
 from harness.data.columns import REVIEWS_PARQUET
 from harness.data.dataset import Dataset
 from harness.data.export import export
-from harness.data.importing import import_folder
-from harness.data.loading import load_dataset
+from harness.data.loading import import_folder, load_dataset
 from harness.data.readers.folder import read_folder
 from harness.data.reviews import Review
 from harness.errors import InputError

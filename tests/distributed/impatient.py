@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from harness.__main__ import main
-from harness.runs import heartbeat
+from harness.runs import distributed
 
 if __name__ == "__main__":
-    heartbeat.BEAT, heartbeat.SILENT = 0.2, 4.0
+    distributed.BEAT, distributed.SILENT = 0.2, 4.0
     sys.exit(main())

@@ -234,7 +234,7 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
 
 
 def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    from harness.cli.errors import interrupted, report_error
+    from harness.cli.output import interrupted, report_error
 
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)

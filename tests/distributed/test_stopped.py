@@ -15,7 +15,7 @@ import pytest
 
 import harness
 from harness.generative.training.checkpoint import read_snapshot
-from harness.runs import heartbeat
+from harness.runs import distributed
 from harness.store.event_log import read_events
 from tests.distributed.cases import started
 from tests.distributed.test_launchers import BY_ACCELERATE, SHORT, command, home, launched, lists, toy
@@ -114,14 +114,14 @@ class Store(dict[str, int]):
 
 
 def test_one_that_leaves_in_order_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT", 0.02)
-    monkeypatch.setattr(heartbeat, "SILENT", 0.6)
+    monkeypatch.setattr(distributed, "BEAT", 0.02)
+    monkeypatch.setattr(distributed, "SILENT", 0.6)
     store, message = Store(), list[str]()
-    with heartbeat.heartbeat(store, 0, 3, message.append):
-        with heartbeat.heartbeat(store, 1, 3, message.append), heartbeat.heartbeat(store, 2, 3, message.append):
+    with distributed.heartbeat(store, 0, 3, message.append):
+        with distributed.heartbeat(store, 1, 3, message.append), distributed.heartbeat(store, 2, 3, message.append):
             time.sleep(1.5)
         time.sleep(1.5)
         assert message == []
-    with heartbeat.heartbeat(Store(), 1, 2, message.append):
+    with distributed.heartbeat(Store(), 1, 2, message.append):
         wait_for(lambda: message != [], "the end")
     assert len(message) == 1 and message[0].startswith("harness, process 1 of 2: process 0 of 2 has not responded for")

@@ -13,10 +13,9 @@ import pytest
 
 from eager.method import EagerLLM
 from harness.generative import comprehension
-from harness.generative.comprehension import plain_text, sample_items, token_f1
+from harness.generative.comprehension import perplexity, plain_text, sample_items, token_f1
 from harness.generative.sequence_models import LanguageModel
 from harness.generative.tasks.item_texts import held_out_items
-from harness.generative.text_generation import perplexity
 from harness.protocol.context import SilentReporter
 from tests import toys
 from tests.eager.test_method import changed, fitted

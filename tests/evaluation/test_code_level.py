@@ -10,7 +10,7 @@ import torch
 
 from harness.data.ragged import RaggedArray
 from harness.errors import InvalidPredictions
-from harness.evaluation.code_level import as_codes, code_level
+from harness.evaluation.list_checks import as_codes, code_level
 from harness.evaluation.metrics import compute_metrics
 from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.evaluation.code_level import least_added, shared_targets
+from harness.evaluation.list_checks import least_added, shared_targets
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from harness.generative import text_generation
+from harness.generative import comprehension
+from harness.generative.comprehension import continuations, perplexity
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.text_generation import continuations, perplexity
 from tests.generative import toy_models
 
 CODES = toy_models.table()
@@ -32,7 +32,7 @@ def pair(folder: Path) -> tuple[CodeLM, LlamaForCausalLM]:
 
 def test_perplexity_is_exp_of_the_mean_loss_over_all_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, complete = pair(tmp_path)
-    monkeypatch.setattr(text_generation, "SPAN", 8)
+    monkeypatch.setattr(comprehension, "SPAN", 8)
     rows = [[5, 9, 7, 100, 33, 6, 7, 8, 9, 10, 11], [4, 44, 90], [3]]
     parts = [rows[0][:8], rows[0][8:], rows[1]]
     with torch.no_grad():

@@ -22,7 +22,7 @@ from harness.generative.config import ScoreNormalization
 from harness.generative.decoding.beam_search import MAX_BLOCK, CodeScorer, Search, beam_search, rank_all
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.readers import PromptBatch, Reader
-from harness.generative.training.partial_results import PartialResults, state_digest
+from harness.generative.training.checkpoint import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from harness.errors import InputError
 from harness.generative.models.backbone import Backbone
-from harness.generative.models.dropout import add_residual_dropout, dropout
 from harness.generative.models.heads import Head, embedding_scale, final_norm_size
+from harness.generative.models.precision import add_residual_dropout, dropout
 from harness.generative.models.readers import Reader, reader_for
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 

@@ -14,8 +14,17 @@ from harness.core.seeding import generator
 from harness.data.ragged import RaggedArray
 from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.item_texts import SPANS, TaskTexts
-from harness.generative.tasks.prompts import Prompts, Sample, describe, name_of, sample
-from harness.generative.tasks.token_spans import TokenSpans, append_to_all, single_span, truncate_left
+from harness.generative.tasks.prompts import (
+    Prompts,
+    Sample,
+    TokenSpans,
+    append_to_all,
+    describe,
+    name_of,
+    sample,
+    single_span,
+    truncate_left,
+)
 
 
 @dataclass(frozen=True, eq=False)

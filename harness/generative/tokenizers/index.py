@@ -4,8 +4,8 @@ of code tokens from the vectors of their sources.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from harness.errors import InputError
 from harness.generative.item_codes import CodeTable, inspect
 from harness.generative.tokenizers.embeddings import ItemVectors, Source
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.context import RunContext
+from harness.protocol.distributed import SINGLE_PROCESS, compute_on_main
 from harness.protocol.split import TrainingData
 
 INDEX_FILE = "item.index.json"  # in a run's folder
@@ -107,3 +109,10 @@ def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
     sums = np.zeros((size, vectors.shape[1]))
     np.add.at(sums, groups, vectors)
     return sums / np.bincount(groups, minlength=size).clip(min=1)[:, None]
+
+
+def made_index(
+    context: RunContext, make: Callable[[RunContext], tuple[Vectors, SourceIndex]]
+) -> tuple[Vectors, SourceIndex]:
+    """Vectors of sources and the item codes, in all processes."""
+    return compute_on_main(context.world, lambda: make(replace(context, world=SINGLE_PROCESS)))

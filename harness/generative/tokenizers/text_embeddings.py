@@ -56,7 +56,7 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
     key = _key(rows, strings, data, config, context)
 
     def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
-        from harness.generative.training.partial_results import PartialResults
+        from harness.generative.training.checkpoint import PartialResults
 
         unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
         shards = PartialResults(unfinished("semantic", key, context))

@@ -24,7 +24,7 @@ from harness.protocol.context import RunContext
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from harness.generative.training.partial_results import PartialResults
+    from harness.generative.training.checkpoint import PartialResults
 
 BATCH = 64
 WEIGHTS = (".safetensors", ".bin", ".json", ".txt", ".model")  # files that decide the vectors

@@ -18,7 +18,7 @@ from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers import text_encoder
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.generative.training.partial_results import PartialResults, state_digest
+from harness.generative.training.checkpoint import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from tests import toys

@@ -11,12 +11,12 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from harness.errors import InputError
+from harness.generative.comprehension import continuations, perplexity
 from harness.generative.models.backbone import byte_tokenizer, load_backbone
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.heads import final_norm_size
 from harness.generative.models.packing import can_pack, read_packed, read_padded
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.text_generation import continuations, perplexity
 from harness.generative.training.losses import Losses
 from tests.generative import families, toy_models
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.generative.models.precision import to_float64
 from harness.generative.tokenizers.rqvae import RQVAE, RQVAEConfig
-from harness.generative.training.partial_results import state_digest
+from harness.generative.training.checkpoint import state_digest
 
 
 class WithoutDoubles(TorchDispatchMode):

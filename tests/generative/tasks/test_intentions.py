@@ -10,8 +10,16 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 from harness.data.reviews import Review
 from harness.generative.config import TasksConfig
-from harness.generative.tasks.intentions import COMMON, INTENTION_WORDS, Traits, intention, preferences, traits
-from harness.generative.tasks.item_texts import held_out_items, task_texts
+from harness.generative.tasks.item_texts import (
+    COMMON,
+    INTENTION_WORDS,
+    Traits,
+    held_out_items,
+    intention,
+    preferences,
+    task_texts,
+    traits,
+)
 from tests import toys
 
 PENS = [

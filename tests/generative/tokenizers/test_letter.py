@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.core import timer
-from harness.generative.tokenizers.collaborative import CollaborativeConfig, CollaborativeEmbeddings, of_width
+from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings, of_width
 from harness.generative.tokenizers.letter import LetterLoss, LetterLossConfig, alignment_loss, diversity_loss, scaled
 from harness.generative.tokenizers.rqvae import RQCodes, RQVAEConfig, Stream, rqvae_codes
 from tests import toys

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.dropout import add_residual_dropout, dropout
+from harness.generative.models.precision import add_residual_dropout, dropout
 from tests.generative import toy_models
 
 
