@@ -47,8 +47,8 @@ SHOWN = ("ndcg@10", "recall@10")
 class Report:
     """What the command prints, in each format."""
 
-    variance_sheet: ReportTable
-    variance_document: dict[str, Any]
+    sheet: ReportTable
+    document: dict[str, Any]
     csv: str
 
 
