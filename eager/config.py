@@ -51,7 +51,7 @@ SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={"name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3},
     behavior={"encoder": "graph"},
-    index={"sources": ("behavior", "semantic"), "k": 256},
+    index={"sources": ("behavior", "semantic"), "k": 256, "leaf_tokens": "own"},
     tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
     tuning={
         "epochs": 20,
