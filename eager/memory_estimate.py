@@ -76,8 +76,8 @@ def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dic
 
 
 def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
-    """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue). Without
-    data, tokens of single items (`leaf_tokens=own`) are left out."""
+    """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue).
+    Without data, tokens of single items (`leaf_tokens=own`) are left out."""
     total = _blank(config)
     words = total.get_input_embeddings().weight.numel()  # type: ignore[union-attr]
     every = sum(p.numel() for p in total.parameters())
