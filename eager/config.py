@@ -37,17 +37,17 @@ PAPER: dict[str, Any] = profiles.with_settings(
 )  # fmt: skip
 
 
-# The fastest configuration among the best on validation (docs/log.md, 2026-11-28): a small Llama with random weights,
-# the sequential task only, graph vectors, the epoch that is best on validation. The budget is 20 epochs, at most 250
+# The fastest configuration among the best on validation (docs/log.md, 2026-11-29): a small Llama with random weights,
+# the sequential task only, graph vectors, the epoch that is best on validation. The budget is 8 epochs, at most 250
 # targets an item: data with few items and many interactions need fewer epochs.
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={"name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3},
     behavior={"encoder": "graph"},
-    index={"sources": ("behavior", "semantic"), "k": 256},
+    index={"sources": ("behavior", "semantic"), "k": 256, "leaf_tokens": "own"},
     tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
     tuning={
-        "epochs": 20,
+        "epochs": 8,
         "item_targets": 250,
         "max_steps": None,
         "normalise": "children",

@@ -44,6 +44,12 @@ class IndexConfig(ReadyIndex):
         default="clustered",
         description="numbering below the first level: by shared residual centres, or arbitrary as released",
     )
+    leaf_tokens: Literal["shared", "own"] = Field(
+        default="shared",
+        exclude_if=lambda value: value == "shared",  # the keys of older runs stay
+        description="kind=tree, random: tokens of a tree's last level; shared: `k`, the same under all parents; own: "
+        "one for each item",
+    )
     rqvae: RQVAEConfig = RQVAEConfig()
 
     @model_validator(mode="after")

@@ -76,18 +76,21 @@ def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dic
 
 
 def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
-    """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue)."""
+    """Counted on torch's meta device; codes for trees of `k` (without it the smallest that holds the catalogue).
+    Without data, tokens of single items (`leaf_tokens=own`) are left out."""
     total = _blank(config)
     words = total.get_input_embeddings().weight.numel()  # type: ignore[union-attr]
     every = sum(p.numel() for p in total.parameters())
     is_tied = total.get_output_embeddings().weight is total.get_input_embeddings().weight  # type: ignore[union-attr]
     index, width = config.index, int(total.config.hidden_size)
     k = index.k or (256 if data is None else round(data.n_items ** (1 / index.height) + 0.4999))
+    leaves = k if index.leaf_tokens == "shared" else 0 if data is None else data.n_items
+    tokens = len(index.sources) * (k * (index.height - 1) + leaves)
     return Sizes(
         backbone=every,
         words=words,
         vocabulary=words if is_tied else 2 * words,
-        codes=2 * k * index.height * len(index.sources) * width + 1,
+        codes=2 * tokens * width + 1,
         blocks=int(total.config.num_hidden_layers),
         width=width,
     )

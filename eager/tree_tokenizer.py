@@ -196,11 +196,11 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
             )
             digits = rq_codes.digits
             details.append({"source": source, **rq_codes.record()})
-        parts.append(digits[order.item_ranks])
+        parts.append(_leaf_tokens(digits, config)[order.item_ranks])
     is_named = config.kind != "random"
     provenances = [vectors[source].provenance for source in needed_sources(config)]
     return SourceIndex(
-        table=CodeTable.joined(parts, k),
+        table=_joined(parts, k, config),
         blocks=tuple((source if is_named else None, config.height) for source in config.sources),
         provenance=Provenance.joined(VERSION, *provenances),
         details={"kind": config.kind, **({"rqvae": details} if details else {})},
@@ -218,11 +218,29 @@ def _fused_index(
     make = partial(fused_codes, values, levels, k, order=config.order, seed=seed)
     digits = Checkpointer(context.checkpoint, "index levels", mark).array(make)
     return SourceIndex(
-        table=CodeTable.joined([digits[order.item_ranks]], k),
+        table=_joined([_leaf_tokens(digits, config)[order.item_ranks]], k, config),
         blocks=tuple((source, 1) for source in levels),
         provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in config.used_sources())),
         details={"kind": config.kind, "levels": list(levels)},
     )
+
+
+def _leaf_tokens(digits: np.ndarray, config: IndexConfig) -> np.ndarray:
+    """The codes of a tree, (n_items, levels) in canonical order; with `leaf_tokens=own` an item's last digit is its
+    number in that order."""
+    if not _own_leaves(config):
+        return digits
+    return np.column_stack([digits[:, :-1], np.arange(len(digits))])
+
+
+def _own_leaves(config: IndexConfig) -> bool:
+    return config.leaf_tokens == "own" and config.kind in ("tree", "random")
+
+
+def _joined(parts: Sequence[np.ndarray], k: int, config: IndexConfig) -> CodeTable:
+    """The codes of all trees in one table."""
+    sizes = [(k,) * (part.shape[1] - 1) + (len(part) if _own_leaves(config) else k,) for part in parts]
+    return CodeTable(np.concatenate(parts, axis=1), tuple(size for tree in sizes for size in tree))
 
 
 def _k(data: TrainingData, config: IndexConfig) -> int:

@@ -46,12 +46,6 @@ class CodeTable:
         if len(digits) and ((digits < 0) | (digits >= np.array(self.sizes))).any():
             raise ValueError("a number outside its level")
 
-    @classmethod
-    def joined(cls, parts: Sequence[np.ndarray], k: int) -> CodeTable:
-        """Concatenates the codes of several sources, each level of size `k`."""
-        digits = np.concatenate(parts, axis=1)
-        return cls(digits, (k,) * digits.shape[1])
-
     @property
     def n_items(self) -> int:
         return len(self.digits)

@@ -62,6 +62,25 @@ def test_seeds_are_read_and_equal_seeds_give_equal_codes(settings: dict[str, Any
     assert one.table.fingerprint != other.table.fingerprint
 
 
+@pytest.mark.parametrize("settings", [{}, {"kind": "random"}, {"levels": ("behavior", "semantic")}], ids=str)
+def test_a_token_of_its_own_for_each_leaf(settings: dict[str, Any], tmp_path: Path) -> None:
+    shared, own = index(tmp_path, **settings).table, index(tmp_path, leaf_tokens="own", **settings).table
+    trees = 1 if "levels" in settings else 2
+    n, k = shared.n_items, shared.sizes[0]
+    assert own.sizes == (k, n) * trees
+    for level in range(own.levels):
+        if level % 2:
+            assert sorted(own.digits[:, level]) == list(range(n))
+        else:
+            assert np.array_equal(own.digits[:, level], shared.digits[:, level])
+
+
+def test_codes_without_a_tree_have_no_leaf_tokens(tmp_path: Path) -> None:
+    settings = {"kind": "rqvae", "k": 5, "rqvae": RQVAE}
+    shared, own = index(tmp_path, **settings), index(tmp_path, leaf_tokens="own", **settings)
+    assert shared.table.fingerprint == own.table.fingerprint
+
+
 def test_trees_and_random_codes_are_unique_and_say_what_they_saw(tmp_path: Path) -> None:
     observed = {}
     for kind, sources in (("tree", ("semantic",)), ("tree", ("semantic", "behavior")), ("random", ("semantic",))):
