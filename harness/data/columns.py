@@ -1,12 +1,6 @@
-"""Names: columns and fields with their aliases; data sets and files, and which of them are valid folders of results."""
+"""Names and aliases of columns and fields, shared by readers and writers."""
 
 from __future__ import annotations
-
-import re
-import unicodedata
-from pathlib import Path
-
-from harness.core.hashing import fingerprint
 
 USER = "user"
 ITEM = "item"
@@ -63,26 +57,3 @@ ALIASES: dict[str, tuple[str, ...]] = {
     BRAND: (BRAND, "store", "manufacturer", "brand_name"),
     CATEGORIES: (CATEGORIES, "category", "genres", "genre", "item_category", "class", "tags"),
 }  # fmt: skip
-
-
-FIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
-UNFIT = re.compile(r"[^A-Za-z0-9._+@-]+")
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a file is none of the user's: macOS puts `._NAME` beside each file that it copies or zips."""
-    return path.name.startswith(".")
-
-
-def safe_name(name: str) -> str:
-    """A name that can be a folder of results: letters without accents, other marks as one hyphen; a hash of the name
-    where nothing is left of it.
-
-    >>> safe_name("my shop é"), safe_name("ml-1m")
-    ('my-shop-e', 'ml-1m')
-    """
-    if FIT.fullmatch(name):
-        return name
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = UNFIT.sub("-", plain).strip("-").lstrip("._+@-")
-    return plain or f"data-{fingerprint(name)[:8]}"

@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.data import local_store
 from harness.data.catalog import catalogue_entries, catalogue_entry
-from harness.data.columns import safe_name
 from harness.data.dataset import Dataset, filtered
+from harness.data.names import safe_name
 from harness.data.ragged import RaggedArray
 from harness.data.raw.filters import HASH_RULE, tie_keys
 from harness.data.raw.releases import named_sets

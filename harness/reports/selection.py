@@ -217,7 +217,7 @@ def stored_name(store: Store, dataset: str) -> str:
     """The name under which runs of a data set, given by name or folder, are stored. Raises `InputError` if there are
     none."""
     from harness.data.catalog import catalogue_entries
-    from harness.data.columns import safe_name
+    from harness.data.names import safe_name
 
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():

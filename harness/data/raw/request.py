@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.columns import UNFIT
+from harness.data.names import UNFIT
 from harness.data.raw.filters import FILE_RULE, HASH_RULE
 from harness.data.raw.interactions import instant
 from harness.data.raw.releases import RawSet, Release

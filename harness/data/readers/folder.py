@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.data.columns import INTERACTIONS_PARQUET, is_hidden, safe_name
+from harness.data.columns import INTERACTIONS_PARQUET
 from harness.data.dataset import ORDERS, Dataset, Order, filtered
+from harness.data.names import is_hidden, safe_name
 from harness.data.readers import (
     csv_tables,
     lcrec,

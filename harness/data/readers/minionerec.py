@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.columns import is_hidden
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
+from harness.data.names import is_hidden
 from harness.data.readers import lcrec
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.csv_tables import written_list

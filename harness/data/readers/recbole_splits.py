@@ -11,8 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.columns import ITEM, RATING, TIMESTAMP, USER, is_hidden
+from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
+from harness.data.names import is_hidden
 from harness.data.readers import recbole_atomic
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log

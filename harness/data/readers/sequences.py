@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
-from harness.data.columns import is_hidden
 from harness.data.dataset import Dataset, Order
+from harness.data.names import is_hidden
 from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log
 from harness.data.reading import Reading
