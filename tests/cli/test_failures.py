@@ -47,7 +47,7 @@ from tests.waiting import PATIENCE, wait_for
         ("leaderboard --protocols -o toy", "toy: the path is a folder; name a file in it"),
         ("ablate fake -d toy -o toy", "toy: the path is a folder; name a file in it"),
         ("leaderboard -d nothing", "unknown data set 'nothing'"),
-        ("evaluate none.csv -d toy", "none.csv: cannot be read"),
+        ("evaluate none.csv -d toy", "none.csv: the file is missing"),
         ("data stats ml-10k", "did you mean ml-100k or ml-1m?"),
     ],
 )
