@@ -73,7 +73,7 @@ class EagerConfig(TextModelConfig):
             "training": {
                 "batch": 64,
                 "epochs": 100,
-                "max_steps": 200,
+                "max_steps": 60,
                 "learning_rate": 5e-3,
                 "weight_decay": 0.0,
                 "validation_users": 200,

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
+from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
 from harness.generative.config import Section
 from harness.generative.item_codes import CodeTable
+from harness.generative.models.dropout import dropout
 from harness.generative.models.encoder_decoder import EOS, CodeT5, T5Shape
 from harness.generative.models.precision import Precision
 from harness.generative.sequence_models import PrecisionSetting, RandomNetwork, resolve_precision
@@ -61,6 +63,26 @@ def path_tokens(table: CodeTable) -> CodeTable:
     return CodeTable(digits, tuple(int(size) for size in digits.max(axis=0) + 1))
 
 
+class _Dropout(nn.Dropout):
+    """With the fast mask."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return dropout(input, self.p, self.training)
+
+
+def _residual_dropout(t5: nn.Module) -> None:
+    """Takes dropout from attention weights and from inside feed-forward layers, and lets the rest use the fast mask."""
+    for module in list(t5.modules()):
+        if isinstance(module, T5Attention):
+            module.dropout = 0.0
+        elif not isinstance(module, T5DenseActDense):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Dropout):
+                    setattr(module, name, _Dropout(child.p))
+        else:
+            module.dropout = nn.Identity()
+
+
 class Stream(CodeT5):
     """One decoder with the codes that it generates. `digits`: (n_items, levels)."""
 
@@ -68,6 +90,7 @@ class Stream(CodeT5):
 
     def __init__(self, table: CodeTable, shape: T5Shape, extra: int = 0) -> None:
         super().__init__(table.sizes, shape, extra)
+        _residual_dropout(self.t5)
         self.trie, self.levels = CodeTrie(table), table.levels
         self.register_buffer("digits", torch.from_numpy(table.digits.copy()), persistent=False)
 

@@ -1,8 +1,8 @@
 """EAGER's losses: generation in both streams, the global contrastive task and the semantic-guided transfer task.
 
 A decoder reads its code and then the summary token. *Contrast*: InfoNCE between the state of the summary token and the
-source vectors of the item (`eager/contrastive_loss.py`). *Transfer*: an auxiliary transformer reads the behaviour code
-with the semantic summary as its memory; it restores a masked token, and tells true codes from those with a replaced
+source vectors of the item (`eager/contrastive_loss.py`). *Transfer*: an auxiliary transformer reads the semantic
+summary (the guide) and the behaviour code; it restores a masked token, and tells true codes from those with a replaced
 token. The summary is detached, so that behaviour learns from semantics and not the reverse. The auxiliary parts serve
 training alone and are not saved.
 """
@@ -59,22 +59,20 @@ class TransferConfig(Section):
 
 
 class Transfer(nn.Module):
-    """The auxiliary transformer: one layer, attention in both directions, over a start vector and `levels` tokens."""
+    """The auxiliary transformer: one layer, attention in both directions, over the guide and `levels` tokens."""
 
     def __init__(self, width: int, levels: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(levels + 1, width))
+        self.positions = nn.Parameter(torch.randn(levels, width))
         self.mask = nn.Parameter(torch.randn(width))
         self.guide = nn.Linear(width, width)
-        self.layer = nn.TransformerDecoderLayer(width, heads, 2 * width, dropout, batch_first=True, norm_first=True)
+        self.layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True, norm_first=True)
         self.norm = nn.LayerNorm(width)
         self.judge = nn.Linear(width, 1)
 
     def states(self, tokens: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
-        """States (n, levels + 1, width) of embedded `tokens` (n, levels, width) with the memory `guide` (n, width); the
-        first is the start vector's."""
-        inputs = functional.pad(tokens, (0, 0, 1, 0)) + self.positions
-        return self.norm(self.layer(inputs, self.guide(guide)[:, None]))
+        """States (n, 1 + levels, width) of the `guide` (n, width) and of embedded `tokens` (n, levels, width)."""
+        return self.norm(self.layer(torch.cat([self.guide(guide)[:, None], tokens + self.positions], dim=1)))
 
     def forward(self, stream: Stream, items: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         """Mean -log p of one masked token an item, at a random level, plus the binary cross-entropy of codes of `items`
@@ -94,7 +92,7 @@ class Transfer(nn.Module):
         others = (stream.digits[items, replaced] + moved) % sizes
         offsets = torch.tensor(stream.offsets, device=items.device)[replaced] + stream.vocabulary
         false = tokens.index_put((rows, replaced), table(others + offsets))
-        logits = self.judge(torch.cat([self.states(each, guide)[:, 0] for each in (tokens, false)]))[:, 0].float()
+        logits = self.judge(self.states(torch.cat([tokens, false]), guide.repeat(2, 1))[:, 0])[:, 0].float()
         labels = torch.arange(len(logits), device=items.device) < len(items)
         return torch.cat(costs).mean() + functional.binary_cross_entropy_with_logits(logits, labels.float())
 
@@ -158,7 +156,8 @@ class TwoStreamTraining(CodeTraining):
         for source, stream in network.streams.items():
             response = torch.cat([stream.tokens(target), ends], dim=1) if len(auxiliary) else stream.tokens(target)
             states = stream.decode(encoded, prompts.real, response)
-            costs = [stream.costs(states[:, level], target, level) for level in range(stream.levels)]
+            sharp = states / self.config.temperature  # logits are linear in states
+            costs = [stream.costs(sharp[:, level], target, level) for level in range(stream.levels)]
             total, summaries[source] = total + torch.stack(costs).mean(), states[:, -1]
             if source in auxiliary:
                 total = total + auxiliary[source](states[:, -1], target, torch.from_numpy(negatives).to(device))
