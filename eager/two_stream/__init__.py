@@ -1,1 +1,1 @@
-"""EAGER (KDD 2024), the predecessor of EAGER-LLM: one encoder, a decoder for behaviour codes and one for semantic codes."""
+"""EAGER (KDD 2024), the predecessor of EAGER-LLM: one encoder and a decoder for the codes of each source."""

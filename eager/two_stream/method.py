@@ -6,7 +6,6 @@ Compared with the released code (yewzz/EAGER): docs/eager.md.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -187,9 +186,7 @@ class Eager(GenerativeRecommender[EagerConfig]):
             filter_viewed=self._record.get("filter_viewed", False),
         )  # fmt: skip
         streams: list[Stream] = list(model.network.streams.values())
-        pairs = [
-            recommend(stream, stream.trie, requests, model.prompt, beams, decoding, context) for stream in streams
-        ]
+        pairs = [recommend(stream, stream.trie, requests, model.prompt, beams, decoding, context) for stream in streams]
         scores = [found.scores / stream.levels for (found, _), stream in zip(pairs, streams, strict=True)]
         items, confidence = union([found.items for found, _ in pairs], scores)
         if config.confidence == "both":
@@ -199,9 +196,7 @@ class Eager(GenerativeRecommender[EagerConfig]):
         report.short = int((listed.lengths < k).sum())
         return listed, report
 
-    def _both(
-        self, streams: list[Stream], requests: Requests, items: np.ndarray, context: RunContext
-    ) -> np.ndarray:
+    def _both(self, streams: list[Stream], requests: Requests, items: np.ndarray, context: RunContext) -> np.ndarray:
         """Mean log-probability a token of both codes of `items` (users, n), float64."""
         model, batch = self.method.model, self.config.decode.batch
         prompts = [model.prompt(history) for history in requests.histories]

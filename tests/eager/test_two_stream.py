@@ -17,7 +17,6 @@ from eager.two_stream.network import NetworkConfig, Stream, TwoStreamNetwork, pa
 from eager.two_stream.ranking import best, log_probabilities, union
 from eager.two_stream.tasks import Transfer
 from harness.core import timer
-from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
@@ -111,7 +110,8 @@ def network(seed: int = 0, tokens: str = "path") -> tuple[TwoStreamNetwork, dict
     codes = rng.permutation(36)[:30]
     behavior = np.column_stack([codes // 6, codes % 6])
     behavior[1] = behavior[0]
-    tables = {"behavior": CodeTable(behavior, (6, 6)), "semantic": CodeTable(np.arange(30)[:, None] // [5, 1] % 5, (6, 5))}
+    semantic = np.arange(30)[:, None] // [5, 1] % 5
+    tables = {"behavior": CodeTable(behavior, (6, 6)), "semantic": CodeTable(semantic, (6, 5))}
     if tokens == "path":
         tables = {source: path_tokens(table) for source, table in tables.items()}
     settings = NetworkConfig(width=16, heads=2, head_width=8, inner=32, dropout=0.0, tokens="path")
@@ -213,9 +213,7 @@ def test_the_loss_is_the_sum_of_the_papers_terms(short: Eager, tmp_path: Path) -
                 logits = projected[row] @ unit[[item, *(n for n in negatives.tolist() if n != item)]].T / 0.2
                 expected = expected - weight * logits.log_softmax(0)[0] / 2
         torch.manual_seed(5)
-        expected = expected + auxiliary["transfer"](
-            streams["behavior"], torch.from_numpy(items), summaries["semantic"]
-        )
+        expected = expected + auxiliary["transfer"](streams["behavior"], torch.from_numpy(items), summaries["semantic"])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
