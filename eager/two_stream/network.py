@@ -7,7 +7,7 @@ the released code has a BERT with two embeddings of an item, one a source, and e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def _residual_dropout(t5: nn.Module) -> None:
                 if isinstance(child, nn.Dropout):
                     setattr(module, name, _Dropout(child.p))
         else:
-            module.dropout = nn.Identity()
+            module.dropout = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Stream(CodeT5):
@@ -110,7 +110,7 @@ class Stream(CodeT5):
 class TwoStreamNetwork(nn.Module):
     """`tables`: the codes of each source, in the order of the streams. Weights are random: seed torch before."""
 
-    streams: nn.ModuleDict
+    streams: Any  # an nn.ModuleDict of `Stream`s by source
 
     def __init__(self, tables: Mapping[str, CodeTable], settings: NetworkConfig) -> None:
         super().__init__()

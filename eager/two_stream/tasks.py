@@ -115,7 +115,9 @@ class TwoStreamTraining(CodeTraining):
         config, data = self.config, inputs.data
         samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed)
         steps = min(max(1, round(self.passes(data) * samples.steps)), config.max_steps or 1 << 62)
-        values = {source: item_vectors.values for source, item_vectors in inputs.vectors.items()}
+        values: dict[Source, np.ndarray] = {
+            source: item_vectors.values for source, item_vectors in inputs.vectors.items()
+        }
         auxiliary = self.auxiliary(values, context)
 
         def loss(step: int, part: int) -> Cost:
@@ -135,7 +137,8 @@ class TwoStreamTraining(CodeTraining):
         settings, streams = self.model.config, self.model.network.streams
         torch.manual_seed(derive_seed(context.seed, STAGE, "auxiliary"))
         parts = nn.ModuleDict()
-        for source, weight in (("semantic", self.contrast.semantic), ("behavior", self.contrast.behavior)):
+        weights: dict[Source, float] = {"semantic": self.contrast.semantic, "behavior": self.contrast.behavior}
+        for source, weight in weights.items():
             if weight:
                 parts[source] = Contrast(settings.width, {source: vectors[source]}, self.contrast)
         if self.transfer.weight:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -189,7 +189,7 @@ def test_the_loss_is_the_sum_of_the_papers_terms(short: Eager, tmp_path: Path) -
     """Each term by the formula, with one forward pass a sample; the transfer term with its own random numbers."""
     config = changed(contrast={"semantic": 0.5, "behavior": 2.0, "temperature": 0.2})
     model = fitted(config, tmp_path)
-    recipe, streams = model.method.recipe, model.model.eval().streams
+    recipe, streams = cast(Any, model.method.recipe), model.model.eval().streams
     rng = np.random.default_rng(0)
     vectors: Any = {"semantic": rng.normal(size=(24, 5)), "behavior": rng.normal(size=(24, 3))}
     auxiliary = recipe.auxiliary(vectors, toys.context(tmp_path)).eval()
@@ -253,7 +253,7 @@ def test_the_transfer_term_masks_one_token_and_replaces_one() -> None:
 
 def test_behaviour_learns_from_semantics_and_not_the_reverse(short: Eager, tmp_path: Path) -> None:
     model = fitted(changed(contrast={"semantic": 0.0, "behavior": 0.0}), tmp_path)
-    recipe, network = model.method.recipe, model.model
+    recipe, network = cast(Any, model.method.recipe), model.model
     auxiliary = recipe.auxiliary({}, toys.context(tmp_path))
     assert list(auxiliary) == ["transfer"]
     guide = torch.randn(2, 32, requires_grad=True)
