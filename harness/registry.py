@@ -291,6 +291,15 @@ MODELS = (
         needs=("text",),
     ),
     ModelEntry(
+        "eager",
+        "generative",
+        "eager.two_stream.method:Eager",
+        "one encoder and two decoders, of behaviour codes and of semantic codes, ranked by confidence",
+        "Wang et al., KDD 2024, arXiv 2406.14017",
+        "eager_kdd",
+        needs=("text",),
+    ),
+    ModelEntry(
         "eager-llm",
         "llm",
         "eager.method:EagerLLM",

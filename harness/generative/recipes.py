@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from harness.core.plugins import warn
@@ -21,7 +22,7 @@ from harness.generative.comprehension import CheckpointScores, Comprehension, Co
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.readers import PromptBatch
-from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel, RandomNetwork
 from harness.generative.tasks.batching import Batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
@@ -146,7 +147,7 @@ class CodeTraining:
     every training sequence but the first of each once as a target. `name` is the stage's in progress, checkpoints and
     events."""
 
-    def __init__(self, model: EncoderDecoder | DecoderOnly, config: PrefixTrainingConfig, name: str) -> None:
+    def __init__(self, model: RandomNetwork, config: PrefixTrainingConfig, name: str) -> None:
         self.network_model, self.config, self.name = model, config, name
 
     def prepare(self, data: TrainingData) -> None:
@@ -161,13 +162,15 @@ class CodeTraining:
         return min(config.epochs, config.item_targets * len(np.unique(data.sequences.values)) / max(samples, 1))
 
     def train(
-        self, loss: Loss, steps_a_pass: float, inputs: RecipeInputs, context: RunContext, steps: int
-    ) -> dict[str, Any]:
-        """Trains all weights of the network; gives the field `training`. `loss` is as `trainer.train` takes it."""
+        self, loss: Loss, steps_a_pass: float, inputs: RecipeInputs, context: RunContext, steps: int,
+        others: Sequence[nn.Parameter] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """Trains all weights of the network, and `others`, which only the loss reads; gives the field `training`.
+        `loss` is as `trainer.train` takes it."""
         config, network = self.config, self.network_model.network
         stopping = self._early_stopping(steps_a_pass, steps, inputs)
         self._warn_of_few_passes(steps / steps_a_pass, context)
-        group = ParameterGroup(list(network.parameters()), config.learning_rate, config.weight_decay)
+        group = ParameterGroup([*network.parameters(), *others], config.learning_rate, config.weight_decay)
         network.train()
         result = train([group], loss, self._training_config(steps), context, stopping)
         selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}

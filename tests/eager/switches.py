@@ -124,6 +124,7 @@ VECTORS: dict[str, Switch] = {  # shown by the vectors of both sources, what the
     "index.k": Switch(7),
     "index.height": Switch(3),
     "index.order": Switch("released"),
+    "index.leaf_tokens": Switch("own"),
     "tokenizer": Switch({"kind": "random", "index": {"k": 6}}),
     "index.file": Switch(own_index, {"index.kind": "file", "index.file": turned_index}),
     "index.rqvae.hidden": Switch((24,), RQVAE),

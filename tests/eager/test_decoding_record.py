@@ -19,7 +19,7 @@ from tests.eager.test_method import changed, fitted
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
-    return fitted(changed(), tmp_path_factory.mktemp("model"))
+    return fitted(changed(backbone={"precision": "float32"}), tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("decode", [{"beams": 5}, {"beams": "all"}, {"beams": 30, "normalise": "vocabulary"}])

@@ -69,8 +69,9 @@ def test_transformers_computes_the_same_logits(kind: str, apart: bool, tmp_path:
 def test_the_page_of_a_folder_gives_our_lists(tmp_path: Path) -> None:
     """What it tells a reader to run, run without anything of this project, for a model trained and loaded again."""
     config = changed(
-        decode={"beams": 20, "normalise": "vocabulary"}, annealing={"merge": False}, comprehension={"items": 0}
-    )
+        backbone={"precision": "float32"}, decode={"beams": 20, "normalise": "vocabulary"},
+        annealing={"merge": False}, comprehension={"items": 0},
+    )  # fmt: skip
     context, data, model = toys.context(tmp_path), toys.split().train, EagerLLM(config)
     model.fit(data, context)
     model.save(tmp_path / "model")

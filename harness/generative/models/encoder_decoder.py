@@ -27,9 +27,9 @@ PAD, EOS = 0, 1
 
 @dataclass(frozen=True)
 class T5Shape:
-    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `tied`: the output layer is the input embedding.
-    `inner_layers`: hidden layers of a feed-forward layer. `context`: maximal length of a prompt with its code; T5 has
-    relative positions and thus no limit."""
+    """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `encoder_layers`: None for as many as the decoder has.
+    `tied`: the output layer is the input embedding. `inner_layers`: hidden layers of a feed-forward layer. `context`:
+    maximal length of a prompt with its code; T5 has relative positions and thus no limit."""
 
     layers: int = 4
     width: int = 128
@@ -40,6 +40,7 @@ class T5Shape:
     tied: bool = True
     inner_layers: int = 1
     context: int = 1 << 20
+    encoder_layers: int | None = None
 
 
 class CodeT5(nn.Module):
@@ -56,7 +57,7 @@ class CodeT5(nn.Module):
             d_model=shape.width,
             d_kv=shape.head_width,
             d_ff=shape.inner,
-            num_layers=shape.layers,
+            num_layers=shape.layers if shape.encoder_layers is None else shape.encoder_layers,
             num_decoder_layers=shape.layers,
             num_heads=shape.heads,
             dropout_rate=shape.dropout,
@@ -79,8 +80,11 @@ class CodeT5(nn.Module):
     def states(self, ids: torch.Tensor, real: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
         """Decoder states (batch, tokens, width) that predict each token of `response` (batch, tokens) for the prompts
         `ids`."""
+        return self.decode(self.encode(ids, real), real, response)
+
+    def decode(self, encoded: torch.Tensor, real: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+        """As `states`, from the encoder states of the prompts."""
         shifted = functional.pad(response[:, :-1], (1, 0), value=PAD)
-        encoded = self.encode(ids, real)
         output = cast(Any, self.t5.decoder)(
             input_ids=shifted, encoder_hidden_states=encoded, encoder_attention_mask=real.long(), use_cache=False
         )

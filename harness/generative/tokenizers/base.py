@@ -131,10 +131,21 @@ AnyTokenizer = Annotated[SerializeAsAny[Tokenizer], BeforeValidator(_by_kind)]
 """A setting that holds any registered tokenizer, chosen by its `kind`."""
 
 
-class TokenizedConfig(TextModelConfig):
+class TokenizerSeedConfig(TextModelConfig):
+    """Base of the configurations with item codes from a random stream of their own. Stored configurations leave out
+    the default, so that runs from before this setting keep their key."""
+
+    tokenizer_seed: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda value: value is None,
+        description="seed of the tokenizer (item codes and the vectors they are made of); null: the run's seed",
+    )
+
+
+class TokenizedConfig(TokenizerSeedConfig):
     """Base of the configurations of methods with item codes. A method declares its section `index` (`ReadyIndex` with a
-    `kind`) and `own_tokenizer`. Stored configurations leave out the defaults of `tokenizer` and `tokenizer_seed`, so
-    that runs from before these settings keep their key."""
+    `kind`) and `own_tokenizer`. Stored configurations leave out the default of `tokenizer` too."""
 
     section: ClassVar[str]  # of the method, in error messages
 
@@ -144,12 +155,6 @@ class TokenizedConfig(TextModelConfig):
         exclude_if=lambda value: value is None,
         description="another tokenizer than the method's own, by its kind (rqvae, rqkmeans, opq, tree, random, file, "
         "or a registered one), and its settings; null: the method's own, whose settings are those of index",
-    )
-    tokenizer_seed: int | None = Field(
-        default=None,
-        ge=0,
-        exclude_if=lambda value: value is None,
-        description="seed of the tokenizer (item codes and the vectors they are made of); null: the run's seed",
     )
 
     @abstractmethod

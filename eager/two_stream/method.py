@@ -1,0 +1,221 @@
+"""EAGER (KDD 2024, arXiv 2406.14017) as a preset: trees of two sources x one encoder and two decoders x the sum of
+generation, contrast and transfer losses x confidence ranking.
+
+Compared with the released code (yewzz/EAGER): docs/eager.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from eager.behavior_encoder import BehaviorEmbeddings
+from eager.index_config import LEAK, BehaviorConfig, IndexConfig
+from eager.tree_tokenizer import DualSourceTokenizer
+from eager.two_stream.network import NetworkConfig, Stream, TwoStreamModel
+from eager.two_stream.ranking import best, log_probabilities, union
+from eager.two_stream.tasks import SummaryContrastConfig, TransferConfig, TwoStreamTraining, TwoStreamTrainingConfig
+from harness.generative.config import Section, SemanticConfig, given_files
+from harness.generative.decoding.generate import (
+    DecodeReport,
+    Decoding,
+    Ranker,
+    beam_recall_loss,
+    evenly_spaced,
+    recommend,
+)
+from harness.generative.models.precision import autocast
+from harness.generative.models.readers import PromptBatch
+from harness.generative.recommender import GenerativeRecommender, Method
+from harness.generative.sequence_models import resolve_precision
+from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, TokenizerSeedConfig
+from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
+from harness.protocol.recommender import ModelConfig
+from harness.protocol.requests import Requests
+from harness.protocol.split import TrainingData
+
+
+class ConfidenceConfig(Section):
+    """Ranking."""
+
+    beams: int = Field(default=20, ge=1, description="items that a stream generates, at least as many as requested")
+    batch: int = Field(default=64, ge=1, description="users ranked at once")
+    confidence: Literal["both", "own"] = Field(
+        default="both",
+        description="what ranks the union, as a mean log-probability a token: both codes of an item, or the code in "
+        "the stream that generated it",
+    )
+    exact_users: int = Field(
+        default=0, ge=0, description="users for whom all items are ranked too, to record what beams miss"
+    )
+    filter_viewed: bool | Literal["auto"] = Field(
+        default="auto",
+        description="exclude items of the user's history; auto: if no training sequence repeats an item",
+    )
+
+
+class EagerConfig(TokenizerSeedConfig):
+    """The whole method. Defaults are the paper's shape with one encoder for both sources."""
+
+    semantic: SemanticConfig = SemanticConfig()
+    behavior: BehaviorConfig = BehaviorConfig()
+    index: IndexConfig = IndexConfig(sources=("behavior", "semantic"))
+    network: NetworkConfig = NetworkConfig()
+    contrast: SummaryContrastConfig = SummaryContrastConfig()
+    transfer: TransferConfig = TransferConfig()
+    training: TwoStreamTrainingConfig = TwoStreamTrainingConfig()
+    decode: ConfidenceConfig = ConfidenceConfig()
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "behavior": {"encoder": "graph", "dim": 16},
+            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
+            "transfer": {"heads": 2},
+            "training": {
+                "batch": 64,
+                "epochs": 100,
+                "max_steps": 60,
+                "learning_rate": 5e-3,
+                "weight_decay": 0.0,
+                "validation_users": 200,
+                "precision": "float32",
+                "patience": 2,
+            },
+        },
+        "cpu": {
+            "behavior": {"encoder": "graph"},
+            "training": {"batch": 256, "epochs": 20, "patience": 5, "validation_users": 1000},
+        },
+        "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "training": {"batch": 256}},
+        "paper": {
+            "semantic": {"encoder": "sentence-transformers/sentence-t5-base"},
+            "behavior": {
+                "encoder": "din", "dim": 96, "negatives": 60, "batch": 128, "learning_rate": 1e-3, "weight_decay": 0.0,
+            },
+            "index": {"order": "released"},
+            "network": {"inner": 1024},
+            "contrast": {"mode": "released", "semantic": 10.0, "negatives": 2048},
+            "training": {
+                "batch": 256,
+                "epochs": 10_000,
+                "max_steps": 60_000,
+                "learning_rate": 1e-3,
+                "weight_decay": 1e-7,
+                "schedule": "inverse_sqrt",
+                "warmup_steps": 2000,
+            },
+            "decode": {"filter_viewed": False},
+        },
+    }  # fmt: skip
+
+    @model_validator(mode="after")
+    def _two_streams(self) -> EagerConfig:
+        if self.index.levels is not None or len(set(self.index.sources)) != 2 or len(self.index.sources) != 2:
+            raise ValueError("index.sources has to name both sources once, and index.levels none: each has a stream")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> EagerConfig:
+        if self.transfer.weight and self.network.width % self.transfer.heads:
+            raise ValueError(
+                f"network.width={self.network.width} is no multiple of transfer.heads={self.transfer.heads}"
+            )
+        return self
+
+    def resolved(self, device: str) -> EagerConfig:
+        """With the precision that `auto` stands for on this machine."""
+        training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
+        return self.model_copy(update={"training": training})
+
+    def item_tokenizer(self) -> DualSourceTokenizer:
+        """The tokenizer that makes the item codes."""
+        return DualSourceTokenizer(kind="tree", index=self.index, semantic=self.semantic, behavior=self.behavior)
+
+    def contrast_sources(self) -> tuple[EmbeddingSource, ...]:
+        """The sources that the contrastive task reads."""
+        text = (TextEmbeddings(self.semantic),) if self.contrast.semantic else ()
+        return (*text, BehaviorEmbeddings(self.behavior)) if self.contrast.behavior else text
+
+    def reads_text(self) -> bool:
+        """Not where codes and the vectors that are in use are ready."""
+        return self.item_tokenizer().reads_text() or bool(self.contrast.semantic and self.semantic.vectors is None)
+
+    def leaks(self) -> tuple[str, ...]:
+        """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
+        contrast = (LEAK,) if self.contrast.behavior and self.behavior.windows == "released" else ()
+        return tuple(dict.fromkeys((*self.item_tokenizer().leaks(), *contrast)))
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """Ready vectors and a ready index, where they are named."""
+        vectors = [
+            *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
+            *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
+        ]
+        return tuple(dict.fromkeys((*vectors, *self.item_tokenizer().files(data))))
+
+
+class Eager(GenerativeRecommender[EagerConfig]):
+    """EAGER (arXiv 2406.14017). Needs item text."""
+
+    config_class: ClassVar[type[ModelConfig]] = EagerConfig
+    distributed: ClassVar[bool] = False
+
+    def compose(self) -> Method:
+        config = self.config
+        model = TwoStreamModel(config.network, config.index.sources, config.training.precision)
+        recipe = TwoStreamTraining(model, config.training, config.contrast, config.transfer)
+        return Method(config.item_tokenizer(), model, recipe, config.decode, config.contrast_sources())
+
+    def _rank(
+        self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
+    ) -> tuple[Predictions, DecodeReport]:
+        n_items = self._table.n_items
+        beams = min(max(self.config.decode.beams, k), n_items)
+        predictions, report = self._lists(requests, k, context, beams, resume=resume)
+        if exact_users and beams < n_items:
+            rows = evenly_spaced(len(requests), exact_users)
+            exact, _ = self._lists(requests.take(rows), k, context, n_items)
+            report.lost = beam_recall_loss(predictions.items[rows], exact.items)
+        return predictions, report
+
+    def _lists(
+        self, requests: Requests, k: int, context: RunContext, beams: int, *, resume: bool = False
+    ) -> tuple[Predictions, DecodeReport]:
+        """Lists by confidence of the `beams` best items of each stream."""
+        model, config = self.method.model, self.config.decode
+        decoding = Decoding(
+            beams, config.batch, model.precision, "children", resume=resume,
+            filter_viewed=self._record.get("filter_viewed", False),
+        )  # fmt: skip
+        streams: list[Stream] = list(model.network.streams.values())
+        pairs = [
+            recommend(Ranker(stream, stream.trie, model.prompt), requests, beams, decoding, context)
+            for stream in streams
+        ]
+        scores = [found.scores / stream.levels for (found, _), stream in zip(pairs, streams, strict=True)]
+        items, confidence = union([found.items for found, _ in pairs], scores)
+        if config.confidence == "both":
+            confidence = self._both(streams, requests, items, context)
+        report = pairs[-1][1]
+        listed = Predictions(requests.cases, *best(items, confidence, k))
+        report.short = int((listed.lengths < k).sum())
+        return listed, report
+
+    def _both(self, streams: list[Stream], requests: Requests, items: np.ndarray, context: RunContext) -> np.ndarray:
+        """Mean log-probability a token of both codes of `items` (users, n), float64."""
+        model, batch = self.method.model, self.config.decode.batch
+        prompts = [model.prompt(history) for history in requests.histories]
+        order = np.argsort([-len(ids) for ids in prompts], kind="stable")  # equal lengths together: little padding
+        scores = np.zeros(items.shape)
+        with context.stage(f"confidence ({requests.fold})", len(requests)) as bar:
+            for rows in np.array_split(order, range(batch, len(order), batch)):
+                asked = PromptBatch.of([prompts[row] for row in rows], context.device)
+                with autocast(context.device, model.precision):
+                    logs = [log_probabilities(stream, asked, items[rows]) for stream in streams]
+                scores[rows] = sum(logs) / sum(stream.levels for stream in streams)
+                bar.advance(len(rows))
+        return scores

@@ -1,0 +1,1 @@
+"""Search space of EAGER for `harness tune`: data, one YAML file."""

@@ -1,0 +1,170 @@
+"""EAGER's losses: generation in both streams, the global contrastive task and the semantic-guided transfer task.
+
+A decoder reads its code and then the summary token. *Contrast*: InfoNCE between the state of the summary token and the
+source vectors of the item (`eager/contrastive_loss.py`). *Transfer*: an auxiliary transformer reads the semantic
+summary (the guide) and the behaviour code; it restores a masked token, and tells true codes from those with a replaced
+token. The summary is detached, so that behaviour learns from semantics and not the reverse. The auxiliary parts serve
+training alone and are not saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from eager.config import ContrastConfig
+from eager.contrastive_loss import Contrast
+from eager.two_stream.network import Stream, TwoStreamModel
+from harness.core.seeding import derive_seed, generator
+from harness.generative.config import Section
+from harness.generative.encoder_decoder_config import PrefixTrainingConfig
+from harness.generative.models.encoder_decoder import EOS
+from harness.generative.models.readers import PromptBatch
+from harness.generative.recipes import CodeTraining, RecipeInputs
+from harness.generative.tasks.prefix_samples import Samples
+from harness.generative.tokenizers.embeddings import Source
+from harness.generative.training.step_cost import Cost, Counts
+from harness.protocol.context import RunContext
+
+STAGE = "eager"
+
+
+class TwoStreamTrainingConfig(PrefixTrainingConfig):
+    """Training on every prefix of a training sequence: one next item a sample."""
+
+    normalise: Literal["children"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="children", description="a token's probability is among the children of its prefix in the tree"
+    )
+
+
+class SummaryContrastConfig(ContrastConfig):
+    """Global contrastive task: InfoNCE from the summary state of each stream to the target's vectors of its source."""
+
+    semantic: float = Field(default=1.0, ge=0, description="weight of the semantic term; 0: off")
+    behavior: float = Field(default=1.0, ge=0, description="weight of the behaviour term; 0: off")
+    temperature: float = Field(default=0.3, gt=0)
+
+
+class TransferConfig(Section):
+    """Semantic-guided transfer task."""
+
+    weight: float = Field(default=1.0, ge=0, description="of both terms, reconstruction and recognition; 0: off")
+    heads: int = Field(default=4, ge=1, description="of the auxiliary transformer; they divide network.width")
+
+
+class Transfer(nn.Module):
+    """The auxiliary transformer: one layer, attention in both directions, over the guide and `levels` tokens."""
+
+    def __init__(self, width: int, levels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(levels, width))
+        self.mask = nn.Parameter(torch.randn(width))
+        self.guide = nn.Linear(width, width)
+        self.layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True, norm_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.judge = nn.Linear(width, 1)
+
+    def states(self, tokens: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        """States (n, 1 + levels, width) of the `guide` (n, width) and of embedded `tokens` (n, levels, width)."""
+        return self.norm(self.layer(torch.cat([self.guide(guide)[:, None], tokens + self.positions], dim=1)))
+
+    def forward(self, stream: Stream, items: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        """Mean -log p of one masked token an item, at a random level, plus the binary cross-entropy of codes of `items`
+        (n,) and of the same codes with one token replaced by another of its level."""
+        ids, rows = stream.tokens(items), torch.arange(len(items), device=items.device)
+        table = stream.t5.get_input_embeddings()
+        tokens = table(ids)
+
+        masked = torch.randint(stream.levels, (len(items),), device=items.device)
+        states = self.states(tokens.index_put((rows, masked), self.mask.to(tokens.dtype)), guide)
+        parts = [masked == level for level in range(stream.levels)]
+        costs = [stream.costs(states[own, level + 1], items[own], level) for level, own in enumerate(parts)]
+
+        replaced = torch.randint(stream.levels, (len(items),), device=items.device)
+        sizes = torch.tensor(stream.sizes, device=items.device)[replaced]
+        moved = 1 + (torch.rand(len(items), device=items.device) * (sizes - 1)).long()
+        others = (stream.digits[items, replaced] + moved) % sizes
+        offsets = torch.tensor(stream.offsets, device=items.device)[replaced] + stream.vocabulary
+        false = tokens.index_put((rows, replaced), table(others + offsets))
+        logits = self.judge(self.states(torch.cat([tokens, false]), guide.repeat(2, 1))[:, 0])[:, 0].float()
+        labels = torch.arange(len(logits), device=items.device) < len(items)
+        return torch.cat(costs).mean() + functional.binary_cross_entropy_with_logits(logits, labels.float())
+
+
+class TwoStreamTraining(CodeTraining):
+    """The one stage: the sum of all losses."""
+
+    def __init__(
+        self,
+        model: TwoStreamModel,
+        config: TwoStreamTrainingConfig,
+        contrast: SummaryContrastConfig,
+        transfer: TransferConfig,
+    ) -> None:
+        super().__init__(model, config, STAGE)
+        self.model, self.contrast, self.transfer = model, contrast, transfer
+
+    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
+        """The field `training`."""
+        config, data = self.config, inputs.data
+        samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed)
+        steps = min(max(1, round(self.passes(data) * samples.steps)), config.max_steps or 1 << 62)
+        values: dict[Source, np.ndarray] = {
+            source: item_vectors.values for source, item_vectors in inputs.vectors.items()
+        }
+        auxiliary = self.auxiliary(values, context)
+
+        def loss(step: int, part: int) -> Cost:
+            histories, items = samples.part(step, part)
+            negatives = generator(context.seed, STAGE, "negatives", step, part).permutation(data.n_items)
+
+            def share(counts: Counts) -> torch.Tensor:
+                mean = self.loss(histories, items, auxiliary, negatives[: self.contrast.negatives], context.device)
+                return mean * (len(items) / counts[0])
+
+            return Cost((len(items),), share)
+
+        return self.train(loss, samples.steps, inputs, context, steps, list(auxiliary.parameters()))
+
+    def auxiliary(self, vectors: Mapping[Source, np.ndarray], context: RunContext) -> nn.ModuleDict:
+        """The parts of the losses that are in use, with random weights: `transfer`, and a `Contrast` a source."""
+        settings, streams = self.model.config, self.model.network.streams
+        torch.manual_seed(derive_seed(context.seed, STAGE, "auxiliary"))
+        parts = nn.ModuleDict()
+        weights: dict[Source, float] = {"semantic": self.contrast.semantic, "behavior": self.contrast.behavior}
+        for source, weight in weights.items():
+            if weight:
+                parts[source] = Contrast(settings.width, {source: vectors[source]}, self.contrast)
+        if self.transfer.weight:
+            levels = streams["behavior"].levels
+            parts["transfer"] = Transfer(settings.width, levels, self.transfer.heads, settings.dropout)
+        return parts.to(context.device)
+
+    def loss(
+        self, histories: list[np.ndarray], items: np.ndarray, auxiliary: nn.ModuleDict, negatives: np.ndarray,
+        device: str,
+    ) -> torch.Tensor:  # fmt: skip
+        """Sum of the losses, each a mean over the samples: next `items` (n,) after `histories`."""
+        network, target = self.model.network, torch.from_numpy(items).to(device)
+        prompts = PromptBatch.of([self.model.prompt(history) for history in histories], device)
+        first = next(iter(network.streams.values()))
+        encoded, ends = first.encode(prompts.ids, prompts.real), target.new_full((len(items), 2), EOS)
+        total, summaries = torch.zeros((), device=device), {}
+        for source, stream in network.streams.items():
+            response = torch.cat([stream.tokens(target), ends], dim=1) if len(auxiliary) else stream.tokens(target)
+            states = stream.decode(encoded, prompts.real, response)
+            sharp = states / self.config.temperature  # logits are linear in states
+            costs = [stream.costs(sharp[:, level], target, level) for level in range(stream.levels)]
+            total, summaries[source] = total + torch.stack(costs).mean(), states[:, -1]
+            if source in auxiliary:
+                total = total + auxiliary[source](states[:, -1], target, torch.from_numpy(negatives).to(device))
+        if "transfer" in auxiliary:
+            term = auxiliary["transfer"](network.streams["behavior"], target, summaries["semantic"].detach())
+            total = total + self.transfer.weight * term
+        return total
