@@ -22,7 +22,7 @@ CELL = 8 + 4  # bytes at the peak: the Gram matrix in float64, inverted in place
 
 
 class EASEConfig(ModelConfig):
-    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+    """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     l2: float = Field(default=200.0, gt=0, description="lambda of the paper: the ridge penalty of the item weights")
     recency: float = Field(

@@ -33,7 +33,7 @@ LAST = 2**40  # the place of items that a list takes only if nothing else is lef
 
 
 class GraphConfig(ModelConfig):
-    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+    """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     rings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
         default=(7, 2, 1),

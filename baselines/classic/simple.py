@@ -29,7 +29,7 @@ class MarkovConfig(ModelConfig):
 
 
 class ItemKNNConfig(ModelConfig):
-    """Settings chosen on the validation items of ml-100k and office (`docs/log.md`)."""
+    """Settings chosen on the validation items of ml-100k and office (`results/measurements/log-archive.md`)."""
 
     neighbours: int = Field(default=100, ge=1, description="similar items kept an item")
     shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")

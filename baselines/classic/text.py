@@ -66,7 +66,7 @@ ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does 
 
 
 class TextKNNConfig(TextModelConfig):
-    """Settings chosen on the validation items of office14, office and beauty (`docs/log.md`)."""
+    """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     fields: tuple[TextField, ...] | None = Field(
         default=None,

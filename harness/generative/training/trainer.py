@@ -6,7 +6,7 @@ callback's state, so that a resumed stage gives the same weights as an uninterru
 
 On Linux, glibc by default maps each large array anew and unmaps it when it is freed: 4,700 page faults a step of a
 small model, against 131 with `keep_freed_memory`. Steps of many shapes then leave holes in the heap: a run with all
-layers of SmolLM2 on the CPU grew from 11 to 19 GB in an hour, hence `release_free_memory` (`log-2026-11-25.md`).
+layers of SmolLM2 on the CPU grew from 11 to 19 GB in an hour, hence `release_free_memory` (`log-archive.md`).
 """
 
 from __future__ import annotations
