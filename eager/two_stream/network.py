@@ -33,7 +33,7 @@ FIRST = 2  # first item token, after padding and end
 class NetworkConfig(Section):
     """The network, with random initial weights."""
 
-    encoder_layers: int = Field(default=1, ge=1)
+    encoder_layers: int = Field(default=1, ge=1, description="of the encoder that both streams share")
     layers: int = Field(default=2, ge=1, description="of each decoder")
     width: int = Field(default=96, ge=1)
     heads: int = Field(default=4, ge=1)

@@ -52,7 +52,7 @@ def test_collisions_are_warned_of_and_affected_targets_counted(harness: Harness,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("build", "-o", "x.json", "--model", "markov"), "markov has no item codes; choose eager-llm"),
+        (("build", "-o", "x.json", "--model", "markov"), "markov has no item codes; choose eager or eager-llm"),
         (("build", "-o", "no/such/x.json"), "no such folder"),
         (("build", "-o", "x.json", "--set", "eager.index.kind=tre"), "'tree'"),
         (
