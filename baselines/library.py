@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from baselines.recbole.worker_process import Session, Worker, read_arrays, write_ragged, write_requests
 from harness.core import timer
@@ -46,6 +46,15 @@ class LibraryConfig(ModelConfig):
     train_batch_size: int = Field(512, ge=1)
     eval_batch_size: int = Field(1024, ge=1)
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    reserved: ClassVar[frozenset[str]] = frozenset()  # set by the protocol, other fields or the worker: not in `extra`
+
+    @field_validator("extra")
+    @classmethod
+    def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        if names := sorted(cls.reserved & set(extra)):
+            raise ValueError(f"{', '.join(names)} cannot be set in extra: the harness settles it")
+        return extra
 
     def settings(self, max_history: int) -> dict[str, Any]:
         """The library's own settings for this configuration, JSON-able, without paths, device and seed."""

@@ -18,7 +18,16 @@ from eager.behavior_encoder import BehaviorEmbeddings
 from eager.index_config import LEAK, BehaviorConfig, IndexConfig
 from eager.tree_tokenizer import DualSourceTokenizer
 from harness.generative import config as profiles
-from harness.generative.config import CPU, SMOKE, InstructConfig, Section, StageConfig, given_files, with_settings
+from harness.generative.config import (
+    CPU,
+    SMOKE,
+    InstructConfig,
+    Section,
+    SemanticConfig,
+    StageConfig,
+    given_files,
+    with_settings,
+)
 from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, TokenizedConfig, Tokenizer
 from harness.protocol.split import TrainingData
 
@@ -83,6 +92,15 @@ class ContrastConfig(Section):
         default=512, ge=1, description="negatives of a step, never a row's positive; at most the catalogue"
     )
 
+    def sources(self, semantic: SemanticConfig, behavior: BehaviorConfig) -> tuple[EmbeddingSource, ...]:
+        """The sources that the terms in use read."""
+        text = (TextEmbeddings(semantic),) if self.semantic else ()
+        return (*text, BehaviorEmbeddings(behavior)) if self.behavior else text
+
+    def leaks(self, behavior: BehaviorConfig) -> tuple[str, ...]:
+        """Released windows show validation items, if the behaviour term is in use."""
+        return (LEAK,) if self.behavior and behavior.windows == "released" else ()
+
 
 class AnnealingConfig(StageConfig):
     """Annealing adapter tuning: LoRA on the sequential task only; code embeddings and head are trained too."""
@@ -129,15 +147,9 @@ class EagerConfig(TokenizedConfig, InstructConfig):
         """The own one, which reads an index file too and declares that it may be made of released windows."""
         return self.own_tokenizer()
 
-    def contrast_sources(self) -> tuple[EmbeddingSource, ...]:
-        """The sources that the contrastive loss reads."""
-        text = (TextEmbeddings(self.semantic),) if self.contrast.semantic else ()
-        return (*text, BehaviorEmbeddings(self.behavior)) if self.contrast.behavior else text
-
     def leaks(self) -> tuple[str, ...]:
-        """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
-        contrast = (LEAK,) if self.contrast.behavior and self.behavior.windows == "released" else ()
-        return tuple(dict.fromkeys((*super().leaks(), *contrast)))
+        """Those of the tokenizer and of the contrastive loss."""
+        return tuple(dict.fromkeys((*super().leaks(), *self.contrast.leaks(self.behavior))))
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""

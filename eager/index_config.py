@@ -58,6 +58,11 @@ class IndexConfig(ReadyIndex):
             raise ValueError(f"index.levels is for index.kind=tree, not {self.kind}")
         return self
 
+    @property
+    def own_leaves(self) -> bool:
+        """Whether the last level of each tree has a token for each item."""
+        return self.leaf_tokens == "own" and self.kind in ("tree", "random")
+
     def used_sources(self) -> tuple[Source, ...]:
         """The sources that the codes are made of, without repeats, in the order of their tokens."""
         return self.sources if self.levels is None else tuple(dict.fromkeys(self.levels))

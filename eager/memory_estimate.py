@@ -84,7 +84,8 @@ def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
     is_tied = total.get_output_embeddings().weight is total.get_input_embeddings().weight  # type: ignore[union-attr]
     index, width = config.index, int(total.config.hidden_size)
     k = index.k or (256 if data is None else round(data.n_items ** (1 / index.height) + 0.4999))
-    leaves = k if index.leaf_tokens == "shared" else 0 if data is None else data.n_items
+    items = 0 if data is None else data.n_items
+    leaves = items if index.own_leaves else k
     tokens = len(index.sources) * (k * (index.height - 1) + leaves)
     return Sizes(
         backbone=every,

@@ -60,7 +60,13 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         config = self.config
         model = LanguageModel(config.backbone, config.tasks.text_tokens)
         recipe = InstructionTuning(model, config, (Alignment(), Annealing(config.annealing)), self._contrast)
-        return Method(config.item_tokenizer(), model, recipe, config.decode, config.contrast_sources())
+        return Method(
+            config.item_tokenizer(),
+            model,
+            recipe,
+            config.decode,
+            config.contrast.sources(config.semantic, config.behavior),
+        )
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         return estimate(self.config, data, device)

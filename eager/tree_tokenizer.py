@@ -228,18 +228,14 @@ def _fused_index(
 def _leaf_tokens(digits: np.ndarray, config: IndexConfig) -> np.ndarray:
     """The codes of a tree, (n_items, levels) in canonical order; with `leaf_tokens=own` an item's last digit is its
     number in that order."""
-    if not _own_leaves(config):
+    if not config.own_leaves:
         return digits
     return np.column_stack([digits[:, :-1], np.arange(len(digits))])
 
 
-def _own_leaves(config: IndexConfig) -> bool:
-    return config.leaf_tokens == "own" and config.kind in ("tree", "random")
-
-
 def _joined(parts: Sequence[np.ndarray], k: int, config: IndexConfig) -> CodeTable:
     """The codes of all trees in one table."""
-    sizes = [(k,) * (part.shape[1] - 1) + (len(part) if _own_leaves(config) else k,) for part in parts]
+    sizes = [(k,) * (part.shape[1] - 1) + (len(part) if config.own_leaves else k,) for part in parts]
     return CodeTable(np.concatenate(parts, axis=1), tuple(size for tree in sizes for size in tree))
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from baselines.library import LibraryConfig, LibraryRecommender
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, SMALL, WORDS, recbole_model
@@ -26,7 +26,7 @@ from harness.protocol.split import TrainingData
 STRUCTURE = ("embedding_size", "hidden_size", "layers", "heads", "inner_size", "dropout", "pretrain_epochs")
 
 # Set by the protocol, other fields or the worker; not allowed in `extra`.
-RESERVED = {
+RESERVED = frozenset({
     "model", "dataset", "seed", "reproducibility", "device", "gpu_id", "use_gpu", "worker", "data_path", "load_col",
     "checkpoint_dir", "show_progress", "epochs", "train_batch_size", "eval_batch_size", "learning_rate", "weight_decay",
     "stopping_step", "eval_step", "eval_args", "metrics", "topk", "valid_metric", "valid_metric_bigger", "repeatable",
@@ -34,7 +34,7 @@ RESERVED = {
     "save_dataloaders", "dataset_save_path", "dataloaders_save_path", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
     "seq_separator", "transform", "selected_features", "item_attribute", "train_stage", "pretrain_epochs",
     "pre_model_path", "save_step",
-}  # fmt: skip
+})  # fmt: skip
 
 
 class RecBoleConfig(LibraryConfig, TextModelConfig):
@@ -52,6 +52,7 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
     dropout: float | None = Field(None, ge=0, lt=1)
     pretrain_epochs: int | None = Field(None, ge=0)
 
+    reserved: ClassVar[frozenset[str]] = RESERVED
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "small": True,
@@ -73,13 +74,6 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
         defaults = recbole_model(str(name)).defaults
         small = {field: value for field, value in SMALL.items() if field in defaults and values.get("small") is True}
         return {**defaults, **small, **values}
-
-    @field_validator("extra")
-    @classmethod
-    def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        if names := sorted(RESERVED & set(extra)):
-            raise ValueError(f"{', '.join(names)} cannot be set in extra: the harness settles it")
-        return extra
 
     @model_validator(mode="after")
     def _fit_structure(self) -> RecBoleConfig:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from baselines.library import LibraryConfig, LibraryRecommender
 from baselines.rectools.worker import RECTOOLS
@@ -63,13 +63,13 @@ def describe(name: str) -> dict[str, Any]:
 
 
 # Set by the protocol, by the other fields or by the engine; refused in `extra`.
-RESERVED = {
+RESERVED = frozenset({
     "cls", "batch_size", "data_preparator_type", "dataloader_num_workers", "deterministic", "dropout_rate", "epochs",
     "gbce_t", "get_trainer_func", "get_trainer_func_kwargs", "get_val_mask_func", "get_val_mask_func_kwargs",
     "item_net_block_types", "loss", "lr", "n_blocks", "n_factors", "n_heads", "n_negatives", "recommend_batch_size",
     "recommend_torch_device", "relative_time_attention", "session_max_len", "similarity_module_type",
     "train_min_user_interactions", "transformer_layers_type", "use_causal_attn", "use_key_padding_mask", "verbose",
-}  # fmt: skip
+})  # fmt: skip
 
 
 LAYERS = {
@@ -117,6 +117,7 @@ class RecToolsConfig(LibraryConfig):
     temperature: float = Field(1.0, gt=0)
     filter_viewed: bool = True
 
+    reserved: ClassVar[frozenset[str]] = RESERVED
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
             "small": True,
@@ -136,13 +137,6 @@ class RecToolsConfig(LibraryConfig):
         name = check_model(str(value.get("model", cls.model_fields["model"].default)))
         small = SMALL if value.get("small") is True else {}
         return {**DEFAULTS.get(name, {"layer": "preln"}), **small, **value, "model": name}
-
-    @field_validator("extra")
-    @classmethod
-    def _leave_reserved(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        if names := sorted(RESERVED & set(extra)):
-            raise ValueError(f"{', '.join(names)} cannot be set in extra: the harness settles it")
-        return extra
 
     @model_validator(mode="after")
     def _fit_structure(self) -> RecToolsConfig:

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from eager.behavior_encoder import BehaviorEmbeddings
-from eager.index_config import LEAK, BehaviorConfig, IndexConfig
+from eager.index_config import BehaviorConfig, IndexConfig
 from eager.tree_tokenizer import DualSourceTokenizer
 from eager.two_stream.network import NetworkConfig, Stream, TwoStreamModel
 from eager.two_stream.ranking import best, log_probabilities, union
@@ -31,7 +30,7 @@ from harness.generative.models.precision import autocast
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import resolve_precision
-from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, TokenizerSeedConfig
+from harness.generative.tokenizers.base import TokenizerSeedConfig
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig
@@ -58,7 +57,7 @@ class ConfidenceConfig(Section):
     )
 
 
-class EagerConfig(TokenizerSeedConfig):
+class TwoStreamConfig(TokenizerSeedConfig):
     """The whole method. Defaults are the paper's shape with one encoder for both sources."""
 
     semantic: SemanticConfig = SemanticConfig()
@@ -113,20 +112,20 @@ class EagerConfig(TokenizerSeedConfig):
     }  # fmt: skip
 
     @model_validator(mode="after")
-    def _two_streams(self) -> EagerConfig:
+    def _two_streams(self) -> TwoStreamConfig:
         if self.index.levels is not None or len(set(self.index.sources)) != 2 or len(self.index.sources) != 2:
             raise ValueError("index.sources has to name both sources once, and index.levels none: each has a stream")
         return self
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> EagerConfig:
+    def _heads_divide_the_width(self) -> TwoStreamConfig:
         if self.transfer.weight and self.network.width % self.transfer.heads:
             raise ValueError(
                 f"network.width={self.network.width} is no multiple of transfer.heads={self.transfer.heads}"
             )
         return self
 
-    def resolved(self, device: str) -> EagerConfig:
+    def resolved(self, device: str) -> TwoStreamConfig:
         """With the precision that `auto` stands for on this machine."""
         training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
         return self.model_copy(update={"training": training})
@@ -135,19 +134,13 @@ class EagerConfig(TokenizerSeedConfig):
         """The tokenizer that makes the item codes."""
         return DualSourceTokenizer(kind="tree", index=self.index, semantic=self.semantic, behavior=self.behavior)
 
-    def contrast_sources(self) -> tuple[EmbeddingSource, ...]:
-        """The sources that the contrastive task reads."""
-        text = (TextEmbeddings(self.semantic),) if self.contrast.semantic else ()
-        return (*text, BehaviorEmbeddings(self.behavior)) if self.contrast.behavior else text
-
     def reads_text(self) -> bool:
         """Not where codes and the vectors that are in use are ready."""
         return self.item_tokenizer().reads_text() or bool(self.contrast.semantic and self.semantic.vectors is None)
 
     def leaks(self) -> tuple[str, ...]:
-        """Released windows show validation items, wherever behaviour vectors (or codes made of them) are used."""
-        contrast = (LEAK,) if self.contrast.behavior and self.behavior.windows == "released" else ()
-        return tuple(dict.fromkeys((*self.item_tokenizer().leaks(), *contrast)))
+        """Those of the tokenizer and of the contrastive task."""
+        return tuple(dict.fromkeys((*self.item_tokenizer().leaks(), *self.contrast.leaks(self.behavior))))
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors and a ready index, where they are named."""
@@ -158,17 +151,18 @@ class EagerConfig(TokenizerSeedConfig):
         return tuple(dict.fromkeys((*vectors, *self.item_tokenizer().files(data))))
 
 
-class Eager(GenerativeRecommender[EagerConfig]):
+class Eager(GenerativeRecommender[TwoStreamConfig]):
     """EAGER (arXiv 2406.14017). Needs item text."""
 
-    config_class: ClassVar[type[ModelConfig]] = EagerConfig
+    config_class: ClassVar[type[ModelConfig]] = TwoStreamConfig
     distributed: ClassVar[bool] = False
 
     def compose(self) -> Method:
         config = self.config
         model = TwoStreamModel(config.network, config.index.sources, config.training.precision)
         recipe = TwoStreamTraining(model, config.training, config.contrast, config.transfer)
-        return Method(config.item_tokenizer(), model, recipe, config.decode, config.contrast_sources())
+        contrast = config.contrast.sources(config.semantic, config.behavior)
+        return Method(config.item_tokenizer(), model, recipe, config.decode, contrast)
 
     def _rank(
         self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False

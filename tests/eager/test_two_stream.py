@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eager.two_stream.method import Eager, EagerConfig
+from eager.two_stream.method import Eager, TwoStreamConfig
 from eager.two_stream.network import NetworkConfig, Stream, TwoStreamNetwork, path_tokens
 from eager.two_stream.ranking import best, log_probabilities, union
 from eager.two_stream.tasks import Transfer
-from harness.core import timer
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
@@ -32,7 +31,7 @@ from harness.testing.contract import RecommenderContract
 from tests import toys
 from tests.eager.test_tree_tokenizer import planted
 
-SMOKE = EagerConfig.profiles["smoke"]
+SMOKE = TwoStreamConfig.profiles["smoke"]
 
 
 class TestEager(RecommenderContract):
@@ -41,24 +40,20 @@ class TestEager(RecommenderContract):
     pattern_floor: ClassVar[float] = 0.8
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 2
-
-    @pytest.fixture(autouse=True)
-    @staticmethod
-    def keep_always(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    keep_seconds: ClassVar[float] = 0.0
 
 
-def changed(**sections: Any) -> EagerConfig:
+def changed(**sections: Any) -> TwoStreamConfig:
     """The smoke profile, cut to a few steps, with some settings changed."""
     base: dict[str, Any] = {**SMOKE, "training": {**SMOKE["training"], "max_steps": 3, "choose": "last"}}
     merged = {
         name: {**base.get(name, {}), **section} if isinstance(section, dict) else section
         for name, section in sections.items()
     }
-    return EagerConfig.model_validate({**base, **merged})
+    return TwoStreamConfig.model_validate({**base, **merged})
 
 
-def fitted(config: EagerConfig, folder: Path, data: TrainingData | None = None) -> Eager:
+def fitted(config: TwoStreamConfig, folder: Path, data: TrainingData | None = None) -> Eager:
     model, parts = Eager(config), toys.split()
     (folder / "run").mkdir(parents=True, exist_ok=True)
     model.fit(data or parts.train, replace(toys.context(folder, parts.valid), run_dir=folder / "run"))
@@ -344,9 +339,9 @@ def test_other_held_out_items_change_nothing(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_fit_are_refused_and_profiles_resolve() -> None:
-    def resolved(profile: str, *sets: str) -> EagerConfig:
+    def resolved(profile: str, *sets: str) -> TwoStreamConfig:
         config = resolve(model_entry("eager"), profile, ConfigFile(), sets).model
-        assert isinstance(config, EagerConfig)
+        assert isinstance(config, TwoStreamConfig)
         return config
 
     paper = resolved("paper")

@@ -22,11 +22,10 @@ from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.csv_tables import written_list
 from harness.data.readers.interactions import Log
 from harness.data.readers.rolling_cases import Case, Joined, joined
-from harness.data.readers.table_files import TableFile, read_table
+from harness.data.readers.table_files import PARTS, TableFile, read_table
 from harness.data.reading import Reading
 from harness.errors import InputError
 
-PARTS = ("train", "valid", "test")
 ENDING = ".csv"
 SHARES = (0.8, 0.9)  # where rolling-time cuts by default
 USER, HISTORY, ITEM, TITLE = "user_id", "history_item_id", "item_id", "item_title"
