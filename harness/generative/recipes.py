@@ -21,6 +21,7 @@ from harness.data.dataset import ItemText, require_text
 from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.encoder_decoder_config import PrefixTrainingConfig
+from harness.generative.models.heads import SampledRows
 from harness.generative.models.readers import PromptBatch
 from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel, RandomNetwork
 from harness.generative.tasks.batching import Batches
@@ -256,8 +257,8 @@ class PrefixTraining(CodeTraining):
             logits = network.vocabulary_logits(states) / temperature
             return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-        def level_logits(states: torch.Tensor, level: int) -> torch.Tensor:
-            return network.level_logits(states, level) / temperature
+        def level_logits(states: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+            return network.level_logits(states, level, sampled) / temperature
 
         offsets = torch.tensor(network.offsets[:-1], device=device) + network.vocabulary
         digits, prefixes = targets - offsets, trie.prefixes[torch.from_numpy(items).to(device)]

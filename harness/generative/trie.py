@@ -39,7 +39,7 @@ class CodeTrie:
     def __init__(self, table: CodeTable) -> None:
         order = np.lexsort(table.digits.T[::-1])
         digits = table.digits[order]
-        self.levels = table.levels
+        self.levels, self.sizes = table.levels, table.sizes
         self.first: list[torch.Tensor] = []
         self.digit: list[torch.Tensor] = [torch.zeros(1, dtype=torch.int64)]
         starts = np.zeros(1, dtype=np.int64)  # first row of `digits` of each node of this depth
@@ -88,6 +88,13 @@ class CodeTrie:
     def fan(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
         """Number of children of nodes of any shape."""
         return self.first[depth][nodes + 1] - self.first[depth][nodes]
+
+    def listed(self, depth: int, nodes: torch.Tensor, fan: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The children of all nodes (n,), which have `fan` (n,) children each: index of the node, and the child's
+        token, ascending for each node; (children,)."""
+        owner = torch.repeat_interleave(torch.arange(len(nodes), device=fan.device), fan)
+        nth = torch.arange(len(owner), device=fan.device) - (fan.cumsum(0) - fan)[owner]
+        return owner, self.digit[depth + 1][self.first[depth][nodes][owner] + nth]
 
     def children(self, depth: int, nodes: torch.Tensor) -> Children:
         """Children of nodes (batch, beams): ordered by beam, those of one beam in the order of the trie."""

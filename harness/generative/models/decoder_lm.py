@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,8 +21,8 @@ from torch.nn import functional
 
 from harness.errors import InputError
 from harness.generative.models.backbone import Backbone
-from harness.generative.models.heads import Head, embedding_scale, final_norm_size
-from harness.generative.models.precision import add_residual_dropout, dropout
+from harness.generative.models.heads import Head, LevelLogits, SampledRows, embedding_scale, final_norm_size, products
+from harness.generative.models.precision import add_residual_dropout, dropout, training_attention
 from harness.generative.models.readers import Reader, reader_for
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 
@@ -104,6 +105,8 @@ class CodeLM(nn.Module):
         """Input embeddings of text and code tokens, (*ids.shape, width)."""
         is_code = ids >= self.vocabulary
         text = self.embedding(ids.clamp(max=self.vocabulary - 1))
+        if ids.device.type == "cpu" and not is_code.any():
+            return text  # the gradient of a table that is read is as large as the table
         codes = functional.embedding((ids - self.vocabulary).clamp(min=0), self.code_in)
         if self.embedding_scale != 1:
             codes = codes * self.embedding_scale
@@ -128,13 +131,23 @@ class CodeLM(nn.Module):
         position_ids, past_key_values, use_cache, as in transformers."""
         options.setdefault("use_cache", False)
         inputs = dropout(self.embed(ids), self.dropout, self.training)
-        states = self.body(inputs_embeds=inputs, **options).last_hidden_state
+        with training_attention(inputs, self.body.config) if self.training else nullcontext():
+            states = self.body(inputs_embeds=inputs, **options).last_hidden_state
         return dropout(states, self.dropout, self.training)
 
-    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
-        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
-        rows = self.code_out[self.offsets[level] : self.offsets[level + 1]]
-        return self.head.capped(functional.linear(states, rows.to(states.dtype)).float() * self.scale)
+    def level_logits(self, states: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level), or of the tokens `sampled`
+        for each state, flat."""
+        return self.levels()(states, level, sampled)
+
+    def levels(self) -> LevelLogits:
+        """`level_logits` as a function that takes the gradient of all levels at once, for the levels of one loss."""
+        tables = self.code_out.split(self.sizes)
+
+        def level_logits(states: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+            return self.head.capped(products(states, tables[level], sampled) * self.scale)
+
+        return level_logits
 
     def text_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the backbone's own vocabulary, (*states.shape[:-1], vocabulary)."""

@@ -19,6 +19,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5LayerFF
 
+from harness.generative.models.heads import SampledRows, products
 from harness.generative.models.prefix_cache import PreallocatedKVCache
 from harness.generative.models.readers import BeamTree, PromptBatch, Reader
 
@@ -90,9 +91,11 @@ class CodeT5(nn.Module):
         )
         return output.last_hidden_state
 
-    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
-        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level)."""
-        return self._logits(states, self.vocabulary + self.offsets[level], self.vocabulary + self.offsets[level + 1])
+    def level_logits(self, states: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+        """Logits of the code tokens of one level, (*states.shape[:-1], size of the level), or of the tokens `sampled`
+        for each state, flat."""
+        begin, end = (self.vocabulary + offset for offset in self.offsets[level : level + 2])
+        return self._logits(states, begin, end, sampled)
 
     def vocabulary_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the complete vocabulary as in `generate`, (*states.shape[:-1], vocabulary + code tokens)."""
@@ -110,9 +113,10 @@ class CodeT5(nn.Module):
         """A reader for beam search. Encoder attention is bidirectional, so that a common prefix cannot be shared."""
         return T5Reader(self, lead, room)
 
-    def _logits(self, states: torch.Tensor, begin: int, end: int | None) -> torch.Tensor:
-        rows = self.t5.lm_head.weight[begin:end]
-        return functional.linear(states * self._factor, rows.to(states.dtype)).float()
+    def _logits(
+        self, states: torch.Tensor, begin: int, end: int | None, sampled: SampledRows | None = None
+    ) -> torch.Tensor:
+        return products(states * self._factor, self.t5.lm_head.weight[begin:end], sampled)
 
 
 def _feed_forward(shape: T5Shape) -> nn.Sequential:

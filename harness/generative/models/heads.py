@@ -3,13 +3,16 @@
 A head is one matrix and in some families a bias, a factor or a soft cap. Its settings are read from the configuration
 and verified: on a few tokens and over the range of logits, the logits must equal those of the model's forward pass. A
 model with another head is rejected.
+
+`sampled_products` computes the logits of a few rows a state, for item codes whose last level has a token an item.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -67,6 +70,63 @@ class Head:
 
 
 PLAIN = Head()
+
+
+class LevelLogits(Protocol):
+    """Logits of the tokens of one level of item codes: of all, or of those sampled for each state."""
+
+    def __call__(self, states: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SampledRows:
+    """The rows of a matrix that each state is multiplied with, in the CSR format: those of state `n` are
+    `rows[begins[n] : begins[n + 1]]`, ascending; int64."""
+
+    begins: torch.Tensor
+    rows: torch.Tensor
+
+
+def products(states: torch.Tensor, matrix: torch.Tensor, sampled: SampledRows | None = None) -> torch.Tensor:
+    """Float32 products of `states` (n, width) with all rows of `matrix` (rows, width), shape (n, rows); or with each
+    state's `sampled` rows, flat in their order."""
+    if sampled is None:
+        return functional.linear(states, matrix.to(states.dtype)).float()
+    return _SampledProducts.apply(states, matrix, sampled.begins, sampled.rows)
+
+
+class _SampledProducts(torch.autograd.Function):
+    """A sampled dense-dense product; time and memory follow the number of sampled rows. Products are in the precision
+    of the matrix."""
+
+    @staticmethod
+    def forward(
+        context: Any, states: torch.Tensor, matrix: torch.Tensor, begins: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        values = states.to(matrix.dtype)
+        context.save_for_backward(values, matrix, begins, rows)
+        context.kind = states.dtype
+        pattern = _csr(begins, rows, values.new_zeros(len(rows)), (len(values), len(matrix)))
+        return torch.sparse.sampled_addmm(pattern, values, matrix.T, beta=0).values()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, matrix, begins, rows = context.saved_tensors
+        gradient = gradient.to(matrix.dtype).contiguous()
+        to_states = _csr(begins, rows, gradient, (len(values), len(matrix))) @ matrix
+        order = rows.argsort(stable=True)
+        used, counts = rows[order].unique_consecutive(return_counts=True)
+        owner = torch.repeat_interleave(torch.arange(len(values), device=rows.device), begins.diff())
+        ends = functional.pad(counts.cumsum(0), (1, 0))
+        to_used = _csr(ends, owner[order], gradient[order], (len(used), len(values))) @ values
+        return to_states.to(context.kind), torch.zeros_like(matrix).index_copy_(0, used, to_used), None, None
+
+
+def _csr(begins: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A sparse matrix. torch warns that the format is a beta feature."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(begins, columns, values, size, check_invariants=False)
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ as the longest sequence allows, since attention over a row is dense (its share o
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from harness.generative.models.fsdp import any_sharded
 from harness.generative.models.readers import attention_window, can_share
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # candidate row widths, relative to the longest sequence
+WIDTHS, CELLS = 16, 64  # multiples of `PackLayout.rounded`
 DENSE = 1024  # row width at which attention costs as much as all other operations
 
 
@@ -47,9 +49,17 @@ class PackLayout:
     rows: int
     width: int
 
+    def rounded(self) -> PackLayout:
+        """With padding to a width that is a multiple of 16 and a multiple of 64 cells: oneDNN compiles its bfloat16
+        kernels for each shape (2 to 5 ms a kernel), so that a few shapes should return often."""
+        width = -(-self.width // WIDTHS) * WIDTHS
+        rows = CELLS // math.gcd(CELLS, width)
+        return replace(self, width=width, rows=-(-self.rows // rows) * rows)
 
-def pack(lengths: Sequence[int] | np.ndarray) -> PackLayout:
-    """Best-fit decreasing (Johnson 1974), for the candidate row width of least cost.
+
+def pack(lengths: Sequence[int] | np.ndarray, rounded: bool = False) -> PackLayout:
+    """Best-fit decreasing (Johnson 1974), for the candidate row width of least cost; `rounded`: with padding to sizes
+    that return often (`PackLayout.rounded`).
 
     >>> layout = pack([2, 6, 4, 3, 3])
     >>> layout.rows * layout.width, layout.row.tolist(), layout.column.tolist()
@@ -58,6 +68,8 @@ def pack(lengths: Sequence[int] | np.ndarray) -> PackLayout:
     lengths = np.asarray(lengths)
     longest = int(lengths.max())
     layouts = [_fit(lengths, int(longest * wider)) for wider in WIDER]
+    if rounded:
+        layouts = [layout.rounded() for layout in layouts]
     return min(layouts, key=lambda layout: layout.rows * layout.width * (1 + layout.width / DENSE))
 
 
@@ -83,7 +95,8 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     if lead and not _can_share(model):
         return _with_own_prefix(model, sequences, lead, read_packed)
     device, shared = model.code_in.device, len(lead)
-    layout, lengths = pack([len(sequence) for sequence in sequences]), [len(sequence) for sequence in sequences]
+    lengths = [len(sequence) for sequence in sequences]
+    layout = pack(lengths, rounded=torch.is_autocast_enabled("cpu") and device.type == "cpu")
     ids = np.zeros((layout.rows, layout.width), np.int64)
     owner = np.full(ids.shape, -1)  # sequence of each cell, -1: padding, which attends to padding only
     positions = np.zeros(ids.shape, np.int64)

@@ -69,7 +69,10 @@ class GradientSynchronizer:
         if any(map(is_sharded, self.parameters)):
             clip_sharded(self.parameters, limit, self.world)
         else:
-            nn.utils.clip_grad_norm_(self.parameters, limit)
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            if norm > limit:  # smaller ones would be multiplied by 1
+                nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
 
     def sum_gradients(self, loss: float) -> float:
         """Sums gradients and loss over all processes. A parameter that no process used in the step has no gradient, as

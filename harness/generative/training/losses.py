@@ -17,7 +17,7 @@ means: the shares sum to the loss of one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.heads import LevelLogits, SampledRows
 from harness.generative.models.packing import PackedStates, read_packed, read_padded
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
@@ -35,7 +36,7 @@ from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
 from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
 
-LevelLogits = Callable[[torch.Tensor, int], torch.Tensor]
+SAMPLED = 0.2  # maximal share of a level's tokens that are children, for products with the children alone
 
 
 def child_cross_entropy(
@@ -44,30 +45,32 @@ def child_cross_entropy(
 ) -> torch.Tensor:  # fmt: skip
     """-log p of one token a state, float32 (n,): the tokens `digits` (n,) of `level` after the trie nodes `prefixes`
     (n,) of depth `level`, predicted from `states` (n, width); log p = logit - log Σ exp(logits of the children). The
-    loss of an only child is 0, and its state is not read."""
+    loss of an only child is 0, and its state is not read. On the CPU, logits of a large level are computed for the
+    children alone."""
     fan = trie.fan(level, prefixes)
     rows = torch.nonzero(fan > 1)[:, 0]
     if not len(rows):
         return states[:, :0].sum(dim=1).float()  # zeros in the autograd graph
-    logits = level_logits(states[rows], level)
-    chosen = logits.gather(1, digits[rows, None])[:, 0]
+    states_read, chosen_digits, fan = states[rows], digits[rows], fan[rows]
     if level == 0:
-        every = trie.digit[1]
+        logits, every = level_logits(states_read, level), trie.digit[1]
+        chosen = logits.gather(1, chosen_digits[:, None])[:, 0]
         total = (logits if len(every) == logits.shape[1] else logits[:, every]).logsumexp(dim=-1)
     else:
-        total = _over_children(trie, logits, level, prefixes[rows], fan[rows])
+        owner, children = trie.listed(level, prefixes[rows], fan)
+        if states.device.type == "cpu" and len(children) <= SAMPLED * len(rows) * trie.sizes[level]:
+            sampled = SampledRows(functional.pad(fan.cumsum(0), (1, 0)), children)
+            values = level_logits(states_read, level, sampled)
+            chosen = values[children == chosen_digits[owner]]
+        else:
+            logits = level_logits(states_read, level)
+            values, chosen = logits[owner, children], logits.gather(1, chosen_digits[:, None])[:, 0]
+        total = _logsumexp(values, owner, len(rows))
     return total.new_zeros(len(states)).index_put((rows,), total - chosen)
 
 
-def _over_children(
-    trie: CodeTrie, logits: torch.Tensor, level: int, prefixes: torch.Tensor, fan: torch.Tensor
-) -> torch.Tensor:
-    """log Σ exp over the children of each prefix, (n,); `logits` (n, size of the level)."""
-    count = len(prefixes)
-    owner = torch.repeat_interleave(torch.arange(count, device=fan.device), fan)
-    nth = torch.arange(len(owner), device=fan.device) - (fan.cumsum(0) - fan)[owner]
-    digits = trie.digit[level + 1][trie.first[level][prefixes][owner] + nth]
-    values = logits[owner, digits]
+def _logsumexp(values: torch.Tensor, owner: torch.Tensor, count: int) -> torch.Tensor:
+    """log Σ exp of the values of each owner, (count,)."""
     top = torch.full((count,), float("-inf"), device=values.device, dtype=values.dtype)
     top = top.scatter_reduce(0, owner, values.detach(), "amax")
     return torch.zeros_like(top).index_add(0, owner, (values - top[owner]).exp()).log() + top
@@ -249,7 +252,7 @@ class Losses:
 
     def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label, normalised over its kind: text first, then level by level."""
-        flat = targets.labels - self.model.vocabulary
+        flat, level_logits = targets.labels - self.model.vocabulary, self.model.levels()
         level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
         for kind in np.unique(level):
             selected = level == kind
@@ -258,15 +261,18 @@ class Losses:
                 yield text_logsumexp(states, self.model.text_head, self.model.head) - self._chosen(states, labels)
             else:
                 digits = self._tensor(flat[selected] - self.model.offsets[kind])
-                yield self._code_cost(states, int(kind), self._tensor(targets.label_items[selected]), digits)
+                items = self._tensor(targets.label_items[selected])
+                yield self._code_cost(level_logits, states, int(kind), items, digits)
 
-    def _code_cost(self, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
+    def _code_cost(
+        self, level_logits: LevelLogits, states: torch.Tensor, level: int, items: torch.Tensor, digits: torch.Tensor
+    ) -> torch.Tensor:
         """-log p of a code token of `level` for each state, (n,)."""
         if self.normalise != "children":
-            return functional.cross_entropy(self.model.level_logits(states, level), digits, reduction="none")
+            return functional.cross_entropy(level_logits(states, level), digits, reduction="none")
         assert self.trie is not None
         prefixes = self.trie.prefixes[items, level]
-        return child_cross_entropy(self.trie, self.model.level_logits, states, level, prefixes, digits)
+        return child_cross_entropy(self.trie, level_logits, states, level, prefixes, digits)
 
     def _chosen(self, states: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
         """Logit of one label a state, (n,)."""

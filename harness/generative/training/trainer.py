@@ -37,6 +37,7 @@ from harness.protocol.context import RunContext
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
 MMAP_THRESHOLD = 1 << 30  # maximal size in bytes of an array on the heap
 LOG_EVERY = 20  # steps
+RELEASE_SECONDS = 60.0  # interval of `release_free_memory`: the pages must be mapped anew after it
 LOSSES = 50  # steps that the logged loss is averaged over
 ONE_CYCLE_STEPS = 60  # minimal length of a one-cycle schedule, so that its warm-up has steps
 
@@ -183,6 +184,7 @@ def train(
     synchronizer = GradientSynchronizer(context.world, parameters, optimizer)
     progress = synchronizer.begin(state, checkpointer)
     started, timer, earlier = time.monotonic(), CheckpointTimer(), progress.seconds
+    released = started
     position = schedule_step(progress.step, earlier, config)
     with context.stage(config.title or config.stage, config.steps) as bar:
         if progress.step:
@@ -201,6 +203,9 @@ def train(
             if _step_ended(state, progress, config, context, position >= config.steps) or due:
                 with timer.timed():
                     state.save(checkpointer, progress)
+            if time.monotonic() - released > RELEASE_SECONDS:
+                release_free_memory()
+                released = time.monotonic()
     if early_stopping is not None:
         early_stopping.restore_best(state.tensors)
     return StageResult(progress.loss, progress.step, earlier + time.monotonic() - started)
@@ -220,8 +225,6 @@ def _step_ended(
         seconds, rate = round(progress.seconds, 1), state.optimizer.param_groups[0]["lr"]
         usual = {"loss": progress.loss, "learning_rate": rate, "seconds": seconds}
         context.event(stage=config.stage, step=step, **{**usual, **fields})
-    if regular:
-        release_free_memory()
     return is_last or evaluated
 
 
