@@ -140,6 +140,20 @@ class StageConfig(Section):
         description="maximum number of next-item targets an item on average; null: none",
     )
     targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (approximate)")
+    shuffled: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda value: value == 0,  # the keys of older runs stay
+        description="share of training windows whose items are in random order, anew each pass",
+    )
+    dropped: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda value: value == 0,
+        description="probability that an item is left out of a training window, anew each pass",
+    )
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="gradient accumulation: parts of a step")
     engine: Engine = Field(

@@ -158,6 +158,8 @@ STAGE: dict[str, Switch] = {  # of both stages
     "beta2": Switch(0.5),
     "clip": Switch(1e-3),
     "item_targets": Switch(0.01),
+    "shuffled": Switch(1.0),
+    "dropped": Switch(0.5),
     "max_seconds": Switch(1e-6),
     "choose": Switch("validation"),
     "every": Switch(0.3, {**CHOSEN_STATE, "patience": 50}),

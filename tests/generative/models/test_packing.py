@@ -40,6 +40,33 @@ def test_states_are_those_of_each_sequence_alone(tmp_path: Path, kind: str, lead
     torch.testing.assert_close(read[places], alone(model, value, lead), rtol=1e-4, atol=1e-5)
 
 
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60))
+@settings(deadline=None, max_examples=30)
+def test_rounded_layouts_return_often_and_hold_all(lengths: list[int]) -> None:
+    layout = pack(lengths, rounded=True)
+    assert layout.width % 16 == 0 and layout.rows * layout.width % 64 == 0
+    assert (layout.column + np.array(lengths) <= layout.width).all() and layout.row.max() < layout.rows
+    cells = np.repeat(layout.row * layout.width + layout.column, lengths) + np.concatenate(
+        list(map(np.arange, lengths))
+    )
+    assert len(np.unique(cells)) == sum(lengths)
+
+
+def test_attention_in_training_has_the_gradients_of_evaluation_kernels(tmp_path: Path) -> None:
+    """Explicit attention weights in bfloat16 against the kernel of torch's choice."""
+    model = toy_models.code_lm(tmp_path, toy_models.table())
+    value, places = sequences(model.vocabulary), np.arange(30)
+    inputs = list(model.body.layers[0].self_attn.parameters())
+    gradients = []
+    for training in (True, False):
+        model.train(training)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = read_packed(model, value, LEAD)[places].square().mean()
+        gradients.append(torch.autograd.grad(loss, inputs))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.1, atol=0.02 * float(other.abs().max()))
+
+
 @pytest.mark.parametrize("variant", ["sdpa", "eager", "checkpointing", "bfloat16"])
 def test_every_way_to_compute_attention(tmp_path: Path, variant: str) -> None:
     model = toy_models.code_lm(tmp_path, toy_models.table())

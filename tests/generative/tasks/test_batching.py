@@ -169,6 +169,22 @@ def seen(batches: Batches, task: Task, parts: int = 1) -> list[np.ndarray]:
     return [batches.numbers(step, part) for step in steps for part in range(parts)]
 
 
+def test_windows_are_shuffled_and_thinned_anew_each_pass() -> None:
+    plain, result = batches(epochs=4), batches(epochs=4, shuffled=0.5, dropped=0.25)
+    pairs = [
+        (before, after)
+        for step in range(result.steps)
+        for before, after in zip(plain.windows(step), result.windows(step), strict=True)
+    ]
+    assert all(len(after) >= 2 and set(after.tolist()) <= set(before.tolist()) for before, after in pairs)
+    assert all(np.array_equal(a, b) for a, b in zip(result.windows(3), result.windows(3), strict=True))
+    long = [(before, after) for before, after in pairs if len(before) == 6]
+    assert np.mean([len(after) for _, after in long]) == pytest.approx(4.5, abs=0.3)
+    ordered = [np.isin(before, after) for before, after in long]
+    in_order = [np.array_equal(b[mask], a) for (b, a), mask in zip(long, ordered, strict=True)]
+    assert 0.4 < np.mean(in_order) < 0.65
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_text_tasks_pass_over_all_their_samples_again_and_again(accumulate: int) -> None:
     result = batches(weights=TEXT, sizes={"item2index": 10, "itemsearch": 7}, rows=6, accumulate=accumulate, epochs=3)

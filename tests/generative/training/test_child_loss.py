@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from harness.generative.item_codes import CodeTable
+from harness.generative.models.heads import SampledRows, products
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.losses import Losses, child_cross_entropy
 from harness.generative.trie import CodeTrie
@@ -40,8 +41,8 @@ def brute_force(table: CodeTable, rows: list[torch.Tensor], states: torch.Tensor
 def by_trie(table: CodeTable, rows: list[torch.Tensor], states: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     trie, digits = CodeTrie(table), torch.tensor(table.digits)
 
-    def logits(some: torch.Tensor, level: int) -> torch.Tensor:
-        return some @ rows[level].T
+    def logits(some: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+        return products(some, rows[level], sampled)
 
     parts = [
         child_cross_entropy(trie, logits, states[:, level], level, trie.prefixes[items, level], digits[items, level])
@@ -65,6 +66,35 @@ def test_values_and_gradients_are_those_of_the_masked_softmax(count: int) -> Non
         torch.testing.assert_close(
             torch.zeros_like(right) if remaining is None else remaining, right, rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_level_is_computed_for_children_alone(dtype: torch.dtype) -> None:
+    """A token an item: the logits and gradients of the children are those of all tokens."""
+    rng = np.random.default_rng(5)
+    table = CodeTable(np.column_stack([rng.integers(0, 20, 200), rng.permutation(200)]), (20, 200))
+    items = torch.arange(200).repeat(2)
+    states = torch.randn(400, 2, WIDTH, dtype=dtype, requires_grad=True)
+    rows = [torch.randn(size, WIDTH, dtype=dtype, requires_grad=True) for size in table.sizes]
+    read: list[int] = []
+
+    def logits(some: torch.Tensor, level: int, sampled: SampledRows | None = None) -> torch.Tensor:
+        read.append(0 if sampled is None else len(sampled.rows))
+        return products(some, rows[level], sampled)
+
+    trie, digits = CodeTrie(table), torch.tensor(table.digits)
+    costs = [
+        child_cross_entropy(trie, logits, states[:, level], level, trie.prefixes[items, level], digits[items, level])
+        for level in range(2)
+    ]
+    expected = brute_force(table, rows, states, items)
+    assert read[0] == 0 and 400 <= read[1] < 400 * 200 * 0.2
+    torch.testing.assert_close(torch.stack(costs, dim=1), expected, check_dtype=False, rtol=1e-5, atol=1e-5)
+    weights = torch.randn(400, 2)
+    actual = torch.autograd.grad((torch.stack(costs, dim=1) * weights).sum(), [states, *rows])
+    reference = torch.autograd.grad((expected * weights).sum(), [states, *rows])
+    for value, target in zip(actual, reference, strict=True):
+        torch.testing.assert_close(value, target, rtol=1e-4, atol=1e-4)
 
 
 def test_probabilities_of_all_items_sum_to_one() -> None:
