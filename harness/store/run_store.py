@@ -166,7 +166,9 @@ def read_record(path: Path) -> Record:
 def check_files(run: StoredRun) -> None:
     """Raises `Unreadable` where the files of a stored run do not match its record."""
     if names := corrupt_files(run.record, run.folder.path):
-        raise Unreadable(f"{run.folder.path / names[0]}: damaged: it is not what was written")
+        path = run.folder.path / names[0]
+        reason = "damaged: it is not what was written" if path.exists() else "not stored here, only its record is"
+        raise Unreadable(f"{path}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,12 @@ def test_a_board_without_its_data_says_so(tmp_path: Path) -> None:
     board = _board(store, *METRICS)
     assert board.leads == () and board.untested.startswith("no lead is tested: ")
     assert board.untested in sheet(board, "ndcg@10").notes
+
+
+def test_a_board_of_records_alone_says_that_lists_are_not_stored(store: Store, make_run: Make) -> None:
+    make_run("one", 1), make_run("other", 5)
+    for lists in store.runs.glob("one/*/*/predictions.parquet"):
+        lists.unlink()
+    board = _board(store)
+    assert [row.model for row in board.rows] == ["one", "other"] and board.leads == ()
+    assert "predictions.parquet: not stored here, only its record is" in board.untested
