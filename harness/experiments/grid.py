@@ -29,6 +29,8 @@ from harness.errors import InputError, unknown_name
 from harness.registry import ModelEntry
 from harness.runs.overrides import FromBase, flat, line
 
+DEFAULT = "paper"  # the named grid where none is named
+
 
 def check_headings(
     content: Mapping[str, Any], keys: Mapping[str, type], table: str, entry: ModelEntry, location: str
@@ -93,13 +95,13 @@ class Grid:
 
 
 def read_grid(requested: str | None, entry: ModelEntry) -> Grid:
-    """A file, or a named grid of the model (its only one for None). Raises `InputError`."""
+    """A file, or a named grid of the model (for None that of its paper). Raises `InputError`."""
     by_name = named_grids(entry)
-    if requested is None and len(by_name) != 1:
-        message = f"{entry.name} has {'several grids' if by_name else 'no grid of its own'}"
+    if requested is None and DEFAULT not in by_name:
+        message = f"{entry.name} has no grid of its own" if not by_name else f"{entry.name} has no grid {DEFAULT}"
         hint = f"choose {', '.join(sorted(by_name))}, or give a file" if by_name else "give a .yaml file"
         raise InputError(message, where="--grid", hint=hint)
-    name = requested if requested is not None else next(iter(by_name))
+    name = requested if requested is not None else DEFAULT
     if name in by_name:
         return _grid(name, f"grid {name}", config_files.parse_mapping(by_name[name], f"grid {name}"), entry)
     path = Path(name).expanduser()

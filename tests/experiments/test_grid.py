@@ -109,7 +109,7 @@ def test_every_row_of_the_paper_grid_is_a_configuration_of_its_own(
     entry = model_entry("eager-llm")
     monkeypatch.setattr("harness.runs.devices.cuda_available", lambda: False)
     result = read_grid(None, entry)
-    assert result.name == "paper" and list(named_grids(entry)) == ["paper"] and result.cells[0].name == "full"
+    assert result.name == "paper" and sorted(named_grids(entry)) == ["components", "paper"] and result.cells[0].name == "full"
     record = {"details": {"model": {"stages": {"alignment": {"seconds": 61.25}, "annealing": {"seconds": 7.5}}}}}
     observed: dict[str, str] = {}
     base: dict[str, Any] = {}
@@ -128,6 +128,18 @@ def test_every_row_of_the_paper_grid_is_a_configuration_of_its_own(
         stated = {key.removeprefix("eager.") for key, _ in cell.changes}
         assert changed(base, settings) == stated - same(base, cell.name), "a row changes what it says and nothing else"
     assert len(observed) == (13 if profile == "cpu" else 19)
+
+
+def test_every_row_of_the_components_grid_changes_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.runs.devices.cuda_available", lambda: False)
+    result = read_grid("components", model_entry("eager-llm"))
+    observed: dict[str, str] = {}
+    for cell in result.cells:
+        (job,) = plan("eager-llm", RunOptions(profile="cpu", device="cpu", sets=(*result.settings, *cell.sets({}))))
+        written = job.config_yaml()
+        assert written not in observed, f"{cell.name} is the same run as {observed[written]}"
+        observed[written] = cell.name
+    assert result.cells[0].changes == () and len(observed) == 18
 
 
 def changed(one: dict[str, Any], two: dict[str, Any], above: str = "") -> set[str]:
