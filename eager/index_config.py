@@ -12,7 +12,20 @@ from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 
 RQVAE_K = 256
+OWN_LEAVES_K = 256  # nodes above own leaf tokens, as in the paper; fewer for catalogues below 1,024 items
 Source = Literal["semantic", "behavior"]
+
+
+def smallest_k(n_items: int, height: int) -> int:
+    """The smallest k with k^height >= n_items (at least 2).
+
+    >>> smallest_k(1682, 2), smallest_k(9922, 2), smallest_k(8, 3)
+    (42, 100, 2)
+    """
+    k = max(2, round(n_items ** (1 / height)) - 1)
+    while k**height < n_items:
+        k += 1
+    return k
 
 
 class IndexConfig(ReadyIndex):
@@ -37,7 +50,8 @@ class IndexConfig(ReadyIndex):
     k: int | None = Field(
         default=None,
         ge=2,
-        description="tokens of a level; null: the smallest that fits the catalogue (tree, random), 256 (rqvae)",
+        description="tokens of a level; null: the smallest that fits the catalogue (tree, random), with "
+        "leaf_tokens=own 256 or, if that is less, a quarter of the items, where they fit; 256 (rqvae)",
     )
     height: int = Field(default=2, ge=1, le=8, description="levels of a source's tree, tokens of a source")
     order: Literal["clustered", "released"] = Field(
@@ -62,6 +76,18 @@ class IndexConfig(ReadyIndex):
     def own_leaves(self) -> bool:
         """Whether the last level of each tree has a token for each item."""
         return self.leaf_tokens == "own" and self.kind in ("tree", "random")
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Levels of each tree, in the order of the tokens."""
+        return (self.height,) * len(self.sources) if self.levels is None else (len(self.levels),)
+
+    def tokens_of_level(self, n_items: int) -> int:
+        """Tokens of a level for this catalogue; the last level has others with own leaf tokens."""
+        if self.k is not None or self.kind == "rqvae":
+            return self.k or RQVAE_K
+        smallest = smallest_k(n_items, self.heights[0])
+        return max(smallest, min(OWN_LEAVES_K, n_items // 4)) if self.own_leaves else smallest
 
     def used_sources(self) -> tuple[Source, ...]:
         """The sources that the codes are made of, without repeats, in the order of their tokens."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager.config import EagerConfig
+from eager.index_config import OWN_LEAVES_K
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
@@ -83,10 +84,10 @@ def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
     every = sum(p.numel() for p in total.parameters())
     is_tied = total.get_output_embeddings().weight is total.get_input_embeddings().weight  # type: ignore[union-attr]
     index, width = config.index, int(total.config.hidden_size)
-    k = index.k or (256 if data is None else round(data.n_items ** (1 / index.height) + 0.4999))
+    k = (index.k or OWN_LEAVES_K) if data is None else index.tokens_of_level(data.n_items)
     items = 0 if data is None else data.n_items
     leaves = items if index.own_leaves else k
-    tokens = len(index.sources) * (k * (index.height - 1) + leaves)
+    tokens = sum(k * (height - 1) + leaves for height in index.heights)
     return Sizes(
         backbone=every,
         words=words,
@@ -132,7 +133,7 @@ def _stage(
 
 def _tokens_of_step(stage: StageConfig, config: EagerConfig) -> float:
     """Of a step of sequential recommendation: windows share their items but the first."""
-    window, levels = config.tasks.window, config.index.height * len(config.index.sources)
+    window, levels = config.tasks.window, sum(config.index.heights)
     return stage.targets / (window - 1) * (window * levels) + LEAD
 
 

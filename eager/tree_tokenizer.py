@@ -21,7 +21,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from scipy.optimize import linear_sum_assignment
 
 from eager.behavior_encoder import BehaviorEmbeddings
-from eager.index_config import LEAK, RQVAE_K, BehaviorConfig, IndexConfig
+from eager.index_config import LEAK, BehaviorConfig, IndexConfig
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
@@ -37,18 +37,6 @@ from harness.generative.training.checkpoint import Checkpointer
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
-
-
-def smallest_k(n_items: int, height: int) -> int:
-    """The smallest k with k^height >= n_items (at least 2).
-
-    >>> smallest_k(1682, 2), smallest_k(9922, 2), smallest_k(8, 3)
-    (42, 100, 2)
-    """
-    k = max(2, round(n_items ** (1 / height)) - 1)
-    while k**height < n_items:
-        k += 1
-    return k
 
 
 def check_size(n_items: int, k: int, height: int) -> None:
@@ -179,7 +167,7 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
     if config.levels is not None:
         return _fused_index(data, vectors, config.levels, config, context)
-    k, order = _k(data, config), CanonicalOrder.of((), data.items)
+    k, order = config.tokens_of_level(data.n_items), CanonicalOrder.of((), data.items)
     parts, details = [], []
     for source in config.sources:
         seed = derive_seed(context.seed, "index", source)
@@ -211,7 +199,7 @@ def _fused_index(
     data: TrainingData, vectors: Vectors, levels: tuple[Source, ...], config: IndexConfig, context: RunContext
 ) -> SourceIndex:
     """Codes of one tree whose levels are split by the sources `levels`, one token each."""
-    k, order = _k(data, config), CanonicalOrder.of((), data.items)
+    k, order = config.tokens_of_level(data.n_items), CanonicalOrder.of((), data.items)
     values = {source: centred(vectors[source].values[order.items]) for source in config.used_sources()}
     seed = derive_seed(context.seed, "index", *levels)
     mark = fingerprint(VERSION, *values.values(), k, list(levels), config.order, seed)
@@ -237,14 +225,6 @@ def _joined(parts: Sequence[np.ndarray], k: int, config: IndexConfig) -> CodeTab
     """The codes of all trees in one table."""
     sizes = [(k,) * (part.shape[1] - 1) + (len(part) if config.own_leaves else k,) for part in parts]
     return CodeTable(np.concatenate(parts, axis=1), tuple(size for tree in sizes for size in tree))
-
-
-def _k(data: TrainingData, config: IndexConfig) -> int:
-    return config.k or (RQVAE_K if config.kind == "rqvae" else smallest_k(data.n_items, _height(config)))
-
-
-def _height(config: IndexConfig) -> int:
-    return config.height if config.levels is None else len(config.levels)
 
 
 class DualSourceTokenizer(Tokenizer):
@@ -273,7 +253,7 @@ class DualSourceTokenizer(Tokenizer):
     def check(self, data: TrainingData) -> None:
         """Raises `InputError` if the tree does not fit the catalogue."""
         if self.index.kind in ("tree", "random"):
-            check_size(data.n_items, _k(data, self.index), _height(self.index))
+            check_size(data.n_items, self.index.tokens_of_level(data.n_items), self.index.heights[0])
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> SourceIndex:
         """Raises `InputError` for an invalid index file, or one made from held-out rows without a declared leak."""

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.cluster.vq import kmeans2
 
 from eager.bench import by_turns
-from eager.tree_tokenizer import fused_codes, random_codes, smallest_k, tree_codes
+from eager.config import EagerConfig
+from eager.index_config import smallest_k
+from eager.tree_tokenizer import fused_codes, random_codes, tree_codes
 from harness.errors import InputError
 from harness.generative.tokenizers import balanced_kmeans as balanced
 from harness.generative.tokenizers.balanced_kmeans import (
@@ -180,6 +182,12 @@ def test_the_tallest_tree_of_the_widest_nodes_does_not_overflow() -> None:
 def test_points_that_are_all_alike_get_codes_of_their_own() -> None:
     codes = tree_codes(np.zeros((40, 5), dtype=np.float32), 7, 2, order="clustered", seed=1)
     assert len(np.unique(codes, axis=0)) == 40
+
+
+@pytest.mark.parametrize("n, expected", [(30, 7), (256, 64), (1_682, 256), (65_536, 256), (90_000, 300)])
+def test_own_leaves_hold_catalogues_of_any_size(n: int, expected: int) -> None:
+    config = EagerConfig.model_validate(EagerConfig.profiles["cpu"]).index
+    assert config.tokens_of_level(n) == expected and expected ** config.heights[0] >= n
 
 
 def test_smallest_k_is_the_smallest() -> None:

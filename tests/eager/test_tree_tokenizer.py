@@ -64,6 +64,7 @@ def test_seeds_are_read_and_equal_seeds_give_equal_codes(settings: dict[str, Any
 
 @pytest.mark.parametrize("settings", [{}, {"kind": "random"}, {"levels": ("behavior", "semantic")}], ids=str)
 def test_a_token_of_its_own_for_each_leaf(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings = {"k": 5, **settings}
     shared, own = index(tmp_path, **settings).table, index(tmp_path, leaf_tokens="own", **settings).table
     trees = 1 if "levels" in settings else 2
     n, k = shared.n_items, shared.sizes[0]
