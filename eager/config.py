@@ -102,6 +102,21 @@ class ContrastConfig(Section):
         return (LEAK,) if self.behavior and behavior.windows == "released" else ()
 
 
+class WalksConfig(Section):
+    """Random walks over items among the training sequences of stage 1."""
+
+    share: float = Field(
+        default=0.0, ge=0, le=1, description="probability that a window is replaced by a random walk of its length"
+    )
+    text: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="probability that a step goes to an item of similar text; the others follow the graph of "
+        "behavior.graph",
+    )
+
+
 class AnnealingConfig(StageConfig):
     """Annealing adapter tuning: LoRA on the sequential task only; code embeddings and head are trained too."""
 
@@ -127,6 +142,7 @@ class EagerConfig(TokenizedConfig, InstructConfig):
     behavior: BehaviorConfig = BehaviorConfig()
     index: IndexConfig = IndexConfig()
     contrast: ContrastConfig = ContrastConfig()
+    walks: WalksConfig = Field(default=WalksConfig(), exclude_if=lambda walks: not walks.share)  # older runs' keys stay
     annealing: AnnealingConfig = AnnealingConfig()
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -142,6 +158,12 @@ class EagerConfig(TokenizedConfig, InstructConfig):
 
     def own_tokenizer(self) -> Tokenizer:
         return DualSourceTokenizer(kind="tree", index=self.index, semantic=self.semantic, behavior=self.behavior)
+
+    def extra_sources(self) -> tuple[EmbeddingSource, ...]:
+        """What training reads besides the codes: the vectors of the contrastive loss, and those of texts for walks."""
+        sources = self.contrast.sources(self.semantic, self.behavior)
+        by_text = self.walks.share and not self.contrast.semantic
+        return (TextEmbeddings(self.semantic), *sources) if by_text else sources
 
     def file_tokenizer(self) -> Tokenizer:
         """The own one, which reads an index file too and declares that it may be made of released windows."""

@@ -17,12 +17,13 @@ from eager.memory_estimate import estimate
 from harness.core.seeding import derive_seed
 from harness.generative.comprehension import CheckpointScores
 from harness.generative.models.lora import merge
-from harness.generative.recipes import Alignment, InstructionTuning
+from harness.generative.recipes import Alignment, InstructionTuning, RecipeInputs
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
 from harness.generative.tasks.batching import Tasks
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import Vectors
+from harness.generative.tokenizers.item_graph import ItemWalks
 from harness.generative.training.stages import StageInputs, run_stage
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
@@ -59,17 +60,28 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
     def compose(self) -> Method:
         config = self.config
         model = LanguageModel(config.backbone, config.tasks.text_tokens)
-        recipe = InstructionTuning(model, config, (Alignment(), Annealing(config.annealing)), self._contrast)
+        recipe = InstructionTuning(
+            model, config, (Alignment(), Annealing(config.annealing)), self._contrast, self._walks
+        )
         return Method(
             config.item_tokenizer(),
             model,
             recipe,
             config.decode,
-            config.contrast.sources(config.semantic, config.behavior),
+            config.extra_sources(),
         )
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         return estimate(self.config, data, device)
+
+    def _walks(self, inputs: RecipeInputs) -> ItemWalks | None:
+        """Random walks on the graph of the behaviour encoder and between similar texts; None if there are none."""
+        walks = self.config.walks
+        if not walks.share:
+            return None
+        rows = [inputs.data.sequences[user] for user in range(len(inputs.data.sequences))]
+        vectors = inputs.vectors["semantic"].values
+        return ItemWalks(rows, vectors, self.config.behavior.graph, walks.share, walks.text)
 
     def _contrast(self, model: LanguageModel, vectors: Vectors, context: RunContext) -> Contrast | None:
         """The contrastive loss; None if both weights are zero."""

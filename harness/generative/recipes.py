@@ -24,7 +24,7 @@ from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.heads import SampledRows
 from harness.generative.models.readers import PromptBatch
 from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel, RandomNetwork
-from harness.generative.tasks.batching import Batches
+from harness.generative.tasks.batching import Augmentation, Batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
 from harness.generative.tasks.prefix_samples import Samples, target_tokens
@@ -92,10 +92,12 @@ class Alignment:
 
 
 AuxiliaryFactory = Callable[[LanguageModel, Vectors, RunContext], AuxiliaryLoss | None]
+AugmentationFactory = Callable[[RecipeInputs], Augmentation | None]
 
 
 class InstructionTuning:
-    """Runs `stages` on the tasks of `config`, with the loss that `auxiliary` makes added to that of responses."""
+    """Runs `stages` on the tasks of `config`, with the loss that `auxiliary` makes added to that of responses, and
+    with the `augmentation` of training windows."""
 
     _text: tuple[ItemText, ...]
     _texts: Any
@@ -106,8 +108,10 @@ class InstructionTuning:
         config: InstructConfig,
         stages: Sequence[TrainingStage] = (Alignment(),),
         auxiliary: AuxiliaryFactory | None = None,
+        augmentation: AugmentationFactory | None = None,
     ) -> None:
-        self.model, self.config, self.stages, self.auxiliary = model, config, stages, auxiliary
+        self.model, self.config, self.stages = model, config, stages
+        self.auxiliary, self.augmentation = auxiliary, augmentation
 
     def prepare(self, data: TrainingData) -> None:
         """Raises `InputError` for items without text and for a file of generated texts that cannot be read."""
@@ -121,7 +125,7 @@ class InstructionTuning:
         samples = InstructionDataset(model.prompts, self._texts, config.tasks, context.seed)
         stage_inputs = StageInputs(
             model.network, model.prompts, auxiliary, inputs.data, samples, config, model.precision, inputs.trie,
-            inputs.validate,
+            inputs.validate, None if self.augmentation is None else self.augmentation(inputs),
         )  # fmt: skip
         comprehension = self._comprehension(inputs)
         comprehension.measure("before", context)

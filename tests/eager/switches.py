@@ -196,6 +196,8 @@ WEIGHTS: dict[str, Switch] = {  # shown by the weights of a model after both sta
     "tasks.title_tokens": Switch(3, mostly("fusionseqrec")),
     "tasks.held_out": Switch(0.4, mostly("item2index")),
     "tasks.intentions": Switch(own_wishes, mostly("itemsearch")),
+    "walks.share": Switch(1.0),
+    "walks.text": Switch(1.0, {"walks.share": 1.0}),
     "contrast.mode": Switch("released"),
     "contrast.semantic": Switch(0.0),
     "contrast.behavior": Switch(0.0),

@@ -6,7 +6,7 @@ Everything is a function of the seed and the step number, so that a resumed stag
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,8 @@ from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Sample
 
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # a training window (item ids) to another
+
 CHUNK = 50  # batches sorted by length together: little padding, shuffled order
 
 
@@ -25,7 +27,7 @@ class Batches:
     """The order of steps and samples of one stage. A step samples its task in proportion to `weights`. `steps`: number
     of steps for `stage.epochs` passes over all sequence targets, limited by `stage.item_targets` and `stage.max_steps`;
     `steps_a_pass`: steps of all tasks in one such pass. `sizes`: number of samples of each text task, which has
-    shuffled passes of its own."""
+    shuffled passes of its own. `augmentation` changes windows anew each pass."""
 
     def __init__(
         self,
@@ -35,10 +37,11 @@ class Batches:
         weights: Mapping[Task, float],
         stream: tuple[int, str],
         sizes: Mapping[Task, int] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self._sequences, self._window, self._targets = sequences, window, max(1, stage.targets // stage.accumulate)
         self._seed, self._name = stream
-        self._shuffled, self._dropped = stage.shuffled, stage.dropped
+        self._shuffled, self._dropped, self._augmentation = stage.shuffled, stage.dropped, augmentation
         self._parts, self._rows = stage.accumulate, max(1, stage.rows // stage.accumulate)
         self._sizes = dict(sizes or {})
         self._pass = lru_cache(maxsize=2)(self._make_pass)
@@ -70,10 +73,11 @@ class Batches:
             self._ends.append(self._ends[-1] + len(self._pass(len(self._ends))))
         turn = bisect_right(self._ends, number)
         windows = self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
-        if not (self._shuffled or self._dropped):
+        if not (self._shuffled or self._dropped or self._augmentation):
             return windows
         rng = generator(self._seed, self._name, "augment", number)
-        return [augmented(window, self._shuffled, self._dropped, rng) for window in windows]
+        windows = [augmented(window, self._shuffled, self._dropped, rng) for window in windows]
+        return windows if self._augmentation is None else [self._augmentation(window, rng) for window in windows]
 
     def numbers(self, step: int, part: int = 0) -> np.ndarray:
         """Sample numbers of one part of a text step, int64; a pass has every sample once."""
@@ -226,11 +230,13 @@ class Tasks:
         stage: StageConfig,
         config: TasksConfig,
         stream: tuple[int, str],
+        augmentation: Augmentation | None = None,
     ) -> Tasks:
         """Stage 1: sequential recommendation within its cap, and all text tasks that have samples."""
         capped = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
         weights = pools.weights(stage, int((capped.lengths - 1).clip(min=0).sum()))
-        return cls(Batches(capped, config.window, stage, weights, stream, pools.sizes), pools, config.templates, stream)
+        batches = Batches(capped, config.window, stage, weights, stream, pools.sizes, augmentation)
+        return cls(batches, pools, config.templates, stream)
 
     @classmethod
     def sequential(

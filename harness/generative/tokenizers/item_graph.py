@@ -9,7 +9,8 @@ either direction, d = 1 … 3, and t_i is item i's sum of them. A diagonal is ad
 truncated singular value decomposition, rows scaled to unit length (as in Levy & Goldberg, NeurIPS 2014). Work grows
 with interactions times `reach`, memory with the edges.
 
-Collaborative item vectors: of the item graph of the training sequences, or from a file.
+Collaborative item vectors: of the item graph of the training sequences, or from a file. Random walks on the graph, as
+training sequences.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 DISTANCES = (1, 2, 3)  # of transitions
+SIMILAR, NEAREST, BLOCK = 8, 0.4, 1024  # of `ItemWalks`
 ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al., 2011)
 
 
@@ -105,6 +107,53 @@ def _pairs(values: np.ndarray, owner: np.ndarray, distance: int, n_items: int) -
     ones = np.ones(len(first))
     counts = sparse.csr_array(sparse.coo_array((ones, (first, second)), (n_items, n_items)))
     return sparse.csr_array(counts + counts.T)
+
+
+class ItemWalks:
+    """Random walks over items as training sequences: a step goes along an edge of the item graph of `rows`, in
+    proportion to its weight, or, with the probability `text` and from items without an edge, to an item of similar text
+    (`vectors` (n_items, dim), by cosine): the nearest with the probability 0.4, else the next with 0.4, and so on. A
+    window is replaced by a walk of its length from one of its items with the probability `share`.
+
+    The nearest items take n_items² · dim operations, in blocks of `BLOCK` rows.
+    """
+
+    def __init__(
+        self, rows: Sequence[np.ndarray], vectors: np.ndarray, config: GraphConfig, share: float, text: float
+    ) -> None:
+        self.share, self.text = share, text
+        graph = item_graph(rows, len(vectors), config.model_copy(update={"diagonal": 0.0}))
+        self._ends, self._items = graph.indptr, graph.indices
+        self._weights = np.concatenate([[0.0], np.cumsum(graph.data)])
+        self._similar = nearest(vectors, min(SIMILAR, len(vectors) - 1))
+
+    def __call__(self, window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The window or a walk in its place, item ids."""
+        if rng.random() >= self.share:
+            return window
+        path = [int(rng.choice(window))]
+        while len(path) < len(window):
+            path.append(self._step(path[-1], rng))
+        return np.array(path, dtype=window.dtype)
+
+    def _step(self, item: int, rng: np.random.Generator) -> int:
+        first, last = self._ends[item], self._ends[item + 1]
+        if first == last or rng.random() < self.text:
+            return int(self._similar[item, min(int(rng.geometric(NEAREST)), self._similar.shape[1]) - 1])
+        aim = rng.uniform(self._weights[first], self._weights[last])
+        return int(self._items[min(np.searchsorted(self._weights, aim, side="right") - 1, last - 1)])
+
+
+def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
+    """The `count` items of largest cosine of each item, nearest first, int64 (n_items, count)."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    result = np.empty((len(unit), count), dtype=np.int64)
+    for begin in range(0, len(unit), BLOCK):
+        similarity = unit[begin : begin + BLOCK] @ unit.T
+        own = np.arange(len(similarity))
+        similarity[own, begin + own] = -np.inf
+        result[begin : begin + BLOCK] = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    return result
 
 
 VERSION = "collaborative/1"

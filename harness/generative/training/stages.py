@@ -21,7 +21,7 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.fsdp import ShardedBlocks
 from harness.generative.models.lora import AdapterShape, attach, merge
 from harness.generative.models.precision import Precision
-from harness.generative.tasks.batching import Tasks
+from harness.generative.tasks.batching import Augmentation, Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.early_stopping import EarlyStopping
@@ -47,6 +47,7 @@ class StageInputs:
     precision: Precision
     trie: CodeTrie
     validate: Callable[[int], float] | None = None
+    augmentation: Augmentation | None = None  # of the windows of stage 1
 
 
 def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
     or with `tuning.adapter` an adapter that is merged at the end. Returns the report of `run_stage`."""
     config = tuned.config.tuning
     stream = (context.seed, "alignment")
-    tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream)
+    tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream, tuned.augmentation)
     report = run_stage("alignment", config, tasks, tuned, context)
     merge(tuned.model.body)
     return report
