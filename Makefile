@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DATASET := ml-100k
 
-.PHONY: install run test test-full golden
+.PHONY: install run test test-full golden boards
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -31,6 +31,19 @@ test-full: test
 # `python -m tests.golden.predictions check before.json`, bit by bit.
 golden: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.predictions write $(FILE)
+
+# The boards of results/leaderboards/ whose runs' records are in results/records/, in every format. Leads are tested where
+# the lists of the runs are in results/runs/: `make boards RECORDS=results`.
+RECORDS := results/records
+BOARDS := beauty sports instruments office14 office-2016-2018
+boards: install
+	for name in $(BOARDS); do \
+	    for form in table:txt markdown:md latex:tex csv:csv json:json html:html; do \
+	        $(BIN)/harness leaderboard -d $$name --results $(RECORDS) --published \
+	            --columns quality,integrity,cost,effort,command \
+	            --format $${form%:*} -o results/leaderboards/$$name.$${form#*:} || exit 1; \
+	    done; \
+	done
 
 # The pinned versions are tested with 3.11, so it comes first.
 $(VENV)/.made:
