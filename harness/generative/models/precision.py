@@ -54,9 +54,11 @@ def training_attention(states: torch.Tensor, config: Any) -> AbstractContextMana
     """The kernel of scaled dot-product attention for training on `states` (rows, length, width): on the CPU the flash
     kernel's backward pass in bfloat16 takes 6 to 10 times as long as that with explicit attention weights (torch 2.13,
     12 to 80 tokens), which is chosen where the weights of all layers have at most `ATTENTION_WEIGHTS` elements."""
+    if states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return nullcontext()
+    heads, layers = (getattr(config, name, 0) for name in ("num_attention_heads", "num_hidden_layers"))  # Mamba: none
     rows, length, _ = states.shape
-    weights = rows * length**2 * config.num_attention_heads * config.num_hidden_layers
-    explicit = states.device.type == "cpu" and torch.is_autocast_enabled("cpu") and weights <= ATTENTION_WEIGHTS
+    explicit = rows * length**2 * heads * layers <= ATTENTION_WEIGHTS
     return sdpa_kernel([SDPBackend.MATH]) if explicit else nullcontext()
 
 
