@@ -11,8 +11,7 @@ from harness.generative.config import RowsBy, by_ids
 from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 
-RQVAE_K = 256
-OWN_LEAVES_K = 256  # nodes above own leaf tokens, as in the paper; fewer for catalogues below 1,024 items
+PAPER_K = 256  # tokens of a level, in the paper's trees and in RQ-VAE codes
 Source = Literal["semantic", "behavior"]
 
 
@@ -85,9 +84,9 @@ class IndexConfig(ReadyIndex):
     def tokens_of_level(self, n_items: int) -> int:
         """Tokens of a level for this catalogue; the last level has others with own leaf tokens."""
         if self.k is not None or self.kind == "rqvae":
-            return self.k or RQVAE_K
+            return self.k or PAPER_K
         smallest = smallest_k(n_items, self.heights[0])
-        return max(smallest, min(OWN_LEAVES_K, n_items // 4)) if self.own_leaves else smallest
+        return max(smallest, min(PAPER_K, n_items // 4)) if self.own_leaves else smallest
 
     def used_sources(self) -> tuple[Source, ...]:
         """The sources that the codes are made of, without repeats, in the order of their tokens."""

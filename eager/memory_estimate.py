@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager.config import EagerConfig
-from eager.index_config import OWN_LEAVES_K
+from eager.index_config import PAPER_K
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
@@ -84,7 +84,7 @@ def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
     every = sum(p.numel() for p in total.parameters())
     is_tied = total.get_output_embeddings().weight is total.get_input_embeddings().weight  # type: ignore[union-attr]
     index, width = config.index, int(total.config.hidden_size)
-    k = (index.k or OWN_LEAVES_K) if data is None else index.tokens_of_level(data.n_items)
+    k = (index.k or PAPER_K) if data is None else index.tokens_of_level(data.n_items)
     items = 0 if data is None else data.n_items
     leaves = items if index.own_leaves else k
     tokens = sum(k * (height - 1) + leaves for height in index.heights)

@@ -79,9 +79,8 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         walks = self.config.walks
         if not walks.share:
             return None
-        rows = [inputs.data.sequences[user] for user in range(len(inputs.data.sequences))]
         vectors = inputs.vectors["semantic"].values
-        return ItemWalks(rows, vectors, self.config.behavior.graph, walks.share, walks.text)
+        return ItemWalks(list(inputs.data.sequences), vectors, self.config.behavior.graph, walks.share, walks.text)
 
     def _contrast(self, model: LanguageModel, vectors: Vectors, context: RunContext) -> Contrast | None:
         """The contrastive loss; None if both weights are zero."""

@@ -92,8 +92,7 @@ class CodeTrie:
     def listed(self, depth: int, nodes: torch.Tensor, fan: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The children of all nodes (n,), which have `fan` (n,) children each: index of the node, and the child's
         token, ascending for each node; (children,)."""
-        owner = torch.repeat_interleave(torch.arange(len(nodes), device=fan.device), fan)
-        nth = torch.arange(len(owner), device=fan.device) - (fan.cumsum(0) - fan)[owner]
+        owner, nth = _counted(fan)
         return owner, self.digit[depth + 1][self.first[depth][nodes][owner] + nth]
 
     def children(self, depth: int, nodes: torch.Tensor) -> Children:
@@ -101,10 +100,7 @@ class CodeTrie:
         batch, width = nodes.shape
         fan = self.fan(depth, nodes)
         ends = fan.cumsum(dim=1)
-        flat = fan.reshape(-1)
-        total = int(flat.sum())
-        owner = torch.repeat_interleave(torch.arange(batch * width, device=nodes.device), flat, output_size=total)
-        nth = torch.arange(total, device=nodes.device) - (flat.cumsum(0) - flat)[owner]
+        owner, nth = _counted(fan.reshape(-1))
         row, column = owner // width, (ends - fan).reshape(-1)[owner] + nth
         limit = int(ends[:, -1].max())
         node, beam = (torch.zeros(batch, limit, dtype=torch.int64, device=nodes.device) for _ in range(2))
@@ -142,6 +138,13 @@ class CodeTrie:
     def single_items(self) -> np.ndarray | None:
         """Item of each leaf if all codes are unique, else None."""
         return self._items if self.codes == len(self._items) else None
+
+
+def _counted(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For `counts` (n,) elements of n owners one after the other: the owner of each element, and its number there."""
+    total = int(counts.sum())
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    return owner, torch.arange(total, device=counts.device) - (counts.cumsum(0) - counts)[owner]
 
 
 def _declared_order(items: np.ndarray, begin: np.ndarray) -> np.ndarray:

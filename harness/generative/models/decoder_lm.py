@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -22,7 +21,7 @@ from torch.nn import functional
 from harness.errors import InputError
 from harness.generative.models.backbone import Backbone
 from harness.generative.models.heads import Head, LevelLogits, SampledRows, embedding_scale, final_norm_size, products
-from harness.generative.models.precision import add_residual_dropout, dropout, training_attention
+from harness.generative.models.precision import add_residual_dropout, attention_kernel, dropout
 from harness.generative.models.readers import Reader, reader_for
 from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 
@@ -131,7 +130,7 @@ class CodeLM(nn.Module):
         position_ids, past_key_values, use_cache, as in transformers."""
         options.setdefault("use_cache", False)
         inputs = dropout(self.embed(ids), self.dropout, self.training)
-        with training_attention(inputs, self.body.config) if self.training else nullcontext():
+        with attention_kernel(inputs, self.body.config, self.training):
             states = self.body(inputs_embeds=inputs, **options).last_hidden_state
         return dropout(states, self.dropout, self.training)
 

@@ -4,7 +4,7 @@ A head is one matrix and in some families a bias, a factor or a soft cap. Its se
 and verified: on a few tokens and over the range of logits, the logits must equal those of the model's forward pass. A
 model with another head is rejected.
 
-`sampled_products` computes the logits of a few rows a state, for item codes whose last level has a token an item.
+`products` with sampled rows computes a few logits a state, for item codes whose last level has a token an item.
 """
 
 from __future__ import annotations

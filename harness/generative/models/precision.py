@@ -50,11 +50,11 @@ def autocast(device: str, precision: Precision) -> torch.autocast:
 ATTENTION_WEIGHTS = 1 << 25  # elements
 
 
-def training_attention(states: torch.Tensor, config: Any) -> AbstractContextManager[object]:
-    """The kernel of scaled dot-product attention for training on `states` (rows, length, width): on the CPU the flash
+def attention_kernel(states: torch.Tensor, config: Any, training: bool) -> AbstractContextManager[object]:
+    """The kernel of scaled dot-product attention on `states` (rows, length, width): in training on the CPU the flash
     kernel's backward pass in bfloat16 takes 6 to 10 times as long as that with explicit attention weights (torch 2.13,
     12 to 80 tokens), which is chosen where the weights of all layers have at most `ATTENTION_WEIGHTS` elements."""
-    if states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+    if not training or states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return nullcontext()
     heads, layers = (getattr(config, name, 0) for name in ("num_attention_heads", "num_hidden_layers"))  # Mamba: none
     rows, length, _ = states.shape

@@ -184,7 +184,7 @@ def train(
     synchronizer = GradientSynchronizer(context.world, parameters, optimizer)
     progress = synchronizer.begin(state, checkpointer)
     started, timer, earlier = time.monotonic(), CheckpointTimer(), progress.seconds
-    released = started
+    release = CheckpointTimer(RELEASE_SECONDS)
     position = schedule_step(progress.step, earlier, config)
     with context.stage(config.title or config.stage, config.steps) as bar:
         if progress.step:
@@ -203,9 +203,9 @@ def train(
             if _step_ended(state, progress, config, context, position >= config.steps) or due:
                 with timer.timed():
                     state.save(checkpointer, progress)
-            if time.monotonic() - released > RELEASE_SECONDS:
-                release_free_memory()
-                released = time.monotonic()
+            if release.due:
+                with release.timed():
+                    release_free_memory()
     if early_stopping is not None:
         early_stopping.restore_best(state.tensors)
     return StageResult(progress.loss, progress.step, earlier + time.monotonic() - started)
