@@ -32,11 +32,11 @@ from typing import Any
 from benchmarks.victims import Command, Death, End, Place, run
 
 LOADED = (
-    "harness.cli.app", "harness.runs.run", "harness.experiments.tune", "harness.experiments.ablation",
-    "harness.runs.index_builder",
+    "harness.cli.app", "harness.runs.run", "harness.experiments.tuning", "harness.experiments.ablation",
+    "harness.runs.api",
     "harness.data.raw.prepare", "harness.evaluation.metrics", "harness.reports.ablation", "harness.bench.timing",
-    "eager.method", "baselines.tiger.method", "baselines.lcrec.method", "baselines.recbole.recommender",
-    "baselines.classic.simple", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert",
+    "eager.method", "baselines.tiger", "baselines.lcrec", "baselines.recbole.recommender",
+    "baselines.classic.base", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert",
     "peft",
     "ranx", "requests", "optuna", "benchmarks.aftermath", "rich.progress",
 )  # fmt: skip

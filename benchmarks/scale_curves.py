@@ -77,7 +77,7 @@ def metrics_stage(n: int) -> Work:
 
 def store_stage(n: int) -> Work:
     """The lists of users are written with raw ids."""
-    from harness.store.predictions import write_predictions
+    from harness.store.record import write_predictions
 
     lists, users, items = _lists(n), [f"u{i}" for i in range(n)], [f"i{i}" for i in range(CATALOGUE)]
     folder = tempfile.mkdtemp()
@@ -177,7 +177,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _lists(n: int) -> Any:
-    from harness.protocol.predictions import Predictions
+    from harness.protocol.requests import Predictions
 
     first = np.random.default_rng(1).integers(CATALOGUE - LISTED, size=(n, 1))
     return Predictions(np.arange(n), first + np.arange(LISTED), np.tile(np.arange(LISTED, 0, -1.0), (n, 1)))

@@ -32,7 +32,7 @@ from typing import Any
 
 from benchmarks.victims import Place
 
-LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.simple", "ranx", "pyarrow.parquet")
+LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.base", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
 
 

@@ -19,8 +19,7 @@ from harness.bench.timing import machine
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
 from harness.generative.config import StageConfig
-from harness.generative.tasks.batching import Batches
-from harness.generative.tasks.prefix_samples import Samples
+from harness.generative.tasks.batching import Batches, Samples
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
 

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from eager.din import DIN
+from eager.behavior_models import DIN, SASRec
 from eager.index_config import BehaviorConfig
-from eager.sasrec import SASRec
 from harness.core.artifact_cache import CacheEntry, Key
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
@@ -38,12 +37,11 @@ from harness.generative.tokenizers.embeddings import (
     vectors_key,
 )
 from harness.generative.tokenizers.item_graph import graph_vectors
-from harness.generative.training.checkpoint import random_state, set_random_state
-from harness.generative.training.early_stopping import Callback, EarlyStopping
+from harness.generative.training.checkpoint import Callback, EarlyStopping, random_state, set_random_state
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext, Validation
-from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Predictions
 from harness.protocol.split import TrainingData
 
 VERSION = "behavior/3"

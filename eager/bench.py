@@ -21,7 +21,7 @@ from harness.generative.models.backbone import EMBEDDED, RANDOM_LLAMA, load_back
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.tasks.prompts import Prompts, Sample
-from harness.generative.tokenizers import balanced_kmeans
+from harness.generative.tokenizers import kmeans
 from harness.generative.training.losses import Losses
 from harness.protocol.context import RunContext
 
@@ -137,7 +137,7 @@ def trees(n_items: int, seed: int) -> Trees:
     def reference() -> np.ndarray:
         """The same tree with the reference assignment."""
         with (
-            patch.object(balanced_kmeans, "assign_with_sizes", by_turns),
+            patch.object(kmeans, "assign_with_sizes", by_turns),
             patch.object(tree_tokenizer, "assign_with_sizes", by_turns),
         ):
             return balanced()
@@ -180,8 +180,8 @@ def _repaired(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
     fitted = KMeans(min(K, len(vectors)), n_init="auto", random_state=seed % 2**32).fit(vectors)
-    distances = balanced_kmeans.squared_distances(vectors, fitted.cluster_centers_.astype(np.float32))
-    capacity = balanced_kmeans.balanced_sizes(len(vectors), distances.shape[1]).tolist()
+    distances = kmeans.squared_distances(vectors, fitted.cluster_centers_.astype(np.float32))
+    capacity = kmeans.balanced_sizes(len(vectors), distances.shape[1]).tolist()
     digits = np.full(len(vectors), -1)
     for pair in np.argsort(distances, axis=None, kind="stable").tolist():
         point, cluster = divmod(pair, distances.shape[1])

@@ -1,18 +1,31 @@
 """EAGER-LLM as a preset: codes of two sources x a language model x alignment and annealing with a contrastive loss.
 
-Annealing adapter tuning is the second stage: LoRA on the sequential task only, at an annealed learning rate.
+Annealing adapter tuning is the second stage: LoRA on the sequential task only, at an annealed learning rate. Global
+contrast decompression is InfoNCE between the summary state of a response and the source vectors of its item. The
+summary state is the last hidden state at the end of the response. One linear projector a source maps it to the space of
+the source, where InfoNCE (van den Oord et al. 2018) compares them:
+
+    L = -log( exp(⟨p, v⁺⟩/τ) / (exp(⟨p, v⁺⟩/τ) + Σ exp(⟨p, v⁻⟩/τ)) ),  all vectors of unit length.
+
+All rows of a step and both sources share one sample of negatives. `mode="clean"`: a row's target is excluded from its
+sum, and responses without an item are excluded. `mode="released"`, as in the authors' code: the target is its own
+negative if it was sampled (p = negatives / N); all responses are included, but those outside sequential recommendation
+have their own projection as positive, a constant, so that they are only pushed away from the negatives; and the state
+is scaled to unit length before the projection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
-from eager.config import AnnealingConfig, EagerConfig
-from eager.contrastive_loss import Contrast
+from eager.config import AnnealingConfig, ContrastConfig, EagerConfig
 from eager.memory_estimate import estimate
 from harness.core.seeding import derive_seed
 from harness.generative.comprehension import CheckpointScores
@@ -24,10 +37,86 @@ from harness.generative.tasks.batching import Tasks
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import Vectors
 from harness.generative.tokenizers.item_graph import ItemWalks
+from harness.generative.training.losses import NO_ITEM
 from harness.generative.training.stages import StageInputs, run_stage
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
 from harness.protocol.split import TrainingData
+
+
+class Contrast(nn.Module):
+    """The `AuxiliaryLoss` of EAGER-LLM: a projector for each source, the weighted sum of the sources' terms."""
+
+    weights: dict[Source, float]
+
+    def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
+        super().__init__()
+        self.config = config
+        expected: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
+        weights: dict[Source, float] = {}
+        for source, weight in expected.items():
+            if weight and source in vectors:
+                weights[source] = weight
+        self.weights = weights
+        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in weights})
+        for source in weights:
+            unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
+            self.register_buffer(f"vectors_{source}", unit, persistent=False)
+
+    @property
+    def sequential_only(self) -> bool:
+        """Whether responses of text tasks have no target (`harness.generative.training.losses`)."""
+        return self.released
+
+    @property
+    def released(self) -> bool:
+        """Whether responses without a target item are included."""
+        return self.config.mode == "released"
+
+    def denominator(self, items: np.ndarray) -> int:
+        """Number of included responses."""
+        return len(items) if self.released else int((items != NO_ITEM).sum())
+
+    def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+        """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
+        (negatives,) are items. 0 if none is included."""
+        if self.released:
+            states = functional.normalize(states.float(), dim=-1)
+        else:
+            aimed = items != NO_ITEM
+            states, items = states[aimed], items[aimed]
+        total = states.new_zeros((), dtype=torch.float32)
+        for source, weight in self.weights.items() if len(states) else ():
+            vectors = self.get_buffer(f"vectors_{source}")
+            projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
+            chosen = released_info_nce if self.released else info_nce
+            total = total + weight * chosen(projected, vectors, items, samples, self.config.temperature)
+        return total
+
+    def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
+        """Distinct candidate negatives of a step; a row's target among them is excluded from its sum."""
+        return rng.choice(n_items, size=min(self.config.negatives, n_items), replace=False)
+
+
+def info_nce(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows."""
+    positive = (projected * vectors[items]).sum(-1, keepdim=True)
+    negative = projected @ vectors[samples].T
+    negative = negative.masked_fill(samples[None] == items[:, None], float("-inf"))
+    logits = torch.cat([positive, negative], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def released_info_nce(
+    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """The released code's InfoNCE: all sampled negatives, and similarity 1 as the positive of rows with `NO_ITEM`."""
+    aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
+    positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
+    logits = torch.cat([positive, projected @ vectors[samples].T], dim=-1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig, given_files
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.balanced_kmeans import assign_with_sizes, balanced_kmeans, squared_distances
 from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
+from harness.generative.tokenizers.kmeans import assign_with_sizes, balanced_kmeans, squared_distances
 from harness.generative.tokenizers.rqvae import rqvae_codes
 from harness.generative.training.checkpoint import Checkpointer
 from harness.protocol.audit.provenance import Provenance

@@ -71,7 +71,7 @@ MODELS = (
     ModelEntry(
         "mostpop",
         "sanity",
-        "baselines.classic.simple:MostPopular",
+        "baselines.classic.base:MostPopular",
         "the most bought items, the same for everybody",
         "",
         "mostpop",
@@ -79,7 +79,7 @@ MODELS = (
     ModelEntry(
         "markov",
         "sanity",
-        "baselines.classic.simple:Markov",
+        "baselines.classic.base:Markov",
         "first-order transitions from the last item",
         "",
         "markov",
@@ -87,7 +87,7 @@ MODELS = (
     ModelEntry(
         "itemknn",
         "sanity",
-        "baselines.classic.simple:ItemKNN",
+        "baselines.classic.base:ItemKNN",
         "items bought by the same users as the history's, by cosine",
         "Sarwar et al., WWW 2001",
         "itemknn",
@@ -222,7 +222,7 @@ MODELS = (
     ModelEntry(
         "lcrec",
         "llm",
-        "baselines.lcrec.method:LCRec",
+        "baselines.lcrec:LCRec",
         "a decoder-only LLM that reads and writes RQ-VAE codes of item text",
         "Zheng et al., ICDE 2024, arXiv 2311.09049",
         "lcrec",
@@ -231,7 +231,7 @@ MODELS = (
     ModelEntry(
         "minionerec",
         "llm",
-        "baselines.lcrec.minionerec:MiniOneRec",
+        "baselines.lcrec:MiniOneRec",
         "LC-Rec on residual k-means codes with half of the samples text: MiniOneRec's supervised fine-tuning, no RL",
         "arXiv 2510.24431",
         "minionerec",
@@ -240,7 +240,7 @@ MODELS = (
     ModelEntry(
         "tiger",
         "generative",
-        "baselines.tiger.method:Tiger",
+        "baselines.tiger:Tiger",
         "an encoder-decoder that reads and writes RQ-VAE codes of item text",
         "Rajput et al., NeurIPS 2023, arXiv 2305.05065",
         "tiger",
@@ -249,7 +249,7 @@ MODELS = (
     ModelEntry(
         "tiger-decoder",
         "generative",
-        "baselines.tiger.method:TigerDecoder",
+        "baselines.tiger:TigerDecoder",
         "TIGER's codes in a decoder alone, all next items of a window in one pass: not the paper's encoder-decoder",
         "departs from Rajput et al., NeurIPS 2023, arXiv 2305.05065",
         "tiger",
@@ -258,7 +258,7 @@ MODELS = (
     ModelEntry(
         "letter-tiger",
         "generative",
-        "baselines.letter.method:LetterTiger",
+        "baselines.letter:LetterTiger",
         "TIGER on codes that agree with collaborative vectors and use their codebooks evenly",
         "Wang et al., CIKM 2024, arXiv 2405.07314",
         "letter_tiger",
@@ -267,7 +267,7 @@ MODELS = (
     ModelEntry(
         "letter-lcrec",
         "llm",
-        "baselines.letter.method:LetterLCRec",
+        "baselines.letter:LetterLCRec",
         "LC-Rec on LETTER's codes",
         "Wang et al., CIKM 2024, arXiv 2405.07314",
         "letter_lcrec",
@@ -276,7 +276,7 @@ MODELS = (
     ModelEntry(
         "p5-cid",
         "generative",
-        "baselines.p5cid.method:P5CID",
+        "baselines.p5cid:P5CID",
         "a decoder over codes by recursive spectral clustering of item co-occurrence",
         "Hua et al., SIGIR-AP 2023, arXiv 2305.06569",
         "p5cid",
@@ -284,7 +284,7 @@ MODELS = (
     ModelEntry(
         "rpg",
         "generative",
-        "baselines.rpg.method:RPG",
+        "baselines.rpg:RPG",
         "a causal transformer that predicts all OPQ codes of the next item at once",
         "Hou et al., KDD 2025, arXiv 2506.05781",
         "rpg",

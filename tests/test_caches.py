@@ -22,9 +22,9 @@ from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.models import backbone
 from harness.generative.models.backbone import EMBEDDED as SMOLLM
 from harness.generative.models.backbone import backbone_artefacts
-from harness.generative.tokenizers import text_embeddings
+from harness.generative.tokenizers import embeddings
+from harness.generative.tokenizers.embeddings import semantic_artefacts, semantic_vectors
 from harness.generative.tokenizers.item_graph import GraphConfig
-from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
 from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext
 from harness.protocol.split import Split
@@ -80,7 +80,7 @@ def test_text_vectors_of_other_texts_weights_code_and_device(tmp_path: Path, mon
     content[-1] ^= 1
     weights.write_bytes(content)
     marks.append(text_mark(texts(), same, context))
-    monkeypatch.setattr(text_embeddings, "VERSION", "semantic/next")
+    monkeypatch.setattr(embeddings, "VERSION", "semantic/next")
     marks.append(text_mark(texts(), local, context))
     assert len(set(marks)) == 5
 
@@ -151,7 +151,7 @@ def test_damaged_vectors_are_made_again(
         return real(*value)
 
     real = behavior_encoder.train
-    monkeypatch.setattr(text_embeddings, "encode", encode)
+    monkeypatch.setattr(embeddings, "encode", encode)
     monkeypatch.setattr(behavior_encoder, "train", train)
     split = toys.split(toys.cycle(users=12, items=8))
     context = toys.context(tmp_path)

@@ -154,6 +154,6 @@ def test_plugins_that_are_broken_or_take_a_name(harness: Harness, monkeypatch: p
     assert "plug-in 'leaver' is skipped: SystemExit: usage: leaver" in done.err
     assert "plug-in 'odd' is skipped: its object is int, not ModelEntry" in done.err
     assert "plug-in 'thief' is skipped: the model name 'markov' is taken by this program" in done.err
-    assert registry.model_entry("markov").target == "baselines.classic.simple:Markov"
+    assert registry.model_entry("markov").target == "baselines.classic.base:Markov"
     done = harness("run", "late")
     assert done.code == 2 and "the model 'late' cannot be loaded: ModuleNotFoundError" in done.err

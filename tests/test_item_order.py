@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.lcrec.method import LCRec, LCRecConfig
-from baselines.letter.method import LetterTiger, LetterTigerConfig
-from baselines.p5cid.method import P5CID, P5CIDConfig
-from baselines.rpg.method import RPG, RPGConfig
-from baselines.tiger.method import Tiger, TigerConfig
+from baselines.lcrec import LCRec, LCRecConfig
+from baselines.letter import LetterTiger, LetterTigerConfig
+from baselines.p5cid import P5CID, P5CIDConfig
+from baselines.rpg import RPG, RPGConfig
+from baselines.tiger import Tiger, TigerConfig
 from eager.behavior_encoder import behavior_vectors
 from eager.config import EagerConfig
 from eager.index_config import BehaviorConfig
@@ -27,8 +27,8 @@ from harness.data.dataset import Dataset, ItemText
 from harness.data.export import export
 from harness.data.readers.folder import read_folder
 from harness.generative.config import SemanticConfig
-from harness.generative.tokenizers import text_embeddings, text_encoder
-from harness.generative.tokenizers.text_embeddings import semantic_vectors
+from harness.generative.tokenizers import embeddings, text_encoder
+from harness.generative.tokenizers.embeddings import semantic_vectors
 from harness.protocol.context import Reporter, RunContext, SilentReporter
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split
@@ -161,7 +161,7 @@ def by_raw_id(value: Split, rows: np.ndarray) -> dict[str, list[float]]:
 def test_another_item_order_on_one_cache(
     cache: str, other: Callable[[Dataset, Path], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_embeddings, "encode", encoded)
+    monkeypatch.setattr(embeddings, "encode", encoded)
     one, two = split(base(), Protocol()), split(other(base(), tmp_path), Protocol())
     assert set(one.train.items) == set(two.train.items) and one.train.items != two.train.items
     assert one.train.rows_fingerprint == two.train.rows_fingerprint

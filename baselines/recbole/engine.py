@@ -23,10 +23,10 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_model, init_seed
 from safetensors.torch import load_file, save_file
 
+from baselines.library import RemoteError, read_ragged, read_requests, write_arrays
 from baselines.recbole import data, patches
 from baselines.recbole.data import append_items, padded_left
 from baselines.recbole.model_table import recbole_model
-from baselines.recbole.worker_process import RemoteError, read_ragged, read_requests, write_arrays
 from harness.data.ragged import RaggedArray
 
 

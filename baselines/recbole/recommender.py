@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from baselines.library import LibraryConfig, LibraryRecommender
+from baselines.library import RECBOLE, LibraryConfig, LibraryRecommender
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, SMALL, WORDS, recbole_model
-from baselines.recbole.worker_process import RECBOLE
 from harness.data.dataset import ItemText, require_text
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError

@@ -19,10 +19,10 @@ from recbole.data.utils import create_samplers
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 
+from baselines.library import Channel
 from baselines.recbole import checkpoint, data
 from baselines.recbole.data import MaskedItems, PretrainingData
 from baselines.recbole.engine import Engine
-from baselines.recbole.worker_process import Channel
 from harness.core.seeding import derive_seed
 from harness.core.timer import CheckpointTimer
 from harness.generative.training.checkpoint import Tensors, flat_optimizer, restore_optimizer

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from baselines.recbole.worker_process import Channel, RemoteError, receive, send
+from baselines.library import Channel, RemoteError, receive, send
 
 WATCH_SECONDS = 0.2
 

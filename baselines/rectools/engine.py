@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch.nn import functional
 
+from baselines.library import RemoteError, read_ragged, read_requests, write_arrays
 from baselines.recbole.engine import best
-from baselines.recbole.worker_process import RemoteError, read_ragged, read_requests, write_arrays
 
 ROWS = 4  # places scored at once; their candidates fit a core's cache
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from baselines.library import Channel
 from baselines.recbole import checkpoint
-from baselines.recbole.worker_process import Channel
 from baselines.rectools.engine import Engine
 from harness.core.seeding import derive_seed
 from harness.core.timer import CheckpointTimer

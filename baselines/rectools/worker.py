@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from baselines.library import Worker
 from baselines.recbole.worker import Library, run
-from baselines.recbole.worker_process import Worker
 
 RECTOOLS = Worker("RecTools", "baselines.rectools.worker")
 

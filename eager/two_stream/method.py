@@ -15,8 +15,15 @@ from pydantic import Field, model_validator
 from eager.index_config import BehaviorConfig, IndexConfig
 from eager.tree_tokenizer import DualSourceTokenizer
 from eager.two_stream.network import NetworkConfig, Stream, TwoStreamModel
-from eager.two_stream.ranking import best, log_probabilities, union
-from eager.two_stream.tasks import SummaryContrastConfig, TransferConfig, TwoStreamTraining, TwoStreamTrainingConfig
+from eager.two_stream.tasks import (
+    SummaryContrastConfig,
+    TransferConfig,
+    TwoStreamTraining,
+    TwoStreamTrainingConfig,
+    best,
+    log_probabilities,
+    union,
+)
 from harness.generative.config import Section, SemanticConfig, given_files
 from harness.generative.decoding.generate import (
     DecodeReport,
@@ -32,9 +39,8 @@ from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import resolve_precision
 from harness.generative.tokenizers.base import TokenizerSeedConfig
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.requests import Requests
+from harness.protocol.requests import Predictions, Requests
 from harness.protocol.split import TrainingData
 
 

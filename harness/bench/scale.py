@@ -78,8 +78,8 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def _model(name: str, parts: Any, seed: int) -> dict[str, Any]:
-    from harness.evaluation.list_checks import count_list_defects
     from harness.evaluation.metrics import compute_metrics as score
+    from harness.evaluation.metrics import count_list_defects
     from harness.protocol.context import RunContext
     from harness.protocol.protocol import DEPTH
     from harness.registry import model_entry

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.bench.decode_cases import LISTED, PROMPTS, SPREAD, K, device
+from harness.bench.decode import LISTED, PROMPTS, SPREAD, K, device
 from harness.bench.timing import Options, Outcome, Side, paired
 from harness.core.environment import cache_dir
 from harness.core.seeding import derive_seed, generator

@@ -11,22 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import (
-    ablate,
-    audit,
-    bench,
-    certify,
-    compare,
-    data,
-    doctor,
-    index,
-    leaderboard,
-    listings,
-    recommend,
-    run,
-    runs,
-    tune,
-)
+from harness.cli import audit, bench, data, doctor, experiments, index, leaderboard, recommend, run, runs
 from harness.cli.options import expand_paths
 from harness.cli.output import interrupted, replace_unencodable, report_error
 from harness.core.environment import check_switches
@@ -44,16 +29,12 @@ COMMANDS = (
     recommend,
     runs,
     leaderboard,
-    compare,
-    ablate,
-    tune,
-    listings,
+    experiments,
     data,
     index,
     audit,
     doctor,
     bench,
-    certify,
 )
 for group in COMMANDS:
     group.register(app)

@@ -1,16 +1,30 @@
-"""`harness audit`: code collisions in metrics, report cards of data sets, memorisation by language models."""
+"""`harness audit`: code collisions in metrics, report cards of data sets, memorisation by language models; `harness
+certify` and `harness verify`: a run's evidence as files, and checks of certificates and data sets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, Dataset, Order, Protocol, Results, with_reading
-from harness.cli.output import log, print_json, print_table, stdout_kept
-from harness.cli.progress import reporter
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Dataset,
+    MaybeDataset,
+    Order,
+    OutputFolder,
+    Protocol,
+    Results,
+    RunName,
+    Sets,
+    with_reading,
+)
+from harness.cli.output import check_new_folder, log, print_json, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 
 ABOUT = "Audits: effect of shared codes on metrics, report cards of data sets, memorisation."
@@ -21,7 +35,9 @@ Rankings = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group."""
+    """Adds `certify`, `verify` and the group `audit`."""
+    app.command()(certify)
+    app.command()(verify)
     group = typer.Typer(help=ABOUT)
     group.callback(invoke_without_command=True)(_help)
     group.command()(codes)
@@ -50,10 +66,10 @@ def codes(
 
     A lower bound follows from the index; with --rankings the inflation is measured on the lists.
     """
-    from harness.evaluation.list_checks import least_added, shared_targets
+    from harness.evaluation.metrics import least_added, shared_targets
     from harness.generative.item_codes import CodeTable, inspect
+    from harness.runs.api import load_split
     from harness.runs.external import measured_codes
-    from harness.runs.index_builder import load_split
 
     loaded, split = load_split(dataset, order, reading, protocol)
     table = CodeTable.read(index, loaded.items)
@@ -100,8 +116,8 @@ def card(
     from harness.evaluation.card import case_groups, data_card, group_metrics, list_measures
     from harness.evaluation.metrics import per_user
     from harness.protocol.protocol import METRICS
+    from harness.runs.api import load_split
     from harness.runs.external import settled
-    from harness.runs.index_builder import load_split
 
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
@@ -151,8 +167,8 @@ def memory(
     from harness.generative.contamination import memory_probe
     from harness.generative.models.backbone import load_backbone
     from harness.protocol.context import RunContext
-    from harness.runs.index_builder import load_split
-    from harness.store.audit_results import write_memory_probe
+    from harness.runs.api import load_split
+    from harness.store.record import write_memory_probe
 
     loaded, split = load_split(dataset, order, reading)
     require_text(loaded.model_text, loaded.items, location=loaded.name, section="audit memory")
@@ -251,3 +267,108 @@ def _show_card(entries: Mapping[str, Any]) -> None:
 def _pairs(lines: Sequence[tuple[str, Any]], title: str) -> None:
     texts = [{"what": message, "value": f"{value:,}" if isinstance(value, int) else value} for message, value in lines]
     print_table(texts, {"what": title, "value": ""})
+
+
+STATES = {True: "yes", False: "NO", None: "not checked"}
+
+
+def certify(
+    run: RunName,
+    output: OutputFolder,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence of a run: checklist, model card, TREC run and qrels, results in the hub's format.
+
+    `harness verify DIR` recomputes the metrics from the folder alone.
+    """
+    from harness.reports.certificate import certify as write
+    from harness.reports.selection import choose_one
+    from harness.runs.overrides import command
+    from harness.store.run_store import Store
+
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    paths = write(stored, output, command((stored,)), dataset)
+    if as_json:
+        print_json({"run_id": stored.record.run_id, "files": [str(path) for path in paths]})
+    else:
+        record = stored.record
+        print(f"{record.model} on {record.dataset.name}, run {record.run_id}: certified in {output}")
+
+
+@with_reading
+def verify(
+    target: Annotated[str, typer.Argument(metavar="DIR|DATASET", help="A certificate's folder, or a data set.")],
+    dataset: Annotated[
+        str | None, typer.Option("-d", "--dataset", help="Location of a certificate's data set.")
+    ] = None,
+    tie_seeds: Annotated[
+        int | None, typer.Option("--tie-seeds", metavar="N", help="Measure N other orders of equal timestamps.")
+    ] = None,
+    protocol: Protocol = None,
+    sets: Sets = None,
+    order: Order = None,
+    results: Results = RESULTS,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a certificate's metrics exactly; or check a data set as `harness data verify`.
+
+    With --tie-seeds: targets and training-free models under other orders of equal timestamps; leaderboards then show
+    the spread. Exit code 2 if a check fails.
+    """
+    from harness.errors import InputError
+    from harness.reports.certificate import CERTIFICATE, verify_certificate
+
+    if (Path(target) / CERTIFICATE).is_file():
+        if tie_seeds is not None:
+            raise InputError("a certificate has no times", where="--tie-seeds", hint="name a data set")
+        outcomes = verify_certificate(Path(target), dataset)
+        if as_json:
+            print_json([asdict(one) for one in outcomes])
+        else:
+            rows = [{**asdict(one), "ok": STATES[one.ok]} for one in outcomes]
+            print_table(rows, {"name": "check", "ok": "holds", "detail": ""})
+        if failed := [one.name for one in outcomes if one.ok is False]:
+            raise InputError(f"{len(failed)} checks failed ({', '.join(failed)})", where=target)
+        return
+    if tie_seeds is None:
+        from harness.cli.data import verify as data_verify
+
+        data_verify(target, protocol, sets, None, order, as_json=as_json, **reading.document())
+        return
+    from harness.runs.dataset_check import tie_report
+    from harness.runs.job import RunOptions
+    from harness.store.record import write_tie_report
+
+    options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
+    report = tie_report(options, tie_seeds, log=log)
+    path = write_tie_report(results, report)
+    if as_json:
+        print_json(report)
+        return
+    for rows in (
+        [_order_row(entry) for entry in report["orders"]],
+        [_spread_row(model, values) for model, values in report["models"].items()],
+    ):
+        print_table(rows, {name: name for name in rows[0]})
+    print(f"{report['tied_interactions']:.1%} of the interactions share their time with another of their user; {path}")
+
+
+def _order_row(entry: dict[str, Any]) -> dict[str, str]:
+    seed = entry["tie_seed"]
+    return {
+        "order": "source" if seed is None else f"tie seed {seed}",
+        "fingerprint": entry["fingerprint"],
+        "split": entry["protocol_fingerprint"],
+        "test targets moved": f"{entry['test_targets_moved']:.1%}",
+        "validation targets moved": f"{entry['valid_targets_moved']:.1%}",
+    }
+
+
+def _spread_row(model: str, values: dict[str, dict[str, float]], metric: str = "ndcg@10") -> dict[str, str]:
+    spread = values[metric]
+    names = {"source": "source", "mean": "mean", "sd": "sd", "min": "least", "max": "greatest"}
+    return {"model": model, "metric": metric, **{name: f"{spread[key]:.4f}" for key, name in names.items()}}

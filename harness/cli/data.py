@@ -145,7 +145,7 @@ def _send_split(
     *,
     as_json: bool,
 ) -> None:
-    from harness.runs.split_export import PAGE, export_split
+    from harness.runs.external import PAGE, export_split
 
     entries = export_split(dataset, output, *names, rules)
     if as_json:
@@ -170,7 +170,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Build a data set from its public raw files and register it as `-d NAME`."""
-    from harness.cli.progress import reporter
+    from harness.cli.output import reporter
     from harness.data.raw.prepare import prepare as build
     from harness.data.raw.request import Request
 

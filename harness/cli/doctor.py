@@ -142,7 +142,7 @@ def _download_model(name: str) -> dict[str, str]:
 def _download_dataset(name: str) -> dict[str, str]:
     """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
     Raises `InputError`."""
-    from harness.cli.progress import reporter
+    from harness.cli.output import reporter
     from harness.data.catalog import catalogue_entries, catalogue_entry
     from harness.data.raw.prepare import prepare
     from harness.data.raw.request import Request

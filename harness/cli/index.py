@@ -47,9 +47,9 @@ def build(
 
     Their provenance is written next to the file, and checked when the file is used (eager.index.kind=file).
     """
-    from harness.cli.progress import reporter
+    from harness.cli.output import reporter
     from harness.generative.item_codes import inspect as look
-    from harness.runs.index_builder import build_index, check_writable
+    from harness.runs.api import build_index, check_writable
     from harness.runs.job import RunOptions
 
     check_writable(out)
@@ -77,7 +77,7 @@ def inspect(
     from harness.generative.item_codes import CodeTable
     from harness.generative.item_codes import inspect as look
     from harness.protocol.audit.provenance import read_provenance
-    from harness.runs.index_builder import load_split
+    from harness.runs.api import load_split
 
     loaded, split = load_split(dataset, order, reading)
     entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)

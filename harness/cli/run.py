@@ -69,9 +69,8 @@ def run(
     A stored run is returned, an interrupted one is resumed. The default data set is ml-100k. Under torchrun or
     accelerate launch, EAGER-LLM, LC-Rec and TIGER distribute the work over all processes.
     """
-    from harness.cli.output import print_summary
-    from harness.cli.progress import reporter
-    from harness.protocol.distributed import SINGLE_PROCESS, run_on_all
+    from harness.cli.output import print_summary, reporter
+    from harness.protocol.context import SINGLE_PROCESS, run_on_all
     from harness.runs.distributed import joined, placed
     from harness.runs.job import RunOptions, plan
     from harness.runs.run import execute, run_as_worker

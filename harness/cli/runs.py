@@ -1,9 +1,12 @@
-"""`harness runs list` and `harness runs rm`: lists and removes stored runs."""
+"""`harness runs list` and `harness runs rm`: lists and removes stored runs; `harness models` and `harness datasets`:
+what is registered.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +17,16 @@ from harness.cli.output import log, print_json, print_table
 from harness.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from harness.registry import ModelEntry
     from harness.store.listing import Entry
 
 HELP = "List and remove stored runs."
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group."""
+    """Adds `models`, `datasets` and the group `runs`."""
+    app.command()(models)
+    app.command()(datasets)
     group = typer.Typer(help=HELP)
     group.callback(invoke_without_command=True)(_help)
     group.command("list")(show)
@@ -158,3 +164,78 @@ def _size(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the settings of this model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
+    from harness.registry import model_entries, model_entry
+
+    if name is not None:
+        _describe(model_entry(name), as_json)
+        return
+    keys = ("name", "family", "description", "paper", "needs")
+    rows = [{key: getattr(entry, key) for key in keys} for entry in model_entries().values()]
+    _print(rows, as_json, {key: key for key in keys})
+    if not as_json:
+        typer.echo(LIBRARIES)
+
+
+def _describe(entry: ModelEntry, as_json: bool) -> None:
+    from harness.runs.describing import describe
+
+    entries = describe(entry)
+    if as_json:
+        print_json(entries)
+        return
+    print("\n".join(filter(None, [f"{entries['name']}: {entries['description']}", entries["paper"]])))
+    for title, rows in ((f"--set {entries['section']}", entries["settings"]), ("--set protocol", entries["protocol"])):
+        values = [
+            {
+                "name": row["name"].partition(".")[2],
+                "default": _short(row["default"]),
+                "meaning": row["meaning"] + (f" ({', '.join(map(_short, row['values']))})" if row["values"] else ""),
+                "changes": _changes(row),
+            }
+            for row in rows
+        ]
+        if values:
+            heads = {"name": title, "default": "default", "meaning": "meaning", "changes": "profiles, variants"}
+            print_table(values, heads)
+    if not entries["settings"]:
+        print(f"{entries['name']} has no settings of its own")
+
+
+def _changes(row: Mapping[str, Any]) -> str:
+    """Values that profiles and variants set."""
+    bundles = {**row.get("profiles", {}), **row.get("variants", {})}
+    return ", ".join(f"{name} {_short(value)}" for name, value in bundles.items())
+
+
+def _short(value: Any) -> str:
+    """A value as written for `--set`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def datasets(as_json: AsJson = False) -> None:
+    """List all registered data sets."""
+    from harness.data.catalog import catalogue_entries
+
+    rows: list[dict[str, Any]] = []
+    for entry in catalogue_entries().values():
+        keys = ("name", "description", "source", "licence", "users", "items", "interactions")
+        rows.append({**{key: getattr(entry, key) for key in keys}, "ready": entry.ready()})
+    keys = ("name", "ready", "users", "items", "interactions", "licence", "source")
+    _print(rows, as_json, {key: key for key in keys})
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool, columns: dict[str, str]) -> None:
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns)

@@ -17,7 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.core.files import sync_folder, sync_tree
-from harness.data.columns import (
+from harness.data.dataset import Dataset, Order
+from harness.data.item_index_file import copied
+from harness.data.readers import lcrec, recbole_atomic
+from harness.data.readers.folder import read_folder
+from harness.data.reading import (
     ATOMIC_ITEM,
     ATOMIC_USER,
     BRAND,
@@ -35,10 +39,6 @@ from harness.data.columns import (
     TITLE,
     USER,
 )
-from harness.data.dataset import Dataset, Order
-from harness.data.item_index_file import copied
-from harness.data.readers import lcrec, recbole_atomic
-from harness.data.readers.folder import read_folder
 from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
 

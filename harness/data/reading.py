@@ -1,13 +1,74 @@
-"""`Reading`: options of reading files into a data set: columns, filters, tolerated bad lines."""
+"""How files are read into a data set: `Reading` has the options (columns, filters, tolerated bad lines),
+`match_columns` maps the columns of a file to canonical ones, `BadLines` counts invalid lines.
+
+Invalid lines are dropped, counted and reported up to a limit; more are an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from harness.data.columns import ALIASES
 from harness.errors import InputError, unknown_name
+
+USER = "user"
+ITEM = "item"
+TIMESTAMP = "timestamp"
+RANK = "rank"
+SCORE = "score"
+
+TITLE = "title"
+DESCRIPTION = "description"
+BRAND = "brand"
+CATEGORIES = "categories"
+REVIEW = "review"
+TEXT_FIELDS = (TITLE, DESCRIPTION, BRAND, CATEGORIES)
+
+INTERACTIONS_CSV = "interactions.csv"
+ITEMS_CSV = "items.csv"
+INTERACTIONS_PARQUET = "interactions.parquet"
+ITEMS_PARQUET = "items.parquet"
+REVIEWS_PARQUET = "reviews.parquet"
+
+# RecBole atomic files: names by RecBole's own defaults; a text field may go by several.
+ATOMIC_USER = "user_id"
+ATOMIC_ITEM = "item_id"
+ATOMIC_TYPES = ("token", "token_seq", "float", "float_seq")
+ATOMIC_TEXT = {
+    TITLE: ("title", "movie_title", "item_name", "name"),
+    DESCRIPTION: ("description",),
+    BRAND: ("brand",),
+    CATEGORIES: ("categories", "category", "genres", "genre", "class"),
+}
+ATOMIC_YEAR = "release_year"
+
+RATING = "rating"
+EXTRA_TEXT = ("features", "details")  # of Amazon 2023: lists and pairs of text that follow the description
+
+# What a column of a user's table may be called, most telling first; case, blanks and punctuation do not count.
+ALIASES: dict[str, tuple[str, ...]] = {
+    USER: (
+        USER, "user_id", "uid", "username", "reviewer_id", "customer", "customer_id", "visitor_id", "member_id",
+        "account_id", "client_id", "session_id", "session",
+    ),
+    ITEM: (
+        ITEM, "item_id", "iid", "parent_asin", "asin", "product", "product_id", "sku", "movie_id", "book_id",
+        "business_id", "track_id", "song_id", "article_id", "news_id", "video_id", "game_id", "poi_id", "isbn",
+        "items", "item_ids", "item_list", "item_id_list",
+    ),
+    TIMESTAMP: (
+        TIMESTAMP, "time", "unix_timestamp", "unix_review_time", "event_time", "created_at", "datetime", "date", "ts",
+        "t_dat", "timestamps",
+    ),
+    RATING: (RATING, "ratings", "overall", "stars", "score", "rate"),
+    TITLE: (TITLE, "name", "item_name", "movie_title", "product_title", "product_name", "item_title", "prod_name"),
+    DESCRIPTION: (DESCRIPTION, "desc", "text", "detail_desc", "abstract", "summary", "item_description"),
+    BRAND: (BRAND, "store", "manufacturer", "brand_name"),
+    CATEGORIES: (CATEGORIES, "category", "genres", "genre", "item_category", "class", "tags"),
+}  # fmt: skip
+
 
 BAD_LINES = 0.01  # maximal share of invalid lines, which are dropped
 FEW = 3  # invalid lines allowed in a small file, up to a tenth of its lines
@@ -109,3 +170,122 @@ def _option(name: str) -> str:
 
 
 PLAIN = Reading()
+
+
+EXAMPLES = 2
+STOP_AT, STOP_SHARE = 1000, 10  # so many wrong lines, and so many times the tolerated share, end the reading at once
+
+
+@dataclass
+class BadLines:
+    """The wrong lines of one file. `name` is how notes call the file."""
+
+    name: str
+    reading: Reading = field(default_factory=Reading)
+    count: int = 0
+    _first: list[InputError] = field(default_factory=list)
+
+    def add(self, error: InputError, lines: int = 0) -> None:
+        """Takes down a wrong line, `lines` having been read so far (0: not known). Raises the error itself where no
+        line may be wrong, or where far too many are."""
+        self.count += 1
+        if len(self._first) < EXAMPLES:
+            self._first.append(error)
+        share = self.reading.bad_lines
+        if not share or (self.count >= STOP_AT and lines and self.count > STOP_SHARE * share * lines):
+            self.settle(lines or self.count)
+
+    def add_all(self, errors: Iterable[InputError]) -> None:
+        """Takes down wrong lines."""
+        for error in errors:
+            self.add(error)
+
+    def join(self, other: BadLines) -> None:
+        """Takes over the wrong lines of another file of the same data set."""
+        self._first = (self._first + other._first)[:EXAMPLES]
+        self.count += other.count
+
+    def settle(self, lines: int) -> tuple[str, ...]:
+        """A note on what was left out of `lines` lines; none where nothing was. Raises `InputError`, that of the first
+        wrong line, where it is more than may be."""
+        if not self.count:
+            return ()
+        first = self._first[0]
+        if self.count > self.reading.tolerated(lines):
+            raise InputError(self._what(lines), where=first.where, hint=self._hint(lines), code=first.code)
+        text = "; ".join(f"{error.where}: {error.what}" for error in self._first)
+        value = ", …" if self.count > len(self._first) else ""
+        return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({text}{value})",)
+
+    def _what(self, lines: int) -> str:
+        message = self._first[0].what
+        if self.count == 1 and not self.reading.bad_lines:
+            return message
+        return f"{message} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
+
+    def _hint(self, lines: int) -> str | None:
+        hint = self._first[0].hint
+        if self.count == lines or not lines or not self.reading.bad_lines:
+            return hint
+        share = min(0.99, -(-100 * self.count // lines) / 100)
+        return f"{hint + '; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"
+
+
+NOT_LETTERS = re.compile(r"[\W_]+")
+TYPES = re.compile(r":(token|float)(_seq)?$")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """`places` maps canonical names to the file's; `extra` are columns that are appended to an item's description
+    (`EXTRA_TEXT`), `unused` the file's other columns."""
+
+    places: Mapping[str, str]
+    unused: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+
+    def notes(self, file: str) -> tuple[str, ...]:
+        """At most one line each: columns with another name, columns of the description, columns that are not used."""
+        other = [f"{canonical}={theirs}" for canonical, theirs in self.places.items() if canonical != theirs]
+        notes = (f"{file}: columns read as {', '.join(other)}",) if other else ()
+        if self.extra:
+            notes = (*notes, f"{file}: columns read as part of the description: {', '.join(self.extra)}")
+        return (*notes, f"{file}: columns not used: {', '.join(self.unused)}") if self.unused else notes
+
+
+def normalized(name: str) -> str:
+    """A column's name without case, blanks, punctuation, and RecBole's type.
+
+    >>> normalized("User ID") == normalized("user_id") == normalized("userId") == normalized("user_id:token")
+    True
+    """
+    return NOT_LETTERS.sub("", TYPES.sub("", name.lower()))
+
+
+def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
+    """Finds the canonical columns `expected` that are present. Raises `InputError` for a name that `--columns` gives
+    and the file does not have."""
+    entries: dict[str, str] = {}
+    for canonical in expected:
+        if (message := reading.column(canonical)) is not None:
+            if message not in columns:
+                label = f"there is no column {message!r}, which --columns gives for {canonical}"
+                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}", code="missing-column")
+            entries[canonical] = message
+    for canonical in expected:
+        free = [name for name in columns if name not in entries.values()]
+        if canonical in entries or not free:
+            continue
+        if canonical in free:
+            entries[canonical] = canonical
+            continue
+        by_plain: dict[str, str] = {}
+        for name in free:
+            by_plain.setdefault(normalized(name), name)
+        alias = next((by_plain[key] for key in map(normalized, ALIASES[canonical]) if key in by_plain), None)
+        if alias is not None:
+            entries[canonical] = alias
+    unused = [name for name in columns if name not in entries.values()]
+    extra = [name for name in unused if DESCRIPTION in expected and normalized(name) in EXTRA_TEXT]
+    places = {canonical: entries[canonical] for canonical in expected if canonical in entries}
+    return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))

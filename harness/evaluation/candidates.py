@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.ragged import RaggedArray
-from harness.evaluation.list_checks import seen
-from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.requests import Requests, Targets
+from harness.evaluation.metrics import seen
+from harness.protocol.requests import NO_ITEM, Predictions, Requests, Targets
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

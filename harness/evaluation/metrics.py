@@ -3,6 +3,19 @@
 Each case has one relevant item, so that Recall@k is 1 if it is among the first k, NDCG@k is 1 / log2(1 + rank), and
 MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
 gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
+
+Counts of defects in ranked lists for the run's record, and `protocol.exclude_history`.
+
+`without_history` removes the items of the history from the lists of every model.
+
+Also metrics over codes instead of items, as in work that counts a colliding code as a hit, and the inflation that they
+cause. They are recorded as a difference to the metrics and never ranked by.
+
+A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
+one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the
+target at each of the g positions of its code equally often. With the target's code at position r, behind codes of one
+item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items
+before it only move the target further down, so that the difference is a lower bound.
 """
 
 from __future__ import annotations
@@ -18,9 +31,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InvalidPredictions
-from harness.protocol.predictions import Predictions
-from harness.protocol.protocol import METRICS
-from harness.protocol.requests import Targets
+from harness.protocol.protocol import DEPTH, METRICS
+from harness.protocol.requests import NO_ITEM, Predictions, Requests, Targets
 
 ANY_ITEM = int(np.iinfo(np.int64).max)  # ids are checked against the catalogue where the catalogue is known
 PRIVATE = "_ranx_metrics"  # where our copies of modules of `ranx.metrics` stand in sys.modules
@@ -103,3 +115,143 @@ def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
     """Where each of `requested` stands in `value`; both hold the same distinct cases."""
     order = np.argsort(value, kind="stable")
     return order[np.searchsorted(value[order], requested)]
+
+
+CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
+
+
+def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
+    """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
+
+    Raises `InvalidPredictions` where a case of the lists was not asked for.
+    """
+    saved = (predictions.items != NO_ITEM) & ~seen(predictions, requests)
+    order = np.argsort(~saved, axis=1, kind="stable")[:, :depth]
+    listed = np.take_along_axis(saved, order, axis=1)
+    items = np.where(listed, np.take_along_axis(predictions.items, order, axis=1), NO_ITEM)
+    scores = np.where(listed, np.take_along_axis(predictions.scores, order, axis=1), 0.0)
+    return Predictions(predictions.cases, items, scores)
+
+
+def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
+    """Which listed items stand in the history that their user's request shows: bool, shape of `predictions.items`.
+
+    Raises `InvalidPredictions` where a case of the lists was not asked for.
+    """
+    if len(extra := np.setdiff1d(predictions.cases, requests.cases)):
+        raise InvalidPredictions(f"{len(extra)} lists were not asked for")
+    order = np.argsort(requests.cases, kind="stable")
+    rows = order[np.searchsorted(requests.cases[order], predictions.cases)]
+    result = np.zeros(predictions.items.shape, dtype=bool)
+    for begin in range(0, len(rows), CHUNK):
+        part = slice(begin, begin + CHUNK)
+        histories, listed = requests.histories.take(rows[part]), predictions.items[part]
+        for place in range(int(histories.lengths.max(initial=0))):
+            has_value = np.flatnonzero(histories.lengths > place)
+            result[part][has_value] |= listed[has_value] == histories.values[histories.offsets[has_value] + place, None]
+    return result & (predictions.items >= 0)
+
+
+def count_list_defects(
+    predictions: Predictions, requests: Requests, depth: int, n_items: int | None = None
+) -> dict[str, int]:
+    """Counts over the lists that were given for `requests`, cut to `depth`.
+
+    `users_expected` asked, `users_scored` answered among them; `short` users with fewer than `depth` items; `invalid`
+    entries that are no item (a negative id that is not `NOBODY`, and from `n_items` on where it is given); `duplicate`
+    entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
+    """
+    requested = np.isin(predictions.cases, requests.cases)
+    current_predictions = Predictions(
+        predictions.cases[requested], predictions.items[requested, :depth], predictions.scores[requested, :depth]
+    )
+    unknown = current_predictions.items < NO_ITEM
+    if n_items is not None:
+        unknown |= current_predictions.items >= n_items
+    ordered = np.sort(current_predictions.items, axis=1)
+    return {
+        "users_expected": len(requests),
+        "users_scored": len(np.unique(current_predictions.cases)),
+        "short": int((current_predictions.lengths < depth).sum()),
+        "invalid": int(unknown.sum()),
+        "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
+        "seen": int(seen(current_predictions, requests).sum()),
+    }
+
+
+ENOUGH = 10  # codes that a list must hold for its code-level metrics at 10 to be exact
+
+
+def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:
+    """JSON-able. `groups` int64 (n_items,) numbers the items' codes.
+
+    `collision_rate` is the share of items whose code another item has too, `affected_targets` the same of `targets`.
+    `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
+    first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
+    than it is asked to be long: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
+    values. Raises `InvalidPredictions` for groups of another catalogue.
+    """
+    if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
+        groups
+    ):
+        raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and asked for")
+    shared = np.bincount(groups)[groups] > 1
+    codes = as_codes(predictions, groups)
+    over_items = compute_metrics(predictions, targets)
+    over_codes = compute_metrics(codes, Targets(targets.cases, groups[targets.items]))
+    listed = np.minimum(predictions.lengths, ENOUGH)
+    return {
+        "collision_rate": float(shared.mean()),
+        "affected_targets": float(shared[targets.items].mean()),
+        "code_level": over_codes,
+        "code_level_delta": {name: over_codes[name] - value for name, value in over_items.items()},
+        "cut_lists": int((codes.lengths < listed).sum()),
+    }
+
+
+def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
+    """Lists of code numbers, each code at its first place, without gaps."""
+    items = predictions.items
+    codes = np.where(items == NO_ITEM, NO_ITEM, groups[items])
+    order = np.argsort(codes, axis=1, kind="stable")
+    ranked = np.take_along_axis(codes, order, axis=1)
+    repeated = np.zeros_like(codes, dtype=bool)
+    np.put_along_axis(repeated, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+    saved = (codes != NO_ITEM) & ~repeated
+    places = np.argsort(~saved, axis=1, kind="stable")
+    saved, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (saved, codes, predictions.scores))
+    return Predictions(predictions.cases, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
+
+
+def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """How many of `targets` (item ids, shape (n,)) have a code that another item has too; `groups` int64 (n_items,)
+    numbers the items' codes. `share` is 0 without targets."""
+    shared = (np.bincount(groups) > 1)[groups][targets]
+    share = float(shared.mean()) if len(shared) else 0.0
+    return {"targets": len(shared), "shared": int(shared.sum()), "share": share}
+
+
+def least_added(groups: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
+    """For each of `METRICS`, what scoring codes adds at least on these `targets` (item ids, shape (n,), at least one).
+
+    `at_first_place`: added to a model that names the code of every target first. It scores 1 over codes, so one minus
+    this is the most that any ranking of codes can reach over items. `least_share`: the part of a code-level score that
+    the item-level score lacks, wherever targets' codes stand in the lists (the least over all places), if shared codes
+    are found as often as others.
+    """
+    sizes, times = np.unique(np.bincount(groups)[groups][targets], return_counts=True)
+    entries = {}
+    for name, values in outcomes(DEPTH).items():
+        gained = values[:DEPTH]
+        sums = np.concatenate([[0.0], np.cumsum(gained)])
+        places = np.flatnonzero(gained > 0)
+        last = np.minimum(places[:, None] + sizes, DEPTH)
+        expected = ((sums[last] - sums[places][:, None]) / sizes) @ times / len(targets)
+        dropped = 1 - expected / gained[places]
+        entries[name] = {"at_first_place": _zero(gained[0] - expected[0]), "least_share": _zero(dropped.min())}
+    return entries
+
+
+def _zero(value: float) -> float:
+    """What rounding alone has left is nothing."""
+    return 0.0 if abs(value) < 1e-12 else float(value)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.experiments.ablation import ablation
 from harness.experiments.scheduler import Executor, ProcessExecutor, SerialExecutor, run_grid
-from harness.experiments.study import Search, Study
-from harness.experiments.tune import alone, conduct, study
+from harness.experiments.tuning import Search, Study, alone, conduct, study
 from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.protocol import MAIN_METRIC
 from harness.runs.api import Options

@@ -36,14 +36,13 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.heads import text_logsumexp
 from harness.generative.models.packing import read_padded
 from harness.generative.models.precision import Precision, autocast, to_float64
-from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample, describe, name_of
 from harness.generative.training.checkpoint import DISK_HINT
 from harness.generative.trie import CodeTrie
-from harness.protocol.context import RunContext
-from harness.protocol.distributed import SINGLE_PROCESS
+from harness.protocol.context import SINGLE_PROCESS, RunContext
 from harness.protocol.requests import Requests
 
 if TYPE_CHECKING:

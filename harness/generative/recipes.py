@@ -20,23 +20,25 @@ from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
 from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
 from harness.generative.config import InstructConfig, StageConfig
-from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.heads import SampledRows
 from harness.generative.models.readers import PromptBatch
-from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, LanguageModel, RandomNetwork
-from harness.generative.tasks.batching import Augmentation, Batches
+from harness.generative.sequence_models import (
+    DecoderOnly,
+    EncoderDecoder,
+    LanguageModel,
+    PrefixTrainingConfig,
+    RandomNetwork,
+)
+from harness.generative.tasks.batching import Augmentation, Batches, Samples, target_tokens
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
-from harness.generative.tasks.prefix_samples import Samples, target_tokens
 from harness.generative.tokenizers.index import SourceIndex, Vectors
-from harness.generative.training.early_stopping import EarlyStopping
-from harness.generative.training.losses import AuxiliaryLoss, Losses, child_cross_entropy
+from harness.generative.training.checkpoint import EarlyStopping
+from harness.generative.training.losses import AuxiliaryLoss, Cost, Counts, Losses, child_cross_entropy
 from harness.generative.training.stages import StageInputs, alignment
-from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, train
 from harness.generative.trie import CodeTrie
-from harness.protocol.context import RunContext
-from harness.protocol.distributed import shard
+from harness.protocol.context import RunContext, shard
 from harness.protocol.split import TrainingData
 
 FEW_PASSES = 10  # over the samples, below which a warning is printed

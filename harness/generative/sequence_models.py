@@ -1,4 +1,5 @@
-"""Sequence models: a network over code tokens with its prompt format, as one part of a generative recommender.
+"""Sequence models: a network over code tokens with its prompt format, as one part of a generative recommender, and the
+settings of a network over code tokens alone. Imports no torch.
 
 `LanguageModel` is a decoder-only language model with code tokens added. Over code tokens alone, without a text
 vocabulary and with random initial weights: `EncoderDecoder`, a T5, and `DecoderOnly`, a causal transformer.
@@ -12,27 +13,89 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
-from harness.generative.config import BackboneConfig
-from harness.generative.encoder_decoder_config import NetworkConfig
+from harness.generative.config import BackboneConfig, ScoreNormalization, Section
 from harness.generative.exporting import ADAPTER
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
-from harness.generative.models.code_decoder import START, CodeDecoder, DecoderShape
-from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
+from harness.generative.models.decoder_lm import START, CodeDecoder, CodeLM, DecoderShape, code_tokenizer
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.models.lora import attached, load_adapter, plain_name, save_adapter
 from harness.generative.models.packing import can_pack
 from harness.generative.models.precision import Precision, best_precision
-from harness.generative.tasks.prefix_samples import Pieces, hash_users, with_users
+from harness.generative.tasks.batching import Pieces, hash_users, with_users
 from harness.generative.tasks.prompts import CodePrompts, Prompts
 from harness.generative.tokenizers.index import SourceIndex, Vectors, code_directions
 from harness.generative.training.stages import unfreeze_vocabulary
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
+
+
+class NetworkConfig(Section):
+    """The network, with random initial weights."""
+
+    kind: Literal["t5", "decoder"] = Field(
+        default="t5",
+        description="t5: an encoder-decoder, one next item a sample; decoder: a causal transformer, all next items of "
+        "a window in one pass",
+    )
+    layers: int = Field(default=4, ge=1, description="of the decoder, and with kind=t5 of the encoder too")
+    width: int = Field(default=128, ge=1)
+    heads: int = Field(default=6, ge=1)
+    head_width: int = Field(default=64, ge=1, description="kind=decoder: an even number")
+    inner: int = Field(default=1024, ge=1, description="width of the feed-forward layers")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="on embeddings, residual branches and last states")
+    separator: bool = Field(default=False, description="kind=t5: a separator token after each item of a history")
+    tied: bool = Field(default=True, description="kind=t5: the output layer is the input embedding")
+    inner_layers: int = Field(default=1, ge=1, description="kind=t5: hidden layers of a feed-forward layer")
+
+
+class PrefixTrainingConfig(Section):
+    """Training on every prefix of a training sequence: one next item a sample."""
+
+    batch: int = Field(default=64, ge=1, description="samples of each part of a step")
+    accumulate: int = Field(default=1, ge=1, description="gradient accumulation: parts of a step")
+    epochs: int = Field(default=200, ge=1, description="maximum number of passes over all samples")
+    item_targets: float | None = Field(
+        default=None,
+        gt=0,
+        exclude_if=lambda value: value is None,
+        description="maximum number of samples with an item as target, on average; null: none",
+    )
+    max_steps: int | None = Field(default=None, ge=1, description="maximum number of optimiser steps; null: none")
+    optimiser: Literal["adamw", "adam", "adafactor"] = "adamw"
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, le=1, description="share of the steps")
+    warmup_steps: int | None = Field(default=None, ge=1, description="number of warm-up steps, instead of a share")
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    normalise: ScoreNormalization = Field(
+        default="children",
+        description="tokens that a probability is normalised over; children: the children of the prefix in the trie; "
+        "level: the tokens of its level; vocabulary: all tokens, with an end-of-sequence token after a code",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        exclude_if=lambda value: value == 1,
+        description="divides the logits in the loss, not in ranking; below 1 likely wrong tokens weigh more, as in "
+        "LETTER's ranking-guided loss",
+    )
+    choose: Literal["validation", "last"] = Field(
+        default="validation", description="final state: the best by ndcg@10 on validation, or the last"
+    )
+    every: float = Field(default=2, gt=0, description="epochs between evaluations; there are at least four")
+    patience: int = Field(default=10, ge=1, description="evaluations without improvement before training stops")
+    validation_users: int = Field(default=2000, ge=1, description="maximum number of users in an evaluation")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 if the device computes in it"
+    )
+
 
 PrecisionSetting = Literal["auto", "float32", "bfloat16"]
 PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]

@@ -1,19 +1,148 @@
-"""`RunContext`: everything a recommender may use besides its data: seed, device, progress, files, validation."""
+"""`RunContext`: everything a recommender may use besides its data: seed, device, progress, files, validation, and the
+`ProcessGroup` that makes one run together.
+
+Of a group the first process writes; the others compute their share. Sharded are the samples of a step and the users
+that are ranked, by their numbers. Everything random is a function of the seed and the step, so that each process can
+compute what all of them do. The transport is in `harness.runs.distributed`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup
-from harness.protocol.predictions import Predictions
+from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.protocol.protocol import DEPTH
-from harness.protocol.requests import Requests
+from harness.protocol.requests import Predictions, Requests
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """The blocks of a backbone are sharded during training. `reshard`: gathered parameters are freed between forward
+    and backward."""
+
+    reshard: bool = True
+
+
+class ProcessGroup(Protocol):
+    """`rank` of `size` processes; 0 is the main process. `sharding`: None where each has the full model. Each method is
+    a collective: all processes call it, in the same order. It raises `PeerLost` where one of them has ended."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sharding(self) -> Sharding | None: ...
+
+    def broadcast_object(self, value: Any = None) -> Any:
+        """The main process's value, in all; the values of the others are ignored."""
+        ...
+
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank, in all."""
+        ...
+
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
+        """Sums each of these torch tensors over all processes, in place."""
+        ...
+
+    def broadcast(self, tensors: Sequence[Any]) -> None:
+        """Copies the main process's numbers into each of these torch tensors."""
+        ...
+
+
+class SingleProcess:
+    """The only process of a run."""
+
+    rank, size = 0, 1
+    sharding: Sharding | None = None
+
+    def broadcast_object(self, value: Any = None) -> Any:
+        return value
+
+    def all_gather(self, value: T) -> list[T]:
+        return [value]
+
+    def all_reduce(self, tensors: Sequence[Any]) -> None:
+        pass
+
+    def broadcast(self, tensors: Sequence[Any]) -> None:
+        pass
+
+
+SINGLE_PROCESS = SingleProcess()
+
+
+def shard(world: ProcessGroup, total: int) -> np.ndarray:
+    """The numbers below `total` of this process, int64: every `size`-th, none where there are too few.
+
+    >>> shard(SINGLE_PROCESS, 3).tolist()
+    [0, 1, 2]
+    """
+    return np.arange(world.rank, total, world.size)
+
+
+def run_on_all(world: ProcessGroup, work: Callable[[], T]) -> T:
+    """The result of `work`. Where it raises `InputError` in any process, all end: the main process with the reason, the
+    others with `AbortedByMain`."""
+    results: list[T] = []
+    refused: InputError | None = None
+    try:
+        results.append(work())
+    except InputError as error:
+        refused = error
+    reasons = world.all_gather("" if refused is None else str(refused))
+    if refused is not None and world.rank == 0:
+        raise refused
+    if not any(reasons):
+        return results[0]
+    if world.rank:
+        raise AbortedByMain(reasons[0])
+    rank = next(number for number, reason in enumerate(reasons) if reason)
+    raise InputError(reasons[rank], where=f"process {rank} of {world.size}")
+
+
+def assert_equal_on_all(world: ProcessGroup, digest: str) -> None:
+    """Raises `InputError` (in the main process; the others end) where a process has another `digest` than it."""
+    digests = world.all_gather(digest)
+    other = next((rank for rank, own in enumerate(digests) if own != digests[0]), None)
+    if other is None:
+        return
+    if world.rank:
+        raise AbortedByMain(f"{digest} is not {digests[0]}")
+    raise InputError(
+        f"it would make the run {digests[other]}, the first makes {digest}",
+        where=f"process {other} of {world.size}",
+        hint="give all the same data, files, version of the program and kind of processor",
+    )
+
+
+def compute_on_main(world: ProcessGroup, make: Callable[[], T]) -> T:
+    """What the main process makes, in all; where it raises, the others end with `AbortedByMain`."""
+    if world.rank:
+        message = world.broadcast_object()
+        if message is None:
+            raise AbortedByMain("the first process cannot go on")
+        return message[0]
+    try:
+        result = make()
+    except BaseException:
+        with suppress(PeerLost):
+            world.broadcast_object(None)
+        raise
+    world.broadcast_object((result,))
+    return result
+
 
 ASIDE, BACK = "aside", "back"  # the events between which the training clock stops
 

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.errors import InputError
-from harness.evaluation.significance import ALPHA, LEVEL, POWER
-from harness.evaluation.variance import Component, Components
+from harness.evaluation.significance import ALPHA, LEVEL, POWER, Component, Components
 from harness.reports.comparison import Comparison, Pair, against
 from harness.reports.comparison_tables import bounds, chance, difference_text, family_note
 from harness.reports.formats import LEAK, metric_text

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports import card, extra_columns, memory
-from harness.reports.documents import html, latex
 from harness.reports.extra_columns import LESS, under_tuned, unequal
 from harness.reports.lead_tests import DAGGER, FREE, TRAINING_FREE, lead_notes, shortcut_note, shortcut_score
 from harness.reports.leaderboard import Board, Row, cells, place
-from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
+from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.tables import (
     DIGITS,
     MANY,
@@ -27,6 +26,8 @@ from harness.reports.tables import (
     Mark,
     ReportTable,
     TableRow,
+    html,
+    latex,
     markdown,
     plain,
     ranking,

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.reports.leaderboard import Board, Row
 from harness.reports.tables import DIGITS
-from harness.store.audit_results import read_memory_probe
+from harness.store.record import read_memory_probe
 
 PROBES = {"ids": "memory: ids", "neighbours": "memory: neighbours"}
 RANDOM = "random weights"

@@ -19,8 +19,16 @@ from harness.protocol.protocol import METRICS
 from harness.reports.comparison_tables import signed
 from harness.reports.config_diff import flattened
 from harness.reports.formats import LEAK, QUOTED, QUOTED_NOTE, leak_notes, metric_text
-from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE
-from harness.reports.published import HANDS, PROTOCOL, RULES, UNSTATED, PublishedRow, read_published
+from harness.reports.published import (
+    HANDS,
+    INCONSISTENT,
+    INCONSISTENT_NOTE,
+    PROTOCOL,
+    RULES,
+    UNSTATED,
+    PublishedRow,
+    read_published,
+)
 from harness.reports.selection import RunGroup
 from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.record import DatasetInfo

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from harness.core.environment import switch
 from harness.errors import InputError, PeerLost
-from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, Sharding
+from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, Sharding
 from harness.runs.devices import check_address, cuda_available, place, place_here
 from harness.runs.job import Job
 

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from harness.core.json_files import open_text, parse_json, read_json, room
-from harness.data.columns import ITEM, RANK, SCORE, USER
-from harness.data.readers.matching import normalized
 from harness.data.readers.parquet_tables import read_parquet
 from harness.data.readers.table_files import LONGEST_FIELD
+from harness.data.reading import ITEM, RANK, SCORE, USER, normalized
 from harness.errors import InputError
-from harness.store.predictions import COLUMNS as OURS
+from harness.store.record import COLUMNS as OURS
 
 ALIASES: dict[str, tuple[str, ...]] = {
     USER: ("user", "user_id", "userid", "uid", "query", "query_id", "q_id", "qid", "customer", "customer_id"),

@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.json_files import read_json, read_text
-from harness.data.columns import ITEM, USER
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.data.readers import csv_tables, table_files
-from harness.data.reading import Reading
+from harness.data.reading import ITEM, USER, Reading
 from harness.errors import InputError, quote, unknown_name
-from harness.evaluation.list_checks import without_history
+from harness.evaluation.metrics import without_history
 from harness.protocol.context import Reporter, RunContext, SilentReporter
-from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.requests import Requests
+from harness.protocol.requests import NO_ITEM, Predictions, Requests
 from harness.protocol.split import Split, split
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import context_of, ranked
-from harness.store.predictions import read_predictions
+from harness.store.record import read_predictions
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:

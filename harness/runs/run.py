@@ -18,16 +18,24 @@ from harness.core.files import write_result_text, writing_results
 from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.evaluation.list_checks import code_level, count_list_defects, without_history
-from harness.evaluation.metrics import compute_metrics
+from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, without_history
 from harness.protocol.audit.audit import Audit
 from harness.protocol.audit.audit import audit as run_audit
-from harness.protocol.context import ASIDE, BACK, Reporter, RunContext, SilentReporter, Validation
-from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, assert_equal_on_all, run_on_all
-from harness.protocol.predictions import Predictions
+from harness.protocol.context import (
+    ASIDE,
+    BACK,
+    SINGLE_PROCESS,
+    ProcessGroup,
+    Reporter,
+    RunContext,
+    SilentReporter,
+    Validation,
+    assert_equal_on_all,
+    run_on_all,
+)
 from harness.protocol.protocol import Protocol
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import Requests, Targets
+from harness.protocol.requests import Predictions, Requests, Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
@@ -37,8 +45,7 @@ from harness.runs.tracking import track_stored, tracking
 from harness.runs.tuning_effort import update_effort
 from harness.store.environment import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
 from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
-from harness.store.predictions import write_predictions
-from harness.store.record import Cost, Integrity, Metrics, Record, RunKey
+from harness.store.record import Cost, Integrity, Metrics, Record, RunKey, write_predictions
 from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes
 
 

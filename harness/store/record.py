@@ -1,24 +1,30 @@
-"""`Record`, the validated content of `result.json`, and `RunKey`, its path.
+"""The files of a stored run: `Record`, the validated content of `result.json`, and `RunKey`, its path;
+`predictions.parquet`, the ranked lists with raw ids, so that metrics can be recomputed without the model; results of
+audits, stored next to the runs.
 
-Schema 1 (2026-11-23): first version. Schema 2 (2026-11-28): adds `settings` and `command`; schema 1 is still read.
-The key is derived from everything that determines a run's outcome and from nothing else; profile and device are not
-part of it, since a profile acts through the settings, which are.
+Schema 1 (2026-11-23): first version. Schema 2 (2026-11-28): adds `settings` and `command`; schema 1 is still read. The
+key is derived from everything that determines a run's outcome and from nothing else; profile and device are not part of
+it, since a profile acts through the settings, which are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from harness.core.files import write_result_file
 from harness.core.hashing import fingerprint
+from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
-from harness.protocol.protocol import METRICS
+from harness.protocol.protocol import DEEPEST, METRICS
+from harness.protocol.requests import NO_ITEM, Predictions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 
@@ -140,7 +146,7 @@ class Cost(_Part):
 
 
 class Integrity(_Part):
-    """Counts over the test lists, by `harness.evaluation.list_checks`."""
+    """Counts over the test lists, by `harness.evaluation.metrics`."""
 
     users_expected: int
     users_scored: int
@@ -185,7 +191,7 @@ class Record(_Part):
     in plain sentences which held-out rows the model was shown on purpose, or, of rankings made elsewhere, that
     their lists look as if it was (`SUSPECTED`); empty for a clean run. `audit` is what was
     found in the data before the run (`harness.protocol.audit.audit`). `codes` is what scoring codes would have said of
-    the test lists (`harness.evaluation.list_checks`); None for a model that ranks no codes. `effort` says how much
+    the test lists (`harness.evaluation.metrics`); None for a model that ranks no codes. `effort` says how much
     search chose the settings; None in records older than that, and for rankings made elsewhere. `settings` is the
     resolved configuration, as in `config.yaml` without `tuning`; `command` the argument list that repeats the run; both
     are None in schema 1. `seal` holds the
@@ -237,3 +243,123 @@ def to_jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     return str(value) if isinstance(value, Path) else repr(value)
+
+
+COLUMNS = ("user", "rank", "item", "score")
+GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure
+AGAIN = "make the run again with --fresh"
+
+
+def write_predictions(path: Path, predictions: Predictions, users: Sequence[str], items: Sequence[str]) -> None:
+    """Columns user (text), rank (from 1), item (text), score; `users` and `items` give the name of each case id
+    (`EvaluationSplit.names`) and the raw id of each item.
+
+    Written group by group, so that only one group of rows is held beside the lists.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = (pa.string(), pa.int32(), pa.string(), pa.float64())
+    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    raw_users, raw_items = np.asarray(users, dtype=object), np.asarray(items, dtype=object)
+
+    def groups() -> Iterator[pa.RecordBatch]:
+        for begin in range(0, len(predictions.cases), GROUP):
+            part = slice(begin, begin + GROUP)
+            row, place = np.nonzero(predictions.items[part] != NO_ITEM)
+            values = (
+                raw_users[predictions.cases[part][row]],
+                place + 1,
+                raw_items[predictions.items[part][row, place]],
+                predictions.scores[part][row, place],
+            )
+            arrays = [pa.array(value, kind) for value, kind in zip(values, kinds, strict=True)]
+            yield pa.record_batch(arrays, schema=schema)
+
+    def fill(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for group in groups():
+                writer.write_batch(group)
+
+    write_result_file(path, fill)
+
+
+def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> Predictions:
+    """The lists of all of `users`, the names of cases, in their order; one without a row has an empty list.
+
+    Raises `InputError` where the file is missing, unreadable, or names an unknown user or item.
+    """
+    import pyarrow as pa
+
+    table = read_parquet(path, list(COLUMNS))
+    kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
+    for column, is_valid in zip(COLUMNS, kinds, strict=True):
+        if column not in table.column_names or not is_valid(table[column].type) or table[column].null_count:
+            raise InputError(f"no whole column {column!r} of predictions", where=str(path), hint=AGAIN)
+    rows = _positions(path, "user", table["user"].to_pylist(), users)
+    listed = _positions(path, "item", table["item"].to_pylist(), items)
+    place = table["rank"].to_numpy().astype(np.int64) - 1
+    if len(place) and not 0 <= place.min() <= place.max() < DEEPEST:
+        raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
+    if len(np.unique(rows * DEEPEST + place)) < len(place):
+        raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
+    shape = (len(users), int(place.max()) + 1 if len(place) else 1)
+    lists, scores = np.full(shape, NO_ITEM), np.zeros(shape)
+    lists[rows, place] = listed
+    scores[rows, place] = table["score"].to_numpy()
+    return Predictions(np.arange(len(users)), lists, scores)
+
+
+def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> np.ndarray:
+    index_of = {name: position for position, name in enumerate(names)}
+    try:
+        return np.array([index_of[name] for name in raw], dtype=np.int64)
+    except KeyError as error:
+        raise InputError(f"unknown {kind} {error.args[0]!r}", where=str(path)) from error
+
+
+def memory_file(root: Path, dataset: tuple[str, str], backbone: str) -> Path:
+    """Where the probe lies, or would lie; `dataset` is its name and its fingerprint, `backbone` the setting
+    `backbone.name`."""
+    name, content = dataset
+    return root / "memory" / f"{folder_name('data set', name)}-{fingerprint(content, backbone)}.json"
+
+
+def write_memory_probe(root: Path, dataset: tuple[str, str], probe: dict[str, Any]) -> Path:
+    """Stores a result of `memory_probe`; a newer one takes the place of an older one. Raises `InputError` where that is
+    not possible."""
+    path = memory_file(root, dataset, probe["backbone"])
+    content = orjson.dumps({**probe, "fingerprint": dataset[1]}, option=orjson.OPT_INDENT_2)
+    write_result_file(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> dict[str, Any] | None:
+    """The stored probe; None where there is none, or none that can be read."""
+    try:
+        probe = orjson.loads(memory_file(root, dataset, backbone).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return probe if isinstance(probe, dict) and "ids" in probe else None
+
+
+def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
+    """Where the report of a data set under the protocol of that split fingerprint lies, or would lie."""
+    return root / "ties" / f"{folder_name('data set', dataset)}-{fingerprint}.json"
+
+
+def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
+    """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
+    path = tie_file(root, report["dataset"], report["protocol_fingerprint"])
+    content = orjson.dumps(report, option=orjson.OPT_INDENT_2)
+    write_result_file(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
+    """The stored report; None where there is none, or none that can be read."""
+    try:
+        report = orjson.loads(tie_file(root, dataset, fingerprint).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and "models" in report else None

@@ -24,5 +24,5 @@ def forked(nursery: Nursery) -> Iterator[None]:
     """Every session of the module talks to a fork."""
     stand_in = SimpleNamespace(Popen=nursery.popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baselines.recbole.worker_process.subprocess", stand_in)
+        patch.setattr("baselines.library.subprocess", stand_in)
         yield

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.lcrec.method import LCRec, LCRecConfig
+from baselines.lcrec import LCRec, LCRecConfig
 from eager.config import EagerConfig
 from harness.data.dataset import Dataset
 from harness.errors import InputError

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from baselines.lcrec.minionerec import TASKS, MiniOneRec, MiniOneRecConfig
+from baselines.lcrec import TASKS, MiniOneRec, MiniOneRecConfig
 from harness.data.dataset import Dataset
 from harness.generative.tasks.batching import Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset

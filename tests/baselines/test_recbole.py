@@ -16,13 +16,13 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from baselines.library import Session, read_arrays
 from baselines.recbole.model_table import RECBOLE_MODELS
 from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
-from baselines.recbole.worker_process import Session, read_arrays
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.protocol.context import RunContext, SilentReporter, Validation
-from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Predictions
 from harness.testing.contract import made
 from tests import toys
 from tests.waiting import wait_for
@@ -192,10 +192,7 @@ def test_an_interruption_leaves_no_worker_and_a_clean_checkpoint(tmp_path: Path)
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
-    code = (
-        "import os; from baselines.recbole.worker_process import Session; s = Session(); "
-        "print(s._process.pid, s.folder); "
-    )
+    code = "import os; from baselines.library import Session; s = Session(); print(s._process.pid, s.folder); "
     parent = [sys.executable, "-c", code + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"]
     worker, folder = subprocess.run(parent, stdout=subprocess.PIPE, text=True).stdout.split()
 

@@ -17,7 +17,7 @@ from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.context import RunContext, Validation
-from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Predictions
 from harness.registry import model_entry
 from harness.testing.contract import RecommenderContract, made, same
 from tests import toys
@@ -148,7 +148,7 @@ import os, tempfile
 from pathlib import Path
 import numpy as np, torch
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
-from baselines.recbole.worker_process import write_ragged
+from baselines.library import write_ragged
 from baselines.rectools.recommender import RecToolsConfig
 from baselines.rectools.engine import Engine
 from harness.data.ragged import RaggedArray as Ragged

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from baselines.classic.simple import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
+from baselines.classic.base import ItemKNN, ItemKNNConfig, Markov, MarkovConfig, MostPopular, MostPopularConfig
 from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.evaluation.metrics import compute_metrics
-from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import Requests
+from harness.protocol.requests import NO_ITEM, Requests
 from harness.testing.contract import RecommenderContract
 from tests import toys
 
@@ -153,7 +152,7 @@ def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     result = []
     for chunk in (7, 4096):
         monkeypatch.setattr("baselines.classic.base.CHUNK", chunk)
-        monkeypatch.setattr("baselines.classic.simple.ITEMS", chunk)
+        monkeypatch.setattr("baselines.classic.base.ITEMS", chunk)
         model = ItemKNN(ItemKNNConfig())
         model.fit(split.train, toys.context(tmp_path))
         result.append(model.recommend(split.test.requests, 10, toys.context(tmp_path)).items.tolist())

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.tiger.method import Tiger, TigerConfig, TigerDecoder, TigerDecoderConfig
-from baselines.tiger.variants import VARIANTS, Variant
+from baselines.tiger import VARIANTS, Tiger, TigerConfig, TigerDecoder, TigerDecoderConfig, Variant
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError

@@ -9,7 +9,7 @@ from eager import bench
 from harness.bench import index
 from harness.bench.timing import Options
 from harness.errors import InputError
-from harness.generative.tokenizers.balanced_kmeans import assign_with_sizes, balanced_sizes
+from harness.generative.tokenizers.kmeans import assign_with_sizes, balanced_sizes
 
 
 @pytest.mark.nightly

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli import progress
-from harness.cli.progress import BarReporter, PlainReporter
+from harness.cli import output
+from harness.cli.output import BarReporter, PlainReporter
 
 
 class Terminal(io.StringIO):
@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, to be set by the test."""
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -46,10 +46,10 @@ def test_plain_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> 
 def test_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setattr(progress, "QUIET", 0.0)
+    monkeypatch.setattr(output, "QUIET", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with progress.reporter() as reporter:
+    with output.reporter() as reporter:
         assert isinstance(reporter, BarReporter)
         stage = reporter.open("train", 4)
         stage.advance(4, loss=1.25)

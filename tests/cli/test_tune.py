@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.tune import _conclude
-from harness.experiments.study import Search
+from harness.cli.experiments import _conclude
 from harness.experiments.trials import Trial, read_trials
-from harness.experiments.tune import study
+from harness.experiments.tuning import Search, study
 from harness.protocol.protocol import METRICS
 from harness.runs.job import RunOptions
 from harness.store.run_store import Store

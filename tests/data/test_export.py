@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.columns import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import LAYOUTS, export
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
+from harness.data.reading import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.errors import InputError
 from tests import toys
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.data.columns import ALIASES
 from harness.data.dataset import Dataset, ItemText
 from harness.data.loading import load_dataset
 from harness.data.readers.folder import folder_dataset
-from harness.data.reading import Reading, parse_columns
+from harness.data.reading import ALIASES, Reading, parse_columns
 from harness.errors import InputError
 from harness.runs.ranking_files import ALIASES as RANKING_ALIASES
 

@@ -22,17 +22,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baselines.lcrec.method import LCRec, LCRecConfig
-from baselines.tiger.method import Tiger, TigerConfig
+from baselines.lcrec import LCRec, LCRecConfig
+from baselines.tiger import Tiger, TigerConfig
 from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.core import timer
 from harness.generative.decoding import generate
 from harness.generative.models.fsdp import any_sharded
-from harness.protocol.context import SilentReporter
-from harness.protocol.distributed import ProcessGroup, Sharding
-from harness.protocol.predictions import Predictions
+from harness.protocol.context import ProcessGroup, Sharding, SilentReporter
 from harness.protocol.recommender import Recommender
+from harness.protocol.requests import Predictions
 from harness.protocol.split import Split
 from harness.runs.distributed import Processes, joined
 from tests import toys

@@ -13,11 +13,18 @@ from torch import nn
 
 from harness.core import timer
 from harness.errors import AbortedByMain, InputError
-from harness.generative.training.early_stopping import EarlyStopping
-from harness.generative.training.step_cost import Cost
+from harness.generative.training.checkpoint import EarlyStopping
+from harness.generative.training.losses import Cost
 from harness.generative.training.trainer import ParameterGroup, StageResult, TrainingConfig, train
-from harness.protocol.context import RunContext, SilentReporter
-from harness.protocol.distributed import ProcessGroup, assert_equal_on_all, compute_on_main, run_on_all, shard
+from harness.protocol.context import (
+    ProcessGroup,
+    RunContext,
+    SilentReporter,
+    assert_equal_on_all,
+    compute_on_main,
+    run_on_all,
+    shard,
+)
 
 PLAN = TrainingConfig("stage", 30, warmup=0.1, accumulate=2)
 STOPPED = 17

@@ -18,7 +18,7 @@ import pytest
 import harness
 from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.generative.training.checkpoint import read_snapshot
-from harness.protocol.distributed import SINGLE_PROCESS, Sharding
+from harness.protocol.context import SINGLE_PROCESS, Sharding
 from harness.runs import distributed
 from harness.runs.devices import check_address, first_here, place
 from harness.runs.distributed import Processes, accelerates_sharding, device_named, placed

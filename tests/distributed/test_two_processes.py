@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.generative.training.checkpoint import read_snapshot
-from harness.protocol.distributed import SINGLE_PROCESS
+from harness.protocol.context import SINGLE_PROCESS
 from tests.distributed import stages
 from tests.distributed.cases import HALF, PIECES, STEPS, USERS, Case, models, started, weights
 from tests.distributed.stages import PLAN, STOPPED, UNEVEN, Stage, interrupted

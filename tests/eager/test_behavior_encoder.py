@@ -13,15 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eager.behavior_encoder import behavior_vectors, train_encoder
-from eager.din import DIN, HISTORY, WINDOWS, every_target, released
+from eager.behavior_models import DIN, HISTORY, WINDOWS, SASRec, cut, every_target, released
 from eager.index_config import BehaviorConfig
-from eager.sasrec import SASRec, cut
 from harness.core import timer
 from harness.data.dataset import CanonicalOrder
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Predictions
 from tests import toys
 from tests.stops import StopAfter
 

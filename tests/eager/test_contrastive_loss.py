@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from eager.config import ContrastConfig
-from eager.contrastive_loss import Contrast
+from eager.method import Contrast
 from harness.generative.training.losses import NO_ITEM
 from tests import toys
 from tests.generative.training.test_losses import losses

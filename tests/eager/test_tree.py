@@ -15,8 +15,8 @@ from eager.config import EagerConfig
 from eager.index_config import smallest_k
 from eager.tree_tokenizer import fused_codes, random_codes, tree_codes
 from harness.errors import InputError
-from harness.generative.tokenizers import balanced_kmeans as balanced
-from harness.generative.tokenizers.balanced_kmeans import (
+from harness.generative.tokenizers import kmeans as balanced
+from harness.generative.tokenizers.kmeans import (
     assign_with_sizes,
     balanced_kmeans,
     balanced_sizes,

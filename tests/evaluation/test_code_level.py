@@ -10,14 +10,12 @@ import torch
 
 from harness.data.ragged import RaggedArray
 from harness.errors import InvalidPredictions
-from harness.evaluation.list_checks import as_codes, code_level
-from harness.evaluation.metrics import compute_metrics
+from harness.evaluation.metrics import as_codes, code_level, compute_metrics
 from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.trie import CodeTrie
-from harness.protocol.predictions import Predictions
-from harness.protocol.requests import Requests, Targets
+from harness.protocol.requests import Predictions, Requests, Targets
 from tests.generative import toy_models
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.evaluation.list_checks import least_added, shared_targets
-from harness.evaluation.metrics import compute_metrics
-from harness.protocol.predictions import Predictions
+from harness.evaluation.metrics import compute_metrics, least_added, shared_targets
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import Targets
+from harness.protocol.requests import Predictions, Targets
 
 
 def test_shared_targets_are_counted_exactly() -> None:

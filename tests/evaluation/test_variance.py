@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.seeding import generator
-from harness.evaluation.significance import paired_difference
-from harness.evaluation.variance import Components, components
+from harness.evaluation.significance import Components, components, paired_difference
 
 SD = {"tokenizer": 0.03, "model": 0.02, "residual": 0.01}
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.experiments.search_space import Parameter, Space, read_space
-from harness.experiments.study import Search
-from harness.experiments.trials import FIRST, suggest
-from harness.experiments.tune import study
+from harness.experiments.trials import FIRST, Parameter, Space, read_space, suggest
+from harness.experiments.tuning import Search, study
 from harness.registry import MODELS, ModelEntry, model_entry
 from harness.runs.job import RunOptions
 from harness.store.run_store import Store
@@ -127,7 +125,7 @@ def test_set_and_searched_at_once_is_refused(toy: str, store: Store) -> None:
 
 
 def test_a_model_without_a_space(toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.experiments.search_space.DEFAULT", "none")
+    monkeypatch.setattr("harness.experiments.trials.DEFAULT", "none")
     entry = ModelEntry("other", "sanity", "tests.fakes:Fake", "", "", "fake")
     with pytest.raises(InputError, match=r"--space: other has no search space of its own; give a .yaml file"):
         read_space(None, entry)

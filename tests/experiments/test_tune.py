@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from harness.errors import InputError
-from harness.experiments.study import Search, Study
 from harness.experiments.trials import read_trials
-from harness.experiments.tune import alone, conduct, study
+from harness.experiments.tuning import Search, Study, alone, conduct, study
 from harness.protocol.context import SilentReporter
 from harness.protocol.protocol import METRICS
 from harness.registry import MODELS

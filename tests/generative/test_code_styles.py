@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
-from harness.generative.code_styles import read_codes
-from harness.generative.item_codes import CodeTable
+from harness.generative.item_codes import CodeTable, read_codes
 
 DIGITS = np.array([[0, 3, 1], [2, 0, 0], [2, 3, 5], [1, 1, 1]])
 LETTERS = "abc"

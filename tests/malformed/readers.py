@@ -25,8 +25,7 @@ from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.folder import read_folder
 from harness.experiments.grid import read_grid
-from harness.experiments.search_space import Space, read_space
-from harness.experiments.trials import Trial, append_trial, read_trials
+from harness.experiments.trials import Space, Trial, append_trial, read_space, read_trials
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import byte_tokenizer, init_random, tiny_shape
 from harness.generative.tasks.item_texts import read_texts
@@ -34,14 +33,14 @@ from harness.generative.tokenizers.embeddings import load_user_vectors
 from harness.generative.tokenizers.text_encoder import load_encoder
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
-from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
+from harness.protocol.requests import Predictions
 from harness.registry import model_entry
 from harness.reports.published import FAMILY, read_published
 from harness.runs import config as settings_of
 from harness.runs.rankings import read_rankings
 from harness.store.event_log import read_events, seconds_between
-from harness.store.predictions import read_predictions, write_predictions
+from harness.store.record import read_predictions, write_predictions
 from harness.store.run_store import read_record
 from tests import toys
 from tests.folders import FAKE

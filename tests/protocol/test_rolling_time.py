@@ -16,15 +16,14 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.evaluation.list_checks import seen, without_history
-from harness.evaluation.metrics import compute_metrics
+from harness.evaluation.metrics import compute_metrics, seen, without_history
 from harness.protocol.audit import checks as checks_module
 from harness.protocol.audit import verification as module
 from harness.protocol.audit.audit import audit
 from harness.protocol.audit.checks import canary
 from harness.protocol.audit.verification import verify
-from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
+from harness.protocol.requests import Predictions
 from harness.protocol.split import EvaluationSplit, Split, SplitParts, parts
 from harness.protocol.split import split as split_by
 from tests import toys

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from harness.reports.documents import html, latex
-from harness.reports.tables import Column, ReportTable, TableRow, markdown, to_rich
+from harness.reports.tables import Column, ReportTable, TableRow, html, latex, markdown, to_rich
 from tests.reports.test_formats import Page
 
 TITLES = (

@@ -13,8 +13,7 @@ from scipy.optimize import linprog
 
 from harness.reports.formats import FORMATS, SHEETS, render
 from harness.reports.html.build import ReportOptions, report
-from harness.reports.lint import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies
-from harness.reports.published import published_boards, read_published
+from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies, published_boards, read_published
 from harness.reports.published_gap import gaps, sheets
 from harness.reports.selection import choose
 from harness.store.run_store import Store

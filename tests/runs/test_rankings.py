@@ -18,7 +18,7 @@ import ranx
 
 from harness.errors import InputError
 from harness.runs.rankings import Rankings, read_rankings
-from harness.store.predictions import write_predictions
+from harness.store.record import write_predictions
 from tests import toys
 
 DATA = toys.cycle(12, 9, 5)

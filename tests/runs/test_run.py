@@ -17,8 +17,7 @@ from harness.protocol.split import split as split_by
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import Finished, execute
 from harness.store.event_log import read_events
-from harness.store.predictions import read_predictions
-from harness.store.record import Record
+from harness.store.record import Record, read_predictions
 from harness.store.run_store import Store
 from tests.fakes import Fake
 

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from benchmarks.victims import Death, Place, run
 from harness.core.files import write_result_text
 from harness.errors import HarnessError, InputError
-from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.store.predictions import read_predictions, write_predictions
-from harness.store.record import Outcome, Record, RunKey, folder_name, to_jsonable
+from harness.protocol.requests import NO_ITEM, Predictions
+from harness.store.record import Outcome, Record, RunKey, folder_name, read_predictions, to_jsonable, write_predictions
 from harness.store.run_store import Store
 from tests.store.made import document, put
 
@@ -173,7 +172,7 @@ def test_names_that_are_no_folder_are_refused(name: str) -> None:
 def test_predictions_come_back_with_short_and_empty_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int, groups: int
 ) -> None:
-    monkeypatch.setattr("harness.store.predictions.GROUP", group)
+    monkeypatch.setattr("harness.store.record.GROUP", group)
     path = tmp_path / "predictions.parquet"
     items = np.array([[2, 0, 1], [1, NO_ITEM, NO_ITEM], [NO_ITEM, NO_ITEM, NO_ITEM]])
     scores = np.array([[0.3, 0.2, 0.1], [7.0, 0, 0], [0, 0, 0]])

@@ -22,9 +22,8 @@ from harness.data.download import Progress
 from harness.data.raw.parsing import WrongLine, decoded, foreign, packed, parsed, unpacked
 from harness.data.raw.releases import Release
 from harness.data.raw.streams import RawFileHandle, ResumableRows
-from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.times import LONGEST_NUMBER
-from harness.data.reading import PLAIN, Reading
+from harness.data.reading import PLAIN, BadLines, Reading
 from harness.errors import InputError, quote
 
 DAY = 86_400.0

@@ -25,8 +25,7 @@ from harness.data.download import Progress
 from harness.data.raw.releases import RawFile, Release, releases
 from harness.data.raw.streams import RawFileHandle, ResumableRows, Row
 from harness.data.raw.text_cleaning import NoText, TextMode, fuller, item_text
-from harness.data.readers.bad_lines import BadLines
-from harness.data.reading import PLAIN, Reading
+from harness.data.reading import PLAIN, BadLines, Reading
 from harness.errors import InputError, quote
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

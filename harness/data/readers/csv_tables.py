@@ -1,7 +1,7 @@
 """Reader of CSV and JSON lines: `interactions.csv` and, optionally, `items.csv`.
 
 The item file is next to the interactions, with any extension of a table. Columns are matched by canonical name, alias
-(`harness.data.columns`) or `--columns`; others are ignored with a note.
+(`harness.data.reading`) or `--columns`; others are ignored with a note.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.core.json_files import open_text
-from harness.data.columns import (
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
+from harness.data.raw.text_cleaning import sentences
+from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.readers.table_files import ENDINGS, TableFile, first_line, read_table, read_tables, separator_of
+from harness.data.reading import (
     CATEGORIES,
+    FORM,
     ITEM,
+    PLAIN,
     RATING,
     TEXT_FIELDS,
     TIMESTAMP,
     TITLE,
     USER,
+    BadLines,
+    Matched,
+    Reading,
+    matched,
+    normalized,
 )
-from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.raw.text_cleaning import sentences
-from harness.data.readers.bad_lines import BadLines
-from harness.data.readers.interactions import WITHOUT_TIME, Log
-from harness.data.readers.matching import Matched, matched, normalized
-from harness.data.readers.table_files import ENDINGS, TableFile, first_line, read_table, read_tables, separator_of
-from harness.data.reading import FORM, PLAIN, Reading
 from harness.errors import InputError
 
 INTERACTIONS, ITEMS = "interactions", "items"

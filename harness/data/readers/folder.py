@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.data.columns import INTERACTIONS_PARQUET
 from harness.data.dataset import ORDERS, Dataset, Order, filtered
 from harness.data.names import is_hidden, safe_name
 from harness.data.readers import (
@@ -21,7 +20,7 @@ from harness.data.readers import (
     sequences,
     table_files,
 )
-from harness.data.reading import Reading
+from harness.data.reading import INTERACTIONS_PARQUET, Reading
 from harness.errors import InputError, unknown_name
 
 KNOWN = (

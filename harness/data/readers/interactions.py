@@ -13,9 +13,8 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import RaggedArray
-from harness.data.readers.bad_lines import EXAMPLES, BadLines
 from harness.data.readers.times import SECONDS, UNDECIDED, number, read_times
-from harness.data.reading import Reading
+from harness.data.reading import EXAMPLES, BadLines, Reading
 from harness.errors import InputError, truncate
 
 TIE_RULE = "order within a user: by timestamp, equal timestamps by line in the file"

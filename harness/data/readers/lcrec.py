@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from harness.core.json_files import read_json_object
-from harness.data.columns import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
 from harness.data.ragged import RaggedArray
 from harness.data.readers.interactions import numbered, repeat_notes, texts_of
-from harness.data.reading import Reading
+from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE, Reading
 from harness.data.reviews import FILE as REVIEWS
 from harness.data.reviews import read_reviews
 from harness.errors import InputError

@@ -18,12 +18,11 @@ from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
 from harness.data.names import is_hidden
 from harness.data.readers import lcrec
-from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.csv_tables import written_list
 from harness.data.readers.interactions import Log
-from harness.data.readers.rolling_cases import Case, Joined, joined
+from harness.data.readers.sequences import Case, Joined, joined
 from harness.data.readers.table_files import PARTS, TableFile, read_table
-from harness.data.reading import Reading
+from harness.data.reading import BadLines, Reading
 from harness.errors import InputError
 
 ENDING = ".csv"

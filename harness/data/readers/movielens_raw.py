@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.json_files import open_text
-from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.csv_tables import columns_of, listed_categories
 from harness.data.readers.interactions import Log
 from harness.data.readers.table_files import read_table
-from harness.data.reading import Reading
+from harness.data.reading import ITEM, RATING, TIMESTAMP, USER, BadLines, Reading
 from harness.errors import InputError
 
 FILES = {"ratings.dat": ("movies.dat", "::"), "u.data": ("u.item", "\t"), "ratings.csv": ("movies.csv", ",")}

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.columns import (
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
+from harness.data.readers.csv_tables import extra_prose, listed_categories
+from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.reading import (
     BRAND,
     CATEGORIES,
     DESCRIPTION,
+    FORM,
     INTERACTIONS_PARQUET,
     ITEM,
     ITEMS_PARQUET,
@@ -27,12 +31,10 @@ from harness.data.columns import (
     TIMESTAMP,
     TITLE,
     USER,
+    Matched,
+    Reading,
+    matched,
 )
-from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.csv_tables import extra_prose, listed_categories
-from harness.data.readers.interactions import WITHOUT_TIME, Log
-from harness.data.readers.matching import Matched, matched
-from harness.data.reading import FORM, Reading
 from harness.data.reviews import Review, fitting
 from harness.errors import InputError
 

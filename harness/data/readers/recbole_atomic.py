@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
-from harness.data.columns import (
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order
+from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.reading import (
     ATOMIC_ITEM,
     ATOMIC_TEXT,
     ATOMIC_TYPES,
@@ -22,12 +24,11 @@ from harness.data.columns import (
     RATING,
     TIMESTAMP,
     USER,
+    BadLines,
+    Matched,
+    Reading,
+    matched,
 )
-from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.bad_lines import BadLines
-from harness.data.readers.interactions import WITHOUT_TIME, Log
-from harness.data.readers.matching import Matched, matched
-from harness.data.reading import Reading
 from harness.errors import InputError
 
 INTERACTIONS = ".inter"

@@ -11,14 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.columns import ITEM, RATING, TIMESTAMP, USER
 from harness.data.dataset import Dataset, Order
 from harness.data.names import is_hidden
 from harness.data.readers import recbole_atomic
-from harness.data.readers.bad_lines import BadLines
 from harness.data.readers.interactions import Log
-from harness.data.readers.rolling_cases import Case, joined
-from harness.data.reading import Reading
+from harness.data.readers.sequences import Case, joined
+from harness.data.reading import ITEM, RATING, TIMESTAMP, USER, BadLines, Reading
 
 PARTS = (".train", ".valid", ".test")
 LISTS = ("item_id_list", "item_list", "item_seq")

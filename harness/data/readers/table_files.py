@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.core.json_files import open_text, parse_json, read_json, read_text
-from harness.data.readers.bad_lines import BadLines
-from harness.data.reading import Reading
+from harness.data.reading import BadLines, Reading
 from harness.errors import InputError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit, 131,072, is shorter than some descriptions

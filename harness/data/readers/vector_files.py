@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.json_files import read_text
-from harness.data.readers.matching import normalized
 from harness.data.readers.parquet_tables import read_parquet
+from harness.data.reading import normalized
 from harness.errors import InputError, truncate
 
 if TYPE_CHECKING:

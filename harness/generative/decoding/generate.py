@@ -24,10 +24,8 @@ from harness.generative.models.precision import Precision, autocast
 from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.training.checkpoint import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
-from harness.protocol.context import RunContext
-from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
-from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.requests import Requests
+from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, RunContext, shard
+from harness.protocol.requests import NO_ITEM, Predictions, Requests
 
 BEST = 10  # depth of beam recall
 # How `_recommend_together` reduces the fields of the processes' reports.

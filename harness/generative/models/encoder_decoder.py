@@ -20,8 +20,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5LayerFF
 
 from harness.generative.models.heads import SampledRows, products
-from harness.generative.models.prefix_cache import PreallocatedKVCache
-from harness.generative.models.readers import BeamTree, PromptBatch, Reader
+from harness.generative.models.readers import BeamTree, PreallocatedKVCache, PromptBatch, Reader
 
 PAD, EOS = 0, 1
 

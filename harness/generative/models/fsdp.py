@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.generative.models.precision import to_float64
-from harness.protocol.distributed import ProcessGroup
+from harness.protocol.context import ProcessGroup
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:

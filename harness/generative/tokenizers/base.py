@@ -22,10 +22,9 @@ from harness.data.dataset import CanonicalOrder, require_text
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig, given_files
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.embeddings import ItemVectors, Source
+from harness.generative.tokenizers.embeddings import ItemVectors, Source, semantic_artefacts, semantic_vectors
 from harness.generative.tokenizers.index import ItemIndex, Vectors, index_file, ready_index
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.generative.tokenizers.text_embeddings import semantic_artefacts, semantic_vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import TextModelConfig

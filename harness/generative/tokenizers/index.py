@@ -17,8 +17,7 @@ from harness.errors import InputError
 from harness.generative.item_codes import CodeTable, inspect
 from harness.generative.tokenizers.embeddings import ItemVectors, Source
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
-from harness.protocol.context import RunContext
-from harness.protocol.distributed import SINGLE_PROCESS, compute_on_main
+from harness.protocol.context import SINGLE_PROCESS, RunContext, compute_on_main
 from harness.protocol.split import TrainingData
 
 INDEX_FILE = "item.index.json"  # in a run's folder

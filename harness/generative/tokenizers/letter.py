@@ -26,10 +26,10 @@ from torch.nn import functional
 from harness.core.hashing import fingerprint
 from harness.core.seeding import generator
 from harness.data.dataset import CanonicalOrder
-from harness.generative.tokenizers.balanced_kmeans import balanced_kmeans
 from harness.generative.tokenizers.base import CodebookConfig, EmbeddingSource, TextCodeTokenizer
 from harness.generative.tokenizers.index import ItemIndex, Vectors
 from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
+from harness.generative.tokenizers.kmeans import balanced_kmeans
 from harness.generative.tokenizers.rqvae import RQVAEConfig, Stream, rqvae_codes
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext

@@ -25,7 +25,7 @@ from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
 from harness.errors import InputError
 from harness.generative.models.precision import to_float64
-from harness.generative.training.early_stopping import Callback
+from harness.generative.training.checkpoint import Callback
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
 

@@ -16,7 +16,7 @@ from torch import nn
 from harness.generative.models.fsdp import clip_sharded, is_sharded, shard_like
 from harness.generative.models.precision import float64_on_cpu
 from harness.generative.training.checkpoint import Checkpointer, Progress, TrainingState
-from harness.protocol.distributed import ProcessGroup
+from harness.protocol.context import ProcessGroup
 
 BUCKET = 1 << 25  # gradient elements in one all-reduce, which bounds the memory of their copies
 

@@ -12,12 +12,14 @@ state of the code's last token, from which a sequence also continues with the ne
 input, so that one pass over a sequence stays exact.
 
 If several processes compute a step, or one process in several parts, each computes its samples' share of the step's
-means: the shares sum to the loss of one process.
+means: the shares sum to the loss of one process. The loss of a step is a sum of means over all terms (tokens,
+items) of the step, so that each part is weighted by its number of terms; a mean of the parts' means would overweight
+the targets of small parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -28,13 +30,36 @@ from torch.nn import functional
 
 from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.heads import LevelLogits, SampledRows
+from harness.generative.models.heads import LevelLogits, SampledRows, text_logsumexp
 from harness.generative.models.packing import PackedStates, read_packed, read_padded
-from harness.generative.models.vocabulary_logsumexp import text_logsumexp
 from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
-from harness.generative.training.step_cost import Cost, Counts
 from harness.generative.trie import CodeTrie
-from harness.protocol.distributed import SINGLE_PROCESS, ProcessGroup, shard
+from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, shard
+
+Counts = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """`counts`: number of terms of each of the part's means, over all processes. `share(counts)` computes this
+    process's share of the step's loss, a scalar, given the counts of all parts of the step together."""
+
+    counts: Counts
+    share: Callable[[Counts], torch.Tensor]
+
+    def value(self) -> torch.Tensor:
+        """The loss of a step of this part only."""
+        return self.share(self.counts)
+
+
+def together(costs: list[Cost]) -> Counts:
+    """The counts of a step of these parts.
+
+    >>> together([Cost((3, 1), torch.tensor), Cost((5, 0), torch.tensor)])
+    (8, 1)
+    """
+    return tuple(sum(counts) for counts in zip(*(cost.counts for cost in costs), strict=True))
+
 
 SAMPLED = 0.2  # maximal share of a level's tokens that are children, for products with the children alone
 

@@ -24,9 +24,8 @@ from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Augmentation, Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.training.early_stopping import EarlyStopping
-from harness.generative.training.losses import AuxiliaryLoss, Losses
-from harness.generative.training.step_cost import Cost
+from harness.generative.training.checkpoint import EarlyStopping
+from harness.generative.training.losses import AuxiliaryLoss, Cost, Losses
 from harness.generative.training.trainer import ParameterGroup, StageResult, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext

@@ -28,10 +28,9 @@ from harness.core.timer import CheckpointTimer
 from harness.errors import InputError
 from harness.generative.models.fsdp import split_by_sharding
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.training.checkpoint import Checkpointer, Progress, TrainingState
+from harness.generative.training.checkpoint import Callback, Checkpointer, EarlyStopping, Progress, TrainingState
 from harness.generative.training.distributed import GradientSynchronizer
-from harness.generative.training.early_stopping import Callback, EarlyStopping
-from harness.generative.training.step_cost import Cost, together
+from harness.generative.training.losses import Cost, together
 from harness.protocol.context import RunContext
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)

@@ -13,7 +13,7 @@ from harness.evaluation.significance import LEVEL
 from harness.reports.ablation import AblationTable, Variant, ablation_table, sheet
 from harness.reports.comparison import Pair
 from harness.reports.formats import LEAK
-from harness.reports.html.figures import COLOURS, Figure, View, broken, error_bars, plot, shown
+from harness.reports.html.document import COLOURS, Figure, View, broken, error_bars, plot, shown
 from harness.reports.per_user import Measured
 from harness.store.record import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record

@@ -15,9 +15,8 @@ import harness
 from harness.errors import InputError
 from harness.reports import card, formats
 from harness.reports.comparison import METRICS_SHOWN
-from harness.reports.html import ablations, code_tree, cost, learning_curves, runs, user_groups
-from harness.reports.html.document import Part, Section, document
-from harness.reports.html.figures import Style, styles
+from harness.reports.html import ablations, code_tree, cost, runs, user_groups
+from harness.reports.html.document import Part, Section, Style, document, styles
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
@@ -181,7 +180,7 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
 
 
 def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
-    figures, notes = learning_curves.figures(rows, model_styles)
+    figures, notes = runs.figures(rows, model_styles)
     return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
 
 

@@ -16,7 +16,7 @@ from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
 from harness.data.item_index_file import ENDING
 from harness.errors import InputError
-from harness.reports.html.figures import Figure, View, broken, shown
+from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
 from harness.reports.tables import Column, ReportTable, TableRow
 

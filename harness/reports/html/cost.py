@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.reports.formats import LEAK, metric_text
-from harness.reports.html.figures import Figure, Style, View, log_axis, plot, shown
+from harness.reports.html.document import Figure, Style, View, log_axis, plot, shown
 from harness.reports.leaderboard import Board, Row
 from harness.reports.tables import Column, ReportTable, TableRow
 

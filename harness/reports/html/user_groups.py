@@ -14,7 +14,7 @@ from harness.evaluation.significance import LEVEL, bootstrap_ci
 from harness.protocol.protocol import unit_of
 from harness.reports.comparison import groups, ways
 from harness.reports.formats import LEAK, metric_text
-from harness.reports.html.figures import Figure, Style, View, error_bars, plot, shown
+from harness.reports.html.document import Figure, Style, View, error_bars, plot, shown
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
 from harness.reports.tables import Column, ReportTable, TableRow

@@ -59,7 +59,7 @@ def test_an_rqvae_goes_on_within_a_pass(tmp_path: Path, stop: int) -> None:
 def test_text_vectors_go_on_by_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_encoder, "BATCH", 1)
     complete = text_vectors(TITLES, tmp_path / "whole")
-    from harness.generative.tokenizers.text_embeddings import semantic_vectors
+    from harness.generative.tokenizers.embeddings import semantic_vectors
     from tests.generative.tokenizers.test_text_embeddings import data
 
     with pytest.raises(KeyboardInterrupt):

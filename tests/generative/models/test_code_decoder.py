@@ -11,7 +11,7 @@ import torch
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all
 from harness.generative.decoding.generate import Beams, Decoding, Ranker, recommend
-from harness.generative.models.code_decoder import START, CodeDecoder, DecoderShape
+from harness.generative.models.decoder_lm import START, CodeDecoder, DecoderShape
 from harness.generative.models.packing import read_packed
 from harness.generative.models.readers import PlainReader, PromptBatch, SharedReader
 from harness.generative.tasks.prompts import CodePrompts

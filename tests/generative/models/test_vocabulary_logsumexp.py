@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.generative.models import vocabulary_logsumexp
+from harness.generative.models import heads
 from tests.generative import toy_models
 
 
@@ -15,7 +15,7 @@ from tests.generative import toy_models
 def test_equals_the_sum_over_all_logits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, trained: bool
 ) -> None:
-    monkeypatch.setattr(vocabulary_logsumexp, "CHUNK", chunk)
+    monkeypatch.setattr(heads, "CHUNK", chunk)
     model = toy_models.code_lm(tmp_path, toy_models.table())
     model.text_head = model.text_head.requires_grad_(trained)
     states = torch.randn(3, 5, 48, requires_grad=True)

@@ -9,8 +9,8 @@ from harness.core.seeding import generator
 from harness.data.ragged import RaggedArray
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import EOS
-from harness.generative.tasks import prefix_samples as module
-from harness.generative.tasks.prefix_samples import FIRST, POOL, Pieces, Samples, hash_users, with_users
+from harness.generative.tasks import batching as module
+from harness.generative.tasks.batching import FIRST, POOL, Pieces, Samples, hash_users, with_users
 from harness.generative.tokenizers.base import places_in_group
 from harness.protocol.requests import Requests
 from tests import toys

@@ -15,8 +15,8 @@ from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.config import EMBEDDED, SemanticConfig
-from harness.generative.tokenizers import text_embeddings
-from harness.generative.tokenizers.text_embeddings import average, released_text, semantic_vectors
+from harness.generative.tokenizers import embeddings
+from harness.generative.tokenizers.embeddings import average, released_text, semantic_vectors
 from harness.generative.tokenizers.text_encoder import encode, encoder_folder, identity, load_encoder
 from harness.protocol.split import TrainingData
 from tests import toys
@@ -86,7 +86,7 @@ def test_the_cache_hits_what_is_equal_and_misses_what_is_not(
         calls.append(len(strings))
         return np.random.default_rng(len(strings)).normal(size=(len(strings), 4))
 
-    monkeypatch.setattr(text_embeddings, "encode", fake)
+    monkeypatch.setattr(embeddings, "encode", fake)
     context = toys.context(tmp_path)
     first, repeated = (semantic_vectors(data(), TITLES, context) for _ in range(2))
     assert len(calls) == 1 and first.key == repeated.key and repeated.provenance.rows == "none"
@@ -243,7 +243,7 @@ def test_fields_are_averaged_part_by_part_to_the_same_digits(monkeypatch: pytest
     encoded = rng.normal(size=(20, 6)).astype(np.float32)
     places, rows = rng.integers(20, size=50), np.concatenate([np.arange(15), rng.integers(15, size=35)])
     at_once = average(encoded, places, rows, 15, normalise)
-    monkeypatch.setattr("harness.generative.tokenizers.text_embeddings.PART", 7)
+    monkeypatch.setattr("harness.generative.tokenizers.embeddings.PART", 7)
     assert np.array_equal(average(encoded, places, rows, 15, normalise), at_once)
     lengths = np.linalg.norm(encoded, axis=1, keepdims=True) if normalise else 1.0
     sums = [(encoded / lengths)[places[rows == item]].sum(axis=0) for item in range(15)]

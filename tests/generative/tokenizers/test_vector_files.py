@@ -14,8 +14,7 @@ from harness.data.dataset import ItemFile
 from harness.data.readers.vector_files import input_files
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig, given_files
-from harness.generative.tokenizers.embeddings import load_user_vectors
-from harness.generative.tokenizers.text_embeddings import semantic_vectors
+from harness.generative.tokenizers.embeddings import load_user_vectors, semantic_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
 

@@ -13,11 +13,10 @@ import torch
 from harness.core.plugins import warn
 from harness.generative.config import ScoreNormalization
 from harness.generative.decoding.beam_search import Search, rank_all
-from harness.generative.encoder_decoder_config import NetworkConfig, PrefixTrainingConfig
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import PrefixTraining, RecipeInputs, WindowTraining
-from harness.generative.sequence_models import DecoderOnly, EncoderDecoder
-from harness.generative.tasks.prefix_samples import Samples
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, NetworkConfig, PrefixTrainingConfig
+from harness.generative.tasks.batching import Samples
 from harness.generative.training.losses import Losses
 from harness.generative.trie import CodeTrie
 from harness.protocol.split import TrainingData

@@ -12,8 +12,7 @@ import torch
 from harness.generative.config import LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.tasks.prompts import IGNORED, Prompts, Sample
-from harness.generative.training.losses import Losses, _common
-from harness.generative.training.step_cost import together
+from harness.generative.training.losses import Losses, _common, together
 from tests import toys
 from tests.generative import toy_models
 from tests.generative.training.test_losses import CODES, term

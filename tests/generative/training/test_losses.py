@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from eager.config import ContrastConfig
-from eager.contrastive_loss import Contrast, info_nce
+from eager.method import Contrast, info_nce
 from harness.generative.tasks.prompts import IGNORED, Prompts
 from harness.generative.training.losses import Losses
 from tests import toys

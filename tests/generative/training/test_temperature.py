@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from harness.generative.config import ScoreNormalization
-from harness.generative.encoder_decoder_config import PrefixTrainingConfig
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import PrefixTraining
-from harness.generative.tasks.prefix_samples import target_tokens
+from harness.generative.sequence_models import PrefixTrainingConfig
+from harness.generative.tasks.batching import target_tokens
 from harness.generative.training.losses import Losses
 from harness.generative.trie import CodeTrie
 from tests.generative.training.test_code_training import CODES, HISTORY, RULES, TARGET, built

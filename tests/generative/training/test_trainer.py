@@ -14,8 +14,8 @@ from torch import nn
 from harness.core import timer
 from harness.errors import InputError
 from harness.generative.training import checkpoint, trainer
-from harness.generative.training.early_stopping import Callback, EarlyStopping
-from harness.generative.training.step_cost import Cost, Counts
+from harness.generative.training.checkpoint import Callback, EarlyStopping
+from harness.generative.training.losses import Cost, Counts
 from harness.generative.training.trainer import (
     ParameterGroup,
     StageResult,

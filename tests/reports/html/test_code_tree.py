@@ -11,7 +11,7 @@ import pytest
 
 from harness.data.dataset import ItemText
 from harness.reports.html import ablations, code_tree
-from harness.reports.html.figures import COLOURS
+from harness.reports.html.document import COLOURS
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import measured
 from harness.store.run_store import Store

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from baselines.lcrec.method import LCRec, LCRecConfig
-from baselines.tiger.method import Tiger, TigerConfig
-from baselines.tiger.variants import VARIANTS
+from baselines.lcrec import LCRec, LCRecConfig
+from baselines.tiger import VARIANTS, Tiger, TigerConfig
 from harness.core.config_files import ReadyIndex
 from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
 from harness.generative.tokenizers.base import Tokenizer

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from baselines.tiger.method import DecoderNetworkConfig, Tiger, TigerConfig, TigerDecoderConfig
+from baselines.tiger import DecoderNetworkConfig, Tiger, TigerConfig, TigerDecoderConfig
 from harness.core.config_files import ReadyIndex
 from harness.generative.config import Section
 from harness.generative.tokenizers.base import Tokenizer

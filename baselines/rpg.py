@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from baselines.rpg.network import Catalogue, ParallelNetwork, decoding_graph
+from baselines.rpg_network import Catalogue, ParallelNetwork, decoding_graph
 from harness.core.config_files import ReadyIndex
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
@@ -30,12 +30,11 @@ from harness.generative.sequence_models import PrecisionSetting, RandomNetwork, 
 from harness.generative.tasks.batching import Pass
 from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, Tokenizer
 from harness.generative.tokenizers.kmeans import OPQTokenizer
-from harness.generative.training.early_stopping import EarlyStopping
+from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
-from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.requests import Requests
+from harness.protocol.requests import NO_ITEM, Predictions, Requests
 from harness.protocol.split import TrainingData
 
 MIN_EVALUATIONS = 4  # on validation, however short the training is

@@ -1,1 +1,0 @@
-"""What `harness tune letter-tiger` and `harness tune letter-lcrec` search."""

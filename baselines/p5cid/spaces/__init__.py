@@ -1,1 +1,0 @@
-"""What `harness tune p5-cid` searches."""

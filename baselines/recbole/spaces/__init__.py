@@ -1,1 +1,0 @@
-"""Search spaces of RecBole's models for `harness tune`: data, one YAML file each, `default.yaml` for the rest."""

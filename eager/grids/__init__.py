@@ -1,1 +1,0 @@
-"""EAGER-LLM's named grids for `harness ablate`: data, one YAML file each."""

@@ -1,1 +1,0 @@
-"""EAGER-LLM's search space for `harness tune`: data, a YAML file."""

@@ -1,1 +1,0 @@
-"""Search space of EAGER for `harness tune`: data, one YAML file."""
