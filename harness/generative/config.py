@@ -140,20 +140,6 @@ class StageConfig(Section):
         description="maximum number of next-item targets an item on average; null: none",
     )
     targets: int = Field(default=1024, ge=1, description="next-item targets of a sequence step (approximate)")
-    shuffled: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        exclude_if=lambda value: value == 0,  # the keys of older runs stay
-        description="share of training windows whose items are in random order, anew each pass",
-    )
-    dropped: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        exclude_if=lambda value: value == 0,
-        description="probability that an item is left out of a training window, anew each pass",
-    )
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="gradient accumulation: parts of a step")
     engine: Engine = Field(
@@ -182,6 +168,13 @@ class StageConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     beta2: float = Field(default=0.98, gt=0, lt=1, description="Adam's beta2; 0.999 is transformers' default")
     clip: float = Field(default=1.0, gt=0)
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda value: value == 0,  # the keys of older runs stay
+        description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
+    )
     max_seconds: float | None = Field(
         default=None, gt=0, description="maximum number of seconds over all sessions; not exactly reproducible"
     )

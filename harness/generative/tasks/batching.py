@@ -50,7 +50,7 @@ class Batches:
     ) -> None:
         self._sequences, self._window, self._targets = sequences, window, max(1, stage.targets // stage.accumulate)
         self._seed, self._name = stream
-        self._shuffled, self._dropped, self._augmentation = stage.shuffled, stage.dropped, augmentation
+        self._augmentation = augmentation
         self._parts, self._rows = stage.accumulate, max(1, stage.rows // stage.accumulate)
         self._sizes = dict(sizes or {})
         self._pass = lru_cache(maxsize=2)(self._make_pass)
@@ -82,11 +82,10 @@ class Batches:
             self._ends.append(self._ends[-1] + len(self._pass(len(self._ends))))
         turn = bisect_right(self._ends, number)
         windows = self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
-        if not (self._shuffled or self._dropped or self._augmentation):
+        if self._augmentation is None:
             return windows
         rng = generator(self._seed, self._name, "augment", number)
-        windows = [augmented(window, self._shuffled, self._dropped, rng) for window in windows]
-        return windows if self._augmentation is None else [self._augmentation(window, rng) for window in windows]
+        return [self._augmentation(window, rng) for window in windows]
 
     def numbers(self, step: int, part: int = 0) -> np.ndarray:
         """Sample numbers of one part of a text step, int64; a pass has every sample once."""
@@ -188,15 +187,6 @@ def split_windows(
     following = firsts[rows] + nth * (window - 1)
     begins = np.where(nth == 0, 0, following - (window - 1))
     return rows, begins, np.minimum(following, lengths[rows] - 1) + 1
-
-
-def augmented(window: np.ndarray, shuffled: float, dropped: float, rng: np.random.Generator) -> np.ndarray:
-    """The window in random order with the probability `shuffled`, without each item with the probability `dropped`; two
-    items at least are left."""
-    if rng.random() < shuffled:
-        window = rng.permutation(window)
-    kept = rng.random(len(window)) >= dropped
-    return window[kept] if kept.sum() >= 2 else window
 
 
 def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Generator) -> RaggedArray:

@@ -167,6 +167,7 @@ def _run(
         precision=tuned.precision,
         accumulate=config.accumulate,
         beta2=config.beta2,
+        average=config.average,
         max_seconds=config.max_seconds,
     )
     return train(groups, loss, plan, context, choice)

@@ -37,6 +37,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
 MMAP_THRESHOLD = 1 << 30  # maximal size in bytes of an array on the heap
 LOG_EVERY = 20  # steps
 RELEASE_SECONDS = 60.0  # interval of `release_free_memory`: the pages must be mapped anew after it
+AVERAGE = "average"  # key of the optimizer's state
 LOSSES = 50  # steps that the logged loss is averaged over
 ONE_CYCLE_STEPS = 60  # minimal length of a one-cycle schedule, so that its warm-up has steps
 
@@ -83,6 +84,9 @@ class TrainingConfig:
     of steps and seconds, so that models of any size get equal time and a complete schedule. The number of steps then
     depends on the machine: such a stage can be resumed, but is not exactly reproducible.
 
+    `average` is the decay a step of an exponential moving average of the weights (Polyak & Juditsky 1992), at most (1 +
+    step) / (10 + step); 0: none. Its state is evaluated, and is the final one.
+
     `title`: label of the progress bar (default: `stage`). `fingerprint`: a checkpoint with another one is ignored.
     `reseed=False`: torch's random generator is not seeded at each step; the callback restores it.
     """
@@ -95,6 +99,7 @@ class TrainingConfig:
     precision: Precision = "float32"
     accumulate: int = 1
     beta2: float = 0.98
+    average: float = 0.0
     max_seconds: float | None = None
     warmup_steps: int | None = None
     schedule: Schedule = "cosine"
@@ -193,6 +198,7 @@ def train(
                 torch.manual_seed(derive_seed(context.seed, config.stage, progress.step, *synchronizer.stream))
             _set_rates(optimizer, position - progress.skipped, config)
             value = _one_step(synchronizer, loss, progress.step, config, context.device)
+            _update_average(optimizer, parameters, config.average, progress.step)
             progress.skipped += value is None
             progress.losses = [*progress.losses, *([] if value is None else [value])][-LOSSES:]
             progress.step += 1
@@ -205,6 +211,7 @@ def train(
             if release.due:
                 with release.timed():
                     release_free_memory()
+    _swap_averages(optimizer, parameters)
     if early_stopping is not None:
         early_stopping.restore_best(state.tensors)
     return StageResult(progress.loss, progress.step, earlier + time.monotonic() - started)
@@ -218,13 +225,41 @@ def _step_ended(
     fields = {} if state.callback is None else dict(state.callback.on_step_end(step))
     evaluated = stopping is not None and (step % stopping.every == 0 or is_last)
     if stopping is not None and evaluated:
+        _swap_averages(state.optimizer, state.parameters)
         fields["valid"] = stopping.evaluate(step, state.tensors)
+        _swap_averages(state.optimizer, state.parameters)
     regular = step % LOG_EVERY == 0 or is_last or evaluated
     if regular or fields:
         seconds, rate = round(progress.seconds, 1), state.optimizer.param_groups[0]["lr"]
         usual = {"loss": progress.loss, "learning_rate": rate, "seconds": seconds}
         context.event(stage=config.stage, step=step, **{**usual, **fields})
     return is_last or evaluated
+
+
+@torch.no_grad()
+def _update_average(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], decay: float, step: int
+) -> None:
+    """Moves the averages towards the weights. They are part of the optimizer's state, and so of checkpoints."""
+    if not decay:
+        return
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        if AVERAGE in state:
+            state[AVERAGE].lerp_(parameter, weight)
+        else:
+            state[AVERAGE] = parameter.detach().clone()
+
+
+@torch.no_grad()
+def _swap_averages(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    """Exchanges weights and averages; does nothing where there are none."""
+    for parameter in parameters:
+        if (average := optimizer.state.get(parameter, {}).get(AVERAGE)) is not None:
+            weights = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(weights)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig) -> None:

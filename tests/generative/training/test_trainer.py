@@ -356,3 +356,38 @@ def test_other_optimisers_resume_too(optimiser: Any, tmp_path: Path, monkeypatch
         tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
     repeated = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
     assert all(torch.equal(one, other) for one, other in zip(complete, repeated, strict=True))
+
+
+def test_the_average_of_weights_is_validated_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = replace(PLAN, average=0.9)
+    model, loss = problem()
+    weights = list(model.parameters())
+    before: list[list[torch.Tensor]] = []  # the weights at the beginning of each step
+
+    def watched(step: int, part: int) -> torch.Tensor:
+        before.append([parameter.detach().clone() for parameter in weights])
+        return loss(step, part)
+
+    validated: list[list[torch.Tensor]] = []
+
+    def measure() -> float:
+        validated.append([parameter.detach().clone() for parameter in weights])
+        return float(len(validated))
+
+    train([ParameterGroup(weights, 1e-2, 0.1)], watched, plan, RunContext(3, tmp_path), EarlyStopping(measure, 20, 9))
+    expected = before[1]
+    for step, values in enumerate(before[2:21], start=1):  # up to the weights after step 20
+        weight = 1 - min(0.9, (1 + step) / (10 + step))
+        expected = [old + weight * (new - old) for old, new in zip(expected, values, strict=True)]
+    for value, other in zip(validated[0], expected, strict=True):
+        torch.testing.assert_close(value, other)
+    assert all(torch.equal(value, kept) for value, kept in zip(validated[-1], weights, strict=True))
+
+    monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
+    complete = tuned(RunContext(3, tmp_path), plan)
+    assert not torch.equal(complete[0], tuned(RunContext(3, tmp_path))[0])
+    with pytest.raises(KeyboardInterrupt):
+        tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept", reporter=Stop(40)), plan)
+    for _ in range(2):  # the second finds a complete stage
+        repeated = tuned(RunContext(3, tmp_path, checkpoint=tmp_path / "kept"), plan)
+        assert all(torch.equal(one, other) for one, other in zip(complete, repeated, strict=True))
