@@ -3,9 +3,10 @@
     python benchmarks/real_size.py ../shared/data/office ../shared/data/beauty [--models sasrec,tiger] [--json]
 
 Training is cut to a few steps or epochs (`SHORT`), so that what is measured is the cost of a unit of work: of a step,
-of a user ranked, of a text encoded. A stage's growth is how much slower a unit is on the last data set than on the
-first; a stage whose total is not counted in units is compared by seconds for an interaction. Memory is the largest
-resident size of the run and the processes below it while the stage lasts, looked at every 50 ms.
+of a user ranked, of a text encoded. Vectors and codes are cached from one model to the next: each is in the rows of the
+first model that needs it. A stage's growth is how much slower a unit is on the last data set than on the first; a stage
+whose total is not counted in units is compared by seconds for an interaction. Memory is the largest resident size of
+the run and the processes below it while the stage lasts, looked at every 50 ms.
 """
 
 from __future__ import annotations
@@ -23,15 +24,10 @@ from typing import Any
 import psutil
 
 from harness.data.loading import load_dataset
-from harness.registry import model_entries
+from harness.registry import ModelEntry, model_entries
+from harness.runs.describing import describe
 
-SHORT = {
-    "eager": ["eager.tuning.max_steps=60", "eager.tuning.choose=last"],
-    "lcrec": ["lcrec.tuning.max_steps=40", "lcrec.index.rqvae.epochs=5"],
-    "tiger": ["tiger.training.max_steps=60", "tiger.index.rqvae.epochs=5"],
-    "recbole": ["recbole.epochs=1"],
-    "rectools": ["rectools.epochs=1"],
-}
+SHORT = {"tuning.max_steps": 60, "training.max_steps": 60, "index.rqvae.epochs": 5, "epochs": 1, "pretrain_epochs": 1}
 EVERY = 0.05  # seconds between two readings of memory
 
 
@@ -57,13 +53,19 @@ def last_stage(log: Path) -> str:
     return stage
 
 
-def measured(model: str, section: str, dataset: str, folder: Path) -> dict[str, Any]:
+def shortened(entry: ModelEntry) -> list[str]:
+    """`--set` arguments of the settings in `SHORT` that the model has."""
+    names = {row["name"] for row in describe(entry)["settings"]}
+    values = {f"{entry.section}.{key}": value for key, value in SHORT.items()}
+    return [part for name, value in values.items() if name in names for part in ("--set", f"{name}={value}")]
+
+
+def measured(entry: ModelEntry, dataset: str, home: Path, results: Path) -> dict[str, Any]:
     """One run: {stage: {units, seconds, peak_mb}}, or what went wrong."""
-    sets = [part for setting in SHORT.get(section, []) for part in ("--set", setting)]
-    results = folder / "results"
-    command = [sys.executable, "-m", "harness", "run", model, "-d", dataset, "--results", str(results), "--json", *sets]
-    environment = {**os.environ, "HARNESS_HOME": str(folder / "home")}  # nothing is cached
-    with (folder / "err").open("w") as err:
+    command = [sys.executable, "-m", "harness", "run", entry.name, "-d", dataset, "--results", str(results), "--json"]
+    command += shortened(entry)
+    environment = {**os.environ, "HARNESS_HOME": str(home)}
+    with (home / "err").open("w") as err:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True, env=environment)
         process, peaks, read = psutil.Process(run.pid), {}, 0.0
         stage = "start"
@@ -78,7 +80,7 @@ def measured(model: str, section: str, dataset: str, folder: Path) -> dict[str, 
             time.sleep(EVERY)
         run.communicate()
     if run.returncode:
-        return {"error": (folder / "err").read_text()[-300:]}
+        return {"error": (home / "err").read_text()[-300:]}
     (log,) = results.glob("runs/*/*/*/log.jsonl")
     stages: dict[str, Any] = {}
     for line in log.read_text("utf-8").splitlines():
@@ -109,11 +111,12 @@ def main() -> None:
     names = asked.models.split(",") if asked.models else list(entries)
     sizes = [int(load_dataset(name).sequences.lengths.sum()) for name in asked.datasets]
     table: dict[str, Any] = {}
+    home = Path(tempfile.mkdtemp(prefix="real-size-"))
     for name in names:
         runs = []
         for dataset in asked.datasets:
             with tempfile.TemporaryDirectory() as folder:
-                runs.append(measured(name, entries[name].section, dataset, Path(folder)))
+                runs.append(measured(entries[name], dataset, home, Path(folder)))
         table[name] = dict(zip(asked.datasets, runs, strict=True))
         for stage in runs[-1]:
             rows = [run.get(stage) for run in runs]
