@@ -32,9 +32,10 @@ from harness.core.seeding import derive_seed
 from harness.data.ragged import RaggedArray
 from harness.errors import HarnessError, InputError, InvalidPredictions, unknown_name
 from harness.protocol.context import RunContext, Stage
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 VERBS = {"pretrain": "pre-trains", "train": "trains"}

@@ -33,8 +33,9 @@ from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 MIN_EVALUATIONS = 4  # on validation, however short the training is

@@ -19,7 +19,7 @@ from torch.nn import functional
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import to_float64
 from harness.generative.trie import CodeTrie
-from harness.protocol.requests import NO_ITEM
+from harness.protocol.predictions import NO_ITEM
 
 MINUS = float("-inf")
 CHUNK = 256  # items whose similarity to all others is computed at once

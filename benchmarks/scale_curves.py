@@ -177,7 +177,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _lists(n: int) -> Any:
-    from harness.protocol.requests import Predictions
+    from harness.protocol.predictions import Predictions
 
     first = np.random.default_rng(1).integers(CATALOGUE - LISTED, size=(n, 1))
     return Predictions(np.arange(n), first + np.arange(LISTED), np.tile(np.arange(LISTED, 0, -1.0), (n, 1)))

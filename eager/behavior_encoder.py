@@ -41,7 +41,7 @@ from harness.generative.training.checkpoint import Callback, EarlyStopping, rand
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext, Validation
-from harness.protocol.requests import Predictions
+from harness.protocol.predictions import Predictions
 from harness.protocol.split import TrainingData
 
 VERSION = "behavior/3"

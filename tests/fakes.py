@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig, Recommender
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 

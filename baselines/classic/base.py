@@ -19,8 +19,9 @@ from scipy import sparse
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 CHUNK = 1024  # users handled at once: bounds memory, does not change results

@@ -12,8 +12,9 @@ from scipy import sparse
 from baselines.classic.base import ArrayRecommender, best_of_table, incidence, places, weighed
 from harness.errors import InputError, InvalidPredictions
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import ModelConfig, ModelSize
-from harness.protocol.requests import NO_ITEM, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 ROWS = 1024  # rows of the matrix that are filled at once

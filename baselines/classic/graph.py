@@ -23,8 +23,9 @@ from baselines.classic.base import (
 )
 from baselines.classic.text import TextField, tfidf
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 CELLS = 2**23  # entries of a dense block of items times items: bounds memory, does not change results

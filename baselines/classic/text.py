@@ -15,8 +15,9 @@ from baselines.classic.base import ArrayRecommender, best_of_rows, by_popularity
 from harness.data.dataset import ItemText, require_text
 from harness.errors import InputError
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import TextModelConfig
-from harness.protocol.requests import NO_ITEM, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 TextField = Literal["title", "description", "brand", "categories"]

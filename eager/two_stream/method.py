@@ -39,8 +39,9 @@ from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import resolve_precision
 from harness.generative.tokenizers.base import TokenizerSeedConfig
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import ModelConfig
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 

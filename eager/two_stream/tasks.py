@@ -37,7 +37,7 @@ from harness.generative.tasks.batching import Samples
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.training.losses import Cost, Counts
 from harness.protocol.context import RunContext
-from harness.protocol.requests import NO_ITEM
+from harness.protocol.predictions import NO_ITEM
 
 ENTRIES = 1 << 24  # logits of a level that are computed at once
 

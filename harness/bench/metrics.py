@@ -17,8 +17,9 @@ import numpy as np
 from harness.bench.timing import Options, Outcome, Side, paired
 from harness.core.seeding import generator
 from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import Predictions, Targets
+from harness.protocol.requests import Targets
 
 USERS, ITEMS, CATALOGUE = 25_000, 20, 20_000
 FEWER = 25  # the reference has one user in this many

@@ -25,7 +25,7 @@ from harness.cli.options import (
 from harness.cli.output import check_output, console, log, print_json, print_plain, write_output
 
 if TYPE_CHECKING:
-    from harness.protocol.requests import Predictions
+    from harness.protocol.predictions import Predictions
     from harness.reports.leaderboard import Board, Row
     from harness.store.run_store import Store, StoredRun
 

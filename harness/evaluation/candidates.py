@@ -19,7 +19,8 @@ import numpy as np
 
 from harness.data.ragged import RaggedArray
 from harness.evaluation.metrics import seen
-from harness.protocol.requests import NO_ITEM, Predictions, Requests, Targets
+from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.requests import Requests, Targets
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

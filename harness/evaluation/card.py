@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.evaluation.significance import bootstrap_ci
-from harness.protocol.requests import NO_ITEM, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split, TrainingData
 
 RARE = 5  # training interactions below which a target is rare

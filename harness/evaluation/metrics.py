@@ -31,8 +31,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InvalidPredictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEPTH, METRICS
-from harness.protocol.requests import NO_ITEM, Predictions, Requests, Targets
+from harness.protocol.requests import Requests, Targets
 
 ANY_ITEM = int(np.iinfo(np.int64).max)  # ids are checked against the catalogue where the catalogue is known
 PRIVATE = "_ranx_metrics"  # where our copies of modules of `ranx.metrics` stand in sys.modules

@@ -28,9 +28,10 @@ from harness.generative.tokenizers.base import EmbeddingSource, Tokenizer
 from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, SourceIndex, Vectors, made_index
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 WEIGHTS, ABOUT = "model.safetensors", "model.json"

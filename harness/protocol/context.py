@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from harness.errors import AbortedByMain, InputError, PeerLost
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 
 T = TypeVar("T")
 

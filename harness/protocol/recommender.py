@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.core.artifact_cache import CacheEntry
 from harness.errors import InvalidPredictions
 from harness.protocol.context import RunContext
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 

@@ -29,8 +29,9 @@ from harness.core.json_files import read_json, read_text
 from harness.data.loading import load_dataset
 from harness.errors import HarnessError, InputError
 from harness.evaluation.metrics import compute_metrics
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS, unit_of
-from harness.protocol.requests import NO_ITEM, Predictions, Targets
+from harness.protocol.requests import Targets
 from harness.protocol.split import split
 from harness.reports.per_user import Measured, configuration, measured, protocol_of
 from harness.store.record import Record

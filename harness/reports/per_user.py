@@ -17,8 +17,8 @@ from harness.data.loading import load_dataset
 from harness.data.reading import Reading
 from harness.errors import InputError
 from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS, Protocol
-from harness.protocol.requests import Predictions
 from harness.protocol.split import Split, split
 from harness.store.record import Record, read_predictions
 from harness.store.run_store import StoredRun, Unreadable, check_files

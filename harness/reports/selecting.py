@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.errors import InputError, unknown_name
 from harness.evaluation.metrics import FUNCTIONS, per_user
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEEPEST, MAIN_METRIC, METRICS
-from harness.protocol.requests import Predictions
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
 from harness.store.run_store import StoredRun

@@ -26,8 +26,8 @@ from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, without_history
 from harness.protocol.audit.audit import audit as run_audit
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
-from harness.protocol.requests import Predictions
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.requests import NO_ITEM, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import EvaluationSplit
 from harness.runs.ranking_files import Listed, read_listed
 

@@ -23,7 +23,8 @@ from harness.data.reading import ITEM, USER, Reading
 from harness.errors import InputError, quote, unknown_name
 from harness.evaluation.metrics import without_history
 from harness.protocol.context import Reporter, RunContext, SilentReporter
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import context_of, ranked

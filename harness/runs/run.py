@@ -33,9 +33,10 @@ from harness.protocol.context import (
     assert_equal_on_all,
     run_on_all,
 )
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import Predictions, Requests, Targets
+from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named

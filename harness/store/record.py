@@ -23,8 +23,8 @@ from harness.core.files import write_result_file
 from harness.core.hashing import fingerprint
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS
-from harness.protocol.requests import NO_ITEM, Predictions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 

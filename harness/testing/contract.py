@@ -26,8 +26,9 @@ from harness.data.ragged import RaggedArray
 from harness.errors import InputError, InvalidPredictions
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import SilentReporter
+from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.requests import Requests
 from harness.protocol.split import Split
 from harness.testing import toys
 

@@ -11,8 +11,9 @@ from harness.data.dataset import Dataset, ItemText
 from harness.data.ragged import RaggedArray
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import Reporter, RunContext, SilentReporter, Validation
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
-from harness.protocol.requests import Predictions, Targets
+from harness.protocol.requests import Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 

@@ -20,7 +20,8 @@ from baselines.classic.text import TextKNN, TextKNNConfig, tfidf
 from harness.data.dataset import ItemText
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.protocol.requests import NO_ITEM, Requests
+from harness.protocol.predictions import NO_ITEM
+from harness.protocol.requests import Requests
 from harness.protocol.split import Split
 from harness.testing.contract import RecommenderContract
 from tests import toys

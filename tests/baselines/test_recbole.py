@@ -22,7 +22,7 @@ from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
 from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.protocol.context import RunContext, SilentReporter, Validation
-from harness.protocol.requests import Predictions
+from harness.protocol.predictions import Predictions
 from harness.testing.contract import made
 from tests import toys
 from tests.waiting import wait_for

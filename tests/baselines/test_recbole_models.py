@@ -16,7 +16,8 @@ from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.evaluation.metrics import compute_metrics
 from harness.protocol.context import RunContext, Validation
-from harness.protocol.requests import Predictions, Requests
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Requests
 from harness.registry import model_entry
 from harness.testing.contract import RecommenderContract
 from tests import toys

@@ -17,7 +17,7 @@ from harness.data.dataset import Dataset
 from harness.errors import HarnessError, InputError
 from harness.generative.training.checkpoint import read_snapshot
 from harness.protocol.context import RunContext, Validation
-from harness.protocol.requests import Predictions
+from harness.protocol.predictions import Predictions
 from harness.registry import model_entry
 from harness.testing.contract import RecommenderContract, made, same
 from tests import toys

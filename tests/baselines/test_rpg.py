@@ -18,8 +18,8 @@ from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.index import INDEX_FILE
 from harness.generative.trie import CodeTrie
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import NO_ITEM, Predictions
 from harness.protocol.split import TrainingData
 from harness.registry import model_entry
 from harness.runs.config import ConfigFile, resolve

@@ -15,8 +15,9 @@ from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.evaluation.metrics import compute_metrics
+from harness.protocol.predictions import NO_ITEM
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import NO_ITEM, Requests
+from harness.protocol.requests import Requests
 from harness.testing.contract import RecommenderContract
 from tests import toys
 

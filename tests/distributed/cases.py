@@ -30,8 +30,8 @@ from harness.core import timer
 from harness.generative.decoding import generate
 from harness.generative.models.fsdp import any_sharded
 from harness.protocol.context import ProcessGroup, Sharding, SilentReporter
+from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
-from harness.protocol.requests import Predictions
 from harness.protocol.split import Split
 from harness.runs.distributed import Processes, joined
 from tests import toys

@@ -20,7 +20,7 @@ from harness.data.dataset import CanonicalOrder
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.context import RunContext
-from harness.protocol.requests import Predictions
+from harness.protocol.predictions import Predictions
 from tests import toys
 from tests.stops import StopAfter
 

@@ -31,7 +31,8 @@ from harness.generative.models.lora import attached
 from harness.generative.models.readers import PromptBatch
 from harness.generative.tokenizers.embeddings import semantic_vectors
 from harness.protocol.context import RunContext
-from harness.protocol.requests import Predictions, Targets
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Targets
 from harness.runs.job import RunOptions, plan
 from tests import toys
 from tests.eager.switches import VECTORS, WEIGHTS, Switch, own_backbone

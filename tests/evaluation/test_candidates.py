@@ -9,7 +9,7 @@ import pytest
 
 from harness.data.dataset import Dataset
 from harness.evaluation.candidates import look_for_candidates
-from harness.protocol.requests import NO_ITEM, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split
 from harness.reports.formats import FORMATS, LEAK, render
 from harness.reports.leaderboard import boards

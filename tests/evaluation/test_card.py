@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.evaluation.card import case_groups, data_card, group_metrics, head_items, list_measures
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
-from harness.protocol.requests import Predictions
 from harness.protocol.split import Split, split
 from tests import toys
 

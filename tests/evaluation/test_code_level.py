@@ -15,7 +15,8 @@ from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Shape
 from harness.generative.trie import CodeTrie
-from harness.protocol.requests import Predictions, Requests, Targets
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Requests, Targets
 from tests.generative import toy_models
 
 

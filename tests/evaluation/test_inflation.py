@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from harness.evaluation.metrics import compute_metrics, least_added, shared_targets
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import Predictions, Targets
+from harness.protocol.requests import Targets
 
 
 def test_shared_targets_are_counted_exactly() -> None:

@@ -8,7 +8,8 @@ import pytest
 from harness.data.ragged import RaggedArray
 from harness.errors import InvalidPredictions
 from harness.evaluation.metrics import count_list_defects, without_history
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.requests import Requests
 
 REQUESTS = Requests("test", np.array([4, 7, 9]), RaggedArray.of([[1, 2], [5], []]))
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from harness.errors import InvalidPredictions
 from harness.evaluation.metrics import compute_metrics, per_user
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import NO_ITEM, Predictions, Targets
+from harness.protocol.requests import Targets
 from tests.evaluation.oracle import oracle
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/metrics.json").read_text())["cases"]

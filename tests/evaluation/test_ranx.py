@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from harness.evaluation.metrics import FUNCTIONS, _ranx, outcomes, per_user
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import NO_ITEM, Predictions, Targets
+from harness.protocol.requests import Targets
 
 WHERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 

@@ -11,7 +11,8 @@ import scipy.stats
 from harness.core.seeding import generator
 from harness.evaluation import significance
 from harness.evaluation.metrics import per_user
-from harness.protocol.requests import Predictions, Targets
+from harness.protocol.predictions import Predictions
+from harness.protocol.requests import Targets
 
 
 def trained(users: int, seeds: int, random: np.random.Generator, better: float = 0.0) -> np.ndarray:

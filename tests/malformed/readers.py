@@ -33,8 +33,8 @@ from harness.generative.tokenizers.embeddings import load_user_vectors
 from harness.generative.tokenizers.text_encoder import load_encoder
 from harness.generative.training.checkpoint import read_snapshot, write_snapshot
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import METRICS
-from harness.protocol.requests import Predictions
 from harness.registry import model_entry
 from harness.reports.published import FAMILY, read_published
 from harness.runs import config as settings_of

@@ -22,8 +22,8 @@ from harness.protocol.audit import verification as module
 from harness.protocol.audit.audit import audit
 from harness.protocol.audit.checks import canary
 from harness.protocol.audit.verification import verify
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
-from harness.protocol.requests import Predictions
 from harness.protocol.split import EvaluationSplit, Split, SplitParts, parts
 from harness.protocol.split import split as split_by
 from tests import toys

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from harness.evaluation.metrics import per_user
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
-from harness.protocol.requests import Predictions
 from harness.protocol.split import split
 from harness.store.record import Record, RunKey, write_predictions
 from harness.store.run_store import Store

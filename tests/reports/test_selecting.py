@@ -14,8 +14,8 @@ import pytest
 
 from harness.data.loading import load_dataset
 from harness.errors import InputError
+from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
-from harness.protocol.requests import Predictions
 from harness.protocol.split import split
 from harness.reports.selecting import selection
 from harness.runs import recommending

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from benchmarks.victims import Death, Place, run
 from harness.core.files import write_result_text
 from harness.errors import HarnessError, InputError
-from harness.protocol.requests import NO_ITEM, Predictions
+from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.store.record import Outcome, Record, RunKey, folder_name, read_predictions, to_jsonable, write_predictions
 from harness.store.run_store import Store
 from tests.store.made import document, put

@@ -22,7 +22,7 @@ from harness.generative.config import ScoreNormalization
 from harness.generative.models.precision import to_float64
 from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.trie import Children, CodeTrie
-from harness.protocol.requests import NO_ITEM
+from harness.protocol.predictions import NO_ITEM
 
 MINUS = float("-inf")
 ENTRIES = 1 << 22  # logits and candidates processed at once, which bounds the memory of a step

@@ -25,7 +25,8 @@ from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.training.checkpoint import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, RunContext, shard
-from harness.protocol.requests import NO_ITEM, Predictions, Requests
+from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.requests import Requests
 
 BEST = 10  # depth of beam recall
 # How `_recommend_together` reduces the fields of the processes' reports.

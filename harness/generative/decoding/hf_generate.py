@@ -19,7 +19,7 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.lora import plain_name
 from harness.generative.models.precision import to_float64
 from harness.generative.models.readers import PromptBatch
-from harness.protocol.requests import NO_ITEM
+from harness.protocol.predictions import NO_ITEM
 
 
 def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.dtype | None = None) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
@@ -152,7 +153,9 @@ def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
         similarity = unit[begin : begin + BLOCK] @ unit.T
         own = np.arange(len(similarity))
         similarity[own, begin + own] = -np.inf
-        result[begin : begin + BLOCK] = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+        values, items = torch.topk(torch.from_numpy(similarity), count)
+        order = np.lexsort((items.numpy(), -values.numpy()))  # equal ones by number
+        result[begin : begin + BLOCK] = np.take_along_axis(items.numpy(), order, axis=1)
     return result
 
 

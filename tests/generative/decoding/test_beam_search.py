@@ -15,7 +15,7 @@ from harness.generative.item_codes import CodeTable
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.readers import PlainReader, PromptBatch, SharedReader
 from harness.generative.trie import CodeTrie
-from harness.protocol.requests import NO_ITEM
+from harness.protocol.predictions import NO_ITEM
 from tests.generative import toy_models
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")

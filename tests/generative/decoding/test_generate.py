@@ -28,7 +28,8 @@ from harness.generative.models.readers import (
     reader_for,
 )
 from harness.generative.trie import CodeTrie
-from harness.protocol.requests import NO_ITEM, Requests
+from harness.protocol.predictions import NO_ITEM
+from harness.protocol.requests import Requests
 from tests.generative import toy_models
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2", "mistral")
