@@ -25,6 +25,7 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 CHUNK = 1024  # users handled at once: bounds memory, does not change results
+PARTS = 4  # of a wide row, for each listed item
 BLOCK = 256  # rows of similar length that are partitioned as one table
 
 
@@ -60,8 +61,8 @@ def first_of_each(rows: np.ndarray, n_rows: int, k: int) -> tuple[np.ndarray, np
 def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The `k` greatest entries of each row, ties by column: columns and values, both of shape (rows, k).
 
-    Shorter rows are padded with `NOBODY` and 0. The k-th greatest value of a long row comes from a partition; only
-    entries of at least this value are sorted, so that a tie at the k-th place is resolved by column.
+    Shorter rows are padded with `NO_ITEM` and 0. Of a long row only entries that reach its `threshold` are sorted, so
+    that a tie at the k-th place is resolved by column.
     """
     values, lengths = np.asarray(table.data, dtype=np.float64), np.diff(table.indptr).astype(np.int64)
     minimum = np.full(len(lengths), -np.inf)
@@ -72,7 +73,7 @@ def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarra
         width = int(lengths[rows[-1]])
         block = np.full((len(rows), width), -np.inf)
         block[np.arange(width) < lengths[rows, None]] = table[rows].data
-        minimum[rows] = kth_greatest(block, k)
+        minimum[rows] = threshold(block, k)
     progress = np.flatnonzero(values >= np.repeat(minimum, lengths))
     rows = np.repeat(np.arange(len(lengths)), lengths)[progress]
     return _sorted_lists(rows, np.asarray(table.indices, dtype=np.int64)[progress], values[progress], (len(lengths), k))
@@ -80,16 +81,20 @@ def best_of_rows(table: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarra
 
 def best_of_table(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The same for dense scores, shape (rows, columns); -inf is never listed."""
+    listed = scores > -np.inf
     if k < scores.shape[1]:
-        listed = (scores >= kth_greatest(scores, k)[:, None]) & (scores > -np.inf)
-    else:
-        listed = scores > -np.inf
+        listed &= scores >= threshold(scores, k)[:, None]
     rows, columns = np.nonzero(listed)
     return _sorted_lists(rows, columns, scores[rows, columns].astype(np.float64), (len(scores), k))
 
 
-def kth_greatest(table: np.ndarray, k: int) -> np.ndarray:
-    """The k-th greatest value of each row, shape (rows,); `k` is at most the number of columns."""
+def threshold(table: np.ndarray, k: int) -> np.ndarray:
+    """Values, shape (rows,), that at least `k` entries of each row reach, and little more; `k` is at most the number of
+    columns. Of a wide row it is the k-th greatest of the maxima of parts, which are `k` different entries."""
+    size = table.shape[1] // (PARTS * k)
+    if size > 1:
+        width = table.shape[1] // size * size
+        table = table[:, :width].reshape(len(table), size, -1).max(axis=1)
     return np.partition(table, table.shape[1] - k, axis=1)[:, -k]
 
 
@@ -118,7 +123,7 @@ def fill_up(
     """Lists of positive scores, shape (n, m), filled up to `k` from one `ranking`, without repeats and without the
     items of row `i` of `barred`.
 
-    Filled-in items have scores below all others: 0, -1, -2, … by place in the ranking. `NOBODY` remains only if the
+    Filled-in items have scores below all others: 0, -1, -2, … by place in the ranking. `NO_ITEM` remains only if the
     ranking is too short.
     """
     short = np.flatnonzero((items[:, :k] == NO_ITEM).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
@@ -148,12 +153,12 @@ def without(items: np.ndarray, scores: np.ndarray, barred: RaggedArray, k: int) 
 
 def among(items: np.ndarray, rows: RaggedArray) -> np.ndarray:
     """Whether row `i` of `rows` contains each of `items`, shape (n, m)."""
-    size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NOBODY` below item 0
+    size = 2 + max(items.max(initial=0), rows.values.max(initial=0))  # room for `NO_ITEM` below item 0
     return np.isin(np.arange(len(items))[:, None] * size + items + 1, rows.rows() * size + rows.values + 1)
 
 
 def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `k` items of each row, in order, padded with `NOBODY` and 0."""
+    """The first `k` items of each row, in order, padded with `NO_ITEM` and 0."""
     order = np.argsort(items == NO_ITEM, axis=1, kind="stable")[:, :k]
     listed = np.take_along_axis(items, order, axis=1)
     return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))

@@ -159,7 +159,7 @@ def count_list_defects(
     """Counts over the lists that were given for `requests`, cut to `depth`.
 
     `users_expected` asked, `users_scored` answered among them; `short` users with fewer than `depth` items; `invalid`
-    entries that are no item (a negative id that is not `NOBODY`, and from `n_items` on where it is given); `duplicate`
+    entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on where it is given); `duplicate`
     entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
     """
     requested = np.isin(predictions.cases, requests.cases)
