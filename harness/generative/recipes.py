@@ -214,6 +214,7 @@ class CodeTraining:
             precision=self.network_model.precision,
             accumulate=config.accumulate,
             beta2=0.999,
+            average=config.average,
         )
 
 

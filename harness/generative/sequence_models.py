@@ -74,6 +74,13 @@ class PrefixTrainingConfig(Section):
     warmup_steps: int | None = Field(default=None, ge=1, description="number of warm-up steps, instead of a share")
     weight_decay: float = Field(default=0.05, ge=0)
     clip: float = Field(default=1.0, gt=0)
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        exclude_if=lambda value: value == 0,
+        description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
+    )
     normalise: ScoreNormalization = Field(
         default="children",
         description="tokens that a probability is normalised over; children: the children of the prefix in the trie; "
