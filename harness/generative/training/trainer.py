@@ -38,6 +38,7 @@ MMAP_THRESHOLD = 1 << 30  # maximal size in bytes of an array on the heap
 LOG_EVERY = 20  # steps
 RELEASE_SECONDS = 60.0  # interval of `release_free_memory`: the pages must be mapped anew after it
 AVERAGE = "average"  # key of the optimizer's state
+AVERAGE_EVERY = 8  # steps: an update reads and writes all weights
 LOSSES = 50  # steps that the logged loss is averaged over
 ONE_CYCLE_STEPS = 60  # minimal length of a one-cycle schedule, so that its warm-up has steps
 
@@ -240,10 +241,11 @@ def _step_ended(
 def _update_average(
     optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], decay: float, step: int
 ) -> None:
-    """Moves the averages towards the weights. They are part of the optimizer's state, and so of checkpoints."""
-    if not decay:
+    """Moves the averages towards the weights, by several steps at once. They are part of the optimizer's state, and so
+    of checkpoints."""
+    if not decay or step % AVERAGE_EVERY:
         return
-    weight = 1 - min(decay, (1 + step) / (10 + step))
+    weight = 1 - min(decay, (1 + step) / (10 + step)) ** AVERAGE_EVERY
     for parameter in parameters:
         state = optimizer.state[parameter]
         if AVERAGE in state:

@@ -375,10 +375,10 @@ def test_the_average_of_weights_is_validated_and_kept(tmp_path: Path, monkeypatc
         return float(len(validated))
 
     train([ParameterGroup(weights, 1e-2, 0.1)], watched, plan, RunContext(3, tmp_path), EarlyStopping(measure, 20, 9))
-    expected = before[1]
-    for step, values in enumerate(before[2:21], start=1):  # up to the weights after step 20
-        weight = 1 - min(0.9, (1 + step) / (10 + step))
-        expected = [old + weight * (new - old) for old, new in zip(expected, values, strict=True)]
+    expected = before[1]  # the weights after the first step, then those after each eighth one
+    for step in range(trainer.AVERAGE_EVERY, 20, trainer.AVERAGE_EVERY):
+        weight = 1 - min(0.9, (1 + step) / (10 + step)) ** trainer.AVERAGE_EVERY
+        expected = [old + weight * (new - old) for old, new in zip(expected, before[step + 1], strict=True)]
     for value, other in zip(validated[0], expected, strict=True):
         torch.testing.assert_close(value, other)
     assert all(torch.equal(value, kept) for value, kept in zip(validated[-1], weights, strict=True))
