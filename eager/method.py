@@ -144,7 +144,7 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
     """EAGER-LLM (arXiv 2502.14735). Needs item text."""
 
     config_class: ClassVar[type[ModelConfig]] = EagerConfig
-    code_version: ClassVar[int] = 5
+    code_version: ClassVar[int] = 6
 
     def compose(self) -> Method:
         config = self.config
