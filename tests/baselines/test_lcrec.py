@@ -45,10 +45,7 @@ def changed(**sections: dict[str, Any]) -> LCRecConfig:
 
 
 def fitted(config: LCRecConfig, folder: Path) -> LCRec:
-    model = LCRec(config)
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(toys.split().train, replace(toys.context(folder), run_dir=folder / "run"))
-    return model
+    return toys.fitted(LCRec(config), folder)
 
 
 def rows(model: LCRec) -> torch.Tensor:

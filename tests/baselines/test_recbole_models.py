@@ -45,6 +45,7 @@ class TestGRU4Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "GRU4Rec", **SMOKE}
 
 
+@pytest.mark.nightly
 class TestBERT4Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "BERT4Rec", **SMOKE}
 
@@ -78,6 +79,7 @@ class TestFDSA(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "FDSA", **SMOKE}
 
 
+@pytest.mark.nightly
 class TestS3Rec(RecBoleContract):
     settings: ClassVar[dict[str, Any]] = {"model": "S3Rec", **SMOKE, "pretrain_epochs": 3}
     resumable = True

@@ -46,10 +46,7 @@ def changed(**sections: Any) -> RPGConfig:
 
 
 def fitted(config: RPGConfig, folder: Path, data: TrainingData | None = None) -> RPG:
-    model, split = RPG(config), toys.split()
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(data or split.train, replace(toys.context(folder, split.valid), run_dir=folder / "run"))
-    return model
+    return toys.fitted(RPG(config), folder, data, toys.split().valid)
 
 
 def ranked(model: RPG, folder: Path, k: int = 10, **decode: Any) -> tuple[Predictions, dict[str, Any]]:

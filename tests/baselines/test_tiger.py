@@ -65,10 +65,7 @@ def rule(name: str) -> dict[str, Any]:
 
 
 def fitted(config: TigerConfig, folder: Path, data: TrainingData | None = None) -> Tiger:
-    model, split = Tiger(config), toys.split()
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(data or split.train, replace(toys.context(folder, split.valid), run_dir=folder / "run"))
-    return model
+    return toys.fitted(Tiger(config), folder, data, toys.split().valid)
 
 
 def weights(model: Tiger) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,56 +44,11 @@ def changed(**sections: dict[str, Any]) -> EagerConfig:
 
 
 def fitted(config: EagerConfig, folder: Path, seed: int = 1, fold: EvaluationSplit | None = None) -> EagerLLM:
-    model = EagerLLM(config)
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(toys.split().train, replace(toys.context(folder, fold, seed=seed), run_dir=folder / "run"))
-    return model
+    return toys.fitted(EagerLLM(config), folder, fold=fold, seed=seed)
 
 
 def rows(model: EagerLLM) -> torch.Tensor:
     return model.model.code_in.detach()
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
-    """The short smoke model that every switch is compared with."""
-    return fitted(changed(), tmp_path_factory.mktemp("plain"))
-
-
-QUICK: list[dict[str, Any]] = [
-    {"index": {"sources": ("semantic",)}},
-    {"index": {"order": "released"}},
-    {"backbone": {"codes": "random"}},
-    {"tasks": {"item2index": 5.0, "index2item": 0.0}},
-    {"contrast": {"semantic": 0.0}},
-    {"annealing": {"enabled": False}},
-    {"semantic": {"fields": ("title",)}},
-]
-NIGHTLY: list[dict[str, Any]] = [
-    {"index": {"sources": ("behavior",)}},
-    {"index": {"k": 7}},
-    {"backbone": {"dropout": 0.3}},
-    {"tasks": {"item2index": 0.0, "index2item": 5.0}},
-    {"tasks": {"templates": 3}},
-    {"contrast": {"behavior": 0.0}},
-    {"contrast": {"temperature": 0.5}},
-    {"contrast": {"negatives": 2}},
-    {"annealing": {"contrast": False}},
-    {"annealing": {"rank": 2}},
-    {"annealing": {"floor": 1.0}},
-    {"behavior": {"epochs": 3}},
-]
-
-
-@pytest.mark.parametrize(
-    "section",
-    [*QUICK, *(pytest.param(section, marks=pytest.mark.nightly) for section in NIGHTLY)],
-    ids=lambda section: json.dumps(section),
-)
-def test_every_switch_does_something(section: dict[str, Any], plain: EagerLLM, tmp_path: Path) -> None:
-    other = fitted(changed(**section), tmp_path)
-    same_shape = rows(plain).shape == rows(other).shape
-    assert not (same_shape and torch.equal(rows(plain), rows(other)))
 
 
 def test_annealing_trains_an_adapter_and_the_codes_and_merges_it(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +39,6 @@ def body(model: EagerLLM) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> EagerLLM:
     return fitted(short(), tmp_path_factory.mktemp("plain"))
-
-
-@pytest.mark.parametrize(
-    "section",
-    [
-        {"contrast": {"mode": "released"}},
-        {"backbone": {"storage": "bfloat16"}},
-        {"backbone": {"vocabulary": "trained"}},
-        {"tuning": {"adapter": True}},
-        {"tuning": {"beta2": 0.9}},
-        {"tuning": {"max_seconds": 1e-6}},
-        {"annealing": {"adapter": False}},
-        {"annealing": {"alpha": 3}},
-        {"annealing": {"dropout": 0.6}},
-        {"annealing": {"beta2": 0.9}},
-    ],
-    ids=lambda section: json.dumps(section),
-)
-def test_every_switch_does_something(section: dict[str, Any], plain: EagerLLM, tmp_path: Path) -> None:
-    assert not torch.equal(rows(plain), rows(fitted(short(**section), tmp_path)))
 
 
 def test_an_adapter_kept_apart_ranks_as_the_merged_one_and_is_saved_on_its_own(plain: EagerLLM, tmp_path: Path) -> None:
@@ -174,7 +153,7 @@ def test_a_tokenizer_that_splits_codes_is_refused_before_anything_is_trained(
     backbone.tokenizer.add_tokens(["<c_10>"])
     monkeypatch.setattr(LanguageModel, "load_backbone", lambda self, context: backbone)
     with pytest.raises(InputError, match=r"already has 1 of the code tokens \(<c_10>\)"):
-        fitted(config, tmp_path)
+        EagerLLM(config).fit(toys.split().train, toys.context(tmp_path))
     assert not (tmp_path / "cache" / "vectors").exists()
 
 

@@ -123,8 +123,14 @@ def test_vectors_and_codes_read(name: str, place: Path) -> None:
     assert vectors_and_codes(base, place) != vectors_and_codes(other, place)
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", WEIGHTS)
+DAILY = {
+    "backbone.codes", "tasks.item2index", "walks.share", "contrast.semantic", "annealing.enabled", "tuning.average",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in WEIGHTS]
+)
 def test_training_reads(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone, "_embedded_folder", lambda context: own_backbone(place))  # random-llama's tokenizer
     base, other = both(place, name, WEIGHTS[name])

@@ -53,10 +53,7 @@ def changed(**sections: Any) -> TwoStreamConfig:
 
 
 def fitted(config: TwoStreamConfig, folder: Path, data: TrainingData | None = None) -> Eager:
-    model, parts = Eager(config), toys.split()
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    model.fit(data or parts.train, replace(toys.context(folder, parts.valid), run_dir=folder / "run"))
-    return model
+    return toys.fitted(Eager(config), folder, data, toys.split().valid)
 
 
 @pytest.fixture(scope="module")
