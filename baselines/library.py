@@ -39,6 +39,9 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 VERBS = {"pretrain": "pre-trains", "train": "trains"}
+LOG_LINES = 100  # of the worker's log, kept with the run
+LAST_WORDS = 6  # of them, shown when it dies
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class LibraryConfig(ModelConfig):
@@ -275,17 +278,6 @@ class Channel:
 
 
 ROOT = Path(__file__).parents[2]  # holds `baselines` and `harness`
-
-
-LOG_LINES = 100  # of the worker's log, kept with the run
-
-
-LAST_WORDS = 6  # of them, shown when it dies
-
-
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
 Listener = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 

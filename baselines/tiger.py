@@ -32,17 +32,9 @@ from harness.protocol.recommender import ModelConfig
 Variant = Literal["ours", "paper", "letter", "grid", "rqvr", "rb3", "cornac"]
 
 _PLAIN_RQ: dict[str, Any] = {"sinkhorn": 0.0, "separate": "none", "revive": False}
-
-
 _WHOLE = {"normalise": "vocabulary"}
-
-
 _LEVEL = {"normalise": "level"}
-
-
 _PRODUCT_TEXT = {"fields": ("title", "brand", "categories")}
-
-
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "paper": {

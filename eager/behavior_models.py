@@ -23,6 +23,10 @@ from torch.nn import functional
 from eager.index_config import BehaviorConfig
 from harness.data.ragged import RaggedArray
 
+WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
+HISTORY = sum(WINDOWS)
+CANDIDATES, USERS = 256, 32  # scored at once when all items are
+
 
 class SASRec(nn.Module):
     """Item and position embeddings, pre-norm transformer blocks with a causal mask, scores by the tied item table."""
@@ -86,11 +90,6 @@ def cut(rows: RaggedArray, window: int, shift: int, n_items: int) -> np.ndarray:
     table = sliding_window_view(long, window + 1)[rows.offsets[owner] + begins]
     table[np.arange(window + 1) >= (ends - begins)[:, None]] = n_items
     return table
-
-
-WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
-HISTORY = sum(WINDOWS)
-CANDIDATES, USERS = 256, 32  # scored at once when all items are
 
 
 class Dice(nn.Module):

@@ -13,6 +13,10 @@ from harness.generative.tokenizers.rqvae import RQVAEConfig
 
 PAPER_K = 256  # tokens of a level, in the paper's trees and in RQ-VAE codes
 Source = Literal["semantic", "behavior"]
+LEAK = (
+    "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
+    "(as in the released EAGER-LLM code)"
+)
 
 
 def smallest_k(n_items: int, height: int) -> int:
@@ -91,12 +95,6 @@ class IndexConfig(ReadyIndex):
     def used_sources(self) -> tuple[Source, ...]:
         """The sources that the codes are made of, without repeats, in the order of their tokens."""
         return self.sources if self.levels is None else tuple(dict.fromkeys(self.levels))
-
-
-LEAK = (
-    "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
-    "(as in the released EAGER-LLM code)"
-)
 
 
 class BehaviorConfig(BaseModel):

@@ -38,6 +38,8 @@ from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
+VERSION, FILE = "index/2", "eager.index.file"
+
 
 def check_size(n_items: int, k: int, height: int) -> None:
     """Raises `InputError` if a tree of `height` levels of `k` children does not fit the catalogue."""
@@ -153,9 +155,6 @@ def _list_order(node: np.ndarray) -> np.ndarray:
 def _members(node: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(node, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(node[order])) + 1)
-
-
-VERSION, FILE = "index/2", "eager.index.file"
 
 
 def needed_sources(config: IndexConfig) -> tuple[Source, ...]:

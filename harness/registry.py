@@ -23,6 +23,18 @@ RECTOOLS = "baselines.rectools.recommender:RecToolsRecommender"
 # PREFIX:NAME is a model of another library, described by the function that stands here: it takes NAME and gives the
 # fields of a `ModelEntry`, or raises `InputError`.
 LIBRARIES = {"recbole": "baselines.recbole.model_table:describe", "rectools": "baselines.rectools.recommender:describe"}
+# Kind of a tokenizer (`SECTION.tokenizer.kind` of every generative recommender) → its class, a
+# `harness.generative.tokenizers.base.Tokenizer`.
+TOKENIZERS = {
+    "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
+    "letter": "harness.generative.tokenizers.letter:LetterTokenizer",
+    "cid": "harness.generative.tokenizers.cid:CIDTokenizer",
+    "rqkmeans": "harness.generative.tokenizers.kmeans:RQKMeansTokenizer",
+    "opq": "harness.generative.tokenizers.kmeans:OPQTokenizer",
+    "file": "harness.generative.tokenizers.base:FileTokenizer",
+    "tree": "eager.tree_tokenizer:DualSourceTokenizer",
+    "random": "eager.tree_tokenizer:DualSourceTokenizer",
+}
 
 
 @dataclass(frozen=True)
@@ -310,19 +322,6 @@ MODELS = (
         grids="eager.grids",
     ),
 )
-
-# Kind of a tokenizer (`SECTION.tokenizer.kind` of every generative recommender) → its class, a
-# `harness.generative.tokenizers.base.Tokenizer`.
-TOKENIZERS = {
-    "rqvae": "harness.generative.tokenizers.base:RQVAETokenizer",
-    "letter": "harness.generative.tokenizers.letter:LetterTokenizer",
-    "cid": "harness.generative.tokenizers.cid:CIDTokenizer",
-    "rqkmeans": "harness.generative.tokenizers.kmeans:RQKMeansTokenizer",
-    "opq": "harness.generative.tokenizers.kmeans:OPQTokenizer",
-    "file": "harness.generative.tokenizers.base:FileTokenizer",
-    "tree": "eager.tree_tokenizer:DualSourceTokenizer",
-    "random": "eager.tree_tokenizer:DualSourceTokenizer",
-}
 
 
 def load_tokenizer(kind: str) -> Any:

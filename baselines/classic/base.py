@@ -27,6 +27,8 @@ from harness.protocol.split import TrainingData
 CHUNK = 1024  # users handled at once: bounds memory, does not change results
 PARTS = 4  # of a wide row, for each listed item
 BLOCK = 256  # rows of similar length that are partitioned as one table
+FILE = "model.safetensors"
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 def by_popularity(counts: np.ndarray) -> np.ndarray:
@@ -164,7 +166,6 @@ def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, 
     return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))
 
 
-FILE = "model.safetensors"
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
@@ -228,9 +229,6 @@ class ArrayRecommender(Recommender[ConfigT], Generic[ConfigT]):
     def size(self) -> ModelSize:
         """Number of stored values; none is trained by gradient."""
         return ModelSize(parameters=sum(array.size for array in self.arrays.values()))
-
-
-ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 class MostPopularConfig(ModelConfig):

@@ -26,6 +26,7 @@ UNTITLED: tuple[TextField, ...] = ("brand", "categories", "description")
 # Words of more items than this are left out: they carry little information and cost most in a product of vectors. A
 # share of the items, and at least the second number.
 COMMON, FEWEST = 0.5, 20
+ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 def tfidf(
@@ -60,9 +61,6 @@ def _document(entry: ItemText, fields: Sequence[TextField]) -> str:
     message = {"title": entry.title, "description": entry.description, "brand": entry.brand}
     message["categories"] = " ".join(entry.categories)
     return " ".join(message[field] for field in fields)
-
-
-ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 class TextKNNConfig(TextModelConfig):

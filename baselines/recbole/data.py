@@ -19,11 +19,7 @@ from recbole.data.interaction import Interaction
 from harness.data.ragged import RaggedArray
 
 NAME = "harness"  # RecBole's name of the data set, and of its folder
-
-
 USER, ITEM, TIME = "user_id", "item_id", "timestamp"
-
-
 SEPARATOR = ","  # between tokens of a feature
 
 

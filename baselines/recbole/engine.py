@@ -29,6 +29,8 @@ from baselines.recbole.data import append_items, padded_left
 from baselines.recbole.model_table import recbole_model
 from harness.data.ragged import RaggedArray
 
+WEIGHTS, FACTS = "model.safetensors", "recbole.json"
+
 
 def best(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Items (int64) and scores (float32) of the `k` best of each row, shape (n, min(k, n_items)).
@@ -45,9 +47,6 @@ def best(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         items[row] = np.argsort(-full, kind="stable")[:k]
         values[row] = full[items[row]]
     return items, values
-
-
-WEIGHTS, FACTS = "model.safetensors", "recbole.json"
 
 
 class Engine:

@@ -19,6 +19,19 @@ import yaml
 from harness.errors import InputError, unknown_name
 
 Names = Mapping[str, tuple[str, ...]]
+# Over the complete catalogue; RecBole then requires negative sampling to be disabled explicitly.
+CROSS_ENTROPY = {"loss_type": "CE", "train_neg_sample_args": None}
+PAIRWISE = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+CATEGORIES, BRAND, WORDS, ALL = "categories", "brand", "words", "features"
+FIELDS = (CATEGORIES, BRAND, WORDS)
+# Structure of `small`, for the fields that a model has.
+SMALL = {"embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1}
+WIDTHS = {"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256}
+SEQUENTIAL = "sequential"
+CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
+GRAPH = "needs a knowledge graph, which no data set here has"
+PAIRS = "is trained on labels and scores one item at a time, so that it cannot rank a whole catalogue"
+REFUSED = {"GRU4RecKG": GRAPH, "KSR": GRAPH, "DIN": PAIRS, "DIEN": PAIRS}
 
 
 @dataclass(frozen=True)
@@ -44,23 +57,6 @@ class RecBoleModel:
         return tuple(self.pinned.get("selected_features", () if one is None else (one,)))
 
 
-# Over the complete catalogue; RecBole then requires negative sampling to be disabled explicitly.
-CROSS_ENTROPY = {"loss_type": "CE", "train_neg_sample_args": None}
-
-
-PAIRWISE = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
-
-
-CATEGORIES, BRAND, WORDS, ALL = "categories", "brand", "words", "features"
-
-
-FIELDS = (CATEGORIES, BRAND, WORDS)
-
-
-# Structure of `small`, for the fields that a model has.
-SMALL = {"embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1}
-
-
 SMALL |= {"pretrain_epochs": 2}
 
 
@@ -71,11 +67,6 @@ TRANSFORMER: Names = {
     "inner_size": ("inner_size",),
     "dropout": ("hidden_dropout_prob", "attn_dropout_prob"),
 }
-
-
-WIDTHS = {"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256}
-
-
 RECBOLE_MODELS: dict[str, RecBoleModel] = {
     "SASRec": RecBoleModel(TRANSFORMER, CROSS_ENTROPY, {**WIDTHS, "dropout": 0.3}),
     "GRU4Rec": RecBoleModel(
@@ -117,21 +108,6 @@ RECBOLE_MODELS: dict[str, RecBoleModel] = {
     ),
     "LightSANs": RecBoleModel(TRANSFORMER, CROSS_ENTROPY, {**WIDTHS, "dropout": 0.3}),
 }
-
-
-SEQUENTIAL = "sequential"
-
-
-CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
-
-
-GRAPH = "needs a knowledge graph, which no data set here has"
-
-
-PAIRS = "is trained on labels and scores one item at a time, so that it cannot rank a whole catalogue"
-
-
-REFUSED = {"GRU4RecKG": GRAPH, "KSR": GRAPH, "DIN": PAIRS, "DIEN": PAIRS}
 
 
 @cache

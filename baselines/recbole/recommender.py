@@ -34,6 +34,9 @@ RESERVED = frozenset({
     "seq_separator", "transform", "selected_features", "item_attribute", "train_stage", "pretrain_epochs",
     "pre_model_path", "save_step",
 })  # fmt: skip
+WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
+SHARED, COMMON, MOST = 3, 0.5, 200
+TITLE_WORDS = 6
 
 
 class RecBoleConfig(LibraryConfig, TextModelConfig):
@@ -107,15 +110,6 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
             **self.extra,
             **entry.pinned,
         }
-
-
-WORD = r"[^\W\d_]{3,}"  # runs of three letters and more
-
-
-SHARED, COMMON, MOST = 3, 0.5, 200
-
-
-TITLE_WORDS = 6
 
 
 def item_features(text: Sequence[ItemText], mask: np.ndarray, *, location: str) -> dict[str, RaggedArray]:

@@ -33,6 +33,8 @@ from baselines.library import RemoteError, read_ragged, read_requests, write_arr
 from baselines.recbole.engine import best
 
 ROWS = 4  # places scored at once; their candidates fit a core's cache
+WEIGHTS, FACTS = "model.safetensors", "rectools.json"
+GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
 
 
 class SampledSimilarity(DistanceSimilarityModule):
@@ -73,10 +75,6 @@ class _Sampled(torch.autograd.Function):
         places, begins, weights = map(torch.from_numpy, (by_item.indices, by_item.indptr[:-1], by_item.data))
         of_table = functional.embedding_bag(places, states, begins, mode="sum", per_sample_weights=weights)
         return of_states, of_table, None
-
-
-WEIGHTS, FACTS = "model.safetensors", "rectools.json"
-GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
 
 
 class Engine:

@@ -20,12 +20,24 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.context import RunContext
 
 TARGET = "baselines.rectools.recommender:RecToolsRecommender"
-
-
 SECTION = "rectools"
-
-
 CLASS = re.compile(r"^class (\w+)Model\(TransformerModelBase\[", re.MULTILINE)
+# Set by the protocol, by the other fields or by the engine; refused in `extra`.
+RESERVED = frozenset({
+    "cls", "batch_size", "data_preparator_type", "dataloader_num_workers", "deterministic", "dropout_rate", "epochs",
+    "gbce_t", "get_trainer_func", "get_trainer_func_kwargs", "get_val_mask_func", "get_val_mask_func_kwargs",
+    "item_net_block_types", "loss", "lr", "n_blocks", "n_factors", "n_heads", "n_negatives", "recommend_batch_size",
+    "recommend_torch_device", "relative_time_attention", "session_max_len", "similarity_module_type",
+    "train_min_user_interactions", "transformer_layers_type", "use_causal_attn", "use_key_padding_mask", "verbose",
+})  # fmt: skip
+LAYERS = {
+    "sasrec": "rectools.models.nn.transformers.sasrec.SASRecTransformerLayers",
+    "preln": "rectools.models.nn.transformers.net_blocks.PreLNTransformerLayers",
+    "ligr": "rectools.models.nn.transformers.ligr.LiGRLayers",
+    "stu": "rectools.models.nn.transformers.hstu.STULayers",
+}
+WIDENED = ("preln", "ligr")  # layers whose feed-forward part has a width of its own
+SMALL = {"hidden_size": 32, "blocks": 1, "heads": 1, "dropout": 0.1, "negatives": 16}
 
 
 @cache
@@ -62,36 +74,12 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-# Set by the protocol, by the other fields or by the engine; refused in `extra`.
-RESERVED = frozenset({
-    "cls", "batch_size", "data_preparator_type", "dataloader_num_workers", "deterministic", "dropout_rate", "epochs",
-    "gbce_t", "get_trainer_func", "get_trainer_func_kwargs", "get_val_mask_func", "get_val_mask_func_kwargs",
-    "item_net_block_types", "loss", "lr", "n_blocks", "n_factors", "n_heads", "n_negatives", "recommend_batch_size",
-    "recommend_torch_device", "relative_time_attention", "session_max_len", "similarity_module_type",
-    "train_min_user_interactions", "transformer_layers_type", "use_causal_attn", "use_key_padding_mask", "verbose",
-})  # fmt: skip
-
-
-LAYERS = {
-    "sasrec": "rectools.models.nn.transformers.sasrec.SASRecTransformerLayers",
-    "preln": "rectools.models.nn.transformers.net_blocks.PreLNTransformerLayers",
-    "ligr": "rectools.models.nn.transformers.ligr.LiGRLayers",
-    "stu": "rectools.models.nn.transformers.hstu.STULayers",
-}
-
-
-WIDENED = ("preln", "ligr")  # layers whose feed-forward part has a width of its own
-
-
 # Model → its default layers, and other settings that differ from the defaults below.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "SASRec": {"layer": "sasrec"},
     "BERT4Rec": {"layer": "preln"},
     "HSTU": {"layer": "stu", "temperature": 0.05},  # its scores are cosines
 }
-
-
-SMALL = {"hidden_size": 32, "blocks": 1, "heads": 1, "dropout": 0.1, "negatives": 16}
 
 
 class RecToolsConfig(LibraryConfig):

@@ -40,6 +40,7 @@ from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM
 
 ENTRIES = 1 << 24  # logits of a level that are computed at once
+STAGE = "eager"
 
 
 def union(lists: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,9 +95,6 @@ def log_probabilities(stream: Stream, prompts: PromptBatch, items: np.ndarray) -
                 parents = torch.arange(level * count, (level + 1) * count, device=device).expand(users, -1)
         parts.append(to_float64(total).cpu().numpy())
     return np.concatenate(parts, axis=1)
-
-
-STAGE = "eager"
 
 
 class TwoStreamTrainingConfig(PrefixTrainingConfig):

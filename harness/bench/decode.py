@@ -52,6 +52,11 @@ PROMPTS = {  # `instruction`: the form and length of the released LC-Rec and EAG
     "short": "Items this person chose, oldest first, and the one chosen next:",
 }
 Prompt = Literal["instruction", "short"]
+USERS, BATCH, BEAMS = 32, 8, 20
+REFERENCE_BATCHES, ENGINE_BATCHES = (1, 4, 16), (16, 64)  # further batch sizes for `best`
+TOLERANCE = 1e-3  # of scores
+INEXACT_USERS = 16  # users ranked in the modes that are not exact
+RECALL_USERS = 4  # users whose items are all scored, to measure the recall of beams
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +158,6 @@ def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Reque
     trees = [rng.permutation(size * size)[: len(data.items)] for _ in range(2)]
     digits = np.stack([part for tree in trees for part in np.divmod(tree, size)], axis=1)
     return requests, CodeTable(digits, (size,) * 4)
-
-
-USERS, BATCH, BEAMS = 32, 8, 20
-REFERENCE_BATCHES, ENGINE_BATCHES = (1, 4, 16), (16, 64)  # further batch sizes for `best`
-TOLERANCE = 1e-3  # of scores
-INEXACT_USERS = 16  # users ranked in the modes that are not exact
-RECALL_USERS = 4  # users whose items are all scored, to measure the recall of beams
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ Rankings = Annotated[
     Path | None,
     typer.Option("--rankings", metavar="FILE", help="Ranked lists, any file that harness evaluate reads."),
 ]
+STATES = {True: "yes", False: "NO", None: "not checked"}
 
 
 def register(app: typer.Typer) -> None:
@@ -267,9 +268,6 @@ def _show_card(entries: Mapping[str, Any]) -> None:
 def _pairs(lines: Sequence[tuple[str, Any]], title: str) -> None:
     texts = [{"what": message, "value": f"{value:,}" if isinstance(value, int) else value} for message, value in lines]
     print_table(texts, {"what": title, "value": ""})
-
-
-STATES = {True: "yes", False: "NO", None: "not checked"}
 
 
 def certify(

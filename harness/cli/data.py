@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder or a file in a known layout (docs/data-formats.md).")
 ]
-
-
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="A registered name, or a folder or file with data.")
 ]

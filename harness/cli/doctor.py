@@ -16,6 +16,10 @@ from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
+# Files of a model repository that loaders read; no pickles.
+PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+MODEL_KEYS = ("backbone.name", "semantic.encoder")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
@@ -74,11 +78,6 @@ def _print_estimate(needed: dict[str, Any]) -> None:
     ]
     columns = {"stage": "stage", "trained": "millions trained", **{part: f"{part} GiB" for part in parts}}
     print_table(rows, {**columns, "hours": "hours at least"})
-
-
-# Files of a model repository that loaders read; no pickles.
-PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-MODEL_KEYS = ("backbone.name", "semantic.encoder")
 
 
 def prefetch(

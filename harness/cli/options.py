@@ -57,6 +57,7 @@ OutputFile = Annotated[
 ]
 OutputFolder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A new or empty folder.")]
 Fresh = Annotated[bool, typer.Option("--fresh/--resume", help="Repeat complete runs, or resume interrupted ones.")]
+PANEL = "Reading data"
 
 
 def numbers(text: str | None) -> tuple[int, ...]:
@@ -95,8 +96,6 @@ def expanded(value: Any) -> Any:
         return Path(os.path.expanduser(value))
     return [expanded(each) for each in value] if isinstance(value, list) else value
 
-
-PANEL = "Reading data"
 
 Columns = Annotated[
     str | None,

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from harness.store.run_store import Store
 
 WIDE = 240  # width of a table outside a terminal
+DEBUG = "HARNESS_DEBUG"
+INTERRUPTED = 130
+QUIET = 1.0  # minimal seconds of a stage for a line at its end
+EVERY = 20.0  # seconds between lines without a terminal
+MAX_FINISHED = 12  # finished bars on the screen
 
 
 def replace_unencodable() -> None:
@@ -154,10 +159,6 @@ def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> N
         print_json(documents if len(documents) > 1 else documents[0])
 
 
-DEBUG = "HARNESS_DEBUG"
-INTERRUPTED = 130
-
-
 def report_error(error: Exception) -> int:
     """Prints the error in one line and returns the exit code. The traceback of an internal error is written to a file,
     or to stderr with `HARNESS_DEBUG=1`. In a run with several processes, the first of each machine prints input errors.
@@ -239,11 +240,6 @@ def _traceback_location(error: Exception) -> str:
     except (OSError, InputError):
         return f"set {DEBUG}=1 to see the traceback"
     return f"the traceback is in {path}"
-
-
-QUIET = 1.0  # minimal seconds of a stage for a line at its end
-EVERY = 20.0  # seconds between lines without a terminal
-MAX_FINISHED = 12  # finished bars on the screen
 
 
 class PlainReporter:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.store.listing import Entry
 
 HELP = "List and remove stored runs."
+LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
 
 
 def register(app: typer.Typer) -> None:
@@ -164,9 +165,6 @@ def _size(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
-
-
-LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
 
 
 def models(

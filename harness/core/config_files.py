@@ -25,6 +25,10 @@ LONGEST_NUMBER = 100  # characters
 # A packaged name, a hub name, or a folder, which alone begins with ~.
 UserName = Annotated[str, AfterValidator(lambda name: os.path.expanduser(name) if name.startswith("~") else name)]
 UserFile = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+_FLOAT = re.compile(
+    r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.|"
+    r"\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,12 +39,6 @@ _Loader.yaml_implicit_resolvers = {  # a copy: the base class keeps its resolver
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-
-
-_FLOAT = re.compile(
-    r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.|"
-    r"\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))

@@ -43,8 +43,6 @@ from harness.data.reviews import write_reviews
 from harness.errors import InputError, unknown_name
 
 WITH_REVIEWS = ("lcrec", "parquet")
-
-
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
 
 

@@ -68,11 +68,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     BRAND: (BRAND, "store", "manufacturer", "brand_name"),
     CATEGORIES: (CATEGORIES, "category", "genres", "genre", "item_category", "class", "tags"),
 }  # fmt: skip
-
-
 BAD_LINES = 0.01  # maximal share of invalid lines, which are dropped
 FEW = 3  # invalid lines allowed in a small file, up to a tenth of its lines
 FORM = "write user=NAME,item=NAME,…, NAME being a column of the file, or its number where the file has no header"
+EXAMPLES = 2
+STOP_AT, STOP_SHARE = 1000, 10  # so many wrong lines, and so many times the tolerated share, end the reading at once
+NOT_LETTERS = re.compile(r"[\W_]+")
+TYPES = re.compile(r":(token|float)(_seq)?$")
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,6 @@ def _option(name: str) -> str:
 PLAIN = Reading()
 
 
-EXAMPLES = 2
-STOP_AT, STOP_SHARE = 1000, 10  # so many wrong lines, and so many times the tolerated share, end the reading at once
-
-
 @dataclass
 class BadLines:
     """The wrong lines of one file. `name` is how notes call the file."""
@@ -229,10 +227,6 @@ class BadLines:
             return hint
         share = min(0.99, -(-100 * self.count // lines) / 100)
         return f"{hint + '; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"
-
-
-NOT_LETTERS = re.compile(r"[\W_]+")
-TYPES = re.compile(r":(token|float)(_seq)?$")
 
 
 @dataclass(frozen=True)

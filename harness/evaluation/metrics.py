@@ -45,6 +45,8 @@ FUNCTIONS = {
     "hit": "hit_rate",
     "map": "average_precision",
 }
+CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
+ENOUGH = 10  # codes that a list must hold for its code-level metrics at 10 to be exact
 
 
 def compute_metrics(predictions: Predictions, targets: Targets) -> dict[str, float]:
@@ -118,9 +120,6 @@ def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(value[order], requested)]
 
 
-CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
-
-
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
     """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
 
@@ -178,9 +177,6 @@ def count_list_defects(
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
         "seen": int(seen(current_predictions, requests).sum()),
     }
-
-
-ENOUGH = 10  # codes that a list must hold for its code-level metrics at 10 to be exact
 
 
 def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:

@@ -38,15 +38,14 @@ if TYPE_CHECKING:
 
 
 WORKER_POLL = 1.0  # seconds between two checks whether a task was cancelled
-
-
 LATE = 5.0  # seconds in which a network file system must show a new file
-
-
 LEAVING = ("closing_gracefully", "closing", "closed", "failed")  # states of a worker
-
-
 PROGRAM = source_mark()  # of the code that this process has loaded
+ANSWER = 30.0  # seconds to wait for the scheduler, or the worker that holds a result: Dask's default
+FAREWELL = 5.0  # seconds to close the connection
+LOOK = 5.0  # seconds between two checks of the workers
+ROUNDS = 4  # how often the scheduler may give up a task that had not started
+GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
 
 
 def incompatibility(marks: Sequence[str], program: str) -> str:
@@ -95,21 +94,6 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
     finally:
         process.stop()
         worker.log_event(topic, {"ended": key})
-
-
-ANSWER = 30.0  # seconds to wait for the scheduler, or the worker that holds a result: Dask's default
-
-
-FAREWELL = 5.0  # seconds to close the connection
-
-
-LOOK = 5.0  # seconds between two checks of the workers
-
-
-ROUNDS = 4  # how often the scheduler may give up a task that had not started
-
-
-GPU = "GPU"  # the resource that a worker with a card offers: `dask worker --resources "GPU=1"`
 
 
 @contextmanager

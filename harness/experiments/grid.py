@@ -30,6 +30,9 @@ from harness.registry import ModelEntry
 from harness.runs.overrides import FromBase, flat, line
 
 DEFAULT = "paper"  # the named grid where none is named
+ENDINGS = (".yaml", ".yml", ".toml")
+MOST = 1000  # cells of a product
+FACTORS = ("tokenizer_seed", "model_seed")
 
 
 def check_headings(
@@ -48,12 +51,6 @@ def check_headings(
 
 
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
-
-
-ENDINGS = (".yaml", ".yml", ".toml")
-
-
-MOST = 1000  # cells of a product
 
 
 @dataclass(frozen=True)
@@ -129,9 +126,6 @@ def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntr
     _check(cells, location)
     settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
     return Grid(name, location, content.get("about", ""), settings, tuple(cells))
-
-
-FACTORS = ("tokenizer_seed", "model_seed")
 
 
 def seed_grid(factors: str, entry: ModelEntry, seeds: Sequence[int]) -> Grid:

@@ -29,6 +29,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Note = Callable[[str], None]
 Ended = list[tuple[Task, RunOutcome]]
+TRIES = 2  # attempts of a run whose process is killed
+LATE = 70.0  # seconds: NFS caches the absence of a file for a minute (`acdirmax`)
 
 
 class Executor(Protocol):
@@ -140,10 +142,6 @@ def _shared_cores(workers: int) -> Iterator[None]:
     finally:
         for name in names:
             os.environ.pop(name, None)
-
-
-TRIES = 2  # attempts of a run whose process is killed
-LATE = 70.0  # seconds: NFS caches the absence of a file for a minute (`acdirmax`)
 
 
 def run_grid(under_way: Ablation, executor: Executor, *, fresh: bool = False, note: Note = lambda line: None) -> None:

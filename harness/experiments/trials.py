@@ -47,6 +47,9 @@ RANGE = ("low", "high", "log", "step")
 SAYS = (*RANGE, "choices", "where_set")
 DEFAULT = "default"
 LARGEST = 2**53  # of a bound: beyond it not every whole number is a float
+FIRST = 5  # trials that are drawn at random, before the estimator has enough to fit
+SEEDS = 2**32
+NAME = "study"  # of the only study in a journal
 
 
 @dataclass(frozen=True)
@@ -180,10 +183,6 @@ def _parameter(key: str, fields: Mapping[str, Any], location: str) -> Parameter:
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
-
-FIRST = 5  # trials that are drawn at random, before the estimator has enough to fit
-SEEDS = 2**32
-NAME = "study"  # of the only study in a journal
 
 Tried = tuple[Mapping[str, Any], float | None]  # a trial's values, and its score; None where it failed
 

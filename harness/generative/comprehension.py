@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 SPAN = 256  # tokens of a text span
 SPANS = 16  # spans in a batch, of similar length
 TEXT_BATCH = 64  # prompts in a batch
+BEAMS, BATCH = 20, 64
 
 
 @torch.inference_mode()
@@ -126,7 +127,6 @@ def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) ->
     return torch.stack(values, dim=1)
 
 
-BEAMS, BATCH = 20, 64
 CheckpointScores = Literal["before", "aligned", "annealed"]
 
 

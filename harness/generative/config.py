@@ -37,6 +37,8 @@ ScoreNormalization = Literal["level", "children", "vocabulary"]
 the children of its prefix in the trie of item codes, so that an only child has probability 1. `vocabulary`: text and
 code tokens before the trie's mask, and the end-of-sequence token after the last code token, as in `generate`."""
 LossNormalise = ScoreNormalization
+# The settings of LC-Rec's scripts, which EAGER-LLM uses too: LLaMA-7B, 128 next items a step, transformers' AdamW.
+LLAMA = "huggyllama/llama-7b"
 
 
 class Section(BaseModel):
@@ -357,11 +359,6 @@ CPU: dict[str, Any] = {
     "decode": {"filter_viewed": "auto"},
     "comprehension": {"items": 100},
 }
-
-
-# The settings of LC-Rec's scripts, which EAGER-LLM uses too: LLaMA-7B, 128 next items a step, transformers' AdamW.
-LLAMA = "huggyllama/llama-7b"
-
 PAPER_STAGE: dict[str, Any] = {
     "targets": 128, "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999,
     "clip": 1.0, "warmup": 0.01, "floor": 0.0, "normalise": "vocabulary",

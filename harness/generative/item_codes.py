@@ -37,6 +37,9 @@ LETTERED = re.compile(
 )  # a_12, item_a_12, a12, a:12
 LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
 PLAIN = re.compile(r"\d+", re.ASCII)
+DISK_HINT = "free some space, or name a file in another folder"
+EXTRA_TOKENS = 1 << 16  # unused tokens that an index file may imply, beyond the number of tokens in it
+COLLISIONS = 0.01  # share of items with a shared code above which `warnings` reports it
 
 
 def level_name(level: int) -> str:
@@ -141,11 +144,6 @@ def _counted_by_level(digits: np.ndarray) -> np.ndarray:
     minimum, limit = digits.min(axis=0), digits.max(axis=0)
     flat = digits.shape[1] > 1 and bool((minimum[1:] > limit[:-1]).all())
     return digits - minimum if flat else digits
-
-
-DISK_HINT = "free some space, or name a file in another folder"
-EXTRA_TOKENS = 1 << 16  # unused tokens that an index file may imply, beyond the number of tokens in it
-COLLISIONS = 0.01  # share of items with a shared code above which `warnings` reports it
 
 
 @dataclass(frozen=True, eq=False)

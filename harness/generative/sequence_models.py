@@ -34,6 +34,8 @@ from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
+PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
+
 
 class NetworkConfig(Section):
     """The network, with random initial weights."""
@@ -105,7 +107,6 @@ class PrefixTrainingConfig(Section):
 
 
 PrecisionSetting = Literal["auto", "float32", "bfloat16"]
-PROBES = [f"<{letter}_{number}>" for letter in string.ascii_lowercase for number in (0, 10, 255)]
 
 
 class SequenceModel(Protocol):

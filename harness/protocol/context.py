@@ -22,6 +22,7 @@ from harness.protocol.protocol import DEPTH
 from harness.protocol.requests import Requests
 
 T = TypeVar("T")
+ASIDE, BACK = "aside", "back"  # the events between which the training clock stops
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,6 @@ def compute_on_main(world: ProcessGroup, make: Callable[[], T]) -> T:
         raise
     world.broadcast_object((result,))
     return result
-
-
-ASIDE, BACK = "aside", "back"  # the events between which the training clock stops
 
 
 class Stage(Protocol):

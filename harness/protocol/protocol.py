@@ -47,33 +47,16 @@ from harness.data.readers.times import seconds_of
 from harness.errors import InputError, unknown_name
 
 METRICS = (*(f"{metric}@{k}" for metric in ("recall", "ndcg") for k in (1, 5, 10, 20)), "mrr@10")
-
-
 MAIN_METRIC = "ndcg@10"
-
-
 DEPTH = 20  # items per user that are measured, and stored unless `protocol.depth` says more
-
-
 DEEPEST = 100  # what `protocol.depth` may say at most
-
-
 LEAVE_ONE_OUT, GLOBAL_TIME, ROLLING_TIME = "leave-one-out/1", "global-time/1", "rolling-time/1"
-
-
 NAMES = (LEAVE_ONE_OUT, GLOBAL_TIME, ROLLING_TIME)
-
-
 TIMED = (GLOBAL_TIME, ROLLING_TIME)
-
-
 SHARES = (0.8, 0.9)
-
-
 Mark = float | str
-
-
 UNUSUAL = 19_700_101  # smaller numbers are shares or seconds, not dates as integers or milliseconds
+FEWEST = 3  # interactions of a user for leave-one-out: one to train, one to validate, one to test
 
 
 class Protocol(BaseModel):
@@ -179,9 +162,6 @@ def seconds(mark: Mark) -> float:
     except ValueError as error:
         raise ValueError(f"cut {mark!r} is no date such as 2018-06-30 or 2018-06-30T12:00:00") from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-FEWEST = 3  # interactions of a user for leave-one-out: one to train, one to validate, one to test
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,14 @@ from harness.reports.selection import RunGroup
 from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
 from harness.store.run_store import StoredRun
 
+WORDS = {
+    "tokenizer": "seed of the tokenizer",
+    "model": "seed of the model",
+    "residual": "residual (interaction of both)",
+    "users": "draw of the users",
+}
+PLACES = DIGITS + 1  # more digits than for means, since deviations are smaller
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -200,15 +208,6 @@ def _flat(value: Any) -> Any:
     if isinstance(value, Mapping):
         raise TypeError("a table has no mappings")
     return "; ".join(map(str, value)) if isinstance(value, list) else value
-
-
-WORDS = {
-    "tokenizer": "seed of the tokenizer",
-    "model": "seed of the model",
-    "residual": "residual (interaction of both)",
-    "users": "draw of the users",
-}
-PLACES = DIGITS + 1  # more digits than for means, since deviations are smaller
 
 
 def variance_sheet(title: str, components: Components) -> ReportTable:

@@ -40,6 +40,18 @@ from harness.store.run_store import StoredRun
 CERTIFICATE, RUN, QRELS = "certificate.json", "run.trec", "qrels.txt"
 FORMAT = 1
 LARGEST = 2**31  # bytes of a file that is read
+NOT_RECORDED = "not recorded"
+HEADINGS = {  # heading of the checklist → parts of the names of its settings
+    "Text and encoder": r"text|semantic|encoder|pooling|feature",
+    "Tokenizer and item codes": r"index|tokenizer|codes?\b|rqvae|tree|behavior|contrast",
+    "Prompts and tasks": r"prompt|task|template|sample|window",
+    "Model and trainable parameters": r"backbone|network|adapter|lora|layer|hidden|embedding_size|dropout|model",
+    "Optimiser and schedule": (
+        r"learning_rate|optimi|weight_decay|schedule|warm|step|epoch|batch|clip|accumulate|precision"
+    ),
+    "Selection on validation": r"choose|patience|every|valid|stop",
+    "Decoding": r"decode|beam|normalise|filter",
+}
 
 
 @dataclass(frozen=True)
@@ -211,20 +223,6 @@ def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     return read_text(path, LARGEST).splitlines()
-
-
-NOT_RECORDED = "not recorded"
-HEADINGS = {  # heading of the checklist → parts of the names of its settings
-    "Text and encoder": r"text|semantic|encoder|pooling|feature",
-    "Tokenizer and item codes": r"index|tokenizer|codes?\b|rqvae|tree|behavior|contrast",
-    "Prompts and tasks": r"prompt|task|template|sample|window",
-    "Model and trainable parameters": r"backbone|network|adapter|lora|layer|hidden|embedding_size|dropout|model",
-    "Optimiser and schedule": (
-        r"learning_rate|optimi|weight_decay|schedule|warm|step|epoch|batch|clip|accumulate|precision"
-    ),
-    "Selection on validation": r"choose|patience|every|valid|stop",
-    "Decoding": r"decode|beam|normalise|filter",
-}
 
 
 def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:

@@ -16,6 +16,7 @@ from harness.store.record import Record
 
 STAGES = ("annealed", "aligned", "before")  # a run's last stage is shown
 BEFORE = "before"
+LESS = "§"  # mark of a model with fewer trials than another one of the table
 
 
 def flattened(record: Record) -> dict[str, float]:
@@ -76,9 +77,6 @@ def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
             _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)
     elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
         entries[prefix] = float(part)
-
-
-LESS = "§"  # mark of a model with fewer trials than another one of the table
 
 
 @dataclass(frozen=True)

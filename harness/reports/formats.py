@@ -40,6 +40,21 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
+# values of `--columns`
+SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
+SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
+LEFT = {"model", "family", "note", "command"}
+# columns that are dropped on a narrow terminal, in this order
+DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
+LEAK = "‡"
+LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
+QUOTED = "§"
+QUOTED_NOTE = (
+    f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
+    "second-hand: seen in another work's table alone"
+)
+
 
 def as_csv(boards: Sequence[Board]) -> str:
     """One line for each row of a board, with the union of the rows' columns."""
@@ -88,44 +103,12 @@ def _card(row: Row) -> dict[str, float | None]:
     return {f"card.{name}": value for name, value in {**groups, **row.card["lists"]}.items()}
 
 
-FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
-
-
 SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
     "table": table_text,
     "markdown": markdown,
     "latex": latex,
     "html": html,
 }
-
-
-# values of `--columns`
-SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
-
-
-SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
-
-
-LEFT = {"model", "family", "note", "command"}
-
-
-# columns that are dropped on a narrow terminal, in this order
-DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
-
-
-LEAK = "‡"
-
-
-LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
-
-
-QUOTED = "§"
-
-
-QUOTED_NOTE = (
-    f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
-    "second-hand: seen in another work's table alone"
-)
 
 
 def check_format(name: str) -> str:

@@ -24,6 +24,8 @@ from harness.reports.selection import RunGroup
 from harness.reports.tables import DIGITS
 
 DAGGER = "†"
+TRAINING_FREE = "sanity"
+FREE = "¶"  # mark of a training-free model
 
 
 def with_leads(board: Board, metrics: Sequence[str], location: str | None = None) -> Board:
@@ -80,10 +82,6 @@ def _two_best(rows: Sequence[Row], metric: str) -> tuple[int, int] | None:
     if len(results) < 2 or round(results[0][0], DIGITS) == round(results[1][0], DIGITS):
         return None
     return results[0][1], results[1][1]
-
-
-TRAINING_FREE = "sanity"
-FREE = "¶"  # mark of a training-free model
 
 
 def shortcut_score(rows: Sequence[Row], metric: str) -> float | None:

@@ -28,21 +28,18 @@ if TYPE_CHECKING:
 
 
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
-
-
 CODES = {
     "collision_rate": ("collision_rate",),
     "code_level_delta_ndcg@10": ("code_level_delta", "ndcg@10"),
     "code_level_delta_recall@10": ("code_level_delta", "recall@10"),
 }
-
-
 COST = {
     "train_s": "train_seconds",
     "users_per_s": "eval_users_per_second",
     "peak_mb": "peak_memory_mb",
     "parameters": "parameters",
 }
+_NO_PLACE = {"dataset": "", "board": ""}
 
 
 @dataclass(frozen=True)
@@ -176,9 +173,6 @@ def cells(row: Row) -> dict[str, Any]:
         **understood,
         **{f"published.{name}": text for name, text in row.quoted.items()},
     }
-
-
-_NO_PLACE = {"dataset": "", "board": ""}
 
 
 _NO_ROW = Row("", "", (), {}, {}, {})

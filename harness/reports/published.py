@@ -65,6 +65,13 @@ METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # cut-offs that papers p
 RULES = "leave-one-out/"  # the protocols whose boards show published rows
 SPLIT = "leave-one-out"  # rows of other splits get boards of their own
 PLACE = ("share", "eager-harness", "published")  # location of the project's tables in an installed package
+INCONSISTENT = "inconsistent"  # never "false"
+INCONSISTENT_NOTE = (
+    f"{INCONSISTENT}: with one relevant item a case these printed numbers cannot all be right, as rounded as they are; "
+    "it may be a misprint"
+)
+ZERO = ""  # the exact 0 of cut-off 0
+SLACK = 1e-9  # tolerance for floating point
 
 
 @dataclass(frozen=True)
@@ -262,13 +269,6 @@ GAINS: dict[str, Callable[[int], float]] = {  # contribution of a hit at rank r,
     "ndcg": lambda rank: 1 / math.log2(rank + 1),
     "mrr": lambda rank: 1 / rank,
 }
-INCONSISTENT = "inconsistent"  # never "false"
-INCONSISTENT_NOTE = (
-    f"{INCONSISTENT}: with one relevant item a case these printed numbers cannot all be right, as rounded as they are; "
-    "it may be a misprint"
-)
-ZERO = ""  # the exact 0 of cut-off 0
-SLACK = 1e-9  # tolerance for floating point
 
 
 def inconsistencies(printed: Mapping[str, str]) -> list[str]:

@@ -44,6 +44,7 @@ SETTINGS = {
     "encoder": ".semantic.encoder",
     "backbone": ".backbone.name",
 }
+SHORTER = "what is not known of one of the two is unknown, never the same"
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,6 @@ def mismatches(gap: PublishedGap, verdict: Verdict) -> str:
 def hand_text(quoted: PublishedRow) -> str:
     """Whose number it is, and its source."""
     return "; ".join(filter(None, [f"{HANDS[quoted.hand]}: {quoted.source}", quoted.run]))
-
-
-SHORTER = "what is not known of one of the two is unknown, never the same"
 
 
 def sheets(

@@ -27,6 +27,33 @@ DIGITS = 4  # digits of a formatted metric
 NOTE_WIDTH = 20  # a longer note is wrapped
 WIDE = 240  # characters of a table's line in a file
 MANY = 200  # longer tables are written as plain columns, since drawing takes a millisecond a row
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",  # behind \\ a bracket would begin an option
+    "]": "{]}",
+    "<": r"\textless{}",  # these three are other characters without T1 fonts
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u2060": "{}",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
+    "Δ": r"$\Delta$",
+    "\u2212": "$-$",
+    "\u00d7": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "‡": r"$\ddagger$",
+    "†": r"$^{\dagger}$",
+    "\u2013": "--",
+    "…": r"\ldots{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+WRAPPED = 25  # characters in a column of 4 cm; the template uses a smaller size for tables of more than 140 characters
+LAST_LATIN = "\u017f"  # last character of T1 fonts
 
 
 @dataclass(frozen=True)
@@ -212,9 +239,6 @@ def _environment(**options: Any) -> Environment:
     )
 
 
-UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
-
-
 def html(sheets: Sequence[ReportTable], title: str = "Leaderboard") -> str:
     """One page; the best value is bold, the second underlined, rows that are not compared are in italics."""
     return render_html("tables.html", sheets=sheets, title=title, cell_attributes=cell_attributes)
@@ -248,34 +272,6 @@ def sort_key(text: str) -> float | None:
     if match is None:
         return None
     return float(match.group(1).replace(",", "")) * UNITS[match.group(2)]
-
-
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "[": "{[}",  # behind \\ a bracket would begin an option
-    "]": "{]}",
-    "<": r"\textless{}",  # these three are other characters without T1 fonts
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\u2060": "{}",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-    "→": r"$\to$",
-    "Δ": r"$\Delta$",
-    "\u2212": "$-$",
-    "\u00d7": r"$\times$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "‡": r"$\ddagger$",
-    "†": r"$^{\dagger}$",
-    "\u2013": "--",
-    "…": r"\ldots{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-WRAPPED = 25  # characters in a column of 4 cm; the template uses a smaller size for tables of more than 140 characters
-LAST_LATIN = "\u017f"  # last character of T1 fonts
 
 
 def escaped(text: str) -> str:

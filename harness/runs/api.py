@@ -27,6 +27,8 @@ from harness.runs.overrides import flat
 from harness.runs.run import Finished, context_of, execute
 from harness.store.run_store import Store, warn
 
+EVALUATE = ("name", "seed", "set", "protocol", "order", "data", "results")  # options of `evaluate`
+
 
 @dataclass(frozen=True, eq=False)
 class BuiltIndex:
@@ -78,9 +80,6 @@ def check_writable(path: Path) -> None:
         raise InputError("the path is a folder", where=str(path), hint="name a file in it")
     if not path.parent.is_dir():
         raise InputError("no such folder", where=str(path.parent), hint="create it first")
-
-
-EVALUATE = ("name", "seed", "set", "protocol", "order", "data", "results")  # options of `evaluate`
 
 
 @dataclass(frozen=True)

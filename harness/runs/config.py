@@ -26,6 +26,17 @@ from harness.runs.tuning_effort import SECTION
 from harness.store.record import TuningEffort
 
 Layer = tuple[str, Mapping[str, Any]]
+PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
+MAX_DEPTH = 16  # maximal depth of a key in `--set`
+TOP_KEYS = (
+    "model",
+    "file",
+    "dataset",
+    "order",
+    "data",
+    "profile",
+    "seed",
+)  # keys of a configuration file besides its sections
 
 
 def explain(error: ValidationError, section: str, model: type[BaseModel], layers: Sequence[Layer]) -> InputError:
@@ -86,23 +97,6 @@ def _fields(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-
-
-PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
-
-
-MAX_DEPTH = 16  # maximal depth of a key in `--set`
-
-
-TOP_KEYS = (
-    "model",
-    "file",
-    "dataset",
-    "order",
-    "data",
-    "profile",
-    "seed",
-)  # keys of a configuration file besides its sections
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from harness.runs.config import protocol_sets, resolve_protocol
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import context_of, ranked
 
+MODELS = ("mostpop", "markov", "itemknn")
+
 
 @dataclass(frozen=True)
 class DatasetReport:
@@ -98,9 +100,6 @@ def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
         return Check(name, True, "unknown provenance: not checked")
     fault = provenance.fault(parts(dataset, rules).train)
     return Check(name, fault is None, fault or f"made by {provenance.made_by} from {provenance.rows} rows")
-
-
-MODELS = ("mostpop", "markov", "itemknn")
 
 
 def tie_report(

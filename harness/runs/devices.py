@@ -14,6 +14,9 @@ from harness.errors import InputError
 
 # device files of GPUs on Linux: NVIDIA, NVIDIA Jetson, AMD, WSL
 _LINUX_CARDS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-ctrl", "/dev/kfd", "/dev/dxg")
+RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+_HINT = "start it with torchrun or accelerate launch"
 
 
 def cuda_available() -> bool:
@@ -53,11 +56,6 @@ def _present(name: str) -> bool:
     import torch
 
     return int(name.partition(":")[2] or 0) < torch.cuda.device_count()
-
-
-RANK, SIZE, LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
-ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
-_HINT = "start it with torchrun or accelerate launch"
 
 
 def place() -> tuple[int, int]:

@@ -32,6 +32,8 @@ from harness.runs.job import Job
 
 BEAT = 5.0  # seconds
 SILENT = 600.0  # seconds; libraries hold the interpreter lock for less
+T = TypeVar("T")
+PATIENCE = timedelta(days=2)  # timeout of collectives, as vectors may take a day; `heartbeat` detects failures
 
 
 def _end(line: str) -> None:
@@ -90,10 +92,6 @@ class _Heartbeat:
                 message = f"{owner} has not responded for {SILENT:.0f} seconds"
                 end(f"{speaker}: {message}; the same command resumes the run")
                 return
-
-
-T = TypeVar("T")
-PATIENCE = timedelta(days=2)  # timeout of collectives, as vectors may take a day; `heartbeat` detects failures
 
 
 @contextmanager

@@ -54,6 +54,8 @@ from harness.store.run_store import Store
 FAMILY = "external"
 # Bumped if a change of reading rankings can change metrics. 2: ties are not broken by the order of lines.
 CODE_VERSION = 2
+DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
+PAGE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,6 @@ def _source(path: Path, rankings: Rankings) -> dict[str, object]:
     }
 
 
-DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
-
-
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
     """Rankings of any file that `harness evaluate` reads, under the split's protocol, at most `depth` items a test
     user; and notes on the file, one line each. Raises `InputError` like `read_rankings`."""
@@ -215,9 +214,6 @@ def measured_codes(
         "cut_lists": codes["cut_lists"],
     }
     return figures, notes
-
-
-PAGE = "README.md"
 
 
 def export_split(

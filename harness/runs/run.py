@@ -49,6 +49,8 @@ from harness.store.event_log import EventLog, RunReporter, read_events, seconds_
 from harness.store.record import Cost, Integrity, Metrics, Record, RunKey, write_predictions
 from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes
 
+TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
+
 
 def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKey]:
     """Data, split and key of the run. Raises `InputError` if they differ between processes."""
@@ -61,9 +63,6 @@ def prepare_inputs(job: Job, world: ProcessGroup) -> tuple[Dataset, Split, RunKe
     inputs = run_on_all(world, prepare)
     assert_equal_on_all(world, inputs[2].run_id)
     return inputs
-
-
-TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ PACKAGES = (
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("harness", "baselines", "eager")
+MB = 2**20
 
 
 def packages() -> dict[str, str]:
@@ -71,9 +72,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-MB = 2**20
 
 
 class Stopwatch:

@@ -27,6 +27,11 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+SCHEMA = 2
+SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
+COLUMNS = ("user", "rank", "item", "score")
+GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure
+AGAIN = "make the run again with --fresh"
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,6 @@ def folder_name(kind: str, name: str) -> str:
             hint="use letters, digits and . _ + @ - only, beginning with a letter or a digit",
         )
     return name
-
-
-SCHEMA = 2
-SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
 
 
 class _Part(BaseModel):
@@ -243,11 +244,6 @@ def to_jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     return str(value) if isinstance(value, Path) else repr(value)
-
-
-COLUMNS = ("user", "rank", "item", "score")
-GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure
-AGAIN = "make the run again with --fresh"
 
 
 def write_predictions(path: Path, predictions: Predictions, users: Sequence[str], items: Sequence[str]) -> None:

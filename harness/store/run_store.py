@@ -38,8 +38,6 @@ from harness.errors import HarnessError, InputError, truncate
 from harness.store.record import SCHEMA, Record, RunKey, folder_name, model_folder
 
 RECORD = "result.json"
-
-
 FILES = ("predictions.parquet",)  # with checksums; `config.yaml` may get the effort of a later study
 
 

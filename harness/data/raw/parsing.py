@@ -30,6 +30,9 @@ from harness.errors import InputError, quote
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
+# The 2014 files begin nearly every line with the item's id: a line of an item that is not requested is not parsed
+# further.
+FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
 
 
 class WrongLine(InputError):
@@ -131,11 +134,6 @@ def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: Ba
         return WrongLine(f"not JSON ({message})", where=location, hint=REFETCH)
     message = getattr(error, "msg", None) or error
     return WrongLine(f"not a Python literal ({message})", where=location, hint=REFETCH)
-
-
-# The 2014 files begin nearly every line with the item's id: a line of an item that is not requested is not parsed
-# further.
-FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
 MEAN_DIGITS = 2  # of a published mean length
+SCHEMA = 1  # of provenance.json
+NOT_IN_METADATA = "without metadata dropped"
+OTHER = "not"
+SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
 
 def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str, Any]]:
@@ -69,18 +73,6 @@ def ties(dataset: Dataset) -> dict[str, Any]:
     ends = offsets[1:][dataset.sequences.lengths >= 3]
     counted = {"interactions": same, "test_items": same[ends - 1], "validation_items": same[ends - 2]}
     return {name: round(float(result.mean()), 6) if len(result) else 0.0 for name, result in counted.items()}
-
-
-SCHEMA = 1  # of provenance.json
-
-
-NOT_IN_METADATA = "without metadata dropped"
-
-
-OTHER = "not"
-
-
-SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,10 @@ if TYPE_CHECKING:
 
 
 TOLD = 1 << 22  # bytes of a file between two steps of its bar
-
-
 BUFFER = 1 << 20
-
-
 LONGEST_LINE = 1 << 24  # bytes; the longest of the public files have some 100,000
+MOST = 500_000  # rows that wait in memory for their part, whatever the time
+LINE, WHOLE = b"line", b"whole"
 
 
 class Silent:
@@ -209,15 +207,7 @@ def _source(data: RawSet, spec: RawFile) -> str:
 
 
 Row = tuple[Any, ...]
-
-
 Read = Callable[[int, bytes, bool], Row | None]
-
-
-MOST = 500_000  # rows that wait in memory for their part, whatever the time
-
-
-LINE, WHOLE = b"line", b"whole"
 
 
 @dataclass

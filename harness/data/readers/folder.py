@@ -27,6 +27,8 @@ KNOWN = (
     "NAME.inter.json (LC-Rec), NAME.inter (RecBole atomic), interactions.csv (.tsv, .jsonl, .gz), "
     "interactions.parquet, MovieLens' ratings.dat, a table of any name or a text of sequences (docs/data-formats.md)"
 )
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".zst")
+TABLES = [f"{csv_tables.INTERACTIONS}{ending}" for ending in table_files.ENDINGS]
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,6 @@ def _parts(folder: Path) -> list[str]:
 def _read_parts(folder: Path, name: str, order: Order, reading: Reading | None) -> Dataset:
     _, files = table_files.parts_of(_tables(folder))
     return _read_table(files[0], name, order, reading, files)
-
-
-ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".zst")
-
-
-TABLES = [f"{csv_tables.INTERACTIONS}{ending}" for ending in table_files.ENDINGS]
 
 
 LAYOUTS = (  # where a folder holds several, the first one counts, and the data set's notes say so

@@ -31,6 +31,7 @@ TEXT_ENDINGS = tuple(f"{ending}{packed}" for ending in (".txt", ".dat", ".log") 
 PARTS = ("train", "valid", "test")
 _PART = re.compile(r"(?P<name>.*?)(?:^|[._-])(?P<part>train|training|valid|validation|val|dev|test)", re.IGNORECASE)
 _SHARD = re.compile(r"(?P<name>.*?)(?:^|[._-])(?:part-\d+\S*|\d{3,}-of-\d{3,})", re.IGNORECASE)
+_DELIMITERS = {COLONS: UNIT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +203,6 @@ def _rows(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: 
             location, hint = f"{path} line {reader.line_num + skipped}", "correct the quotes"
             raise _BrokenQuotes(InputError(f"not CSV ({error})", where=location, hint=hint, code="bad-file")) from error
     return TableFile(path, columns, rows, lines, bad)
-
-
-_DELIMITERS = {COLONS: UNIT}
 
 
 def _plain(file: TextIO, separator: str) -> Iterator[str]:

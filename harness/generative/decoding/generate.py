@@ -35,14 +35,8 @@ SUMMED = (
     "prompt_tokens",
 )  # fmt: skip
 SMALLEST = ("batch", "shared_tokens")
-
-
 EXHAUSTIVE_USERS = 8  # batch size of exhaustive search, which bounds the key-value cache
-
-
 Beams = int | Literal["all"]
-
-
 Prompt = Callable[[np.ndarray], list[int]]
 
 

@@ -42,6 +42,8 @@ from harness.generative.models.readers import Reader, reader_for
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+START, EOS = 0, 1
+
 
 class CodeLMBody(Protocol):
     """What `CodeLM` is built on, in the terms of `Backbone`."""
@@ -227,9 +229,6 @@ def _refused(backbone: Backbone, reason: str) -> InputError:
         where="backbone.name",
         hint="each code must be exactly one token: choose another backbone",
     )
-
-
-START, EOS = 0, 1
 
 
 @dataclass(frozen=True)

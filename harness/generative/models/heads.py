@@ -35,6 +35,7 @@ TOKENS = 8  # number of tokens of the verification
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # relative to the largest logit
 COARSE = 3e-2  # tolerance in half precision
 RANGE = 100.0  # largest logit of the second test, which reveals a soft cap or a factor
+CHUNK = 256  # states whose logits are in memory together: 50 MB of float32 for 49,152 tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,9 +236,6 @@ def _refused(name: str, reason: str) -> InputError:
         f"the backbone {name!r} is not supported: {reason}",
         hint="choose a decoder-only model whose logits are a matrix, a factor, a bias or a soft cap of its last states",
     )
-
-
-CHUNK = 256  # states whose logits are in memory together: 50 MB of float32 for 49,152 tokens
 
 
 def text_logsumexp(states: torch.Tensor, head: torch.Tensor, shape: Head = PLAIN) -> torch.Tensor:

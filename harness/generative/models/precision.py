@@ -15,6 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from harness.errors import InputError
 
 NO_FLOAT64 = ("mps",)  # device types
+ATTENTION_WEIGHTS = 1 << 25  # elements
+SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices: large enough to neglect the launch of a product
+ATTENTION = ("self_attn", "attn", "attention", "self_attention")
+MLP = ("mlp", "feed_forward", "ffn")
+STEPS = 1 << 16  # resolution of a probability: 16 random bits an element
 
 
 def to_float64(tensor: torch.Tensor) -> torch.Tensor:
@@ -47,9 +52,6 @@ def autocast(device: str, precision: Precision) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-ATTENTION_WEIGHTS = 1 << 25  # elements
-
-
 def attention_kernel(states: torch.Tensor, config: Any, training: bool) -> AbstractContextManager[object]:
     """The kernel of scaled dot-product attention on `states` (rows, length, width): in training on the CPU the flash
     kernel's backward pass in bfloat16 takes 6 to 10 times as long as that with explicit attention weights (torch 2.13,
@@ -60,9 +62,6 @@ def attention_kernel(states: torch.Tensor, config: Any, training: bool) -> Abstr
     rows, length, _ = states.shape
     explicit = rows * length**2 * heads * layers <= ATTENTION_WEIGHTS
     return sdpa_kernel([SDPBackend.MATH]) if explicit else nullcontext()
-
-
-SIDE = {"cpu": 1024, "cuda": 8192}  # of square matrices: large enough to neglect the launch of a product
 
 
 def measured_flops(device: str, precision: Precision) -> float:
@@ -79,11 +78,6 @@ def measured_flops(device: str, precision: Precision) -> float:
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start_time)
     return 2 * side**3 / best
-
-
-ATTENTION = ("self_attn", "attn", "attention", "self_attention")
-MLP = ("mlp", "feed_forward", "ffn")
-STEPS = 1 << 16  # resolution of a probability: 16 random bits an element
 
 
 def dropout(values: torch.Tensor, probability: float, training: bool = True) -> torch.Tensor:

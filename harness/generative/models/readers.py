@@ -18,6 +18,13 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+WINDOWS = (
+    "sliding_window",
+    "attention_chunk_size",
+    "window_size",
+)  # settings of a configuration: tokens that a layer attends to
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+
 
 class PreallocatedKVLayer(DynamicLayer):
     """Keys and values (batch, heads, capacity, dim) of one layer; the first `filled` positions are in use."""
@@ -88,14 +95,6 @@ class PreallocatedKVCache(Cache):
     def truncate(self, length: int) -> None:
         for layer in self.layer_caches:
             layer.truncate(length)
-
-
-WINDOWS = (
-    "sliding_window",
-    "attention_chunk_size",
-    "window_size",
-)  # settings of a configuration: tokens that a layer attends to
-PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from harness.protocol.split import TrainingData
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # a training window (item ids) to another
 
 CHUNK = 50  # batches sorted by length together: little padding, shuffled order
+POOL = 16  # batches sorted by length together: little padding, shuffled order
+FIRST = 2  # first id after padding and end
 
 
 class Batches:
@@ -252,10 +254,6 @@ class Tasks:
         seed, name = self._stream
         templates = generator(seed, name, "templates", step, part).integers(self._templates, size=len(numbers))
         return self._pools.samples(task, numbers, templates)
-
-
-POOL = 16  # batches sorted by length together: little padding, shuffled order
-FIRST = 2  # first id after padding and end
 
 
 class Pieces:

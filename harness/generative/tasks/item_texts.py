@@ -44,6 +44,7 @@ INTENTION_CATEGORIES, INTENTION_WORDS = 2, 4
 TITLE_SHARE = 0.5  # maximal share of the title's words in an intention
 # numbers of categories, brands and words in a preference
 NAMED: dict[Span, tuple[int, int, int]] = {"long": (3, 2, 5), "short": (2, 1, 3)}
+PARTS = ("items", "users")
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,6 @@ def held_out_items(items: Sequence[str], share: float) -> np.ndarray:
     digests = (hashlib.sha256(f"held out/{item}".encode()).digest()[:8] for item in items)
     places = np.fromiter((int.from_bytes(digest, "big") for digest in digests), np.uint64, len(items))
     return places < np.uint64(int(share * 2**64))
-
-
-PARTS = ("items", "users")
 
 
 SPANS: tuple[Span, ...] = get_args(Span)

@@ -25,6 +25,10 @@ from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone
 
+IGNORED = -100  # label of a token without loss
+TEXT_TOKENS = 48  # default of tokens that an item's text is truncated to
+SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot becomes part of its content, as in tokenizers
+
 
 @dataclass(frozen=True, eq=False)
 class TokenSpans:
@@ -95,11 +99,6 @@ def _joined(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[n
     """The concatenation of `values[begins[n]:ends[n]]` for every n, and its n + 1 offsets."""
     meet = np.concatenate([[0], np.cumsum(ends - begins)])
     return values[np.arange(meet[-1]) + np.repeat(begins - meet[:-1], ends - begins)], meet
-
-
-IGNORED = -100  # label of a token without loss
-TEXT_TOKENS = 48  # default of tokens that an item's text is truncated to
-SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot becomes part of its content, as in tokenizers
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ Source = Literal["semantic", "behavior", "collaborative"]
 
 
 ITEMS = "items"  # part of a key: the raw item ids
+VERSION, SOURCE = "semantic/3", "semantic"
+TOO_LONG = 2000  # characters from which the released code blanks a text
+PART = 65_536  # fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,15 +169,6 @@ def check_finite(values: np.ndarray, location: str) -> None:
 def _put(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-
-
-VERSION, SOURCE = "semantic/3", "semantic"
-
-
-TOO_LONG = 2000  # characters from which the released code blanks a text
-
-
-PART = 65_536  # fields
 
 
 def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunContext) -> ItemVectors:

@@ -46,6 +46,7 @@ from harness.protocol.split import TrainingData
 DISTANCES = (1, 2, 3)  # of transitions
 SIMILAR, NEAREST, BLOCK = 8, 0.4, 1024  # of `ItemWalks`
 ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al., 2011)
+VERSION = "collaborative/1"
 
 
 class GraphConfig(BaseModel):
@@ -159,7 +160,6 @@ def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
     return result
 
 
-VERSION = "collaborative/1"
 SOURCE: Source = "collaborative"
 
 

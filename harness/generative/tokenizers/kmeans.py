@@ -37,6 +37,9 @@ from harness.protocol.split import TrainingData
 
 VERSION = "kmeans-index/1"
 FIRST_PASSES, PASSES = 40, 4  # of k-means before the first rotation, and between two: those of FAISS
+MAX_PASSES = 50
+TOLERANCE = 1e-4  # the least share of the inertia that a pass must save for another one to be worth it
+FEW = 0.15  # share of the points from which on the refused ask one by one, which is cheaper than a round of all
 
 
 class KMeansTokenizer(TextCodeTokenizer):
@@ -166,11 +169,6 @@ def _unexplained(points: np.ndarray, decoded: np.ndarray) -> float:
     """Squared error of `decoded` as a share of the variance of `points`."""
     spread = np.square(points - points.mean(axis=0), dtype=np.float64).sum()
     return float(np.square(points - decoded, dtype=np.float64).sum() / max(spread, 1e-12))
-
-
-MAX_PASSES = 50
-TOLERANCE = 1e-4  # the least share of the inertia that a pass must save for another one to be worth it
-FEW = 0.15  # share of the points from which on the refused ask one by one, which is cheaper than a round of all
 
 
 def balanced_sizes(points: int, clusters: int) -> np.ndarray:

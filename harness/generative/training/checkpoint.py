@@ -29,6 +29,11 @@ from harness.core.hashing import fingerprint
 from harness.core.timer import CheckpointTimer
 from harness.generative.models.fsdp import full_tensor, is_sharded
 
+DISK_HINT = "free some space; the same command continues"
+FACTS = "facts"  # key of the JSON in the file's metadata
+SAMPLE = 512  # elements of each tensor in a digest
+WORD = 8  # bytes
+
 
 class Callback:
     """A hook after each step. Its state, and the model's `buffers`, are part of the checkpoints. Only for stages in one
@@ -91,9 +96,6 @@ class EarlyStopping:
         step, value = self.best
         return {"chosen_step": step, "valid": value, "looks": [list(pair) for pair in self.history]}
 
-
-DISK_HINT = "free some space; the same command continues"
-FACTS = "facts"  # key of the JSON in the file's metadata
 
 Tensors = dict[str, torch.Tensor]
 Facts = dict[str, Any]
@@ -273,10 +275,6 @@ class TrainingState:
             self.early_stopping.history = [(int(step), float(value)) for step, value in facts["seen"]]
         names = ("step", "losses", "seconds")
         return Progress(**{name: facts[name] for name in names}, skipped=facts.get("skipped", 0))
-
-
-SAMPLE = 512  # elements of each tensor in a digest
-WORD = 8  # bytes
 
 
 class PartialResults:

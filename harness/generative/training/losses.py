@@ -37,6 +37,9 @@ from harness.generative.trie import CodeTrie
 from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, shard
 
 Counts = tuple[int, ...]
+SAMPLED = 0.2  # maximal share of a level's tokens that are children, for products with the children alone
+NO_ITEM = -1  # the response is not an item
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +62,6 @@ def together(costs: list[Cost]) -> Counts:
     (8, 1)
     """
     return tuple(sum(counts) for counts in zip(*(cost.counts for cost in costs), strict=True))
-
-
-SAMPLED = 0.2  # maximal share of a level's tokens that are children, for products with the children alone
 
 
 def child_cross_entropy(
@@ -101,9 +101,6 @@ def _logsumexp(values: torch.Tensor, owner: torch.Tensor, count: int) -> torch.T
     return torch.zeros_like(top).index_add(0, owner, (values - top[owner]).exp()).log() + top
 
 
-NO_ITEM = -1  # the response is not an item
-
-
 class AuxiliaryLoss(Protocol):
     """A loss on summary states, with parameters that a stage trains together with the model."""
 
@@ -127,9 +124,6 @@ class AuxiliaryLoss(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]:
         """The trained parameters."""
         ...
-
-
-S = TypeVar("S")
 
 
 @dataclass(frozen=True, eq=False)

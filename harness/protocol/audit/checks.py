@@ -21,20 +21,10 @@ from harness.protocol.protocol import Protocol
 from harness.protocol.split import EvaluationSplit, SplitParts, parts
 
 SHORTEST_RUN, LONGEST_RUN = 5, 21  # items in a row that count as one person's
-
-
 COPIES_BY_CHANCE = 1000  # one sequence in this many may have a copy by chance: more than on any known data set
-
-
 LONG_TITLE, WORDS = 12, 3  # characters and words of a title that other texts do not contain by chance
-
-
 LONG_ID = 6  # characters of an id, with a digit, that texts do not contain by chance
-
-
 ID_SHARE = 0.01  # share of items whose text contains ids, from which on they are taken for generated
-
-
 _WORD = re.compile(r"\w+")
 
 

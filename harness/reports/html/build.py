@@ -26,6 +26,7 @@ from harness.reports.tables import ReportTable
 from harness.store.run_store import Store, warn
 
 MOST = 14  # models in one figure
+COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 
 def valid(row: Row, metric: str) -> float | None:
@@ -60,9 +61,6 @@ def left_out(board: Board, rows: list[Row]) -> str:
 def _weight(row: Row, metric: str) -> float:
     count = valid(row, metric)
     return -1.0 if count is None else count
-
-
-COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,16 @@ from harness.reports.tables import ReportTable, cell_attributes, render_html
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
+# Hues for colour-blind readers (after Okabe and Ito 2008), visible on a white and on a dark background.
+# Marks and dashes differ too, so that lines differ in more than colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C0629A", "#8A7000", "#7D62C9", "#7A7A7A")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x", "pentagon", "hexagon")
+DASHES = ("solid", "dash", "dot", "dashdot")
+HEIGHT = 440  # pixels of a plot
+MANY = 3  # from this many powers of ten on, only powers have ticks
+WIDTH = 28  # characters of a name before it is broken
+LONGEST = 160  # characters of a name that are shown
+
 
 @dataclass
 class Part:
@@ -108,17 +118,6 @@ def _script(text: str) -> str:
 
 def _file(name: str) -> str:
     return files("harness.reports.html").joinpath(name).read_text("utf-8")
-
-
-# Hues for colour-blind readers (after Okabe and Ito 2008), visible on a white and on a dark background.
-# Marks and dashes differ too, so that lines differ in more than colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C0629A", "#8A7000", "#7D62C9", "#7A7A7A")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "star", "x", "pentagon", "hexagon")
-DASHES = ("solid", "dash", "dot", "dashdot")
-HEIGHT = 440  # pixels of a plot
-MANY = 3  # from this many powers of ten on, only powers have ticks
-WIDTH = 28  # characters of a name before it is broken
-LONGEST = 160  # characters of a name that are shown
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EXTERNAL = "external"  # the family of imported rankings
 COMMIT = 10  # characters of a git commit that are shown
+MOST = 300  # points of a curve
 
 
 def facts(board: Board) -> dict[str, str]:
@@ -126,9 +127,6 @@ def _commit(revision: str | None) -> str:
     if revision is None:
         return ""
     return revision[:COMMIT] + ("+" if revision.endswith("+") else "")
-
-
-MOST = 300  # points of a curve
 
 
 @dataclass
