@@ -1,5 +1,5 @@
 """`harness run` trains, ranks, evaluates and stores a model, and prints its metrics and place in the leaderboard;
-`harness evaluate` does so with external rankings.
+`harness evaluate` does so with external rankings, `harness ensemble` with the fused lists of stored runs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(run)
     app.command()(evaluate)
+    app.command()(ensemble)
 
 
 @with_reading
@@ -144,4 +145,34 @@ def evaluate(
     external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
     with stdout_kept():
         done = measure(external, store, log)
+    print_summary([done], store, as_json=as_json)
+
+
+def ensemble(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [RUN ...]",
+            help="A run id or its beginning, a model's name (all its seeds), or ids with commas.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="Name in the leaderboard.")],
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Fuse the test lists of stored runs by reciprocal rank, and store the result as a row of its own."""
+    from harness.cli.output import print_summary
+    from harness.reports.per_user import measured
+    from harness.reports.selection import check_comparable, choose
+    from harness.runs.external import ensemble as fuse
+    from harness.store.run_store import Store
+
+    store = Store(results)
+    groups = choose(store, runs, dataset)
+    check_comparable(groups)
+    members = [run for group in groups for run in group.runs]
+    with stdout_kept():
+        data = measured(members, dataset if dataset is not None and Path(dataset).is_dir() else None)
+        done = fuse(name, members, [data.lists(run) for run in members], data.dataset, data.split, store)
     print_summary([done], store, as_json=as_json)

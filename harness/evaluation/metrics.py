@@ -29,6 +29,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from harness.errors import InvalidPredictions
 from harness.protocol.predictions import NO_ITEM, Predictions
@@ -45,6 +46,7 @@ FUNCTIONS = {
     "hit": "hit_rate",
     "map": "average_precision",
 }
+FUSION = 60  # of reciprocal rank fusion, as in its paper
 CHUNK = 4096  # lists compared at once, few enough to stay in a core's cache
 ENOUGH = 10  # codes that a list must hold for its code-level metrics at 10 to be exact
 
@@ -177,6 +179,23 @@ def count_list_defects(
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
         "seen": int(seen(current_predictions, requests).sum()),
     }
+
+
+def fuse(lists: Sequence[Predictions], depth: int) -> Predictions:
+    """Reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): lists of at most `depth` items; an item's score
+    is the sum of 1 / (60 + rank) over `lists`, whose cases are equal. Equal scores by item id."""
+    listed = np.concatenate([one.items for one in lists], axis=1)
+    rank = np.concatenate([np.arange(1.0, one.items.shape[1] + 1) for one in lists])
+    row, column = np.nonzero(listed != NO_ITEM)
+    total = sparse.coo_array((1 / (FUSION + rank[column]), (row, listed[row, column])))
+    total.sum_duplicates()
+    row, item = total.coords
+    order = np.lexsort((item, np.negative(total.data), row))
+    place = np.arange(len(row)) - np.searchsorted(row[order], row[order])
+    order, place = order[place < depth], place[place < depth]
+    items, scores = np.full((len(listed), depth), NO_ITEM), np.zeros((len(listed), depth))
+    items[row[order], place], scores[row[order], place] = item[order], total.data[order]
+    return Predictions(lists[0].cases, items, scores)
 
 
 def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:

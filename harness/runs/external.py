@@ -1,5 +1,6 @@
 """Models outside the harness: a data set's split as files for them, and their rankings evaluated under the same
-protocol and stored as runs of the family `external`. Audits compute the metrics without storing a run.
+protocol and stored as runs of the family `external`. Audits compute the metrics without storing a run. `ensemble`
+stores the fused lists of several runs as one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from harness.data.loading import load_dataset
 from harness.data.reading import ITEM, PLAIN, TIMESTAMP, USER, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
-from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, without_history
+from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, fuse, without_history
 from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
@@ -49,9 +50,10 @@ from harness.store.record import (
     folder_name,
     write_predictions,
 )
-from harness.store.run_store import Store
+from harness.store.run_store import Store, StoredRun
 
 FAMILY = "external"
+ENSEMBLE = "ensemble"  # the family of fused runs
 # Bumped if a change of reading rankings can change metrics. 2: ties are not broken by the order of lines.
 CODE_VERSION = 2
 DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
@@ -104,24 +106,10 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
         configuration = _config(external, name, protocol.model_dump(mode="json"))
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
-        counts = count_list_defects(lists, split.test.requests, protocol.depth, len(dataset.items))
-        record = Record(
-            schema=SCHEMA,
-            run_id=outcome.run_id,
-            model=name,
-            family=FAMILY,
-            dataset=dataset_mark(dataset),
-            protocol=protocol_mark(split),
-            seed=external.seed,
-            profile=FAMILY,
-            metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
+        record = _record(
+            outcome, FAMILY, dataset, split, lists, started,
             cost=Cost(),
-            integrity=Integrity(**counts),
-            env=environment(CODE_VERSION),
-            started=started,
-            finished=datetime.now(UTC),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
-            audit=run_audit(dataset, protocol, split).document(),
             settings=configuration,
             command=_command(external, name),
             details={
@@ -130,9 +118,80 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
                 **_source(external.path, rankings),
                 "candidates": candidates.document(),
             },
-        )
+        )  # fmt: skip
         _warn(record, note)
         return Finished(claim.finish(record), reused=False)
+
+
+def ensemble(
+    name: str, runs: Sequence[StoredRun], lists: Sequence[Predictions], dataset: Dataset, split: Split, store: Store
+) -> Finished:
+    """Stores the reciprocal rank fusion of the test lists of `runs` as a run without a seed; its cost is theirs
+    together. Nothing is chosen by their metrics. Raises `InputError` for fewer than two runs and for a model's name."""
+    started = datetime.now(UTC)
+    if len(runs) < 2:
+        raise InputError("one run is no ensemble", where="RUN", hint="name two or more runs, or a model of two seeds")
+    name = check_name(name)
+    fused = finalize_predictions(fuse(lists, split.protocol.depth_asked), split.test.requests, split.protocol)
+    members = sorted(f"{run.record.model}/{run.record.run_id}" for run in runs)
+    outcome = Outcome(name, {"family": ENSEMBLE, "members": members}, 1, dataset.fingerprint, split.key, None)
+    with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
+        if claim.stored is not None:
+            return Finished(claim.stored, reused=True)
+        commands = [shlex.join(run.record.command or ()) for run in runs]
+        configuration: dict[str, Any] = {
+            "model": name,
+            "dataset": dataset.name,
+            "protocol": split.protocol.model_dump(mode="json"),
+            ENSEMBLE: {"members": members, "commands": commands},
+        }
+        write_result_text(claim.folder.config, config_files.write(configuration))
+        write_predictions(claim.folder.predictions, fused, split.test.names(dataset.users), dataset.items)
+        words = ["harness", "ensemble", *(run.record.run_id for run in runs), "-d", dataset.name, "--name", name]
+        record = _record(
+            outcome, ENSEMBLE, dataset, split, fused, started,
+            cost=_cost(runs),
+            leaks=list(dict.fromkeys(leak for run in runs for leak in run.record.leaks)),
+            settings=configuration,
+            command=words,
+            details={"configuration": outcome.settings, "members": members},
+        )  # fmt: skip
+        return Finished(claim.finish(record), reused=False)
+
+
+def _record(
+    outcome: Outcome, family: str, dataset: Dataset, split: Split, lists: Predictions, started: datetime, **more: Any
+) -> Record:
+    """The record of lists that were not ranked in this process."""
+    return Record(
+        schema=SCHEMA,
+        run_id=outcome.run_id,
+        model=outcome.model,
+        family=family,
+        dataset=dataset_mark(dataset),
+        protocol=protocol_mark(split),
+        seed=outcome.seed,
+        profile=family,
+        metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
+        integrity=Integrity(**count_list_defects(lists, split.test.requests, split.protocol.depth, len(dataset.items))),
+        env=environment(outcome.code_version),
+        started=started,
+        finished=datetime.now(UTC),
+        audit=run_audit(dataset, split.protocol, split).document(),
+        **more,
+    )
+
+
+def _cost(runs: Sequence[StoredRun]) -> Cost:
+    """Of all runs together; None where one was not measured."""
+    costs = [run.record.cost for run in runs]
+
+    def of_all(name: str, combine: Callable[[list[Any]], Any]) -> Any:
+        values = [getattr(cost, name) for cost in costs]
+        return None if None in values else combine(values)
+
+    sums = {name: of_all(name, sum) for name in ("train_seconds", "eval_seconds", "parameters")}
+    return Cost(**sums, peak_memory_mb=of_all("peak_memory_mb", max))
 
 
 def _warn(record: Record, note: Callable[[str], None]) -> None:
@@ -141,7 +200,11 @@ def _warn(record: Record, note: Callable[[str], None]) -> None:
 
 
 def _name(external: External) -> str:
-    name = external.name if external.name is not None else external.path.name.partition(".")[0]
+    return check_name(external.name if external.name is not None else external.path.name.partition(".")[0])
+
+
+def check_name(name: str) -> str:
+    """The name of a row that is no model of the harness. Raises `InputError` for one that is."""
     if name in model_entries():
         raise InputError(f"{name!r} is a model of the harness", where="--name", hint="give these rankings another name")
     return folder_name("model", name)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
 
 
-EXTERNAL = "external"  # the family of external rankings
+WITHOUT_MODEL = ("external", "ensemble")  # families of rankings
 FOLD = "ask"  # name of the requests in events
 
 
@@ -57,8 +57,8 @@ def restore(
     """Loads the model. Raises `InputError` if it is missing or corrupt, if the data set has changed, or if this version
     of the code has another run key. `data`: current location of the data set, if it was moved."""
     folder, record = run.folder, run.record
-    if record.family == EXTERNAL:
-        message = "the run has external rankings and thus no model"
+    if record.family in WITHOUT_MODEL:
+        message = f"the run has {record.family} rankings and thus no model"
         raise InputError(message, where=record.run_id, hint="name a run of harness run")
     repeat_hint = f"repeat the run: harness run {record.model} --config {folder.config} --fresh"
     if not folder.model.is_dir():

@@ -48,6 +48,27 @@ def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path)
         assert message in harness("compare", "markov", "--published", "--format", form).out
 
 
+def test_an_ensemble_is_a_row_of_its_own(harness: Harness, toy: str) -> None:
+    for model in ("markov", "itemknn"):
+        harness("run", model, "-d", toy)
+    done = json.loads(harness("ensemble", "markov", "itemknn", "--name", "both", "--json").out)
+    assert done["family"] == "ensemble" and done["seed"] is None and len(done["details"]["members"]) == 2
+    runs = [json.loads(harness("run", model, "-d", toy, "--json").out) for model in ("markov", "itemknn")]
+    assert done["cost"]["train_seconds"] == sum(run["cost"]["train_seconds"] for run in runs)
+    assert min(run["metrics"]["test"]["ndcg@10"] for run in runs) <= done["metrics"]["test"]["ndcg@10"]
+    assert harness("ensemble", "itemknn", "markov", "--name", "both").code == 0
+    rows = json.loads(harness("leaderboard", "-d", "toy", "--format", "json").out)
+    assert json.dumps(rows).count('"both"') >= 1
+    assert "ensemble markov" not in harness("report", "-d", "toy").err
+    for arguments, message in (
+        (["markov", "--name", "alone"], "one run is no ensemble"),
+        (["markov", "itemknn", "--name", "tiger"], "'tiger' is a model of the harness"),
+    ):
+        refused = harness("ensemble", *arguments)
+        assert refused.code == 2 and message in refused.err and len(refused.err.splitlines()) == 1
+    assert "no model" in harness("recommend", "both", "--user", "u0").err
+
+
 @pytest.mark.parametrize("place", ["toy", "./toy"])
 def test_the_data_set_chooses_among_a_models_runs(harness: Harness, toy: str, tmp_path: Path, place: str) -> None:
     """By the name under which a folder's runs are stored, from anywhere, and by the folder."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import InvalidPredictions
-from harness.evaluation.metrics import compute_metrics, per_user
+from harness.evaluation.metrics import compute_metrics, fuse, per_user
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import METRICS
 from harness.protocol.requests import Targets
@@ -91,3 +91,25 @@ def test_no_user_at_all_is_an_error() -> None:
 def test_large_item_ids_stay_apart() -> None:
     lists = padded([[2**40, 2**40 + 1]])
     assert compute_metrics(lists, Targets(np.array([0]), np.array([2**40 + 1])))["mrr@10"] == 0.5
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_fusion_is_ranxs_reciprocal_rank_fusion(members: int, depth: int, seed: int) -> None:
+    from ranx import Run
+    from ranx.fusion import rrf
+
+    rng = np.random.default_rng(seed)
+    drawn = [[rng.permutation(15)[: rng.integers(1, 9)].tolist() for _ in range(5)] for _ in range(members)]
+    fused = fuse([padded(lists) for lists in drawn], depth)
+    runs = [
+        Run({str(case): {str(item): 10.0 - place for place, item in enumerate(row)} for case, row in enumerate(lists)})
+        for lists in drawn
+    ]
+    expected = rrf(runs).to_dict()
+    for case in range(5):
+        ordered = sorted(expected[str(case)].items(), key=lambda pair: (-round(pair[1], 12), int(pair[0])))[:depth]
+        listed = fused.items[case] != NO_ITEM
+        assert fused.items[case][listed].tolist() == [int(item) for item, _ in ordered]
+        np.testing.assert_allclose(fused.scores[case][listed], [score for _, score in ordered])
+    assert not fused.problems(np.arange(5), 15)

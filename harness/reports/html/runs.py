@@ -22,7 +22,7 @@ from harness.store.run_store import StoredRun
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-EXTERNAL = "external"  # the family of imported rankings
+EXTERNAL, ENSEMBLE = "external", "ensemble"  # families of imported rankings, and of fused runs
 COMMIT = 10  # characters of a git commit that are shown
 MOST = 300  # points of a curve
 
@@ -90,6 +90,8 @@ def command(run: StoredRun, results: Path) -> str:
     record, fields = run.record, configuration(run)
     data = str(fields.get("dataset") or record.dataset.name)
     names = [] if results == Path("results") else ["--results", str(results)]
+    if record.family == ENSEMBLE:
+        return shlex.join([*(record.command or ()), *names])
     seed = [] if record.seed is None else ["--seed", str(record.seed)]
     if record.family == EXTERNAL:
         file, rules = str(record.details.get("file", "FILE")), record.protocol
