@@ -139,15 +139,16 @@ def ensemble(
         if claim.stored is not None:
             return Finished(claim.stored, reused=True)
         commands = [shlex.join(run.record.command or ()) for run in runs]
+        place = {"dataset": dataset.name, **runs[0].settings}  # where the members found their data
         configuration: dict[str, Any] = {
             "model": name,
-            "dataset": dataset.name,
+            **{key: place[key] for key in ("dataset", "order", "data") if key in place},
             "protocol": split.protocol.model_dump(mode="json"),
             ENSEMBLE: {"members": members, "commands": commands},
         }
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, fused, split.test.names(dataset.users), dataset.items)
-        words = ["harness", "ensemble", *(run.record.run_id for run in runs), "-d", dataset.name, "--name", name]
+        words = ["harness", "ensemble", *(run.record.run_id for run in runs), "-d", place["dataset"], "--name", name]
         record = _record(
             outcome, ENSEMBLE, dataset, split, fused, started,
             cost=_cost(runs),

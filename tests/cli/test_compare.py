@@ -57,6 +57,7 @@ def test_an_ensemble_is_a_row_of_its_own(harness: Harness, toy: str) -> None:
     assert done["cost"]["train_seconds"] == sum(run["cost"]["train_seconds"] for run in runs)
     assert min(run["metrics"]["test"]["ndcg@10"] for run in runs) <= done["metrics"]["test"]["ndcg@10"]
     assert harness("ensemble", "itemknn", "markov", "--name", "both").code == 0
+    assert "both" in harness("compare", "both", "markov").out, "its data are found again"
     rows = json.loads(harness("leaderboard", "-d", "toy", "--format", "json").out)
     assert json.dumps(rows).count('"both"') >= 1
     assert "ensemble markov" not in harness("report", "-d", "toy").err
