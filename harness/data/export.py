@@ -240,7 +240,11 @@ def export(dataset: Dataset, layout: str, folder: Path) -> Exported:
         if dataset.index_file is not None and layout != "lcrec":
             names = (*names, "the ready-made item index: only lcrec has a place for it")
         order: Order = "time" if layout == "lcrec" else dataset.order
-        current_dataset = read_folder(path, order)
+        try:
+            current_dataset = read_folder(path, order)
+        except InputError as error:  # such as an id that tables count as empty
+            message = f"{layout} files cannot hold these data: {error.what}"
+            raise InputError(message, where="--layout", hint="choose --layout parquet") from error
     return Exported(folder, layout, current_dataset.fingerprint == dataset.fingerprint, names, order)
 
 

@@ -16,13 +16,14 @@ from harness.data.dataset import Dataset, ItemText
 from harness.data.export import LAYOUTS, export
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
+from harness.data.readers.csv_tables import MISSING
 from harness.data.reading import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.errors import InputError
 from tests import toys
 
 # no control characters and no surrogates, which UTF-8 files of people do not hold; stripped, as every reader gives it
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=12).map(str.strip)
-IDS = WORDS.filter(bool)
+IDS = WORDS.filter(lambda word: bool(word) and word not in MISSING)
 PLAIN = WORDS.map(lambda text: text.replace(",", "")).filter(bool)
 
 
@@ -89,6 +90,16 @@ def test_parquet_gives_back_everything_and_the_order_of_items(dataset: Dataset) 
 @given(dataset=datasets().filter(ordered))
 def test_csv_gives_back_everything(dataset: Dataset) -> None:
     alike(dataset, back(dataset, "csv"))
+
+
+@pytest.mark.parametrize("item", sorted(MISSING))
+def test_an_id_that_tables_count_as_empty_is_refused_or_kept(item: str, tmp_path: Path) -> None:
+    dataset = toys.dataset([np.array([0, 1])] * 3, 2, None)
+    dataset = replace(dataset, items=(item, "i1"))
+    with pytest.raises(InputError, match="csv files cannot hold these data") as refused:
+        export(dataset, "csv", tmp_path / "table")
+    assert "parquet" in str(refused.value) and not (tmp_path / "table").exists()
+    assert export(dataset, "parquet", tmp_path / "kept").exact
 
 
 @settings(max_examples=30, deadline=None)
