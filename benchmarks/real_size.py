@@ -54,8 +54,9 @@ def last_stage(log: Path) -> str:
 
 
 def shortened(entry: ModelEntry) -> list[str]:
-    """`--set` arguments of the settings in `SHORT` that the model has."""
-    names = {row["name"] for row in describe(entry)["settings"]}
+    """`--set` arguments of the settings in `SHORT` that the model has; a null other than "no limit" means none."""
+    rows = describe(entry)["settings"]
+    names = {row["name"] for row in rows if row["default"] is not None or row["name"].endswith("max_steps")}
     values = {f"{entry.section}.{key}": value for key, value in SHORT.items()}
     return [part for name, value in values.items() if name in names for part in ("--set", f"{name}={value}")]
 
