@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +37,6 @@ def without_last(rows: RaggedArray) -> RaggedArray:
 
 
 _CACHE = tempfile.TemporaryDirectory(prefix="harness-tests-")  # of one process: vectors are computed once
-atexit.register(_CACHE.cleanup)
 ModelT = TypeVar("ModelT", bound=Recommender[Any])
 
 

@@ -4,12 +4,9 @@ Each case has one relevant item, so that Recall@k is 1 if it is among the first 
 MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
 gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
 
-Counts of defects in ranked lists for the run's record, and `protocol.exclude_history`.
-
-`without_history` removes the items of the history from the lists of every model.
-
-Also metrics over codes instead of items, as in work that counts a colliding code as a hit, and the inflation that they
-cause. They are recorded as a difference to the metrics and never ranked by.
+Also here: counts of defects in ranked lists for the run's record, `without_history` for `protocol.exclude_history`,
+the fusion of lists, and metrics over codes instead of items, as in work that counts a colliding code as a hit, with the
+inflation that they cause: they are recorded as a difference to the metrics and never ranked by.
 
 A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
 one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the

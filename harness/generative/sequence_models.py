@@ -1,5 +1,5 @@
 """Sequence models: a network over code tokens with its prompt format, as one part of a generative recommender, and the
-settings of a network over code tokens alone. Imports no torch.
+settings of a network over code tokens alone.
 
 `LanguageModel` is a decoder-only language model with code tokens added. Over code tokens alone, without a text
 vocabulary and with random initial weights: `EncoderDecoder`, a T5, and `DecoderOnly`, a causal transformer.

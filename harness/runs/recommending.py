@@ -26,6 +26,7 @@ from harness.protocol.context import Reporter, RunContext, SilentReporter
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
+from harness.runs.external import ENSEMBLE, FAMILY
 from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import context_of, ranked
 from harness.store.record import read_predictions
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
 
 
-WITHOUT_MODEL = ("external", "ensemble")  # families of rankings
 FOLD = "ask"  # name of the requests in events
 
 
@@ -57,7 +57,7 @@ def restore(
     """Loads the model. Raises `InputError` if it is missing or corrupt, if the data set has changed, or if this version
     of the code has another run key. `data`: current location of the data set, if it was moved."""
     folder, record = run.folder, run.record
-    if record.family in WITHOUT_MODEL:
+    if record.family in (FAMILY, ENSEMBLE):
         message = f"the run has {record.family} rankings and thus no model"
         raise InputError(message, where=record.run_id, hint="name a run of harness run")
     repeat_hint = f"repeat the run: harness run {record.model} --config {folder.config} --fresh"

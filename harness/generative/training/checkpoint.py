@@ -1,6 +1,5 @@
-"""Hooks of the training loop: early stopping on validation, and callbacks with a state.
-
-Checkpoints of training: one safetensors file a stage, which holds tensors and JSON facts together.
+"""Checkpoints of training: one safetensors file a stage, which holds tensors and JSON facts together; and the hooks of
+the training loop whose state they hold, early stopping on validation and callbacks.
 
 A new checkpoint replaces the old one by one rename, so that a killed process leaves one complete file. Pickle is not
 used: a checkpoint can be read without running code from it.
