@@ -121,6 +121,11 @@ class BackboneConfig(Section):
         default="centroid",
         description="initial code embeddings: projected means of their items' vectors, or random",
     )
+    tied_codes: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,  # the keys of older runs stay
+        description="one table is both the input embeddings of the code tokens and their rows of the head",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="of input embeddings and last states in training")
     residual_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="of the output of each attention and MLP in training"

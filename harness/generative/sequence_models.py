@@ -189,7 +189,8 @@ class LanguageModel:
         self.tokenizer = code_tokenizer(backbone, table.tokens)
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self.prompts = Prompts(backbone, table, self.text_tokens)
-        self.network = CodeLM(backbone, table.sizes, dropout=config.dropout, residual_dropout=config.residual_dropout)
+        rates = {"dropout": config.dropout, "residual_dropout": config.residual_dropout}
+        self.network = CodeLM(backbone, table.sizes, **rates, tied=config.tied_codes)
         can_pack(self.network)  # cached now, because the blocks may be sharded later
         if config.vocabulary == "trained":
             unfreeze_vocabulary(self.network)

@@ -177,6 +177,7 @@ WEIGHTS: dict[str, Switch] = {  # shown by the weights of a model after both sta
     "backbone.checkpointing": Switch(True),  # equal but for rounding, which shows
     "backbone.vocabulary": Switch("trained"),
     "backbone.codes": Switch("random"),
+    "backbone.tied_codes": Switch(True),
     "backbone.dropout": Switch(0.3),
     "backbone.residual_dropout": Switch(0.3),
     "backbone.precision": Switch("bfloat16"),

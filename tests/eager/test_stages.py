@@ -101,6 +101,20 @@ def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
     assert torch.equal(repeated.model.text_head, model.model.text_head)
 
 
+def test_tied_codes_are_one_table_that_is_trained_and_saved_once(tmp_path: Path) -> None:
+    model = fitted(short(backbone={"tied_codes": True}), tmp_path)
+    network = model.model
+    assert network.code_out is network.code_in
+    separate = fitted(short(), tmp_path / "separate")
+    trained = [each.record()["stages"]["alignment"]["trainable_parameters"] for each in (model, separate)]
+    assert trained[1] - trained[0] == rows(model).numel()
+    model.save(tmp_path / "saved")
+    repeated = EagerLLM(model.config)
+    repeated.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
+    assert repeated.model.code_out is repeated.model.code_in
+    assert torch.equal(repeated.model.code_in, network.code_in)
+
+
 def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
     from tests.generative.training.test_losses import losses
 

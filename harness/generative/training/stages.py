@@ -125,10 +125,11 @@ def _groups(
     opened = tuned.config.backbone.vocabulary == "trained"
     words = list({id(rows): rows for rows in (model.embedding.weight, model.text_head)}.values()) if opened else []
     model.embedding.weight.requires_grad_(opened)
+    codes = [model.code_in] if model.code_out is model.code_in else [model.code_in, model.code_out]
     extra = [] if tuned.term is None else list(tuned.term.parameters())
     return [
         ParameterGroup([*body, *words], config.learning_rate, config.weight_decay),  # type: ignore[list-item]
-        ParameterGroup([model.code_in, model.code_out], config.code_rate, config.weight_decay),
+        ParameterGroup(codes, config.code_rate, config.weight_decay),
         ParameterGroup([model.scale, *extra], config.code_rate / 3),
     ], blocks
 
