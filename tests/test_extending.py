@@ -43,6 +43,7 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
     assert done.code == 0, done.err
     record = json.loads(done.out)
     assert record["model"] == "my_model:Model" and record["metrics"]["test"]["ndcg@10"] > 0.5
+    assert record["cost"]["parameters"] is None, "not 0: the class does not state its size"
     assert "/my_model@Model/toy/" in record["path"].replace(os.sep, "/")
     result = harness("recommend", "my_model:Model", "--history", "i3", "-k", "1", "--json")
     assert json.loads(result.out)["recommendations"][0]["items"][0]["item"] == "i4", result.err
