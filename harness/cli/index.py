@@ -32,7 +32,7 @@ def _help(context: typer.Context) -> None:
 @with_reading
 def build(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The index file.")],
+    out: Annotated[Path, typer.Option("-o", "--output", "--out", metavar="FILE", help="The index file.")],
     model: Annotated[str, typer.Option(help="Model of the codes.")] = "eager-llm",
     seed: Annotated[int, typer.Option(help="Seed of vectors and codes.")] = 1,
     profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
@@ -69,6 +69,8 @@ def inspect(
         typer.Argument(metavar="FILE", help="An index file."),
     ],
     dataset: Dataset,
+    protocol: Protocol = None,
+    sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
@@ -79,7 +81,7 @@ def inspect(
     from harness.protocol.audit.provenance import read_provenance
     from harness.runs.api import load_split
 
-    loaded, split = load_split(dataset, order, reading)
+    loaded, split = load_split(dataset, order, reading, protocol, sets)
     entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
     _show({"dataset": loaded.name, "path": str(file), **entries, **read_provenance(file).model_dump()}, as_json=as_json)
 

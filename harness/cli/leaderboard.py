@@ -75,6 +75,7 @@ def leaderboard(
             show_default="with -d",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.errors import unknown_name
@@ -88,6 +89,7 @@ def leaderboard(
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.store.run_store import Store, gc_disabled
 
+    form = "json" if as_json else form
     formats.check_format(form)
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
