@@ -59,7 +59,8 @@ def build(
     built.index.write(out, built.split.train)
     built.written()
     entries = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
-    _show({"dataset": built.dataset.name, "path": str(out), **entries}, as_json=as_json)
+    place = {"dataset": built.dataset.name, "protocol": built.split.protocol.name, "path": str(out)}
+    _show({**place, **entries}, as_json=as_json)
 
 
 @with_reading
@@ -83,7 +84,8 @@ def inspect(
 
     loaded, split = load_split(dataset, order, reading, protocol, sets)
     entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
-    _show({"dataset": loaded.name, "path": str(file), **entries, **read_provenance(file).model_dump()}, as_json=as_json)
+    place = {"dataset": loaded.name, "protocol": split.protocol.name, "path": str(file)}
+    _show({**place, **entries, **read_provenance(file).model_dump()}, as_json=as_json)
 
 
 def _show(entries: dict[str, Any], *, as_json: bool) -> None:

@@ -122,7 +122,8 @@ def leaderboard(
     if "command" in sets:
         boards = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in boards]
     if all(board.published_only for board in boards):
-        log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+        missing = f"no runs stored in {results}" + (f" for {dataset}" if dataset else "")
+        log(f"{missing}; harness run makes some, or say --results")
     if published and not any(row.quoted for board in boards for row in board.rows):
         log("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:
